@@ -1,0 +1,41 @@
+# Two commands for a newcomer, `make demo` and `make test`; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint bench clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.test ## Serve the examples under gunicorn, send them requests, compare what was measured
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.test ## Run the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.lint ## Check style, types and the documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m docutils --strict --report=warning --writer=null README.rst docs/*.rst
+
+bench: $(VENV)/.bench ## Measure the cost of a request and of a scrape
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## Remove the virtual environment and what tools left
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# One environment for everything; each stamp adds what its commands need.
+$(VENV)/.venv:
+	@echo "Making the virtual environment $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(VENV)/.venv setup.cfg
+	@echo "Installing web-prom and what '$*' needs ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test$(if $(filter-out test,$*),$(comma)$*)]'
+	@touch $@
+
+comma := ,

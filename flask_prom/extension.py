@@ -1,0 +1,143 @@
+"""The extension: from Flask's configuration, signals and routing to calls of the core."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from flask import Flask, Request, got_request_exception, has_request_context, request
+from flask import request_finished, request_started
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from flask_prom.routes import Routes
+from web_prom.config import Config
+from web_prom.errors import ConflictError
+from web_prom.exclusion import exclude
+from web_prom.recorder import KEY, Recording
+from web_prom.wsgi import PrometheusMiddleware
+
+EXTENSION = "web_prom"
+"""The key of an application's :class:`Measured` in ``app.extensions``."""
+
+
+class FlaskProm:
+    """Measure Flask applications and answer scrapes at ``/metrics``.
+
+    ::
+
+        prom = FlaskProm()
+
+        def create_app():
+            app = Flask(__name__)
+            prom.init_app(app)
+            return app
+
+    One object serves any number of applications. It keeps nothing but its options and may be shared
+    between threads and processes.
+
+    Args:
+        app: An application to measure at once.
+        registry: Where the metrics are; prometheus_client's default registry if left out.
+        **options: The settings of README's table by their names in small letters, without the prefix
+            (``namespace="shop"``). They win over ``app.config``, which wins over the environment.
+
+    Raises:
+        ConfigError: As :meth:`init_app`, if ``app`` is given.
+    """
+
+    def __init__(
+        self, app: Flask | None = None, *, registry: CollectorRegistry | None = None, **options: object
+    ) -> None:
+        self._registry = REGISTRY if registry is None else registry
+        self._options = options
+        if app is not None:
+            self.init_app(app)
+
+    exclude = staticmethod(exclude)
+
+    def init_app(self, app: Flask) -> None:
+        """Measure an application: read its ``PROM_`` settings, wrap ``app.wsgi_app``, connect its signals.
+
+        Calling it again for the same application and settings does nothing.
+
+        Raises:
+            ConfigError: A ``PROM_`` key is unknown or its value not allowed.
+            ConflictError: The application is measured with other settings already, or another
+                application on the same registry is.
+            DirectoryError: PROMETHEUS_MULTIPROC_DIR cannot be used.
+        """
+        config = Config.load(self._options, settings=app.config, environ=os.environ)
+        measured = app.extensions.get(EXTENSION)
+        if measured is not None:
+            if (measured.config, measured.registry) != (config, self._registry):
+                raise ConflictError(
+                    f"Flask application {app.name!r} is measured already, with other settings: "
+                    f"{measured.config} before and {config} now; call init_app() once, "
+                    "or with the same settings and registry"
+                )
+            return
+        app.extensions[EXTENSION] = Measured(app, config, self._registry)
+
+
+class Measured:
+    """One measured application: what ties Flask's signals to the recording of each request.
+
+    Signals hold their receivers weakly; ``app.extensions`` keeps this object, and it keeps them.
+    """
+
+    def __init__(self, app: Flask, config: Config, registry: CollectorRegistry) -> None:
+        self.config = config
+        self.registry = registry
+        if not config.enabled:
+            return
+        self._routes = Routes(app)
+        inner = app.wsgi_app
+        app.wsgi_app = PrometheusMiddleware(  # type: ignore[method-assign]
+            inner, registry=registry, config=config, annotate=self._annotate, owner=f"Flask application {app.name!r}"
+        )
+        self._watch_handled_exceptions(app)
+        got_request_exception.connect(self._on_exception, app)
+        # A signal with a receiver costs each request more than all of our counting, so these two are
+        # connected only where nothing cheaper tells the same: a middleware between us and Flask may start
+        # the response after Flask has left its context, and only request_finished gives the final response.
+        if getattr(inner, "__func__", None) is not Flask.wsgi_app:
+            request_started.connect(self._on_started, app)
+        if config.extra_labels:
+            request_finished.connect(self._on_finished, app)
+
+    def _annotate(self, recording: Recording) -> None:
+        if has_request_context():
+            self._routes.annotate(request._get_current_object(), recording)  # type: ignore[attr-defined]
+
+    def _on_started(self, _app: Flask, **_: Any) -> None:
+        recording = _recording(request)
+        if recording is not None:
+            self._routes.annotate(request, recording)
+
+    def _on_finished(self, _app: Flask, response: Any, **_: Any) -> None:
+        recording = _recording(request)
+        if recording is not None:
+            recording.annotate(request._get_current_object(), response)  # type: ignore[attr-defined]
+
+    def _on_exception(self, _app: Flask, exception: BaseException, **_: Any) -> None:
+        self._note(exception)
+
+    def _watch_handled_exceptions(self, app: Flask) -> None:
+        # got_request_exception is not sent for an exception that an error handler answered.
+        handle = app.handle_user_exception
+
+        def note_and_handle(*args: Any) -> Any:
+            self._note(args[-1])
+            return handle(*args)
+
+        app.handle_user_exception = note_and_handle  # type: ignore[method-assign]
+
+    def _note(self, error: BaseException) -> None:
+        recording = _recording(request) if has_request_context() else None
+        if recording is not None:
+            recording.note(error)
+            self._annotate(recording)
+
+
+def _recording(current: Request) -> Recording | None:
+    return current.environ.get(KEY)

@@ -1,0 +1,54 @@
+"""From Flask's routing to the route label."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask, Request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import RequestRedirect
+
+from web_prom.exclusion import is_excluded
+from web_prom.recorder import Recording
+
+
+class Routes:
+    """Finds the route template of each request of one application. Safe to share between threads."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._excluded: dict[str, bool] = {}
+
+    def annotate(self, request: Request, recording: Recording) -> None:
+        """Set the route of a recording, and whether its view is measured."""
+        rule = request.url_rule or self._rule_of_refusal(request)
+        if rule is None:
+            return
+        recording.route = rule.rule
+        try:
+            excluded = self._excluded[rule.endpoint]
+        except KeyError:
+            excluded = self._excluded[rule.endpoint] = is_excluded(self._app.view_functions.get(rule.endpoint))
+        if excluded:
+            recording.measured = False
+
+    def _rule_of_refusal(self, request: Request) -> Any:
+        """Return the rule that a 405 or a redirect to the canonical URL belongs to, or None.
+
+        The path did name a route there; only the method, or a slash, was wrong.
+        """
+        refusal = request.routing_exception
+        if isinstance(refusal, MethodNotAllowed) and refusal.valid_methods:
+            return self._match(request, None, next(iter(refusal.valid_methods)))
+        if isinstance(refusal, RequestRedirect):
+            path = urlsplit(refusal.new_url).path
+            return self._match(request, path.removeprefix(request.root_path.rstrip("/")), request.method)
+        return None
+
+    def _match(self, request: Request, path: str | None, method: str) -> Any:
+        adapter = self._app.create_url_adapter(request)
+        try:
+            return None if adapter is None else adapter.match(path, method, return_rule=True)[0]
+        except HTTPException:
+            return None

@@ -1,0 +1,47 @@
+"""Measure Python web applications with Prometheus: the core that flask_prom and django_prom build on.
+
+The names below are imported when they are first used. Importing this package alone reads no
+environment and imports nothing: gunicorn reads web_prom.gunicorn before a worker of type gevent has
+patched the standard library.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from web_prom.config import Config
+    from web_prom.errors import ConfigError, ConflictError, DirectoryError, WebPromError
+    from web_prom.exclusion import exclude
+    from web_prom.exposition import make_wsgi_app
+    from web_prom.registration import get_or_create
+    from web_prom.wsgi import PrometheusMiddleware
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "ConflictError",
+    "DirectoryError",
+    "PrometheusMiddleware",
+    "WebPromError",
+    "exclude",
+    "get_or_create",
+    "make_wsgi_app",
+]
+
+_HOMES = {
+    "Config": "config",
+    "ConfigError": "errors",
+    "ConflictError": "errors",
+    "DirectoryError": "errors",
+    "PrometheusMiddleware": "wsgi",
+    "WebPromError": "errors",
+    "exclude": "exclusion",
+    "get_or_create": "registration",
+    "make_wsgi_app": "exposition",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"web_prom.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,17 @@
+"""The errors that web-prom raises: one hierarchy, each also the built-in error that it refines."""
+
+
+class WebPromError(Exception):
+    """Base of every error raised by web-prom, so that one ``except`` catches them all."""
+
+
+class ConfigError(WebPromError, ValueError):
+    """A setting is unknown or has a value that is not allowed."""
+
+
+class ConflictError(WebPromError, ValueError):
+    """Two definitions want the same metric, application or registry and do not agree."""
+
+
+class DirectoryError(WebPromError, OSError):
+    """The directory shared by the workers cannot be used."""

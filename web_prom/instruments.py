@@ -1,0 +1,258 @@
+"""The shared metric families: made once per registry, however many applications write to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from threading import RLock
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+from web_prom.config import PREFIX, Config
+from web_prom.errors import ConflictError
+from web_prom.labels import CLOSED_LABELS, LabelSetCap
+from web_prom.multiprocess.values import share_values
+from web_prom.registration import get_or_create
+
+logger = logging.getLogger("web_prom")
+
+# Settings that give the families their names, labels, buckets and values. Applications that share a
+# registry must agree on them: other buckets would break `sum by (le)`, other labels the family itself.
+SHAPE = (
+    "namespace",
+    "duration_buckets",
+    "duration_status",
+    "size_buckets",
+    "status_classes",
+    "max_label_sets",
+)
+
+# A queue is longer than a request may take, and still seconds.
+QUEUE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
+
+_lock = RLock()
+_by_registry: WeakKeyDictionary[CollectorRegistry, Instruments] = WeakKeyDictionary()
+
+
+class Family:
+    """One metric family of ours and the cap on its label sets. Safe to share between threads."""
+
+    def __init__(self, metric: MetricWrapperBase, limit: int, constants: Sequence[str]) -> None:
+        self.metric = metric
+        self.name = metric._name
+        closed = CLOSED_LABELS.union(constants)
+        self._cap = LabelSetCap(limit, [label in closed for label in metric._labelnames])
+
+    def admit(self, values: tuple[str, ...]) -> tuple[Any, bool]:
+        """Return the child for a label set, and whether the cap folded the set into ``_overflow``."""
+        admitted = self._cap.admit(values)
+        return self.metric.labels(*admitted), admitted != values
+
+
+class Instruments:
+    """The families of one registry.
+
+    Get them with :func:`instruments_for`. They are the same object for every application that uses the
+    registry, in every thread; after a fork each process writes its own values.
+
+    Attributes:
+        requests: ``http_requests_total``.
+        duration: ``http_request_duration_seconds``.
+        in_progress: ``http_requests_in_progress``.
+        exceptions: ``http_request_exceptions_total``.
+        errors: ``web_prom_instrumentation_errors_total``, by ``stage``.
+        overflow: ``web_prom_label_overflow_total``, by ``family``.
+    """
+
+    def __init__(self, registry: CollectorRegistry, config: Config, owner: str) -> None:
+        self.registry = registry
+        self.config = config
+        self.owner = owner
+        self.recorders: WeakSet[Any] = WeakSet()
+        """Whoever keeps values bound; ``bind()`` is called when they have to be bound anew."""
+        self._constants = tuple(config.constant_labels)
+        self._extra = (*config.extra_labels, *self._constants)
+        self._made: dict[str, Any] = {}
+        self.make()
+
+    def make(self) -> None:
+        """Make the families, or those of them that the registry no longer has."""
+        status = ("status",) if self.config.duration_status else ()
+        buckets = self.config.duration_buckets
+        request = ("method", "route")
+        self.requests = self._family(
+            Counter, "http_requests_total", "HTTP requests finished.", (*request, "status")
+        )
+        self.duration = self._family(
+            Histogram,
+            "http_request_duration_seconds",
+            "Seconds from the call of the application to the end of the response body.",
+            (*request, *status),
+            buckets=buckets,
+        )
+        self.exceptions = self._family(
+            Counter,
+            "http_request_exceptions_total",
+            "Exceptions that left a view and ended in a server error, in no response, or in a broken body.",
+            (*request, "exception"),
+        )
+        self.in_progress = self._plain(
+            Gauge,
+            "http_requests_in_progress",
+            "HTTP requests being served now.",
+            self._constants,
+            namespace=self.config.namespace,
+            multiprocess_mode="livesum",
+        )
+        self.errors = self._plain(
+            Counter,
+            "web_prom_instrumentation_errors_total",
+            "Errors in the instrumentation itself, by what it was doing; the requests went on.",
+            ("stage",),
+        )
+        self.overflow = self._plain(
+            Counter,
+            "web_prom_label_overflow_total",
+            "Observations counted under _overflow because the family had PROM_MAX_LABEL_SETS label sets.",
+            ("family",),
+        )
+
+    @property
+    def request_size(self) -> Family:
+        """``http_request_size_bytes``, made when first asked for."""
+        return self._size("http_request_size_bytes", "Bytes of the request body that were read.")
+
+    @property
+    def response_size(self) -> Family:
+        """``http_response_size_bytes``, made when first asked for."""
+        return self._size("http_response_size_bytes", "Bytes of the response body that were sent.")
+
+    @property
+    def first_byte(self) -> Family:
+        """``http_response_first_byte_seconds``, made when first asked for."""
+        return self._family(
+            Histogram,
+            "http_response_first_byte_seconds",
+            "Seconds from the call of the application to the first byte of the response body.",
+            ("method", "route"),
+            buckets=self.config.duration_buckets,
+        )
+
+    @property
+    def queue(self) -> Any:
+        """``http_request_queue_seconds``, made when first asked for."""
+        return self._plain(
+            Histogram,
+            "http_request_queue_seconds",
+            "Seconds that a request waited between the proxy's X-Request-Start and the application.",
+            self._constants,
+            namespace=self.config.namespace,
+            buckets=QUEUE_BUCKETS,
+        )
+
+    def check(self, config: Config, owner: str) -> None:
+        """Refuse a configuration that would give the families another shape.
+
+        Raises:
+            ConflictError: It would; the message names both configurations and the setting.
+        """
+        for name in (*SHAPE, "constant_labels", "extra_labels"):
+            ours, theirs = getattr(self.config, name), getattr(config, name)
+            if name in ("constant_labels", "extra_labels"):
+                ours, theirs = tuple(ours), tuple(theirs)
+            if ours != theirs:
+                raise ConflictError(
+                    f"{self.owner} and {owner} write to one registry and do not agree: "
+                    f"{PREFIX}{name.upper()} is {ours!r} in the first and {theirs!r} in the second; "
+                    "give both the same value, or give one of them a registry of its own"
+                )
+
+    def rebind(self) -> None:
+        """Have everything that keeps values bound to these families bind them anew."""
+        for recorder in list(self.recorders):
+            recorder.bind()
+
+    def _size(self, name: str, documentation: str) -> Family:
+        return self._family(
+            Histogram, name, documentation, ("method", "route"), buckets=self.config.size_buckets
+        )
+
+    def _family(
+        self, kind: type[Any], name: str, documentation: str, labels: tuple[str, ...], **options: Any
+    ) -> Family:
+        metric = get_or_create(
+            kind,
+            name,
+            documentation,
+            (*labels, *self._extra),
+            registry=self.registry,
+            namespace=self.config.namespace,
+            **options,
+        )
+        made: Family | None = self._made.get(name)
+        if made is None or made.metric is not metric:
+            made = self._made[name] = Family(metric, self.config.max_label_sets, self._constants)
+        return made
+
+    def _plain(self, kind: type[Any], name: str, documentation: str, labels: Any, **options: Any) -> Any:
+        return get_or_create(kind, name, documentation, labels, registry=self.registry, **options)
+
+
+def instruments_for(registry: CollectorRegistry, config: Config, owner: str) -> Instruments:
+    """Return the families of a registry, making them if this is its first application.
+
+    Args:
+        registry: The registry of the families.
+        config: The application's settings.
+        owner: The application's name, for error messages.
+
+    Raises:
+        ConflictError: The registry's families were made with other settings, or the registry has
+            another metric of one of these names.
+        DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
+
+    Safe to call from any thread.
+    """
+    with _lock:
+        switched = share_values(registry)
+        instruments = _by_registry.get(registry)
+        if instruments is None:
+            instruments = _by_registry[registry] = Instruments(registry, config, owner)
+        else:
+            instruments.check(config, owner)
+            instruments.make()
+        if switched:
+            for every in list(_by_registry.values()):
+                every.rebind()
+        return instruments
+
+
+def existing_instruments(registry: Any) -> Instruments | None:
+    """Return the families of a registry if an application has made them."""
+    return _by_registry.get(registry)
+
+
+class Cells:
+    """The values that one finished request writes, bound once: no look-up and no check is left.
+
+    Attributes:
+        count: Adds to ``http_requests_total``.
+        total: Adds to the duration's sum.
+        buckets: Add to the duration's buckets, one for each bound and one for ``+Inf``.
+        more: The other histograms of this request: field of the recording, and its ``observe``.
+    """
+
+    __slots__ = ("buckets", "count", "more", "total")
+
+    def __init__(
+        self, requests: Any, duration: Any, more: Sequence[tuple[str, Callable[[float], None]]]
+    ) -> None:
+        # The stock methods check, at each call, what was settled when the child was made; of the cost of
+        # a request that is the larger half (benchmarks/requests.py).
+        self.count = requests._value.inc
+        self.total = duration._sum.inc
+        self.buckets = tuple(bucket.inc for bucket in duration._buckets)
+        self.more = tuple(more)

@@ -1,0 +1,87 @@
+"""What becomes a label value: methods, routes, statuses, and the cap on how many label sets there may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from threading import Lock
+
+OTHER = "_OTHER"
+"""The method of a request whose method is none that is known, and a status that is no status."""
+
+UNMATCHED = "_unmatched"
+"""The route of a request that no route matched."""
+
+OVERFLOW = "_overflow"
+"""What stands in the open labels of a label set that came after the cap."""
+
+# OpenTelemetry's list: https://opentelemetry.io/docs/specs/semconv/http/http-metrics/ (http.request.method).
+# CVE-2022-21698 and CVE-2023-43810 are what happens when a client may choose the value.
+STANDARD_METHODS = (
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "CONNECT",
+    "OPTIONS",
+    "TRACE",
+    "PATCH",
+    "QUERY",
+)
+
+CLOSED_LABELS = frozenset({"method", "status"})
+"""Labels whose values come from a list that no client and no application can grow."""
+
+
+def known_methods(extra: Iterable[str] = ()) -> dict[str, str]:
+    """Return the methods that are their own label value; anything else is :data:`OTHER`."""
+    return {method: method for method in (*STANDARD_METHODS, *extra)}
+
+
+def status_label(code: str, *, classes: bool = False) -> str:
+    """Return the label value of a status code of three digits, given as text.
+
+    Args:
+        code: ``"200"``; anything that is not three ASCII digits is :data:`OTHER`.
+        classes: Give ``2xx`` for ``200``.
+    """
+    if len(code) != 3 or not (code.isascii() and code.isdigit()):
+        return OTHER
+    return f"{code[0]}xx" if classes else code
+
+
+def route_is_excluded(route: str, patterns: Sequence[str]) -> bool:
+    """Tell whether a route template is one of ``patterns``, or lies below one that ends in ``/*``."""
+    return any(
+        route == pattern or (pattern.endswith("/*") and route.startswith(pattern[:-1])) for pattern in patterns
+    )
+
+
+class LabelSetCap:
+    """Admits the first ``limit`` label sets of one family and folds every later one into ``_overflow``.
+
+    Nothing is dropped: a label set that comes too late is counted with :data:`OVERFLOW` in every label
+    whose values are not from a closed list. Safe to share between threads; each process has its own.
+
+    Args:
+        limit: How many distinct label sets are admitted.
+        closed: For each label in order, whether its values are from a closed list.
+    """
+
+    def __init__(self, limit: int, closed: Sequence[bool]) -> None:
+        self.limit = limit
+        self._closed = tuple(closed)
+        self._admitted: set[tuple[str, ...]] = set()
+        self._lock = Lock()
+
+    def admit(self, values: tuple[str, ...]) -> tuple[str, ...]:
+        """Return ``values``, or the overflow label set that stands for them."""
+        with self._lock:
+            if values in self._admitted:
+                return values
+            if len(self._admitted) < self.limit:
+                self._admitted.add(values)
+                return values
+        return tuple(
+            value if closed else OVERFLOW for value, closed in zip(values, self._closed, strict=True)
+        )

@@ -1,0 +1,270 @@
+"""One request's life: it begins, is annotated, and finishes once; the only code that observes."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from web_prom.config import Config
+from web_prom.instruments import Cells, instruments_for
+from web_prom.labels import OTHER, UNMATCHED, known_methods, route_is_excluded, status_label
+
+logger = logging.getLogger("web_prom")
+
+KEY = "web_prom.recording"
+"""Where a request's recording is in its WSGI environ or ASGI scope."""
+
+CacheKey = tuple[str, str | None, str | None, tuple[str, ...]]
+
+
+class Recorder:
+    """Observes the requests of one application.
+
+    Safe to share between threads. After a fork the child goes on with the same object; nothing has to
+    be called.
+
+    Args:
+        config: The application's settings.
+        registry: Where its families are.
+        owner: The application's name, for messages.
+        annotate: Sets on a recording what only a framework knows, as the response starts.
+
+    Raises:
+        ConflictError: As :func:`web_prom.instruments.instruments_for`.
+        DirectoryError: Likewise.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        registry: CollectorRegistry = REGISTRY,
+        *,
+        owner: str = "the application",
+        annotate: Callable[[Recording], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.annotate = annotate
+        self.owner = owner
+        self.instruments = instruments_for(registry, config, owner)
+        self.methods = known_methods(config.extra_methods)
+        self.extra_labels = tuple(config.extra_labels.items())
+        self.abandoned: deque[tuple[Recording, float]] = deque()
+        self._constants = tuple(config.constant_labels.values())
+        self._warned: set[str] = set()
+        self.bind()
+        self.instruments.recorders.add(self)
+
+    def bind(self) -> None:
+        """Bind the values that requests write; again after the values of a registry were replaced."""
+        gauge = self.instruments.in_progress
+        child = gauge.labels(*self._constants) if self._constants else gauge
+        self.in_progress = child._value.inc
+        queue = self.instruments.queue if self.config.queue_time else None
+        self.queue = queue.labels(*self._constants) if queue and self._constants else queue
+        self.bounds = self.config.duration_buckets
+        self.cells: dict[CacheKey, Cells | None] = {}
+
+    def failed(self, stage: str) -> None:
+        """Count an error of the instrumentation itself, and log the first of each stage. Never raises."""
+        try:
+            self.instruments.errors.labels(stage).inc()
+            self._warn_once(stage, "error while %s of %s; counted in web_prom_instrumentation_errors_total")
+        except Exception:
+            logger.debug("an instrumentation error could not be counted", exc_info=True)
+
+    def settle(self) -> None:
+        """Finish the requests that nobody can finish any more, with the time at which that came about."""
+        while self.abandoned:
+            recording, ended = self.abandoned.popleft()
+            recording.finish(ended)
+
+    def cells_for(self, key: CacheKey) -> Cells | None:
+        """Return the values that a request of this key writes, or None if it is not measured."""
+        method, route, code, extra = key
+        route = UNMATCHED if route is None else route
+        if route_is_excluded(route, self.config.exclude):
+            if not extra:
+                self.cells[key] = None
+            return None
+        status = status_label(code or "500", classes=self.config.status_classes)
+        tail = (*extra, *self._constants)
+        request = (method, route)
+        timed = (*request, status) if self.config.duration_status else request
+        folded = False
+
+        def child(family: Any, values: tuple[str, ...]) -> Any:
+            nonlocal folded
+            found, overflow = family.admit((*values, *tail))
+            if overflow:
+                folded = True
+                self._overflowed(family.name)
+            return found
+
+        cells = Cells(
+            child(self.instruments.requests, (*request, status)),
+            child(self.instruments.duration, timed),
+            [
+                (field, child(getattr(self.instruments, field), request).observe)
+                for field in ("request_size", "response_size", "first_byte")
+                if getattr(self.config, field)
+            ],
+        )
+        # What a client or a careless application can invent without end is looked up each time.
+        if not folded and status != OTHER:
+            self.cells[key] = cells
+        return cells
+
+    def count_exception(self, recording: Recording, error: BaseException) -> None:
+        """Count one exception of a request in ``http_request_exceptions_total``."""
+        route = UNMATCHED if recording.route is None else recording.route
+        values = (recording.method, route, type(error).__name__, *recording.extra, *self._constants)
+        family = self.instruments.exceptions
+        found, overflow = family.admit(values)
+        if overflow:
+            self._overflowed(family.name)
+        found.inc()
+
+    def extra_values(self, request: Any, response: Any) -> tuple[str, ...]:
+        """Return the values of the extra labels for a request and its response; never raises."""
+        values = []
+        for name, function in self.extra_labels:
+            try:
+                values.append(str(function(request, response)))
+            except Exception:
+                self.failed(f"label {name}")
+                values.append("")
+        return tuple(values)
+
+    def _overflowed(self, family: str) -> None:
+        self.instruments.overflow.labels(family).inc()
+        if family not in self._warned:
+            self._warned.add(family)
+            logger.warning(
+                "%s has %d label sets, as many as PROM_MAX_LABEL_SETS allows; further ones are counted "
+                "under _overflow. A label with values that grow without end is the usual reason.",
+                family,
+                self.config.max_label_sets,
+            )
+
+    def _warn_once(self, stage: str, message: str) -> None:
+        if stage not in self._warned:
+            self._warned.add(stage)
+            logger.warning(message, stage, self.owner, exc_info=True)
+
+
+class Recording:
+    """What is known of one request in flight.
+
+    It finishes exactly once: at the end of the body, at ``close()``, or at the latest when nothing
+    refers to it any more. One thread at a time uses it.
+
+    Attributes:
+        recorder: Who observes it.
+        method: The method's label value.
+        route: The route template, or None where no route matched.
+        status: The three digits of the status that the client gets, as text; None before there is one.
+        extra: Values of the extra labels.
+        measured: Whether the request is counted and timed; false for an excluded view.
+        broken: Whether the body failed half way.
+        finished: Whether it was observed.
+        started: ``perf_counter()`` when the application was called, in seconds.
+        request_size, response_size: Bytes of the bodies, where they are measured.
+        first_byte: Seconds to the first byte, where it is measured.
+    """
+
+    __slots__ = (
+        "_errors",
+        "broken",
+        "extra",
+        "finished",
+        "first_byte",
+        "measured",
+        "method",
+        "recorder",
+        "request_size",
+        "response_size",
+        "route",
+        "started",
+        "status",
+    )
+
+    def __init__(self, recorder: Recorder, method: str, started: float | None = None) -> None:
+        self.finished = True  # until the gauge is up, there is nothing to take down
+        self.recorder = recorder
+        self.method = recorder.methods.get(method, OTHER)
+        self.route: str | None = None
+        self.status: str | None = None
+        self.extra: tuple[str, ...] = ()
+        self.measured = True
+        self.broken = False
+        self._errors: list[BaseException] | None = None
+        if recorder.abandoned:
+            recorder.settle()
+        recorder.in_progress(1)
+        self.finished = False
+        self.started = perf_counter() if started is None else started
+
+    def note(self, error: BaseException) -> None:
+        """Remember an exception; it is counted at the end if the request ends in a server error."""
+        if self._errors is None:
+            self._errors = [error]
+        elif all(error is not known for known in self._errors):
+            self._errors.append(error)
+
+    def annotate(self, request: Any, response: Any) -> None:
+        """Compute the extra labels from the framework's request and response."""
+        if self.recorder.extra_labels:
+            self.extra = self.recorder.extra_values(request, response)
+
+    def finish(self, ended: float | None = None) -> None:
+        """Observe the request, once; further calls do nothing. Never raises.
+
+        Args:
+            ended: ``perf_counter()`` at its end, if that is not now.
+        """
+        if self.finished:
+            return
+        self.finished = True
+        recorder = self.recorder
+        try:
+            recorder.in_progress(-1)
+            if not self.measured:
+                return
+            duration = (perf_counter() if ended is None else ended) - self.started
+            if recorder.extra_labels and not self.extra:
+                self.extra = ("",) * len(recorder.extra_labels)
+            key = (self.method, self.route, self.status, self.extra)
+            try:
+                cells = recorder.cells[key]
+            except KeyError:
+                cells = recorder.cells_for(key)
+            if cells is not None:
+                cells.count(1)
+                cells.total(duration)
+                cells.buckets[bisect_left(recorder.bounds, duration)](1)
+                for field, observe in cells.more:
+                    value = getattr(self, field, None)
+                    if value is not None:
+                        observe(value)
+                if self._errors is not None:
+                    self._count_errors()
+        except Exception:
+            recorder.failed("finish")
+        finally:
+            self._errors = None  # an exception holds its frames, and through them this object
+
+    def _count_errors(self) -> None:
+        if self.broken or self.status is None or self.status >= "500":
+            for error in self._errors or ():
+                self.recorder.count_exception(self, error)
+
+    def __del__(self) -> None:
+        # The collector may run this while the same thread holds a value's lock: only note it down.
+        if not self.finished:
+            self.recorder.abandoned.append((self, perf_counter()))
