@@ -5,8 +5,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from flask import Flask, Request, got_request_exception, has_request_context, request
-from flask import request_finished, request_started
+from flask import (
+    Flask,
+    Request,
+    got_request_exception,
+    has_request_context,
+    request,
+    request_finished,
+    request_started,
+)
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from flask_prom.routes import Routes
@@ -93,7 +100,11 @@ class Measured:
         self._routes = Routes(app)
         inner = app.wsgi_app
         app.wsgi_app = PrometheusMiddleware(  # type: ignore[method-assign]
-            inner, registry=registry, config=config, annotate=self._annotate, owner=f"Flask application {app.name!r}"
+            inner,
+            registry=registry,
+            config=config,
+            annotate=self._annotate,
+            owner=f"Flask application {app.name!r}",
         )
         self._watch_handled_exceptions(app)
         got_request_exception.connect(self._on_exception, app)
@@ -106,16 +117,19 @@ class Measured:
             request_finished.connect(self._on_finished, app)
 
     def _annotate(self, recording: Recording) -> None:
-        if has_request_context():
-            self._routes.annotate(request._get_current_object(), recording)  # type: ignore[attr-defined]
+        current = _current(recording)
+        if current is not None:
+            self._routes.annotate(current, recording)
+            if self.config.extra_labels and not recording.extra:
+                recording.annotate(current, None)  # an after_request hook raised: there is no final response
 
     def _on_started(self, _app: Flask, **_: Any) -> None:
-        recording = _recording(request)
+        recording = request.environ.get(KEY)
         if recording is not None:
             self._routes.annotate(request, recording)
 
     def _on_finished(self, _app: Flask, response: Any, **_: Any) -> None:
-        recording = _recording(request)
+        recording = request.environ.get(KEY)
         if recording is not None:
             recording.annotate(request._get_current_object(), response)  # type: ignore[attr-defined]
 
@@ -130,14 +144,18 @@ class Measured:
             self._note(args[-1])
             return handle(*args)
 
-        app.handle_user_exception = note_and_handle  # type: ignore[method-assign]
+        app.handle_user_exception = note_and_handle  # type: ignore[assignment, method-assign]
 
     def _note(self, error: BaseException) -> None:
-        recording = _recording(request) if has_request_context() else None
+        recording = request.environ.get(KEY) if has_request_context() else None
         if recording is not None:
             recording.note(error)
-            self._annotate(recording)
+            self._routes.annotate(request, recording)
 
 
-def _recording(current: Request) -> Recording | None:
-    return current.environ.get(KEY)
+def _current(recording: Recording) -> Request | None:
+    """Return Flask's request of a recording, unless its context is not the active one."""
+    if not has_request_context():
+        return None
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]
+    return current if current.environ.get(KEY) is recording else None

@@ -29,7 +29,9 @@ class Routes:
         try:
             excluded = self._excluded[rule.endpoint]
         except KeyError:
-            excluded = self._excluded[rule.endpoint] = is_excluded(self._app.view_functions.get(rule.endpoint))
+            excluded = self._excluded[rule.endpoint] = is_excluded(
+                self._app.view_functions.get(rule.endpoint)
+            )
         if excluded:
             recording.measured = False
 

@@ -11,7 +11,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from web_prom.config import Config, Network
+from web_prom.config import Config
+from web_prom.parsing import Network
 
 logger = logging.getLogger("web_prom")
 

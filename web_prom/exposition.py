@@ -56,7 +56,9 @@ class Exposition:
         compress: Compress for clients that ask for it.
     """
 
-    def __init__(self, registry: Any = REGISTRY, config: Config | None = None, *, compress: bool = True) -> None:
+    def __init__(
+        self, registry: Any = REGISTRY, config: Config | None = None, *, compress: bool = True
+    ) -> None:
         self.registry = registry
         self.access = AccessControl(config or Config())
         self._compress = compress
@@ -86,7 +88,9 @@ class Exposition:
             body = encode(_Scrape(source_of(self.registry), names))
         except Exception:
             logger.exception("a scrape failed")
-            return _finished("500 Internal Server Error", [_TEXT], b"the scrape failed; see the log\n", method)
+            return _finished(
+                "500 Internal Server Error", [_TEXT], b"the scrape failed; see the log\n", method
+            )
         headers = [("Content-Type", content_type)]
         if self._compress and accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
             # Level 1 is a third of the time of level 9 for a tenth more bytes on this kind of text.

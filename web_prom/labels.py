@@ -53,7 +53,8 @@ def status_label(code: str, *, classes: bool = False) -> str:
 def route_is_excluded(route: str, patterns: Sequence[str]) -> bool:
     """Tell whether a route template is one of ``patterns``, or lies below one that ends in ``/*``."""
     return any(
-        route == pattern or (pattern.endswith("/*") and route.startswith(pattern[:-1])) for pattern in patterns
+        route == pattern or (pattern.endswith("/*") and route.startswith(pattern[:-1]))
+        for pattern in patterns
     )
 
 

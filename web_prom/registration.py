@@ -100,7 +100,8 @@ def _definition(
         "unit": options.get("unit", ""),
     }
     if kind._type == "histogram":
-        bounds = [float(bound) for bound in options.get("buckets", kind.DEFAULT_BUCKETS)]  # type: ignore[attr-defined]
+        default = getattr(kind, "DEFAULT_BUCKETS", ())
+        bounds = [float(bound) for bound in options.get("buckets", default)]
         definition["buckets"] = bounds if bounds[-1:] == [float("inf")] else [*bounds, float("inf")]
     if kind._type == "gauge":
         definition["multiprocess_mode"] = options.get("multiprocess_mode", "all")

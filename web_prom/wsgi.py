@@ -1,4 +1,4 @@
-"""Measure any WSGI application: the middleware, and what it does at the edge between server and application."""
+"""Measure any WSGI application: the middleware, at the edge between server and application."""
 
 from __future__ import annotations
 
@@ -153,21 +153,23 @@ class Exchange(Recording):
         return self._write(data)
 
     def abort(self, error: BaseException) -> None:
-        """Note that the application, or the first step of its body, raised: the server answers in its stead."""
+        """Note that the application or its body raised; before the first byte the server answers 500."""
         self.note(error)
         if self.sent:
             self.broken = True
         else:
             self.status = "500"
 
-    def follow(self, body: Any, environ: Environ) -> Any:
+    def follow(self, body: Any, environ: Environ) -> Iterable[bytes]:
         """Return a body that finishes the request with itself."""
         wrapper = environ.get("wsgi.file_wrapper")
         if isinstance(wrapper, type) and isinstance(body, wrapper):
-            return self._follow_file(body)
+            self._watch_file(body)
+            same: Iterable[bytes] = body
+            return same
         return SizedBody(body, self) if hasattr(body, "__len__") else Body(body, self)
 
-    def _follow_file(self, body: Any) -> Any:
+    def _watch_file(self, body: Any) -> None:
         # The server sends such a body by itself (sendfile) if it gets the very object that it made.
         close = getattr(body, "close", None)
 
@@ -182,7 +184,6 @@ class Exchange(Recording):
             body.close = close_and_finish
         except AttributeError:
             self.finish()
-        return body
 
 
 class Body:
@@ -260,7 +261,7 @@ class MeasuredExchange(Exchange):
             self.first_byte = perf_counter() - self.started
         self.response_size = (self.response_size or 0) + len(chunk)
 
-    def follow(self, body: Any, environ: Environ) -> Any:
+    def follow(self, body: Any, environ: Environ) -> Iterable[bytes]:
         """Return a body that also counts its chunks."""
         followed = super().follow(body, environ)
         if isinstance(followed, Body):

@@ -27,7 +27,8 @@ class WorkersCollector:
         """Return the merged families; those of dead workers count on, except live gauges."""
         for attempt in range(_ATTEMPTS):
             try:
-                families = MultiProcessCollector(None, path=self._path).collect()
+                upstream: Any = MultiProcessCollector(None, path=self._path)  # type: ignore[no-untyped-call]
+                families: Iterable[Metric] = upstream.collect()
             except (FileNotFoundError, struct.error):
                 if attempt == _ATTEMPTS - 1:
                     raise

@@ -39,7 +39,7 @@ def share_values(registry: CollectorRegistry = REGISTRY) -> bool:
         if is_shared():
             return False
         make_usable(path)
-        values.ValueClass = values.MultiProcessValue()
+        values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
         for collector in list(registry._collector_to_names):
             _carry_over(collector)
         if registry is not REGISTRY:

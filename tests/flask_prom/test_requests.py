@@ -1,0 +1,582 @@
+"""Each request is counted once, timed whole, with the status that the client got."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+from wsgiref.util import FileWrapper
+
+import pytest
+from flask import Blueprint, Flask, Response, abort, g, redirect, request, send_file, stream_with_context
+from flask.views import MethodView
+from webtest import TestApp
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+import web_prom.recorder
+from flask_prom import FlaskProm
+from tests.flask_prom.conftest import MakeApp, Metrics
+
+
+class Clock:
+    """A clock that moves when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Put a clock in the place of the recorder's."""
+    clock = Clock()
+    monkeypatch.setattr(web_prom.recorder, "perf_counter", clock)
+    return clock
+
+
+def test_a_view_is_counted_and_timed(make_app: MakeApp, metrics: Metrics, clock: Clock) -> None:
+    """The plain case, read from the scrape itself."""
+    app = make_app()
+
+    @app.get("/users/<int:user>")
+    def user(user: int) -> str:
+        clock.sleep(0.2)
+        return "hi"
+
+    client = app.test_client()
+    assert client.get("/users/1").text == client.get("/users/2").text == "hi"
+    text = client.get("/metrics").text
+    assert 'http_requests_total{method="GET",route="/users/<int:user>",status="200"} 2.0' in text
+    assert metrics.seconds("/users/<int:user>") == pytest.approx(0.4)
+    assert metrics.in_progress == 0
+
+
+def test_fault_01_a_stream_is_timed_to_its_end(make_app: MakeApp, metrics: Metrics, clock: Clock) -> None:
+    """A streamed body of 0.3 s is 0.3 s, and in progress until it ends."""
+    app = make_app()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def body() -> Iterator[str]:
+            for word in "abc":
+                clock.sleep(0.1)
+                yield word
+
+        return Response(stream_with_context(body()))
+
+    response = app.test_client().get("/stream")
+    assert metrics.in_progress == 1
+    assert response.text == "abc"
+    assert metrics.seconds("/stream") == pytest.approx(0.3)
+    assert metrics.in_progress == 0
+
+
+def test_fault_02_a_stream_that_raises_half_way(make_app: MakeApp, metrics: Metrics) -> None:
+    """The status that was sent stands, and the exception is counted."""
+    app = make_app()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def body() -> Iterator[str]:
+            yield "a"
+            raise LookupError("gone")
+
+        return Response(body())
+
+    with pytest.raises(LookupError):
+        _ = app.test_client().get("/stream").data
+    assert metrics.requests == {("GET", "/stream", "200"): 1}
+    assert metrics.exceptions == {("GET", "/stream", "LookupError"): 1}
+    assert metrics.in_progress == 0
+
+
+def test_fault_02_a_client_that_hangs_up(make_app: MakeApp, metrics: Metrics) -> None:
+    """The server closes a body that it did not exhaust: counted once, and no exception."""
+    app = make_app()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        return Response(iter(["a"] * 1000))
+
+    environ = EnvironBuilder("/stream").get_environ()
+    body, _, _ = run_wsgi_app(app, environ)
+    next(iter(body))
+    body.close()  # type: ignore[attr-defined]
+    assert metrics.requests == {("GET", "/stream", "200"): 1}
+    assert metrics.exceptions == {}
+    assert metrics.in_progress == 0
+
+
+def test_fault_03_a_raising_view_is_observed_once(make_app: MakeApp, metrics: Metrics) -> None:
+    """One request, one observation, one exception."""
+    app = make_app()
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise ZeroDivisionError
+
+    assert app.test_client().get("/boom").status_code == 500
+    assert metrics.requests == {("GET", "/boom", "500"): 1}
+    assert metrics.timed("/boom") == 1
+    assert metrics.exceptions == {("GET", "/boom", "ZeroDivisionError"): 1}
+
+
+def test_an_exception_that_flask_passes_on_is_a_500(make_app: MakeApp, metrics: Metrics) -> None:
+    """In testing and debug mode Flask raises to the server, which answers 500."""
+    app = make_app()
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        app.test_client().get("/boom")
+    assert metrics.requests == {("GET", "/boom", "500"): 1}
+    assert metrics.exceptions == {("GET", "/boom", "ZeroDivisionError"): 1}
+    assert metrics.in_progress == 0
+
+
+def test_fault_04_before_request_answers_early(make_app: MakeApp, metrics: Metrics, clock: Clock) -> None:
+    """Counted and timed like any other, with the route and the time of earlier hooks."""
+    app = make_app()
+
+    @app.before_request
+    def slow() -> None:
+        clock.sleep(0.25)
+
+    @app.before_request
+    def answer() -> tuple[str, int]:
+        return "no", 403
+
+    @app.get("/private/<name>")
+    def private(name: str) -> str:
+        return name
+
+    assert app.test_client().get("/private/x").status_code == 403
+    assert metrics.requests == {("GET", "/private/<name>", "403"): 1}
+    assert metrics.seconds("/private/<name>") == pytest.approx(0.25)
+
+
+def test_fault_05_the_status_is_the_one_sent(make_app: MakeApp, metrics: Metrics) -> None:
+    """Whatever an after_request hook makes of it, registered before or after ours."""
+    app = make_app()
+
+    @app.after_request
+    def teapot(response: Response) -> Response:
+        response.status_code = 418
+        return response
+
+    @app.get("/")
+    def index() -> str:
+        return ""
+
+    assert app.test_client().get("/").status_code == 418
+    assert metrics.requests == {("GET", "/", "418"): 1}
+
+
+@pytest.mark.parametrize("handled", [Exception, ValueError, 500])
+def test_fault_06_an_error_handler_does_not_hide_the_exception(
+    make_app: MakeApp, metrics: Metrics, handled: Any
+) -> None:
+    """The exception counts if the answer is a server error, and one story is told of the status."""
+    app = make_app()
+
+    @app.errorhandler(handled)
+    def bad_gateway(error: Exception) -> tuple[str, int]:
+        return "upstream", 502
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise ValueError
+
+    assert app.test_client().get("/boom").status_code == 502
+    assert metrics.requests == {("GET", "/boom", "502"): 1}
+    assert metrics.timed("/boom") == 1
+    assert metrics.exceptions == {("GET", "/boom", "ValueError"): 1}
+
+
+def test_an_exception_that_becomes_a_client_error_is_no_exception(
+    make_app: MakeApp, metrics: Metrics
+) -> None:
+    """A ValueError answered with 400 was handled; so was a 404."""
+    app = make_app()
+
+    @app.errorhandler(ValueError)
+    def bad_request(error: Exception) -> tuple[str, int]:
+        return "bad", 400
+
+    @app.get("/bad")
+    def bad() -> str:
+        raise ValueError
+
+    @app.get("/missing")
+    def missing() -> str:
+        abort(404)
+
+    client = app.test_client()
+    client.get("/bad")
+    client.get("/missing")
+    assert metrics.requests == {("GET", "/bad", "400"): 1, ("GET", "/missing", "404"): 1}
+    assert metrics.exceptions == {}
+
+
+def test_an_error_handler_that_raises(make_app: MakeApp, metrics: Metrics) -> None:
+    """Both exceptions led to the 500, and both are named."""
+    app = make_app()
+
+    @app.errorhandler(ValueError)
+    def worse(error: Exception) -> str:
+        raise KeyError
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise ValueError
+
+    assert app.test_client().get("/boom").status_code == 500
+    assert metrics.exceptions == {("GET", "/boom", "ValueError"): 1, ("GET", "/boom", "KeyError"): 1}
+
+
+def test_an_after_request_hook_that_raises(make_app: MakeApp, metrics: Metrics) -> None:
+    """Flask then sends no request_finished: the status comes from the response's start."""
+    app = make_app(extra_labels={"answer": lambda request, response: response and response.status_code})
+
+    @app.after_request
+    def fail(response: Response) -> Response:
+        raise RuntimeError
+
+    @app.get("/")
+    def index() -> str:
+        return ""
+
+    assert app.test_client().get("/").status_code == 500
+    assert metrics("http_requests_total", method="GET", route="/", status="500", answer="None") == 1
+    assert metrics.by_labels("http_request_exceptions_total", "exception") == {("RuntimeError",): 1}
+
+
+def test_fault_07_send_file_keeps_the_servers_sendfile(make_app: MakeApp, metrics: Metrics) -> None:
+    """The server gets the very object that its wsgi.file_wrapper made, and closing it ends the request."""
+    app = make_app(response_size=True)
+
+    @app.get("/file")
+    def file() -> Response:
+        return send_file(io.BytesIO(b"x" * 5000), mimetype="text/plain")
+
+    environ = EnvironBuilder("/file").get_environ()
+    environ["wsgi.file_wrapper"] = FileWrapper
+    body, status, _ = run_wsgi_app_raw(app, environ)
+    assert type(body) is FileWrapper
+    assert status == "200 OK"
+    assert metrics.in_progress == 1
+    body.close()
+    assert metrics.requests == {("GET", "/file", "200"): 1}
+    assert metrics("http_response_size_bytes_sum", method="GET", route="/file") == 5000
+    assert metrics.in_progress == 0
+
+
+def test_fault_07_direct_passthrough(make_app: MakeApp, metrics: Metrics) -> None:
+    """Werkzeug calls no call_on_close there; the request finishes all the same."""
+    app = make_app()
+
+    @app.get("/raw")
+    def raw() -> Response:
+        return Response(iter([b"a", b"b"]), direct_passthrough=True)
+
+    assert TestApp(app).get("/raw").body == b"ab"
+    assert metrics.requests == {("GET", "/raw", "200"): 1}
+    assert metrics.in_progress == 0
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304), ("GET", 200)])
+def test_fault_08_without_a_body_a_request_still_finishes_once(
+    make_app: MakeApp, metrics: Metrics, method: str, status: int
+) -> None:
+    """HEAD, 204, 304 and an empty 200."""
+    app = make_app()
+
+    @app.get("/")
+    def index() -> Response:
+        return Response(status=status)
+
+    app.test_client().open("/", method=method)
+    assert metrics.requests == {(method, "/", str(status)): 1}
+    assert metrics.in_progress == 0
+
+
+def test_a_test_client_that_does_not_read_or_close(make_app: MakeApp, metrics: Metrics) -> None:
+    """A body that was handed out whole is finished; nobody has to ask for what comes after it."""
+    app = make_app()
+
+    @app.get("/")
+    def index() -> str:
+        return "whole"
+
+    responses = [app.test_client().get("/") for _ in range(3)]
+    assert metrics.requests == {("GET", "/", "200"): 3}
+    assert [response.text for response in responses] == ["whole"] * 3
+    assert metrics.requests == {("GET", "/", "200"): 3}
+
+
+def test_fault_10_refusals_of_routing(make_app: MakeApp, metrics: Metrics) -> None:
+    """Unknown URLs are one series; a 405 and the redirect to the canonical URL keep their route."""
+    app = make_app()
+
+    @app.get("/users/<int:user>/")
+    def user(user: int) -> str:
+        return ""
+
+    client = app.test_client()
+    for number in range(50):
+        client.get(f"/unknown/{number}")
+    client.post("/users/1/")
+    client.get("/users/1")
+    client.options("/users/1/")
+    assert metrics.requests == {
+        ("GET", "_unmatched", "404"): 50,
+        ("POST", "/users/<int:user>/", "405"): 1,
+        ("GET", "/users/<int:user>/", "308"): 1,
+        ("OPTIONS", "/users/<int:user>/", "200"): 1,
+    }
+
+
+def test_fault_11_invented_methods_are_one_series(make_app: MakeApp, metrics: Metrics) -> None:
+    """A hundred invented methods make one line."""
+    app = make_app()
+
+    @app.get("/")
+    def index() -> str:
+        return ""
+
+    for number in range(100):
+        app.test_client().open("/", method=f"HACK{number}")
+    assert metrics.requests == {("_OTHER", "/", "405"): 100}
+
+
+def test_fault_12_a_spoofed_host_makes_no_series(make_app: MakeApp, metrics: Metrics) -> None:
+    """The Host header is no label, nor is a bad one an error of ours."""
+    app = make_app()
+
+    @app.get("/")
+    def index() -> str:
+        return ""
+
+    for number in range(20):
+        app.test_client().get("/", headers={"Host": f"evil{number}.example"})
+    app.test_client().get("/", headers={"Host": "]["})
+    assert sum(metrics.requests.values()) == 21
+    assert {route for _, route, _ in metrics.requests} <= {"/", "_unmatched"}
+    assert metrics.errors == {}
+
+
+def test_blueprints_nested_and_method_views(make_app: MakeApp, metrics: Metrics) -> None:
+    """Routes bear the whole template, prefixes included."""
+    app = make_app()
+    inner, outer = Blueprint("inner", "inner"), Blueprint("outer", "outer")
+
+    class Item(MethodView):
+        def get(self, item: str) -> str:
+            return item
+
+        def delete(self, item: str) -> tuple[str, int]:
+            return "", 204
+
+    inner.add_url_rule("/items/<item>", view_func=Item.as_view("item"))
+    outer.register_blueprint(inner, url_prefix="/inner")
+    app.register_blueprint(outer, url_prefix="/outer")
+    client = app.test_client()
+    client.get("/outer/inner/items/a")
+    client.delete("/outer/inner/items/a")
+    route = "/outer/inner/items/<item>"
+    assert metrics.requests == {("GET", route, "200"): 1, ("DELETE", route, "204"): 1}
+
+
+def test_fault_35_async_views(make_app: MakeApp, metrics: Metrics) -> None:
+    """Async views, excluded ones and raising ones among them, answer as before and are counted."""
+    app = make_app()
+
+    @app.get("/ok")
+    async def ok() -> str:
+        return "ok"
+
+    @app.get("/health")
+    @FlaskProm.exclude
+    async def health() -> str:
+        return "healthy"
+
+    @app.get("/boom")
+    async def boom() -> str:
+        raise ValueError
+
+    client = app.test_client()
+    assert client.get("/ok").text == "ok"
+    assert client.get("/health").text == "healthy"
+    assert client.get("/boom").status_code == 500
+    assert metrics.requests == {("GET", "/ok", "200"): 1, ("GET", "/boom", "500"): 1}
+    assert metrics.exceptions == {("GET", "/boom", "ValueError"): 1}
+
+
+def test_application_root(make_app: MakeApp, metrics: Metrics) -> None:
+    """A prefix that the server strips is no part of the route, and /metrics is below it."""
+    app = make_app()
+    app.config["APPLICATION_ROOT"] = "/shop"
+
+    @app.get("/items/")
+    def items() -> str:
+        return request.script_root
+
+    client = app.test_client()
+    assert client.get("/items/").text == "/shop"
+    assert client.get("/items").status_code == 308
+    assert client.get("/metrics").status_code == 200
+    assert metrics.requests == {("GET", "/items/", "200"): 1, ("GET", "/items/", "308"): 1}
+
+
+def test_extra_labels_see_the_final_response(make_app: MakeApp, registry: Any, metrics: Metrics) -> None:
+    """They are computed in the request's context, after every hook."""
+    labels = {
+        "tenant": lambda request, response: g.tenant,
+        "cache": lambda request, response: response.headers.get("X-Cache", "miss"),
+    }
+    app = make_app(extra_labels=labels, constant_labels={"service": "shop"})
+
+    @app.before_request
+    def tenant() -> None:
+        g.tenant = "acme"
+
+    @app.after_request
+    def cache(response: Response) -> Response:
+        response.headers["X-Cache"] = "hit"
+        return response
+
+    @app.get("/")
+    def index() -> str:
+        return ""
+
+    app.test_client().get("/")
+    expected = {"method": "GET", "route": "/", "status": "200", "service": "shop"}
+    assert metrics("http_requests_total", **expected, tenant="acme", cache="hit") == 1
+    assert metrics("http_requests_in_progress", service="shop") == 0
+
+
+def test_fault_34_a_label_callable_that_raises(make_app: MakeApp, metrics: Metrics) -> None:
+    """It costs its value and a tick of the error counter, never the request."""
+
+    def broken(request: Any, response: Any) -> str:
+        raise RuntimeError("no such tenant")
+
+    app = make_app(extra_labels={"tenant": broken})
+
+    @app.get("/")
+    def index() -> str:
+        return "fine"
+
+    assert app.test_client().get("/").text == "fine"
+    assert metrics("http_requests_total", method="GET", route="/", status="200", tenant="") == 1
+    assert metrics.errors == {("label tenant",): 1}
+
+
+@pytest.mark.parametrize("length", ["-1", "abc", "", "99999999999999999999"])
+def test_fault_34_a_bad_content_length(make_app: MakeApp, metrics: Metrics, length: str) -> None:
+    """What the client claims to send does not matter to us."""
+    app = make_app(request_size=True)
+
+    @app.post("/")
+    def index() -> str:
+        return "fine"
+
+    environ = EnvironBuilder("/", method="POST").get_environ()
+    environ["CONTENT_LENGTH"] = length
+    body, status, _ = run_wsgi_app(app, environ)
+    assert (status, b"".join(body)) == ("200 OK", b"fine")
+    assert metrics.requests == {("POST", "/", "200"): 1}
+    assert metrics.errors == {}
+
+
+@pytest.mark.parametrize("wrap_first", [True, False])
+def test_other_middleware_around_the_application(
+    make_app: MakeApp, registry: Any, metrics: Metrics, wrap_first: bool
+) -> None:
+    """Inside or outside of ours, in place or with a copy of the environ and a delayed start."""
+
+    class Delayed:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+            started: list[Any] = []
+            body = self.app(dict(environ), lambda *args: started.append(args))
+            start_response(*started[0])
+            return body
+
+    app = Flask("shop")
+
+    @app.get("/users/<user>")
+    def user(user: str) -> str:
+        return user
+
+    if wrap_first:
+        app.wsgi_app = Delayed(ProxyFix(app.wsgi_app))  # type: ignore[method-assign]
+    FlaskProm(app, registry=registry)
+    if not wrap_first:
+        app.wsgi_app = Delayed(ProxyFix(app.wsgi_app))  # type: ignore[method-assign]
+    TestApp(app).get("/users/x")
+    assert metrics.requests == {("GET", "/users/<user>", "200"): 1}
+
+
+def test_an_application_called_inside_a_view(make_app: MakeApp, metrics: Metrics) -> None:
+    """Two applications, one inside the other's view: each counts its own request, with its own route."""
+    inner, outer = make_app("inner"), make_app("outer")
+
+    @inner.get("/in")
+    def inside() -> tuple[str, int]:
+        return "in", 201
+
+    @outer.get("/out")
+    def outside() -> str:
+        return inner.test_client().get("/in").text
+
+    assert outer.test_client().get("/out").text == "in"
+    assert metrics.requests == {("GET", "/in", "201"): 1, ("GET", "/out", "200"): 1}
+
+
+def test_a_redirect_is_the_views_own(make_app: MakeApp, metrics: Metrics) -> None:
+    """A 302 from a view is counted under the view."""
+    app = make_app()
+
+    @app.get("/old")
+    def old() -> Any:
+        return redirect("/new")
+
+    app.test_client().get("/old")
+    assert metrics.requests == {("GET", "/old", "302"): 1}
+
+
+def test_a_teardown_that_raises(make_app: MakeApp, metrics: Metrics) -> None:
+    """It raises after the response was started but before it was sent: the client gets the server's 500."""
+    app = make_app()
+
+    @app.teardown_request
+    def fail(error: BaseException | None) -> None:
+        raise RuntimeError
+
+    @app.get("/")
+    def index() -> str:
+        return ""
+
+    with pytest.raises(RuntimeError):
+        app.test_client().get("/")
+    assert metrics.requests == {("GET", "/", "500"): 1}
+    assert metrics.exceptions == {("GET", "/", "RuntimeError"): 1}
+
+
+def run_wsgi_app_raw(app: Any, environ: dict[str, Any]) -> tuple[Any, str, Any]:
+    """Call a WSGI application and return its body untouched."""
+    started: list[Any] = []
+    body = app(environ, lambda status, headers, exc_info=None: started.append((status, headers)))
+    return body, *started[0]

@@ -1,0 +1,307 @@
+"""Setting Flask up: factories, settings, exclusions, and what /metrics answers."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, Response
+from flask.views import MethodView
+from prometheus_client import REGISTRY, CollectorRegistry, Counter
+from prometheus_client.parser import text_string_to_metric_families
+from webtest import TestApp
+
+from flask_prom import FlaskProm
+from tests.flask_prom.conftest import MakeApp, Metrics
+from web_prom.errors import ConfigError, ConflictError, WebPromError
+
+
+def test_fault_14_a_factory_called_many_times(registry: CollectorRegistry, metrics: Metrics) -> None:
+    """One extension object, a new application for each test of a suite: all are measured."""
+    prom = FlaskProm(registry=registry)
+
+    def create_app() -> Flask:
+        app = Flask("shop")
+        prom.init_app(app)
+        app.add_url_rule("/", view_func=lambda: "hi", endpoint="index")
+        return app
+
+    for _ in range(5):
+        app = create_app()
+        app.test_client().get("/")
+        del app
+        gc.collect()
+    assert metrics.requests == {("GET", "/", "200"): 5}
+
+
+def test_fault_14_init_app_twice(registry: CollectorRegistry, metrics: Metrics) -> None:
+    """The second call does nothing; with other settings it says so."""
+    app = Flask("shop")
+    FlaskProm(app, registry=registry)
+    FlaskProm(app, registry=registry)
+    app.add_url_rule("/", view_func=lambda: "hi", endpoint="index")
+    app.test_client().get("/")
+    assert metrics.requests == {("GET", "/", "200"): 1}
+    with pytest.raises(ConflictError, match=r"'shop' is measured already.*namespace='x'"):
+        FlaskProm(app, registry=registry, namespace="x")
+
+
+def test_fault_14_two_applications_in_one_process(make_app: MakeApp, metrics: Metrics) -> None:
+    """Both write to the same families."""
+    one, two = make_app("one"), make_app("two")
+    one.add_url_rule("/one", view_func=lambda: "1", endpoint="index")
+    two.add_url_rule("/two", view_func=lambda: "2", endpoint="index")
+    one.test_client().get("/one")
+    two.test_client().get("/two")
+    assert metrics.requests == {("GET", "/one", "200"): 1, ("GET", "/two", "200"): 1}
+
+
+def test_two_applications_that_disagree(make_app: MakeApp) -> None:
+    """The error names both, the key, and the remedy."""
+    make_app("one", duration_buckets=[1, 2])
+    with pytest.raises(ConflictError, match=r"'one'.*'two'.*PROM_DURATION_BUCKETS.*registry of its own"):
+        make_app("two", duration_buckets=[1, 3])
+
+
+def test_the_default_registry_is_prometheus_clients() -> None:
+    """Without a registry the metrics are where the user's own are."""
+    app = Flask("shop")
+    before = set(REGISTRY._collector_to_names)
+    try:
+        FlaskProm(app)
+        app.test_client().get("/nothing")
+        value = REGISTRY.get_sample_value(
+            "http_requests_total", {"method": "GET", "route": "_unmatched", "status": "404"}
+        )
+        assert value == 1
+        assert b"python_info" in app.test_client().get("/metrics").data
+    finally:
+        for collector in set(REGISTRY._collector_to_names) - before:
+            REGISTRY.unregister(collector)
+
+
+def test_the_users_own_instruments_are_in_the_same_scrape(
+    make_app: MakeApp, registry: CollectorRegistry
+) -> None:
+    """Made before or after ours."""
+    before = Counter("jobs_before", "Jobs.", registry=registry)
+    app = make_app()
+    after = Counter("jobs_after", "Jobs.", registry=registry)
+    before.inc(2)
+    after.inc(3)
+    families = {
+        family.name: family.samples[0].value
+        for family in text_string_to_metric_families(app.test_client().get("/metrics").text)
+        if family.samples
+    }
+    assert (families["jobs_before"], families["jobs_after"]) == (2, 3)
+
+
+def test_settings_come_from_app_config(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument wins over app.config, which wins over the environment."""
+    monkeypatch.setenv("PROM_NAMESPACE", "environment")
+    monkeypatch.setenv("PROM_PATH", "/from-environment")
+    monkeypatch.setenv("PROM_STATUS_CLASSES", "true")
+    app = Flask("shop")
+    app.config.update(PROM_NAMESPACE="config", PROM_PATH="/from-config")
+    FlaskProm(app, registry=registry, namespace="argument")
+    client = app.test_client()
+    assert client.get("/metrics").status_code == 404
+    assert 'argument_http_requests_total{method="GET",route="_unmatched",status="4xx"} 1.0' in (
+        client.get("/from-config").text
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("PROM_BUCKETS", [1], "PROM_BUCKETS is not a setting.*did you mean PROM_.*BUCKETS"),
+        ("PROM_DURATION_BUCKETS", [2, 1], r"PROM_DURATION_BUCKETS is \[2, 1\]; allowed: .*ascending"),
+        ("PROM_ALLOWED_NETWORKS", ["10.0.0.0/40"], "PROM_ALLOWED_NETWORKS .* allowed: networks such as"),
+        (
+            "PROM_BEARER_TOKEN_FILE",
+            "/nowhere/token",
+            "PROM_BEARER_TOKEN_FILE is '/nowhere/token'; allowed: a file",
+        ),
+    ],
+)
+def test_bad_settings_are_errors_at_start(
+    registry: CollectorRegistry, key: str, value: Any, told: str
+) -> None:
+    """They name the key, the value and what is allowed; the class is the built-in's too."""
+    app = Flask("shop")
+    app.config[key] = value
+    with pytest.raises(ConfigError, match=told) as caught:
+        FlaskProm(app, registry=registry)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, WebPromError)
+
+
+def test_disabled(registry: CollectorRegistry, metrics: Metrics) -> None:
+    """Nothing is wrapped, mounted or measured."""
+    app = Flask("shop")
+    inner = app.wsgi_app
+    FlaskProm(app, registry=registry, enabled=False)
+    assert app.wsgi_app == inner
+    assert app.test_client().get("/metrics").status_code == 404
+    assert list(registry.collect()) == []
+
+
+def test_fault_18_a_login_hook_does_not_lock_the_scraper_out(make_app: MakeApp, metrics: Metrics) -> None:
+    """/metrics is outside the application's own hooks; after_request does not touch it either."""
+    app = make_app()
+
+    @app.before_request
+    def login() -> tuple[str, int]:
+        return "who are you?", 401
+
+    @app.after_request
+    def mark(response: Response) -> Response:
+        response.headers["X-App"] = "1"
+        return response
+
+    response = app.test_client().get("/metrics")
+    assert response.status_code == 200
+    assert "X-App" not in response.headers
+    assert metrics.requests == {}
+
+
+def test_scrapes_are_not_counted(make_app: MakeApp, metrics: Metrics) -> None:
+    """Nor in progress while they are answered."""
+    client = make_app().test_client()
+    for _ in range(3):
+        text = client.get("/metrics").text
+    assert "http_requests_in_progress 0.0" in text
+    assert metrics.requests == {}
+
+
+def test_fault_19_excluding_a_route_leaves_its_neighbours(make_app: MakeApp, metrics: Metrics) -> None:
+    """/foo is /foo; /internal/* is what lies below it."""
+    app = make_app(exclude=["/foo", "/internal/*"])
+    paths = ("/foo", "/foobar", "/foo/bar", "/internal/x", "/internals")
+    for path in paths:
+        app.add_url_rule(path, view_func=lambda: "", endpoint=path.replace("/", "_"))
+    for path in paths:
+        app.test_client().get(path)
+    assert {route for _, route, _ in metrics.requests} == {"/foobar", "/foo/bar", "/internals"}
+    assert metrics.in_progress == 0
+
+
+def test_excluded_views(make_app: MakeApp, metrics: Metrics) -> None:
+    """Functions under and over their route, classes, and one method's endpoint but not its neighbour's."""
+    app = make_app()
+    prom = FlaskProm()
+
+    @app.get("/under")
+    @prom.exclude
+    def under() -> str:
+        return ""
+
+    @prom.exclude
+    @app.get("/over")
+    def over() -> str:
+        return ""
+
+    @prom.exclude
+    class View(MethodView):
+        def get(self) -> str:
+            return ""
+
+    app.add_url_rule("/class", view_func=View.as_view("view"))
+
+    @app.get("/both")
+    @prom.exclude
+    def both_get() -> str:
+        return ""
+
+    @app.post("/both")
+    def both_post() -> str:
+        return ""
+
+    client = app.test_client()
+    for path in ("/under", "/over", "/class", "/both"):
+        assert client.get(path).status_code == 200
+    client.post("/both")
+    assert metrics.requests == {("POST", "/both", "200"): 1}
+    assert metrics.in_progress == 0
+
+
+def test_access_control(make_app: MakeApp) -> None:
+    """One key secures /metrics and nothing else."""
+    app = make_app(bearer_token="s3cret")
+    client = app.test_client()
+    refused = client.get("/metrics")
+    assert (refused.status_code, refused.data) == (401, b"")
+    assert refused.headers["WWW-Authenticate"] == "Bearer"
+    assert client.get("/metrics", headers={"Authorization": "Bearer s3cret"}).status_code == 200
+    assert client.get("/other").status_code == 404
+
+
+def test_webtests_lint_finds_nothing(make_app: MakeApp) -> None:
+    """WebTest checks both sides of the WSGI boundary: of the application and of /metrics."""
+    app = make_app(request_size=True, response_size=True, first_byte=True)
+    app.add_url_rule("/", view_func=lambda: "hi", endpoint="index", methods=["GET", "POST"])
+    client = TestApp(app)
+    client.get("/")
+    client.post("/", {"a": "b"})
+    client.head("/")
+    client.head("/metrics")
+    assert b"http_requests_total" in client.get("/metrics").body
+
+
+APPLICATION = """
+from flask import Flask
+from flask_prom import FlaskProm
+
+app = Flask(__name__)
+FlaskProm(app)
+
+@app.get("/users/<user>")
+def user(user):
+    return user
+"""
+
+
+def test_fault_14_the_debug_reloader(tmp_path: Path) -> None:
+    """`flask run --debug` imports the application in two processes; the one that serves is measured."""
+    (tmp_path / "shop.py").write_text(APPLICATION)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "flask", "--app", "shop", "run", "--debug", "--port", str(port)]
+    # A session of its own: the reloader's child has to end with its parent.
+    server = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        assert server.stdout is not None
+        assert any(b"Running on" in line for line in server.stdout)
+        assert read(f"http://127.0.0.1:{port}/users/ada") == b"ada"
+        told = b'http_requests_total{method="GET",route="/users/<user>",status="200"} 1.0'
+        assert told in read(f"http://127.0.0.1:{port}/metrics")
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.communicate()
+
+
+def read(url: str) -> bytes:
+    """Read a URL, waiting for a server that is only just coming up."""
+    for _ in range(100):
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return bytes(response.read())
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionRefusedError):
+                raise
+            time.sleep(0.1)
+    raise TimeoutError(url)

@@ -1,0 +1,187 @@
+"""From the raw value of a setting to a checked one; each raises ValueError saying what is allowed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any
+
+Network = IPv4Network | IPv6Network
+LabelFunction = Callable[[Any, Any], object]
+
+# Labels that the metric contract or the exposition format gives a meaning of its own.
+RESERVED_LABELS = frozenset({"method", "route", "status", "exception", "le", "quantile", "pid", "worker"})
+
+# https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels
+_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_METRIC_PREFIX = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+# https://www.rfc-editor.org/rfc/rfc9110#name-tokens
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+def boolean(value: object) -> bool:
+    """Accept a bool, or a word for one."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in _TRUE | _FALSE:
+        return value.strip().lower() in _TRUE
+    raise ValueError("true or false")
+
+
+def path(value: object) -> str:
+    """Accept a URL path, or an empty string for none."""
+    if isinstance(value, str) and (value == "" or re.fullmatch(r"/[^\s?#]+", value)):
+        return value
+    raise ValueError("a URL path that begins with '/', such as '/metrics', or '' for none")
+
+
+def namespace(value: object) -> str:
+    """Accept what may begin a metric name."""
+    if isinstance(value, str) and (value == "" or _METRIC_PREFIX.fullmatch(value)):
+        return value
+    raise ValueError("letters, digits and '_', not beginning with a digit")
+
+
+def _items(value: object) -> list[Any]:
+    """Return the items of a sequence, or of a comma-separated string."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    if isinstance(value, Iterable) and not isinstance(value, bytes | Mapping):
+        return list(value)
+    raise ValueError("a list, or in the environment a comma-separated string")
+
+
+def _pairs(value: object) -> dict[str, Any]:
+    """Return a mapping, or the mapping that a string ``name=value,name=value`` writes."""
+    if isinstance(value, str):
+        if not all("=" in item for item in _items(value)):
+            raise ValueError("a mapping, or in the environment 'name=value,name=value'")
+        split = (item.split("=", 1) for item in _items(value))
+        value = {name.strip(): text.strip() for name, text in split}
+    if not isinstance(value, Mapping):
+        raise ValueError("a mapping, or in the environment 'name=value,name=value'")
+    for name in value:
+        _check_label_name(name)
+    return dict(value)
+
+
+def _check_label_name(name: object) -> None:
+    if not isinstance(name, str) or not _LABEL_NAME.fullmatch(name):
+        raise ValueError(f"label names of letters, digits and '_', not beginning with a digit (not {name!r})")
+    if name.startswith("__") or name in RESERVED_LABELS:
+        reserved = ", ".join(sorted(RESERVED_LABELS))
+        raise ValueError(
+            f"label names that are not reserved; {name!r} is, as are names with '__' first, {reserved}"
+        )
+
+
+def constant_labels(value: object) -> dict[str, str]:
+    """Accept label names with their values."""
+    return {name: str(text) for name, text in _pairs(value).items()}
+
+
+def extra_labels(value: object) -> dict[str, LabelFunction]:
+    """Accept label names with the callables, or their dotted paths, that give the values."""
+    return {name: _callable(function) for name, function in _pairs(value).items()}
+
+
+def _callable(value: object) -> Callable[..., Any]:
+    if callable(value):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)*[:.]\w+", value):
+        module, name = re.split(r"[:.](?=\w+$)", value)
+        found = getattr(import_module(module), name, None)
+        if callable(found):
+            return found  # type: ignore[no-any-return]
+    raise ValueError("a callable, or the dotted path of one that can be imported")
+
+
+def optional_callable(value: object) -> Callable[..., Any] | None:
+    """Accept a callable, the dotted path of one, or None."""
+    return None if value is None else _callable(value)
+
+
+def buckets(value: object) -> tuple[float, ...]:
+    """Accept ascending upper bounds; ``+Inf`` at the end may be left out."""
+    allowed = "upper bounds as numbers in ascending order, at least one, such as 0.1, 0.5, 1"
+    try:
+        bounds = [float(item) for item in _items(value)]
+    except (TypeError, ValueError):
+        raise ValueError(allowed) from None
+    if bounds and bounds[-1] == math.inf:
+        bounds.pop()
+    if not bounds or not all(map(math.isfinite, bounds)) or bounds != sorted(set(bounds)):
+        raise ValueError(allowed)
+    return tuple(bounds)
+
+
+def methods(value: object) -> tuple[str, ...]:
+    """Accept names of HTTP methods."""
+    methods = _items(value)
+    if all(isinstance(item, str) and _METHOD.fullmatch(item) for item in methods):
+        return tuple(methods)
+    raise ValueError("HTTP method names, such as PROPFIND, LOCK")
+
+
+def routes(value: object) -> tuple[str, ...]:
+    """Accept route templates."""
+    routes = _items(value)
+    if all(isinstance(item, str) and item.startswith("/") for item in routes):
+        return tuple(routes)
+    raise ValueError("route templates that begin with '/', such as /health or /internal/*")
+
+
+def positive(value: object) -> int:
+    """Accept a whole number of at least 1."""
+    try:
+        number = int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1 or isinstance(value, bool | float):
+        raise ValueError("a whole number of at least 1")
+    return int(number)
+
+
+def secret(value: object) -> str | None:
+    """Accept a string that is not empty, or None."""
+    if value is None or (isinstance(value, str) and value.strip()):
+        return value
+    raise ValueError("a string that is not empty")
+
+
+def credentials(value: object) -> str | None:
+    """Accept ``user:password``, or None."""
+    if value is None or (isinstance(value, str) and re.fullmatch(r"[^:]+:.+", value)):
+        return value
+    raise ValueError("'user:password'")
+
+
+def secret_file(value: object) -> Path | None:
+    """Accept the path of a readable file that is not empty, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("the path of a file that holds the secret")
+    path = Path(value)
+    try:
+        content = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"a file that this process can read ({error})") from None
+    if not content:
+        raise ValueError("a file that is not empty")
+    return path
+
+
+def networks(value: object) -> tuple[Network, ...]:
+    """Accept networks or single addresses."""
+    try:
+        return tuple(ip_network(str(item)) for item in _items(value))
+    except ValueError as error:
+        raise ValueError(f"networks such as 10.0.0.0/8, 127.0.0.1 or fd00::/8 ({error})") from None
