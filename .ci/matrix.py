@@ -1,0 +1,92 @@
+"""Run the suite on every supported Python of this machine, and with the oldest and newest of each package.
+
+An interpreter counts if it runs, wherever it was found: a name on the PATH may be a stub that only
+tells where the real one could be.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SUPPORTED = ((3, 10), (3, 11), (3, 12), (3, 13))
+
+# The oldest release of each that setup.cfg admits; Werkzeug has no upper bound in Flask 2.3 but 3.1 broke it.
+OLDEST = (
+    "prometheus-client==0.20.0",
+    "flask==2.3.0",
+    "werkzeug<3.1",
+    "django==4.2",
+    "djangorestframework==3.15.0",
+    "gunicorn==21.2.0",
+)
+
+# Real servers with every worker class take minutes and ran under `make test`; here a part of them will do.
+QUICK = ("--ignore=tests/browser", "--ignore=tests/examples", "--ignore=tests/benchmarks")
+
+
+def main() -> int:
+    """Run all combinations; return the exit code."""
+    found = interpreters()
+    print("interpreters:", ", ".join(f"{version[0]}.{version[1]} {path}" for version, path in found.items()))
+    results = []
+    for version, python in found.items():
+        results.append(run(python, f"Python {version[0]}.{version[1]}, newest packages", ()))
+    oldest = next(iter(found.values()))
+    results.append(run(oldest, f"Python {next(iter(found))}, oldest packages", OLDEST))
+    print("\nversion matrix:")
+    for name, passed, seconds in results:
+        print(f"  {'passed' if passed else 'FAILED'}  {name}  ({seconds:.0f} s)")
+    return 0 if all(passed for _, passed, _ in results) else 1
+
+
+def interpreters() -> dict[tuple[int, int], str]:
+    """Return the supported interpreters that run on this machine, oldest first."""
+    names = [f"python{major}.{minor}" for major, minor in SUPPORTED]
+    candidates = [sys.executable, "python3", *names]
+    for folder in (os.environ.get("PYENV_ROOT"), os.path.expanduser("~/.pyenv"), "/opt/pyenv"):
+        if folder:
+            candidates += sorted(glob.glob(f"{folder}/versions/*/bin/python3"))
+    for folder in ("/usr/bin", "/usr/local/bin", "/opt/python*/bin"):
+        candidates += [path for name in names for path in glob.glob(f"{folder}/{name}")]
+    found: dict[tuple[int, int], str] = {}
+    for candidate in candidates:
+        version = version_of(candidate)
+        if version in SUPPORTED and version not in found:
+            found[version] = candidate
+    return dict(sorted(found.items()))
+
+
+def version_of(python: str) -> tuple[int, int] | None:
+    """Return the version that an interpreter tells, or None if it does not run or cannot make environments."""
+    code = "import ensurepip, venv, sys; print(*sys.version_info[:2])"
+    try:
+        told = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    major, minor = told.stdout.split()
+    return int(major), int(minor)
+
+
+def run(python: str, name: str, pins: tuple[str, ...]) -> tuple[str, bool, float]:
+    """Install into an environment of its own and run the suite there."""
+    print(f"\n--- {name}", flush=True)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="web-prom-matrix-") as folder:
+        inside = str(Path(folder, "venv", "bin", "python"))
+        commands = [
+            [python, "-m", "venv", str(Path(folder, "venv"))],
+            [inside, "-m", "pip", "install", "--quiet", "--editable", ".[test]", *pins],
+            [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", *QUICK],
+        ]
+        passed = all(subprocess.run(command, check=False).returncode == 0 for command in commands)
+    return name, passed, time.monotonic() - begun
+
+
+if __name__ == "__main__":
+    sys.exit(main())
