@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.test ## Serve the examples under gunicorn, send them requests, compare what was measured
+demo: $(VENV)/.demo ## Serve the examples under gunicorn, send them requests, compare what was measured
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test ## Run the whole test suite
@@ -33,9 +33,10 @@ $(VENV)/.venv:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(VENV)/.venv setup.cfg
+$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(VENV)/.venv setup.cfg
 	@echo "Installing web-prom and what '$*' needs ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test$(if $(filter-out test,$*),$(comma)$*)]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@
 
 comma := ,
+EXTRAS = $(if $(filter lint bench,$*),test$(comma))$*

@@ -1,0 +1,118 @@
+"""The load of the demo: which requests it sends to each shop, and how each should be answered and counted."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from threading import Event
+
+THREADS = 12
+PRODUCT = "/products/<int:number>"
+
+Row = tuple[str, str, str]
+"""What is counted: method, route, and status or exception. For other metrics: "", name and label."""
+
+IN_PROGRESS: Row = ("", "http_requests_in_progress", "")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A request, and what should become of it.
+
+    Attributes:
+        method, path, form: What is sent.
+        route: The template that the path belongs to.
+        status: The status of the answer.
+        times: How often it is sent to each shop.
+        exception: The exception that leaves the page.
+        payment: The way of payment, if this places an order.
+        seconds: How long the answer takes at least.
+    """
+
+    method: str
+    path: str
+    route: str
+    status: int
+    times: int = 1
+    form: str = ""
+    exception: str = ""
+    payment: str = ""
+    seconds: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The method as it should be counted."""
+        return self.method if self.method in ("GET", "HEAD", "POST") else "_OTHER"
+
+
+LOAD = (
+    Hit("GET", "/", "/", 200, times=60),
+    Hit("HEAD", "/", "/", 200, times=10),
+    Hit("BREW", "/", "/", 405, times=5),  # an invented method
+    Hit("GET", "/products/1", PRODUCT, 200, times=40),
+    Hit("GET", "/products/2", PRODUCT, 200, times=20),
+    Hit("GET", "/products/77", PRODUCT, 404, times=10),
+    *(Hit("GET", f"/wp-{number}/login.php", "_unmatched", 404) for number in range(40)),
+    Hit("POST", "/orders", "/orders", 201, times=16, form="product=1&payment=card", payment="card"),
+    Hit("POST", "/orders", "/orders", 201, times=8, form="product=2&payment=invoice", payment="invoice"),
+    Hit("POST", "/orders", "/orders", 400, times=4, form="product=1&payment=shells"),
+    Hit("POST", "/orders", "/orders", 409, times=6, form="product=3&payment=card"),  # an error, handled
+    Hit("GET", "/broken", "/broken", 500, times=6, exception="RuntimeError"),
+    Hit("GET", "/catalogue.csv", "/catalogue.csv", 200, times=12),  # a file
+    Hit("GET", "/search", "/search", 200, times=4, seconds=0.2),  # a slow page
+    Hit("GET", "/report", "/report", 200, times=4, seconds=0.3),  # a stream
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer that one request got from one shop."""
+
+    port: int
+    hit: Hit
+    status: int
+    """Its status; 0 if there was none."""
+
+
+def fetch(port: int, method: str, path: str, form: str = "", timeout: float = 10.0) -> tuple[int, str]:
+    """Send one request to a port of this machine; return status and body of the answer."""
+    headers = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
+    with closing(HTTPConnection("127.0.0.1", port, timeout=timeout)) as connection:
+        connection.request(method, path, form or None, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def send_load(ports: Iterable[int], stop: Event) -> list[Answer]:
+    """Send the load to all ports at once, in mixed order; hurry to the end once ``stop`` is set."""
+
+    def send(job: tuple[int, Hit]) -> Answer:
+        port, hit = job
+        try:
+            status = 0 if stop.is_set() else fetch(port, hit.method, hit.path, hit.form)[0]
+        except (OSError, HTTPException):
+            status = 0
+        return Answer(port, hit, status)
+
+    jobs = [(port, hit) for port in ports for hit in LOAD for _ in range(hit.times)]
+    random.shuffle(jobs)
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(send, jobs))
+
+
+def count_sent(answers: Iterable[Answer]) -> Counter[Row]:
+    """Count what the client saw, as the shop should have counted it."""
+    sent: Counter[Row] = Counter({IN_PROGRESS: 0})
+    for answer in answers:
+        hit = answer.hit
+        sent[hit.label, hit.route, str(answer.status)] += 1
+        if hit.exception:
+            sent[hit.label, hit.route, hit.exception] += 1
+        if hit.payment:
+            sent["", "shop_orders_total", hit.payment] += 1
+    return sent

@@ -1,0 +1,13 @@
+"""What a WSGI server calls.
+
+From the directory above ``examples``::
+
+    gunicorn --config python:web_prom.gunicorn --workers 2 --chdir examples django_shop.wsgi
+"""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "django_shop.settings")
+application = get_wsgi_application()

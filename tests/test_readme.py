@@ -1,0 +1,101 @@
+"""README tells what the code does: settings, metrics, snippets and commands are held to it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from prometheus_client import CollectorRegistry
+
+from flask_prom import FlaskProm
+from tests.programs import needs_program
+from web_prom.config import FIELDS, PREFIX
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.rst").read_text("utf-8")
+
+
+def table(heading: str) -> list[list[str]]:
+    """Return the rows of the first simple table after a heading, continuation lines joined."""
+    lines = README.split(f"\n{heading}\n{'-' * len(heading)}\n")[1].splitlines()
+    rules = [number for number, line in enumerate(lines) if line.startswith("====")][:3]
+    starts = [match.start() for match in re.finditer(r"=+", lines[rules[0]])]
+    spans = list(zip(starts, [*starts[1:], None], strict=True))
+    rows: list[list[str]] = []
+    for line in lines[rules[1] + 1 : rules[2]]:
+        cells = [line[slice(*span)].strip() for span in spans]
+        if cells[0] and not (rows and cells[0].startswith("_")):
+            rows.append(cells)
+        else:
+            rows[-1] = [f"{old} {new}".strip() for old, new in zip(rows[-1], cells, strict=True)]
+            rows[-1][0] = rows[-1][0].replace(" ", "")
+    return rows
+
+
+def test_every_setting_is_in_the_table_with_its_meaning() -> None:
+    """Key, order and words."""
+    told = {key: meaning.replace("``", "`") for key, _, meaning in table("Settings")}
+    meant = {PREFIX + name.upper(): item.metadata["meaning"] for name, item in FIELDS.items()}
+    assert told == meant
+    assert list(told) == list(meant)
+
+
+def test_every_default_is_in_the_table() -> None:
+    """Numbers are compared as numbers."""
+    for (key, told, _), item in zip(table("Settings"), FIELDS.values(), strict=True):
+        if item.name.endswith("_buckets"):
+            assert tuple(map(float, told.split())) == item.default, key
+        elif item.name.endswith("_labels"):
+            assert told == "{}", key
+        else:
+            assert told == str(item.default), key
+
+
+def test_every_metric_is_in_the_table() -> None:
+    """With its type and labels, as an application that measures everything exposes it."""
+    registry = CollectorRegistry()
+    app = Flask("shop")
+    FlaskProm(
+        app, registry=registry, request_size=True, response_size=True, first_byte=True, queue_time=True
+    )
+    app.test_client().get("/")
+    text = app.test_client().get("/metrics").text
+    exposed = {
+        name: kind
+        for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE)
+        if not name.endswith("_created")
+    }
+    assert {name: kind for name, kind, _, _ in table("Metrics")} == exposed
+    for name, _, labels, _ in table("Metrics"):
+        for line in re.findall(rf"^{name}(?:_count)?{{(.*)}} ", text, re.MULTILINE):
+            assert sorted(re.findall(r'(\w+)="', line)) == sorted(filter(None, labels.split(", ")))
+
+
+SNIPPETS = re.split(r"\n\.\. code-block:: python\n\n", README)[1:]
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=map(str, range(len(SNIPPETS))))
+def test_the_python_snippets_are_python(snippet: str) -> None:
+    """They compile as they stand."""
+    code = re.split(r"\n(?=\S)", snippet)[0]
+    compile("\n".join(line[4:] for line in code.splitlines()), "README.rst", "exec")
+
+
+def test_the_prometheus_configuration_is_valid(tmp_path: Path) -> None:
+    """promtool reads it."""
+    promtool = needs_program("promtool", package="prometheus")
+    block = README.split(".. code-block:: yaml\n\n")[1]
+    lines = re.split(r"\n(?=\S)", block)[0].splitlines()
+    (tmp_path / "token").write_text("x")
+    text = "\n".join(line[4:] for line in lines).replace("/run/secrets/scrape-token", str(tmp_path / "token"))
+    (tmp_path / "prometheus.yml").write_text(text)
+    subprocess.run([promtool, "check", "config", str(tmp_path / "prometheus.yml")], check=True)
+
+
+def test_the_files_that_it_names_exist() -> None:
+    """Links inside the repository."""
+    for target in re.findall(r"<([\w./]+\.(?:rst|py))>", README):
+        assert (ROOT / target).is_file(), target
