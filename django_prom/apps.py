@@ -1,0 +1,47 @@
+"""The application that ``INSTALLED_APPS`` names: what happens when Django has read its settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.signals import setting_changed
+
+from django_prom import conf, placement
+from web_prom.config import PREFIX
+
+# Settings that change what is kept from them, besides those of our own.
+_KEPT = frozenset({"ROOT_URLCONF", "LANGUAGE_CODE", "USE_I18N"})
+_PLACING = frozenset({"INSTALLED_APPS", "MIDDLEWARE"})
+
+
+class PrometheusConfig(AppConfig):  # type: ignore[misc]
+    """Puts the middleware in its place, connects the signals and registers the checks.
+
+    It makes no instrument and no file: that is for the middleware, which only a server loads.
+    """
+
+    name = "django_prom"
+    verbose_name = "Prometheus"
+
+    def ready(self) -> None:
+        """Prepare the project; any number of times. Bad settings are left to checks and middleware."""
+        from django_prom import checks, signals
+
+        checks.register()
+        signals.connect()
+        setting_changed.connect(_on_setting_changed, dispatch_uid=f"{__name__}.setting_changed")
+        _apply()
+
+
+def _apply() -> None:
+    from django_prom import signals
+
+    conf.reset()
+    signals.count_input(conf.wants("request_size"))
+    placement.place()
+
+
+def _on_setting_changed(*, setting: str, **_: Any) -> None:
+    if setting in _KEPT or setting in _PLACING or setting.startswith(PREFIX):
+        _apply()

@@ -1,0 +1,123 @@
+"""System checks: what is wrong or doubtful in a project's set-up, and the remedy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core import checks
+
+from django_prom import conf, placement
+from django_prom.routes import metrics_path
+from web_prom.access import AccessControl
+from web_prom.config import Config
+from web_prom.errors import ConfigError, ConflictError, DirectoryError
+from web_prom.instruments import existing_instruments
+from web_prom.multiprocess.directory import VARIABLE, make_usable
+
+TAG = "django_prom"
+"""``manage.py check --tag django_prom`` runs these checks alone."""
+
+_NO_START = "Until this is mended, a server that loads the middleware does not start."
+
+
+def register() -> None:
+    """Register the checks; any number of times."""
+    checks.register(check_settings, TAG)
+    checks.register(check_security, TAG, checks.Tags.security, deploy=True)
+
+
+def check_settings(**_: Any) -> list[Any]:
+    """Report settings that are wrong, and parts of the set-up that are missing."""
+    config, errors = _read()
+    if config is None or not config.enabled:
+        return errors
+    return [*errors, *_check_shared(config), *_check_urls(config), *_check_middleware()]
+
+
+def check_security(**_: Any) -> list[Any]:
+    """Report metrics that are open to everybody."""
+    config, _errors = _read()
+    if config is None or not config.enabled or not config.path or not AccessControl(config).is_open:
+        return []
+    return [
+        checks.Warning(
+            f"Everybody who reaches this project can read its metrics at {config.path}.",
+            hint=(
+                "Set PROM_BEARER_TOKEN_FILE, PROM_BASIC_AUTH_FILE, PROM_ALLOWED_NETWORKS or "
+                "PROM_ALLOW_SCRAPE. If a proxy keeps others away, add 'django_prom.W001' to "
+                "SILENCED_SYSTEM_CHECKS."
+            ),
+            id="django_prom.W001",
+        )
+    ]
+
+
+def _read() -> tuple[Config | None, list[Any]]:
+    if not apps.is_installed("django_prom"):  # checks stay registered when INSTALLED_APPS is overridden
+        return None, []
+    try:
+        return conf.config(), []
+    except ConfigError as error:
+        return None, [checks.Error(str(error), hint=_NO_START, id="django_prom.E001")]
+
+
+def _check_shared(config: Config) -> Iterator[Any]:
+    """Check what the middleware needs when it makes the instruments, without making any.
+
+    A command that ends at once must not leave files of values in the workers' directory.
+    """
+    instruments = existing_instruments(conf.REGISTRY)
+    try:
+        if instruments is not None:
+            instruments.check(config, conf.owner())
+    except ConflictError as error:
+        yield checks.Error(str(error), hint=_NO_START, id="django_prom.E002")
+    try:
+        if os.environ.get(VARIABLE):
+            make_usable(os.environ[VARIABLE])
+    except DirectoryError as error:
+        yield checks.Error(str(error), hint=_NO_START, id="django_prom.E003")
+
+
+def _check_urls(config: Config) -> Iterator[Any]:
+    try:
+        mounted = metrics_path(settings.ROOT_URLCONF) is not None
+    except Exception:
+        return  # the URLs cannot be imported; Django's own check tells why
+    if config.path and not mounted:
+        yield checks.Warning(
+            f"Nothing answers a scrape at {config.path}: the project's URLs do not include django_prom.urls.",
+            hint=(
+                'Add path("", include("django_prom.urls")) to urlpatterns, or set PROM_PATH to "" if the '
+                "metrics are read elsewhere."
+            ),
+            id="django_prom.W002",
+        )
+
+
+def _check_middleware() -> Iterator[Any]:
+    present = list(settings.MIDDLEWARE)
+    if placement.MIDDLEWARE not in present:
+        yield checks.Warning(
+            f"No request is measured: {placement.MIDDLEWARE} is not in MIDDLEWARE.",
+            hint="Put it first, or leave that to the app: remove PROM_INSTALL_MIDDLEWARE.",
+            id="django_prom.W003",
+        )
+        return
+    if present[0] != placement.MIDDLEWARE:
+        yield checks.Warning(
+            f"Requests that {present[0]} answers are not measured: it stands above {placement.MIDDLEWARE}.",
+            hint="Put the measuring middleware first, or take it out of MIDDLEWARE: the app puts it there.",
+            id="django_prom.W004",
+        )
+    if placement.WATCHER not in present:
+        yield checks.Warning(
+            "Exceptions that another middleware's process_exception answers are not counted: "
+            f"{placement.WATCHER} is not in MIDDLEWARE.",
+            hint="Put it last, or leave that to the app: remove PROM_INSTALL_MIDDLEWARE.",
+            id="django_prom.W005",
+        )

@@ -1,0 +1,129 @@
+"""The middleware: measures every request, answers scrapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
+
+from django_prom import conf, signals
+from django_prom.placement import MIDDLEWARE
+from django_prom.recording import RequestRecording, SizedRecording, abort, begin, end
+from django_prom.routes import is_metrics_path
+from django_prom.views import answer
+from web_prom.errors import WebPromError
+from web_prom.recorder import KEY, Recording
+
+GetResponse = Callable[[Any], Any]
+
+
+class PrometheusMiddleware:
+    """Measure every request, and answer scrapes before any other middleware sees them.
+
+    The app puts it first in ``MIDDLEWARE``. One placed lower does not measure what a middleware above it
+    answers. It serves both kinds of handlers without a change of thread; a request leaves nothing on it.
+
+    Raises:
+        ImproperlyConfigured: The settings are wrong; the server does not start without being measured.
+        MiddlewareNotUsed: PROM_ENABLED is off.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        try:
+            measured = conf.measured()
+        except WebPromError as error:
+            raise ImproperlyConfigured(f"django_prom: {error}") from error
+        if measured is None:
+            raise MiddlewareNotUsed("PROM_ENABLED is off")
+        self._get_response = get_response
+        # Where no middleware stands above, none can put our response aside.
+        self._is_first = bool(settings.MIDDLEWARE) and settings.MIDDLEWARE[0] == MIDDLEWARE
+        if not self._is_first:
+            signals.finish_replaced()
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: Any) -> Any:
+        """Serve one request; for an asynchronous handler, return the coroutine that does."""
+        if self._is_async:
+            return self._serve(request)
+        measured = conf.current()
+        if measured is None:
+            return self._get_response(request)
+        # Nearly no path ends like that: the exact answer costs ten times as much.
+        if request.path_info.endswith(measured.suffix) and is_metrics_path(request):
+            return _answer(request)
+        recording = self._begin(measured, request)
+        if recording is None:
+            return self._get_response(request)
+        try:
+            response = self._get_response(request)
+        except BaseException as error:
+            abort(recording, request, error)
+            raise
+        end(recording, request, response)
+        return response
+
+    async def _serve(self, request: Any) -> Any:
+        measured = conf.current()
+        if measured is None:
+            return await self._get_response(request)
+        if request.path_info.endswith(measured.suffix) and is_metrics_path(request):
+            # A scrape of many workers takes long enough to hold up every other request of the loop.
+            return await sync_to_async(_answer, thread_sensitive=False)(request)
+        recording = self._begin(measured, request)
+        if recording is None:
+            return await self._get_response(request)
+        try:
+            response = await self._get_response(request)
+        except BaseException as error:
+            abort(recording, request, error)
+            raise
+        end(recording, request, response)
+        return response
+
+    def _begin(self, measured: conf.Measured, request: Any) -> Recording | None:
+        try:
+            recording = begin(
+                measured.recorder, request, SizedRecording if measured.sized else RequestRecording
+            )
+        except Exception:
+            measured.recorder.failed("start")
+            return None
+        if not self._is_first:
+            signals.replaceable.set(recording)
+        return recording
+
+
+def _answer(request: Any) -> Any:
+    outer = request.META.get(KEY)
+    if outer is not None:
+        outer.measured = False
+    return answer(request)
+
+
+def watch_exceptions(get_response: GetResponse) -> GetResponse:
+    """Note the exceptions that leave views, before another middleware answers them.
+
+    The app puts it last in ``MIDDLEWARE``: Django asks the ``process_exception`` of the last middleware
+    first, and nobody after the one that answers; got_request_exception is not sent then. The next
+    callable itself is returned, so that a request costs nothing more.
+    """
+    get_response.process_exception = _note  # type: ignore[attr-defined]
+    return get_response
+
+
+watch_exceptions.sync_capable = watch_exceptions.async_capable = True  # type: ignore[attr-defined]
+
+
+def _note(request: Any, error: BaseException) -> None:
+    recording = request.META.get(KEY)
+    if recording is not None and not recording.finished:
+        recording.note(error)

@@ -1,0 +1,300 @@
+"""The recording of a Django request: from the middleware's call to the end of the response's body."""
+
+from __future__ import annotations
+
+import time
+from asyncio import CancelledError, current_task
+from collections.abc import AsyncIterator, Iterator
+from io import SEEK_END
+from time import perf_counter
+from typing import Any
+
+from django_prom import routes
+from django_prom.signals import STARTED, EarlyInput
+from web_prom.recorder import KEY, Recorder, Recording
+from web_prom.wsgi import queue_seconds
+
+HUNG_UP = "499"
+"""The status of a request whose client went away before the response began."""
+
+_STATUSES = {code: str(code) for code in range(100, 600)}
+
+
+class RequestRecording(Recording):
+    """The recording of a request that Django answers.
+
+    Django closes a response once it is sent, and keeps what it then calls in a list of the response: the
+    recording's ``finish`` stands there. Nothing here refers to the response, so that both go away as soon
+    as the server drops them, and the recording with them finishes at the latest then.
+    """
+
+    __slots__ = ()
+
+    sized = False
+    """Whether bytes and the time to the first of them are measured."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A cache that stands above the middleware pickles the response and what it would call.
+        return (_Finished, ())
+
+    def abort(self, error: BaseException, *, asgi: bool, sent: bool) -> None:
+        """Note that something raised which no response follows, and finish.
+
+        Args:
+            error: What was raised.
+            asgi: Whether the server speaks ASGI, where a client that goes away cancels the request.
+            sent: Whether the client has a status already.
+        """
+        if self.finished:
+            return
+        if asgi and _is_cancelled(error):
+            if not sent:
+                self.status = HUNG_UP
+        else:
+            self.note(error)
+            if sent:
+                self.broken = True
+            else:
+                self.status = "500"  # the server's own answer
+        self.finish()
+
+    def follow(self, request: Any, response: Any) -> None:
+        """Watch the body of a streaming response."""
+        self._watch(request, response, counted=False)
+
+    def _watch(self, request: Any, response: Any, *, counted: bool) -> bool:
+        # Its iterator is replaced, and not `streaming_content`: setting that on a FileResponse switches the
+        # server's sendfile off, and every chunk would be converted twice.
+        iterator = getattr(response, "_iterator", None)
+        if iterator is None:
+            return False
+        if not isinstance(iterator, _Watched):
+            kind = AsyncBody if response.is_async else Body
+            response._iterator = kind(iterator, self, request, response, counted=counted)
+        return True
+
+
+class SizedRecording(RequestRecording):
+    """A recording that also measures bytes and the time to the first byte."""
+
+    __slots__ = ()
+
+    sized = True
+
+    def __init__(self, recorder: Recorder, method: str) -> None:
+        super().__init__(recorder, method)
+        self.request_size = 0
+        self.response_size: int | None = None
+        self.first_byte: float | None = None
+
+    def count_input(self, request: Any) -> None:
+        """Measure the request's body as it is read."""
+        stream = request.META.get("wsgi.input")
+        if isinstance(stream, EarlyInput):
+            stream.hand_over(self)
+        elif hasattr(request, "scope"):
+            # Under ASGI Django has read the whole body, into a file, before it calls anybody.
+            body = request._stream
+            try:
+                position = body.tell()
+                body.seek(0, SEEK_END)
+                self.request_size = body.tell()
+                body.seek(position)
+            except OSError:  # the test client's is no file
+                self.request_size = _length(request.META.get("CONTENT_LENGTH")) or 0
+
+    def follow(self, request: Any, response: Any) -> None:
+        """Measure the body, at once or as it is streamed."""
+        bodiless = request.method == "HEAD" or response.status_code in (204, 304)
+        as_file = _is_sent_as_file(request, response)
+        if response.streaming and self._watch(request, response, counted=not bodiless and not as_file):
+            size = _length(response.get("Content-Length")) if as_file else 0
+        else:
+            size = None if response.streaming else sum(map(len, response))
+        self.response_size = 0 if bodiless else size
+        if self.response_size:
+            self.first_byte = perf_counter() - self.started
+
+    def count(self, chunk: Any, charset: str) -> None:
+        """Count a chunk of a streamed body."""
+        size = len(chunk if isinstance(chunk, bytes | memoryview) else str(chunk).encode(charset))
+        if size and not self.response_size:
+            self.first_byte = perf_counter() - self.started
+        self.response_size = (self.response_size or 0) + size
+
+
+class _Finished:
+    """What is left of a recording in a copy of its response: nothing to do."""
+
+    finished = True
+
+    def finish(self) -> None:
+        """Do nothing."""
+
+
+class _Watched:
+    """What both kinds of bodies are: the iterator of a response, and the recording that is told of it.
+
+    Not generators: there is nothing to close, and nothing is lost if one is never started.
+    """
+
+    __slots__ = ("_asgi", "_charset", "_iterator", "_native", "_recording", "_sent")
+
+    def __init__(
+        self, iterator: Any, recording: RequestRecording, request: Any, response: Any, *, counted: bool
+    ) -> None:
+        self._iterator = iterator
+        self._recording = recording
+        self._charset: str | None = response.charset if counted else None
+        self._asgi = hasattr(request, "scope")
+        # An ASGI server has the status before it asks for the body, a WSGI server sends both together.
+        self._sent = self._asgi
+        # A body of the other kind is read whole before any of it is sent: its end is not the request's.
+        self._native = response.is_async == self._asgi
+
+    def _end(self) -> None:
+        if self._native:
+            self._recording.finish()
+
+    def _fail(self, error: BaseException) -> None:
+        self._recording.abort(error, asgi=self._asgi, sent=self._sent)
+
+    def _pass(self, chunk: Any) -> Any:
+        self._sent = self._sent or self._native
+        if self._charset is not None:
+            self._recording.count(chunk, self._charset)  # type: ignore[attr-defined]
+        return chunk
+
+
+class Body(_Watched):
+    """A streamed body that tells its recording of its end, and of what it raises."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            chunk = next(self._iterator)
+        except StopIteration:
+            self._end()
+            raise
+        except BaseException as error:
+            self._fail(error)
+            raise
+        return self._pass(chunk)
+
+
+class AsyncBody(_Watched):
+    """The same of a body that is an asynchronous iterator."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            chunk = await self._iterator.__anext__()
+        except StopAsyncIteration:
+            self._end()
+            raise
+        except BaseException as error:
+            self._fail(error)
+            raise
+        return self._pass(chunk)
+
+
+def begin(recorder: Recorder, request: Any, kind: type[RequestRecording]) -> Recording:
+    """Return the recording of a request: a new one, or that of whatever measures around Django already."""
+    meta = request.META
+    started = meta.get(STARTED)
+    outer: Recording | None = meta.get(KEY)
+    scope = None
+    if started is None:  # under ASGI META is not the server's; or somebody made the request by hand
+        scope = getattr(request, "scope", None)
+        if scope is not None:
+            started = scope.get(STARTED)
+            outer = outer or scope.get(KEY)
+    if outer is not None and not outer.finished:
+        return outer
+    recording = meta[KEY] = kind(recorder, request.method)
+    if started is not None:
+        recording.started = started
+    if scope is not None:
+        scope[KEY] = recording
+    try:
+        if isinstance(recording, SizedRecording):
+            recording.count_input(request)
+        if recorder.queue is not None:
+            waited = queue_seconds(meta.get("HTTP_X_REQUEST_START", ""), time.time())
+            if waited is not None:
+                recorder.queue.observe(waited)
+    except Exception:
+        recorder.failed("start")
+    return recording
+
+
+def end(recording: Recording, request: Any, response: Any) -> None:
+    """Take from a response what a recording has to know, and have it finished with the body. Never raises."""
+    recorder = recording.recorder
+    try:
+        if isinstance(recording, RequestRecording):
+            code = response.status_code
+            recording.status = _STATUSES.get(code) or f"{code:d}"
+            response._resource_closers.append(recording.finish)
+            if recording.sized or response.streaming:
+                recording.follow(request, response)
+    except Exception:
+        recorder.failed("follow")
+    try:
+        match = request.resolver_match
+        route = None if match is None else routes.known.get((match.route, match.func))
+        if route is None:
+            route = routes.find(request, response)
+        if route is not None:
+            recording.route = route.template
+            if route.excluded:
+                recording.measured = False
+        if recorder.extra_labels:
+            recording.annotate(request, response)
+    except Exception:
+        recorder.failed("annotate")
+
+
+def abort(recording: Recording, request: Any, error: BaseException) -> None:
+    """Finish the recording of a request that no response of Django's follows. Never raises."""
+    try:
+        route = routes.find(request, None)
+        if route is not None:
+            recording.route = route.template
+            if route.excluded:
+                recording.measured = False
+        if isinstance(recording, RequestRecording):
+            recording.abort(error, asgi=hasattr(request, "scope"), sent=False)
+    except Exception:
+        recording.recorder.failed("abort")
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Tell whether the server cancelled the request, and not the application something of its own."""
+    if not isinstance(error, CancelledError):
+        return False
+    try:
+        task = current_task()
+    except RuntimeError:  # a thread of its own, for synchronous middleware
+        return True
+    cancelling = getattr(task, "cancelling", None)  # from Python 3.11 on
+    return cancelling is None or cancelling() > 0
+
+
+def _is_sent_as_file(request: Any, response: Any) -> bool:
+    return getattr(response, "file_to_stream", None) is not None and bool(
+        request.META.get("wsgi.file_wrapper")
+    )
+
+
+def _length(header: object) -> int | None:
+    text = str(header)
+    return int(text) if text.isascii() and text.isdigit() else None

@@ -1,0 +1,113 @@
+"""Middleware as projects have it: what stands around a view changes what the client gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpResponse, HttpResponseRedirect
+from django.utils.decorators import sync_and_async_middleware
+from django.utils.deprecation import MiddlewareMixin
+
+from .views import call
+
+GetResponse = Callable[[Any], Any]
+
+
+def login(get_response: GetResponse) -> GetResponse:
+    """Let nobody in."""
+
+    def middleware(request: Any) -> Any:
+        call("login")
+        return HttpResponseRedirect("/login/")
+
+    return middleware
+
+
+def maintenance(get_response: GetResponse) -> GetResponse:
+    """Answer everything."""
+
+    def middleware(request: Any) -> Any:
+        call("middleware")
+        return HttpResponse("come again", status=503)
+
+    return middleware
+
+
+class BadGateway(MiddlewareMixin):  # type: ignore[misc]
+    """Answers what views raise."""
+
+    def process_exception(self, request: Any, exception: BaseException) -> Any:
+        return HttpResponse("the other side", status=502)
+
+
+class Apology(MiddlewareMixin):  # type: ignore[misc]
+    """Answers what views raise as if it were nothing."""
+
+    def process_exception(self, request: Any, exception: BaseException) -> Any:
+        return HttpResponse("sorry")
+
+
+class Teapot(MiddlewareMixin):  # type: ignore[misc]
+    """Changes the status on the way out."""
+
+    def process_response(self, request: Any, response: Any) -> Any:
+        response.status_code = 418
+        return response
+
+
+def raising(get_response: GetResponse) -> GetResponse:
+    """Fail after the view."""
+
+    def middleware(request: Any) -> Any:
+        get_response(request)
+        raise TypeError("the middleware's own")
+
+    return middleware
+
+
+def replacing(get_response: GetResponse) -> GetResponse:
+    """Put the response aside without closing it."""
+
+    def middleware(request: Any) -> Any:
+        get_response(request)
+        return HttpResponse("another")
+
+    return middleware
+
+
+def plain(get_response: GetResponse) -> GetResponse:
+    """Do nothing, and do not know of async: Django gives it a thread there, as to many on the market."""
+
+    def middleware(request: Any) -> Any:
+        return get_response(request)
+
+    return middleware
+
+
+@sync_and_async_middleware  # type: ignore[untyped-decorator]
+def either(get_response: GetResponse) -> GetResponse:
+    """Do nothing, in both worlds."""
+    if iscoroutinefunction(get_response):
+
+        async def async_middleware(request: Any) -> Any:
+            return await get_response(request)
+
+        return async_middleware
+
+    def middleware(request: Any) -> Any:
+        return get_response(request)
+
+    return middleware
+
+
+def hosts(get_response: GetResponse) -> GetResponse:
+    """Give some hosts URLs of their own, as django-hosts does."""
+
+    def middleware(request: Any) -> Any:
+        if request.get_host() == "example.org":
+            request.urlconf = "tests.django_prom.urls_hosts"
+        return get_response(request)
+
+    return middleware

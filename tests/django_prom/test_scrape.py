@@ -1,0 +1,246 @@
+"""A scrape: answered before anything else, as the exposition says, and never counted."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from typing import Any
+
+import pytest
+from django.test import Client, override_settings
+from prometheus_client import CollectorRegistry, Counter
+
+from django_prom.routes import metrics_path
+from tests.web_prom.support import Server, environ_of, in_progress, requests
+from web_prom.wsgi import PrometheusMiddleware as WSGIMiddleware
+
+from .conftest import Site, site_environ
+
+HERE = "tests.django_prom.middleware"
+
+
+def headers(site: Site) -> dict[str, str]:
+    """Return the headers that were sent last."""
+    names = [name for name, _ in site.last.headers]
+    assert len(names) == len(set(names))
+    return dict(site.last.headers)
+
+
+def test_the_users_own_instruments_are_in_it(site: Site, registry: CollectorRegistry) -> None:
+    """On the same registry."""
+    Counter("orders", "Orders placed.", registry=registry).inc(3)
+    assert site("/metrics") == "200"
+    assert "orders_total 3.0" in site.text
+    assert "http_requests_in_progress 0.0" in site.text
+
+
+def test_scrapes_are_not_counted(site: Site, client: Client, registry: CollectorRegistry) -> None:
+    """Neither by the middleware nor by the view."""
+    for _ in range(2):
+        site("/metrics")
+        client.get("/metrics")
+    assert requests(registry) == {}
+    assert in_progress(registry) == 0
+
+
+@override_settings(MIDDLEWARE=[f"{HERE}.login"])
+def test_fault_18_a_login_does_not_lock_the_scraper_out(site: Site, registry: CollectorRegistry) -> None:
+    """The middleware answers before it."""
+    assert site("/metrics") == "200"
+    assert site("/") == "302"
+
+
+@override_settings(ALLOWED_HOSTS=["example.org"])
+def test_fault_18_a_scrape_by_pod_address_passes_the_host_check(site: Site) -> None:
+    """Everybody else is refused."""
+    assert site("/metrics", HTTP_HOST="10.1.2.3:8000") == "200"
+    assert site("/", HTTP_HOST="10.1.2.3:8000") == "400"
+
+
+@override_settings(SECURE_SSL_REDIRECT=True)
+def test_fault_18_a_scrape_is_not_redirected_to_https(site: Site) -> None:
+    """It is inside the cluster."""
+    assert site("/metrics") == "200"
+    assert site("/") == "301"
+
+
+@pytest.mark.parametrize("more", [{"SCRIPT_NAME": "/shop"}, {"SCRIPT_NAME": "/shop/"}, {"SCRIPT_NAME": ""}])
+def test_below_a_script_name(more: dict[str, str], site: Site, registry: CollectorRegistry) -> None:
+    """Mounted in a larger application, and not at the path without it."""
+    assert site("/metrics", **more) == "200"
+    assert site("/shop/metrics", **more) == "404"
+    assert site("/users/1/", **more) == "200"
+    assert ("GET", "/users/<int:pk>/", "200") in requests(registry)
+
+
+@override_settings(FORCE_SCRIPT_NAME="/forced")
+def test_below_a_forced_script_name(site: Site) -> None:
+    """Whatever the server says."""
+    assert site("/metrics") == "200"
+    assert site.text.startswith("# HELP")
+
+
+@override_settings(ROOT_URLCONF="tests.django_prom.urls_hosts")
+def test_below_an_include(site: Site) -> None:
+    """The path is the project's."""
+    assert site("/internal/metrics") == "200"
+    assert site("/metrics") == "404"
+
+
+@override_settings(PROM_PATH="/internal/métriques/")
+def test_another_path(site: Site) -> None:
+    """From the settings; bytes as WSGI has them."""
+    assert metrics_path("tests.django_prom.urls") == "/internal/métriques/"
+    assert site("/internal/métriques/".encode().decode("latin-1")) == "200"
+    assert site("/metrics") == "404"
+
+
+@override_settings(PROM_PATH="")
+def test_no_path(site: Site, registry: CollectorRegistry) -> None:
+    """Measured, and read elsewhere."""
+    assert site("/metrics") == "404"
+    assert site("/") == "200"
+    assert requests(registry) == {("GET", "_unmatched", "404"): 1, ("GET", "/", "200"): 1}
+
+
+@override_settings(ROOT_URLCONF="tests.django_prom.urls_i18n_bare")
+def test_urls_that_do_not_include_it(site: Site) -> None:
+    """Then nothing is answered: the path may be the project's own."""
+    assert site("/metrics") == "404"
+
+
+@override_settings(
+    ROOT_URLCONF="tests.django_prom.urls_i18n", MIDDLEWARE=["django.middleware.locale.LocaleMiddleware"]
+)
+def test_inside_i18n_patterns(site: Site, registry: CollectorRegistry) -> None:
+    """The middleware answers in the project's own language, the view in the others."""
+    assert site("/en/metrics") == site("/de/metrics") == "200"
+    assert site("/en/metrics", HTTP_ACCEPT_LANGUAGE="de", HTTP_HOST="10.1.2.3") == "200"
+    assert requests(registry) == {}
+
+
+@override_settings(PROM_INSTALL_MIDDLEWARE=False)
+def test_the_view_answers_where_there_is_no_middleware(site: Site) -> None:
+    """And nothing is measured."""
+    assert site("/metrics") == "200"
+    assert site("/") == "200"
+    assert site("/metrics") == "200"
+    assert "http_requests_total" not in site.text
+
+
+@override_settings(
+    PROM_INSTALL_MIDDLEWARE=False,
+    MIDDLEWARE=[f"{HERE}.either", "django_prom.middleware.PrometheusMiddleware"],
+)
+def test_a_lower_middleware_answers_too(site: Site, registry: CollectorRegistry) -> None:
+    """As early as it can."""
+    assert site("/metrics") == "200"
+    assert requests(registry) == {}
+
+
+def test_a_scrape_inside_another_measured_application_is_not_counted(registry: CollectorRegistry) -> None:
+    """Whose own path is another."""
+    from django.core.wsgi import get_wsgi_application
+
+    app = WSGIMiddleware(get_wsgi_application(), registry=registry, path="/other")
+    for _ in range(2):
+        server = Server()
+        server.run(app, site_environ("/metrics"))
+        assert server.status == "200 OK"
+    assert requests(registry) == {}
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("text/plain", "text/plain; version=0.0.4; charset=utf-8"),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text; version=1.0.0"),
+        ("*/*", "text/plain"),
+    ],
+)
+def test_fault_31_accept_is_heard(accept: str, content_type: str, site: Site) -> None:
+    """And Content-Type says what was chosen."""
+    assert site("/metrics", HTTP_ACCEPT=accept) == "200"
+    assert headers(site)["Content-Type"].startswith(content_type)
+    assert site.text.endswith("# EOF\n") == ("openmetrics" in accept)
+
+
+def test_fault_32_headers_that_are_broken(site: Site) -> None:
+    """``version=abc``, ``gzip;q=0``, Vary, HEAD."""
+    assert site("/metrics", HTTP_ACCEPT="application/openmetrics-text; version=abc") == "200"
+    assert site("/metrics", HTTP_ACCEPT_ENCODING="gzip;q=0") == "200"
+    assert "Content-Encoding" not in headers(site)
+    assert headers(site)["Vary"] == "Accept, Accept-Encoding"
+    assert headers(site)["Cache-Control"] == "no-store"
+    assert site("/metrics", HTTP_ACCEPT_ENCODING="gzip") == "200"
+    assert headers(site)["Content-Encoding"] == "gzip"
+    body = b"".join(site.last.sent)
+    assert gzip.decompress(body).startswith(b"# HELP")
+    assert headers(site)["Content-Length"] == str(len(body))
+    assert site("/metrics", "HEAD") == "200"
+    assert site.last.sent == [b""]
+    assert int(headers(site)["Content-Length"]) > 0
+
+
+@pytest.mark.parametrize("install", [True, False])
+def test_methods(install: bool, site: Site) -> None:
+    """The same from the middleware and from the view."""
+    with override_settings(PROM_INSTALL_MIDDLEWARE=install):
+        assert site("/metrics", "POST") == "405"
+        assert headers(site)["Allow"] == "GET, HEAD, OPTIONS"
+        assert site("/metrics", "OPTIONS") == "200"
+        assert headers(site)["Allow"] == "GET, HEAD, OPTIONS"
+        assert "text/html" not in headers(site).get("Content-Type", "")
+
+
+def test_names_are_filtered(site: Site) -> None:
+    """By ``name[]``."""
+    assert site("/metrics", QUERY_STRING="name[]=http_requests_in_progress") == "200"
+    assert [line for line in site.text.splitlines() if not line.startswith("#")] == [
+        "http_requests_in_progress 0.0"
+    ]
+
+
+@override_settings(PROM_BEARER_TOKEN="secret", PROM_BASIC_AUTH="ann:secret")
+def test_credentials(site: Site) -> None:
+    """Both challenges in one header, which a Django response has once."""
+    assert site("/metrics") == "401"
+    assert headers(site)["WWW-Authenticate"] == 'Bearer, Basic realm="metrics", charset="UTF-8"'
+    assert site("/metrics", HTTP_AUTHORIZATION="Bearer secret") == "200"
+
+
+@override_settings(PROM_ALLOWED_NETWORKS=["10.0.0.0/8"])
+def test_networks(site: Site) -> None:
+    """By the socket's address."""
+    assert site("/metrics", REMOTE_ADDR="10.1.2.3") == "200"
+    assert site("/metrics", REMOTE_ADDR="192.0.2.1") == "403"
+    assert site("/metrics", REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR="10.1.2.3") == "403"
+
+
+def test_fault_15_many_workers_without_a_directory_are_told(
+    site: Site, client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the server says of itself; Django's test client says it too, and has one process."""
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    with caplog.at_level(logging.WARNING, "web_prom"):
+        client.get("/metrics")
+        assert caplog.messages == []
+        site("/metrics", **{"wsgi.multiprocess": True})
+        assert "PROMETHEUS_MULTIPROC_DIR is not set" in caplog.text
+
+
+def test_a_path_that_ends_alike_is_another(site: Site, registry: CollectorRegistry) -> None:
+    """The cheap question comes first, the exact one decides."""
+    assert site("/users/metrics") == site("/xmetrics") == "404"
+    assert requests(registry) == {("GET", "_unmatched", "404"): 2}
+
+
+def test_urls_that_cannot_be_imported(registry: CollectorRegistry) -> None:
+    """Are Django's to report, not ours to hide."""
+    from django.core.handlers.wsgi import WSGIHandler
+
+    with override_settings(ROOT_URLCONF="tests.django_prom.no_such_module"):
+        handler: Any = WSGIHandler()
+        with pytest.raises(ModuleNotFoundError):
+            handler(environ_of("/metrics", HTTP_HOST="testserver"), Server().start_response)
+    assert requests(registry) == {("GET", "_unmatched", "500"): 1}

@@ -1,0 +1,223 @@
+"""Two lines are all that a project needs; the middleware stands in its place whatever tests override."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
+from django.core.signals import got_request_exception, request_finished, request_started
+from django.test import Client, modify_settings, override_settings
+from prometheus_client import CollectorRegistry
+
+from django_prom import conf
+from django_prom.middleware import PrometheusMiddleware
+from django_prom.placement import place
+from tests.web_prom.support import requests
+from web_prom.errors import ConfigError, ConflictError
+
+from .conftest import Site
+
+HERE = "tests.django_prom.middleware"
+OURS = "django_prom.middleware.PrometheusMiddleware"
+WATCHER = "django_prom.middleware.watch_exceptions"
+SECURITY = "django.middleware.security.SecurityMiddleware"
+COMMON = "django.middleware.common.CommonMiddleware"
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    """Whatever a test overrides, the project is what it was afterwards."""
+    before = list(settings.MIDDLEWARE)
+    yield
+    assert list(settings.MIDDLEWARE) == before == [OURS, SECURITY, COMMON, WATCHER]
+
+
+def test_fault_17_the_app_places_the_middleware() -> None:
+    """One line in INSTALLED_APPS did that; the settings module names neither."""
+    from tests.django_prom import settings as module
+
+    assert module.MIDDLEWARE == [SECURITY, COMMON]
+    assert settings.MIDDLEWARE == [OURS, SECURITY, COMMON, WATCHER]
+
+
+def test_fault_14_ready_may_come_often() -> None:
+    """Nothing is doubled."""
+    receivers = [len(signal.receivers) for signal in (request_started, got_request_exception)]
+    apps.get_app_config("django_prom").ready()
+    place()
+    assert settings.MIDDLEWARE == [OURS, SECURITY, COMMON, WATCHER]
+    assert receivers == [len(signal.receivers) for signal in (request_started, got_request_exception)]
+
+
+def test_fault_14_many_handlers_share_one_set_of_families(registry: CollectorRegistry) -> None:
+    """A project is often loaded more than once: by the server, by each test client."""
+    for _ in range(3):
+        Site()("/")
+        Client().get("/")
+    assert requests(registry) == {("GET", "/", "200"): 6}
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_an_override_of_middleware_neither_doubles_nor_loses_it(
+    kind: type[Any], site: Site, registry: CollectorRegistry
+) -> None:
+    """The user's own object stays as it is."""
+    theirs = kind([COMMON])
+    with override_settings(MIDDLEWARE=theirs):
+        assert settings.MIDDLEWARE == kind([OURS, COMMON, WATCHER])
+        with override_settings(MIDDLEWARE=kind([SECURITY])):
+            assert settings.MIDDLEWARE == kind([OURS, SECURITY, WATCHER])
+        assert settings.MIDDLEWARE == kind([OURS, COMMON, WATCHER])
+        site("/")
+    assert theirs == kind([COMMON])
+    assert requests(registry) == {("GET", "/", "200"): 1}
+
+
+def test_an_override_by_a_copy_of_the_list(site: Site) -> None:
+    """What others put around a copy of the list stands inside ours again."""
+    with modify_settings(MIDDLEWARE={"prepend": f"{HERE}.plain", "append": f"{HERE}.either"}):
+        assert settings.MIDDLEWARE == [OURS, f"{HERE}.plain", SECURITY, COMMON, f"{HERE}.either", WATCHER]
+    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, f"{HERE}.either"]):
+        assert settings.MIDDLEWARE == [OURS, SECURITY, COMMON, f"{HERE}.either", WATCHER]
+    with modify_settings(MIDDLEWARE={"remove": [OURS, WATCHER]}):
+        assert settings.MIDDLEWARE == [OURS, SECURITY, COMMON, WATCHER]
+
+
+def test_the_users_own_place_is_respected() -> None:
+    """Wherever it is; the watcher, which he knows nothing of, stands last."""
+    with override_settings(MIDDLEWARE=[SECURITY, OURS, COMMON]):
+        assert settings.MIDDLEWARE == [SECURITY, OURS, COMMON, WATCHER]
+    with override_settings(MIDDLEWARE=[OURS, WATCHER, COMMON]):
+        assert settings.MIDDLEWARE == [OURS, WATCHER, COMMON]
+
+
+@pytest.mark.parametrize("key", ["PROM_INSTALL_MIDDLEWARE", "PROM_ENABLED"])
+def test_it_can_be_switched_off(key: str, registry: CollectorRegistry) -> None:
+    """Then the list is as the user wrote it, and the next override changes nothing."""
+    with override_settings(**{key: False}):
+        assert settings.MIDDLEWARE == [SECURITY, COMMON]
+        with override_settings(MIDDLEWARE=[COMMON]):
+            assert settings.MIDDLEWARE == [COMMON]
+        assert Site()("/") == "200"
+    assert requests(registry) == {}
+
+
+@override_settings(PROM_ENABLED=False, MIDDLEWARE=[OURS, WATCHER])
+def test_switched_off_nothing_is_made_or_answered(site: Site, registry: CollectorRegistry) -> None:
+    """Although the user listed the middleware himself."""
+    assert site("/metrics") == "404"
+    assert site("/fail/") == "500"
+    assert list(registry.collect()) == []
+    with pytest.raises(MiddlewareNotUsed):
+        PrometheusMiddleware(lambda request: None)
+
+
+def test_an_override_of_installed_apps_without_it() -> None:
+    """The middleware goes with the app, and comes back with it."""
+    with override_settings(INSTALLED_APPS=["rest_framework"]):
+        assert settings.MIDDLEWARE == [SECURITY, COMMON]
+        with override_settings(INSTALLED_APPS=["django_prom"]):
+            assert settings.MIDDLEWARE == [OURS, SECURITY, COMMON, WATCHER]
+        assert settings.MIDDLEWARE == [SECURITY, COMMON]
+
+
+def test_an_override_of_both_at_once() -> None:
+    """Django tells of one after the other."""
+    with override_settings(INSTALLED_APPS=["rest_framework"], MIDDLEWARE=[COMMON]):
+        assert settings.MIDDLEWARE == [COMMON]
+    with override_settings(MIDDLEWARE=[COMMON], INSTALLED_APPS=["django_prom"]):
+        assert settings.MIDDLEWARE == [OURS, COMMON, WATCHER]
+
+
+def test_settings_may_have_no_middleware_at_all() -> None:
+    """Deleted for a test, or something odd that Django itself will complain of."""
+    with override_settings():
+        del settings.MIDDLEWARE
+        place()
+        assert not hasattr(settings, "MIDDLEWARE")
+    with override_settings(MIDDLEWARE=None):
+        assert settings.MIDDLEWARE is None
+
+
+def test_settings_count_at_once(client: Client, registry: CollectorRegistry) -> None:
+    """Also for a client whose middleware is loaded already."""
+    client.get("/")
+    with override_settings(PROM_BEARER_TOKEN="secret"):
+        assert client.get("/metrics").status_code == 401
+    with override_settings(PROM_PATH="/elsewhere"):
+        assert client.get("/metrics").status_code == 404
+        assert client.get("/elsewhere").status_code == 200
+    with override_settings(PROM_EXCLUDE=["/"]):
+        client.get("/")
+    with override_settings(PROM_ENABLED=False):
+        client.get("/")
+    assert client.get("/metrics").status_code == 200
+    assert requests(registry) == {("GET", "/", "200"): 1, ("GET", "_unmatched", "404"): 1}
+
+
+def test_the_environment_is_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings win over it."""
+    monkeypatch.setenv("PROM_PATH", "/from-environ")
+    monkeypatch.setenv("PROM_NAMESPACE", "shop")
+    with override_settings(PROM_NAMESPACE="store"):
+        assert conf.config().path == "/from-environ"
+        assert conf.config().namespace == "store"
+        assert site("/from-environ") == "200"
+        assert "store_http_requests_in_progress" in site.text
+
+
+@override_settings(PROM_DURATION_BUCKETS=[2, 1])
+def test_bad_settings_stop_the_server_and_nothing_before(site: Site) -> None:
+    """A server that starts is measured; ready() leaves the word to the checks."""
+    apps.get_app_config("django_prom").ready()
+    assert settings.MIDDLEWARE == [OURS, SECURITY, COMMON, WATCHER]
+    with pytest.raises(ImproperlyConfigured, match="PROM_DURATION_BUCKETS is .* ascending order") as raised:
+        site("/")
+    assert isinstance(raised.value.__cause__, ConfigError)
+
+
+def test_bad_settings_later_do_not_fail_requests(
+    client: Client, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are not measured, and that is said once."""
+    client.get("/")
+    with override_settings(PROM_PAHT="/x"):
+        assert client.get("/").status_code == client.get("/").status_code == 200
+    assert requests(registry) == {("GET", "/", "200"): 1}
+    assert caplog.messages == ["requests are not measured"]
+
+
+def test_two_projects_that_do_not_agree(registry: CollectorRegistry, site: Site) -> None:
+    """On one registry that is an error, which names both."""
+    from flask import Flask
+
+    from flask_prom import FlaskProm
+
+    FlaskProm(Flask("shop"), registry=registry, duration_buckets=[1, 2])
+    with pytest.raises(ImproperlyConfigured, match="Flask application 'shop' and Django project") as raised:
+        site("/")
+    assert isinstance(raised.value.__cause__, ConflictError)
+
+
+def test_signals_that_nobody_needs_are_not_connected(site: Site) -> None:
+    """Each costs every request; one for a middleware above ours is connected where there is one."""
+    before = len(request_finished.receivers)
+    site("/")
+    assert len(request_finished.receivers) in (before, before)
+    started = len(request_started.receivers)
+    with override_settings(PROM_REQUEST_SIZE=True):
+        assert len(request_started.receivers) == started + 1
+    assert len(request_started.receivers) == started
+
+
+def test_signals_sent_by_others_are_no_error() -> None:
+    """Some packages send Django's signals without a request, to close connections."""
+    with override_settings(PROM_REQUEST_SIZE=True):
+        request_started.send(sender=None)
+        request_finished.send(sender=None)
+        got_request_exception.send(sender=None)
+        got_request_exception.send(sender=None, request=None)

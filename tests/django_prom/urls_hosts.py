@@ -1,0 +1,13 @@
+"""The URLs of another host of the project, one of which is excluded there."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+
+from . import views
+
+urlpatterns = [
+    path("", views.health),
+    path("foo/", views.hello),
+    path("internal/", include("django_prom.urls")),
+]

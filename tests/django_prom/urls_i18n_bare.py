@@ -1,0 +1,10 @@
+"""URLs in several languages, of which the project's own has no prefix."""
+
+from __future__ import annotations
+
+from django.conf.urls.i18n import i18n_patterns
+from django.urls import path
+
+from . import views
+
+urlpatterns = [*i18n_patterns(path("pages/<slug:slug>/", views.hello), prefix_default_language=False)]
