@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -13,7 +13,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from web_prom.multiprocess.directory import VARIABLE
 from web_prom.multiprocess.values import is_shared
 
-# A file that a worker is just making is empty for an instant, and one may vanish as its worker dies.
+# A file may vanish between the listing and the reading: its worker died, or a server began anew.
 _ATTEMPTS = 5
 
 
@@ -21,15 +21,16 @@ class WorkersCollector:
     """Collects what all workers wrote to a directory. Holds nothing; safe to share between threads."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path = Path(path)
 
     def collect(self) -> Iterable[Metric]:
         """Return the merged families; those of dead workers count on, except live gauges."""
         for attempt in range(_ATTEMPTS):
             try:
-                upstream: Any = MultiProcessCollector(None, path=self._path)  # type: ignore[no-untyped-call]
-                families: Iterable[Metric] = upstream.collect()
-            except (FileNotFoundError, struct.error):
+                # A file that a worker is just making is empty for an instant, which upstream cannot read.
+                files = [str(path) for path in self._path.glob("*.db") if path.stat().st_size]
+                families: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+            except FileNotFoundError:
                 if attempt == _ATTEMPTS - 1:
                     raise
             else:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
+import stat
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
@@ -14,9 +18,11 @@ from web_prom.errors import DirectoryError
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the shared directory; prometheus_client's own."""
 
-LOCK_NAME = "web_prom.lock"
-_PRIVATE_PREFIX = "web_prom-"
-_UNFINISHED_PREFIX = ".web_prom-"
+_PRIVATE_PREFIX = "web_prom-private-"
+# What prometheus_client writes; whatever else is in a directory that the user named is not ours to remove.
+_VALUES = re.compile(r"(counter|gauge_[a-z]+|histogram|summary)_.+\.db")
+# Others hold the lock alone only for as long as it takes to remove files.
+_PATIENCE_SECONDS = 10.0
 
 
 def make_usable(path: str | Path) -> Path:
@@ -38,48 +44,78 @@ def make_usable(path: str | Path) -> Path:
         ) from error
 
 
+def is_private(path: str | Path) -> bool:
+    """Tell whether a path is one that :meth:`SharedDirectory.make_private` gives."""
+    path = Path(path)
+    return path.parent == Path(tempfile.gettempdir()) and path.name.startswith(_PRIVATE_PREFIX)
+
+
 class SharedDirectory:
     """The shared directory, held for as long as this process or any child of it lives.
 
-    A lock on a file inside tells whether anybody uses the directory. It is a ``flock``, which a fork
-    inherits: the directory counts as used while one worker of a killed master is left. Whoever finds it
-    unused removes what a dead deployment left there; a second server on the same directory joins.
+    A shared lock on the directory itself tells that it is in use. It is a ``flock``, which a fork
+    inherits: the directory counts as used while one worker of a killed master is left, and systemd keeps
+    its clean-up of ``/tmp`` away. Whoever finds the directory unused removes what a dead deployment left
+    there; a second server on the same directory joins.
 
-    One server process makes one object, before it forks. Not meant to be shared between threads.
+    A server process makes it before it forks. Not meant to be shared between threads.
+
+    Args:
+        path: The directory; made if it is missing.
 
     Attributes:
-        path: The directory.
-        private: Whether web-prom made it under a name of its own, and removes it in the end.
+        path: The directory, absolute.
+        private: Whether web-prom made it under a name of its own; the last to leave removes it.
+
+    Raises:
+        DirectoryError: It cannot be made, written, locked, or cleaned of a dead deployment's files.
     """
 
-    def __init__(self, path: str | Path, *, private: bool = False) -> None:
-        self.path = make_usable(path)
-        self.private = private
-        self._lock = self._open()
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+        self.private = is_private(self.path)
+        self._lock: int | None = self._hold()
 
     @classmethod
     def make_private(cls) -> SharedDirectory:
-        """Make a directory that only this user can read, after removing those that dead masters left."""
-        parent = Path(tempfile.gettempdir())
-        _remove_abandoned(parent)
-        # Nobody may find the directory before it is locked, and remove it as abandoned.
-        unfinished = tempfile.mkdtemp(prefix=_UNFINISHED_PREFIX, dir=parent)
-        made = cls(unfinished, private=True)
-        made.path = Path(unfinished).with_name(Path(unfinished).name.removeprefix("."))
-        os.rename(unfinished, made.path)
+        """Make a directory that only this user can read, after removing those that dead servers left.
+
+        Raises:
+            DirectoryError: There is no place for it.
+        """
+        try:
+            parent = Path(tempfile.gettempdir())
+            _remove_abandoned(parent)
+            # Nobody may find the directory before it is locked, and remove it as abandoned.
+            unfinished = Path(tempfile.mkdtemp(prefix=f".{_PRIVATE_PREFIX}", dir=parent))
+            made = cls(unfinished)
+            made.path = unfinished.with_name(unfinished.name.removeprefix("."))
+            made.private = True
+            unfinished.rename(made.path)
+        except OSError as error:
+            raise DirectoryError(
+                f"no private directory can be made for the workers to share ({error}); set {VARIABLE} to "
+                "a directory that they can write"
+            ) from error
         return made
 
     def hand_to(self, uid: int, gid: int) -> None:
-        """Give the directory and what is in it to the user that the workers run as.
+        """Give the directory, and the values that are in it, to the user that the workers run as.
+
+        A directory that the user named and that others can write already, that another user owns, or that
+        holds files of another kind is left as it is: somebody arranged it. Links are not followed.
 
         Raises:
-            DirectoryError: This process may not do that.
+            DirectoryError: This process may not give it away.
         """
-        if (uid, gid) == (os.geteuid(), os.getegid()):
+        if self._lock is None or (uid, gid) == (os.geteuid(), os.getegid()):
             return
         try:
-            for entry in [self.path, *self.path.iterdir()]:
-                os.chown(entry, uid, gid)
+            names = os.listdir(self._lock)
+            if self.private or self._is_plain(self._lock, names):
+                os.fchown(self._lock, uid, gid)
+            for name in filter(_VALUES.fullmatch, names):
+                self._hand_file(name, uid, gid)
         except OSError as error:
             raise DirectoryError(
                 f"the shared directory {str(self.path)!r} cannot be given to user {uid} and group {gid} "
@@ -87,26 +123,63 @@ class SharedDirectory:
             ) from error
 
     def leave(self) -> None:
-        """Stop using the directory; remove it if it is private and nobody else uses it."""
-        unused = _try_lock(self._lock)
-        if unused and self.private:
+        """Stop using the directory; remove it if it is private and nobody else uses it. Never raises."""
+        lock, self._lock = self._lock, None
+        if lock is None:
+            return
+        if self.private and _try_lock(lock) and self._is_at(lock):
             shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+        os.close(lock)
 
-    def _open(self) -> int:
-        lock = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if _try_lock(lock):
-            for entry in self.path.glob("*.db"):
-                with contextlib.suppress(FileNotFoundError):
-                    entry.unlink()
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        return lock
+    def _hold(self) -> int:
+        while True:
+            make_usable(self.path)
+            with self._explained():
+                lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    if _try_lock(lock):
+                        self._clean(lock)
+                    _share(lock)
+                    if self._is_at(lock):
+                        return lock
+                except BaseException:
+                    os.close(lock)
+                    raise
+            # Whoever left last removed it in between: it has to be made again.
+            os.close(lock)
 
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DirectoryError(
+                f"{VARIABLE} is {str(self.path)!r}, which cannot be locked and cleaned of a former "
+                f"deployment's files ({error}); name a directory of this server's own, on a local disk"
+            ) from error
 
-def is_private(path: str | Path) -> bool:
-    """Tell whether a path is one that :meth:`SharedDirectory.make_private` gives."""
-    path = Path(path)
-    return path.parent == Path(tempfile.gettempdir()) and path.name.startswith(_PRIVATE_PREFIX)
+    def _is_at(self, lock: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(lock), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _clean(self, lock: int) -> None:
+        for name in filter(_VALUES.fullmatch, os.listdir(lock)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=lock)
+
+    def _is_plain(self, lock: int, names: list[str]) -> bool:
+        found = os.fstat(lock)
+        ours_alone = found.st_uid == os.geteuid() and not found.st_mode & 0o022
+        return ours_alone and all(_VALUES.fullmatch(name) for name in names)
+
+    def _hand_file(self, name: str, uid: int, gid: int) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            entry = os.stat(name, dir_fd=self._lock, follow_symlinks=False)
+            # A link could be another user's, to have a file given away that is none of ours.
+            if stat.S_ISREG(entry.st_mode) and entry.st_nlink == 1 and entry.st_uid == os.geteuid():
+                os.chown(name, uid, gid, dir_fd=self._lock, follow_symlinks=False)
 
 
 def _try_lock(lock: int) -> bool:
@@ -117,14 +190,24 @@ def _try_lock(lock: int) -> bool:
     return True
 
 
+def _share(lock: int) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
 def _remove_abandoned(parent: Path) -> None:
     for path in parent.glob(f"{_PRIVATE_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if path.stat().st_uid != os.geteuid():
-                continue
-            lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                if _try_lock(lock):
+                # Root gives its directories to the user that the workers run as.
+                if os.geteuid() in (0, os.fstat(lock).st_uid) and _try_lock(lock):
                     shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(lock)

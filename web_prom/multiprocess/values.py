@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from threading import RLock
 from typing import Any
 
@@ -19,12 +20,13 @@ def is_shared() -> bool:
     return bool(getattr(values.ValueClass, "_multiprocess", False))
 
 
-def share_values(registry: CollectorRegistry = REGISTRY) -> bool:
+def share_values(*registries: CollectorRegistry) -> bool:
     """Write to the shared directory if the environment names one, from now on and for what exists.
 
     prometheus_client reads the variable once, when it is imported: set later, it has no effect. This
-    reads it when first asked, and carries the instruments of ``registry`` over with their values.
-    Safe to call from any thread, any number of times; call it before workers are forked or in each.
+    reads it when first asked, and carries the instruments of ``registries`` and of the default one over
+    with their values. Safe to call from any thread, any number of times; call it before workers are
+    forked or in each.
 
     Returns:
         Whether the switch happened in this call, so that anything bound to the old values is bound anew.
@@ -36,14 +38,12 @@ def share_values(registry: CollectorRegistry = REGISTRY) -> bool:
     if not path:
         return False
     with _lock:
+        make_usable(path)
         if is_shared():
             return False
-        make_usable(path)
         values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
-        for collector in list(registry._collector_to_names):
-            _carry_over(collector)
-        if registry is not REGISTRY:
-            for collector in list(REGISTRY._collector_to_names):
+        for registry in {REGISTRY, *registries}:
+            for collector in list(registry._collector_to_names):
                 _carry_over(collector)
         return True
 
@@ -58,7 +58,7 @@ def _carry_over(collector: Any) -> None:
         child._metric_init()
         for old, new in zip(before, _cells(child), strict=True):
             if old.get():
-                new.set(old.get())
+                new.set(old.get(), timestamp=time.time())  # what the mode mostrecent goes by
 
 
 def _cells(child: MetricWrapperBase) -> list[Any]:

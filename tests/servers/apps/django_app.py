@@ -1,0 +1,137 @@
+"""The Django application that the real servers serve: to a client it is flask_app.py over again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import django
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import include, path
+from django.views.decorators.http import require_GET, require_POST, require_safe
+from prometheus_client import Counter
+
+ORDERS = Counter("shop_orders_total", "Orders taken.")
+
+settings.configure(
+    ALLOWED_HOSTS=["localhost", "127.0.0.1"],
+    INSTALLED_APPS=["django_prom"],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY="for tests",
+    USE_TZ=True,
+)
+
+
+class SoldOutError(Exception):
+    pass
+
+
+@require_GET
+def index(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(os.getpid()))
+
+
+@require_safe
+def item(request: HttpRequest, number: int) -> HttpResponse:
+    if number == 0:
+        raise Http404
+    return HttpResponse(f"item {number}")
+
+
+@require_POST
+def order(request: HttpRequest) -> HttpResponse:
+    size = len(request.body)
+    ORDERS.inc()
+    return HttpResponse(str(size), status=201)
+
+
+@require_GET
+def error(request: HttpRequest) -> HttpResponse:
+    raise RuntimeError("as meant")
+
+
+@require_GET
+def handled(request: HttpRequest) -> HttpResponse:
+    try:
+        raise SoldOutError
+    except SoldOutError:
+        return HttpResponse("sold out", status=503)
+
+
+@require_GET
+def slow(request: HttpRequest) -> HttpResponse:
+    time.sleep(0.03)
+    return HttpResponse("at last")
+
+
+@require_GET
+def stream(request: HttpRequest) -> StreamingHttpResponse:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(3):
+            yield b"x" * 100
+            time.sleep(0.003)
+
+    return StreamingHttpResponse(chunks())
+
+
+@require_GET
+def long_stream(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(b"x" * 65536 for _ in range(64))
+
+
+@require_GET
+def breaks_half_way(request: HttpRequest) -> StreamingHttpResponse:
+    def chunks() -> Iterator[bytes]:
+        yield b"x" * 100
+        raise RuntimeError("as meant")
+
+    return StreamingHttpResponse(chunks())
+
+
+@require_GET
+def breaks_at_once(request: HttpRequest) -> StreamingHttpResponse:
+    def chunks() -> Iterator[bytes]:
+        yield from ()
+        raise RuntimeError("as meant")
+
+    return StreamingHttpResponse(chunks())
+
+
+@require_safe
+def file(request: HttpRequest) -> HttpResponseBase:
+    return FileResponse(open(os.environ["BIG_FILE"], "rb"))  # noqa: SIM115 - the response closes it
+
+
+@require_GET
+def hold(request: HttpRequest) -> StreamingHttpResponse:
+    """Tell which process serves this, and stay in it."""
+
+    def chunks() -> Iterator[bytes]:
+        yield f"{os.getpid()}\n".encode()
+        time.sleep(60)
+
+    return StreamingHttpResponse(chunks())
+
+
+urlpatterns = [
+    path("", include("django_prom.urls")),
+    path("", index),
+    path("items/<int:number>", item),
+    path("orders", order),
+    path("error", error),
+    path("sold-out", handled),
+    path("slow", slow),
+    path("stream", stream),
+    path("long-stream", long_stream),
+    path("breaks-half-way", breaks_half_way),
+    path("breaks-at-once", breaks_at_once),
+    path("file", file),
+    path("hold", hold),
+]
+
+django.setup()
+application = WSGIHandler()

@@ -1,0 +1,288 @@
+"""gunicorn as a real process: started, watched, and ended without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+ROOT = Path(__file__).parents[2]
+FLASK_APP = "tests.servers.apps.flask_app:app"
+DJANGO_APP = "tests.servers.apps.django_app:application"
+HOOKS = "python:web_prom.gunicorn"
+
+# How long a real process may take on a busy machine; nothing waits that long when all is well.
+PATIENCE_SECONDS = 30.0
+
+ACCESS_FORMAT = "%({x-request-id}i)s %(m)s %(s)s %({raw_uri}e)s"
+
+Value = TypeVar("Value")
+
+
+def wait_until(
+    condition: Callable[[], Value], what: str, *, shown: Callable[[], str] = lambda: ""
+) -> Value:
+    """Return the condition's value as soon as it is true; fail when it does not come true.
+
+    Args:
+        condition: What is tried, many times a second.
+        what: What it stands for, for the message.
+        shown: What else the message shows, such as a log.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        value = condition()
+        if value:
+            return value
+        waited = f"waited {PATIENCE_SECONDS:.0f} s in vain for {what}"
+        assert time.monotonic() < deadline, f"{waited}\n{shown()}"
+        time.sleep(0.02)
+
+
+def command(*arguments: str, config: str | Path | None = HOOKS, app: str = FLASK_APP) -> list[str]:
+    """Return the command line of a gunicorn on a port that is free."""
+    # Not `python -m gunicorn`: an upgrade executes sys.argv, and gunicorn's folder would be first on sys.path.
+    script = str(Path(sysconfig.get_path("scripts"), "gunicorn"))
+    configured = [] if config is None else ["--config", str(config)]
+    return [sys.executable, script, *configured, "--bind", "127.0.0.1:0", *arguments, app]
+
+
+class Scratch:
+    """A place for one server: its temporary directory, its home and its logs; readable by any user.
+
+    Attributes:
+        folder: The place itself.
+        temporary: The server's TMPDIR, where private shared directories are made.
+        environ: Its environment.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir()
+        self.temporary.chmod(0o1777)
+        (folder / "file").write_bytes(bytes(range(256)) * 8192)
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": str(folder),
+            "TMPDIR": str(self.temporary),
+            "BIG_FILE": str(folder / "file"),
+        }
+
+    def configuration(self, text: str) -> Path:
+        """Write a configuration file for gunicorn."""
+        path = self.folder / f"config{len(list(self.folder.glob('config*.py')))}.py"
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    def shared_directories(self) -> list[Path]:
+        """Return the private directories that are there."""
+        return sorted(self.temporary.iterdir())
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Scratch]:
+    """Make a place for servers, and see that they have cleaned up theirs."""
+    # Not below pytest's tmp_path, which other users cannot enter.
+    with tempfile.TemporaryDirectory(prefix="web-prom-tests-") as folder:
+        Path(folder).chmod(0o755)
+        place = Scratch(Path(folder))
+        yield place
+        assert place.shared_directories() == []
+
+
+class Gunicorn:
+    """A running gunicorn, as a context manager: ready when entered, gone without a trace when left.
+
+    Args:
+        place: Where its files are.
+        arguments: More of its command line.
+        config: Its configuration file; None for none.
+        app: The application.
+        workers: How many.
+        worker_class: Of which kind.
+        environ: Added to its environment.
+
+    Attributes:
+        pid: The (first) master's.
+        port: Where it listens.
+        access_log: The file with one line for each request, see ACCESS_FORMAT.
+    """
+
+    def __init__(
+        self,
+        place: Scratch,
+        *arguments: str,
+        config: str | Path | None = HOOKS,
+        app: str = FLASK_APP,
+        workers: int = 2,
+        worker_class: str = "sync",
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._place = place
+        self._workers = workers
+        self._name = f"server{len(list(place.folder.glob('*.log')))}"
+        self._log = place.folder / f"{self._name}.log"
+        self.access_log = place.folder / f"{self._name}.access"
+        options = [
+            f"--workers={workers}",
+            f"--worker-class={worker_class}",
+            f"--access-logfile={self.access_log}",
+            f"--access-logformat={ACCESS_FORMAT}",
+            # A worker that is told to end before it set its signal handlers does not hear it.
+            "--graceful-timeout=5",
+            *arguments,
+        ]
+        if worker_class == "gthread":
+            options.append("--threads=4")
+        self._command = command(*options, config=config, app=app)
+        self._environ = {**place.environ, **(environ or {})}
+
+    def __enter__(self) -> Gunicorn:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=self._environ,
+                cwd=self._place.folder,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+        try:
+            wait_until(lambda: "Listening at: " in self.log() or self._died(), "a server", shown=self.log)
+            told = re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", self.log())
+            assert told, self.log()
+            self.port = int(told[1])
+            self.wait_for_boots(self._workers)
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            for pid in self.masters():
+                self.signal(signal.SIGTERM, pid)
+            wait_until(lambda: not self.processes(), "all processes to end", shown=self.log)
+        finally:
+            self._kill()
+        if kind is None:
+            with contextlib.closing(socket.socket()) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(("127.0.0.1", self.port))
+
+    def log(self) -> str:
+        """Return what the server wrote to stdout and stderr so far."""
+        return self._log.read_text("utf-8", "replace")
+
+    def signal(self, number: int, pid: int | None = None) -> None:
+        """Send a signal to a process of the server, its master if none is named."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid if pid is None else pid, number)
+
+    def wait_for_boots(self, count: int) -> None:
+        """Wait until so many workers were started in all."""
+        wait_until(
+            lambda: self.log().count("Booting worker") >= count or self._died(),
+            f"{count} workers",
+            shown=self.log,
+        )
+        assert not self._died(), self.log()
+
+    def wait(self) -> int:
+        """Wait until the first master ended; return its exit code."""
+        return self._process.wait(PATIENCE_SECONDS)
+
+    def processes(self) -> dict[int, int]:
+        """Return the processes of the server that are alive, each with its parent."""
+        self._process.poll()
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                state, parent, _, session = path.read_text().rpartition(")")[2].split()[:4]
+                if int(session) == self.pid and state not in "ZX":
+                    found[int(path.parent.name)] = int(parent)
+        return found
+
+    def masters(self) -> list[int]:
+        """Return those among the processes that have children, or whose parent is none of them."""
+        found = self.processes()
+        return [pid for pid in found if pid in found.values() or found[pid] not in found]
+
+    def workers(self) -> list[int]:
+        """Return those among the processes that are not masters."""
+        return sorted(set(self.processes()) - set(self.masters()))
+
+    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+        """Send one request on a connection of its own; return status, headers and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        with contextlib.closing(connection):
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, headers={"X-Request-Id": "-", **named})
+            response = connection.getresponse()
+            return response.status, dict(response.getheaders()), response.read()
+
+    def scrape(self) -> dict[str, Metric]:
+        """Return the families of one scrape by name."""
+        for attempts_left in reversed(range(5)):
+            try:
+                status, _, body = self.get("/metrics")
+                break
+            except (OSError, http.client.HTTPException):
+                # A worker that ends may drop a connection that it has accepted.
+                if not attempts_left:
+                    raise
+        assert status == 200, self.log()
+        return {family.name: family for family in text_string_to_metric_families(body.decode())}
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return the sum of a metric's samples that have these labels."""
+        return sum(
+            sample.value
+            for family in self.scrape().values()
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def _died(self) -> bool:
+        return self._process.poll() is not None
+
+    def _kill(self) -> None:
+        for pid in self.processes():
+            self.signal(signal.SIGKILL, pid)
+        self._process.wait(PATIENCE_SECONDS)
+
+
+def run(place: Scratch, arguments: Sequence[str], **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a gunicorn that is expected to end by itself."""
+    return subprocess.run(
+        arguments,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+        env={**place.environ, **environ},
+        cwd=place.folder,
+    )

@@ -1,0 +1,130 @@
+"""Faults of the field that show over a real server only."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from tests.servers.process import DJANGO_APP, FLASK_APP, HOOKS, Gunicorn, Scratch, wait_until
+
+PLAIN_APP = "tests.servers.apps.plain_app:app"
+WARNING = "this server has several workers and PROMETHEUS_MULTIPROC_DIR is not set"
+
+# Notes what gunicorn's own Response did with each file: sent it with sendfile(2), or chunk by chunk.
+WATCH_SENDFILE = """
+import json
+import os
+
+if "{hooks}":
+    from web_prom.gunicorn import child_exit, nworkers_changed, on_exit, on_starting, pre_exec
+
+def post_worker_init(worker):
+    from gunicorn.http.wsgi import Response
+
+    original = Response.sendfile
+
+    def sendfile(response, body):
+        sent = original(response, body)
+        with open("sendfile.json", "a") as log:
+            log.write(json.dumps([response.req.path, sent]) + "\\n")
+        return sent
+
+    Response.sendfile = sendfile
+"""
+
+
+@pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
+@pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
+def test_fault_07_a_file_goes_out_by_sendfile_and_its_request_finishes(
+    place: Scratch, app: str, worker_class: str
+) -> None:
+    """The server gets the very object that it made, closes it, and the bytes are counted too."""
+    config = place.configuration(WATCH_SENDFILE.format(hooks="yes"))
+    environ = {"PROM_RESPONSE_SIZE": "yes"}
+    with Gunicorn(place, config=config, app=app, worker_class=worker_class, environ=environ) as server:
+        status, _, body = server.get("/file")
+        assert (status, body) == (200, (place.folder / "file").read_bytes())
+        wait_until(lambda: server.value("http_requests_total", route="/file") == 1, "the request to finish")
+        assert server.value("http_requests_in_progress") == 0
+        assert server.value("http_response_size_bytes_sum", route="/file") == len(body)
+    noted = [json.loads(line) for line in (place.folder / "sendfile.json").read_text().splitlines()]
+    assert noted == [["/file", True]]
+
+
+def test_fault_07_sendfile_is_what_the_server_does_without_us(place: Scratch) -> None:
+    """The comparison that the test above rests on."""
+    config = place.configuration(WATCH_SENDFILE.format(hooks=""))
+    with Gunicorn(place, config=config, app=PLAIN_APP) as server:
+        assert server.get("/file")[0] == 200
+    noted = [json.loads(line) for line in (place.folder / "sendfile.json").read_text().splitlines()]
+    assert noted == [["/file", True]]
+
+
+@pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
+def test_fault_15_workers_without_a_shared_directory_are_warned_of_once(place: Scratch, app: str) -> None:
+    """Each worker says so at its first scrape, with the remedy, and never again."""
+    with Gunicorn(place, config=None, app=app) as server:
+        assert server.get("/")[0] == 200
+        assert WARNING not in server.log()
+        for _ in range(10):
+            server.scrape()
+        assert 1 <= server.log().count(WARNING) <= 2
+        assert "add --config python:web_prom.gunicorn" in server.log()
+
+
+@pytest.mark.parametrize(("config", "workers"), [(HOOKS, 2), (HOOKS, 1), (None, 1)])
+def test_fault_15_nobody_is_warned_without_need(place: Scratch, config: str | None, workers: int) -> None:
+    """With the hooks, or with one worker."""
+    with Gunicorn(place, config=config, workers=workers) as server:
+        server.scrape()
+        assert WARNING not in server.log()
+
+
+@pytest.mark.parametrize("preload", [False, True], ids=["loaded late", "preloaded"])
+def test_fault_16_a_directory_named_after_the_import_of_prometheus_client_counts(
+    place: Scratch, preload: bool
+) -> None:
+    """For our instruments and for one that the user had made before."""
+    options = ["--preload"] if preload else []
+    environ = {"NAMED_LATE": str(place.folder / "late")}
+    app = "tests.servers.apps.late_variable:app"
+    with Gunicorn(place, *options, config=None, app=app, environ=environ) as server:
+        answered = [int(server.get("/")[2]) for _ in range(20)]
+        while len(set(answered)) < 2:  # the kernel chooses the worker
+            answered.append(int(server.get("/")[2]))
+        wait_until(lambda: server.value("http_requests_total") == len(answered), "all workers' requests")
+        assert server.value("shop_visits_total") == len(answered)
+        assert WARNING not in server.log()
+
+
+@pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
+def test_fault_31_the_content_type_is_the_one_that_accept_asks_for(place: Scratch, app: str) -> None:
+    """Prometheus 3 refuses a scrape whose type is missing or unknown."""
+    with Gunicorn(place, app=app) as server:
+        _, plain, _ = server.get("/metrics", Accept="text/plain;version=0.0.4")
+        assert plain["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+        _, modern, body = server.get("/metrics", Accept=accept)
+        assert modern["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert body.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
+def test_fault_32_broken_headers_and_other_methods_are_answered_well(place: Scratch, app: str) -> None:
+    """A version that is no version, a weight of zero, Vary, and HEAD."""
+    with Gunicorn(place, app=app) as server:
+        status, headers, _ = server.get("/metrics", Accept="application/openmetrics-text; version=abc")
+        assert status == 200
+        assert {"Accept", "Accept-Encoding"} <= set(headers["Vary"].split(", "))
+        assert "Content-Encoding" not in server.get("/metrics", Accept_Encoding="gzip;q=0")[1]
+        _, headers, body = server.get("/metrics", Accept_Encoding="gzip")
+        assert headers["Content-Encoding"] == "gzip"
+        assert b"http_requests_in_progress" in gzip.decompress(body)
+        status, headers, body = server.get("/metrics", "HEAD")
+        assert (status, body) == (200, b"")
+        assert int(headers["Content-Length"]) > 0
+        status, headers, _ = server.get("/metrics", "POST")
+        assert (status, headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+        assert server.value("http_requests_total") == 0

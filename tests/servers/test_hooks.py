@@ -1,0 +1,328 @@
+"""web_prom.gunicorn: the shared directory is there from the first to the last, however gunicorn is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.servers.load import Load, agree
+from tests.servers.process import FLASK_APP, HOOKS, ROOT, Gunicorn, Scratch, command, run, wait_until
+
+IMPORTED = "from web_prom.gunicorn import child_exit, nworkers_changed, on_exit, on_starting, pre_exec\n"
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a server as another user")
+
+
+def counts_all_workers(server: Gunicorn) -> None:
+    """Hold a short load's numbers to the access log."""
+    with Load(server, 100):
+        pass
+    assert sum(agree(server).values()) == 100
+
+
+def test_reading_the_hooks_imports_no_server_and_no_client(place: Scratch) -> None:
+    """A worker of type gevent patches later what prometheus_client would import now."""
+    code = """
+import json, sys
+import web_prom.gunicorn
+print(json.dumps(sorted(sys.modules)))
+"""
+    told = run(place, [sys.executable, "-c", code])
+    assert told.stderr == ""
+    modules = set(json.loads(told.stdout))
+    assert not modules & {"gunicorn", "prometheus_client", "ssl", "http.client", "asyncio", "socket"}
+
+
+def test_no_name_of_the_hooks_is_a_setting_by_accident(place: Scratch) -> None:
+    """gunicorn takes every module-level name that equals a setting."""
+    code = """
+import json
+import web_prom.gunicorn
+from gunicorn.config import KNOWN_SETTINGS
+print(json.dumps([item.name for item in KNOWN_SETTINGS if hasattr(web_prom.gunicorn, item.name)]))
+print(json.dumps(web_prom.gunicorn.__all__))
+"""
+    told = run(place, [sys.executable, "-c", code])
+    taken, meant = map(json.loads, told.stdout.splitlines())
+    assert sorted(taken) == sorted(meant)
+
+
+def test_the_directory_is_private_while_it_serves_and_gone_afterwards(place: Scratch) -> None:
+    """Nobody else may read or write it."""
+    with Gunicorn(place) as server:
+        (made,) = place.shared_directories()
+        assert made.stat().st_mode & 0o777 == 0o700
+        counts_all_workers(server)
+    assert place.shared_directories() == []
+
+
+@pytest.mark.parametrize("option", ["--check-config", "--print-config"])
+def test_checking_the_configuration_leaves_nothing_behind(place: Scratch, option: str) -> None:
+    """The file is read, and no server follows."""
+    done = run(place, command(option))
+    assert done.returncode == 0, done.stderr
+    assert place.shared_directories() == []
+
+
+def test_a_start_that_fails_leaves_nothing_behind(place: Scratch) -> None:
+    """There is no application, or gunicorn gives up between on_starting and the first worker."""
+    for options, app in (([], "no.such:app"), (["--preload"], "no.such:app"), (["--certfile=none"], FLASK_APP)):
+        assert run(place, command(*options, app=app)).returncode != 0
+        assert place.shared_directories() == []
+
+
+UNUSABLE = "file/below"  # `file` is a file: not even root can make a directory below it
+
+
+@pytest.mark.parametrize("manner", ["environment", "file", "--env", "--env, preloaded"])
+def test_a_directory_that_cannot_be_used_is_a_clear_error_at_start(place: Scratch, manner: str) -> None:
+    """It names the directory, the reason and the remedy, and there is no traceback."""
+    named = f"PROMETHEUS_MULTIPROC_DIR={UNUSABLE}"
+    options = ["--env", named] if manner.startswith("--env") else []
+    config = place.configuration(IMPORTED) if manner == "file" else HOOKS
+    environ = {} if options else {"PROMETHEUS_MULTIPROC_DIR": UNUSABLE}
+    if "preloaded" in manner:
+        options.append("--preload")
+    done = run(place, command(*options, config=config), **environ)
+    assert done.returncode == 1
+    assert f"Error: PROMETHEUS_MULTIPROC_DIR is '{place.folder / UNUSABLE}'" in done.stderr
+    assert "name a directory that all workers can write" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("preload", [False, True], ids=["loaded late", "preloaded"])
+@pytest.mark.parametrize("manner", ["environment", "--env", "raw_env"])
+def test_a_directory_that_the_user_names_is_used(place: Scratch, manner: str, preload: bool) -> None:
+    """However it is named, for whoever imports the application; nothing else is made."""
+    named = place.folder / "named"
+    variable = f"PROMETHEUS_MULTIPROC_DIR={named}"
+    options = ["--preload"] if preload else []
+    if manner == "--env":
+        options += ["--env", variable]
+    config = place.configuration(f"{IMPORTED}raw_env = [{variable!r}]") if manner == "raw_env" else HOOKS
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(named)} if manner == "environment" else {}
+    with Gunicorn(place, *options, config=config, environ=environ) as server:
+        assert place.shared_directories() == []
+        counts_all_workers(server)
+        for worker in server.workers():
+            assert (named / f"gauge_livesum_{worker}.db").exists()
+        server.signal(signal.SIGHUP)
+        server.wait_for_boots(4)
+        counts = server.value("http_requests_total")
+        assert server.get("/")[0] == 200
+        wait_until(lambda: server.value("http_requests_total") == counts + 1, "the request to be counted")
+        assert place.shared_directories() == []
+
+
+def test_a_reload_can_move_to_another_directory(place: Scratch) -> None:
+    """New workers write there; a private directory that older ones wrote to goes at the end."""
+    config = place.configuration(IMPORTED)
+    with Gunicorn(place, config=config) as server:
+        counts_all_workers(server)
+        named = place.folder / "named"
+        config.write_text(f"{IMPORTED}raw_env = ['PROMETHEUS_MULTIPROC_DIR={named}']")
+        server.signal(signal.SIGHUP)
+        server.wait_for_boots(4)
+        wait_until(lambda: len(server.workers()) == 2, "the older workers to end")
+        assert len(place.shared_directories()) == 1
+        assert server.get("/")[0] == 200
+        assert server.value("http_requests_total") == 1
+        config.write_text(IMPORTED)
+        server.signal(signal.SIGHUP)
+        server.wait_for_boots(6)
+        wait_until(lambda: len(server.workers()) == 2, "the older workers to end")
+        assert server.value("http_requests_total") == 100  # nothing names another: back to the first
+
+
+def test_a_reload_that_names_an_unusable_directory_is_refused_and_the_server_goes_on(place: Scratch) -> None:
+    """A reload must not end a server that serves."""
+    config = place.configuration(IMPORTED)
+    with Gunicorn(place, config=config) as server:
+        config.write_text(f"{IMPORTED}raw_env = ['PROMETHEUS_MULTIPROC_DIR={UNUSABLE}']")
+        server.signal(signal.SIGHUP)
+        server.wait_for_boots(4)
+        wait_until(lambda: len(server.workers()) == 2, "the older workers to end")
+        (made,) = place.shared_directories()
+        assert re.search(rf"\[ERROR\] PROMETHEUS_MULTIPROC_DIR is .*; going on with {made}", server.log())
+        counts_all_workers(server)
+
+
+def test_hooks_are_imported_into_a_file_of_the_users_own(place: Scratch) -> None:
+    """One of them is wrapped, and others stand beside them."""
+    config = place.configuration(
+        IMPORTED
+        + """
+from web_prom import gunicorn as metrics
+
+def child_exit(server, worker):
+    metrics.child_exit(server, worker)
+    print("my own child_exit", flush=True)
+
+def when_ready(server):
+    print("my own when_ready", flush=True)
+"""
+    )
+    with Gunicorn(place, "--max-requests=20", config=config) as server:
+        counts_all_workers(server)
+        wait_until(lambda: "my own child_exit" in server.log(), "the wrapped hook")
+        assert "my own when_ready" in server.log()
+
+
+def test_the_configuration_that_users_copy_works(place: Scratch) -> None:
+    """As it stands; the command line chooses the port."""
+    with Gunicorn(place, config=ROOT / "gunicorn.conf.py", worker_class="gthread") as server:
+        counts_all_workers(server)
+
+
+def test_a_daemon_removes_its_directory(place: Scratch) -> None:
+    """It is not the process that read the configuration."""
+    pidfile, log = place.folder / "pid", place.folder / "daemon.txt"
+    done = run(place, command("--daemon", f"--pid={pidfile}", f"--log-file={log}"))
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: log.exists() and "Booting worker" in log.read_text(), "the daemon")
+    pid = int(pidfile.read_text())
+    try:
+        assert len(place.shared_directories()) == 1
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the daemon to end")
+
+
+@only_root
+@pytest.mark.parametrize("preload", [False, True], ids=["loaded late", "preloaded"])
+@pytest.mark.parametrize("named", [False, True], ids=["private", "named"])
+def test_workers_that_run_as_another_user_can_write(place: Scratch, preload: bool, named: bool) -> None:
+    """The directory, and what a preloaded application wrote, is handed to them; an upgrade goes on with it."""
+    # The interpreter may be where only root can read: what a worker imports later, import now.
+    config = place.configuration(
+        f"{IMPORTED}import flask, prometheus_client.multiprocess, prometheus_client.openmetrics.exposition\n"
+        "import encodings.idna, mimetypes, uuid, importlib.metadata\n"
+        "import web_prom.wsgi, web_prom.exposition, flask_prom\n"
+    )
+    options = ["--user=nobody", "--group=nogroup", *(["--preload"] if preload else [])]
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(place.folder / "named")} if named else {}
+    with Gunicorn(place, *options, config=config, environ=environ) as server:
+        folder = place.folder / "named" if named else place.shared_directories()[0]
+        assert folder.owner() == "nobody"
+        assert folder.stat().st_mode & 0o777 == 0o700
+        counts_all_workers(server)
+        assert {path.owner() for path in folder.glob("*.db")} == {"nobody"}
+        server.signal(signal.SIGUSR2)
+        server.wait_for_boots(4)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        before = server.value("http_requests_total")
+        assert server.get("/")[0] == 200
+        wait_until(lambda: server.value("http_requests_total") == before + 1, "the request to be counted")
+
+
+def test_a_server_killed_with_its_workers_is_cleaned_up_by_the_next(place: Scratch) -> None:
+    """Nothing of it could run any more."""
+    with Gunicorn(place) as server:
+        counts_all_workers(server)
+        for pid in server.processes():
+            server.signal(signal.SIGKILL, pid)
+        server.wait()
+    (left,) = place.shared_directories()
+    with Gunicorn(place) as server:
+        (made,) = place.shared_directories()
+        assert made != left
+        assert server.value("http_requests_total") == 0
+
+
+def test_a_killed_master_s_living_worker_keeps_the_directory(place: Scratch) -> None:
+    """It still writes there; the next start after its end removes the directory."""
+    with Gunicorn(place, workers=1) as server:
+        with closing(socket.create_connection(("127.0.0.1", server.port))) as client:
+            client.sendall(b"GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(1000)
+            (left,) = place.shared_directories()
+            server.signal(signal.SIGKILL)
+            server.wait()
+            assert len(server.processes()) == 1
+            with Gunicorn(place):
+                assert left in place.shared_directories()
+            assert place.shared_directories() == [left]
+        for worker in server.processes():
+            server.signal(signal.SIGKILL, worker)
+    assert run(place, command("--check-config")).returncode == 0
+    assert place.shared_directories() == []
+
+
+def test_fault_27_a_second_server_on_the_same_directory_joins(place: Scratch) -> None:
+    """It wipes nothing, adds its numbers, and takes only its live gauges along when it goes."""
+    named = place.folder / "named"
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(named)}
+    with Gunicorn(place, environ=environ) as first:
+        assert [first.get("/")[0] for _ in range(10)] == [200] * 10
+        wait_until(lambda: first.value("http_requests_total") == 10, "ten requests")
+        with Gunicorn(place, environ=environ) as second:
+            assert second.value("http_requests_total") == 10
+            assert [second.get("/")[0] for _ in range(5)] == [200] * 5
+            wait_until(lambda: first.value("http_requests_total") == 15, "fifteen requests")
+        assert first.value("http_requests_total") == 15
+        living = {f"gauge_livesum_{pid}.db" for pid in first.workers()}
+        assert {path.name for path in named.glob("gauge_live*")} == living
+
+
+def test_a_worker_killed_in_the_shutdown_leaves_no_phantom_for_the_other_server(place: Scratch) -> None:
+    """It outlives the graceful timeout, and its master does not outlive it for long."""
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(place.folder / "named")}
+    with Gunicorn(place, environ=environ) as stays:
+        with Gunicorn(place, "--graceful-timeout=1", environ=environ) as goes:
+            with closing(socket.create_connection(("127.0.0.1", goes.port))) as client:
+                client.sendall(b"GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert client.recv(1000)
+                assert stays.value("http_requests_in_progress") == 1
+                goes.signal(signal.SIGTERM)
+                assert goes.wait() == 0
+        assert stays.value("http_requests_in_progress") == 0
+
+
+def test_the_files_of_a_dead_deployment_are_removed_and_no_others(place: Scratch) -> None:
+    """What else is in the directory is the user's."""
+    named = place.folder / "named"
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(named)}
+    with Gunicorn(place, environ=environ) as server:
+        counts_all_workers(server)
+    (named / "orders.sqlite").write_text("the user's")
+    assert list(named.glob("counter_*.db"))
+    with Gunicorn(place, environ=environ) as server:
+        assert server.value("http_requests_total") == 0
+    assert (named / "orders.sqlite").read_text() == "the user's"
+
+
+@pytest.mark.parametrize("preload", [False, True], ids=["loaded late", "preloaded"])
+def test_gevent_warns_of_nothing_that_it_does_not_warn_of_without_us(place: Scratch, preload: bool) -> None:
+    """In the first workers, and in one that is forked after child_exit ran in the master."""
+    options = ["--preload"] if preload else []
+
+    def warnings(app: str, config: str | None) -> list[str]:
+        with Gunicorn(place, *options, app=app, config=config, worker_class="gevent") as server:
+            workers = server.workers()
+            server.signal(signal.SIGKILL, workers[0])
+            wait_until(lambda: int(server.get("/")[2]) not in workers, "the new worker to answer")
+            return [line for line in server.log().splitlines() if "Warn" in line or "Patch" in line]
+
+    assert warnings(FLASK_APP, HOOKS) == warnings("tests.servers.apps.plain_app:app", None)
+
+
+def test_prometheus_client_imports_nothing_that_gevent_must_patch_first() -> None:
+    """child_exit imports it in the master, and workers are forked from there afterwards."""
+    code = """
+import warnings
+warnings.simplefilter("error")
+import prometheus_client.multiprocess
+from gevent import monkey
+monkey.patch_all()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,160 @@
+"""Joining the shared directory when others leave it, hold it, or have arranged it in their way."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from web_prom.errors import DirectoryError
+from web_prom.multiprocess import deployment, directory
+from web_prom.multiprocess.deployment import Deployment
+from web_prom.multiprocess.directory import VARIABLE, SharedDirectory
+
+NOBODY = 65534
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have private directories made below the test's own."""
+    made = tmp_path / "tmp"
+    made.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(made))
+    return made
+
+
+def test_a_directory_that_is_removed_while_it_is_joined_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old server of an upgrade leaves between our opening the directory and our locking it."""
+    old = SharedDirectory.make_private()
+    share, locks = directory._share, []
+
+    def leave_and_share(lock: int) -> None:
+        if not locks:
+            old.leave()
+        locks.append(lock)
+        share(lock)
+
+    monkeypatch.setattr(directory, "_share", leave_and_share)
+    new = SharedDirectory(old.path)
+    assert len(locks) == 2
+    assert new.path.is_dir()
+    new.leave()
+    assert not new.path.exists()
+
+
+def test_a_lock_that_is_not_given_back_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than a server that hangs."""
+    monkeypatch.setattr(directory, "_PATIENCE_SECONDS", 0.0)
+    stuck = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(stuck, fcntl.LOCK_EX)
+    with pytest.raises(DirectoryError, match="cannot be locked and cleaned"):
+        SharedDirectory(tmp_path)
+    os.close(stuck)
+
+
+def test_a_dead_deployment_s_file_that_cannot_be_removed_is_an_error(tmp_path: Path) -> None:
+    """Its numbers would be counted for ever."""
+    (tmp_path / "counter_1.db").mkdir()
+    with pytest.raises(DirectoryError, match="cannot be locked and cleaned"):
+        SharedDirectory(tmp_path)
+
+
+@only_root
+def test_a_private_directory_is_handed_on_when_a_reload_names_another_user() -> None:
+    """It is ours, whoever its owner is now."""
+    held = SharedDirectory.make_private()
+    for uid in (NOBODY, 1):
+        held.hand_to(uid, uid)
+        assert held.path.stat().st_uid == uid
+    held.leave()
+    assert not held.path.exists()
+
+
+@only_root
+@pytest.mark.parametrize("arranged", ["others may write", "other files", "another owner"])
+def test_a_directory_that_somebody_has_arranged_is_not_given_away(tmp_path: Path, arranged: str) -> None:
+    """/run, say, or one that a group shares."""
+    named = tmp_path / "named"
+    named.mkdir(mode=0o755)
+    if arranged == "others may write":
+        named.chmod(0o1777)
+    elif arranged == "other files":
+        (named / "something.pid").touch()
+    else:
+        os.chown(named, 1, 1)
+    before = named.stat()
+    held = SharedDirectory(named)
+    (named / "counter_1.db").touch()
+    held.hand_to(NOBODY, NOBODY)
+    after = named.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+    assert (named / "counter_1.db").stat().st_uid == NOBODY
+    held.leave()
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let deployments be begun that end with the test and not with the interpreter."""
+    monkeypatch.setattr(deployment.atexit, "register", lambda _end: None)
+    monkeypatch.setenv(VARIABLE, "")
+
+
+def test_a_forked_worker_ends_nothing(begun: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its interpreter runs what was registered for the master's end."""
+    ours = Deployment()
+    with monkeypatch.context() as in_the_worker:
+        in_the_worker.setattr(deployment.os, "getpid", lambda: -1)
+        ours.end()
+    assert ours.directory.path.is_dir()
+    ours.end()
+    assert not ours.directory.path.exists()
+
+
+def test_a_private_directory_that_is_gone_is_not_made_again_under_its_name(
+    begun: None, temporary: Path
+) -> None:
+    """Anybody else could have made it meanwhile."""
+    os.environ[VARIABLE] = str(temporary / "web_prom-private-gone")
+    ours = Deployment()
+    assert ours.directory.private
+    assert ours.directory.path.name != "web_prom-private-gone"
+    assert os.environ[VARIABLE] == str(ours.directory.path)
+    ours.end()
+
+
+def test_a_move_that_fails_changes_nothing(begun: None, tmp_path: Path) -> None:
+    """The present directory is still held."""
+    ours = Deployment()
+    (tmp_path / "file").touch()
+    with pytest.raises(DirectoryError):
+        ours.move(tmp_path / "file" / "below", in_use=False)
+    assert [held.path.is_dir() for held in ours.directories] == [True]
+    ours.end()
+
+
+def test_a_move_keeps_what_older_workers_write_to(begun: None, tmp_path: Path) -> None:
+    """Before there are any, the directory goes at once."""
+    ours = Deployment()
+    first = ours.directory.path
+    ours.move(tmp_path / "second", in_use=False)
+    assert not first.exists()
+    ours.move(tmp_path / "third", in_use=True)
+    assert [held.path.name for held in ours.directories] == ["third", "second"]
+    ours.end()
+
+
+def test_one_path_written_two_ways_is_one_directory(
+    begun: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative, and with a slash at its end."""
+    monkeypatch.chdir(tmp_path)
+    os.environ[VARIABLE] = "named"
+    ours = Deployment()
+    ours.move(f"{tmp_path}/named/", in_use=True)
+    assert [held.path for held in ours.directories] == [tmp_path / "named"]
+    ours.end()

@@ -1,0 +1,234 @@
+"""A real Prometheus scrapes both applications, and PromQL gives what was sent."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.programs import needs_program
+from tests.servers.load import KINDS, Account, Load, agree
+from tests.servers.process import DJANGO_APP, FLASK_APP, HOOKS, PATIENCE_SECONDS, Gunicorn, scratch, wait_until
+
+APPS = {"flask": FLASK_APP, "django": DJANGO_APP}
+JOBS = pytest.mark.parametrize("job", list(APPS))
+WINDOW = "60s"
+
+
+class Prometheus:
+    """A running Prometheus, as a context manager, that scrapes some servers each second."""
+
+    def __init__(self, folder: Path, targets: dict[str, Gunicorn]) -> None:
+        self._program = needs_program("prometheus", package="prometheus")
+        self._folder = folder
+        jobs = "".join(
+            f"  - {{job_name: {name}, static_configs: [{{targets: ['127.0.0.1:{server.port}']}}]}}\n"
+            for name, server in targets.items()
+        )
+        (folder / "prometheus.yml").write_text(f"global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}")
+        self._log = folder / "prometheus.txt"
+
+    def __enter__(self) -> Prometheus:
+        options = {
+            "config.file": self._folder / "prometheus.yml",
+            "storage.tsdb.path": self._folder / "data",
+            "web.listen-address": "127.0.0.1:0",
+        }
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [self._program, *(f"--{name}={value}" for name, value in options.items())],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+            )
+        try:
+            listening = wait_until(self._listening, "Prometheus", shown=self._log.read_text)
+            self._port = int(listening[1])
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _listening(self) -> re.Match[str] | None:
+        return re.search(r'"Listening on" address=127\.0\.0\.1:(\d+)', self._log.read_text())
+
+    def _end(self) -> None:
+        self._process.terminate()
+        self._process.wait(PATIENCE_SECONDS)
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        """Return the data that its HTTP API answers with."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_SECONDS)
+        with closing(connection):
+            connection.request("GET", f"/api/v1/{path}?{urlencode(parameters)}")
+            answer = json.loads(connection.getresponse().read())
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def query(self, expression: str) -> dict[frozenset[tuple[str, str]], float]:
+        """Return the value of each label set of an expression."""
+        found = self.ask("query", query=expression)["result"]
+        return {frozenset(item["metric"].items()): float(item["value"][1]) for item in found}
+
+    def number(self, expression: str) -> float:
+        """Return the one value of an expression; 0 if there is none."""
+        found = self.query(expression)
+        assert len(found) <= 1, found
+        return next(iter(found.values()), 0.0)
+
+    def scrapes(self, job: str) -> float:
+        """Return how many scrapes of a job it has done."""
+        return self.number(f'count_over_time(up{{job="{job}"}}[1h])')
+
+    def wait_for_scrapes(self, jobs: dict[str, Gunicorn], more: int) -> None:
+        """Wait until it has scraped each job so many times more."""
+        for job, goal in {job: self.scrapes(job) + more for job in jobs}.items():
+            wait_until(lambda job=job, goal=goal: self.scrapes(job) >= goal, f"a scrape of {job}")  # type: ignore[misc]
+
+
+class Observed:
+    """What was sent to both servers between two times, and the Prometheus that watched.
+
+    Attributes:
+        prometheus: The real one.
+        servers: Each job's server.
+        before, after: Each job's account when Prometheus had its first look, and at the end.
+        seconds: How long the load lasted at least.
+    """
+
+    def __init__(self, stack: ExitStack) -> None:
+        place = stack.enter_context(scratch())
+        self.servers = {
+            job: stack.enter_context(Gunicorn(place, app=app, worker_class="gthread"))
+            for job, app in APPS.items()
+        }
+        # A counter's first value tells increase() nothing: every series has to be there before the load.
+        for server in self.servers.values():
+            with Load(server, 3 * len(KINDS), kinds=KINDS):
+                pass
+        self.before = {job: agree(server) for job, server in self.servers.items()}
+        self.prometheus = stack.enter_context(Prometheus(place.folder, self.servers))
+        self.prometheus.wait_for_scrapes(self.servers, 2)
+        for _ in range(4):
+            for server in self.servers.values():
+                with Load(server, 150):
+                    pass
+            self.prometheus.wait_for_scrapes(self.servers, 1)
+        self.after = {job: agree(server) for job, server in self.servers.items()}
+        self.prometheus.wait_for_scrapes(self.servers, 2)
+
+    def sent(self, job: str) -> Account:
+        """Return what was sent while Prometheus watched."""
+        return self.after[job] - self.before[job]
+
+
+@pytest.fixture(scope="module")
+def observed() -> Iterator[Observed]:
+    """Run it all once; the tests below only ask."""
+    needs_program("prometheus", package="prometheus")
+    with ExitStack() as stack:
+        yield Observed(stack)
+
+
+@JOBS
+def test_the_target_is_up_and_no_scrape_failed(observed: Observed, job: str) -> None:
+    """Neither now nor at any time before."""
+    found = observed.prometheus.ask("targets", state="active")["activeTargets"]
+    (target,) = [target for target in found if target["labels"]["job"] == job]
+    assert (target["health"], target["lastError"]) == ("up", "")
+    assert observed.prometheus.number(f'min_over_time(up{{job="{job}"}}[1h])') == 1
+    assert observed.prometheus.scrapes(job) >= 6
+
+
+@JOBS
+def test_the_last_values_are_what_the_access_log_says(observed: Observed, job: str) -> None:
+    """Route by route and status by status, to the last request."""
+    found = observed.prometheus.query(
+        f'sum by (method, route, status) (http_requests_total{{job="{job}"}}) > 0'
+    )
+    account = {
+        (labels["method"], labels["route"], labels["status"]): value
+        for labels, value in ((dict(key), value) for key, value in found.items())
+    }
+    assert account == observed.after[job]
+
+
+@JOBS
+def test_rate_and_increase_give_what_was_sent(observed: Observed, job: str) -> None:
+    """Within PromQL's extrapolation: up to half a scrape interval at each end of what it saw."""
+    sent = sum(observed.sent(job).values())
+    assert sent == 600
+    seen = observed.prometheus.scrapes(job) - 1
+    increase = observed.prometheus.number(f'sum(increase(http_requests_total{{job="{job}"}}[{WINDOW}]))')
+    assert 0.98 * sent <= increase <= 1.02 * sent * (seen + 1) / seen
+    rate = observed.prometheus.number(f'sum(rate(http_requests_total{{job="{job}"}}[{WINDOW}]))')
+    assert rate * 60 == pytest.approx(increase, rel=0.05)
+
+
+@JOBS
+def test_no_counter_went_back(observed: Observed, job: str) -> None:
+    """Prometheus takes the smallest drop for a restart, and counts everything again."""
+    selector = f'{{job="{job}",__name__=~"http_.*_(total|sum|count|bucket)|shop_.*_total"}}'
+    assert set(observed.prometheus.query(f"resets({selector}[1h])").values()) == {0.0}
+
+
+@JOBS
+def test_histogram_quantile_finds_the_bucket(observed: Observed, job: str) -> None:
+    """Over rates as over the last values, which we interpolate ourselves."""
+    selector = f'http_request_duration_seconds_bucket{{job="{job}",route="/slow"}}'
+    buckets = sorted(
+        (float(dict(labels)["le"]), value)
+        for labels, value in observed.prometheus.query(f"sum by (le) ({selector})").items()
+    )
+    for quantile in (0.5, 0.9):
+        asked = observed.prometheus.number(f"histogram_quantile({quantile}, sum by (le) ({selector}))")
+        assert asked == pytest.approx(interpolated(quantile, buckets))
+        assert asked > 0.025  # it sleeps for longer than that
+        recent = observed.prometheus.number(
+            f"histogram_quantile({quantile}, sum by (le) (rate({selector}[{WINDOW}])))"
+        )
+        assert recent > 0.025
+        assert recent == pytest.approx(asked, rel=0.5)
+
+
+def interpolated(quantile: float, buckets: list[tuple[float, float]]) -> float:
+    """Return the quantile as https://prometheus.io/docs/prometheus/latest/querying/functions/ defines it."""
+    rank = quantile * buckets[-1][1]
+    lower, below = 0.0, 0.0
+    for upper, count in buckets:
+        if count >= rank:
+            return lower if upper == float("inf") else lower + (upper - lower) * (rank - below) / (count - below)
+        lower, below = upper, count
+    raise AssertionError(buckets)
+
+
+@JOBS
+@pytest.mark.parametrize(("config", "workers"), [(HOOKS, 2), (None, 1)], ids=["many workers", "one"])
+def test_promtool_has_nothing_to_say(job: str, config: str | None, workers: int) -> None:
+    """With every optional family switched on."""
+    promtool = needs_program("promtool", package="prometheus")
+    options = {f"PROM_{name}": "yes" for name in ("REQUEST_SIZE", "RESPONSE_SIZE", "FIRST_BYTE", "QUEUE_TIME")}
+    with (
+        scratch() as place,
+        Gunicorn(place, app=APPS[job], config=config, workers=workers, environ=options) as server,
+    ):
+        assert server.get("/", X_Request_Start=f"t={time.time()}")[0] == 200
+        with Load(server, 200):
+            pass
+        agree(server)
+        _, _, text = server.get("/metrics")
+    assert b"http_request_queue_seconds_count 1.0" in text
+    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")

@@ -1,0 +1,150 @@
+"""The sums in /metrics are what the server's own access log says, whatever happens to workers and clients."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+import pytest
+
+from tests.servers.load import Account, Load, agree
+from tests.servers.process import DJANGO_APP, FLASK_APP, Gunicorn, Scratch, wait_until
+
+APPS = pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
+WORKER_CLASSES = pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
+
+
+@contextmanager
+def held(server: Gunicorn) -> Iterator[int]:
+    """Have a worker serve a request that does not end; yield that worker's process id."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    with closing(connection):
+        connection.request("GET", "/hold", headers={"X-Request-Id": "held"})
+        yield int(connection.getresponse().readline())
+
+
+def check_the_rest(server: Gunicorn, account: Account) -> None:
+    """Hold the families that the access log does not know to those that it does."""
+    families = server.scrape()
+    for method, route in {(method, route) for method, route, _ in account}:
+        finished = sum(count for key, count in account.items() if key[:2] == (method, route))
+        timed = server.value("http_request_duration_seconds_count", method=method, route=route)
+        assert timed == finished, route
+    raised = {
+        (sample.labels["route"], sample.labels["exception"]): sample.value
+        for sample in families["http_request_exceptions"].samples
+        if sample.name.endswith("_total")
+    }
+    assert raised[("/error", "RuntimeError")] == account["GET", "/error", "500"]
+    assert raised[("/breaks-half-way", "RuntimeError")] == account["GET", "/breaks-half-way", "200"]
+    assert raised[("/breaks-at-once", "RuntimeError")] == account["GET", "/breaks-at-once", "500"]
+    assert server.value("shop_orders_total") == account["POST", "/orders", "201"]
+    assert server.value("web_prom_instrumentation_errors_total") == 0
+
+
+@APPS
+@WORKER_CLASSES
+@pytest.mark.parametrize("workers", [2, 4])
+def test_metrics_log_and_clients_give_one_account(
+    place: Scratch, app: str, worker_class: str, workers: int
+) -> None:
+    """Thousands of requests of all kinds at once, some of whose clients hang up."""
+    with Gunicorn(place, app=app, worker_class=worker_class, workers=workers) as server:
+        with Load(server, 2000) as load:
+            pass
+        account = agree(server)
+        assert (load.unanswered, load.errors) == (0, [])
+        assert all(account[key] >= count for key, count in load.answered.items())
+        assert sum(account.values()) == 2000
+        check_the_rest(server, account)
+
+
+@WORKER_CLASSES
+@pytest.mark.parametrize("preload", [False, True], ids=["loaded late", "preloaded"])
+def test_nothing_is_lost_when_workers_are_replaced(place: Scratch, worker_class: str, preload: bool) -> None:
+    """--max-requests ends each worker after twenty requests."""
+    options = ["--max-requests=20", *(["--preload"] if preload else [])]
+    with Gunicorn(place, *options, worker_class=worker_class) as server:
+        with Load(server, 400) as load:
+            pass
+        account = agree(server)
+        assert load.errors == []
+        assert all(account[key] >= count for key, count in load.answered.items())
+        check_the_rest(server, account)
+        # A worker of gevent looks once a second whether it has done enough.
+        assert server.log().count("Autorestarting worker") >= (2 if worker_class == "gevent" else 10)
+
+
+@WORKER_CLASSES
+def test_nothing_is_lost_in_a_graceful_reload(place: Scratch, worker_class: str) -> None:
+    """HUP twice, under load."""
+    with Gunicorn(place, worker_class=worker_class) as server:
+        with Load(server, 1000) as load:
+            for boots, share in ((4, 0.2), (6, 0.6)):
+                load.wait_for(share)
+                server.signal(signal.SIGHUP)
+                server.wait_for_boots(boots)
+        account = agree(server)
+        assert load.errors == []
+        assert all(account[key] >= count for key, count in load.answered.items())
+        check_the_rest(server, account)
+
+
+@pytest.mark.parametrize(
+    ("worker_class", "options"),
+    [
+        ("sync", []),
+        ("gthread", ["--preload"]),
+        ("gevent", ["--env", "PROMETHEUS_MULTIPROC_DIR=named"]),
+    ],
+)
+def test_nothing_is_lost_in_an_upgrade(place: Scratch, worker_class: str, options: list[str]) -> None:
+    """USR2 starts a second server beside the first, which then goes, both under load."""
+    with Gunicorn(place, *options, worker_class=worker_class) as server:
+        with Load(server, 1500) as load:
+            load.wait_for(0.1)
+            server.signal(signal.SIGUSR2)
+            server.wait_for_boots(4)
+            server.signal(signal.SIGTERM)
+            assert server.wait() == 0
+        account = agree(server)
+        assert load.errors == []
+        assert all(account[key] >= count for key, count in load.answered.items())
+        check_the_rest(server, account)
+        (master,) = server.masters()
+        assert master != server.pid
+
+
+def test_an_upgrade_can_be_taken_back(place: Scratch) -> None:
+    """The new server goes first; the old one's numbers are all there."""
+    with Gunicorn(place) as server:
+        server.signal(signal.SIGUSR2)
+        server.wait_for_boots(4)
+        with Load(server, 200):
+            pass
+        (new,) = set(server.masters()) - {server.pid}
+        server.signal(signal.SIGTERM, new)
+        wait_until(lambda: server.masters() == [server.pid], "the new server to end")
+        with Load(server, 200):
+            pass
+        assert sum(agree(server).values()) == 400
+
+
+@WORKER_CLASSES
+def test_fault_22_a_killed_worker_leaves_no_phantom_and_takes_nothing_along(
+    place: Scratch, worker_class: str
+) -> None:
+    """SIGKILL in the middle of requests loses these, and no other."""
+    with Gunicorn(place, worker_class=worker_class) as server, ExitStack() as stack:
+        with Load(server, 300):
+            pass
+        before = agree(server)
+        victim = stack.enter_context(held(server))
+        assert server.value("http_requests_in_progress") == 1
+        server.signal(signal.SIGKILL, victim)
+        server.wait_for_boots(3)
+        assert agree(server) == before
+        assert server.get("/", X_Request_Id="after")[0] == 200
+        assert agree(server) == before + Account({("GET", "/", "200"): 1})

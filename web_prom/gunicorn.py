@@ -1,0 +1,85 @@
+"""Hooks for gunicorn: ``gunicorn --config python:web_prom.gunicorn shop:app``, or import them into your own file.
+
+Reading this module makes the directory that the workers share, because a preloaded application is
+imported before any hook is called. It imports neither gunicorn nor prometheus_client: a worker of type
+gevent patches the standard library later. gunicorn takes every name here that equals one of its
+settings, so there are none but the hooks.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from web_prom.errors import DirectoryError
+from web_prom.multiprocess.deployment import begin
+from web_prom.multiprocess.directory import VARIABLE
+
+__all__ = ["child_exit", "nworkers_changed", "on_exit", "on_starting", "pre_exec"]
+
+try:
+    _deployment = begin()
+except DirectoryError as error:
+    # gunicorn would print a traceback that says no more.
+    raise SystemExit(f"Error: {error}") from None
+
+
+def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
+    """Follow the variable: this is called early in each start and reload, before an application is loaded.
+
+    ``--env`` and ``raw_env`` are known by then and not yet in ``os.environ``.
+
+    Raises:
+        SystemExit: At start, if the directory that they name cannot be used.
+    """
+    _follow(server)
+
+
+def on_starting(server: Any) -> None:
+    """Give the directory, with what a preloaded application has put there, to the workers' user.
+
+    Raises:
+        SystemExit: The directory cannot be used or given away.
+    """
+    _follow(server)
+
+
+def pre_exec(server: Any) -> None:
+    """Pass the directory on to the server that replaces this one: it gets the environment of our start."""
+    _deployment.pass_on(server.cfg.env_orig)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Remove what a dead worker can no longer take back: its share of live gauges. Never raises.
+
+    Older gunicorn calls this inside a signal handler: no instrument may be touched here.
+    """
+    try:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        for directory in _deployment.directories:
+            mark_process_dead(worker.pid, str(directory.path))
+    except Exception as error:
+        server.log.warning("live gauges of worker %s stay behind: %s", worker.pid, error)
+
+
+def on_exit(server: Any) -> None:
+    """Leave the directory; one that was made for this server is removed."""
+    # These outlived the graceful timeout and were killed just now; nobody reaps them any more.
+    for worker in list(server.WORKERS.values()):
+        child_exit(server, worker)
+    _deployment.end()
+
+
+def _follow(server: Any) -> None:
+    _deployment.own()
+    try:
+        path = server.cfg.env.get(VARIABLE) or os.environ.get(VARIABLE) or _deployment.directory.path
+        _deployment.move(path, in_use=bool(server.WORKERS))
+        _deployment.directory.hand_to(server.cfg.uid, server.cfg.gid)
+    except DirectoryError as error:
+        if not server.WORKERS:
+            raise SystemExit(f"Error: {error}") from None
+        server.log.error("%s; going on with %s", error, _deployment.directory.path)
+        server.cfg.set("raw_env", [*server.cfg.raw_env, f"{VARIABLE}={_deployment.directory.path}"])
+    _deployment.pass_on(os.environ)
