@@ -71,7 +71,11 @@ class AccessControl:
             return None
         scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         given = given.strip()
-        if bearer is not None and scheme.lower() == "bearer" and _equal(given.encode("latin-1"), bearer):
+        if (
+            bearer is not None
+            and scheme.lower() == "bearer"
+            and _equal(given.encode("latin-1", "replace"), bearer)
+        ):
             return None
         if basic is not None and scheme.lower() == "basic" and _equal(_decoded(given), basic):
             return None
@@ -81,9 +85,10 @@ class AccessControl:
 
     def _in_networks(self, environ: Mapping[str, Any]) -> bool:
         address = _address(environ.get("REMOTE_ADDR", ""))
-        if address is not None and _is_in(address, self._config.trusted_proxies):
+        forwarded = environ.get("HTTP_X_FORWARDED_FOR")
+        if address is not None and forwarded is not None and _is_in(address, self._config.trusted_proxies):
             # The rightmost hop that is no proxy of ours: what stands before it, anybody may have written.
-            for hop in reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(",")):
+            for hop in reversed(forwarded.split(",")):
                 address = _address(hop)
                 if address is None or not _is_in(address, self._config.trusted_proxies):
                     break

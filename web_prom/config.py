@@ -81,7 +81,9 @@ class Config:
     basic_auth: str | None = _setting(
         None, parsing.credentials, "`user:password` that a scrape must give.", secret=True
     )
-    basic_auth_file: Path | None = _setting(None, parsing.secret_file, "File that holds `user:password`.")
+    basic_auth_file: Path | None = _setting(
+        None, parsing.credentials_file, "File that holds `user:password`."
+    )
     allowed_networks: tuple[Network, ...] = _setting((), parsing.networks, "Networks that may scrape.")
     trusted_proxies: tuple[Network, ...] = _setting(
         (), parsing.networks, "Proxies whose `X-Forwarded-For` is believed for `PROM_ALLOWED_NETWORKS`."
@@ -161,6 +163,6 @@ def _known(name: str, shown: str) -> str:
 def _parse(setting: Field[Any], source: str, value: object) -> Any:
     try:
         return setting.metadata["parse"](value)
-    except (ValueError, ImportError) as error:
+    except ValueError as error:
         shown = "a value that is not shown" if setting.metadata["secret"] else repr(value)
         raise ConfigError(f"{source} is {shown}; allowed: {error}") from None

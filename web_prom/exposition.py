@@ -155,12 +155,16 @@ class _Scrape:
 def encoder_for(accept: str | None) -> tuple[Callable[[Any], bytes], str]:
     """Return the encoder and content type that upstream chooses for an Accept header.
 
-    A header that upstream cannot read (``version=abc``) is answered as if there were none.
+    A header that upstream cannot read (``version=abc``), or would send back with what no header may hold,
+    is answered as if there were none.
     """
     try:
-        return choose_encoder(accept or "")
+        encoder, content_type = choose_encoder(accept or "")
     except Exception:
         return choose_encoder("")
+    if not (content_type.isascii() and content_type.isprintable()):
+        return choose_encoder("")
+    return encoder, content_type
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

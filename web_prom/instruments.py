@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from threading import RLock
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
@@ -68,18 +68,26 @@ class Instruments:
     """
 
     def __init__(self, registry: CollectorRegistry, config: Config, owner: str) -> None:
-        self.registry = registry
+        # Weak, as the value of a WeakKeyDictionary must not keep its key alive.
+        self._registry = ref(registry)
         self.config = config
         self.owner = owner
         self.recorders: WeakSet[Any] = WeakSet()
         """Whoever keeps values bound; ``bind()`` is called when they have to be bound anew."""
         self._constants = tuple(config.constant_labels)
         self._extra = (*config.extra_labels, *self._constants)
+        self.in_flight: dict[tuple[str, ...], list[int]] = {}
+        """For each set of constant labels, an item for each request in progress (web_prom.cells)."""
         self._made: dict[str, Any] = {}
         self.make()
 
-    def make(self) -> None:
-        """Make the families, or those of them that the registry no longer has."""
+    def make(self) -> bool:
+        """Make the families, or those of them that the registry no longer has.
+
+        Returns:
+            Whether any was made, so that anything bound to its predecessor is bound anew.
+        """
+        before = dict(vars(self))
         status = ("status",) if self.config.duration_status else ()
         buckets = self.config.duration_buckets
         request = ("method", "route")
@@ -119,6 +127,14 @@ class Instruments:
             "Observations counted under _overflow because the family had PROM_MAX_LABEL_SETS label sets.",
             ("family",),
         )
+        return before != vars(self)
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """The registry of the families, kept alive by whoever writes to it or scrapes it."""
+        registry = self._registry()
+        assert registry is not None
+        return registry
 
     @property
     def request_size(self) -> Family:
@@ -217,13 +233,14 @@ def instruments_for(registry: CollectorRegistry, config: Config, owner: str) -> 
     Safe to call from any thread.
     """
     with _lock:
-        switched = share_values(registry)
+        switched = share_values(registry, *_by_registry)
         instruments = _by_registry.get(registry)
         if instruments is None:
             instruments = _by_registry[registry] = Instruments(registry, config, owner)
         else:
             instruments.check(config, owner)
-            instruments.make()
+            if instruments.make():
+                instruments.rebind()
         if switched:
             for every in list(_by_registry.values()):
                 every.rebind()
@@ -233,26 +250,3 @@ def instruments_for(registry: CollectorRegistry, config: Config, owner: str) -> 
 def existing_instruments(registry: Any) -> Instruments | None:
     """Return the families of a registry if an application has made them."""
     return _by_registry.get(registry)
-
-
-class Cells:
-    """The values that one finished request writes, bound once: no look-up and no check is left.
-
-    Attributes:
-        count: Adds to ``http_requests_total``.
-        total: Adds to the duration's sum.
-        buckets: Add to the duration's buckets, one for each bound and one for ``+Inf``.
-        more: The other histograms of this request: field of the recording, and its ``observe``.
-    """
-
-    __slots__ = ("buckets", "count", "more", "total")
-
-    def __init__(
-        self, requests: Any, duration: Any, more: Sequence[tuple[str, Callable[[float], None]]]
-    ) -> None:
-        # The stock methods check, at each call, what was settled when the child was made; of the cost of
-        # a request that is the larger half (benchmarks/requests.py).
-        self.count = requests._value.inc
-        self.total = duration._sum.inc
-        self.buckets = tuple(bucket.inc for bucket in duration._buckets)
-        self.more = tuple(more)

@@ -50,6 +50,11 @@ def status_label(code: str, *, classes: bool = False) -> str:
     return f"{code[0]}xx" if classes else code
 
 
+def encodable(text: str) -> str:
+    """Return a label value with a question mark for each lone surrogate, which would fail every scrape."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def route_is_excluded(route: str, patterns: Sequence[str]) -> bool:
     """Tell whether a route template is one of ``patterns``, or lies below one that ends in ``/*``."""
     return any(

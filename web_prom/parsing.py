@@ -6,9 +6,12 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from inspect import iscoroutinefunction
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
+
+from web_prom.labels import encodable
 
 Network = IPv4Network | IPv6Network
 LabelFunction = Callable[[Any, Any], object]
@@ -17,8 +20,8 @@ LabelFunction = Callable[[Any, Any], object]
 RESERVED_LABELS = frozenset({"method", "route", "status", "exception", "le", "quantile", "pid", "worker"})
 
 # https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels
+# A metric name may have colons too, which are reserved for the recording rules of users.
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_METRIC_PREFIX = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 # https://www.rfc-editor.org/rfc/rfc9110#name-tokens
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -44,7 +47,7 @@ def path(value: object) -> str:
 
 def namespace(value: object) -> str:
     """Accept what may begin a metric name."""
-    if isinstance(value, str) and (value == "" or _METRIC_PREFIX.fullmatch(value)):
+    if isinstance(value, str) and (value == "" or _LABEL_NAME.fullmatch(value)):
         return value
     raise ValueError("letters, digits and '_', not beginning with a digit")
 
@@ -84,7 +87,11 @@ def _check_label_name(name: object) -> None:
 
 def constant_labels(value: object) -> dict[str, str]:
     """Accept label names with their values."""
-    return {name: str(text) for name, text in _pairs(value).items()}
+    labels = {name: str(text) for name, text in _pairs(value).items()}
+    for name, text in labels.items():
+        if text != encodable(text):
+            raise ValueError(f"values that UTF-8 can encode (not that of {name!r})")
+    return labels
 
 
 def extra_labels(value: object) -> dict[str, LabelFunction]:
@@ -93,14 +100,18 @@ def extra_labels(value: object) -> dict[str, LabelFunction]:
 
 
 def _callable(value: object) -> Callable[..., Any]:
-    if callable(value):
-        return value
+    allowed = "a callable that is not async, or the dotted path of one that can be imported"
+    found: Any = value
     if isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)*[:.]\w+", value):
         module, name = re.split(r"[:.](?=\w+$)", value)
-        found = getattr(import_module(module), name, None)
-        if callable(found):
-            return found  # type: ignore[no-any-return]
-    raise ValueError("a callable, or the dotted path of one that can be imported")
+        try:
+            found = getattr(import_module(module), name, None)
+        except ImportError as error:
+            raise ValueError(f"{allowed} ({error})") from None
+    # A coroutine is true whatever comes of it: it would let everybody scrape.
+    if not callable(found) or iscoroutinefunction(found):
+        raise ValueError(allowed)
+    return found  # type: ignore[no-any-return]
 
 
 def optional_callable(value: object) -> Callable[..., Any] | None:
@@ -110,14 +121,16 @@ def optional_callable(value: object) -> Callable[..., Any] | None:
 
 def buckets(value: object) -> tuple[float, ...]:
     """Accept ascending upper bounds; ``+Inf`` at the end may be left out."""
-    allowed = "upper bounds as numbers in ascending order, at least one, such as 0.1, 0.5, 1"
+    allowed = "upper bounds as numbers from 0 on in ascending order, at least one, such as 0.1, 0.5, 1"
     try:
         bounds = [float(item) for item in _items(value)]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(allowed) from None
     if bounds and bounds[-1] == math.inf:
         bounds.pop()
-    if not bounds or not all(map(math.isfinite, bounds)) or bounds != sorted(set(bounds)):
+    # prometheus_client leaves a histogram's sum out where a bound is negative.
+    finite = bool(bounds) and all(map(math.isfinite, bounds))
+    if not finite or bounds[0] < 0 or bounds != sorted(set(bounds)):
         raise ValueError(allowed)
     return tuple(bounds)
 
@@ -142,7 +155,7 @@ def positive(value: object) -> int:
     """Accept a whole number of at least 1."""
     try:
         number = int(value)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = 0
     if number < 1 or isinstance(value, bool | float):
         raise ValueError("a whole number of at least 1")
@@ -179,8 +192,19 @@ def secret_file(value: object) -> Path | None:
     return path
 
 
+def credentials_file(value: object) -> Path | None:
+    """Accept the path of a readable file that holds ``user:password``, or None."""
+    path = secret_file(value)
+    if path is not None and not re.fullmatch(r"[^:]+:.+", path.read_text("utf-8").strip()):
+        raise ValueError("a file that holds 'user:password'")
+    return path
+
+
 def networks(value: object) -> tuple[Network, ...]:
     """Accept networks or single addresses."""
+    if isinstance(value, str) and not _items(value):
+        # A variable that was never filled in would open what it was meant to close.
+        raise ValueError("networks such as 10.0.0.0/8, 127.0.0.1 or fd00::/8, at least one")
     try:
         return tuple(ip_network(str(item)) for item in _items(value))
     except ValueError as error:

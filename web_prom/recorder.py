@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
@@ -11,9 +10,10 @@ from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from web_prom.cells import Cells, cells_of, steps_of
 from web_prom.config import Config
-from web_prom.instruments import Cells, instruments_for
-from web_prom.labels import OTHER, UNMATCHED, known_methods, route_is_excluded, status_label
+from web_prom.instruments import instruments_for
+from web_prom.labels import OTHER, UNMATCHED, encodable, known_methods, route_is_excluded, status_label
 
 logger = logging.getLogger("web_prom")
 
@@ -49,13 +49,15 @@ class Recorder:
         annotate: Callable[[Recording], None] | None = None,
     ) -> None:
         self.config = config
-        self.annotate = annotate
+        self.annotate = annotate or _annotate_nothing
         self.owner = owner
+        self.registry = registry
         self.instruments = instruments_for(registry, config, owner)
         self.methods = known_methods(config.extra_methods)
         self.extra_labels = tuple(config.extra_labels.items())
         self.abandoned: deque[tuple[Recording, float]] = deque()
         self._constants = tuple(config.constant_labels.values())
+        self._no_extra = ("",) * len(self.extra_labels)
         self._warned: set[str] = set()
         self.bind()
         self.instruments.recorders.add(self)
@@ -64,10 +66,15 @@ class Recorder:
         """Bind the values that requests write; again after the values of a registry were replaced."""
         gauge = self.instruments.in_progress
         child = gauge.labels(*self._constants) if self._constants else gauge
-        self.in_progress = child._value.inc
+        in_flight = self.instruments.in_flight.setdefault(self._constants, [])
+        self.enter, self.leave = steps_of(child, in_flight)
         queue = self.instruments.queue if self.config.queue_time else None
         self.queue = queue.labels(*self._constants) if queue and self._constants else queue
-        self.bounds = self.config.duration_buckets
+        self._measures = [
+            (field, getattr(self.instruments, field))
+            for field in ("request_size", "response_size", "first_byte")
+            if getattr(self.config, field)
+        ]
         self.cells: dict[CacheKey, Cells | None] = {}
 
     def failed(self, stage: str) -> None:
@@ -80,20 +87,23 @@ class Recorder:
 
     def settle(self) -> None:
         """Finish the requests that nobody can finish any more, with the time at which that came about."""
-        while self.abandoned:
-            recording, ended = self.abandoned.popleft()
+        while True:
+            try:
+                recording, ended = self.abandoned.popleft()
+            except IndexError:  # or another thread was faster
+                return
             recording.finish(ended)
 
     def cells_for(self, key: CacheKey) -> Cells | None:
         """Return the values that a request of this key writes, or None if it is not measured."""
         method, route, code, extra = key
         route = UNMATCHED if route is None else route
+        status = status_label(code or "500", classes=self.config.status_classes)
         if route_is_excluded(route, self.config.exclude):
-            if not extra:
+            if not extra and status != OTHER:
                 self.cells[key] = None
             return None
-        status = status_label(code or "500", classes=self.config.status_classes)
-        tail = (*extra, *self._constants)
+        tail = (*(extra or self._no_extra), *self._constants)
         request = (method, route)
         timed = (*request, status) if self.config.duration_status else request
         folded = False
@@ -106,14 +116,11 @@ class Recorder:
                 self._overflowed(family.name)
             return found
 
-        cells = Cells(
+        cells = cells_of(
             child(self.instruments.requests, (*request, status)),
             child(self.instruments.duration, timed),
-            [
-                (field, child(getattr(self.instruments, field), request).observe)
-                for field in ("request_size", "response_size", "first_byte")
-                if getattr(self.config, field)
-            ],
+            self.config.duration_buckets,
+            [(field, child(family, request).observe) for field, family in self._measures],
         )
         # What a client or a careless application can invent without end is looked up each time.
         if not folded and status != OTHER:
@@ -123,7 +130,8 @@ class Recorder:
     def count_exception(self, recording: Recording, error: BaseException) -> None:
         """Count one exception of a request in ``http_request_exceptions_total``."""
         route = UNMATCHED if recording.route is None else recording.route
-        values = (recording.method, route, type(error).__name__, *recording.extra, *self._constants)
+        extra = recording.extra or self._no_extra
+        values = (recording.method, route, type(error).__name__, *extra, *self._constants)
         family = self.instruments.exceptions
         found, overflow = family.admit(values)
         if overflow:
@@ -135,7 +143,7 @@ class Recorder:
         values = []
         for name, function in self.extra_labels:
             try:
-                values.append(str(function(request, response)))
+                values.append(encodable(str(function(request, response))))
             except Exception:
                 self.failed(f"label {name}")
                 values.append("")
@@ -178,37 +186,24 @@ class Recording:
         first_byte: Seconds to the first byte, where it is measured.
     """
 
-    __slots__ = (
-        "_errors",
-        "broken",
-        "extra",
-        "finished",
-        "first_byte",
-        "measured",
-        "method",
-        "recorder",
-        "request_size",
-        "response_size",
-        "route",
-        "started",
-        "status",
-    )
+    # The class keeps what few requests change, and nothing that each of them sets: the interpreter does
+    # not specialise a store to a name that the class has too. With slots the same takes half as long again.
+    extra: tuple[str, ...] = ()
+    measured = True
+    broken = False
+    _errors: list[BaseException] | None = None
 
-    def __init__(self, recorder: Recorder, method: str, started: float | None = None) -> None:
+    def __init__(self, recorder: Recorder, method: str) -> None:
         self.finished = True  # until the gauge is up, there is nothing to take down
         self.recorder = recorder
         self.method = recorder.methods.get(method, OTHER)
         self.route: str | None = None
         self.status: str | None = None
-        self.extra: tuple[str, ...] = ()
-        self.measured = True
-        self.broken = False
-        self._errors: list[BaseException] | None = None
         if recorder.abandoned:
             recorder.settle()
-        recorder.in_progress(1)
+        recorder.enter(1)
         self.finished = False
-        self.started = perf_counter() if started is None else started
+        self.started = perf_counter()
 
     def note(self, error: BaseException) -> None:
         """Remember an exception; it is counted at the end if the request ends in a server error."""
@@ -232,39 +227,38 @@ class Recording:
             return
         self.finished = True
         recorder = self.recorder
+        cells = None
         try:
-            recorder.in_progress(-1)
-            if not self.measured:
-                return
-            duration = (perf_counter() if ended is None else ended) - self.started
-            if recorder.extra_labels and not self.extra:
-                self.extra = ("",) * len(recorder.extra_labels)
-            key = (self.method, self.route, self.status, self.extra)
-            try:
-                cells = recorder.cells[key]
-            except KeyError:
-                cells = recorder.cells_for(key)
-            if cells is not None:
-                cells.count(1)
-                cells.total(duration)
-                cells.buckets[bisect_left(recorder.bounds, duration)](1)
-                for field, observe in cells.more:
-                    value = getattr(self, field, None)
-                    if value is not None:
-                        observe(value)
-                if self._errors is not None:
-                    self._count_errors()
+            recorder.leave(-1)
+            if self.measured:
+                duration = (perf_counter() if ended is None else ended) - self.started
+                key = (self.method, self.route, self.status, self.extra)
+                try:
+                    cells = recorder.cells[key]
+                except KeyError:
+                    cells = recorder.cells_for(key)
+                if cells is not None:
+                    cells.write(duration, self)
         except Exception:
             recorder.failed("finish")
+        if self._errors is not None:
+            self._count_errors(counted=cells is not None)
+
+    def _count_errors(self, *, counted: bool) -> None:
+        try:
+            if counted and (self.broken or self.status is None or self.status >= "500"):
+                for error in self._errors or ():
+                    self.recorder.count_exception(self, error)
+        except Exception:
+            self.recorder.failed("finish")
         finally:
             self._errors = None  # an exception holds its frames, and through them this object
-
-    def _count_errors(self) -> None:
-        if self.broken or self.status is None or self.status >= "500":
-            for error in self._errors or ():
-                self.recorder.count_exception(self, error)
 
     def __del__(self) -> None:
         # The collector may run this while the same thread holds a value's lock: only note it down.
         if not self.finished:
             self.recorder.abandoned.append((self, perf_counter()))
+
+
+def _annotate_nothing(recording: Recording) -> None:
+    """Know nothing that a framework would."""

@@ -57,9 +57,14 @@ def get_or_create(
     with _lock:
         existing = find(_full_name(kind, name, options), registry)
         if existing is None:
-            made = kind(name, documentation, labelnames, registry=registry, **options)
-            _places[made] = place
-            return made
+            made = kind(name, documentation, labelnames, registry=None, **options)
+            # A histogram x also owns x_count; prometheus_client would name that and neither definition.
+            owners = (find(taken, registry) for taken in registry._get_names(made))  # type: ignore[no-untyped-call]
+            existing = next((owner for owner in owners if owner is not None), None)
+            if existing is None:
+                registry.register(made)
+                _places[made] = place
+                return made
         wanted = _definition(kind, name, documentation, labelnames, options)
         if not isinstance(existing, kind) or _definition_of(existing) != wanted:
             raise ConflictError(

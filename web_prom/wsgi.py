@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
@@ -16,6 +16,8 @@ from web_prom.recorder import KEY, Recorder, Recording
 
 # A queue time beyond this is a clock or a header that lies.
 MAX_QUEUE_SECONDS = 3600.0
+
+_NO_HEADER = ("", "")
 
 Environ = dict[str, Any]
 Annotate = Callable[[Recording], None]
@@ -73,31 +75,37 @@ class PrometheusMiddleware:
         owner: str = "a WSGI application",
         **options: object,
     ) -> None:
+        if config is not None and options:
+            raise TypeError(f"settings are in config or in options, not in both (not {', '.join(options)})")
         config = config or Config.load(options, environ=os.environ)
         self._app = app
-        self._path = config.path if config.enabled else ""
+        # PEP 3333: a path is bytes, each read as a character. An empty one is an application's root.
+        self._path = config.path.encode().decode("latin-1") or None
         self._enabled = config.enabled
         if self._enabled:
             self.recorder = Recorder(config, registry, owner=owner, annotate=annotate)
             self._metrics = as_wsgi(Exposition(registry, config))
             sized = config.request_size or config.response_size or config.first_byte
             self._exchange = MeasuredExchange if sized else Exchange
+            self._prepares = sized or config.queue_time
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request."""
         if not self._enabled:
             return self._app(environ, start_response)
-        if environ.get("PATH_INFO") == self._path:
+        if environ.get("PATH_INFO", "") == self._path:
             return self._metrics(environ, start_response)
-        outer = environ.get(KEY)
-        if outer is not None and not outer.finished:
+        if KEY in environ and not environ[KEY].finished:
             return self._app(environ, start_response)
         try:
-            exchange = self._exchange(self.recorder, environ, start_response)
+            exchange = environ[KEY] = self._exchange(self.recorder, environ.get("REQUEST_METHOD", ""))
         except Exception:
             self.recorder.failed("start")
             return self._app(environ, start_response)
-        environ[KEY] = exchange
+        exchange._start_response = start_response
+        exchange.length = ""
+        if self._prepares:
+            exchange.prepare(environ)
         try:
             body = self._app(environ, exchange.start_response)
         except BaseException as error:
@@ -113,19 +121,32 @@ class PrometheusMiddleware:
 
 
 class Exchange(Recording):
-    """A request's recording that also stands in the way of ``start_response``, to read the status there."""
+    """A request's recording at the edge between the server and the application.
 
-    __slots__ = ("_start_response", "_write", "length", "sent")
+    It stands in the way of ``start_response``, to read the status there, and it is the response body that
+    the server gets: one object for each request in the place of three. The body finishes the request at
+    its end, at ``close()``, or when it raises. Its end is where the announced length has been handed out:
+    a test client that has all of it does not ask for more, and does not always close.
 
-    def __init__(self, recorder: Recorder, environ: Environ, start_response: Callable[..., Any]) -> None:
-        super().__init__(recorder, environ.get("REQUEST_METHOD", ""))
-        self._start_response = start_response
-        self.sent = False
-        self.length: int | None = None
-        if recorder.queue is not None:
-            waited = queue_seconds(environ.get("HTTP_X_REQUEST_START", ""), time.time())
-            if waited is not None:
-                recorder.queue.observe(waited)
+    Attributes:
+        sent: Whether the server has a part of the body, and with it the status.
+        length: The announced Content-Length, as text; empty where there is none.
+    """
+
+    sent = False
+    length: str
+    _start_response: Callable[..., Any]
+    _body: Any
+
+    def prepare(self, environ: Environ) -> None:
+        """Measure what only some configurations ask for, as the request begins. Never raises."""
+        try:
+            if self.recorder.queue is not None:
+                waited = queue_seconds(environ.get("HTTP_X_REQUEST_START", ""), time.time())
+                if waited is not None:
+                    self.recorder.queue.observe(waited)
+        except Exception:
+            self.recorder.failed("queue")
 
     def start_response(self, status: str, headers: list[Any], exc_info: Any = None) -> Callable[[bytes], Any]:
         """Pass the start of the response on; keep its status and the length that it announces."""
@@ -133,16 +154,12 @@ class Exchange(Recording):
             self._write = self._start_response(status, headers)
         else:
             self._write = self._start_response(status, headers, exc_info)
-        self.status = status[:3]
         try:
-            self.length = None
-            for name, value in reversed(headers):  # frameworks add it last
-                if len(name) == 14 and name.lower() == "content-length":
-                    self.length = int(value)
-                    break
-            annotate = self.recorder.annotate
-            if annotate is not None:
-                annotate(self)
+            self.status = status[:3]
+            name, self.length = headers[-1] if headers else _NO_HEADER
+            if name != "Content-Length":  # frameworks add it last
+                self.length = _announced_length(headers)
+            self.recorder.annotate(self)
         except Exception:
             self.recorder.failed("annotate")
         return self.write
@@ -163,11 +180,11 @@ class Exchange(Recording):
     def follow(self, body: Any, environ: Environ) -> Iterable[bytes]:
         """Return a body that finishes the request with itself."""
         wrapper = environ.get("wsgi.file_wrapper")
-        if isinstance(wrapper, type) and isinstance(body, wrapper):
+        if type(body) is wrapper:
             self._watch_file(body)
-            same: Iterable[bytes] = body
-            return same
-        return SizedBody(body, self) if hasattr(body, "__len__") else Body(body, self)
+            return cast("Iterable[bytes]", body)
+        self._body = body
+        return SizedBody(self) if hasattr(body, "__len__") else self
 
     def _watch_file(self, body: Any) -> None:
         # The server sends such a body by itself (sendfile) if it gets the very object that it made.
@@ -185,38 +202,25 @@ class Exchange(Recording):
         except AttributeError:
             self.finish()
 
-
-class Body:
-    """A response body that finishes its request at its end, at ``close()``, or when it raises.
-
-    Its end is where the announced length has been handed out: a test client that has all of it does not
-    ask for more, and does not always close.
-    """
-
-    __slots__ = ("_body", "_exchange")
-
-    def __init__(self, body: Any, exchange: Exchange) -> None:
-        self._body = body
-        self._exchange = exchange
-
     def __iter__(self) -> Iterator[bytes]:
-        exchange = self._exchange
-        left = exchange.length
+        length = self.length
+        size = 0
+        chunk = None
         try:
             for chunk in self._body:
-                exchange.sent = True
-                if left is not None:
-                    left -= len(chunk)
-                    if left <= 0:
-                        exchange.finish()
+                size += len(chunk)
+                if str(size) == length:
+                    self.finish()
                 yield chunk
         except GeneratorExit:
             raise  # the server lost interest; it calls close()
         except BaseException as error:
-            exchange.abort(error)
-            exchange.finish()
+            self.sent = self.sent or chunk is not None
+            self.abort(error)
+            self.finish()
             raise
-        exchange.finish()
+        if not self.finished:
+            self.finish()
 
     def close(self) -> None:
         """Close the application's body and finish the request."""
@@ -225,29 +229,39 @@ class Body:
             if close is not None:
                 close()
         finally:
-            self._exchange.finish()
+            self._body = ()  # it may refer to the environ, and the environ refers to this
+            if not self.finished:
+                self.finish()
 
 
-class SizedBody(Body):
-    """A body whose length is known: servers ask for it, to tell Content-Length themselves."""
+class SizedBody:
+    """An exchange as a body whose length is known: servers ask for it, to tell Content-Length themselves."""
 
-    __slots__ = ()
+    __slots__ = ("_exchange", "_length", "close")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._length = len(exchange._body)
+        self.close = exchange.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._exchange)
 
     def __len__(self) -> int:
-        return len(self._body)
+        return self._length
 
 
 class MeasuredExchange(Exchange):
     """An exchange that also measures bytes and the time to the first of them."""
 
-    __slots__ = ()
+    request_size = 0
+    response_size: int | None = 0
+    first_byte: float | None = None
 
-    def __init__(self, recorder: Recorder, environ: Environ, start_response: Callable[..., Any]) -> None:
-        super().__init__(recorder, environ, start_response)
-        self.request_size = 0
-        self.response_size: int | None = 0
-        self.first_byte: float | None = None
-        if recorder.config.request_size and "wsgi.input" in environ:
+    def prepare(self, environ: Environ) -> None:
+        """Also count the bytes of the request body."""
+        super().prepare(environ)
+        if self.recorder.config.request_size and "wsgi.input" in environ:
             environ["wsgi.input"] = CountedInput(environ["wsgi.input"], self)
 
     def write(self, data: bytes) -> Any:
@@ -257,18 +271,18 @@ class MeasuredExchange(Exchange):
 
     def count(self, chunk: bytes) -> None:
         """Count a chunk of the response, and take the time of the first."""
-        if self.first_byte is None:
+        if self.first_byte is None and chunk:
             self.first_byte = perf_counter() - self.started
         self.response_size = (self.response_size or 0) + len(chunk)
 
     def follow(self, body: Any, environ: Environ) -> Iterable[bytes]:
         """Return a body that also counts its chunks."""
         followed = super().follow(body, environ)
-        if isinstance(followed, Body):
-            followed._body = CountedBody(body, self)
+        if followed is not body:
+            self._body = CountedBody(body, self)
         else:
             self.first_byte = perf_counter() - self.started
-            self.response_size = self.length
+            self.response_size = int(self.length) if self.length.isdecimal() else None
         return followed
 
 
@@ -318,6 +332,14 @@ class CountedInput:
     def _counted(self, data: bytes) -> bytes:
         self._recording.request_size += len(data)
         return data
+
+
+def _announced_length(headers: list[Any]) -> str:
+    """Return the value of the header Content-Length, or nothing."""
+    for name, value in reversed(headers):
+        if len(name) == 14 and name.lower() == "content-length":
+            return str(value)
+    return ""
 
 
 def queue_seconds(header: str, now: float) -> float | None:

@@ -1,0 +1,60 @@
+"""What all tests share: a registry of the test's own, and a guard against what tests leave behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures.thread import _worker
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY, CollectorRegistry
+
+# How long a thread that is about to end may still take; nothing waits that long when all is well.
+_GRACE_SECONDS = 5.0
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Return a registry of the test's own."""
+    return CollectorRegistry()
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    """Fail a test that leaves a thread, a child process or an entry of the default registry behind.
+
+    Higher-scoped fixtures are set up before this one, so what they start is not held against a test.
+    """
+    threads, children, collectors = _threads(), _children(), set(REGISTRY._collector_to_names)
+    yield
+    left: list[str] = []
+    for thread in _threads() - threads:
+        thread.join(_GRACE_SECONDS)
+        if thread.is_alive():
+            left.append(f"the thread {thread.name}")
+    left += [f"the child process {pid}" for pid in sorted(_children() - children)]
+    for collector in set(REGISTRY._collector_to_names) - collectors:
+        left.append(f"{collector!r} on the default registry")
+        REGISTRY.unregister(collector)  # the tests after this one did nothing wrong
+    assert not left, "the test left behind: " + ", ".join(left)
+
+
+def _threads() -> set[threading.Thread]:
+    return {
+        thread
+        for thread in threading.enumerate()
+        # An executor's threads end when it is collected; asgiref keeps one, and a log record may keep others.
+        if not thread.daemon and getattr(thread, "_target", None) is not _worker
+    }
+
+
+def _children() -> set[int]:
+    """Return the ids of this process's children, those among them that ended but were not waited for."""
+    found: set[int] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        try:
+            found.update(map(int, path.read_text().split()))
+        except OSError:  # the thread has ended meanwhile
+            continue
+    return found

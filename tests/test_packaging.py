@@ -1,0 +1,214 @@
+"""The distribution: what is in it, what it needs, and that it works where it is installed."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# pytest brings the one that Python 3.10 has not.
+tomllib: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("web_prom", "flask_prom", "django_prom")
+
+# What tools, servers and builds leave in a work tree.
+_LEFT = shutil.ignore_patterns(
+    ".git", ".venv*", "*.egg-info", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", "tests"
+)
+
+
+def call(*command: str, cwd: Path, **environ: str) -> str:
+    """Run a program that must succeed, without what this process's environment tells Python."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PROM"))}
+    done = subprocess.run(
+        command, cwd=cwd, env={**kept, **environ}, capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with the sdist, and the wheel that was built from it."""
+    source = tmp_path_factory.mktemp("source") / "web-prom"
+    shutil.copytree(ROOT, source, ignore=_LEFT)
+    # As if they were there, so that a wheel with tests in it would be seen.
+    for name in ("tests", "build_helpers"):
+        (source / name).mkdir()
+        (source / name / "__init__.py").touch()
+    call(sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", cwd=source)
+    return source / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    """Return the wheel."""
+    (path,) = built.glob("*.whl")
+    return path
+
+
+def metadata_of(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return Parser().parsestr(archive.read(name).decode("utf-8"))
+
+
+def test_the_wheel_has_all_modules_of_the_three_packages_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    expected = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert names == expected
+    assert {f"{package}/py.typed" for package in PACKAGES} <= names
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+
+def test_the_sdist_has_what_a_build_needs(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"setup.cfg", "pyproject.toml", "README.rst", "LICENSE", "web_prom/py.typed"} <= names
+
+
+def test_the_metadata_says_what_is_supported(wheel: Path) -> None:
+    metadata = metadata_of(wheel)
+    assert metadata["Name"] == "web-prom"
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", metadata["Version"])
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert "MIT" in (metadata["License-Expression"], metadata["License"])
+    assert metadata["License-File"] == "LICENSE"
+    assert metadata["Description-Content-Type"] == "text/x-rst"
+    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
+    assert {"flask", "django", "gunicorn", "test"} <= set(metadata.get_all("Provides-Extra", []))
+
+
+def test_prometheus_client_alone_is_required(wheel: Path) -> None:
+    required = metadata_of(wheel).get_all("Requires-Dist", [])
+    always = [line for line in required if "extra ==" not in line]
+    assert len(always) == 1
+    assert re.fullmatch(
+        r"prometheus-client\s*(<1,>=0\.20|>=0\.20,<1)", always[0].replace("(", "").replace(")", "")
+    )
+    by_extra = {line.rpartition("extra == ")[2].strip("\"'"): line for line in required if "extra ==" in line}
+    assert by_extra["flask"].startswith("flask>=2.3")
+    assert by_extra["django"].startswith("django>=4.2")
+    assert by_extra["gunicorn"].startswith("gunicorn>=21.2")
+
+
+INSTALLED = """
+import sys
+from pathlib import Path
+root = Path(sys.argv[1])
+import web_prom, flask_prom, django_prom
+for package in (web_prom, flask_prom, django_prom):
+    assert Path(package.__file__).is_relative_to(root), package.__file__
+    assert (Path(package.__file__).parent / "py.typed").is_file()
+from wsgiref.util import setup_testing_defaults
+from flask import Flask
+from prometheus_client import CollectorRegistry
+app = Flask("shop")
+registry = CollectorRegistry()
+flask_prom.FlaskProm(app, registry=registry)
+environ = {}
+setup_testing_defaults(environ)
+body = app.wsgi_app(environ, lambda *_: None)
+list(body)
+body.close()
+labels = dict(method="GET", route="_unmatched", status="404")
+assert registry.get_sample_value("http_requests_total", labels) == 1
+from importlib.metadata import version
+print(version("web-prom"))
+"""
+
+
+def test_the_wheel_works_where_it_is_installed(wheel: Path, tmp_path: Path) -> None:
+    """Not from the work tree, which an editable install would give."""
+    target = tmp_path / "site"
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    call(*pip, "install", "--no-deps", "--no-index", "--target", str(target), str(wheel), cwd=tmp_path)
+    printed = call(
+        sys.executable, "-W", "error", "-c", INSTALLED, str(target), cwd=tmp_path, PYTHONPATH=str(target)
+    )
+    assert printed.strip() == metadata_of(wheel)["Version"]
+
+
+# Who says what ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pyproject() -> dict[str, Any]:
+    """Return pyproject.toml."""
+    tables: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    return tables
+
+
+@pytest.fixture
+def setup_cfg() -> configparser.ConfigParser:
+    """Return setup.cfg."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string((ROOT / "setup.cfg").read_text("utf-8"))
+    return parser
+
+
+def test_metadata_is_in_one_file_and_tools_in_the_other(
+    pyproject: dict[str, Any], setup_cfg: configparser.ConfigParser
+) -> None:
+    """setuptools, pytest and tox each prefer another file when both speak."""
+    assert set(pyproject) == {"build-system", "tool"}, "no [project]: the metadata is in setup.cfg"
+    assert "setuptools" not in pyproject["tool"]
+    for section in setup_cfg.sections():
+        assert section == "metadata" or section.partition(".")[0] == "options", (
+            f"[{section}] belongs in pyproject.toml"
+        )
+
+
+def test_no_third_file_configures_the_build_or_a_tool() -> None:
+    others = (
+        "setup.py",
+        "tox.ini",
+        "pytest.ini",
+        ".pytest.ini",
+        "mypy.ini",
+        "ruff.toml",
+        ".ruff.toml",
+        ".flake8",
+        "MANIFEST.in",
+    )
+    assert [name for name in others if (ROOT / name).exists()] == []
+
+
+def test_every_package_directory_is_in_the_list_of_packages(setup_cfg: configparser.ConfigParser) -> None:
+    listed = set(setup_cfg["options"]["packages"].split())
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert found <= listed
+    assert all((ROOT / name.replace(".", "/")).is_dir() for name in listed)
+
+
+def test_the_newest_supported_python_and_the_oldest_are_declared(
+    setup_cfg: configparser.ConfigParser,
+) -> None:
+    classifiers = setup_cfg["metadata"]["classifiers"].splitlines()
+    versions = [line.rpartition(" ")[2] for line in classifiers if re.search(r":: 3\.\d+$", line)]
+    assert versions == ["3.10", "3.11", "3.12", "3.13"]
+    assert setup_cfg["options"]["python_requires"] == ">=3.10"

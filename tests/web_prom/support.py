@@ -1,0 +1,146 @@
+"""What the tests of the core share: reading samples, small WSGI applications, and fresh interpreters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+from prometheus_client import CollectorRegistry
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Environ = dict[str, Any]
+App = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+
+class Clock:
+    """A clock that goes only when it is told to."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def go(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+class Server:
+    """The server's side of one WSGI request: it keeps what ``start_response`` and ``write`` were given."""
+
+    def __init__(self) -> None:
+        self.status: str | None = None
+        self.headers: list[tuple[str, str]] = []
+        self.sent: list[bytes] = []
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], None]:
+        """Begin a response as PEP 3333 says: again only with ``exc_info``, and not after the first bytes."""
+        if exc_info is not None and self.sent:
+            raise exc_info[1]
+        if exc_info is None and self.status is not None:
+            raise AssertionError("start_response was called twice without exc_info")
+        self.status, self.headers = status, headers
+        return self.sent.append
+
+    def run(self, app: App, environ: Environ, *, stop_after: int | None = None) -> bytes:
+        """Serve one request, closing the body as a server does; optionally hang up after some chunks."""
+        body = app(environ, self.start_response)
+        try:
+            for number, chunk in enumerate(body, 1):
+                self.sent.append(chunk)
+                if number == stop_after:
+                    break
+        finally:
+            close = getattr(body, "close", None)
+            if close is not None:
+                close()
+        return b"".join(self.sent)
+
+
+def environ_of(path: Any = "/", method: Any = "GET", **more: Any) -> Environ:
+    """Return the WSGI environ of a request, of which more is as given."""
+    environ: Environ = {"SCRIPT_NAME": "", "PATH_INFO": path, "REQUEST_METHOD": method, "QUERY_STRING": ""}
+    environ.update(more)
+    setup_testing_defaults(environ)
+    return environ
+
+
+def serve(app: App, path: Any = "/", method: Any = "GET", **more: Any) -> bytes:
+    """Serve one request and return the body."""
+    return Server().run(app, environ_of(path, method, **more))
+
+
+def hello(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Answer as the simplest application does."""
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+    return [b"hello"]
+
+
+def samples(registry: Any, name: str, *labels: str) -> dict[tuple[str, ...], float]:
+    """Return the values of all samples of a name, by the values of some labels."""
+    found: dict[tuple[str, ...], float] = {}
+    for family in registry.collect():
+        for sample in family.samples:
+            if sample.name == name:
+                key = tuple(sample.labels[label] for label in labels)
+                assert key not in found, f"{name} has two samples for {key}"
+                found[key] = sample.value
+    return found
+
+
+def requests(registry: CollectorRegistry) -> dict[tuple[str, ...], float]:
+    """Return ``http_requests_total`` by method, route and status."""
+    return samples(registry, "http_requests_total", "method", "route", "status")
+
+
+def exceptions(registry: CollectorRegistry) -> dict[tuple[str, ...], float]:
+    """Return ``http_request_exceptions_total`` by route and exception."""
+    return samples(registry, "http_request_exceptions_total", "route", "exception")
+
+
+def errors(registry: CollectorRegistry) -> dict[tuple[str, ...], float]:
+    """Return ``web_prom_instrumentation_errors_total`` by stage."""
+    return samples(registry, "web_prom_instrumentation_errors_total", "stage")
+
+
+def in_progress(registry: CollectorRegistry) -> float | None:
+    """Return ``http_requests_in_progress``."""
+    return registry.get_sample_value("http_requests_in_progress")
+
+
+def seconds(registry: CollectorRegistry, name: str = "http_request_duration_seconds") -> float:
+    """Return the sum of one histogram over all its label sets."""
+    return sum(samples(registry, f"{name}_sum", "route").values())
+
+
+def python(code: str, *arguments: str, **environ: str) -> str:
+    """Run code in a fresh interpreter and return what it printed; it must exit with 0.
+
+    Args:
+        code: The program; it may be indented.
+        *arguments: ``sys.argv[1:]``.
+        **environ: Environment variables, beside those of this process that concern neither us nor
+            prometheus_client.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("PROM")}
+    done = subprocess.run(
+        [sys.executable, "-B", "-W", "error", "-c", textwrap.dedent(code), *arguments],
+        cwd=ROOT,
+        env={**kept, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

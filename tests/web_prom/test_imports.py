@@ -1,0 +1,182 @@
+"""Nothing happens at import, and imports point one way."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import web_prom
+
+from .support import ROOT, python
+
+PACKAGES = ("web_prom", "flask_prom", "django_prom")
+SERVERS = {"gunicorn", "uvicorn", "hypercorn", "waitress", "uwsgi", "gevent"}
+FRAMEWORKS = {"flask", "werkzeug", "jinja2", "django", "rest_framework", "asgiref", "starlette"}
+FORBIDDEN = {
+    "web_prom": FRAMEWORKS | SERVERS | {"flask_prom", "django_prom"},
+    "flask_prom": SERVERS | {"django", "django_prom", "rest_framework"},
+    "django_prom": SERVERS | {"flask", "werkzeug", "flask_prom"},
+}
+# Read by gunicorn as a configuration file: it prepares the shared directory, and says so.
+CONFIGURATION_FILES = {"web_prom.gunicorn"}
+
+
+def sources(package: str) -> Iterator[tuple[str, Path]]:
+    """Give each module of a package by name, with its file."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts).removesuffix(".__init__"), path
+
+
+def imported(module: str, path: Path) -> Iterator[str]:
+    """Give the names of all modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            own = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+            base = own[: len(own) - node.level + 1] if node.level else []
+            yield ".".join([*base, *([node.module] if node.module else [])])
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_one_way(package: str) -> None:
+    """flask_prom -> web_prom <- django_prom; the core knows no framework and no server."""
+    for module, path in sources(package):
+        tops = {name.split(".")[0] for name in imported(module, path)}
+        assert not tops & FORBIDDEN[package], f"{module} imports {tops & FORBIDDEN[package]}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_import_is_tried(package: str) -> None:
+    """The package boundary is the optional dependency."""
+    for module, path in sources(package):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Try):
+                body = [inner for statement in node.body for inner in ast.walk(statement)]
+                tried = any(isinstance(inner, ast.Import | ast.ImportFrom) for inner in body)
+                caught = {
+                    name.id
+                    for handler in node.handlers
+                    if handler.type is not None
+                    for name in ast.walk(handler.type)
+                    if isinstance(name, ast.Name)
+                }
+                assert not (tried and caught & {"ImportError", "ModuleNotFoundError"}), (
+                    f"{module}:{node.lineno}"
+                )
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_there_is_something_to_look_at_and_it_is_typed(package: str) -> None:
+    assert len(list(sources(package))) >= 3
+    assert (ROOT / package / "py.typed").exists()
+
+
+STARTING = ["os.mkdir", "os.rename", "subprocess.Popen", "os.fork", "socket.bind", "_thread.start_new_thread"]
+WATCHED = """
+    import os, sys
+    import prometheus_client
+    for framework in {frameworks!r}:
+        __import__(framework)
+
+    registered = set(prometheus_client.REGISTRY._collector_to_names)
+    read, opened, started = [], [], []
+    class Watched(type(os.environ)):
+        def __getitem__(self, name):
+            read.append(name)
+            return super().__getitem__(name)
+        def __iter__(self):
+            read.append("*")
+            return super().__iter__()
+    os.environ.__class__ = Watched
+
+    def watch(event, arguments):
+        if event == "open" and not str(arguments[0]).endswith((".py", ".pyc", ".so")):
+            opened.append(arguments[0])
+        elif event in {starting!r}:
+            started.append(event)
+    sys.addaudithook(watch)
+
+    for module in {modules!r}:
+        __import__(module)
+    after = set(prometheus_client.REGISTRY._collector_to_names)
+    print(dict(registered=len(after - registered), read=read, opened=opened, started=started))
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "frameworks"), [("web_prom", []), ("flask_prom", ["flask"])], ids=["web_prom", "flask_prom"]
+)
+def test_nothing_happens_at_import(package: str, frameworks: list[str]) -> None:
+    """No instrument is made, no environment read, no file opened, no thread or process started."""
+    modules = [module for module, _ in sources(package) if module not in CONFIGURATION_FILES]
+    assert len(modules) >= 3
+    code = WATCHED.format(frameworks=frameworks, modules=modules, starting=STARTING)
+    found = python(code, PROM_PATH="nonsense")
+    assert found.strip() == str({"registered": 0, "read": [], "opened": [], "started": []})
+
+
+LOADED = """
+    import sys
+    for module in sys.argv[1:]:
+        __import__(module)
+    print(*sorted({name.split(".")[0] for name in sys.modules}))
+"""
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_loads_no_other_framework(package: str) -> None:
+    """In a fresh interpreter, where nothing else has loaded it either."""
+    if package == "django_prom":
+        modules = ["django_prom"]  # its other modules are Django's to load
+    else:
+        modules = [module for module, _ in sources(package) if module not in CONFIGURATION_FILES]
+    loaded = set(python(LOADED, *modules).split())
+    assert package in loaded
+    assert not loaded & FORBIDDEN[package]
+
+
+def test_importing_the_core_alone_loads_not_even_prometheus_client() -> None:
+    """A worker of type gevent patches the standard library after gunicorn has read its configuration."""
+    loaded = set(python(LOADED, "web_prom").split())
+    assert not loaded & {"prometheus_client", "logging", "threading", "socket", "ssl"}
+
+
+# The public names ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", web_prom.__all__)
+def test_each_public_name_is_there_and_documented(name: str) -> None:
+    assert getattr(web_prom, name).__doc__
+
+
+def test_the_public_names_are_those_of_the_table() -> None:
+    assert set(web_prom.__all__) == set(web_prom._HOMES)
+    assert list(web_prom.__all__) == sorted(web_prom.__all__)
+
+
+def test_a_star_import_gives_the_public_names() -> None:
+    names: dict[str, object] = {}
+    exec("from web_prom import *", names)
+    assert set(web_prom.__all__) <= set(names)
+
+
+def test_any_other_name_is_an_attribute_error() -> None:
+    assert not hasattr(web_prom, "no_such_name")
+    with pytest.raises(AttributeError, match=r"module 'web_prom' has no attribute 'nothing'"):
+        web_prom.nothing  # noqa: B018
+    with pytest.raises(ImportError):
+        exec("from web_prom import nothing")
+
+
+def test_every_module_begins_with_a_line_that_says_what_it_owns() -> None:
+    for package in PACKAGES:
+        for module, path in sources(package):
+            text = path.read_text("utf-8")
+            if text:
+                documentation = ast.get_docstring(ast.parse(text))
+                assert documentation, module

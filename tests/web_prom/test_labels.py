@@ -1,0 +1,139 @@
+"""Label values: methods, statuses, excluded routes, and the cap on label sets."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from web_prom.labels import (
+    OTHER,
+    OVERFLOW,
+    STANDARD_METHODS,
+    LabelSetCap,
+    encodable,
+    known_methods,
+    route_is_excluded,
+    status_label,
+)
+
+SETTINGS = settings(deadline=None, max_examples=60, database=None)
+
+
+def test_the_standard_methods_are_those_of_the_metric_contract() -> None:
+    assert " ".join(STANDARD_METHODS) == "GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY"
+
+
+def test_methods_that_users_add_are_known_beside_the_standard_ones() -> None:
+    methods = known_methods(["PROPFIND"])
+    assert methods["PROPFIND"] == "PROPFIND"
+    assert methods["GET"] == "GET"
+    assert "LOCK" not in methods
+    assert "get" not in methods, "methods are case-sensitive"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [("200", "200"), ("404", "404"), ("599", "599"), ("999", "999")]
+)
+def test_a_status_is_its_own_label(code: str, expected: str) -> None:
+    assert status_label(code) == expected
+
+
+@pytest.mark.parametrize(("code", "expected"), [("200", "2xx"), ("404", "4xx"), ("503", "5xx")])
+def test_a_status_class(code: str, expected: str) -> None:
+    assert status_label(code, classes=True) == expected
+
+
+@pytest.mark.parametrize("code", ["", "2", "20", "2000", "OK", "abc", "20x", " 20", "-20", "٢٠٠", "²00"])
+@pytest.mark.parametrize("classes", [False, True])
+def test_what_is_no_status_is_other(code: str, classes: bool) -> None:
+    assert status_label(code, classes=classes) == OTHER
+
+
+@SETTINGS
+@given(st.text(max_size=5), st.booleans())
+def test_any_text_gives_a_status_of_a_closed_list(code: str, classes: bool) -> None:
+    label = status_label(code, classes=classes)
+    assert label == OTHER or (len(label) == 3 and label[0] in "0123456789")
+
+
+@pytest.mark.parametrize(
+    ("route", "excluded"),
+    [
+        ("/foo", True),
+        ("/foobar", False),
+        ("/foo/", False),
+        ("/foo/x", False),
+        ("/admin", False),
+        ("/admin/", True),
+        ("/admin/users/<int:id>", True),
+        ("/administration", False),
+        ("/adminx/", False),
+        ("", False),
+    ],
+)
+def test_fault_19_a_prefix_excludes_only_what_lies_below_it(route: str, excluded: bool) -> None:
+    assert route_is_excluded(route, ("/foo", "/admin/*")) is excluded
+
+
+def test_nothing_is_excluded_by_no_pattern() -> None:
+    assert not route_is_excluded("/", ())
+
+
+@SETTINGS
+@given(st.text(st.characters(exclude_categories=[])))
+def test_any_text_becomes_a_label_value_that_can_be_encoded(text: str) -> None:
+    encodable(text).encode("utf-8")
+    if not any("\ud800" <= character <= "\udfff" for character in text):
+        assert encodable(text) == text
+
+
+# The cap ---------------------------------------------------------------------------------------------
+
+
+def test_the_cap_admits_so_many_label_sets_and_folds_the_rest_into_the_open_labels() -> None:
+    cap = LabelSetCap(2, [True, False, True, False])
+    first, second, third = (("GET", f"/{n}", "200", f"x{n}") for n in range(3))
+    assert cap.admit(first) == first
+    assert cap.admit(second) == second
+    assert cap.admit(third) == ("GET", OVERFLOW, "200", OVERFLOW)
+    assert cap.admit(first) == first, "what was admitted stays"
+    assert cap.admit(third) == ("GET", OVERFLOW, "200", OVERFLOW), "what was folded stays folded"
+
+
+def test_a_label_set_that_came_too_late_takes_no_memory() -> None:
+    cap = LabelSetCap(1, [False])
+    for number in range(100):
+        cap.admit((str(number),))
+    assert len(cap._admitted) == 1
+
+
+def test_threads_together_are_admitted_no_more_than_the_cap() -> None:
+    cap = LabelSetCap(50, [False])
+    admitted: list[set[tuple[str, ...]]] = [set() for _ in range(4)]
+    start = threading.Barrier(4)
+
+    def admit(mine: set[tuple[str, ...]], offset: int) -> None:
+        start.wait()
+        for number in range(200):
+            values = (str((number + offset) % 100),)
+            if cap.admit(values) == values:
+                mine.add(values)
+
+    threads = [threading.Thread(target=admit, args=(mine, 25 * n)) for n, mine in enumerate(admitted)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set().union(*admitted)) == 50
+
+
+@SETTINGS
+@given(st.integers(1, 5), st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("uvwxyz")), max_size=40))
+def test_the_cap_bounds_the_label_sets_whatever_comes(limit: int, sets: list[tuple[str, str]]) -> None:
+    cap = LabelSetCap(limit, [True, False])
+    admitted = [cap.admit(values) for values in sets]
+    assert len({values for values in admitted if values[1] != OVERFLOW}) <= limit
+    assert all(out[0] == values[0] for out, values in zip(admitted, sets, strict=True)), "closed labels stay"

@@ -1,0 +1,428 @@
+"""Several processes and one scrape, in real processes; and the switch to shared values after import."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.parser import text_string_to_metric_families
+
+from web_prom.errors import DirectoryError
+from web_prom.multiprocess.collector import WorkersCollector, source_of
+from web_prom.multiprocess.values import is_shared, share_values
+
+from .support import python
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+# What the programs below begin with.
+PRELUDE = """
+import gc, json, logging, os, sys
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Summary
+from tests.web_prom.support import Server, environ_of, hello, serve
+from web_prom.wsgi import PrometheusMiddleware, set_route
+
+def app(environ, start_response):
+    set_route(environ, environ["PATH_INFO"])
+    return hello(environ, start_response)
+
+def scrape(application, **environ):
+    server = Server()
+    body = server.run(application, environ_of("/metrics", **environ))
+    assert server.status == "200 OK", server.status
+    return body.decode()
+
+def in_child(work):
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+def run(code: str, *arguments: str, **environ: str) -> str:
+    return python(PRELUDE + code, *arguments, **environ)
+
+
+class Scrape:
+    """A scrape's samples by line, such as ``x_total{a="b"}``."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        self.values = {name: float(value) for name, _, value in (line.rpartition(" ") for line in self.lines)}
+        assert len(self.values) == len(self.lines), "no sample twice"
+        assert list(text_string_to_metric_families(text))
+
+    def __getitem__(self, line: str) -> float | None:
+        return self.values.get(line)
+
+
+def test_the_values_of_all_processes_add_up(tmp_path: Path) -> None:
+    """One that forked off before, one that lives, and the one that is scraped."""
+    text = run(
+        """
+orders = Counter("shop_orders", "Orders.", ["site"])
+amount = Histogram("shop_amount", "Amount.", buckets=(1, 2))
+baskets = Gauge("shop_baskets", "Baskets.", multiprocess_mode="sum")
+rendering = Summary("shop_rendering", "Rendering.")
+wrapped = PrometheusMiddleware(app, registry=REGISTRY, response_size=True)
+
+def work():
+    for number in range(10):
+        serve(wrapped, "/a" if number % 2 else "/b")
+    orders.labels("north").inc(2)
+    amount.observe(1.5)
+    baskets.inc(3)
+    rendering.observe(7)
+
+for _ in range(3):
+    in_child(work)
+work()
+print(scrape(wrapped))
+        """,
+        **{VARIABLE: str(tmp_path)},
+    )
+    scrape = Scrape(text)
+    assert scrape['http_requests_total{method="GET",route="/a",status="200"}'] == 20
+    assert scrape['http_requests_total{method="GET",route="/b",status="200"}'] == 20
+    assert scrape['http_request_duration_seconds_count{method="GET",route="/a"}'] == 20
+    assert scrape['http_request_duration_seconds_bucket{le="+Inf",method="GET",route="/a"}'] == 20
+    assert scrape['http_response_size_bytes_sum{method="GET",route="/b"}'] == 100
+    assert scrape["http_requests_in_progress"] == 0
+    assert scrape['shop_orders_total{site="north"}'] == 8
+    assert scrape['shop_amount_bucket{le="2.0"}'] == scrape["shop_amount_count"] == 4
+    assert scrape["shop_baskets"] == 12
+    assert scrape["shop_rendering_sum"] == 28
+    assert scrape["web_prom_scrape_series"] == len(scrape.lines) - 2
+    assert "_created" not in text
+    assert not [line for line in scrape.lines if line.startswith(("process_", "python_"))], (
+        "of which process?"
+    )
+
+
+def test_fault_24_names_filter_a_merged_scrape(tmp_path: Path) -> None:
+    found = json.loads(
+        run(
+            """
+wrapped = PrometheusMiddleware(app)
+in_child(lambda: serve(wrapped, "/a"))
+serve(wrapped, "/a")
+queries = ["", "name[]=http_requests_total", "name[]=no_such_metric",
+           "name[]=http_requests_in_progress&name[]=no_such_metric",
+           "name[]=http_request_duration_seconds_count"]
+print(json.dumps([scrape(wrapped, QUERY_STRING=query) for query in queries]))
+            """,
+            **{VARIABLE: str(tmp_path)},
+        )
+    )
+    lines = [[line for line in text.splitlines() if not line.startswith("#")] for text in found]
+    assert len(lines[0]) > 10
+    assert lines[1] == ['http_requests_total{method="GET",route="/a",status="200"} 2.0']
+    assert lines[2] == []
+    assert lines[3] == ["http_requests_in_progress 0.0"]
+    assert lines[4] == ['http_request_duration_seconds_count{method="GET",route="/a"} 2.0']
+
+
+def test_fault_15_several_workers_with_a_directory_are_not_warned_of(tmp_path: Path) -> None:
+    printed = run(
+        """
+logging.basicConfig(stream=sys.stdout)
+scrape(PrometheusMiddleware(app), **{"wsgi.multiprocess": True})
+        """,
+        **{VARIABLE: str(tmp_path)},
+    )
+    assert printed == ""
+
+
+def test_formats_are_negotiated_as_in_one_process(tmp_path: Path) -> None:
+    text = run(
+        """
+wrapped = PrometheusMiddleware(app)
+serve(wrapped, "/a")
+print(scrape(wrapped, HTTP_ACCEPT="application/openmetrics-text"))
+        """,
+        **{VARIABLE: str(tmp_path)},
+    )
+    assert text.endswith("# EOF\n\n")
+    assert "# TYPE http_requests counter\n" in text
+
+
+# The switch after import -----------------------------------------------------------------------------
+
+
+def test_fault_16_the_variable_set_after_import_counts_and_what_was_measured_is_carried_over(
+    tmp_path: Path,
+) -> None:
+    """With and without labels, of all four types, in every registry that we know; and ours among them."""
+    text = run(
+        """
+other = CollectorRegistry()
+x = ["x"]
+counters = [Counter("a", "Help."), Counter("b", "Help.", x, registry=other).labels("1")]
+gauges = [Gauge("c", "Help.", multiprocess_mode="sum"),
+          Gauge("d", "Help.", x, multiprocess_mode="max").labels("1")]
+recent = Gauge("r", "Help.", multiprocess_mode="mostrecent")
+every = Gauge("v", "Help.")
+histograms = [Histogram("e", "Help.", buckets=(1, 2)),
+              Histogram("f", "Help.", ["x"], buckets=(1, 2)).labels("1")]
+summaries = [Summary("g", "Help."), Summary("h", "Help.", ["x"]).labels("1")]
+untouched = Counter("u", "Help.", ["x"])
+early = PrometheusMiddleware(app)
+elsewhere = PrometheusMiddleware(app, registry=other, namespace="other")
+
+def use(times):
+    for _ in range(times):
+        for counter in counters: counter.inc(2)
+        for gauge in gauges: gauge.inc(3)
+        for observer in histograms + summaries: observer.observe(1.5)
+        serve(early, "/early")
+        serve(elsewhere, "/elsewhere")
+
+use(2)
+recent.set(42)
+every.set(7)
+in_flight = early(environ_of("/flight"), Server().start_response)
+
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+late = PrometheusMiddleware(app)
+in_flight.close()
+use(1)
+in_child(lambda: use(1))
+serve(late, "/late")
+PrometheusMiddleware(app)
+print(scrape(late))
+        """,
+        str(tmp_path),
+    )
+    scrape = Scrape(text)
+    assert scrape["a_total"] == scrape['b_total{x="1"}'] == 8
+    assert scrape["c"] == 12
+    assert scrape['d{x="1"}'] == 9, "the greatest of 9 and 3"
+    assert scrape["r"] == 42
+    assert sorted(value for line, value in scrape.values.items() if line.startswith("v{pid=")) == [0, 7]
+    for name, labels in (("e", ""), ("f", 'x="1"')):
+        inside = f",{labels}" if labels else ""
+        around = f"{{{labels}}}" if labels else ""
+        assert scrape[f'{name}_bucket{{le="1.0"{inside}}}'] == 0
+        assert scrape[f'{name}_bucket{{le="2.0"{inside}}}'] == scrape[f"{name}_count{around}"] == 4
+        assert scrape[f"{name}_sum{around}"] == 6
+    for name, around in (("g", ""), ("h", '{x="1"}')):
+        assert scrape[f"{name}_count{around}"] == 4
+        assert scrape[f"{name}_sum{around}"] == 6
+    assert not [line for line in scrape.lines if line.startswith("u")]
+    assert scrape['http_requests_total{method="GET",route="/early",status="200"}'] == 4, (
+        "2 before, 1 after, 1 forked"
+    )
+    assert scrape['http_requests_total{method="GET",route="/flight",status="200"}'] == 1
+    assert scrape['http_requests_total{method="GET",route="/late",status="200"}'] == 1
+    assert scrape['http_request_duration_seconds_count{method="GET",route="/early"}'] == 4
+    assert scrape["http_requests_in_progress"] == 0
+    assert scrape['other_http_requests_total{method="GET",route="/elsewhere",status="200"}'] == 4
+    assert scrape["other_http_requests_in_progress"] == 0
+
+
+def test_fault_16_options_of_ours_are_carried_over_too(tmp_path: Path) -> None:
+    text = run(
+        """
+options = dict(request_size=True, response_size=True, first_byte=True, queue_time=True,
+               constant_labels={"site": "a"}, max_label_sets=2)
+early = PrometheusMiddleware(app, **options)
+for path in ("/1", "/2", "/3"):
+    serve(early, path)
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+late = PrometheusMiddleware(app, **options)
+for path in ("/1", "/3", "/4"):
+    serve(early, path)
+print(scrape(early))
+        """,
+        str(tmp_path),
+    )
+    scrape = Scrape(text)
+    requests = {
+        line: value for line, value in scrape.values.items() if line.startswith("http_requests_total")
+    }
+    assert requests == {
+        'http_requests_total{method="GET",route="/1",site="a",status="200"}': 2,
+        'http_requests_total{method="GET",route="/2",site="a",status="200"}': 1,
+        'http_requests_total{method="GET",route="_overflow",site="a",status="200"}': 3,
+    }
+    assert scrape['http_response_size_bytes_sum{method="GET",route="/1",site="a"}'] == 10
+    assert scrape['http_response_first_byte_seconds_count{method="GET",route="_overflow",site="a"}'] == 3
+    assert scrape['web_prom_label_overflow_total{family="http_requests"}'] == 3
+
+
+def test_without_the_variable_nothing_is_shared(
+    monkeypatch: pytest.MonkeyPatch, registry: CollectorRegistry
+) -> None:
+    for value in (None, ""):
+        if value is None:
+            monkeypatch.delenv(VARIABLE, raising=False)
+        else:
+            monkeypatch.setenv(VARIABLE, value)
+        assert not share_values(registry)
+        assert not is_shared()
+        assert source_of(registry) is registry
+
+
+# Directories that cannot be used ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_directory_that_cannot_be_used_is_an_error_at_start_and_changes_nothing(
+    below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: CollectorRegistry
+) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv(VARIABLE, f"{tmp_path}/file{below}")
+    with pytest.raises(DirectoryError, match=VARIABLE):
+        share_values(registry)
+    assert not is_shared()
+
+
+def test_the_same_holds_for_a_variable_that_was_there_before_the_import(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    printed = run(
+        """
+from web_prom import DirectoryError
+try:
+    PrometheusMiddleware(app)
+except DirectoryError as error:
+    print(error)
+        """,
+        **{VARIABLE: f"{tmp_path}/file/below"},
+    )
+    assert VARIABLE in printed
+    assert "name a directory that all workers can write" in printed
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_missing_directory_is_made(when: str, tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    code = f"""
+os.environ["{VARIABLE}"] = sys.argv[1]
+wrapped = PrometheusMiddleware(app)
+serve(wrapped, "/a")
+print(scrape(wrapped))
+    """
+    text = run(code, str(path), **({VARIABLE: str(path)} if when == "before" else {}))
+    assert Scrape(text)['http_requests_total{method="GET",route="/a",status="200"}'] == 1
+    assert list(path.glob("counter_*.db"))
+
+
+# Reading ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory that two processes, now dead, have written to."""
+    path = tmp_path_factory.mktemp("files")
+    run(
+        """
+wrapped = PrometheusMiddleware(app)
+everything = Gauge("every", "Help.", ["a"])
+def work():
+    serve(wrapped, "/a")
+    everything.labels("x").set(1)
+in_child(work)
+in_child(work)
+        """,
+        **{VARIABLE: str(path)},
+    )
+    return path
+
+
+def copied(files: Path, to: Path) -> Path:
+    for path in files.iterdir():
+        (to / path.name).write_bytes(path.read_bytes())
+    return to
+
+
+def collected_by_upstream(files: Path) -> Any:
+    collector: Any = MultiProcessCollector(None, path=str(files))  # type: ignore[no-untyped-call]
+    return collector.collect()
+
+
+def as_set(families: Iterable[Any]) -> set[tuple[Any, ...]]:
+    return {
+        (
+            family.name,
+            family.type,
+            family.documentation,
+            sample.name,
+            tuple(sorted(sample.labels.items())),
+            sample.value,
+        )
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_the_merged_view_is_upstreams_in_a_stable_order(files: Path) -> None:
+    upstream = collected_by_upstream(files)
+    families = list(WorkersCollector(str(files)).collect())
+    assert as_set(families) == as_set(upstream)
+    names = [family.name for family in families]
+    assert names == sorted(names)
+    assert "http_requests" in names
+
+
+def test_a_file_that_a_worker_has_just_made_is_no_matter(files: Path, tmp_path: Path) -> None:
+    copied(files, tmp_path)
+    (tmp_path / "counter_999.db").touch()
+    (tmp_path / "notes.txt").write_text("x")
+    collected = WorkersCollector(str(tmp_path)).collect()
+    assert as_set(collected) == as_set(collected_by_upstream(files))
+
+
+def test_a_file_that_vanishes_as_it_is_read_is_no_matter(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(files, tmp_path)
+    merge: Any = MultiProcessCollector.merge
+    calls: list[int] = []
+
+    def vanishing(paths: list[str], accumulate: bool = True) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            for path in tmp_path.glob("histogram_*.db"):
+                path.unlink()
+        return merge(paths, accumulate)
+
+    monkeypatch.setattr(MultiProcessCollector, "merge", staticmethod(vanishing))
+    names = {family.name for family in WorkersCollector(str(tmp_path)).collect()}
+    assert "http_requests" in names
+    assert "http_request_duration_seconds" not in names
+    assert len(calls) == 2
+
+
+def test_files_that_vanish_without_end_are_an_error_and_no_endless_loop(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanished(*_: Any, **__: Any) -> Any:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(MultiProcessCollector, "merge", staticmethod(vanished))
+    with pytest.raises(FileNotFoundError):
+        list(WorkersCollector(str(files)).collect())
+
+
+def test_live_gauges_of_processes_marked_dead_are_gone_and_counters_stay(files: Path, tmp_path: Path) -> None:
+    copied(files, tmp_path)
+    pids = {path.stem.rpartition("_")[2] for path in tmp_path.iterdir()}
+    assert len(pids) == 3, "two children and their parent"
+    for pid in pids:
+        mark_process_dead(int(pid), str(tmp_path))  # type: ignore[no-untyped-call]
+    after = {family.name: family.samples for family in WorkersCollector(str(tmp_path)).collect()}
+    assert "http_requests_in_progress" not in after
+    assert [sample.value for sample in after["http_requests"]] == [2]
