@@ -58,9 +58,7 @@ def test_every_metric_is_in_the_table() -> None:
     """With its type and labels, as an application that measures everything exposes it."""
     registry = CollectorRegistry()
     app = Flask("shop")
-    FlaskProm(
-        app, registry=registry, request_size=True, response_size=True, first_byte=True, queue_time=True
-    )
+    FlaskProm(app, registry=registry, request_size=True, response_size=True, first_byte=True, queue_time=True)
     app.test_client().get("/")
     text = app.test_client().get("/metrics").text
     exposed = {
@@ -85,7 +83,7 @@ def test_the_python_snippets_are_python(snippet: str) -> None:
 
 
 def test_the_prometheus_configuration_is_valid(tmp_path: Path) -> None:
-    """promtool reads it."""
+    """Prometheus' own tool reads it."""
     promtool = needs_program("promtool", package="prometheus")
     block = README.split(".. code-block:: yaml\n\n")[1]
     lines = re.split(r"\n(?=\S)", block)[0].splitlines()
@@ -93,6 +91,13 @@ def test_the_prometheus_configuration_is_valid(tmp_path: Path) -> None:
     text = "\n".join(line[4:] for line in lines).replace("/run/secrets/scrape-token", str(tmp_path / "token"))
     (tmp_path / "prometheus.yml").write_text(text)
     subprocess.run([promtool, "check", "config", str(tmp_path / "prometheus.yml")], check=True)
+
+
+def test_every_check_of_django_is_in_the_table() -> None:
+    """By its id."""
+    checks = (ROOT / "django_prom" / "checks.py").read_text("utf-8")
+    ids = set(re.findall(r"django_prom\.[EW]\d{3}", checks))
+    assert ids == set(re.findall(r"^(django_prom\.[EW]\d{3})  ", README, re.MULTILINE))
 
 
 def test_the_files_that_it_names_exist() -> None:
