@@ -7,7 +7,6 @@ from typing import Any
 
 from flask import (
     Flask,
-    Request,
     got_request_exception,
     has_request_context,
     request,
@@ -16,7 +15,7 @@ from flask import (
 )
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from flask_prom.routes import Routes
+from flask_prom.routes import Routes, current_request
 from web_prom.config import Config
 from web_prom.errors import ConflictError
 from web_prom.exclusion import exclude
@@ -99,13 +98,15 @@ class Measured:
             return
         self._routes = Routes(app)
         inner = app.wsgi_app
-        app.wsgi_app = PrometheusMiddleware(  # type: ignore[method-assign]
+        middleware = PrometheusMiddleware(
             inner,
             registry=registry,
             config=config,
-            annotate=self._annotate,
+            annotate=self._annotate_with_labels if config.extra_labels else self._routes.annotate,
             owner=f"Flask application {app.name!r}",
         )
+        # The bound method: to call the object takes 0.1 us more of each request.
+        app.wsgi_app = middleware.__call__  # type: ignore[method-assign]
         self._watch_handled_exceptions(app)
         got_request_exception.connect(self._on_exception, app)
         # A signal with a receiver costs each request more than all of our counting, so these two are
@@ -116,17 +117,17 @@ class Measured:
         if config.extra_labels:
             request_finished.connect(self._on_finished, app)
 
-    def _annotate(self, recording: Recording) -> None:
-        current = _current(recording)
-        if current is not None:
-            self._routes.annotate(current, recording)
-            if self.config.extra_labels and not recording.extra:
-                recording.annotate(current, None)  # an after_request hook raised: there is no final response
+    def _annotate_with_labels(self, recording: Recording) -> None:
+        self._routes.annotate(recording)
+        if not recording.extra:  # an after_request hook raised: there is no final response
+            current = current_request(recording)
+            if current is not None:
+                recording.annotate(current, None)
 
     def _on_started(self, _app: Flask, **_: Any) -> None:
         recording = request.environ.get(KEY)
         if recording is not None:
-            self._routes.annotate(request, recording)
+            self._routes.annotate(recording)
 
     def _on_finished(self, _app: Flask, response: Any, **_: Any) -> None:
         recording = request.environ.get(KEY)
@@ -150,12 +151,4 @@ class Measured:
         recording = request.environ.get(KEY) if has_request_context() else None
         if recording is not None:
             recording.note(error)
-            self._routes.annotate(request, recording)
-
-
-def _current(recording: Recording) -> Request | None:
-    """Return Flask's request of a recording, unless its context is not the active one."""
-    if not has_request_context():
-        return None
-    current: Request = request._get_current_object()  # type: ignore[attr-defined]
-    return current if current.environ.get(KEY) is recording else None
+            self._routes.annotate(recording)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Request
+from flask import request as proxy
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
 from web_prom.exclusion import is_excluded
-from web_prom.recorder import Recording
+from web_prom.recorder import KEY, Recording
+
+# Each attribute read through the proxy costs as much as this, which raises RuntimeError without a request.
+_current: Callable[[], Request] = proxy._get_current_object  # type: ignore[attr-defined]
+
+
+def current_request(recording: Recording) -> Request | None:
+    """Return the request that Flask serves now, unless it is another one than that of a recording."""
+    try:
+        request = _current()
+        return request if request.environ[KEY] is recording else None
+    except (RuntimeError, KeyError):
+        return None
 
 
 class Routes:
@@ -20,20 +34,25 @@ class Routes:
         self._app = app
         self._excluded: dict[str, bool] = {}
 
-    def annotate(self, request: Request, recording: Recording) -> None:
-        """Set the route of a recording, and whether its view is measured."""
+    def annotate(self, recording: Recording) -> None:
+        """Set the route of a recording and whether its view is measured, if Flask serves it just now."""
+        try:  # as current_request(), without the call
+            request = _current()
+            if request.environ[KEY] is not recording:
+                return
+        except (RuntimeError, KeyError):
+            return
         rule = request.url_rule or self._rule_of_refusal(request)
         if rule is None:
             return
         recording.route = rule.rule
         try:
-            excluded = self._excluded[rule.endpoint]
+            if self._excluded[rule.endpoint]:
+                recording.measured = False
         except KeyError:
-            excluded = self._excluded[rule.endpoint] = is_excluded(
-                self._app.view_functions.get(rule.endpoint)
-            )
-        if excluded:
-            recording.measured = False
+            view = self._app.view_functions.get(rule.endpoint)
+            self._excluded[rule.endpoint] = is_excluded(view)
+            self.annotate(recording)
 
     def _rule_of_refusal(self, request: Request) -> Any:
         """Return the rule that a 405 or a redirect to the canonical URL belongs to, or None.

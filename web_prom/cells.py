@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any, Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.values import MutexValue
 
 Step = Callable[[int], object]
 Measure = tuple[str, Callable[[float], None]]
 
 _lock = Lock()
-"""The lock of every value that :class:`LocalCells` write, in the place of a lock for each."""
+"""Held by whoever writes the values of a request: one lock, in the place of one for each value."""
+
+# A thread of the parent that held it does not exist in a forked child, and would never let it go there.
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class Cells(Protocol):
@@ -41,8 +46,13 @@ def cells_of(
         measures: For each further histogram, the field of the recording and the child's ``observe``.
     """
     values = (requests._value, duration._sum, *duration._buckets)
-    kind = LocalCells if all(map(_is_local, values)) else StockCells
-    cells = kind(requests, duration, bounds)
+    cells: Cells
+    if all(map(_is_local, values)):
+        cells = LocalCells(requests, duration, bounds)
+    elif all(map(_is_shared, values)):
+        cells = SharedCells(requests, duration, bounds)
+    else:
+        cells = StockCells(requests, duration, bounds)
     return MeasuredCells(cells, measures) if measures else cells
 
 
@@ -90,6 +100,33 @@ class LocalCells:
             bucket._value += 1.0
 
 
+class SharedCells:
+    """Values that prometheus_client keeps in the files that workers share.
+
+    Its own ``inc`` makes sure that the files are this process's, after a fork too, and does so for the
+    first value; the others are in the same moment written to the same files.
+    """
+
+    __slots__ = ("_bounds", "_buckets", "_count", "_sum")
+
+    def __init__(self, requests: Counter, duration: Histogram, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._count = requests._value.inc
+        self._sum: Any = duration._sum
+        self._buckets: tuple[Any, ...] = tuple(duration._buckets)
+
+    def write(self, duration: float, recording: Any) -> None:
+        """Write one request."""
+        total = self._sum
+        bucket = self._buckets[bisect_left(self._bounds, duration)]
+        with _lock:
+            self._count(1.0)
+            total._value += duration
+            total._file.write_value(total._key, total._value, 0.0)
+            bucket._value += 1.0
+            bucket._file.write_value(bucket._key, bucket._value, 0.0)
+
+
 class MeasuredCells:
     """Cells, and the histograms that only some configurations ask for."""
 
@@ -130,3 +167,7 @@ def steps_of(gauge: Gauge, in_flight: list[int]) -> tuple[Step, Step]:
 
 def _is_local(value: object) -> bool:
     return type(value) is MutexValue
+
+
+def _is_shared(value: object) -> bool:
+    return isinstance(getattr(value, "_file", None), MmapedDict)

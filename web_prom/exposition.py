@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
@@ -17,7 +17,7 @@ from web_prom.access import AccessControl
 from web_prom.config import Config
 from web_prom.instruments import existing_instruments
 from web_prom.multiprocess.collector import source_of
-from web_prom.multiprocess.values import is_shared
+from web_prom.multiprocess.values import is_shared, share_values
 
 logger = logging.getLogger("web_prom")
 
@@ -197,7 +197,11 @@ def make_wsgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -
     Args:
         registry: What to expose.
         disable_compression: Never compress.
+
+    Raises:
+        DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
     """
+    share_values(*[registry] if isinstance(registry, CollectorRegistry) else [])
     return as_wsgi(Exposition(registry, compress=not disable_compression))
 
 

@@ -1,4 +1,4 @@
-"""Hooks for gunicorn: ``gunicorn --config python:web_prom.gunicorn shop:app``, or import them into your own file.
+"""Hooks for gunicorn: ``--config python:web_prom.gunicorn``, or import them into a file of your own.
 
 Reading this module makes the directory that the workers share, because a preloaded application is
 imported before any hook is called. It imports neither gunicorn nor prometheus_client: a worker of type
@@ -58,7 +58,7 @@ def child_exit(server: Any, worker: Any) -> None:
         from prometheus_client.multiprocess import mark_process_dead
 
         for directory in _deployment.directories:
-            mark_process_dead(worker.pid, str(directory.path))
+            mark_process_dead(worker.pid, str(directory.path))  # type: ignore[no-untyped-call]
     except Exception as error:
         server.log.warning("live gauges of worker %s stay behind: %s", worker.pid, error)
 

@@ -15,7 +15,7 @@ from web_prom.config import PREFIX, Config
 from web_prom.errors import ConflictError
 from web_prom.labels import CLOSED_LABELS, LabelSetCap
 from web_prom.multiprocess.values import share_values
-from web_prom.registration import get_or_create
+from web_prom.registration import find, get_or_create
 
 logger = logging.getLogger("web_prom")
 
@@ -137,6 +137,11 @@ class Instruments:
         return registry
 
     @property
+    def is_registered(self) -> bool:
+        """Whether the registry still has the families."""
+        return find(self.requests.name, self.registry) is self.requests.metric
+
+    @property
     def request_size(self) -> Family:
         """``http_request_size_bytes``, made when first asked for."""
         return self._size("http_request_size_bytes", "Bytes of the request body that were read.")
@@ -233,17 +238,17 @@ def instruments_for(registry: CollectorRegistry, config: Config, owner: str) -> 
     Safe to call from any thread.
     """
     with _lock:
-        switched = share_values(registry, *_by_registry)
+        if share_values(registry, *_by_registry):
+            for every in list(_by_registry.values()):
+                every.rebind()
         instruments = _by_registry.get(registry)
-        if instruments is None:
+        # Where a test suite emptied the registry, nothing is left to agree with.
+        if instruments is None or not (instruments.config == config or instruments.is_registered):
             instruments = _by_registry[registry] = Instruments(registry, config, owner)
         else:
             instruments.check(config, owner)
             if instruments.make():
                 instruments.rebind()
-        if switched:
-            for every in list(_by_registry.values()):
-                every.rebind()
         return instruments
 
 

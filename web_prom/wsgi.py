@@ -57,7 +57,8 @@ class PrometheusMiddleware:
             call; sets the route. Framework adapters pass their own.
         owner: The application's name, for messages.
         **options: The settings of README's table by their names in small letters, without the prefix.
-            They win over the environment.
+            They win over the environment. Without an adapter, extra labels are computed from the environ
+            and the pair of status line and headers.
 
     Raises:
         ConfigError: A setting is unknown or not allowed.
@@ -88,6 +89,8 @@ class PrometheusMiddleware:
             sized = config.request_size or config.response_size or config.first_byte
             self._exchange = MeasuredExchange if sized else Exchange
             self._prepares = sized or config.queue_time
+            # Without an adapter nobody else knows a request and its response.
+            self._labels = bool(config.extra_labels) and annotate is None
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request."""
@@ -96,7 +99,7 @@ class PrometheusMiddleware:
         if environ.get("PATH_INFO", "") == self._path:
             return self._metrics(environ, start_response)
         if KEY in environ and not environ[KEY].finished:
-            return self._app(environ, start_response)
+            return self._app(environ, self._telling(environ[KEY], start_response))
         try:
             exchange = environ[KEY] = self._exchange(self.recorder, environ.get("REQUEST_METHOD", ""))
         except Exception:
@@ -106,8 +109,9 @@ class PrometheusMiddleware:
         exchange.length = ""
         if self._prepares:
             exchange.prepare(environ)
+        started = self._labelling(exchange, environ) if self._labels else exchange.start_response
         try:
-            body = self._app(environ, exchange.start_response)
+            body = self._app(environ, started)
         except BaseException as error:
             exchange.abort(error)
             exchange.finish()
@@ -118,6 +122,27 @@ class PrometheusMiddleware:
             self.recorder.failed("follow")
             exchange.finish()
             return body
+
+    def _labelling(self, exchange: Exchange, environ: Environ) -> Callable[..., Any]:
+        def started(status: str, headers: list[Any], *exc_info: Any) -> Any:
+            write = exchange.start_response(status, headers, *exc_info)
+            if not exchange.extra:
+                exchange.annotate(environ, (status, headers))
+            return write
+
+        return started
+
+    def _telling(self, outer: Recording, start_response: Callable[..., Any]) -> Callable[..., Any]:
+        """Tell the recording of a middleware around us what our adapter knows."""
+
+        def started(*args: Any) -> Any:
+            try:
+                self.recorder.annotate(outer)
+            except Exception:
+                self.recorder.failed("annotate")
+            return start_response(*args)
+
+        return started
 
 
 class Exchange(Recording):

@@ -23,6 +23,7 @@ from webtest import TestApp
 
 from flask_prom import FlaskProm
 from tests.flask_prom.conftest import MakeApp, Metrics
+from web_prom import PrometheusMiddleware
 from web_prom.errors import ConfigError, ConflictError, WebPromError
 
 
@@ -292,6 +293,16 @@ def test_fault_14_the_debug_reloader(tmp_path: Path) -> None:
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.communicate()
+
+
+def test_a_middleware_around_a_measured_flask_application(registry: CollectorRegistry) -> None:
+    """The outer one measures, the inner one tells it the route."""
+    app = Flask("shop")
+    FlaskProm(app, registry=registry)
+    app.add_url_rule("/users/<user>", view_func=lambda user: user, endpoint="user")
+    TestApp(PrometheusMiddleware(app, registry=registry)).get("/users/ada")
+    told = {"method": "GET", "route": "/users/<user>", "status": "200"}
+    assert registry.get_sample_value("http_requests_total", told) == 1
 
 
 def read(url: str) -> bytes:

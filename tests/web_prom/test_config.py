@@ -14,8 +14,6 @@ import pytest
 from web_prom.config import DEFAULT_DURATION_BUCKETS, DEFAULT_SIZE_BUCKETS, FIELDS, PREFIX, Config
 from web_prom.errors import ConfigError, WebPromError
 
-from .support import ROOT
-
 
 def label(_request: Any, _response: Any) -> str:
     """Serve as an extra label that a dotted path can name."""
@@ -360,14 +358,3 @@ def test_a_config_is_frozen_and_apart_from_what_it_was_made_of() -> None:
 def test_configs_of_equal_values_are_equal() -> None:
     assert load(path="/a", duration_buckets="1,2") == load(path="/a", duration_buckets=[1, 2])
     assert load(path="/a") != load(path="/b")
-
-
-# The document ----------------------------------------------------------------------------------------
-
-
-def test_the_readme_has_a_row_for_each_setting_and_no_other() -> None:
-    text = (ROOT / "README.rst").read_text("utf-8")
-    rows = {
-        line.split()[0] for line in text.splitlines() if line.startswith("PROM_") and len(line.split()) > 1
-    }
-    assert rows == {PREFIX + name.upper() for name in FIELDS}

@@ -120,6 +120,16 @@ def test_constant_labels_tell_applications_apart(registry: CollectorRegistry) ->
     assert samples(registry, "http_requests_in_progress", "site") == {("north",): 0, ("south",): 0}
 
 
+def test_requests_in_progress_are_those_of_each_application(registry: CollectorRegistry) -> None:
+    north, south = (measure(registry, constant_labels={"site": site}) for site in ("north", "south"))
+    body: Any = north(environ_of(), Server().start_response)
+    assert samples(registry, "http_requests_in_progress", "site") == {("north",): 1, ("south",): 0}
+    serve(south, "/a")
+    assert samples(registry, "http_requests_in_progress", "site") == {("north",): 1, ("south",): 0}
+    body.close()
+    assert samples(registry, "http_requests_in_progress", "site") == {("north",): 0, ("south",): 0}
+
+
 def label(_request: Any, _response: Any) -> str:
     return "x"
 
@@ -397,7 +407,7 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     class CountedValue(values.MutexValue):
         def inc(self, amount: float) -> None:
             counted["writes"] += 1
-            super().inc(amount)
+            super().inc(amount)  # type: ignore[no-untyped-call]
 
     def counting_labels(self: Any, *args: object, **kwargs: object) -> Any:
         counted["labels"] += 1

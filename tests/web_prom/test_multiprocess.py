@@ -197,7 +197,9 @@ in_flight = early(environ_of("/flight"), Server().start_response)
 
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
 late = PrometheusMiddleware(app)
+assert REGISTRY.get_sample_value("http_requests_in_progress") == 1
 in_flight.close()
+assert REGISTRY.get_sample_value("http_requests_in_progress") == 0
 use(1)
 in_child(lambda: use(1))
 serve(late, "/late")
@@ -261,6 +263,44 @@ print(scrape(early))
     assert scrape['http_response_size_bytes_sum{method="GET",route="/1",site="a"}'] == 10
     assert scrape['http_response_first_byte_seconds_count{method="GET",route="_overflow",site="a"}'] == 3
     assert scrape['web_prom_label_overflow_total{family="http_requests"}'] == 3
+
+
+def test_fault_16_the_users_own_instruments_are_carried_over_whichever_registry_ours_are_in(
+    tmp_path: Path,
+) -> None:
+    text = run(
+        """
+orders = Counter("shop_orders", "Orders.")
+orders.inc(3)
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+wrapped = PrometheusMiddleware(app, registry=CollectorRegistry())
+orders.inc()
+print(scrape(wrapped))
+        """,
+        str(tmp_path),
+    )
+    assert Scrape(text)["shop_orders_total"] == 4
+
+
+def test_fault_16_an_application_that_is_refused_at_the_switch_costs_the_others_nothing(
+    tmp_path: Path,
+) -> None:
+    text = run(
+        """
+early = PrometheusMiddleware(app)
+serve(early, "/a")
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+try:
+    PrometheusMiddleware(app, duration_buckets="1,2")
+except ValueError:
+    serve(early, "/a")
+print(scrape(early))
+        """,
+        str(tmp_path),
+    )
+    scrape = Scrape(text)
+    assert scrape['http_requests_total{method="GET",route="/a",status="200"}'] == 2
+    assert scrape["http_requests_in_progress"] == 0
 
 
 def test_without_the_variable_nothing_is_shared(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -329,6 +330,25 @@ def test_a_body_that_raises_before_its_first_chunk_is_a_500(
     at_rest(registry)
 
 
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_worker_that_is_stopped_in_the_middle_of_a_body_has_counted_the_request(
+    error: BaseException, before: int, measured: Measured, registry: CollectorRegistry
+) -> None:
+    """As gunicorn does with one that is over its time."""
+
+    def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", PLAIN)
+        yield from [b"x"] * before
+        raise error
+
+    with pytest.raises(type(error)):
+        serve(measured(app))
+    assert requests(registry) == {OK if before else BROKEN: 1}
+    assert exceptions(registry) == {("_unmatched", type(error).__name__): 1}
+    at_rest(registry)
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("length", [None, 10])
 def test_fault_02_a_body_that_fails_half_way_keeps_its_status_and_counts_its_exception(
@@ -621,6 +641,55 @@ def test_a_client_that_has_the_announced_length_need_neither_read_on_nor_close(
     next(body)
     assert requests(registry) == {OK: 1}
     at_rest(registry)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Content-Length", "4"), ("X-Count", "2")],
+        [("X-Count", "2"), ("content-length", "4")],
+        [("CONTENT-LENGTH", "4"), *PLAIN],
+    ],
+)
+def test_the_announced_length_is_found_wherever_it_stands(
+    headers: list[tuple[str, str]], measured: Measured, registry: CollectorRegistry
+) -> None:
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", headers)
+        return [b"ab", b"cd"]
+
+    body = iter(measured(app)(environ_of(), Server().start_response))
+    next(body)
+    assert in_progress(registry) == 1
+    next(body)
+    assert in_progress(registry) == 0
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_served_request_leaves_no_cycle_for_the_collector(
+    options: dict[str, Any], measured: Measured
+) -> None:
+    """Frameworks' responses refer to the environ, and the environ to what measures the request."""
+
+    class Response:
+        def __init__(self, environ: Environ, chunks: Iterable[bytes]) -> None:
+            self.environ, self.chunks = environ, chunks
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter(self.chunks)
+
+    gc.collect()
+    gc.disable()
+    try:
+        for app in SHAPES:
+            wrapped = measured(lambda environ, start: Response(environ, app(environ, start)), **options)  # noqa: B023
+            environ = environ_of()
+            Server().run(wrapped, environ)
+            gone = weakref.ref(environ[KEY])
+            del environ
+            assert gone() is None, app
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("length", ["abc", "", "-1", "1.5", " ", "1_0", "٣", "99999999999999999999"])
@@ -948,6 +1017,8 @@ def test_an_extra_label_of_a_request_that_failed_early_is_empty(
     with pytest.raises(ValueError):  # noqa: PT011
         serve(wrapped)
     assert samples(registry, "http_requests_total", "status", "a") == {("500", ""): 1}
+    assert samples(registry, "http_request_exceptions_total", "exception", "a") == {("ValueError", ""): 1}
+    at_rest(registry)
 
 
 @pytest.mark.parametrize(
@@ -1380,3 +1451,37 @@ def test_a_mistaken_option_is_refused_at_start(measured: Measured) -> None:
         measured(hello, max_label_sets=0)
     with pytest.raises(ValueError, match="PROM_NAMESPACE"):
         measured(hello, namspace="x")
+
+
+def test_extra_labels_without_an_adapter(registry: CollectorRegistry) -> None:
+    """They are computed from the environ, the status line and the headers."""
+    labels = {
+        "tenant": lambda environ, response: environ["HTTP_X_TENANT"],
+        "kind": lambda environ, response: dict(response[1])["Content-Type"],
+    }
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"hi"]
+
+    webtest.TestApp(PrometheusMiddleware(app, registry=registry, extra_labels=labels)).get(
+        "/", headers={"X-Tenant": "acme"}
+    )
+    told = {"method": "GET", "route": "_unmatched", "status": "200", "tenant": "acme", "kind": "text/plain"}
+    assert registry.get_sample_value("http_requests_total", told) == 1
+
+
+def test_an_emptied_registry_takes_an_application_with_other_settings(registry: CollectorRegistry) -> None:
+    """What a test suite has thrown away does not have to be agreed with."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return []
+
+    PrometheusMiddleware(app, registry=registry, namespace="one")
+    for collector in list(registry._collector_to_names):
+        registry.unregister(collector)
+    middleware = PrometheusMiddleware(app, registry=registry, namespace="two")
+    b"".join(middleware({"REQUEST_METHOD": "GET"}, lambda *_: None))
+    told = {"method": "GET", "route": "_unmatched", "status": "200"}
+    assert registry.get_sample_value("two_http_requests_total", told) == 1
