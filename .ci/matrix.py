@@ -66,7 +66,7 @@ def interpreters() -> dict[tuple[int, int], str]:
 
 
 def version_of(python: str) -> tuple[int, int] | None:
-    """Return the version that an interpreter tells, or None if it does not run or cannot make environments."""
+    """Return the version that an interpreter tells, or None if it does not run or has no venv."""
     code = "import ensurepip, venv, sys; print(*sys.version_info[:2])"
     try:
         told = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=True)
