@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures.thread import _worker
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -38,6 +40,13 @@ def _leaves_nothing_behind() -> Iterator[None]:
         left.append(f"{collector!r} on the default registry")
         REGISTRY.unregister(collector)  # the tests after this one did nothing wrong
     assert not left, "the test left behind: " + ", ".join(left)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI, where everything is installed, a test that is skipped is a failure."""
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _threads() -> set[threading.Thread]:
