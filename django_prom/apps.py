@@ -10,9 +10,8 @@ from django.core.signals import setting_changed
 from django_prom import conf, placement
 from web_prom.config import PREFIX
 
-# Settings that change what is kept from them, besides those of our own.
-_KEPT = frozenset({"ROOT_URLCONF", "LANGUAGE_CODE", "USE_I18N"})
-_PLACING = frozenset({"INSTALLED_APPS", "MIDDLEWARE"})
+# What counts besides our own settings: where the middleware stands, and the language of the templates.
+_OTHERS = frozenset({"INSTALLED_APPS", "MIDDLEWARE", "LANGUAGE_CODE"})
 
 
 class PrometheusConfig(AppConfig):  # type: ignore[misc]
@@ -43,5 +42,5 @@ def _apply() -> None:
 
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:
-    if setting in _KEPT or setting in _PLACING or setting.startswith(PREFIX):
+    if setting in _OTHERS or setting.startswith(PREFIX):
         _apply()

@@ -27,12 +27,14 @@ class Measured:
     Attributes:
         recorder: Observes the project's requests.
         sized: Whether bytes, or the time to the first of them, are measured.
+        prepares: Whether there is more to measure as a request begins than that it does.
         suffix: How every path ends at which a scrape is answered.
     """
 
     def __init__(self, config: Config) -> None:
         self.recorder = Recorder(config, REGISTRY, owner=owner())
         self.sized = config.request_size or config.response_size or config.first_byte
+        self.prepares = self.sized or config.queue_time
         self.suffix = config.path[1:]
 
 

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 
 from django_prom import conf, signals
 from django_prom.placement import MIDDLEWARE
-from django_prom.recording import RequestRecording, SizedRecording, abort, begin, end
+from django_prom.recording import abort, begin, end
 from django_prom.routes import is_metrics_path
 from django_prom.views import answer
 from web_prom.errors import WebPromError
@@ -90,14 +90,8 @@ class PrometheusMiddleware:
         return response
 
     def _begin(self, measured: conf.Measured, request: Any) -> Recording | None:
-        try:
-            recording = begin(
-                measured.recorder, request, SizedRecording if measured.sized else RequestRecording
-            )
-        except Exception:
-            measured.recorder.failed("start")
-            return None
-        if not self._is_first:
+        recording = begin(measured, request)
+        if recording is not None and not self._is_first:
             signals.replaceable.set(recording)
         return recording
 
@@ -116,14 +110,8 @@ def watch_exceptions(get_response: GetResponse) -> GetResponse:
     first, and nobody after the one that answers; got_request_exception is not sent then. The next
     callable itself is returned, so that a request costs nothing more.
     """
-    get_response.process_exception = _note  # type: ignore[attr-defined]
+    get_response.process_exception = signals.note  # type: ignore[attr-defined]
     return get_response
 
 
 watch_exceptions.sync_capable = watch_exceptions.async_capable = True  # type: ignore[attr-defined]
-
-
-def _note(request: Any, error: BaseException) -> None:
-    recording = request.META.get(KEY)
-    if recording is not None and not recording.finished:
-        recording.note(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from django.apps import apps
 from django.conf import settings
@@ -37,7 +36,7 @@ def place() -> None:
         return
     theirs = [entry for entry in present if not isinstance(entry, Placed)]
     wanted = _with_ours(theirs) if _is_wanted() else theirs
-    if not _same(present, wanted):
+    if list(present) != wanted:
         settings.MIDDLEWARE = tuple(wanted) if isinstance(present, tuple) else wanted
 
 
@@ -49,8 +48,3 @@ def _with_ours(theirs: Sequence[str]) -> list[str]:
     first = [] if MIDDLEWARE in theirs else [Placed(MIDDLEWARE)]
     last = [] if WATCHER in theirs else [Placed(WATCHER)]
     return [*first, *theirs, *last]
-
-
-def _same(present: Sequence[Any], wanted: Sequence[Any]) -> bool:
-    # Equal strings may differ in who placed them.
-    return [(entry, type(entry)) for entry in present] == [(entry, type(entry)) for entry in wanted]

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from django_prom import routes
+from django_prom.conf import Measured
 from django_prom.signals import STARTED, EarlyInput
 from web_prom.recorder import KEY, Recorder, Recording
 from web_prom.wsgi import queue_seconds
@@ -27,8 +28,6 @@ class RequestRecording(Recording):
     recording's ``finish`` stands there. Nothing here refers to the response, so that both go away as soon
     as the server drops them, and the recording with them finishes at the latest then.
     """
-
-    __slots__ = ()
 
     sized = False
     """Whether bytes and the time to the first of them are measured."""
@@ -58,6 +57,14 @@ class RequestRecording(Recording):
                 self.status = "500"  # the server's own answer
         self.finish()
 
+    def prepare(self, request: Any) -> None:
+        """Measure what only some settings ask for, as the request begins."""
+        queue = self.recorder.queue
+        if queue is not None:
+            waited = queue_seconds(request.META.get("HTTP_X_REQUEST_START", ""), time.time())
+            if waited is not None:
+                queue.observe(waited)
+
     def follow(self, request: Any, response: Any) -> None:
         """Watch the body of a streaming response."""
         self._watch(request, response, counted=False)
@@ -77,8 +84,6 @@ class RequestRecording(Recording):
 class SizedRecording(RequestRecording):
     """A recording that also measures bytes and the time to the first byte."""
 
-    __slots__ = ()
-
     sized = True
 
     def __init__(self, recorder: Recorder, method: str) -> None:
@@ -87,8 +92,9 @@ class SizedRecording(RequestRecording):
         self.response_size: int | None = None
         self.first_byte: float | None = None
 
-    def count_input(self, request: Any) -> None:
-        """Measure the request's body as it is read."""
+    def prepare(self, request: Any) -> None:
+        """Also measure the request's body as it is read."""
+        super().prepare(request)
         stream = request.META.get("wsgi.input")
         if isinstance(stream, EarlyInput):
             stream.hand_over(self)
@@ -206,33 +212,39 @@ class AsyncBody(_Watched):
         return self._pass(chunk)
 
 
-def begin(recorder: Recorder, request: Any, kind: type[RequestRecording]) -> Recording:
-    """Return the recording of a request: a new one, or that of whatever measures around Django already."""
-    meta = request.META
-    started = meta.get(STARTED)
-    outer: Recording | None = meta.get(KEY)
-    scope = None
-    if started is None:  # under ASGI META is not the server's; or somebody made the request by hand
-        scope = getattr(request, "scope", None)
-        if scope is not None:
-            started = scope.get(STARTED)
-            outer = outer or scope.get(KEY)
-    if outer is not None and not outer.finished:
-        return outer
-    recording = meta[KEY] = kind(recorder, request.method)
-    if started is not None:
-        recording.started = started
-    if scope is not None:
-        scope[KEY] = recording
+def begin(measured: Measured, request: Any) -> Recording | None:
+    """Return the recording of a request: a new one, or that of whatever measures around Django already.
+
+    Never raises: None if the request cannot be measured.
+    """
+    recorder = measured.recorder
     try:
-        if isinstance(recording, SizedRecording):
-            recording.count_input(request)
-        if recorder.queue is not None:
-            waited = queue_seconds(meta.get("HTTP_X_REQUEST_START", ""), time.time())
-            if waited is not None:
-                recorder.queue.observe(waited)
+        meta = request.META
+        outer: Recording | None = meta.get(KEY)
+        started = meta.get(STARTED)
+        scope = None
+        if started is None:  # under ASGI META is not the server's; or somebody made the request by hand
+            scope = getattr(request, "scope", None)
+            if scope is not None:
+                started = scope.get(STARTED)
+                outer = outer or scope.get(KEY)
+        if outer is not None and not outer.finished:
+            meta[KEY] = outer
+            return outer
+        kind = SizedRecording if measured.sized else RequestRecording
+        recording = meta[KEY] = kind(recorder, request.method)
+        if started is not None:
+            recording.started = started
+        if scope is not None:
+            scope[KEY] = recording
     except Exception:
         recorder.failed("start")
+        return None
+    if measured.prepares:
+        try:
+            recording.prepare(request)
+        except Exception:
+            recorder.failed("start")
     return recording
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
@@ -17,7 +18,8 @@ from web_prom.exclusion import is_excluded
 _MOST = 10_000
 
 
-class Route(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Route:
     """What a resolved URL means to the metrics.
 
     Attributes:
@@ -107,8 +109,7 @@ def _match_early(request: Any, response: Any) -> Any:
         language = translation.get_language_from_path(target)
         same = {f"{prefix}{request.path_info}" for prefix in ("", f"/{language}")}
         if target in same or target.removesuffix("/") in same:
-            with translation.override(language or translation.get_language()):
-                found = _resolve(request, target)
+            found = _resolve(request, target)
     return found
 
 

@@ -45,7 +45,7 @@ def connect() -> None:
     are not async in a thread that it needs for its own anyway: ours are few, short and not async.
     """
     request_started.connect(_stamp, dispatch_uid=f"{__name__}.started")
-    got_request_exception.connect(_note, dispatch_uid=f"{__name__}.exception")
+    got_request_exception.connect(_note_current, dispatch_uid=f"{__name__}.exception")
 
 
 def count_input(wanted: bool) -> None:
@@ -75,10 +75,10 @@ def _count_input(environ: dict[str, Any] | None = None, **_: Any) -> None:
         environ["wsgi.input"] = EarlyInput(environ["wsgi.input"])
 
 
-def _note(request: Any = None, **_: Any) -> None:
-    error = sys.exc_info()[1]
+def note(request: Any, error: BaseException | None) -> None:
+    """Remember an exception with the recording of its request, if that has one that is not finished."""
     recording = getattr(request, "META", {}).get(KEY)
-    if recording is None or error is None or recording.finished:
+    if recording is None or recording.finished or error is None:
         return
     recording.note(error)
     if recording.status is not None:
@@ -86,9 +86,13 @@ def _note(request: Any = None, **_: Any) -> None:
         recording.status = "500"
 
 
-def _finish(sender: Any = None, **_: Any) -> None:
+def _note_current(request: Any = None, **_: Any) -> None:
+    note(request, sys.exc_info()[1])
+
+
+def _finish(**_: Any) -> None:
     recording = replaceable.get()
-    # Closing any response sends this signal; a view that closes one of its own gives no sender.
-    if sender is not None and recording is not None and recording.status is not None:
+    # Closing any response sends this signal: a view may close one that it does not answer with.
+    if recording is not None and recording.status is not None:
         replaceable.set(None)
         recording.finish()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 from django.core.handlers.wsgi import WSGIHandler
+from django.test import override_settings
 from prometheus_client import CollectorRegistry
 
 from django_prom import conf
 from tests.web_prom.support import Clock, Server, environ_of
 
 from .views import hooks
+
+Test = TypeVar("Test", bound=Callable[..., Any])
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +39,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def site_environ(path: str, method: str = "GET", **more: Any) -> dict[str, Any]:
+def site_environ(path: str, method: str = "GET", /, **more: Any) -> dict[str, Any]:
     """Return the environ of a request to a host that the project allows."""
     return environ_of(path, method, **{"HTTP_HOST": "testserver", **more})
+
+
+def configured(**options: Any) -> Callable[[Test], Test]:
+    """Override settings for one test; Django's own decorator, with the type that it has."""
+    decorator: Callable[[Test], Test] = override_settings(**options)
+    return decorator
 
 
 class Site:
@@ -55,13 +64,18 @@ class Site:
             self._handler = WSGIHandler()
         return self._handler
 
-    def __call__(self, path: str, method: str = "GET", *, stop_after: int | None = None, **more: Any) -> str:
+    def __call__(self, path: str, method: str = "GET", /, **more: Any) -> str:
         """Serve one request as a server does, and return the status line's number."""
         self.last = Server()
-        self.last.run(self.handler, site_environ(path, method, **more), stop_after=stop_after)
+        self.last.run(self.handler, site_environ(path, method, **more))
         return str(self.last.status)[:3]
 
-    def open(self, path: str, **more: Any) -> Any:
+    def hang_up(self, path: str) -> None:
+        """Serve one request of a client that goes away after the first chunk."""
+        self.last = Server()
+        self.last.run(self.handler, site_environ(path), stop_after=1)
+
+    def open(self, path: str, /, **more: Any) -> Any:
         """Begin to serve a request, and return the body that the server would send and close."""
         return self.handler(site_environ(path, **more), Server().start_response)
 

@@ -19,8 +19,7 @@ def login(get_response: GetResponse) -> GetResponse:
     """Let nobody in."""
 
     def middleware(request: Any) -> Any:
-        call("login")
-        return HttpResponseRedirect("/login/")
+        return HttpResponseRedirect("/foo/")
 
     return middleware
 
@@ -57,6 +56,13 @@ class Teapot(MiddlewareMixin):  # type: ignore[misc]
         return response
 
 
+class Failing(MiddlewareMixin):  # type: ignore[misc]
+    """Turns every answer into a failure, without an exception."""
+
+    def process_response(self, request: Any, response: Any) -> Any:
+        return HttpResponse(status=500)
+
+
 def raising(get_response: GetResponse) -> GetResponse:
     """Fail after the view."""
 
@@ -73,6 +79,16 @@ def replacing(get_response: GetResponse) -> GetResponse:
     def middleware(request: Any) -> Any:
         get_response(request)
         return HttpResponse("another")
+
+    return middleware
+
+
+def reading(get_response: GetResponse) -> GetResponse:
+    """Read the whole body."""
+
+    def middleware(request: Any) -> Any:
+        assert request.body
+        return get_response(request)
 
     return middleware
 

@@ -18,10 +18,13 @@ from django.core.asgi import get_asgi_application
 from django.test import AsyncClient, override_settings
 from prometheus_client import CollectorRegistry
 
+from django_prom import conf
 from django_prom.middleware import PrometheusMiddleware
 from tests.web_prom.support import Clock, errors, exceptions, in_progress, requests, samples, seconds
+from web_prom.recorder import KEY, Recording
 
 from . import views
+from .conftest import configured
 
 HERE = "tests.django_prom.middleware"
 OURS = "django_prom.middleware.PrometheusMiddleware"
@@ -57,7 +60,10 @@ class ASGISite:
         """Serve one request.
 
         Args:
-            path, method, body, headers: The request.
+            path: Its path.
+            method: Its method.
+            body: Its body.
+            headers: Its headers, beside the host.
             send: Called with each message, beside being kept.
             hang_up: When set, the client goes away.
         """
@@ -76,7 +82,7 @@ class ASGISite:
             "root_path": "",
             "scheme": "http",
             "client": ("127.0.0.1", 50000),
-            "server": ("testserver", 80),
+            "server": ("127.0.0.1", 8000),
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in fields.items()],
         }
         arrived = False
@@ -122,6 +128,24 @@ def test_async_and_sync_views_are_counted(site: ASGISite, registry: CollectorReg
     assert requests(registry) == {("GET", "/async/", "200"): 1, ("GET", "/users/<int:pk>/", "200"): 1}
     assert seconds(registry) == pytest.approx(0.4)
     assert in_progress(registry) == 0
+
+
+def test_the_recording_is_in_the_scope(site: ASGISite, registry: CollectorRegistry) -> None:
+    """Where an ASGI middleware around Django would look for it, and put its own."""
+    from django.test import AsyncRequestFactory
+
+    seen: list[bool] = []
+    views.hooks["view"] = lambda request: seen.append(request.scope[KEY] is request.META[KEY])
+    site("/async/")
+    request = AsyncRequestFactory().get("/async/")
+    measured = conf.measured()
+    assert measured is not None
+    outer = request.scope[KEY] = Recording(measured.recorder, "GET")
+    asyncio.run(PrometheusMiddleware(views.async_hello)(request)).close()
+    assert seen == [True, True]
+    assert outer.route == "/async/"
+    assert not outer.finished
+    outer.finish()
 
 
 def test_time_before_the_middleware_counts(site: ASGISite, registry: CollectorRegistry, clock: Clock) -> None:
@@ -180,7 +204,7 @@ def test_fault_35_async_views_take_no_other_thread(
     assert sum(requests(registry).values()) == 1
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.plain"])
+@configured(MIDDLEWARE=[f"{HERE}.plain"])
 def test_middleware_that_is_not_async_is_no_obstacle(site: ASGISite, registry: CollectorRegistry) -> None:
     """Django then runs ours in a thread too."""
     assert site("/async/") == "200"
@@ -197,7 +221,7 @@ def test_exceptions_are_counted_once(path: str, site: ASGISite, registry: Collec
     assert sum(exceptions(registry).values()) == 1
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.BadGateway"])
+@configured(MIDDLEWARE=[f"{HERE}.BadGateway"])
 def test_fault_06_exceptions_that_middleware_answers(site: ASGISite, registry: CollectorRegistry) -> None:
     """The watcher is asked before it."""
     assert site("/async-fail/") == "502"
@@ -424,7 +448,7 @@ def test_the_async_client_is_measured(registry: CollectorRegistry) -> None:
     assert errors(registry) == {}
 
 
-@override_settings(PROM_REQUEST_SIZE=True, PROM_RESPONSE_SIZE=True, PROM_FIRST_BYTE=True)
+@configured(PROM_REQUEST_SIZE=True, PROM_RESPONSE_SIZE=True, PROM_FIRST_BYTE=True)
 def test_bytes_and_first_byte(site: ASGISite, registry: CollectorRegistry, clock: Clock) -> None:
     """Django reads the whole body before anybody is called; bytes are the body's, not the message's."""
     views.hooks["start"] = lambda: clock.go(0.1)
@@ -439,12 +463,12 @@ def test_bytes_and_first_byte(site: ASGISite, registry: CollectorRegistry, clock
         ("/async-stream/",): 7,
         ("/read/",): 10,
     }
-    assert samples(registry, "http_response_first_byte_seconds_sum", "route")[("/async-stream/",)] == pytest.approx(
-        0.1
-    )
+    assert samples(registry, "http_response_first_byte_seconds_sum", "route")[
+        ("/async-stream/",)
+    ] == pytest.approx(0.1)
 
 
-@override_settings(PROM_QUEUE_TIME=True)
+@configured(PROM_QUEUE_TIME=True)
 def test_queue_time_is_measured(site: ASGISite, registry: CollectorRegistry) -> None:
     """The header is the same."""
     import time
@@ -453,13 +477,22 @@ def test_queue_time_is_measured(site: ASGISite, registry: CollectorRegistry) -> 
     assert registry.get_sample_value("http_request_queue_seconds_count") == 1
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.login"])
+@configured(MIDDLEWARE=[f"{HERE}.login"])
 def test_fault_18_a_scrape_passes_by_the_login(site: ASGISite, registry: CollectorRegistry) -> None:
     """And by the host check; it is not counted."""
     assert site("/metrics", headers={"host": "10.1.2.3", "accept-encoding": "gzip"}) == "200"
     assert site.headers["content-encoding"] == "gzip"
     assert site("/users/1/") == "302"
     assert requests(registry) == {("GET", "/users/<int:pk>/", "302"): 1}
+
+
+def test_one_process_is_not_told_of_many(
+    site: ASGISite, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django says of each ASGI server that it has several."""
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    assert site("/metrics") == "200"
+    assert [record.message for record in caplog.records if record.name == "web_prom"] == []
 
 
 def test_a_scrape_leaves_the_loop_free(site: ASGISite, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,7 +522,7 @@ def test_a_scrape_leaves_the_loop_free(site: ASGISite, monkeypatch: pytest.Monke
     asyncio.run(run())
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.replacing", OURS])
+@configured(MIDDLEWARE=[f"{HERE}.replacing", OURS])
 def test_placed_lower_a_replaced_response_is_finished(site: ASGISite, registry: CollectorRegistry) -> None:
     """By the end of the request."""
     assert site("/async/") == "200"
@@ -501,7 +534,7 @@ def test_a_communicator_of_asgiref_is_answered(registry: CollectorRegistry) -> N
     """What others test ASGI applications with."""
 
     async def run() -> None:
-        communicator = ApplicationCommunicator(
+        communicator: Any = ApplicationCommunicator(  # type: ignore[no-untyped-call]
             get_asgi_application(),
             {"type": "http", "method": "GET", "path": "/async/", "headers": [(b"host", b"testserver")]},
         )

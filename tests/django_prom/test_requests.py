@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from webtest import TestApp
 
 from django_prom import conf
-from django_prom.middleware import PrometheusMiddleware
+from django_prom.middleware import PrometheusMiddleware, watch_exceptions
 from tests.web_prom.support import (
     Clock,
     Server,
@@ -27,10 +27,11 @@ from tests.web_prom.support import (
     samples,
     seconds,
 )
+from web_prom.recorder import KEY
 from web_prom.wsgi import PrometheusMiddleware as WSGIMiddleware
 
 from . import views
-from .conftest import Site, site_environ
+from .conftest import Site, configured, site_environ
 
 HERE = "tests.django_prom.middleware"
 COMMON = "django.middleware.common.CommonMiddleware"
@@ -76,7 +77,7 @@ def test_time_before_the_middleware_counts(site: Site, registry: CollectorRegist
     assert seconds(registry) == pytest.approx(0.5)
 
 
-@override_settings(PROM_QUEUE_TIME=True)
+@configured(PROM_QUEUE_TIME=True)
 def test_queue_time_is_measured(site: Site, registry: CollectorRegistry) -> None:
     """From the proxy's header; one that lies is dropped."""
     import time
@@ -162,7 +163,7 @@ def test_fault_02_a_file_that_cannot_be_read(site: Site, registry: CollectorRegi
 def test_a_client_that_hangs_up(site: Site, registry: CollectorRegistry, clock: Clock) -> None:
     """The server closes a body that it does not finish."""
     views.hooks["between"] = lambda: clock.go(5)
-    site("/stream/", stop_after=1)
+    site.hang_up("/stream/")
     assert requests(registry) == {("GET", "/stream/", "200"): 1}
     assert exceptions(registry) == {}
     assert seconds(registry) == 0
@@ -234,10 +235,10 @@ def test_fault_07_a_file_without_a_file_wrapper(site: Site, registry: CollectorR
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_fault_08_empty_bodies_finish_once(
-    path: str, status: str, method: str, client: Client, site: Site, registry: CollectorRegistry
+    path: str, status: str, method: str, client: Client, registry: CollectorRegistry
 ) -> None:
     """Behind a server, and with the test client, which takes the body of HEAD away."""
-    assert site(path, method) == status
+    assert Site()(path, method) == status
     response = client.generic(method, path)
     assert str(response.status_code) == status
     response.close()
@@ -287,7 +288,7 @@ def test_fault_03_with_the_test_client(client: Client, registry: CollectorRegist
     assert exceptions(registry) == {("/fail/", "ValueError"): 1}
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.maintenance"])
+@configured(MIDDLEWARE=[f"{HERE}.maintenance"])
 def test_fault_04_middleware_that_answers_early(
     site: Site, registry: CollectorRegistry, clock: Clock
 ) -> None:
@@ -303,14 +304,14 @@ def test_fault_04_middleware_that_answers_early(
     assert exceptions(registry) == {}
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.Teapot"])
+@configured(MIDDLEWARE=[f"{HERE}.Teapot"])
 def test_fault_05_the_status_is_the_one_sent(site: Site, registry: CollectorRegistry) -> None:
     """After every middleware."""
     assert site("/") == "418"
     assert requests(registry) == {("GET", "/", "418"): 1}
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.BadGateway"])
+@configured(MIDDLEWARE=[f"{HERE}.BadGateway"])
 def test_fault_06_exceptions_that_middleware_answers(site: Site, registry: CollectorRegistry) -> None:
     """The first process_exception that answers is the last one asked, and no signal is sent."""
     assert site("/fail/") == site("/rendered/") == "502"
@@ -318,7 +319,7 @@ def test_fault_06_exceptions_that_middleware_answers(site: Site, registry: Colle
     assert exceptions(registry) == {("/fail/", "ValueError"): 1, ("/rendered/", "LookupError"): 1}
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.Apology"])
+@configured(MIDDLEWARE=[f"{HERE}.Apology"])
 def test_an_exception_that_ended_well_is_none(site: Site, registry: CollectorRegistry) -> None:
     """The client was answered 200."""
     assert site("/fail/") == "200"
@@ -343,7 +344,7 @@ def test_errors_outside_the_view_are_counted(site: Site, registry: CollectorRegi
     assert exceptions(registry) == {("/rendered/", "LookupError"): 1, ("/nothing/", "ValueError"): 1}
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.raising"])
+@configured(MIDDLEWARE=[f"{HERE}.raising"])
 def test_errors_in_middleware_are_counted(site: Site, registry: CollectorRegistry) -> None:
     """Once, with the status of Django's answer."""
     assert site("/") == "500"
@@ -351,7 +352,7 @@ def test_errors_in_middleware_are_counted(site: Site, registry: CollectorRegistr
     assert exceptions(registry) == {("/", "TypeError"): 1}
 
 
-@override_settings(DEBUG_PROPAGATE_EXCEPTIONS=True)
+@configured(DEBUG_PROPAGATE_EXCEPTIONS=True)
 def test_an_exception_that_django_lets_through(site: Site, registry: CollectorRegistry) -> None:
     """The server answers 500."""
     with pytest.raises(ValueError, match="the view's own"):
@@ -370,7 +371,7 @@ def test_what_is_no_exception_for_django_is_one_for_us(site: Site, registry: Col
     assert in_progress(registry) == 0
 
 
-@override_settings(DEBUG=True)
+@configured(DEBUG=True)
 def test_the_debug_page_is_a_500(site: Site, registry: CollectorRegistry) -> None:
     """As in production."""
     assert site("/fail/") == "500"
@@ -383,7 +384,7 @@ def test_the_debug_page_is_a_500(site: Site, registry: CollectorRegistry) -> Non
 OURS = "django_prom.middleware.PrometheusMiddleware"
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.replacing", OURS])
+@configured(MIDDLEWARE=[f"{HERE}.replacing", OURS])
 def test_placed_lower_a_replaced_response_is_finished(site: Site, registry: CollectorRegistry) -> None:
     """Nobody closes the one put aside; the end of the request does."""
     assert site("/") == site("/stream/") == "200"
@@ -392,7 +393,7 @@ def test_placed_lower_a_replaced_response_is_finished(site: Site, registry: Coll
     assert in_progress(registry) == 0
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.raising", OURS])
+@configured(MIDDLEWARE=[f"{HERE}.raising", OURS])
 def test_placed_lower_an_error_above_is_seen(site: Site, registry: CollectorRegistry) -> None:
     """The client got 500, after we had seen 200."""
     assert site("/") == "500"
@@ -400,7 +401,7 @@ def test_placed_lower_an_error_above_is_seen(site: Site, registry: CollectorRegi
     assert exceptions(registry) == {("/", "TypeError"): 1}
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.either", OURS])
+@configured(MIDDLEWARE=[f"{HERE}.either", OURS])
 def test_placed_lower_a_view_may_close_a_response_of_its_own(
     site: Site, registry: CollectorRegistry, clock: Clock
 ) -> None:
@@ -416,14 +417,14 @@ def test_placed_lower_a_view_may_close_a_response_of_its_own(
     assert seconds(registry) == pytest.approx(1)
 
 
-@override_settings(MIDDLEWARE=[OURS, OURS])
+@configured(MIDDLEWARE=[OURS, OURS])
 def test_listed_twice_it_counts_once(site: Site, registry: CollectorRegistry) -> None:
     """By mistake, or because two settings files both add it."""
     assert site("/") == site("/stream/") == "200"
     assert requests(registry) == {("GET", "/", "200"): 1, ("GET", "/stream/", "200"): 1}
 
 
-@override_settings(
+@configured(
     MIDDLEWARE=[
         "django.middleware.cache.UpdateCacheMiddleware",
         OURS,
@@ -471,6 +472,17 @@ def test_requests_made_by_hand_pass(registry: CollectorRegistry) -> None:
     response = middleware(RequestFactory().get("/users/1/"))
     response.close()
     assert requests(registry) == {("GET", "/users/<int:pk>/", "200"): 1}
+
+
+def test_a_request_object_that_is_used_again_counts_again(registry: CollectorRegistry) -> None:
+    """And what is raised after its end is not kept."""
+    middleware = PrometheusMiddleware(views.hello)
+    request = RequestFactory().get("/")
+    for _ in range(2):
+        middleware(request).close()
+    watch_exceptions(views.hello).process_exception(request, ValueError())  # type: ignore[attr-defined]
+    assert requests(registry) == {("GET", "/", "200"): 2}
+    assert request.META[KEY]._errors is None
 
 
 # Labels -----------------------------------------------------------------------------------------------
@@ -522,7 +534,7 @@ def test_fault_13_405_has_its_route(site: Site, registry: CollectorRegistry) -> 
     }
 
 
-@override_settings(PROM_EXCLUDE=["/foo/*"])
+@configured(PROM_EXCLUDE=["/foo/*"])
 def test_fault_19_exclusion_ends_at_the_slash(site: Site, registry: CollectorRegistry) -> None:
     """``/foo/*`` is everything below ``/foo/``, and not ``/foobar/``."""
     for path in ("/foo/", "/foo/bar/", "/foobar/"):
@@ -538,7 +550,7 @@ def test_excluded_views_are_not_measured(path: str, site: Site, registry: Collec
     assert in_progress(registry) == 0
 
 
-@override_settings(
+@configured(
     PROM_CONSTANT_LABELS={"service": "shop"},
     PROM_EXTRA_LABELS={"kind": lambda request, response: response.headers["Content-Type"].split(";")[0]},
 )
@@ -554,7 +566,7 @@ def broken_label(request: Any, response: Any) -> str:
     raise RuntimeError
 
 
-@override_settings(PROM_EXTRA_LABELS={"tenant": broken_label})
+@configured(PROM_EXTRA_LABELS={"tenant": broken_label})
 def test_fault_34_a_label_that_raises_costs_its_value(
     site: Site, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -580,16 +592,19 @@ def test_instruments_that_fail_do_not_fail_requests(
 ) -> None:
     """At each step that we have: the client sees nothing of it."""
     import django_prom.recording
+    import django_prom.routes
 
     def broken(*_: Any) -> Any:
         raise RuntimeError
 
     site("/")
+    measured = conf.measured()
+    assert measured is not None
     monkeypatch.setattr(django_prom.recording.RequestRecording, "follow", broken)
     assert site("/stream/") == "200"
-    monkeypatch.setattr(django_prom.recording.routes, "find", broken)
+    monkeypatch.setattr(django_prom.routes, "find", broken)
     assert site("/fail/") == "500"
-    monkeypatch.setattr(conf.measured().recorder, "enter", broken)
+    monkeypatch.setattr(measured.recorder, "enter", broken)
     assert site("/") == "200"
     assert set(errors(registry)) == {("follow",), ("annotate",), ("start",)}
     assert {record.levelname for record in caplog.records if record.name == "web_prom"} == {"WARNING"}
@@ -597,7 +612,7 @@ def test_instruments_that_fail_do_not_fail_requests(
 
 # Bytes ------------------------------------------------------------------------------------------------
 
-SIZED = override_settings(PROM_REQUEST_SIZE=True, PROM_RESPONSE_SIZE=True, PROM_FIRST_BYTE=True)
+SIZED = configured(PROM_REQUEST_SIZE=True, PROM_RESPONSE_SIZE=True, PROM_FIRST_BYTE=True)
 
 
 def sums(registry: CollectorRegistry, name: str) -> dict[tuple[str, ...], float]:
@@ -644,6 +659,14 @@ def test_bytes_read_are_measured(site: Site, registry: CollectorRegistry) -> Non
     }
 
 
+@configured(MIDDLEWARE=[f"{HERE}.reading", OURS, OURS], PROM_REQUEST_SIZE=True, PROM_RESPONSE_SIZE=True)
+def test_bytes_are_measured_once_and_from_the_beginning(site: Site, registry: CollectorRegistry) -> None:
+    """Also what a middleware above ours read, and where ours is listed twice."""
+    site("/stream/", "POST", CONTENT_LENGTH="100", **{"wsgi.input": io.BytesIO(b"x" * 100)})
+    assert sums(registry, "http_request_size_bytes") == {("POST", "/stream/"): 100}
+    assert sums(registry, "http_response_size_bytes") == {("POST", "/stream/"): 10}
+
+
 @SIZED
 def test_the_first_byte_is_timed(site: Site, registry: CollectorRegistry, clock: Clock) -> None:
     """That of the body; one that is empty has none."""
@@ -654,9 +677,13 @@ def test_the_first_byte_is_timed(site: Site, registry: CollectorRegistry, clock:
     site("/")
     site("/status/204/")
     site("/", "HEAD")
+    site("/empty-chunk/")
+    views.hooks["last"] = lambda: b""
+    site("/empty-chunk/", "POST")
     assert sums(registry, "http_response_first_byte_seconds") == {
         ("GET", "/stream/"): pytest.approx(0.1),
         ("GET", "/"): pytest.approx(0.2),
+        ("GET", "/empty-chunk/"): pytest.approx(0.5),
     }
 
 

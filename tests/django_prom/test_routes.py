@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 import pytest
-from django.test import override_settings
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -17,9 +16,10 @@ from django_prom.patterns import VARIABLE, guess, readable
 from tests.web_prom.support import errors, exceptions, requests
 
 from . import views
-from .conftest import Site
+from .conftest import Site, configured
 
 HERE = "tests.django_prom.middleware"
+OURS = "django_prom.middleware.PrometheusMiddleware"
 LOCALE = "django.middleware.locale.LocaleMiddleware"
 COMMON = "django.middleware.common.CommonMiddleware"
 
@@ -64,11 +64,9 @@ def test_path_re_path_include_and_namespaces(
         ("/api/version/", "GET", "200", "/api/version/"),
     ],
 )
-def test_rest_framework(
-    path: str, method: str, status: str, route: str, site: Site, registry: CollectorRegistry
-) -> None:
+def test_rest_framework(path: str, method: str, status: str, route: str, registry: CollectorRegistry) -> None:
     """Routers write regular expressions."""
-    assert site(path, method) == status
+    assert Site()(path, method) == status
     assert requests(registry) == {(method, route, status): 1}
 
 
@@ -84,7 +82,7 @@ def test_rest_framework_views_can_be_excluded(site: Site, registry: CollectorReg
     assert requests(registry) == {}
 
 
-@override_settings(ROOT_URLCONF="tests.django_prom.urls_i18n", MIDDLEWARE=[LOCALE, COMMON])
+@configured(ROOT_URLCONF="tests.django_prom.urls_i18n", MIDDLEWARE=[LOCALE, COMMON])
 def test_languages_do_not_multiply_series(site: Site, registry: CollectorRegistry) -> None:
     """Neither their prefix nor translated routes."""
     paths = ["/en/", "/de/", "/pt-br/pages/a/", "/en/pages/b/", "/en/users/1/", "/de/benutzer/1/"]
@@ -99,7 +97,7 @@ def test_languages_do_not_multiply_series(site: Site, registry: CollectorRegistr
     }
 
 
-@override_settings(ROOT_URLCONF="tests.django_prom.urls_i18n", MIDDLEWARE=[LOCALE, COMMON])
+@configured(ROOT_URLCONF="tests.django_prom.urls_i18n", MIDDLEWARE=[LOCALE, COMMON])
 def test_a_redirect_to_a_language_has_the_route_of_its_page(site: Site, registry: CollectorRegistry) -> None:
     """It is the same page, as with a slash that was missing; other unknown URLs stay unknown."""
     assert site("/pages/a/", HTTP_ACCEPT_LANGUAGE="de") == "302"
@@ -112,15 +110,20 @@ def test_a_redirect_to_a_language_has_the_route_of_its_page(site: Site, registry
     }
 
 
-@override_settings(ROOT_URLCONF="tests.django_prom.urls_i18n_bare", MIDDLEWARE=[LOCALE])
+@configured(ROOT_URLCONF="tests.django_prom.urls_i18n_bare", MIDDLEWARE=[LOCALE])
 def test_the_default_language_without_a_prefix(site: Site, registry: CollectorRegistry) -> None:
     """It reads as it is; the others share one."""
-    for path in ("/pages/a/", "/de/pages/a/", "/pt-br/pages/a/"):
+    for path in ("/pages/a/", "/de/pages/a/", "/pt-br/pages/a/", "/old/1999/", "/de/old/1999/"):
         assert site(path) == "200"
-    assert of(registry) == {"/pages/<slug:slug>/", "/<language>/pages/<slug:slug>/"}
+    assert of(registry) == {
+        "/pages/<slug:slug>/",
+        "/<language>/pages/<slug:slug>/",
+        "/old/<year>/",
+        "/<language>/old/<year>/",
+    }
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.login"])
+@configured(MIDDLEWARE=[f"{HERE}.login"])
 def test_fault_04_a_redirect_elsewhere_has_the_route_that_was_asked_for(
     site: Site, registry: CollectorRegistry
 ) -> None:
@@ -133,7 +136,7 @@ def test_fault_04_a_redirect_elsewhere_has_the_route_that_was_asked_for(
     }
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.hosts"])
+@configured(MIDDLEWARE=[f"{HERE}.hosts"])
 def test_hosts_with_urls_of_their_own(site: Site, registry: CollectorRegistry) -> None:
     """The same route may be another view there, and that one excluded."""
     for _ in range(2):
@@ -141,6 +144,34 @@ def test_hosts_with_urls_of_their_own(site: Site, registry: CollectorRegistry) -
         site("/", HTTP_HOST="example.org")
         site("/foo/", HTTP_HOST="example.org")
     assert requests(registry) == {("GET", "/", "200"): 2, ("GET", "/foo/", "200"): 2}
+
+
+@configured(MIDDLEWARE=[f"{HERE}.hosts", OURS, f"{HERE}.maintenance"])
+def test_hosts_above_the_middleware(site: Site, registry: CollectorRegistry) -> None:
+    """Their URLs count for what is answered early, and for the scrape."""
+    assert site("/only-here/") == site("/only-here/", HTTP_HOST="example.org") == "503"
+    assert requests(registry) == {("GET", "_unmatched", "503"): 1, ("GET", "/only-here/", "503"): 1}
+    assert site("/internal/metrics") == "503"
+    assert site("/internal/metrics", HTTP_HOST="example.org") == "200"
+
+
+@configured(MIDDLEWARE=[])
+def test_a_404_is_not_resolved_again(
+    site: Site, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever tries URLs costs no more than Django itself does."""
+    from django.urls import URLResolver
+
+    paths: list[str] = []
+    resolve = URLResolver.resolve
+
+    def note(self: Any, path: str) -> Any:
+        paths.append(path)
+        return resolve(self, path)
+
+    monkeypatch.setattr(URLResolver, "resolve", note)
+    assert site("/no/such/") == "404"
+    assert paths.count("/no/such/") == 1
 
 
 def test_what_is_remembered_is_bounded(

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 from django.test import Client, override_settings
+from django.utils import translation
 from prometheus_client import CollectorRegistry, Counter
 
 from django_prom.routes import metrics_path
+from django_prom.views import metrics
 from tests.web_prom.support import Server, environ_of, in_progress, requests
 from web_prom.wsgi import PrometheusMiddleware as WSGIMiddleware
 
-from .conftest import Site, site_environ
+from .conftest import Site, configured, site_environ
 
 HERE = "tests.django_prom.middleware"
 
@@ -43,21 +45,21 @@ def test_scrapes_are_not_counted(site: Site, client: Client, registry: Collector
     assert in_progress(registry) == 0
 
 
-@override_settings(MIDDLEWARE=[f"{HERE}.login"])
+@configured(MIDDLEWARE=[f"{HERE}.login"])
 def test_fault_18_a_login_does_not_lock_the_scraper_out(site: Site, registry: CollectorRegistry) -> None:
     """The middleware answers before it."""
     assert site("/metrics") == "200"
     assert site("/") == "302"
 
 
-@override_settings(ALLOWED_HOSTS=["example.org"])
+@configured(ALLOWED_HOSTS=["example.org"])
 def test_fault_18_a_scrape_by_pod_address_passes_the_host_check(site: Site) -> None:
     """Everybody else is refused."""
     assert site("/metrics", HTTP_HOST="10.1.2.3:8000") == "200"
     assert site("/", HTTP_HOST="10.1.2.3:8000") == "400"
 
 
-@override_settings(SECURE_SSL_REDIRECT=True)
+@configured(SECURE_SSL_REDIRECT=True)
 def test_fault_18_a_scrape_is_not_redirected_to_https(site: Site) -> None:
     """It is inside the cluster."""
     assert site("/metrics") == "200"
@@ -73,21 +75,21 @@ def test_below_a_script_name(more: dict[str, str], site: Site, registry: Collect
     assert ("GET", "/users/<int:pk>/", "200") in requests(registry)
 
 
-@override_settings(FORCE_SCRIPT_NAME="/forced")
+@configured(FORCE_SCRIPT_NAME="/forced")
 def test_below_a_forced_script_name(site: Site) -> None:
     """Whatever the server says."""
     assert site("/metrics") == "200"
     assert site.text.startswith("# HELP")
 
 
-@override_settings(ROOT_URLCONF="tests.django_prom.urls_hosts")
+@configured(ROOT_URLCONF="tests.django_prom.urls_hosts")
 def test_below_an_include(site: Site) -> None:
     """The path is the project's."""
     assert site("/internal/metrics") == "200"
     assert site("/metrics") == "404"
 
 
-@override_settings(PROM_PATH="/internal/métriques/")
+@configured(PROM_PATH="/internal/métriques/")
 def test_another_path(site: Site) -> None:
     """From the settings; bytes as WSGI has them."""
     assert metrics_path("tests.django_prom.urls") == "/internal/métriques/"
@@ -95,7 +97,7 @@ def test_another_path(site: Site) -> None:
     assert site("/metrics") == "404"
 
 
-@override_settings(PROM_PATH="")
+@configured(PROM_PATH="")
 def test_no_path(site: Site, registry: CollectorRegistry) -> None:
     """Measured, and read elsewhere."""
     assert site("/metrics") == "404"
@@ -103,23 +105,36 @@ def test_no_path(site: Site, registry: CollectorRegistry) -> None:
     assert requests(registry) == {("GET", "_unmatched", "404"): 1, ("GET", "/", "200"): 1}
 
 
-@override_settings(ROOT_URLCONF="tests.django_prom.urls_i18n_bare")
+@configured(ROOT_URLCONF="tests.django_prom.urls_i18n_bare")
 def test_urls_that_do_not_include_it(site: Site) -> None:
     """Then nothing is answered: the path may be the project's own."""
     assert site("/metrics") == "404"
 
 
-@override_settings(
-    ROOT_URLCONF="tests.django_prom.urls_i18n", MIDDLEWARE=["django.middleware.locale.LocaleMiddleware"]
-)
-def test_inside_i18n_patterns(site: Site, registry: CollectorRegistry) -> None:
+@pytest.mark.parametrize(("language", "other"), [("en", "de"), ("de", "en")])
+def test_inside_i18n_patterns(language: str, other: str, site: Site, registry: CollectorRegistry) -> None:
     """The middleware answers in the project's own language, the view in the others."""
-    assert site("/en/metrics") == site("/de/metrics") == "200"
-    assert site("/en/metrics", HTTP_ACCEPT_LANGUAGE="de", HTTP_HOST="10.1.2.3") == "200"
+    with (
+        override_settings(
+            ROOT_URLCONF="tests.django_prom.urls_i18n",
+            MIDDLEWARE=[
+                "django.middleware.locale.LocaleMiddleware",
+                "django.middleware.common.CommonMiddleware",
+            ],
+            LANGUAGE_CODE=language,
+        ),
+        translation.override(other),  # that of the thread's last request
+    ):
+        assert site(f"/{language}/metrics", HTTP_HOST="10.1.2.3") == "200"
+        assert site(f"/{other}/metrics", HTTP_HOST="10.1.2.3") == "400"
+        assert site(f"/{other}/metrics") == "200"
+        with override_settings(LANGUAGE_CODE=other):
+            assert site(f"/{other}/metrics", HTTP_HOST="10.1.2.3") == "200"
+            assert site(f"/{language}/metrics", HTTP_HOST="10.1.2.3") == "400"
     assert requests(registry) == {}
 
 
-@override_settings(PROM_INSTALL_MIDDLEWARE=False)
+@configured(PROM_INSTALL_MIDDLEWARE=False)
 def test_the_view_answers_where_there_is_no_middleware(site: Site) -> None:
     """And nothing is measured."""
     assert site("/metrics") == "200"
@@ -128,7 +143,12 @@ def test_the_view_answers_where_there_is_no_middleware(site: Site) -> None:
     assert "http_requests_total" not in site.text
 
 
-@override_settings(
+def test_the_view_asks_for_no_login() -> None:
+    """LoginRequiredMiddleware of Django 5.1 and newer looks for this attribute."""
+    assert metrics.login_required is False  # type: ignore[attr-defined]
+
+
+@configured(
     PROM_INSTALL_MIDDLEWARE=False,
     MIDDLEWARE=[f"{HERE}.either", "django_prom.middleware.PrometheusMiddleware"],
 )
@@ -201,7 +221,7 @@ def test_names_are_filtered(site: Site) -> None:
     ]
 
 
-@override_settings(PROM_BEARER_TOKEN="secret", PROM_BASIC_AUTH="ann:secret")
+@configured(PROM_BEARER_TOKEN="secret", PROM_BASIC_AUTH="ann:secret")
 def test_credentials(site: Site) -> None:
     """Both challenges in one header, which a Django response has once."""
     assert site("/metrics") == "401"
@@ -209,7 +229,7 @@ def test_credentials(site: Site) -> None:
     assert site("/metrics", HTTP_AUTHORIZATION="Bearer secret") == "200"
 
 
-@override_settings(PROM_ALLOWED_NETWORKS=["10.0.0.0/8"])
+@configured(PROM_ALLOWED_NETWORKS=["10.0.0.0/8"])
 def test_networks(site: Site) -> None:
     """By the socket's address."""
     assert site("/metrics", REMOTE_ADDR="10.1.2.3") == "200"

@@ -11,21 +11,28 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.signals import got_request_exception, request_finished, request_started
 from django.test import Client, modify_settings, override_settings
+from django.urls import reverse
 from prometheus_client import CollectorRegistry
 
 from django_prom import conf
 from django_prom.middleware import PrometheusMiddleware
 from django_prom.placement import place
-from tests.web_prom.support import requests
+from tests.web_prom.support import exceptions, requests
 from web_prom.errors import ConfigError, ConflictError
 
-from .conftest import Site
+from . import views
+from .conftest import Site, configured
 
 HERE = "tests.django_prom.middleware"
 OURS = "django_prom.middleware.PrometheusMiddleware"
 WATCHER = "django_prom.middleware.watch_exceptions"
 SECURITY = "django.middleware.security.SecurityMiddleware"
 COMMON = "django.middleware.common.CommonMiddleware"
+
+
+def present() -> Any:
+    """Return the middleware of this moment."""
+    return settings.MIDDLEWARE
 
 
 @pytest.fixture(autouse=True)
@@ -41,15 +48,17 @@ def test_fault_17_the_app_places_the_middleware() -> None:
     from tests.django_prom import settings as module
 
     assert module.MIDDLEWARE == [SECURITY, COMMON]
-    assert settings.MIDDLEWARE == [OURS, SECURITY, COMMON, WATCHER]
+    assert present() == [OURS, SECURITY, COMMON, WATCHER]
 
 
 def test_fault_14_ready_may_come_often() -> None:
     """Nothing is doubled."""
     receivers = [len(signal.receivers) for signal in (request_started, got_request_exception)]
+    before = present()
     apps.get_app_config("django_prom").ready()
     place()
-    assert settings.MIDDLEWARE == [OURS, SECURITY, COMMON, WATCHER]
+    assert present() is before
+    assert present() == [OURS, SECURITY, COMMON, WATCHER]
     assert receivers == [len(signal.receivers) for signal in (request_started, got_request_exception)]
 
 
@@ -68,10 +77,10 @@ def test_an_override_of_middleware_neither_doubles_nor_loses_it(
     """The user's own object stays as it is."""
     theirs = kind([COMMON])
     with override_settings(MIDDLEWARE=theirs):
-        assert settings.MIDDLEWARE == kind([OURS, COMMON, WATCHER])
+        assert present() == kind([OURS, COMMON, WATCHER])
         with override_settings(MIDDLEWARE=kind([SECURITY])):
-            assert settings.MIDDLEWARE == kind([OURS, SECURITY, WATCHER])
-        assert settings.MIDDLEWARE == kind([OURS, COMMON, WATCHER])
+            assert present() == kind([OURS, SECURITY, WATCHER])
+        assert present() == kind([OURS, COMMON, WATCHER])
         site("/")
     assert theirs == kind([COMMON])
     assert requests(registry) == {("GET", "/", "200"): 1}
@@ -80,33 +89,33 @@ def test_an_override_of_middleware_neither_doubles_nor_loses_it(
 def test_an_override_by_a_copy_of_the_list(site: Site) -> None:
     """What others put around a copy of the list stands inside ours again."""
     with modify_settings(MIDDLEWARE={"prepend": f"{HERE}.plain", "append": f"{HERE}.either"}):
-        assert settings.MIDDLEWARE == [OURS, f"{HERE}.plain", SECURITY, COMMON, f"{HERE}.either", WATCHER]
+        assert present() == [OURS, f"{HERE}.plain", SECURITY, COMMON, f"{HERE}.either", WATCHER]
     with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, f"{HERE}.either"]):
-        assert settings.MIDDLEWARE == [OURS, SECURITY, COMMON, f"{HERE}.either", WATCHER]
+        assert present() == [OURS, SECURITY, COMMON, f"{HERE}.either", WATCHER]
     with modify_settings(MIDDLEWARE={"remove": [OURS, WATCHER]}):
-        assert settings.MIDDLEWARE == [OURS, SECURITY, COMMON, WATCHER]
+        assert present() == [OURS, SECURITY, COMMON, WATCHER]
 
 
 def test_the_users_own_place_is_respected() -> None:
     """Wherever it is; the watcher, which he knows nothing of, stands last."""
     with override_settings(MIDDLEWARE=[SECURITY, OURS, COMMON]):
-        assert settings.MIDDLEWARE == [SECURITY, OURS, COMMON, WATCHER]
+        assert present() == [SECURITY, OURS, COMMON, WATCHER]
     with override_settings(MIDDLEWARE=[OURS, WATCHER, COMMON]):
-        assert settings.MIDDLEWARE == [OURS, WATCHER, COMMON]
+        assert present() == [OURS, WATCHER, COMMON]
 
 
 @pytest.mark.parametrize("key", ["PROM_INSTALL_MIDDLEWARE", "PROM_ENABLED"])
 def test_it_can_be_switched_off(key: str, registry: CollectorRegistry) -> None:
     """Then the list is as the user wrote it, and the next override changes nothing."""
     with override_settings(**{key: False}):
-        assert settings.MIDDLEWARE == [SECURITY, COMMON]
+        assert present() == [SECURITY, COMMON]
         with override_settings(MIDDLEWARE=[COMMON]):
-            assert settings.MIDDLEWARE == [COMMON]
+            assert present() == [COMMON]
         assert Site()("/") == "200"
     assert requests(registry) == {}
 
 
-@override_settings(PROM_ENABLED=False, MIDDLEWARE=[OURS, WATCHER])
+@configured(PROM_ENABLED=False, MIDDLEWARE=[OURS, WATCHER])
 def test_switched_off_nothing_is_made_or_answered(site: Site, registry: CollectorRegistry) -> None:
     """Although the user listed the middleware himself."""
     assert site("/metrics") == "404"
@@ -119,18 +128,18 @@ def test_switched_off_nothing_is_made_or_answered(site: Site, registry: Collecto
 def test_an_override_of_installed_apps_without_it() -> None:
     """The middleware goes with the app, and comes back with it."""
     with override_settings(INSTALLED_APPS=["rest_framework"]):
-        assert settings.MIDDLEWARE == [SECURITY, COMMON]
+        assert present() == [SECURITY, COMMON]
         with override_settings(INSTALLED_APPS=["django_prom"]):
-            assert settings.MIDDLEWARE == [OURS, SECURITY, COMMON, WATCHER]
-        assert settings.MIDDLEWARE == [SECURITY, COMMON]
+            assert present() == [OURS, SECURITY, COMMON, WATCHER]
+        assert present() == [SECURITY, COMMON]
 
 
 def test_an_override_of_both_at_once() -> None:
     """Django tells of one after the other."""
     with override_settings(INSTALLED_APPS=["rest_framework"], MIDDLEWARE=[COMMON]):
-        assert settings.MIDDLEWARE == [COMMON]
+        assert present() == [COMMON]
     with override_settings(MIDDLEWARE=[COMMON], INSTALLED_APPS=["django_prom"]):
-        assert settings.MIDDLEWARE == [OURS, COMMON, WATCHER]
+        assert present() == [OURS, COMMON, WATCHER]
 
 
 def test_settings_may_have_no_middleware_at_all() -> None:
@@ -148,9 +157,11 @@ def test_settings_count_at_once(client: Client, registry: CollectorRegistry) -> 
     client.get("/")
     with override_settings(PROM_BEARER_TOKEN="secret"):
         assert client.get("/metrics").status_code == 401
+    assert reverse("django_prom:metrics") == "/metrics"
     with override_settings(PROM_PATH="/elsewhere"):
         assert client.get("/metrics").status_code == 404
         assert client.get("/elsewhere").status_code == 200
+        assert reverse("django_prom:metrics") == "/elsewhere"
     with override_settings(PROM_EXCLUDE=["/"]):
         client.get("/")
     with override_settings(PROM_ENABLED=False):
@@ -170,12 +181,12 @@ def test_the_environment_is_read(site: Site, monkeypatch: pytest.MonkeyPatch) ->
         assert "store_http_requests_in_progress" in site.text
 
 
-@override_settings(PROM_DURATION_BUCKETS=[2, 1])
+@configured(PROM_DURATION_BUCKETS=[2, 1])
 def test_bad_settings_stop_the_server_and_nothing_before(site: Site) -> None:
     """A server that starts is measured; ready() leaves the word to the checks."""
     apps.get_app_config("django_prom").ready()
-    assert settings.MIDDLEWARE == [OURS, SECURITY, COMMON, WATCHER]
-    with pytest.raises(ImproperlyConfigured, match="PROM_DURATION_BUCKETS is .* ascending order") as raised:
+    assert present() == [OURS, SECURITY, COMMON, WATCHER]
+    with pytest.raises(ImproperlyConfigured, match=r"PROM_DURATION_BUCKETS is .* ascending order") as raised:
         site("/")
     assert isinstance(raised.value.__cause__, ConfigError)
 
@@ -204,11 +215,14 @@ def test_two_projects_that_do_not_agree(registry: CollectorRegistry, site: Site)
 
 
 def test_signals_that_nobody_needs_are_not_connected(site: Site) -> None:
-    """Each costs every request; one for a middleware above ours is connected where there is one."""
-    before = len(request_finished.receivers)
+    """Each costs every request: one is for a middleware above ours, one for the bytes of request bodies."""
+    request_finished.disconnect(dispatch_uid="django_prom.signals.finished")
+    finished, started = len(request_finished.receivers), len(request_started.receivers)
     site("/")
-    assert len(request_finished.receivers) in (before, before)
-    started = len(request_started.receivers)
+    assert len(request_finished.receivers) == finished
+    with override_settings(MIDDLEWARE=[SECURITY, OURS]):
+        Site()("/")
+    assert len(request_finished.receivers) == finished + 1
     with override_settings(PROM_REQUEST_SIZE=True):
         assert len(request_started.receivers) == started + 1
     assert len(request_started.receivers) == started
@@ -221,3 +235,15 @@ def test_signals_sent_by_others_are_no_error() -> None:
         request_finished.send(sender=None)
         got_request_exception.send(sender=None)
         got_request_exception.send(sender=None, request=None)
+
+
+def test_an_exception_signal_without_an_exception(site: Site, registry: CollectorRegistry) -> None:
+    """Nothing is counted for it, not even where the request ends badly."""
+
+    def send(request: Any) -> None:
+        got_request_exception.send(sender=None, request=request)
+
+    views.hooks["view"] = send
+    with override_settings(MIDDLEWARE=[f"{HERE}.Failing"]):
+        assert site("/") == "500"
+    assert exceptions(registry) == {}

@@ -26,6 +26,7 @@ urlpatterns = [
     path("leave/", views.leave),
     path("rendered/", views.rendered),
     path("stream/", views.stream),
+    path("empty-chunk/", views.stream_empty_chunk),
     path("stream-from-async/", views.stream_from_async),
     path("async-stream/", views.async_stream),
     path("own-iteration/", views.own_iteration),

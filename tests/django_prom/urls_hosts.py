@@ -9,5 +9,6 @@ from . import views
 urlpatterns = [
     path("", views.health),
     path("foo/", views.hello),
+    path("only-here/", views.hello),
     path("internal/", include("django_prom.urls")),
 ]

@@ -27,7 +27,9 @@ urlpatterns = [
         path("", views.hello),
         path("pages/<slug:slug>/", views.hello),
         path(lazystr(_Translated(en="users/", de="benutzer/")), include([path("<int:pk>/", views.hello)])),
-        re_path(lazystr(_Translated(en=r"^years/(?P<year>\d+)/$", de=r"^jahre/(?P<year>\d+)/$")), views.hello),
+        re_path(
+            lazystr(_Translated(en=r"^years/(?P<year>\d+)/$", de=r"^jahre/(?P<year>\d+)/$")), views.hello
+        ),
         path("", include("django_prom.urls")),
     ),
 ]

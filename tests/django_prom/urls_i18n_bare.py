@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from django.conf.urls.i18n import i18n_patterns
-from django.urls import path
+from django.urls import include, path, re_path
 
 from . import views
 
-urlpatterns = [*i18n_patterns(path("pages/<slug:slug>/", views.hello), prefix_default_language=False)]
+urlpatterns = [
+    *i18n_patterns(
+        path("pages/<slug:slug>/", views.hello),
+        path("old/", include([re_path(r"^(?P<year>\d+)/$", views.hello)])),
+        prefix_default_language=False,
+    )
+]

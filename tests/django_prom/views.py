@@ -90,6 +90,18 @@ def stream(request: Any) -> Any:
     return StreamingHttpResponse(body())
 
 
+def stream_empty_chunk(request: Any) -> Any:
+    """Stream a chunk that is empty, and one that is not, unless the hook says so."""
+
+    def body() -> Iterator[bytes]:
+        yield b""
+        call("between")
+        last = call("last")
+        yield b"x" if last is None else last
+
+    return StreamingHttpResponse(body())
+
+
 def stream_from_async(request: Any) -> Any:
     """Stream an asynchronous body from a synchronous view."""
     return StreamingHttpResponse(_async_body())

@@ -1,0 +1,248 @@
+"""A project as a newcomer writes it, by its own commands, in processes of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# How long a process may take to come up, on a machine that has other things to do.
+PATIENCE_SECONDS = 60.0
+
+MANAGE = """
+import os, sys
+os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
+from django.core.management import execute_from_command_line
+execute_from_command_line(sys.argv)
+"""
+
+# What `startproject` writes, in short, and one line.
+SETTINGS = """
+SECRET_KEY = "x" * 60
+DEBUG = True
+ALLOWED_HOSTS = ["127.0.0.1"]
+ROOT_URLCONF = "shop.urls"
+MIDDLEWARE = ["django.middleware.security.SecurityMiddleware", "django.middleware.common.CommonMiddleware"]
+USE_TZ = True
+INSTALLED_APPS = ["django.contrib.staticfiles", "django_prom"]
+STATIC_URL = "static/"
+"""
+
+URLS = """
+from django.http import HttpResponse
+from django.urls import include, path
+
+def hello(request):
+    return HttpResponse("version 1")
+
+urlpatterns = [path("hello/", hello), path("", include("django_prom.urls"))]
+"""
+
+
+class Project:
+    """A project in a directory of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "shop").mkdir()
+        (root / "shop" / "__init__.py").touch()
+        self.write("manage.py", MANAGE)
+        self.write("shop/settings.py", SETTINGS)
+        self.write("shop/urls.py", URLS)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the project."""
+        (self.root / name).write_text(text)
+
+    def add(self, line: str) -> None:
+        """Add a line to the settings."""
+        with (self.root / "shop/settings.py").open("a") as file:
+            file.write(f"{line}\n")
+
+    def manage(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            self._command(*arguments),
+            cwd=self.root,
+            env=self._environ(**environ),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+
+    @contextlib.contextmanager
+    def serving(self, *options: str, **environ: str) -> Iterator[int]:
+        """Run ``runserver`` on a free port, and end it with its reloader."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        log = self.root / "log"
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                self._command("runserver", f"127.0.0.1:{port}", *options),
+                cwd=self.root,
+                env=self._environ(**environ),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            wait_for(lambda: get(port, "/metrics"), server, log)
+            yield port
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait(PATIENCE_SECONDS)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+            wait_until_gone(server.pid)
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-B", "manage.py", *arguments]
+
+    def _environ(self, **environ: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("PROM")}
+        kept.pop("DJANGO_SETTINGS_MODULE", None)
+        here = str(Path(__file__).parents[2])
+        return {**kept, "PYTHONPATH": here, "PYTHONWARNINGS": "error", **environ}
+
+
+def get(port: int, path: str) -> str | None:
+    """Return the body of a page, or None if nobody listens."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def wait_for(condition: object, server: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a condition is true; fail with the server's words if it ends first."""
+    assert callable(condition)
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert server.poll() is None, log.read_text()
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(0.05)
+
+
+def wait_until_gone(group: int) -> None:
+    """Wait until a process group has no member: the reloader's child is none of ours to wait for."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"the process group {group} does not end")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Return a project of the test's own."""
+    return Project(tmp_path)
+
+
+def hellos(port: int) -> float:
+    """Return how often the page was counted."""
+    found = re.search(
+        r'^http_requests_total{method="GET",route="/hello/",status="200"} (\S+)$',
+        get(port, "/metrics") or "",
+        re.MULTILINE,
+    )
+    return float(found[1]) if found else 0.0
+
+
+def assert_counted(port: int, times: int) -> None:
+    """Assert how often the page was counted; a client has its answer before the server closes it."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while hellos(port) < times and time.monotonic() < until:
+        time.sleep(0.02)
+    assert hellos(port) == times
+
+
+def test_fault_17_two_lines_are_enough(project: Project) -> None:
+    """In INSTALLED_APPS and in urls: the project is measured, and the checks have nothing to say."""
+    assert len(re.findall("django_prom", SETTINGS)) == len(re.findall("django_prom", URLS)) == 1
+    done = project.manage("check")
+    assert (done.returncode, done.stderr) == (0, "")
+    with project.serving("--noreload") as port:
+        for _ in range(3):
+            assert get(port, "/hello/") == "version 1"
+        assert_counted(port, 3)
+
+
+def test_fault_14_the_reloader_measures_too(project: Project) -> None:
+    """It runs the project in a child; after a change, in another one, which counts from the beginning."""
+    with project.serving() as port:
+        assert get(port, "/hello/") == get(port, "/hello/") == "version 1"
+        assert_counted(port, 2)
+        changed = time.time() + 2  # some file systems keep whole seconds
+        project.write("shop/urls.py", URLS.replace("version 1", "version 2"))
+        os.utime(project.root / "shop/urls.py", (changed, changed))
+        until = time.monotonic() + PATIENCE_SECONDS
+        while get(port, "/hello/") != "version 2":
+            assert time.monotonic() < until, (project.root / "log").read_text()
+            time.sleep(0.1)
+        assert_counted(port, 1)
+        assert "Duplicated" not in (project.root / "log").read_text()
+
+
+def test_check_reports_what_is_wrong(project: Project) -> None:
+    """It does not crash, and fails."""
+    project.add("PROM_DURATION_BUCKETS = [2, 1]")
+    done = project.manage("check")
+    assert done.returncode == 1
+    assert "(django_prom.E001) PROM_DURATION_BUCKETS is [2, 1]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_deploy_warns_of_open_metrics(project: Project) -> None:
+    """And no longer once they are closed."""
+    assert "django_prom.W001" in project.manage("check", "--deploy").stderr
+    closed = project.manage("check", "--deploy", PROM_BEARER_TOKEN="secret")
+    assert "django_prom" not in closed.stderr
+
+
+def test_a_server_does_not_start_unmeasured(project: Project) -> None:
+    """Bad settings stop it, with the reason in the last line; gunicorn imports the same callable."""
+    project.add("PROM_PAHT = '/metrics'")
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", "from django.core.wsgi import get_wsgi_application as g; g()"],
+        cwd=project.root,
+        env={**project._environ(), "DJANGO_SETTINGS_MODULE": "shop.settings"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("django.core.exceptions.ImproperlyConfigured: django_prom: PROM_PAHT is not")
+
+
+def test_fault_20_commands_open_no_port_and_write_no_file(project: Project, tmp_path: Path) -> None:
+    """A command that ends at once must not leave a worker's files, or hold a port."""
+    shared = tmp_path / "shared"
+    code = "import subprocess; subprocess.run(['ls', '-l', '/proc/self/fd'], close_fds=False)"
+    for command in (("check", "--deploy"), ("diffsettings",), ("shell", "-c", code)):
+        done = project.manage(*command, PROMETHEUS_MULTIPROC_DIR=str(shared))
+        assert done.returncode == 0, done.stderr
+        assert "socket:" not in done.stdout
+    assert list(shared.glob("*.db")) == []
+    assert "PROM_" not in project.manage("diffsettings").stdout
