@@ -1,0 +1,51 @@
+"""The command line of the benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from benchmarks import requests
+from benchmarks.requests import Effort
+
+BENCHMARKS: dict[str, Callable[[Effort], None]] = {"requests": requests.run}
+
+
+def main() -> None:
+    """Run the benchmarks that are named, or all."""
+    arguments = _arguments()
+    effort = Effort(
+        rounds=arguments.rounds or (15 if arguments.quick else 120),
+        requests=50 if arguments.quick else 100,
+        peers=arguments.peers,
+        only=arguments.only,
+    )
+    for name in arguments.benchmark or BENCHMARKS:
+        BENCHMARKS[name](effort)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what measuring costs.")
+    parser.add_argument(
+        "benchmark", nargs="*", help=f"which to run, of {', '.join(BENCHMARKS)}; all if none is named"
+    )
+    parser.add_argument("--quick", action="store_true", help="a rough answer in a fraction of the time")
+    parser.add_argument("--rounds", type=_positive, help="how often each variant has its turn")
+    parser.add_argument("--no-peers", dest="peers", action="store_false", help="only web-prom and the floor")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only cases with this in their title")
+    arguments = parser.parse_args()
+    for name in arguments.benchmark:
+        if name not in BENCHMARKS:
+            parser.error(f"{name!r} is no benchmark; there are {', '.join(BENCHMARKS)}")
+    return arguments
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""One process of the request benchmark: one framework, one kind of values, one number of routes.
+
+prometheus_client fixes the kind of its values when it is imported, and what one variant leaves in a process
+must not cost the next benchmark time: so each runs in an interpreter of its own, and prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from importlib import import_module
+from wsgiref.util import FileWrapper
+
+from benchmarks.pairing import Environ, Variant, compare
+
+
+def main() -> None:
+    """Measure as the arguments say."""
+    arguments = _arguments()
+    framework = import_module(f"benchmarks.requests_{arguments.framework}")
+    environs = [_environ(framework.path_of(number)) for number in range(arguments.paths)]
+    variants = [_checked(make(arguments.paths), environs[0]) for make in framework.VARIANTS.values()]
+    failed: dict[str, str] = {}
+    for name, make in framework.PEERS.items() if arguments.peers else ():
+        try:
+            variants.append(_checked(make(arguments.paths), environs[0]))
+        except Exception as error:  # not installed, or not made for these versions
+            failed[name] = str(error) or type(error).__name__
+    costs = compare(
+        variants, environs, rounds=arguments.rounds, requests=arguments.requests, progress=_progress
+    )
+    json.dump({"costs": costs, "failed": failed}, sys.stdout)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("framework", choices=["flask", "django"])
+    parser.add_argument("--paths", type=int, required=True)
+    parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--requests", type=int, required=True)
+    parser.add_argument("--peers", action="store_true")
+    return parser.parse_args()
+
+
+def _environ(path: str) -> Environ:
+    """Return what gunicorn passes for a plain GET through a proxy."""
+    return {
+        "wsgi.errors": sys.stderr,
+        "wsgi.version": (1, 0),
+        "wsgi.multithread": False,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": FileWrapper,
+        "wsgi.input_terminated": True,
+        "wsgi.input": io.BytesIO(),
+        "wsgi.url_scheme": "http",
+        "SERVER_SOFTWARE": "gunicorn",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "8000",
+        "REQUEST_METHOD": "GET",
+        "QUERY_STRING": "",
+        "RAW_URI": path,
+        "PATH_INFO": path,
+        "SCRIPT_NAME": "",
+        "REMOTE_ADDR": "127.0.0.1",
+        "REMOTE_PORT": "50000",
+        "HTTP_HOST": "localhost",
+        "HTTP_USER_AGENT": "benchmark",
+        "HTTP_ACCEPT": "*/*",
+        "HTTP_ACCEPT_ENCODING": "gzip, deflate",
+        "HTTP_X_FORWARDED_FOR": "192.0.2.1",
+    }
+
+
+def _checked(variant: Variant, environ: Environ) -> Variant:
+    """Return a variant after making sure that it answers."""
+    statuses: list[str] = []
+
+    def start_response(status: str, headers: object, exc_info: object = None) -> object:
+        statuses.append(status)
+        return None
+
+    variant.activate()
+    body = variant.app(environ.copy(), start_response)
+    answer = b"".join(body)
+    if hasattr(body, "close"):
+        body.close()
+    if statuses != ["200 OK"] or answer != b"ok":
+        raise RuntimeError(f"it answered {statuses} {answer[:80]!r}")
+    return variant
+
+
+def _progress(done: int) -> None:
+    print(done, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

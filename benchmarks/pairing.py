@@ -1,0 +1,134 @@
+"""Paired measurement: variants of an application take turns in one process, so that noise cancels out."""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from time import thread_time
+from typing import Any, NamedTuple
+
+BARE, FLOOR, OURS = "bare", "floor", "web-prom"
+"""The names of the variants that others are compared with: everything with the bare one."""
+
+Environ = dict[str, Any]
+WSGIApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+
+def _nothing() -> None:
+    """Need no preparation."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the application.
+
+    Attributes:
+        name: How it is called.
+        app: The WSGI application.
+        activate: Makes what the process has only once (settings, signals) this variant's; not timed.
+    """
+
+    name: str
+    app: WSGIApp
+    activate: Callable[[], None] = _nothing
+
+
+class Cost(NamedTuple):
+    """What a variant costs more than the bare one, in seconds per request.
+
+    Attributes:
+        median: Of the differences in each round.
+        low, high: Their quartiles.
+    """
+
+    median: float
+    low: float
+    high: float
+
+
+def compare(
+    variants: Sequence[Variant],
+    environs: Sequence[Environ],
+    *,
+    rounds: int,
+    requests: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Cost]:
+    """Send the same requests to each variant in each round, and compare within the rounds.
+
+    Args:
+        variants: The bare one among them.
+        environs: The requests; each turn goes on where the last one of the same variant ended.
+        rounds: How often each variant has its turn; the order is another one in each round.
+        requests: Requests in one turn.
+        progress: Called with the number of rounds done.
+
+    Returns:
+        The cost of each variant; of the bare one, the time of a request itself.
+    """
+    seconds: dict[str, list[float]] = {variant.name: [] for variant in variants}
+    order = list(variants)
+    shuffle = random.Random(0).shuffle
+    _warm_up(variants, environs, requests)
+    gc.collect()
+    gc.freeze()  # what was there before is no garbage of a request
+    for done in range(rounds):
+        shuffle(order)
+        first = done * requests % len(environs)
+        turn = [environs[(first + number) % len(environs)] for number in range(requests)]
+        for variant in order:
+            variant.activate()
+            gc.collect()
+            seconds[variant.name].append(_serve(variant.app, turn))
+        progress(done + 1)
+    gc.unfreeze()
+    return _costs(seconds)
+
+
+def _warm_up(variants: Sequence[Variant], environs: Sequence[Environ], requests: int) -> None:
+    """Send every request once, and enough of them for the interpreter to specialise its code."""
+    for variant in variants:
+        variant.activate()
+        _serve(variant.app, environs)
+        _serve(variant.app, [environs[0]] * requests)
+
+
+def _serve(app: WSGIApp, environs: Sequence[Environ]) -> float:
+    """Serve requests as a server does, and return the mean of the seconds of CPU time that one takes."""
+    started = thread_time()
+    for template in environs:
+        # A name is bound until the next request, as in a server's loop.
+        body = app(template.copy(), _start_response)
+        for _chunk in body:
+            pass
+        if hasattr(body, "close"):
+            body.close()
+    return (thread_time() - started) / len(environs)
+
+
+def _start_response(
+    status: str, headers: list[tuple[str, str]], exc_info: Any = None
+) -> Callable[[bytes], None]:
+    return _write
+
+
+def _write(data: bytes) -> None:
+    """Take a chunk sent the old way."""
+
+
+def _costs(seconds: Mapping[str, Sequence[float]]) -> dict[str, Cost]:
+    costs = {BARE: _summary(seconds[BARE])}
+    for name, times in seconds.items():
+        if name != BARE:
+            costs[name] = _summary([mine - bare for mine, bare in zip(times, seconds[BARE], strict=True)])
+    return costs
+
+
+def _summary(values: Sequence[float]) -> Cost:
+    if len(values) < 2:
+        return Cost(values[0], values[0], values[0])
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Cost(median, low, high)

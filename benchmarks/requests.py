@@ -1,0 +1,163 @@
+"""What measuring costs a request: web-prom beside the floor and the peers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.machine import describe
+from benchmarks.pairing import BARE, FLOOR, OURS, Cost
+
+MICROSECONDS = 1e6
+
+# What is to be reached: how many times the floor ours may cost, and how many times ours a peer does.
+MOST_TIMES_FLOOR = {"single-process": 2.0, "multi-process": 1.5}
+LEAST_TIMES_OURS = {"prometheus-flask-exporter": 3.0, "django-prometheus": 6.0}
+
+DISTRIBUTIONS = (
+    "web-prom",
+    "prometheus-client",
+    "flask",
+    "werkzeug",
+    "django",
+    "prometheus-flask-exporter",
+    "django-prometheus",
+    "opentelemetry-sdk",
+    "opentelemetry-instrumentation-flask",
+    "opentelemetry-instrumentation-django",
+)
+
+EXPLANATION = """\
+Microseconds of CPU time that each way to measure adds to a request: the median and the quartiles of the
+differences in {rounds} rounds, in each of which every variant served the same {requests} requests in one
+process. With 1000 routes the requests go round them.
+bare: the request itself, with nothing. floor: the same work by hand, one gauge up and down, one count, one
+observation and perf_counter() with stock children bound beforehand, in a WSGI wrapper or a middleware.
+Peers are set up as their documentation says; OpenTelemetry with the SDK's metrics, a reader in memory and
+no tracer provider.
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one process measures."""
+
+    framework: str
+    values: str
+    paths: int
+
+    def __str__(self) -> str:
+        routes = "1 route" if self.paths == 1 else f"{self.paths} routes"
+        return f"{self.framework.capitalize()}, {self.values} values, {routes}"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Attributes:
+        rounds: In which each variant has its turn.
+        requests: In one turn.
+        peers: Whether the peers are measured too.
+        only: What the title of a case must contain for it to be measured.
+    """
+
+    rounds: int
+    requests: int
+    peers: bool
+    only: str
+
+
+def run(effort: Effort) -> None:
+    """Measure every case, and print a table for each."""
+    every = [
+        Case(framework, values, paths)
+        for framework in ("flask", "django")
+        for values in MOST_TIMES_FLOOR
+        for paths in (1, 1000)
+    ]
+    cases = [case for case in every if effort.only.lower() in str(case).lower()]
+    if not cases:
+        raise SystemExit(f"{effort.only!r} is in no title; there are: {'; '.join(map(str, every))}")
+    print(describe(*DISTRIBUTIONS))
+    print()
+    print(EXPLANATION.format(rounds=effort.rounds, requests=effort.requests))
+    for number, case in enumerate(cases, 1):
+        result = _measure(case, effort, f"[{number}/{len(cases)}] {case}")
+        for line in _table(case, result["costs"], result["failed"]):
+            print(line)
+        print(flush=True)
+
+
+def _measure(case: Case, effort: Effort, title: str) -> Any:
+    """Run a case in a process of its own, showing how far it is."""
+    command = [sys.executable, "-m", "benchmarks.one_process", case.framework, f"--paths={case.paths}"]
+    command += [f"--rounds={effort.rounds}", f"--requests={effort.requests}"]
+    command += ["--peers"] if effort.peers else []
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("PROM", "OTEL_"))}
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
+        if case.values == "multi-process":
+            environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        with subprocess.Popen(
+            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            complaints = [
+                line for line in process.stderr if not _show_progress(title, line.strip(), effort.rounds)
+            ]
+            output = process.stdout.read()
+    _erase_progress()
+    if process.returncode:
+        raise SystemExit(f"{title} failed:\n{''.join(complaints)}")
+    return json.loads(output)
+
+
+def _show_progress(title: str, line: str, rounds: int) -> bool:
+    """Show how far a process is, if that is what its line tells."""
+    if not line.isdecimal():
+        return False
+    if sys.stderr.isatty():
+        print(f"\r{title}: round {line} of {rounds} ", end="", file=sys.stderr, flush=True)
+    elif line == "1":
+        print(f"{title} ...", file=sys.stderr, flush=True)
+    return True
+
+
+def _erase_progress() -> None:
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _table(case: Case, costs: dict[str, list[float]], failed: dict[str, str]) -> Iterator[str]:
+    yield f"{case!s:44}{'median':>8}{'quartiles':>18}{'x floor':>9}{'x ours':>8}"
+    floor, ours = Cost(*costs[FLOOR]), Cost(*costs[OURS])
+    for name, numbers in costs.items():
+        cost = Cost(*numbers)
+        median, low, high = (number * MICROSECONDS for number in cost)
+        line = f"  {name:42}{median:8.1f}{f'{low:.1f} - {high:.1f}':>18}"
+        if name != BARE:
+            line += f"{cost.median / floor.median:9.2f}{cost.median / ours.median:8.2f}"
+        yield line + _verdict(case, name, cost, floor, ours)
+    for name, reason in failed.items():
+        yield f"  {name:42} not measured: {reason}"
+
+
+def _verdict(case: Case, name: str, cost: Cost, floor: Cost, ours: Cost) -> str:
+    if name == OURS:
+        most = MOST_TIMES_FLOOR[case.values]
+        return f"   at most {most} x floor: {_met(cost.median <= most * floor.median)}"
+    if name in LEAST_TIMES_OURS:
+        least = LEAST_TIMES_OURS[name]
+        return f"   at least {least} x ours: {_met(cost.median >= least * ours.median)}"
+    return ""
+
+
+def _met(reached: bool) -> str:
+    return "met" if reached else "MISSED"

@@ -1,0 +1,84 @@
+"""The benchmarks run and print their tables; how fast anything is, no test asks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.pairing import BARE, Cost, Variant, compare
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_a_table_for_each_framework_and_kind_of_values() -> None:
+    """Whether the figures meet the bars is not asked: one round says nothing."""
+    done = benchmarks("requests", "--quick", "--rounds=1", "--no-peers", "--only", "1 route")
+    assert done.returncode == 0, done.stderr
+    titles = [
+        f"{name}, {kind}-process values, 1 route"
+        for name in ("Flask", "Django")
+        for kind in ("single", "multi")
+    ]
+    tables = done.stdout.split("\n\n")[2:]
+    assert [table.partition("  ")[0] for table in tables if table] == titles
+    for table in tables[:-1]:
+        rows = [line.split()[0] for line in table.splitlines()[1:]]
+        assert rows == ["bare", "floor", "web-prom"]
+
+
+def test_a_thousand_routes_and_peers() -> None:
+    """A peer that is not installed, or has no such values, is a line of the table."""
+    done = benchmarks("--quick", "--rounds=1", "--only", "Flask, multi-process values, 1000 routes")
+    assert done.returncode == 0, done.stderr
+    assert "prometheus-flask-exporter" in done.stdout
+    assert "OpenTelemetry                              not measured: " in done.stdout
+
+
+def test_an_unknown_benchmark_or_case_is_refused() -> None:
+    """With what there is."""
+    done = benchmarks("request")
+    assert (done.returncode, "there are requests" in done.stderr) == (2, True)
+    done = benchmarks("--only", "rails")
+    assert (done.returncode, "Flask, single-process values, 1 route;" in done.stderr) == (1, True)
+
+
+def test_variants_serve_the_same_requests_and_are_compared_within_each_round() -> None:
+    """The bare one by itself, the others by what they differ from it; each is made ready for its turn."""
+    served: dict[str, list[str]] = {BARE: [], "other": []}
+    active = ""
+
+    def variant(name: str) -> Variant:
+        def app(environ: dict[str, object], start_response: object) -> list[bytes]:
+            assert active == name
+            served[name].append(str(environ["PATH_INFO"]))
+            environ["left"] = "behind"
+            return []
+
+        def activate() -> None:
+            nonlocal active
+            active = name
+
+        return Variant(name, app, activate)
+
+    environs: list[dict[str, object]] = [{"PATH_INFO": path} for path in ("/a", "/b", "/c")]
+    rounds: list[int] = []
+    costs = compare([variant(BARE), variant("other")], environs, rounds=4, requests=2, progress=rounds.append)
+    assert rounds == [1, 2, 3, 4]
+    assert served[BARE] == served["other"]
+    assert served[BARE][-8:] == ["/a", "/b", "/c", "/a", "/b", "/c", "/a", "/b"]
+    assert environs == [{"PATH_INFO": "/a"}, {"PATH_INFO": "/b"}, {"PATH_INFO": "/c"}]
+    assert list(costs) == [BARE, "other"]
+    assert all(isinstance(cost, Cost) and cost.low <= cost.median <= cost.high for cost in costs.values())
