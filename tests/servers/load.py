@@ -1,4 +1,4 @@
-"""A varied load from concurrent clients, and the three accounts of it: the clients', the server's log, the metrics."""
+"""A varied load from concurrent clients, and the accounts that clients, access log and metrics give of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -174,7 +174,10 @@ def _leave(port: int, kind: Kind, number: int) -> None:
     """Send a request and hang up, politely or with a reset."""
     path = kind.path.format(number)
     head = f"{kind.method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: {number}\r\n"
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client,
+    ):
         if number % 2:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if kind.method == "POST":
@@ -218,6 +221,15 @@ def measured(families: dict[str, Metric]) -> Account:
             labels = sample.labels
             account[labels["method"], labels["route"], labels["status"]] = int(sample.value)
     return account
+
+
+@contextlib.contextmanager
+def held(server: Gunicorn) -> Iterator[int]:
+    """Have a worker serve a request that does not end; yield that worker's process id."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
+    with contextlib.closing(connection):
+        connection.request("GET", "/hold", headers={"X-Request-Id": "held"})
+        yield int(connection.getresponse().readline())
 
 
 def agree(server: Gunicorn) -> Account:

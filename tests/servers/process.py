@@ -36,7 +36,10 @@ Value = TypeVar("Value")
 
 
 def wait_until(
-    condition: Callable[[], Value], what: str, *, shown: Callable[[], str] = lambda: ""
+    condition: Callable[[], Value | None],
+    what: str,
+    *,
+    shown: Callable[[], str] = str,
 ) -> Value:
     """Return the condition's value as soon as it is true; fail when it does not come true.
 
@@ -57,7 +60,7 @@ def wait_until(
 
 def command(*arguments: str, config: str | Path | None = HOOKS, app: str = FLASK_APP) -> list[str]:
     """Return the command line of a gunicorn on a port that is free."""
-    # Not `python -m gunicorn`: an upgrade executes sys.argv, and gunicorn's folder would be first on sys.path.
+    # Not `python -m gunicorn`: an upgrade executes sys.argv, with gunicorn's own folder first on sys.path.
     script = str(Path(sysconfig.get_path("scripts"), "gunicorn"))
     configured = [] if config is None else ["--config", str(config)]
     return [sys.executable, script, *configured, "--bind", "127.0.0.1:0", *arguments, app]

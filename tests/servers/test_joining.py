@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess import deployment, directory
+from web_prom.multiprocess import directory
 from web_prom.multiprocess.deployment import Deployment
 from web_prom.multiprocess.directory import VARIABLE, SharedDirectory
 
@@ -28,10 +28,13 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-def test_a_directory_that_is_removed_while_it_is_joined_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_is_removed_while_it_is_joined_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The old server of an upgrade leaves between our opening the directory and our locking it."""
     old = SharedDirectory.make_private()
-    share, locks = directory._share, []
+    share = directory._share
+    locks: list[int] = []
 
     def leave_and_share(lock: int) -> None:
         if not locks:
@@ -100,7 +103,7 @@ def test_a_directory_that_somebody_has_arranged_is_not_given_away(tmp_path: Path
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let deployments be begun that end with the test and not with the interpreter."""
-    monkeypatch.setattr(deployment.atexit, "register", lambda _end: None)
+    monkeypatch.setattr("atexit.register", lambda _end: None)
     monkeypatch.setenv(VARIABLE, "")
 
 
@@ -108,7 +111,7 @@ def test_a_forked_worker_ends_nothing(begun: None, monkeypatch: pytest.MonkeyPat
     """Its interpreter runs what was registered for the master's end."""
     ours = Deployment()
     with monkeypatch.context() as in_the_worker:
-        in_the_worker.setattr(deployment.os, "getpid", lambda: -1)
+        in_the_worker.setattr(os, "getpid", lambda: -1)
         ours.end()
     assert ours.directory.path.is_dir()
     ours.end()

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import signal
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
-from tests.servers.load import Account, Load, agree
+from tests.servers.load import Account, Load, agree, held
 from tests.servers.process import DJANGO_APP, FLASK_APP, Gunicorn, Scratch, wait_until
 
 APPS = pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
 WORKER_CLASSES = pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
-
-
-@contextmanager
-def held(server: Gunicorn) -> Iterator[int]:
-    """Have a worker serve a request that does not end; yield that worker's process id."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-    with closing(connection):
-        connection.request("GET", "/hold", headers={"X-Request-Id": "held"})
-        yield int(connection.getresponse().readline())
 
 
 def check_the_rest(server: Gunicorn, account: Account) -> None:
@@ -137,14 +125,14 @@ def test_fault_22_a_killed_worker_leaves_no_phantom_and_takes_nothing_along(
     place: Scratch, worker_class: str
 ) -> None:
     """SIGKILL in the middle of requests loses these, and no other."""
-    with Gunicorn(place, worker_class=worker_class) as server, ExitStack() as stack:
+    with Gunicorn(place, worker_class=worker_class) as server:
         with Load(server, 300):
             pass
         before = agree(server)
-        victim = stack.enter_context(held(server))
-        assert server.value("http_requests_in_progress") == 1
-        server.signal(signal.SIGKILL, victim)
-        server.wait_for_boots(3)
+        with held(server) as victim:
+            assert server.value("http_requests_in_progress") == 1
+            server.signal(signal.SIGKILL, victim)
+            server.wait_for_boots(3)
         assert agree(server) == before
         assert server.get("/", X_Request_Id="after")[0] == 200
         assert agree(server) == before + Account({("GET", "/", "200"): 1})

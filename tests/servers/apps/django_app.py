@@ -30,31 +30,26 @@ class SoldOutError(Exception):
     pass
 
 
-@require_GET
 def index(request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(os.getpid()))
 
 
-@require_safe
 def item(request: HttpRequest, number: int) -> HttpResponse:
     if number == 0:
         raise Http404
     return HttpResponse(f"item {number}")
 
 
-@require_POST
 def order(request: HttpRequest) -> HttpResponse:
     size = len(request.body)
     ORDERS.inc()
     return HttpResponse(str(size), status=201)
 
 
-@require_GET
 def error(request: HttpRequest) -> HttpResponse:
     raise RuntimeError("as meant")
 
 
-@require_GET
 def handled(request: HttpRequest) -> HttpResponse:
     try:
         raise SoldOutError
@@ -62,13 +57,11 @@ def handled(request: HttpRequest) -> HttpResponse:
         return HttpResponse("sold out", status=503)
 
 
-@require_GET
 def slow(request: HttpRequest) -> HttpResponse:
     time.sleep(0.03)
     return HttpResponse("at last")
 
 
-@require_GET
 def stream(request: HttpRequest) -> StreamingHttpResponse:
     def chunks() -> Iterator[bytes]:
         for _ in range(3):
@@ -78,12 +71,10 @@ def stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(chunks())
 
 
-@require_GET
 def long_stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(b"x" * 65536 for _ in range(64))
 
 
-@require_GET
 def breaks_half_way(request: HttpRequest) -> StreamingHttpResponse:
     def chunks() -> Iterator[bytes]:
         yield b"x" * 100
@@ -92,7 +83,6 @@ def breaks_half_way(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(chunks())
 
 
-@require_GET
 def breaks_at_once(request: HttpRequest) -> StreamingHttpResponse:
     def chunks() -> Iterator[bytes]:
         yield from ()
@@ -101,12 +91,10 @@ def breaks_at_once(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(chunks())
 
 
-@require_safe
 def file(request: HttpRequest) -> HttpResponseBase:
-    return FileResponse(open(os.environ["BIG_FILE"], "rb"))  # noqa: SIM115 - the response closes it
+    return FileResponse(open(os.environ["BIG_FILE"], "rb"))
 
 
-@require_GET
 def hold(request: HttpRequest) -> StreamingHttpResponse:
     """Tell which process serves this, and stay in it."""
 
@@ -119,18 +107,18 @@ def hold(request: HttpRequest) -> StreamingHttpResponse:
 
 urlpatterns = [
     path("", include("django_prom.urls")),
-    path("", index),
-    path("items/<int:number>", item),
-    path("orders", order),
-    path("error", error),
-    path("sold-out", handled),
-    path("slow", slow),
-    path("stream", stream),
-    path("long-stream", long_stream),
-    path("breaks-half-way", breaks_half_way),
-    path("breaks-at-once", breaks_at_once),
-    path("file", file),
-    path("hold", hold),
+    path("", require_GET(index)),
+    path("items/<int:number>", require_safe(item)),
+    path("orders", require_POST(order)),
+    path("error", require_GET(error)),
+    path("sold-out", require_GET(handled)),
+    path("slow", require_GET(slow)),
+    path("stream", require_GET(stream)),
+    path("long-stream", require_GET(long_stream)),
+    path("breaks-half-way", require_GET(breaks_half_way)),
+    path("breaks-at-once", require_GET(breaks_at_once)),
+    path("file", require_safe(file)),
+    path("hold", require_GET(hold)),
 ]
 
 django.setup()
