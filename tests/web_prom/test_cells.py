@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, valu
 
 from web_prom import cells
 from web_prom.cells import LocalCells, MeasuredCells, SharedCells, StockCells, cells_of, steps_of
+from web_prom.multiprocess.collector import WorkersCollector
 
 from .support import python
 
@@ -88,6 +89,23 @@ def test_the_values_are_those_that_the_stock_methods_write(
         stock.requests.inc()
         stock.duration.observe(duration)
     assert ours.samples() == stock.samples()
+
+
+@pytest.mark.parametrize("kind", [SharedCells], indirect=True)
+def test_shared_values_are_in_the_files(kind: type[object], tmp_path: Path) -> None:
+    """Where a scrape of another process finds them."""
+    pair = Pair("filed")
+    written = cells_of(pair.requests, pair.duration, BOUNDS, [])
+    for duration in (0.3, 0.4, 7.0):
+        written.write(duration, None)
+    found = {
+        (sample.name, sample.labels.get("le", "")): sample.value
+        for family in WorkersCollector(str(tmp_path)).collect()
+        for sample in family.samples
+    }
+    assert found["filed_requests_total", ""] == found["filed_duration_count", ""] == 3
+    assert found["filed_duration_sum", ""] == 7.7
+    assert [found["filed_duration_bucket", bound] for bound in ("0.1", "0.5", "1.0", "+Inf")] == [0, 2, 2, 3]
 
 
 @pytest.mark.parametrize("kind", [LocalCells, SharedCells], indirect=True)
