@@ -283,10 +283,10 @@ def abort(recording: Recording, request: Any, error: BaseException) -> None:
             recording.route = route.template
             if route.excluded:
                 recording.measured = False
-        if isinstance(recording, RequestRecording):
-            recording.abort(error, asgi=hasattr(request, "scope"), sent=False)
     except Exception:
-        recording.recorder.failed("abort")
+        recording.recorder.failed("annotate")
+    if isinstance(recording, RequestRecording):
+        recording.abort(error, asgi=hasattr(request, "scope"), sent=False)
 
 
 def _is_cancelled(error: BaseException) -> bool:

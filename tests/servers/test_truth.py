@@ -55,7 +55,7 @@ def test_nothing_is_lost_when_workers_are_replaced(place: Scratch, worker_class:
     """--max-requests ends each worker after twenty requests."""
     options = ["--max-requests=20", *(["--preload"] if preload else [])]
     with Gunicorn(place, *options, worker_class=worker_class) as server:
-        with Load(server, 400) as load:
+        with Load(server, 300) as load:
             pass
         account = agree(server)
         assert load.errors == []

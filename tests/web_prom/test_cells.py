@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client.mmap_dict import MmapedDict
 
 from web_prom import cells
 from web_prom.cells import LocalCells, MeasuredCells, SharedCells, StockCells, cells_of, steps_of
@@ -32,15 +33,23 @@ class OtherValue(values.MutexValue):
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """Return what makes new values those that workers share."""
+    opened: list[Any] = []
+
+    class Watched(MmapedDict):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+            opened.append(self)
+
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    before = len(values._multi_process_cleanups)
+    monkeypatch.setattr(values, "MmapedDict", Watched)
+    monkeypatch.setattr(values, "_multi_process_cleanups", [], raising=False)
 
     def share() -> None:
         monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue())  # type: ignore[no-untyped-call]
 
     yield share
-    while len(values._multi_process_cleanups) > before:
-        values._multi_process_cleanups.pop()()
+    for file in opened:
+        file.close()
 
 
 @pytest.fixture(params=[LocalCells, SharedCells, StockCells])

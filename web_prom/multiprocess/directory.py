@@ -161,7 +161,7 @@ class SharedDirectory:
     def _is_at(self, lock: int) -> bool:
         try:
             return os.path.samestat(os.fstat(lock), self.path.stat())
-        except FileNotFoundError:
+        except OSError:
             return False
 
     def _clean(self, lock: int) -> None:
