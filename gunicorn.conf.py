@@ -10,9 +10,25 @@ one that PROMETHEUS_MULTIPROC_DIR names. There is nothing to prepare. To add som
         ...
 """
 
-from web_prom.gunicorn import child_exit, nworkers_changed, on_exit, on_starting, pre_exec
+from web_prom.gunicorn import (
+    child_exit,
+    nworkers_changed,
+    on_exit,
+    on_reload,
+    on_starting,
+    pre_exec,
+    when_ready,
+)
 
-__all__ = ["child_exit", "nworkers_changed", "on_exit", "on_starting", "pre_exec"]
+__all__ = [
+    "child_exit",
+    "nworkers_changed",
+    "on_exit",
+    "on_reload",
+    "on_starting",
+    "pre_exec",
+    "when_ready",
+]
 
 bind = "127.0.0.1:8000"
 workers = 2

@@ -11,9 +11,11 @@ from typing import Any
 
 from web_prom import parsing
 from web_prom.errors import ConfigError
-from web_prom.parsing import LabelFunction, Network
+from web_prom.parsing import Address, LabelFunction, Network
 
 PREFIX = "PROM_"
+
+_BEFORE_THE_APPLICATION = frozenset({"PROM_BIND", "PROM_CERTFILE", "PROM_KEYFILE", "PROM_CLIENT_CAFILE"})
 
 DEFAULT_DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 DEFAULT_SIZE_BUCKETS = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
@@ -94,6 +96,18 @@ class Config:
     install_middleware: bool = _setting(
         True, parsing.boolean, "Django: put the middleware first in `MIDDLEWARE` when it is not there."
     )
+    bind: Address | None = _setting(
+        None, parsing.address, "Address and port of an exporter of its own; in the environment only."
+    )
+    certfile: Path | None = _setting(
+        None, parsing.file, "The exporter's TLS certificate; in the environment only."
+    )
+    keyfile: Path | None = _setting(
+        None, parsing.file, "The key to it, where `PROM_CERTFILE` does not hold it; in the environment only."
+    )
+    client_cafile: Path | None = _setting(
+        None, parsing.file, "Who signs the certificates of scrapers; in the environment only."
+    )
 
     @classmethod
     def load(
@@ -124,6 +138,12 @@ class Config:
                 logger.warning("%s in the environment is not a setting of web-prom and is ignored", key)
         for key in _prom_keys(settings):
             raw[_known(key.removeprefix(PREFIX).lower(), key)] = (key, (settings or {})[key])
+            if key in _BEFORE_THE_APPLICATION and key not in (environ or {}):
+                logger.warning(
+                    "%s in the application's settings has no effect: the server reads it before there is an "
+                    "application; put it in the environment, or gunicorn's raw_env",
+                    key,
+                )
         for name, value in (options or {}).items():
             raw[_known(name, f"option {name!r}")] = (f"option {name!r}", value)
         config = cls(**{name: _parse(FIELDS[name], source, value) for name, (source, value) in raw.items()})
@@ -141,6 +161,10 @@ class Config:
             if getattr(self, name) and getattr(self, f"{name}_file"):
                 key = PREFIX + name.upper()
                 raise ConfigError(f"{key} and {key}_FILE are both set; keep one of them")
+        for name in ("keyfile", "client_cafile"):
+            if getattr(self, name) and not self.certfile:
+                key = PREFIX + name.upper()
+                raise ConfigError(f"{key} is set and PROM_CERTFILE is not; set both or neither")
 
 
 FIELDS: Mapping[str, Field[Any]] = {item.name: item for item in fields(Config)}

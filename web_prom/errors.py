@@ -15,3 +15,7 @@ class ConflictError(WebPromError, ValueError):
 
 class DirectoryError(WebPromError, OSError):
     """The directory shared by the workers cannot be used."""
+
+
+class ListenError(WebPromError, OSError):
+    """The exporter cannot listen at its address."""

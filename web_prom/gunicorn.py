@@ -11,11 +11,19 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from web_prom.errors import DirectoryError
+from web_prom.errors import ConfigError, DirectoryError
 from web_prom.multiprocess.deployment import begin
 from web_prom.multiprocess.directory import VARIABLE
 
-__all__ = ["child_exit", "nworkers_changed", "on_exit", "on_starting", "pre_exec"]
+__all__ = [
+    "child_exit",
+    "nworkers_changed",
+    "on_exit",
+    "on_reload",
+    "on_starting",
+    "pre_exec",
+    "when_ready",
+]
 
 try:
     _deployment = begin()
@@ -39,14 +47,29 @@ def on_starting(server: Any) -> None:
     """Give the directory, with what a preloaded application has put there, to the workers' user.
 
     Raises:
-        SystemExit: The directory cannot be used or given away.
+        SystemExit: The directory cannot be used or given away, or the exporter's settings are not allowed.
     """
     _follow(server)
+    try:
+        _exporter().check()
+    except ConfigError as error:
+        raise SystemExit(f"Error: {error}") from None
+
+
+def when_ready(server: Any) -> None:
+    """Start the exporter, if ``PROM_BIND`` asks for one: a process of its own that ends with this one."""
+    _exporter().follow(server, _deployment.directory.path)
+
+
+def on_reload(server: Any) -> None:
+    """Replace the exporter if what concerns it has changed, and start one if it is gone."""
+    _exporter().follow(server, _deployment.directory.path)
 
 
 def pre_exec(server: Any) -> None:
-    """Pass the directory on to the server that replaces this one: it gets the environment of our start."""
+    """Pass directory and port on to the server that replaces this one, in the environment of our start."""
     _deployment.pass_on(server.cfg.env_orig)
+    _exporter().hand_over(server.cfg.env_orig)
 
 
 def child_exit(server: Any, worker: Any) -> None:
@@ -64,7 +87,8 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    """Leave the directory; one that was made for this server is removed."""
+    """End the exporter and leave the directory; one that was made for this server is removed."""
+    _exporter().end()
     # These outlived the graceful timeout and were killed just now; nobody reaps them any more.
     for worker in list(server.WORKERS.values()):
         child_exit(server, worker)
@@ -83,3 +107,10 @@ def _follow(server: Any) -> None:
         server.log.error("%s; going on with %s", error, _deployment.directory.path)
         server.cfg.set("raw_env", [*server.cfg.raw_env, f"{VARIABLE}={_deployment.directory.path}"])
     _deployment.pass_on(os.environ)
+
+
+def _exporter() -> Any:
+    # What it takes to talk to a process, gunicorn has imported by the time that a hook is called.
+    from web_prom.exporter.companion import companion
+
+    return companion

@@ -9,12 +9,28 @@ from importlib import import_module
 from inspect import iscoroutinefunction
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from web_prom.labels import encodable
 
 Network = IPv4Network | IPv6Network
 LabelFunction = Callable[[Any, Any], object]
+
+
+class Address(NamedTuple):
+    """Where a server listens.
+
+    Attributes:
+        host: A name or an address; empty for every address of the machine.
+        port: The port; 0 for one that is free.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 # Labels that the metric contract or the exposition format gives a meaning of its own.
 RESERVED_LABELS = frozenset({"method", "route", "status", "exception", "le", "quantile", "pid", "worker"})
@@ -209,3 +225,22 @@ def networks(value: object) -> tuple[Network, ...]:
         return tuple(ip_network(str(item)) for item in _items(value))
     except ValueError as error:
         raise ValueError(f"networks such as 10.0.0.0/8, 127.0.0.1 or fd00::/8 ({error})") from None
+
+
+def address(value: object) -> Address | None:
+    """Accept where a server is to listen, as ``host:port``, ``[IPv6]:port`` or ``:port``; or None."""
+    if value is None or isinstance(value, Address):
+        return value
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+(?:%\w+)?)\]|([^\s:/\[\]@]*)):([0-9]{1,5})", str(value))
+    if not found or int(found[3]) > 65535:
+        raise ValueError("host:port, [IPv6]:port, or :port for every address; port 0 takes a free one")
+    return Address(found[1] or found[2] or "", int(found[3]))
+
+
+def file(value: object) -> Path | None:
+    """Accept the path of a file, which only the process that uses it may be able to read, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("the path of a file")
+    return Path(value)

@@ -13,6 +13,7 @@ import pytest
 
 from web_prom.config import DEFAULT_DURATION_BUCKETS, DEFAULT_SIZE_BUCKETS, FIELDS, PREFIX, Config
 from web_prom.errors import ConfigError, WebPromError
+from web_prom.parsing import Address
 
 
 def label(_request: Any, _response: Any) -> str:
@@ -152,6 +153,10 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("allow_scrape", f"{HERE}.getLevelName", logging.getLevelName),
     ("allow_scrape", None, None),
     ("install_middleware", "off", False),
+    ("bind", "127.0.0.1:9464", Address("127.0.0.1", 9464)),
+    ("bind", None, None),
+    ("certfile", "/etc/ssl/shop.pem", Path("/etc/ssl/shop.pem")),
+    ("certfile", None, None),
 ]
 
 
@@ -163,7 +168,7 @@ def test_a_good_value_is_taken(name: str, value: Any, expected: Any) -> None:
 
 
 def test_every_setting_has_a_good_and_a_bad_value_in_these_tables() -> None:
-    files = {"bearer_token_file", "basic_auth_file"}
+    files = {"bearer_token_file", "basic_auth_file", "keyfile", "client_cafile"}
     booleans = {"request_size", "response_size", "first_byte", "queue_time"}
     assert {name for name, *_ in GOOD} | files | booleans == set(FIELDS)
     assert {name for name, *_ in BAD} | files == set(FIELDS)
@@ -231,6 +236,8 @@ BAD: list[tuple[str, Any]] = [
         ("allow_scrape", value)
         for value in (7, *BAD_PATHS, async_label, b"os.getpid")
     ),
+    *(("bind", value) for value in ("", "9464", "localhost", ":65536", "::1:80", "a b:1", "http://x:1", 80)),
+    *((name, value) for name in ("certfile", "keyfile", "client_cafile") for value in ("", 7, b"x")),
 ]  # fmt: skip
 
 

@@ -1,0 +1,325 @@
+"""The exporter's life beside a real gunicorn: how it ends, is replaced, is reloaded and upgraded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import make, trusting
+from tests.servers.exporting import ANY_PORT, Exporting, Scrapers, ask, listening_inode
+from tests.servers.load import Load, agree
+from tests.servers.process import Gunicorn, Scratch, command, run, wait_until
+from tests.servers.test_prometheus import Prometheus
+from tests.servers.test_truth import held
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+# How it ends -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_it_ends_with_the_server(place: Scratch, number: int) -> None:
+    """When the master is gone, so is everything else; until then there is somebody to scrape."""
+    with Exporting(place) as server:
+        server.get("/")
+        server.signal(number)
+        assert server.wait() == 0
+        assert server.processes() == {}
+        assert "[ERROR] the exporter" not in server.log()
+
+
+def test_it_ends_when_the_master_is_killed_whoever_lives_on(place: Scratch) -> None:
+    """A busy worker does not notice that its master is gone, and has all that a fork inherits."""
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(place.folder / "shared")}
+    with Exporting(place, environ=environ) as server, held(server) as worker:
+        server.signal(signal.SIGKILL)
+        wait_until(
+            lambda: not server.exporters() + server.supervisors(), "the exporter to end", shown=server.log
+        )
+        assert alive(worker)
+        with socket.create_server(("127.0.0.1", server.metrics_port)):
+            pass
+        server.signal(signal.SIGKILL, worker)
+
+
+def test_ctrl_c_is_for_the_server_alone(place: Scratch) -> None:
+    """A terminal sends it to all processes; the exporter goes on until the server has ended."""
+    with Exporting(place) as server:
+        (exporter,) = server.exporters()
+        for number in (signal.SIGINT, signal.SIGHUP):
+            for pid in (exporter, *server.supervisors()):
+                server.signal(number, pid)
+        assert server.total("http_requests_in_progress") == 0
+        assert server.exporters() == [exporter]
+        os.killpg(server.pid, signal.SIGINT)
+        assert server.wait() == 0
+        assert server.processes() == {}
+
+
+def test_a_scrape_that_is_under_way_at_the_end_is_answered(place: Scratch) -> None:
+    """The connection is there, its request comes while the server ends."""
+    with Exporting(place) as server, held(server) as worker:
+        with socket.create_connection(("127.0.0.1", server.metrics_port), 30) as scraper:
+            scraper.sendall(b"GET /metrics HTTP/1.1\r\n")
+            (supervisor,) = server.supervisors()
+            server.signal(signal.SIGTERM, supervisor)
+            wait_until(lambda: not _listens(server.metrics_port), "the port to close")
+            scraper.sendall(b"\r\n")
+            assert b"http_requests_in_progress 1.0" in b"".join(iter(lambda: scraper.recv(65536), b""))
+        server.signal(signal.SIGKILL, worker)
+
+
+def _listens(port: int) -> bool:
+    try:
+        listening_inode(port)
+    except AssertionError:
+        return False
+    return True
+
+
+# How it lives on -------------------------------------------------------------------------------------
+
+
+def test_killed_it_is_replaced_and_no_scrape_is_refused(place: Scratch) -> None:
+    with Exporting(place) as server:
+        server.get("/")
+        (exporter,) = server.exporters()
+        server.signal(signal.SIGKILL, exporter)
+        wait_until(lambda: not alive(exporter), "the exporter to die")
+        assert server.total("http_requests_total") == 1
+        assert server.exporters() != [exporter]
+        assert f"the exporter (pid {exporter}) was ended by SIGKILL; starting it again" in server.log()
+
+
+def test_what_cannot_start_is_tried_again_less_and_less_often(place: Scratch) -> None:
+    """And the server does not mind; when the cause is gone, the exporter is there."""
+    missing = place.folder / "late.pem"
+    with Gunicorn(place, environ={"PROM_BIND": ANY_PORT, "PROM_CERTFILE": str(missing)}) as server:
+        wait_until(lambda: "again in 0.4 s" in server.log(), "three attempts", shown=server.log)
+        assert re.findall(r"ended with code (\d); starting it again in (\S+) s", server.log()) == [
+            ("2", "0.1"),
+            ("2", "0.2"),
+            ("2", "0.4"),
+        ]
+        assert f"PROM_CERTFILE {missing} cannot be used" in server.log()
+        assert server.get("/")[0] == 200
+        certificate, key = make(place.folder, "server")
+        written = missing.with_suffix(".new")
+        written.write_bytes(certificate.read_bytes() + key.read_bytes())
+        written.rename(missing)
+        wait_until(lambda: "Metrics at: https://" in server.log(), "the exporter", shown=server.log)
+        (port,) = re.findall(r"Metrics at: https://\S*:(\d+)/", server.log())
+        assert ask(int(port), tls=trusting(certificate))[0] == 200
+
+
+def test_a_supervisor_that_is_killed_takes_the_exporter_along_and_a_reload_brings_both_back(
+    place: Scratch,
+) -> None:
+    with Exporting(place, bind=None, environ={"PROM_BIND": f"127.0.0.1:{_free_port()}"}) as server:
+        (supervisor,) = server.supervisors()
+        server.signal(signal.SIGKILL, supervisor)
+        wait_until(lambda: not server.exporters(), "the exporter to end", shown=server.log)
+        assert server.get("/")[0] == 200
+        server.signal(signal.SIGHUP)
+        assert server.wait_for_exporters(2) == server.metrics_port
+        assert server.total("http_requests_total") == 1
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        return int(reserved.getsockname()[1])
+
+
+def test_a_port_in_use_is_told_and_the_server_goes_on(place: Scratch) -> None:
+    """When the port is free, the exporter takes it."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        server = Gunicorn(place, environ={"PROM_BIND": address})
+        server.__enter__()
+        with contextlib.ExitStack() as stack:
+            stack.push(server)
+            assert server.get("/")[0] == 200
+            assert re.search(
+                rf"\[ERROR\] No exporter yet: cannot listen at {address} \(Address", server.log()
+            )
+            other.close()
+            wait_until(
+                lambda: f"Metrics at: http://{address}/" in server.log(), "the exporter", shown=server.log
+            )
+            assert ask(int(address.rpartition(":")[2]))[0] == 200
+
+
+def test_settings_that_are_not_allowed_stop_the_start(place: Scratch) -> None:
+    for environ in ({"PROM_BIND": "9464"}, {"PROM_BIND": ANY_PORT, "PROM_KEYFILE": "x"}):
+        done = run(place, command(), **environ)
+        assert done.returncode == 1
+        assert re.fullmatch(r"Error: PROM_\w+ .*", done.stderr.splitlines()[-1])
+
+
+# Reload and upgrade ----------------------------------------------------------------------------------
+
+
+def test_a_reload_leaves_it_alone(place: Scratch) -> None:
+    """Nothing that concerns it changed."""
+    with Exporting(place) as server, Scrapers(server.metrics_port) as scrapers:
+        before = server.exporters()
+        for boots in (4, 6):
+            server.signal(signal.SIGHUP)
+            server.wait_for_boots(boots)
+            scrapers.wait_for_more()
+        assert server.exporters() == before
+    assert scrapers.failures == []
+
+
+def test_a_reload_brings_changed_settings_and_refuses_no_scrape(place: Scratch) -> None:
+    """The new exporter has the port of the old; then one is no longer wanted, and then wanted again."""
+    config = place.configuration("")
+
+    def asking_for(*settings: str) -> None:
+        config.write_text(f"from web_prom.gunicorn import *\nraw_env = {list(settings)}\n")
+
+    asking_for(f"PROM_BIND={ANY_PORT}")
+    with Exporting(place, bind=None, config=config) as server:
+        with Scrapers(server.metrics_port) as scrapers:
+            scrapers.wait_for_more()
+            asking_for(f"PROM_BIND={ANY_PORT}", "PROM_PATH=/metrics/")
+            server.signal(signal.SIGHUP)
+            assert server.wait_for_exporters(2) == server.metrics_port
+            scrapers.wait_for_more()
+            wait_until(lambda: len(server.exporters()) == 1, "the former exporter to end")
+        assert scrapers.failures == []
+        asking_for()
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: not server.exporters() + server.supervisors(), "the exporter to end")
+        asking_for(f"PROM_BIND={ANY_PORT}")
+        server.signal(signal.SIGHUP)
+        assert ask(server.wait_for_exporters(3))[0] == 200
+
+
+def test_a_reload_with_settings_that_are_not_allowed_leaves_it_alone(place: Scratch) -> None:
+    """The application here has no settings, and so cannot refuse them."""
+    config = place.configuration(f"from web_prom.gunicorn import *\nraw_env = ['PROM_BIND={ANY_PORT}']\n")
+    with Exporting(place, bind=None, config=config, app="wsgiref.simple_server:demo_app") as server:
+        before = server.exporters()
+        config.write_text("from web_prom.gunicorn import *\nraw_env = ['PROM_BIND=nonsense']\n")
+        server.signal(signal.SIGHUP)
+        server.wait_for_boots(4)
+        assert "The exporter stays as it is: PROM_BIND in the environment is 'nonsense'" in server.log()
+        assert server.exporters() == before
+        assert ask(server.metrics_port)[0] == 200
+
+
+def test_an_upgrade_keeps_the_port_and_loses_no_scrape(place: Scratch) -> None:
+    """Two exporters answer at one port while there are two servers, and then one."""
+    with Exporting(place, "--preload") as server:
+        with Scrapers(server.metrics_port) as scrapers, Load(server, 500) as load:
+            (former,) = server.exporters()
+            server.signal(signal.SIGUSR2)
+            assert server.wait_for_exporters(2) == server.metrics_port
+            server.wait_for_boots(4)
+            scrapers.wait_for_more()
+            server.signal(signal.SIGTERM)
+            assert server.wait() == 0
+            assert not alive(former)
+            scrapers.wait_for_more()
+        assert scrapers.failures == []
+        account = agree(server)
+        assert load.errors == []
+        assert server.total("http_requests_total") == sum(account.values())
+        assert len(server.exporters()) == 1
+
+
+class Scraping(Prometheus):
+    """A Prometheus with a configuration of its own."""
+
+    def __init__(self, folder: Path, configuration: str) -> None:
+        super().__init__(folder, {})
+        (folder / "prometheus.yml").write_text(configuration)
+
+    def _listening(self) -> re.Match[str] | None:
+        # It listens before it can answer.
+        ready = "Server is ready to receive web requests" in self._log.read_text()
+        return super()._listening() if ready else None
+
+
+def test_a_real_prometheus_sees_the_target_up_throughout(place: Scratch) -> None:
+    """Over TLS, with certificate and token, while the exporter is killed and the server is upgraded."""
+    ours, client = make(place.folder, "server"), make(place.folder, "client")
+    (place.folder / "token").write_text("open sesame\n")
+    environ = {
+        "PROM_CERTFILE": str(ours[0]),
+        "PROM_KEYFILE": str(ours[1]),
+        "PROM_CLIENT_CAFILE": str(client[0]),
+        "PROM_BEARER_TOKEN_FILE": str(place.folder / "token"),
+    }
+    with Exporting(place, environ=environ) as server:
+        configuration = f"""
+            global: {{scrape_interval: 1s}}
+            scrape_configs:
+              - job_name: shop
+                scheme: https
+                tls_config: {{ca_file: {ours[0]}, cert_file: {client[0]}, key_file: {client[1]}}}
+                authorization: {{credentials_file: {place.folder}/token}}
+                static_configs: [targets: ["127.0.0.1:{server.metrics_port}"]]
+        """
+        with Scraping(place.folder, configuration) as prometheus:
+            jobs: dict[str, Gunicorn] = {"shop": server}
+            prometheus.wait_for_scrapes(jobs, 1)
+            server.signal(signal.SIGKILL, server.exporters()[0])
+            server.wait_for_exporters(2)
+            prometheus.wait_for_scrapes(jobs, 1)
+            server.signal(signal.SIGUSR2)
+            server.wait_for_exporters(3)
+            server.wait_for_boots(4)
+            prometheus.wait_for_scrapes(jobs, 1)
+            server.signal(signal.SIGTERM)
+            assert server.wait() == 0
+            prometheus.wait_for_scrapes(jobs, 2)
+            assert prometheus.number('min_over_time(up{job="shop"}[1h])') == 1
+
+
+def test_an_upgrade_that_is_taken_back_loses_no_scrape(place: Scratch) -> None:
+    """The new server goes first; a second upgrade finds the port as well."""
+    with Exporting(place) as server, Scrapers(server.metrics_port) as scrapers:
+        for exporters in (2, 3):
+            (former,) = server.exporters()
+            server.signal(signal.SIGUSR2)
+            server.wait_for_exporters(exporters)
+            server.wait_for_boots(2 * exporters)
+            (new,) = {pid for pid, parent in server.processes().items() if parent == server.pid} & _masters(
+                server
+            )
+            server.signal(signal.SIGTERM, new)
+            wait_until(lambda new=new: not alive(new), "the new server to end")  # type: ignore[misc]
+            assert server.exporters() == [former]
+            scrapers.wait_for_more()
+    assert scrapers.failures == []
+
+
+def _masters(server: Exporting) -> set[int]:
+    parents = server.processes()
+    return {parents[pid] for pid in server.supervisors()}
+
+
+def test_a_second_server_with_the_same_port_does_not_share_it(place: Scratch) -> None:
+    """Each would answer every second scrape."""
+    with (
+        Exporting(place) as server,
+        Gunicorn(place, environ={"PROM_BIND": f"127.0.0.1:{server.metrics_port}"}) as other,
+    ):
+        assert "No exporter yet" in other.log()
+        other.get("/")
+        for _ in range(10):
+            assert server.total("http_requests_total") == 0

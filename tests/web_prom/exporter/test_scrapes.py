@@ -1,0 +1,133 @@
+"""What the exporter answers: the numbers of all who share a directory, to those who may have them."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from web_prom.config import Config
+from web_prom.exporter.server import Scrapes
+from web_prom.exporter.settings import load
+from web_prom.exposition import Response
+
+from ..support import environ_of, python
+
+WRITES = """
+    from prometheus_client import Counter
+
+    Counter("orders_total", "Orders.").inc(2)
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Return a directory to which two processes have written."""
+    made = tmp_path / "shared"
+    made.mkdir()
+    for _ in range(2):
+        python(WRITES, PROMETHEUS_MULTIPROC_DIR=str(made))
+    return made
+
+
+def scrape(directory: Path, config: Config | None = None, path: str = "/metrics", **more: Any) -> Response:
+    return Scrapes(directory, config or Config())(environ_of(path, **more))
+
+
+def test_fault_29_it_serves_the_numbers_of_all_processes(directory: Path) -> None:
+    answer = scrape(directory)
+    assert answer.status == "200 OK"
+    assert b"\norders_total 4.0\n" in answer.body
+    assert b"web_prom_scrape_duration_seconds" in answer.body
+
+
+def test_it_changes_nothing_in_the_directory(directory: Path) -> None:
+    before = {path: path.read_bytes() for path in directory.iterdir()}
+    scrape(directory)
+    assert {path: path.read_bytes() for path in directory.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("configured", "asked", "status"),
+    [
+        ("/metrics", "/metrics", "200 OK"),
+        ("/metrics", "/metrics/", "200 OK"),
+        ("/metrics", "/", "404 Not Found"),
+        ("/metrics", "/metricsx", "404 Not Found"),
+        ("/numbers", "/numbers", "200 OK"),
+        ("/numbers", "/metrics", "404 Not Found"),
+        ("", "/metrics", "200 OK"),
+    ],
+)
+def test_it_answers_at_its_path(directory: Path, configured: str, asked: str, status: str) -> None:
+    """An empty path closes the application's, not the exporter's."""
+    assert scrape(directory, Config.load({"path": configured}), asked).status == status
+
+
+def test_a_directory_that_comes_later_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As when a sidecar starts before the application; the log tells each change once."""
+    caplog.set_level(logging.INFO)
+    scrapes = Scrapes(tmp_path / "later", Config())
+    for _ in range(2):
+        assert scrapes(environ_of("/metrics")).status == "503 Service Unavailable"
+    (tmp_path / "later").mkdir()
+    for _ in range(2):
+        assert scrapes(environ_of("/metrics")).status == "200 OK"
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def _basic(text: str) -> dict[str, str]:
+    return {"HTTP_AUTHORIZATION": f"Basic {base64.b64encode(text.encode()).decode()}"}
+
+
+BEARER = {"bearer_token": "open sesame"}
+BASIC = {"basic_auth": "ann:secret"}
+NETWORK = {"allowed_networks": "10.0.0.0/8"}
+
+
+@pytest.mark.parametrize(
+    ("options", "request_", "status"),
+    [
+        (BEARER, {}, 401),
+        (BEARER, {"HTTP_AUTHORIZATION": "Bearer wrong"}, 401),
+        (BEARER, {"HTTP_AUTHORIZATION": "Bearer open sesame"}, 200),
+        (BASIC, {}, 401),
+        (BASIC, _basic("ann:wrong"), 401),
+        (BASIC, _basic("ann:secret"), 200),
+        (NETWORK, {"REMOTE_ADDR": "127.0.0.1"}, 403),
+        (NETWORK, {"REMOTE_ADDR": "10.1.2.3"}, 200),
+        (NETWORK, {"REMOTE_ADDR": "::ffff:10.1.2.3"}, 200),
+    ],
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_it_answers_those_who_may_scrape(
+    directory: Path, options: Mapping[str, str], request_: Mapping[str, str], status: int, there: bool
+) -> None:
+    """Others do not even learn whether there is something to scrape."""
+    expected = 503 if status == 200 and not there else status
+    place = directory if there else directory / "missing"
+    answer = scrape(place, Config.load(options), **request_)
+    assert answer.status.startswith(str(expected))
+    assert (b"orders_total" in answer.body) == (expected == 200)
+
+
+def test_settings_of_the_application_do_not_concern_it() -> None:
+    """They may name what only the application can import, and still the exporter starts."""
+    environ = {
+        "PROM_EXTRA_LABELS": "tenant=no.such.module",
+        "PROM_DURATION_BUCKETS": "nonsense",
+        "PROM_BIND": "127.0.0.1:9464",
+        "PROM_BEARER_TOKEN": "x",
+    }
+    config = load(environ)
+    assert (str(config.bind), config.bearer_token, config.extra_labels) == ("127.0.0.1:9464", "x", {})
+
+
+def test_a_key_that_no_setting_has_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A token under a misspelt key would leave the port open."""
+    load({"PROM_BEARER_TOKN": "x"})
+    assert "PROM_BEARER_TOKN" in caplog.text

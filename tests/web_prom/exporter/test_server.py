@@ -1,0 +1,279 @@
+"""The exporter's server: HTTP as it is and as it is abused, and no client that holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from web_prom.exposition import Response
+
+from ..support import Clock
+from .serving import PATIENCE_SECONDS, Serving, ask, everything, hello
+
+
+class Held:
+    """Answers only when it is let."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+        self.let = threading.Event()
+
+    def __call__(self, environ: Mapping[str, Any]) -> Response:
+        self.asked.release()
+        assert self.let.wait(PATIENCE_SECONDS)
+        return hello(environ)
+
+
+# Requests ----------------------------------------------------------------------------------------------
+
+
+def test_one_connection_serves_many_requests() -> None:
+    with (
+        Serving() as serving,
+        contextlib.closing(http.client.HTTPConnection("127.0.0.1", serving.port)) as one,
+    ):
+        for number in range(3):
+            one.request("GET", f"/{number}")
+            response = one.getresponse()
+            assert (response.status, response.version) == (200, 11)
+            assert response.getheader("Connection") == "keep-alive"
+            assert response.read() == f"GET /{number}".encode()
+            if number == 0:
+                used = one.sock
+            assert one.sock is used
+
+
+def test_requests_that_are_sent_in_one_go_are_answered_in_turn() -> None:
+    with Serving() as serving, serving.client() as client:
+        client.sendall(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\nConnection: close\r\n\r\n")
+        answers = everything(client)
+        assert answers.index(b"GET /1") < answers.index(b"GET /2")
+
+
+def test_head_is_answered_without_a_body() -> None:
+    with Serving() as serving, serving.client() as client:
+        client.sendall(b"HEAD /1 HTTP/1.1\r\nConnection: close\r\n\r\n")
+        answer = everything(client)
+        assert b"Content-Length: 7\r\n" in answer
+        assert answer.endswith(b"\r\n\r\n")
+
+
+def test_http_1_0_is_answered_and_closed() -> None:
+    with Serving() as serving, serving.client() as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert everything(client).endswith(b"Connection: close\r\n\r\nGET /")
+
+
+def test_a_body_is_never_taken_for_the_next_request() -> None:
+    smuggled = b"GET /smuggled HTTP/1.1\r\n\r\n"
+    for length in (b"Content-Length: %d" % len(smuggled), b"Transfer-Encoding: chunked"):
+        with Serving() as serving, serving.client() as client:
+            client.sendall(b"POST / HTTP/1.1\r\n" + length + b"\r\n\r\n" + smuggled)
+            answer = everything(client)
+            assert b"POST /" in answer
+            assert b"smuggled" not in answer
+
+
+def test_the_environ_is_that_of_wsgi() -> None:
+    seen: dict[str, Any] = {}
+
+    def respond(environ: Mapping[str, Any]) -> Response:
+        seen.update(environ)
+        return hello(environ)
+
+    with Serving(respond) as serving, serving.client() as client:
+        client.sendall(
+            b"GET http://host/a%20b?name[]=x HTTP/1.1\r\nConnection: close\r\nAccept: a\r\nAccept: b\r\n"
+            b"X_Forwarded_For: 10.0.0.1\r\n\r\n"
+        )
+        everything(client)
+    assert seen["PATH_INFO"] == "/a b"
+    assert seen["QUERY_STRING"] == "name[]=x"
+    assert seen["REMOTE_ADDR"] == "127.0.0.1"
+    assert seen["HTTP_ACCEPT"] == "a,b"
+    assert "HTTP_X_FORWARDED_FOR" not in seen
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x00\xff\r\n\r\n", b"400"),
+        (b"GET / HTTP/9\r\n\r\n", b"400"),
+        (b"GET http://[ HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"431"),
+    ],
+)
+def test_what_is_no_request_is_answered_and_closed(sent: bytes, status: bytes) -> None:
+    with Serving() as serving, serving.client() as client:
+        client.sendall(sent)
+        answer = everything(client)
+        assert answer.startswith(b"HTTP/1.1 " + status), answer
+        assert b"Connection: close" in answer
+        assert serving.get()[0] == 200
+
+
+def test_a_client_that_hangs_up_is_no_event(caplog: pytest.LogCaptureFixture) -> None:
+    with Serving() as serving:
+        for sent in (b"", b"GET", b"GET / HTTP/1.1\r\n\r\n"):
+            with serving.client() as client:
+                client.sendall(sent)
+        assert serving.get()[0] == 200
+    assert caplog.records == []
+
+
+def test_an_answer_that_cannot_be_made_costs_that_connection_only(caplog: pytest.LogCaptureFixture) -> None:
+    def respond(environ: Mapping[str, Any]) -> Response:
+        if environ["PATH_INFO"] == "/bad":
+            raise RuntimeError("as meant")
+        return hello(environ)
+
+    with Serving(respond) as serving:
+        with serving.client() as client:
+            client.sendall(b"GET /bad HTTP/1.1\r\n\r\n")
+            assert everything(client) == b""
+        assert serving.get()[0] == 200
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+# Clients that would hold the server ----------------------------------------------------------------------
+
+
+def test_a_client_that_sends_byte_by_byte_is_ended_and_holds_up_nobody() -> None:
+    """Slow loris: each byte comes in time, and the request never."""
+    clock = Clock()
+    with Serving(clock=clock) as serving, serving.client() as slow:
+        for byte in b"GET / HTTP/1.1\r\n":
+            slow.sendall(bytes([byte]))
+            clock.go(0.5)
+            assert serving.get()[0] == 200
+        clock.go(5)
+        assert serving.get()[0] == 200
+        assert everything(slow) == b""
+
+
+def test_a_connection_between_requests_may_be_quiet_for_longer() -> None:
+    clock = Clock()
+    with Serving(clock=clock) as serving, serving.client() as client:
+        client.sendall(b"GET /1 HTTP/1.1\r\n\r\n")
+        assert client.recv(65_536).endswith(b"GET /1")
+        serving.wait_for_idle(1)
+        clock.go(120)
+        assert serving.get()[0] == 200
+        client.sendall(b"GET /2 HTTP/1.1\r\n\r\n")
+        assert client.recv(65_536).endswith(b"GET /2")
+        serving.wait_for_idle(1)
+        clock.go(151)
+        assert serving.get()[0] == 200
+        assert everything(client) == b""
+
+
+def test_a_client_that_does_not_take_its_answer_is_ended() -> None:
+    clock = Clock()
+    sending = threading.Event()
+
+    def respond(environ: Mapping[str, Any]) -> Response:
+        if environ["PATH_INFO"] != "/large":
+            return hello(environ)
+        sending.set()
+        return Response("200 OK", [], b"x" * 50_000_000)
+
+    with Serving(respond, clock=clock) as serving, serving.client() as client:
+        client.sendall(b"GET /large HTTP/1.1\r\n\r\n")
+        assert sending.wait(PATIENCE_SECONDS)
+        assert client.recv(1)
+        clock.go(31)
+        assert serving.get()[0] == 200
+        with contextlib.suppress(ConnectionError):
+            assert len(everything(client)) < 50_000_000
+
+
+def test_when_there_is_no_room_the_one_that_waits_longest_goes() -> None:
+    clock = Clock()
+    with Serving(limit=3, clock=clock) as serving, contextlib.ExitStack() as stack:
+        waiting = []
+        for _ in range(3):
+            client = stack.enter_context(serving.client())
+            client.sendall(b"GET /1 HTTP/1.1\r\n\r\n")
+            assert client.recv(65_536).endswith(b"GET /1")
+            waiting.append(client)
+            serving.wait_for_idle(len(waiting))
+            clock.go(1)
+        assert serving.get()[0] == 200
+        assert everything(waiting[0]) == b""
+        for client in waiting[1:]:
+            client.sendall(b"GET /2 HTTP/1.1\r\n\r\n")
+            assert client.recv(65_536).endswith(b"GET /2")
+
+
+def test_when_there_is_no_room_whoever_has_not_asked_yet_has_a_second_to_do_so() -> None:
+    clock = Clock()
+    with Serving(limit=1, clock=clock) as serving, serving.client() as first, serving.client() as second:
+        second.sendall(b"GET /2 HTTP/1.0\r\n\r\n")
+        second.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            second.recv(1)
+        clock.go(1.5)
+        second.settimeout(PATIENCE_SECONDS)
+        assert everything(second).endswith(b"GET /2")
+        assert everything(first) == b""
+
+
+def test_whoever_comes_when_all_are_being_answered_waits_for_his_turn() -> None:
+    held = Held()
+    with Serving(held, limit=2) as serving, ThreadPoolExecutor(3) as clients:
+        answers = [clients.submit(serving.get, f"/{number}") for number in range(3)]
+        for _ in range(2):
+            assert held.asked.acquire(timeout=PATIENCE_SECONDS)
+        assert not held.asked.acquire(timeout=0.2)
+        held.let.set()
+        assert [answer.result()[0] for answer in answers] == [200, 200, 200]
+
+
+def test_forty_clients_at_once_are_all_answered() -> None:
+    with Serving() as serving, ThreadPoolExecutor(40) as clients:
+        answers = [clients.submit(serving.get, f"/{number}") for number in range(200)]
+        assert [answer.result()[2] for answer in answers] == [
+            f"GET /{number}".encode() for number in range(200)
+        ]
+
+
+# The end -------------------------------------------------------------------------------------------------
+
+
+def test_at_the_end_what_is_under_way_is_answered_and_the_port_is_free() -> None:
+    held = Held()
+    with Serving(held, limit=1) as serving, ThreadPoolExecutor(1) as clients:
+        answer = clients.submit(serving.get)
+        assert held.asked.acquire(timeout=PATIENCE_SECONDS)
+        with serving.client() as queued:
+            queued.sendall(b"GET /queued HTTP/1.1\r\n\r\n")
+            serving.server.stop()
+            assert held.asked.acquire(timeout=PATIENCE_SECONDS)
+            serving.wait_until_refused()
+            held.let.set()
+            assert everything(queued).endswith(b"Connection: close\r\n\r\nGET /queued")
+        status, headers, _ = answer.result()
+        assert (status, headers["Connection"]) == (200, "close")
+
+
+def test_at_the_end_connections_between_requests_are_closed_at_once() -> None:
+    with Serving() as serving, serving.client() as client:
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert client.recv(65_536)
+        serving.server.stop()
+        assert everything(client) == b""
+
+
+def test_it_ends_when_it_is_told_that_nothing_goes_on() -> None:
+    serving = Serving()
+    serving.server.run(lambda: False)
+    with pytest.raises(ConnectionRefusedError):
+        ask(serving.port)

@@ -1,0 +1,100 @@
+"""The exporter's certificates, and those that it asks of its clients."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import make, trusting
+from web_prom.errors import ConfigError
+from web_prom.exporter.tls import Certificates
+
+from .serving import Serving, everything
+
+Pair = tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("certificates")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Pair:
+    return make(folder, "server")
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Pair:
+    return make(folder, "client")
+
+
+@pytest.fixture(scope="module")
+def stranger(folder: Path) -> Pair:
+    return make(folder, "stranger")
+
+
+def test_scrapes_are_encrypted(server: Pair) -> None:
+    with Serving(certificates=Certificates(*server)) as serving:
+        assert serving.get(tls=trusting(server[0]))[0] == 200
+        with serving.client() as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert b"200" not in everything(plain)
+
+
+def test_certificate_and_key_may_be_in_one_file(server: Pair, tmp_path: Path) -> None:
+    both = tmp_path / "both.pem"
+    both.write_bytes(server[0].read_bytes() + server[1].read_bytes())
+    with Serving(certificates=Certificates(both)) as serving:
+        assert serving.get(tls=trusting(server[0]))[0] == 200
+
+
+def test_a_client_shows_its_certificate_or_is_refused(server: Pair, client: Pair, stranger: Pair) -> None:
+    with Serving(certificates=Certificates(*server, client[0])) as serving:
+        assert serving.get(tls=trusting(server[0], client))[0] == 200
+        for shown in (None, stranger):
+            with pytest.raises(OSError, match=r"SSL|reset|pipe|EOF"):
+                serving.get(tls=trusting(server[0], shown))
+
+
+def test_a_client_that_does_not_shake_hands_holds_up_nobody(server: Pair) -> None:
+    with Serving(certificates=Certificates(*server)) as serving, serving.client():
+        assert serving.get(tls=trusting(server[0]))[0] == 200
+
+
+def test_a_renewed_certificate_counts_at_once(
+    server: Pair, stranger: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And one that is broken, or half there, leaves the former in use."""
+    caplog.set_level(logging.INFO)
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate.write_bytes(server[0].read_bytes())
+    key.write_bytes(server[1].read_bytes())
+    with Serving(certificates=Certificates(certificate, key)) as serving:
+        certificate.write_bytes(stranger[0].read_bytes())
+        for _ in range(2):
+            assert serving.get(tls=trusting(server[0]))[0] == 200
+        key.write_bytes(stranger[1].read_bytes())
+        assert serving.get(tls=trusting(stranger[0]))[0] == 200
+        with pytest.raises(ssl.SSLError):
+            serving.get(tls=trusting(server[0]))
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+
+
+@pytest.mark.parametrize("case", ["missing", "no certificate", "another's key", "with a password", "roots"])
+def test_files_that_cannot_be_used_are_named(case: str, server: Pair, stranger: Pair, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.pem"
+    files: tuple[Path, ...] = (wrong,)
+    if case == "no certificate":
+        wrong.write_text("no certificate")
+    elif case == "another's key":
+        files = (server[0], stranger[1])
+    elif case == "with a password":
+        files = make(tmp_path, "locked", password="secret")
+    elif case == "roots":
+        files = (*server, wrong)
+    with pytest.raises(ConfigError, match=rf"{files[-1].name} cannot be used"):
+        Certificates(*files)

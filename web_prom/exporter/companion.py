@@ -1,0 +1,224 @@
+"""The exporter beside a gunicorn server, as its master sees it: started, kept in step, handed over, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from web_prom.config import PREFIX, Config
+from web_prom.errors import ConfigError, ListenError
+from web_prom.exporter.listening import adopt, deadline, listen, receive_listener
+from web_prom.exporter.settings import IMPORT_PATH, OPTIONS, load
+from web_prom.multiprocess.directory import VARIABLE
+from web_prom.parsing import Address
+
+_INHERITED = "WEB_PROM_LISTENER"
+"""What an upgrade tells the new server: the address, and the descriptor of the socket that listens there."""
+
+_ANSWER_SECONDS = 2.0
+# More than the supervisor gives its exporter.
+_END_SECONDS = 9.0
+
+
+class Plan(NamedTuple):
+    """What exporter there should be; another one means another process."""
+
+    bind: Address
+    directory: Path
+    user: tuple[int, int]
+    log_file: str | None
+    settings: tuple[tuple[str, str], ...]
+
+
+class Companion:
+    """The exporter process of a server, if the environment asks for one with ``PROM_BIND``.
+
+    Used by the master process alone; workers inherit it and do not touch it. What it holds of the exporter is
+    one end of a socket, and no process id: the master reaps children that it does not know, and the id may be
+    another process's the moment after.
+    """
+
+    def __init__(self) -> None:
+        self._plan: Plan | None = None
+        self._channel: socket.socket | None = None
+
+    def check(self) -> None:
+        """Check the exporter's settings as the environment has them.
+
+        Raises:
+            ConfigError: One is not allowed.
+        """
+        _settings()
+
+    def follow(self, server: Any, directory: Path) -> None:
+        """Have the exporter that the environment asks for now: start one, replace it, or end it.
+
+        An exporter that is replaced hands its port on. Errors are logged; the server goes on.
+        """
+        try:
+            wanted = _plan(server, directory)
+        except ConfigError as error:
+            server.log.error("The exporter stays as it is: %s", error)
+            return
+        if wanted == self._plan and (wanted is None or self._is_alive()):
+            return
+        listener = self._listener() if wanted and self._plan and wanted.bind == self._plan.bind else None
+        former, self._channel, self._plan = self._channel, None, None
+        if former is not None:
+            with contextlib.suppress(OSError), former:
+                former.shutdown(socket.SHUT_WR)
+        if wanted is not None:
+            self._start(server, wanted, listener)
+
+    def hand_over(self, environ: MutableMapping[str, str]) -> None:
+        """Hand the listening socket on to the server that is about to replace this process. Never raises."""
+        environ.pop(_INHERITED, None)
+        listener = self._listener()
+        if listener is not None and self._plan is not None:
+            listener.set_inheritable(True)
+            environ[_INHERITED] = f"{listener.detach()} {self._plan.bind}"
+
+    def end(self) -> None:
+        """End the exporter and wait until it has ended. Never raises."""
+        channel, self._channel, self._plan = self._channel, None, None
+        if channel is None:
+            return
+        with contextlib.suppress(OSError), channel:
+            # Forked workers have this end open as well: to close it here would tell the supervisor nothing.
+            channel.shutdown(socket.SHUT_WR)
+            with deadline(channel, _END_SECONDS):
+                while channel.recv(1):
+                    pass
+
+    def _is_alive(self) -> bool:
+        if self._channel is None:
+            return False
+        try:
+            return bool(self._channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def _listener(self) -> socket.socket | None:
+        """Return the exporter's listening socket."""
+        if self._channel is None:
+            return None
+        with contextlib.suppress(OSError), deadline(self._channel, _ANSWER_SECONDS):
+            self._channel.sendall(b"?")
+            return receive_listener(self._channel)
+        return None
+
+    def _start(self, server: Any, plan: Plan, listener: socket.socket | None) -> None:
+        listener = listener or _inherited(plan.bind)
+        try:
+            listener = listener or listen(plan.bind)
+        except ListenError as error:
+            server.log.error(
+                "No exporter yet: %s; trying again every few seconds. The server goes on without it.", error
+            )
+        ours, theirs = socket.socketpair()
+        try:
+            _spawn(server, plan, theirs, listener)
+            self._plan, self._channel = plan, ours
+        except (OSError, subprocess.SubprocessError) as error:
+            server.log.error("The exporter cannot be started: %s", error)
+            ours.close()
+        finally:
+            theirs.close()
+            if listener is not None:
+                listener.close()
+
+
+companion = Companion()
+"""This process's; a server is one process, and gunicorn reads a configuration file again on HUP."""
+
+
+def _settings() -> Config:
+    # A callable may be in a module of the application, which the master is not to import.
+    names = {PREFIX + name.upper() for name in OPTIONS if name != "allow_scrape"} | {f"{PREFIX}ENABLED"}
+    return load({key: text for key, text in os.environ.items() if key in names})
+
+
+def _plan(server: Any, directory: Path) -> Plan | None:
+    config = _settings()
+    if config.bind is None or not config.enabled:
+        return None
+    settings = tuple(sorted((key, text) for key, text in os.environ.items() if key.startswith(PREFIX)))
+    return Plan(config.bind, directory, (server.cfg.uid, server.cfg.gid), _log_file(server), settings)
+
+
+def _log_file(server: Any) -> str | None:
+    """Return the file of the server's error log, if it is one."""
+    for handler in server.log.error_log.handlers:
+        path = getattr(handler, "baseFilename", None)
+        if path is not None:
+            return str(path)
+    return None
+
+
+def _inherited(bind: Address) -> socket.socket | None:
+    """Return the listening socket that the server handed on which this one replaces."""
+    descriptor, _, address = os.environ.pop(_INHERITED, "").partition(" ")
+    if not descriptor:
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        listener = adopt(int(descriptor))
+        if address == str(bind):
+            return listener
+        listener.close()
+    return None
+
+
+def _spawn(server: Any, plan: Plan, channel: socket.socket, listener: socket.socket | None) -> None:
+    arguments = [f"--parent={os.getpid()}", f"--channel={channel.fileno()}", f"--bind={plan.bind}"]
+    descriptors = [channel.fileno()]
+    if listener is not None:
+        arguments.append(f"--listener={listener.fileno()}")
+        descriptors.append(listener.fileno())
+    if plan.log_file is not None:
+        arguments.append(f"--log-file={plan.log_file}")
+    process = subprocess.Popen(  # noqa: S603 - what it runs is this package
+        [sys.executable, "-m", "web_prom.exporter.supervisor", *arguments, f"--dir={plan.directory}"],
+        stdin=subprocess.DEVNULL,
+        pass_fds=descriptors,
+        env=_environ(),
+        **_identity(server),
+    )
+    # It is the master that reaps its children.
+    process.returncode = 0
+
+
+def _identity(server: Any) -> dict[str, Any]:
+    """Return the user and groups that the workers have, for a child of a master that has others."""
+    uid, gid = server.cfg.uid, server.cfg.gid
+    if os.geteuid() != 0 or (uid, gid) == (os.geteuid(), os.getegid()):
+        return {}
+    groups = [gid]
+    if server.cfg.initgroups:
+        import pwd
+
+        with contextlib.suppress(KeyError):
+            groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    return {"user": uid, "group": gid, "extra_groups": groups}
+
+
+def _environ() -> dict[str, str]:
+    """Return the environment of a child that finds this package, and no other in the working directory."""
+    environ = {key: text for key, text in os.environ.items() if key not in (VARIABLE, _INHERITED)}
+    environ[IMPORT_PATH] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    # `-m` would put the application's directory first, and a module there before the standard library's.
+    environ["PYTHONSAFEPATH"] = "1"
+    import sysconfig  # which reads the environment
+
+    home = str(Path(__file__).parents[2])
+    if home not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        before = environ.get("PYTHONPATH")
+        environ["PYTHONPATH"] = f"{home}{os.pathsep}{before}" if before else home
+    return environ

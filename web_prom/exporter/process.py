@@ -1,0 +1,55 @@
+"""The exporter process itself: from its settings to a server that runs until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+
+from web_prom.config import Config
+from web_prom.exporter.lifeline import Lifeline
+from web_prom.exporter.listening import address_of, adopt, listen
+from web_prom.exporter.server import DEFAULT_PATH, ExporterServer, Scrapes
+from web_prom.exporter.settings import is_loopback
+from web_prom.exporter.tls import Certificates
+
+logger = logging.getLogger("web_prom")
+
+
+def serve(directory: Path, config: Config, *, listener: int | None = None, parent: int | None = None) -> None:
+    """Answer scrapes until SIGTERM or SIGINT comes, or the parent is gone.
+
+    Args:
+        directory: The directory that the workers share.
+        config: The settings.
+        listener: A listening socket that the parent handed on, by descriptor; without it one is opened.
+        parent: The process to end with.
+
+    Raises:
+        ConfigError: A certificate cannot be used.
+        ListenError: It cannot listen.
+    """
+    lifeline = Lifeline(parent)
+    certificates = None
+    if config.certfile:
+        certificates = Certificates(config.certfile, config.keyfile, config.client_cafile)
+    if listener is not None:
+        listening = adopt(listener)
+    else:
+        assert config.bind is not None
+        listening = listen(config.bind)
+    scrapes = Scrapes(directory, config)
+    server = ExporterServer(listening, scrapes, certificates=certificates)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: server.stop())
+    address = address_of(listening)
+    scheme = "https" if certificates else "http"
+    logger.info("Metrics at: %s://%s%s", scheme, address, config.path or DEFAULT_PATH)
+    if scrapes.is_open and not config.client_cafile and not is_loopback(address.host):
+        logger.warning(
+            "the metrics are open to whoever can reach %s: what the application's settings say does not "
+            "count here; set PROM_BEARER_TOKEN_FILE, PROM_ALLOWED_NETWORKS or the like in the environment",
+            address,
+        )
+    server.run(lambda: not lifeline.cut)
