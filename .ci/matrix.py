@@ -89,7 +89,9 @@ def run(python: str, name: str, pins: tuple[str, ...], left_out: tuple[str, ...]
         ]
         # What an old Django cannot do is skipped there; in CI proper a skipped test is a failure.
         environ = {name: value for name, value in os.environ.items() if name != "CI"}
-        passed = all(subprocess.run(command, env=environ, check=False).returncode == 0 for command in commands)
+        passed = all(
+            subprocess.run(command, env=environ, check=False).returncode == 0 for command in commands
+        )
     return name, passed, time.monotonic() - begun
 
 

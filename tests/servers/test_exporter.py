@@ -17,9 +17,8 @@ import pytest
 
 from tests.certificates import make, trusting
 from tests.servers.exporting import ANY_PORT, Exporting, ask, descriptors, listening_inode
-from tests.servers.load import Load, agree
+from tests.servers.load import Load, agree, held
 from tests.servers.process import DJANGO_APP, FLASK_APP, Gunicorn, Scratch, wait_until
-from tests.servers.test_truth import held
 
 
 def _can_run_python(uid: int) -> bool:
