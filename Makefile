@@ -23,22 +23,29 @@ lint: $(VENV)/.lint ## Check style, types and the documents
 		$(BIN)/python -m docutils --halt=warning --report=warning --writer=null $$file || exit 1; \
 	done
 
-bench: $(VENV)/.bench ## Measure the cost of a request and of a scrape
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)-bench/.done ## Measure what a request costs, beside the floor and other exporters
+	@$(VENV)-bench/bin/python -m benchmarks $(ARGS)
 
 clean: ## Remove the virtual environment and what tools left
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# One environment for everything; each stamp adds what its commands need.
+# One environment; each stamp adds what its commands need.
 $(VENV)/.venv:
 	@echo "Making the virtual environment $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(VENV)/.venv setup.cfg
+$(VENV)/.demo $(VENV)/.test $(VENV)/.lint: $(VENV)/.%: $(VENV)/.venv setup.cfg
 	@echo "Installing web-prom and what '$*' needs ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@
 
 comma := ,
-EXTRAS = $(if $(filter lint bench,$*),test$(comma))$*
+EXTRAS = $(if $(filter lint,$*),test$(comma))$*
+
+# Apart, because other exporters hold Django and prometheus-client back.
+$(VENV)-bench/.done: setup.cfg
+	@echo "Making $(VENV)-bench, with what is compared ..."
+	@$(PYTHON) -m venv $(VENV)-bench
+	@$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,bench]'
+	@touch $@

@@ -112,8 +112,8 @@ def test_a_directory_that_the_user_names_is_used(place: Scratch, manner: str, pr
     with Gunicorn(place, *options, config=config, environ=environ) as server:
         assert place.shared_directories() == []
         counts_all_workers(server)
-        for worker in server.workers():
-            assert (named / f"gauge_livesum_{worker}.db").exists()
+        gauges = {f"gauge_livesum_{worker}.db" for worker in server.workers()}
+        wait_until(lambda: gauges <= {path.name for path in named.iterdir()}, "both workers to write there")
         server.signal(signal.SIGHUP)
         server.wait_for_boots(4)
         counts = server.value("http_requests_total")
@@ -134,7 +134,7 @@ def test_a_reload_can_move_to_another_directory(place: Scratch) -> None:
         wait_until(lambda: len(server.workers()) == 2, "the older workers to end")
         assert len(place.shared_directories()) == 1
         assert server.get("/")[0] == 200
-        assert server.value("http_requests_total") == 1
+        wait_until(lambda: server.value("http_requests_total") == 1, "the request to be counted")
         config.write_text(IMPORTED)
         server.signal(signal.SIGHUP)
         server.wait_for_boots(6)
@@ -268,7 +268,9 @@ def test_fault_27_a_second_server_on_the_same_directory_joins(place: Scratch) ->
             wait_until(lambda: first.value("http_requests_total") == 15, "fifteen requests")
         assert first.value("http_requests_total") == 15
         living = {f"gauge_livesum_{pid}.db" for pid in first.workers()}
-        assert {path.name for path in named.glob("gauge_live*")} == living
+        wait_until(
+            lambda: {path.name for path in named.glob("gauge_live*")} == living, "the first's gauges alone"
+        )
 
 
 def test_a_worker_killed_in_the_shutdown_leaves_no_phantom_for_the_other_server(place: Scratch) -> None:
