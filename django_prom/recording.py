@@ -12,8 +12,8 @@ from typing import Any
 from django_prom import routes
 from django_prom.conf import Measured
 from django_prom.signals import STARTED, EarlyInput
+from web_prom.exchange import queue_seconds
 from web_prom.recorder import KEY, Recorder, Recording
-from web_prom.wsgi import queue_seconds
 
 HUNG_UP = "499"
 """The status of a request whose client went away before the response began."""

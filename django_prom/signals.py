@@ -10,7 +10,7 @@ from typing import Any
 from django.core.signals import got_request_exception, request_finished, request_started
 
 from web_prom.recorder import KEY, Recording
-from web_prom.wsgi import CountedInput
+from web_prom.sizes import CountedInput
 
 STARTED = "web_prom.started"
 """Where the start of a request is in its WSGI environ or ASGI scope: ``perf_counter()``, in seconds."""

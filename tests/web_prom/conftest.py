@@ -12,5 +12,5 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Return the clock that requests are timed by, which goes only when it is told to."""
     clock = Clock()
     monkeypatch.setattr("web_prom.recorder.perf_counter", clock)
-    monkeypatch.setattr("web_prom.wsgi.perf_counter", clock)
+    monkeypatch.setattr("web_prom.sizes.perf_counter", clock)
     return clock

@@ -21,8 +21,9 @@ from prometheus_client import CollectorRegistry
 
 from web_prom import PrometheusMiddleware
 from web_prom.config import Config
+from web_prom.exchange import queue_seconds
 from web_prom.recorder import KEY, Recording
-from web_prom.wsgi import queue_seconds, set_route
+from web_prom.wsgi import set_route
 
 from .support import (
     App,
@@ -1088,7 +1089,7 @@ def test_a_queue_histogram_that_raises_costs_no_request_and_no_count(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello, queue_time=True)
-    monkeypatch.setattr("web_prom.wsgi.queue_seconds", lambda *_: 1.0)
+    monkeypatch.setattr("web_prom.exchange.queue_seconds", lambda *_: 1.0)
     monkeypatch.setattr(wrapped.recorder.queue, "observe", boom)
     assert serve(wrapped, HTTP_X_REQUEST_START="t=1") == b"hello"
     assert errors(registry) == {("queue",): 1}
@@ -1107,7 +1108,7 @@ def test_a_body_that_cannot_be_followed_is_served_as_it_is(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
-    monkeypatch.setattr("web_prom.wsgi.SizedBody", boom)
+    monkeypatch.setattr("web_prom.exchange.SizedBody", boom)
     assert serve(wrapped) == b"hello"
     assert errors(registry) == {("follow",): 1}
     assert requests(registry) == {OK: 1}

@@ -1,0 +1,176 @@
+"""One request at the edge between server and application: its status, its body, its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+from web_prom.recorder import Recording
+
+Environ = dict[str, Any]
+
+# A queue time beyond this is a clock or a header that lies.
+MAX_QUEUE_SECONDS = 3600.0
+
+_NO_HEADER = ("", "")
+
+
+class Exchange(Recording):
+    """A request's recording at the edge between the server and the application.
+
+    It stands in the way of ``start_response``, to read the status there, and it is the response body that
+    the server gets: one object for each request in the place of three. The body finishes the request at
+    its end, at ``close()``, or when it raises. Its end is where the announced length has been handed out:
+    a test client that has all of it does not ask for more, and does not always close.
+
+    Attributes:
+        sent: Whether the server has a part of the body, and with it the status.
+        length: The announced Content-Length, as text; empty where there is none.
+    """
+
+    sent = False
+    length: str
+    _start_response: Callable[..., Any]
+    _body: Any
+
+    def prepare(self, environ: Environ) -> None:
+        """Measure what only some configurations ask for, as the request begins. Never raises."""
+        try:
+            if self.recorder.queue is not None:
+                waited = queue_seconds(environ.get("HTTP_X_REQUEST_START", ""), time.time())
+                if waited is not None:
+                    self.recorder.queue.observe(waited)
+        except Exception:
+            self.recorder.failed("queue")
+
+    def start_response(self, status: str, headers: list[Any], exc_info: Any = None) -> Callable[[bytes], Any]:
+        """Pass the start of the response on; keep its status and the length that it announces."""
+        if exc_info is None:
+            self._write = self._start_response(status, headers)
+        else:
+            self._write = self._start_response(status, headers, exc_info)
+        try:
+            self.status = status[:3]
+            name, self.length = headers[-1] if headers else _NO_HEADER
+            if name != "Content-Length":  # frameworks add it last
+                self.length = _announced_length(headers)
+            self.recorder.annotate(self)
+        except Exception:
+            self.recorder.failed("annotate")
+        return self.write
+
+    def write(self, data: bytes) -> Any:
+        """Pass on a chunk that the application sends the old way."""
+        self.sent = True
+        return self._write(data)
+
+    def abort(self, error: BaseException) -> None:
+        """Note that the application or its body raised; before the first byte the server answers 500."""
+        self.note(error)
+        if self.sent:
+            self.broken = True
+        else:
+            self.status = "500"
+
+    def follow(self, body: Any, environ: Environ) -> Iterable[bytes]:
+        """Return a body that finishes the request with itself."""
+        wrapper = environ.get("wsgi.file_wrapper")
+        if type(body) is wrapper:
+            self._watch_file(body)
+            return cast("Iterable[bytes]", body)
+        self._body = body
+        return SizedBody(self) if hasattr(body, "__len__") else self
+
+    def _watch_file(self, body: Any) -> None:
+        # The server sends such a body by itself (sendfile) if it gets the very object that it made.
+        close = getattr(body, "close", None)
+
+        def close_and_finish() -> None:
+            try:
+                if close is not None:
+                    close()
+            finally:
+                self.finish()
+
+        try:
+            body.close = close_and_finish
+        except AttributeError:
+            self.finish()
+
+    def __iter__(self) -> Iterator[bytes]:
+        length = self.length
+        size = 0
+        chunk = None
+        try:
+            for chunk in self._body:
+                size += len(chunk)
+                if str(size) == length:
+                    self.finish()
+                yield chunk
+        except GeneratorExit:
+            raise  # the server lost interest; it calls close()
+        except BaseException as error:
+            self.sent = self.sent or chunk is not None
+            self.abort(error)
+            self.finish()
+            raise
+        if not self.finished:
+            self.finish()
+
+    def close(self) -> None:
+        """Close the application's body and finish the request."""
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._body = ()  # it may refer to the environ, and the environ refers to this
+            if not self.finished:
+                self.finish()
+
+
+class SizedBody:
+    """An exchange as a body whose length is known: servers ask for it, to tell Content-Length themselves."""
+
+    __slots__ = ("_exchange", "_length", "close")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._length = len(exchange._body)
+        self.close = exchange.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._exchange)
+
+    def __len__(self) -> int:
+        return self._length
+
+
+def _announced_length(headers: list[Any]) -> str:
+    """Return the value of the header Content-Length, or nothing."""
+    for name, value in reversed(headers):
+        if len(name) == 14 and name.lower() == "content-length":
+            return str(value)
+    return ""
+
+
+def queue_seconds(header: str, now: float) -> float | None:
+    """Return the seconds since a proxy's ``X-Request-Start``, or None if it tells nothing sensible.
+
+    nginx and Apache write ``t=`` and seconds or microseconds, Heroku milliseconds; which unit it is
+    shows in the size of the number.
+
+    Args:
+        header: ``t=1700000000.123``, ``1700000000123`` or ``t=1700000000123456``.
+        now: The time, in seconds since the epoch.
+    """
+    try:
+        began = float(header.strip().removeprefix("t="))
+    except ValueError:
+        return None
+    for unit in (1.0, 1e3, 1e6):
+        waited = now - began / unit
+        if 0 <= waited <= MAX_QUEUE_SECONDS:
+            return waited
+    return None

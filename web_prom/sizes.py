@@ -1,0 +1,92 @@
+"""The bytes of a request and its response, and the time to the first of them, where they are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from time import perf_counter
+from typing import Any
+
+from web_prom.exchange import Environ, Exchange
+
+
+class MeasuredExchange(Exchange):
+    """An exchange that also measures bytes and the time to the first of them."""
+
+    request_size = 0
+    response_size: int | None = 0
+    first_byte: float | None = None
+
+    def prepare(self, environ: Environ) -> None:
+        """Also count the bytes of the request body."""
+        super().prepare(environ)
+        if self.recorder.config.request_size and "wsgi.input" in environ:
+            environ["wsgi.input"] = CountedInput(environ["wsgi.input"], self)
+
+    def write(self, data: bytes) -> Any:
+        """Also count the chunk."""
+        self.count(data)
+        return super().write(data)
+
+    def count(self, chunk: bytes) -> None:
+        """Count a chunk of the response, and take the time of the first."""
+        if self.first_byte is None and chunk:
+            self.first_byte = perf_counter() - self.started
+        self.response_size = (self.response_size or 0) + len(chunk)
+
+    def follow(self, body: Any, environ: Environ) -> Iterable[bytes]:
+        """Return a body that also counts its chunks."""
+        followed = super().follow(body, environ)
+        if followed is not body:
+            self._body = CountedBody(body, self)
+        else:
+            self.first_byte = perf_counter() - self.started
+            self.response_size = int(self.length) if self.length.isdecimal() else None
+        return followed
+
+
+class CountedBody:
+    """Counts the chunks of a response body as they pass."""
+
+    def __init__(self, body: Any, exchange: MeasuredExchange) -> None:
+        self._body = body
+        self._exchange = exchange
+        if hasattr(body, "close"):
+            self.close = body.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._body:
+            self._exchange.count(chunk)
+            yield chunk
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+
+class CountedInput:
+    """Counts the bytes that the application reads of a request body; all else is the server's stream."""
+
+    def __init__(self, stream: Any, recording: Any) -> None:
+        self._stream = stream
+        self._recording = recording
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(self._counted, self._stream)
+
+    def read(self, *size: int) -> bytes:
+        """Read, and count."""
+        return self._counted(self._stream.read(*size))
+
+    def readline(self, *size: int) -> bytes:
+        """Read a line, and count."""
+        return self._counted(self._stream.readline(*size))
+
+    def readlines(self, *hint: int) -> list[bytes]:
+        """Read lines, and count."""
+        return [self._counted(line) for line in self._stream.readlines(*hint)]
+
+    def _counted(self, data: bytes) -> bytes:
+        self._recording.request_size += len(data)
+        return data
