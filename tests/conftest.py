@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures.thread import _worker
@@ -40,6 +41,12 @@ def _leaves_nothing_behind() -> Iterator[None]:
         left.append(f"{collector!r} on the default registry")
         REGISTRY.unregister(collector)  # the tests after this one did nothing wrong
     assert not left, "the test left behind: " + ", ".join(left)
+
+
+def pytest_configure() -> None:
+    """Hear SIGINT: a shell's background jobs ignore it, and so would the programs that the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
