@@ -9,8 +9,11 @@ from threading import Lock
 from typing import Any, Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.values import MutexValue
+
+from web_prom.multiprocess.storage import Storage, current
+from web_prom.multiprocess.valuefile import Held, ValueFile
+from web_prom.multiprocess.values import NOWHERE, SharedValue
 
 Step = Callable[[int], object]
 Measure = tuple[str, Callable[[float], None]]
@@ -101,30 +104,56 @@ class LocalCells:
 
 
 class SharedCells:
-    """Values that prometheus_client keeps in the files that workers share.
+    """Values in the files that workers share, written together under one lock.
 
-    Its own ``inc`` makes sure that the files are this process's, after a fork too, and does so for the
-    first value; the others are in the same moment written to the same files.
+    It knows where in the files they are, while this is the same process and none of them waits in memory.
     """
 
-    __slots__ = ("_bounds", "_buckets", "_count", "_sum")
+    __slots__ = ("_at", "_bounds", "_buckets", "_count", "_counters", "_histograms", "_sum")
 
     def __init__(self, requests: Counter, duration: Histogram, bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        self._count = requests._value.inc
+        self._count: Any = requests._value
         self._sum: Any = duration._sum
         self._buckets: tuple[Any, ...] = tuple(duration._buckets)
+        # Where nothing is written without asking the storage; the next write finds the places.
+        self._counters: ValueFile | Held = NOWHERE
+        self._histograms: ValueFile | Held = NOWHERE
+        self._at: tuple[int, int, tuple[int, ...]] = 0, 0, ()
 
     def write(self, duration: float, recording: Any) -> None:
         """Write one request."""
-        total = self._sum
-        bucket = self._buckets[bisect_left(self._bounds, duration)]
-        with _lock:
-            self._count(1.0)
-            total._value += duration
-            total._file.write_value(total._key, total._value, 0.0)
-            bucket._value += 1.0
-            bucket._file.write_value(bucket._key, bucket._value, 0.0)
+        counters = self._counters
+        if not counters.here[0]:
+            self._write_slowly(duration)
+            return
+        count_at, sum_at, buckets_at = self._at
+        at = buckets_at[bisect_left(self._bounds, duration)]
+        with counters.lock:
+            counters.view[count_at] += 1.0
+            view = self._histograms.view
+            view[sum_at] += duration
+            view[at] += 1.0
+            view[sum_at + 1] += 1.0  # the mark, as SharedValue.inc does
+
+    def _write_slowly(self, duration: float) -> None:
+        total, bucket = self._sum, self._buckets[bisect_left(self._bounds, duration)]
+        storage = current()
+        with storage.lock:
+            if self._counters.owner is not storage:
+                self._find(storage)
+            self._count.inc(1.0)
+            total.inc(duration)
+            bucket.inc(1.0)
+        storage.report()
+
+    def _find(self, storage: Storage) -> None:
+        """Remember where the values are, unless one of them is in memory."""
+        cells = (self._count, self._sum, *self._buckets)
+        if not any(isinstance(storage.attach(cell), Held) for cell in cells):
+            self._at = self._count.at, self._sum.at, tuple(bucket.at for bucket in self._buckets)
+            self._histograms = self._sum.file
+            self._counters = self._count.file  # last, as other threads go by it
 
 
 class MeasuredCells:
@@ -170,4 +199,4 @@ def _is_local(value: object) -> bool:
 
 
 def _is_shared(value: object) -> bool:
-    return isinstance(getattr(value, "_file", None), MmapedDict)
+    return type(value) is SharedValue

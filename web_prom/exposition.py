@@ -17,7 +17,7 @@ from web_prom.access import AccessControl
 from web_prom.config import Config
 from web_prom.instruments import existing_instruments
 from web_prom.multiprocess.collector import source_of
-from web_prom.multiprocess.values import is_shared, share_values
+from web_prom.multiprocess.takeover import is_shared, share_values
 
 logger = logging.getLogger("web_prom")
 

@@ -14,7 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from web_prom.config import PREFIX, Config
 from web_prom.errors import ConflictError
 from web_prom.labels import CLOSED_LABELS, LabelSetCap
-from web_prom.multiprocess.values import share_values
+from web_prom.multiprocess.takeover import share_values
 from web_prom.registration import find, get_or_create
 
 logger = logging.getLogger("web_prom")

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.collector import WorkersCollector, source_of
-from web_prom.multiprocess.values import is_shared, share_values
+from web_prom.multiprocess.takeover import is_shared, share_values
 
 from .support import python
 

@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from web_prom.multiprocess.directory import VARIABLE
-from web_prom.multiprocess.values import is_shared
+from web_prom.multiprocess.takeover import is_shared
 
 # A file may vanish between the listing and the reading: its worker died, or a server began anew.
 _ATTEMPTS = 5

@@ -1,69 +1,148 @@
-"""The switch to values that all workers share, and the take-over of instruments made before it."""
+"""The value class: what prometheus_client's instruments keep a number in, where any process can scrape it."""
 
 from __future__ import annotations
 
-import os
-import time
-from threading import RLock
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry, values
-from prometheus_client.metrics import Counter, Gauge, Histogram, MetricWrapperBase, Summary
+from prometheus_client.mmap_dict import mmap_key
 
-from web_prom.multiprocess.directory import VARIABLE, make_usable
+from web_prom.multiprocess.storage import Storage, current
+from web_prom.multiprocess.valuefile import Held, ValueFile
 
-_lock = RLock()
-
-
-def is_shared() -> bool:
-    """Tell whether new instruments write to the shared directory."""
-    return bool(getattr(values.ValueClass, "_multiprocess", False))
+NOWHERE = Held(None, None)
+"""Where a cell's value is before anybody asks: any process's storage finds it a place."""
 
 
-def share_values(*registries: CollectorRegistry) -> bool:
-    """Write to the shared directory if the environment names one, from now on and for what exists.
+class SharedValue:
+    """One number of one label set, in a file of the slot that this process holds.
 
-    prometheus_client reads the variable once, when it is imported: set later, it has no effect. This
-    reads it when first asked, and carries the instruments of ``registries`` and of the default one over
-    with their values. Safe to call from any thread, any number of times; call it before workers are
-    forked or in each.
+    prometheus_client makes them, as it does its own values. The number is nowhere but in the file, mapped
+    into memory: a killed process loses nothing, and whoever has its slot next goes on.
 
-    Returns:
-        Whether the switch happened in this call, so that anything bound to the old values is bound anew.
+    Safe to share between threads. After a fork a child's cell goes to the child's own file at its next use.
+    While the disk is full the number is in memory (``web_prom_storage_errors_total`` counts), and is written
+    when there is room; no method raises for it.
 
-    Raises:
-        DirectoryError: The directory cannot be made or written.
+    Attributes:
+        file: Where the number is.
+        at: Its index in the file's ``view``.
+        mark: For a histogram's bucket, the index of what counts the writes to all its buckets; else 0.
+        prefix: How the file's name begins.
+        key: Its entry in the file.
+        total: For a bucket, the entry of the histogram's sum; else None.
     """
-    path = os.environ.get(VARIABLE)
-    if not path:
-        return False
-    with _lock:
-        make_usable(path)
-        if is_shared():
-            return False
-        values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
-        for registry in {REGISTRY, *registries}:
-            for collector in list(registry._collector_to_names):
-                _carry_over(collector)
-        return True
+
+    __slots__ = ("at", "file", "key", "mark", "prefix", "total")
+
+    _multiprocess = True
+
+    def __init__(  # noqa: PLR0917 - prometheus_client gives them by position
+        self,
+        typ: str,
+        metric_name: str,
+        name: str,
+        labelnames: Sequence[str],
+        labelvalues: Sequence[str],
+        help_text: str,
+        multiprocess_mode: str = "",
+        **kwargs: Any,
+    ) -> None:
+        names, values = tuple(labelnames), tuple(labelvalues)
+        self.prefix = f"{typ}_{multiprocess_mode}" if typ == "gauge" else typ
+        self.key = _key(metric_name, name, names, values, help_text)
+        self.total: bytes | None = None
+        if typ == "histogram" and "le" in names:
+            le = names.index("le")
+            rest = names[:le] + names[le + 1 :], values[:le] + values[le + 1 :]
+            self.total = _total_key(metric_name, *rest, help_text)
+        self.file: ValueFile | Held = NOWHERE
+        self.at = self.mark = 0
+        # A label set is in a scrape as soon as it is made.
+        self._slowly(self._read)
+
+    # The first lines of these three are the same; a function for them would be half as much again.
+
+    def inc(self, amount: float) -> None:
+        """Add to the number."""
+        file = self.file
+        if not file.here[0]:
+            self._slowly(self._add, amount)
+            return
+        with file.lock:
+            view = file.view
+            view[self.at] += amount
+            if self.mark:
+                view[self.mark] += 1.0
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        """Put another number in its place; the timestamp is what the mode ``mostrecent`` goes by."""
+        file = self.file
+        if not file.here[0]:
+            self._slowly(self._put, value, timestamp or 0.0)
+            return
+        with file.lock:
+            self._put(file, value, timestamp or 0.0)
+
+    def get(self) -> float:
+        """Return the number."""
+        file = self.file
+        if not file.here[0]:
+            return float(self._slowly(self._read))
+        with file.lock:
+            return file.view[self.at]
+
+    def set_exemplar(self, exemplar: Any) -> None:
+        """Do nothing: the format has no place for it."""
+
+    def get_exemplar(self) -> None:
+        """Return None."""
+
+    def place(self, file: ValueFile | Held, at: int, mark: int) -> None:
+        """Have the number there from now on; the storage calls this, under its lock."""
+        self.at, self.mark = at, mark
+        self.file = file  # last, as others look at it without the lock
+
+    def carry(self, held: Held) -> None:
+        """Write what was held in memory; the storage calls this, under its lock."""
+        if held.replaced:
+            self._put(self.file, held.view[0], held.view[1])
+        elif held.view[0] or held.view[2]:
+            self._add(self.file, held.view[0])
+
+    def _slowly(self, operation: Any, *arguments: float) -> Any:
+        storage: Storage = current()
+        with storage.lock:
+            result = operation(storage.attach(self), *arguments)
+        storage.report()
+        return result
+
+    def _add(self, file: ValueFile | Held, amount: float) -> None:
+        file.view[self.at] += amount
+        if self.mark:
+            file.view[self.mark] += 1.0
+
+    def _put(self, file: ValueFile | Held, value: float, timestamp: float) -> None:
+        file.view[self.at] = value
+        if self.mark:
+            file.view[self.mark] += 1.0
+        elif self.prefix != "histogram":  # where the timestamp of the sum is the mark
+            file.view[self.at + 1] = timestamp
+        if isinstance(file, Held):
+            file.replaced = True
+
+    def _read(self, file: ValueFile | Held) -> float:
+        return file.view[self.at]
 
 
-def _carry_over(collector: Any) -> None:
-    """Give every child of an instrument a shared cell that begins with the value it had."""
-    if not isinstance(collector, Counter | Gauge | Histogram | Summary):
-        return
-    children = getattr(collector, "_metrics", None)
-    for child in [collector] if children is None else list(children.values()):
-        before = _cells(child)
-        child._metric_init()
-        for old, new in zip(before, _cells(child), strict=True):
-            if old.get():
-                new.set(old.get(), timestamp=time.time())  # what the mode mostrecent goes by
+def _key(
+    metric_name: str, name: str, names: tuple[str, ...], values: tuple[str, ...], help_text: str
+) -> bytes:
+    return mmap_key(metric_name, name, list(names), list(values), help_text).encode()
 
 
-def _cells(child: MetricWrapperBase) -> list[Any]:
-    if isinstance(child, Histogram):
-        return [child._sum, *child._buckets]
-    if isinstance(child, Summary):
-        return [child._count, child._sum]
-    return [child._value]  # type: ignore[attr-defined]
+# The buckets of a label set are made one after the other.
+@lru_cache(maxsize=16)
+def _total_key(metric_name: str, names: tuple[str, ...], values: tuple[str, ...], help_text: str) -> bytes:
+    return _key(metric_name, f"{metric_name}_sum", names, values, help_text)

@@ -1,0 +1,236 @@
+"""One value file as its only writer has it: opened or made, its space reserved, mapped, grown."""
+
+from __future__ import annotations
+
+import errno
+import json
+import mmap
+import os
+import secrets
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from web_prom.errors import WebPromError
+from web_prom.multiprocess.layout import HEADER, LENGTH, VALUE, entry, value_offset
+from web_prom.multiprocess.presence import ABSENT, Presence, presence
+
+UNFINISHED = ".new"
+"""Ends the name of a file that is being made."""
+
+INITIAL_BYTES = 1 << 16
+_BLOCK = 4096
+_MOST_BYTES = (1 << 31) - _BLOCK  # the count of bytes in use has 32 bits, and a sign
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class DamagedError(WebPromError, ValueError):
+    """A value file has contents that no writer leaves."""
+
+
+class Held:
+    """A value that is in no file: it waits in memory until there is room.
+
+    Attributes:
+        owner: The storage where it waits; None before the value was ever written.
+        lock: The lock of this storage.
+        view: As that of a file: the value, its timestamp, and for a bucket the mark.
+        replaced: Whether the value was set, and is not to be added to what a file has.
+    """
+
+    __slots__ = ("lock", "owner", "replaced", "view")
+
+    here = ABSENT
+    """Nobody may write here without asking the storage first."""
+
+    def __init__(self, owner: object, lock: Any) -> None:
+        self.owner = owner
+        self.lock = lock
+        self.view = array("d", (0.0, 0.0, 0.0))
+        self.replaced = False
+
+
+class ValueFile:
+    """A value file, opened to be gone on with, or made.
+
+    Whoever uses it holds its lock. A kill at any point leaves a file that another writer goes on with and
+    prometheus_client can read: what has no whole entry is not counted as used, and a file has its name
+    only once it can be read. All its space is reserved: no write into the mapping finds the disk full.
+
+    Args:
+        path: Where it is; no other process may write to it.
+        lock: Shared with other files, if given.
+        here: Likewise.
+
+    Attributes:
+        lock: Held by whoever reads or writes the view.
+        view: The file as doubles. Another object after the file has grown: never kept.
+        here: Its first item is true where one may write without asking the storage first.
+        owner: The storage that it belongs to, if any.
+
+    Raises:
+        OSError: It cannot be opened or made, or there is no room for it.
+        DamagedError: It is no value file any more.
+    """
+
+    # mypy knows the kind of a view's items from where it was cast alone.
+    view: memoryview[float]
+
+    def __init__(self, path: Path, lock: Any = None, here: Presence | None = None) -> None:
+        self.lock = RLock() if lock is None else lock
+        self.here = presence() if here is None else here
+        self.owner: object = None
+        self._path = path
+        try:
+            descriptor = os.open(path, _FLAGS)
+        except FileNotFoundError:
+            _make(path)
+            descriptor = os.open(path, _FLAGS)
+        try:
+            self._status = os.fstat(descriptor)
+            size = _fitting(self._status.st_size)
+            used = _used(descriptor, self._status.st_size)
+            if self._status.st_blocks * 512 < size:
+                _reserve(descriptor, 0, size)
+            mapping = mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+        try:
+            self._positions = _positions(mapping, used)
+        except (ValueError, RecursionError):
+            mapping.close()
+            raise DamagedError(f"{path} is damaged, and begun anew") from None
+        self._use(mapping)
+        if self._head[0] != used:
+            self._head[0] = used
+
+    def locate(self, key: bytes) -> int:
+        """Return where the value of a key is, counted in doubles; its timestamp is behind it.
+
+        Raises:
+            OSError: It is new, and there is no room for it.
+        """
+        at = self._positions.get(key)
+        return self._append(key) if at is None else at
+
+    def close(self) -> None:
+        """Let the file go; the view can no longer be used."""
+        self.view.release()
+        self._head.release()
+        self._mapping.close()
+
+    def _append(self, key: bytes) -> int:
+        made = entry(key)
+        used = self._head[0]
+        end = used + len(made)
+        if end > len(self._mapping):
+            self._grow(end)
+        # Who reads or goes on sees either nothing of the entry or all of it.
+        self._mapping[used:end] = made
+        self._head[0] = end
+        at = self._positions[key] = (end - VALUE.size) // 8
+        return at
+
+    def _grow(self, end: int) -> None:
+        size = len(self._mapping)
+        wanted = _fitting(max(end, size + size // 4, size + INITIAL_BYTES))
+        if wanted > _MOST_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(self._path))
+        descriptor = os.open(self._path, _FLAGS)
+        try:
+            if not os.path.samestat(self._status, os.fstat(descriptor)):
+                raise OSError(errno.ESTALE, "another file was put in its place", str(self._path))
+            _reserve(descriptor, size, wanted - size)
+            mapping = mmap.mmap(descriptor, wanted)
+        finally:
+            os.close(descriptor)
+        former = self.view, self._head, self._mapping
+        self._use(mapping)
+        for each in former[:2]:
+            each.release()
+        former[2].close()
+
+    def _use(self, mapping: mmap.mmap) -> None:
+        self._mapping = mapping
+        # Item assignment to these is one aligned store: another process sees the old number or the new one.
+        self._head = memoryview(mapping)[: HEADER.size].cast("i")
+        self.view = memoryview(mapping).cast("d")
+        if not self._head[1]:  # made by another writer
+            mapping[LENGTH.size : HEADER.size] = _identity()
+
+
+def _make(path: Path) -> None:
+    # Under another name at first: prometheus_client cannot read a file that is empty.
+    unfinished = f"{path}{UNFINISHED}"
+    descriptor = os.open(unfinished, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        _reserve(descriptor, 0, INITIAL_BYTES)
+        os.pwrite(descriptor, LENGTH.pack(HEADER.size) + _identity(), 0)
+        os.rename(unfinished, path)
+    except BaseException:
+        os.unlink(unfinished)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _identity() -> bytes:
+    return LENGTH.pack(1 + secrets.randbelow((1 << 31) - 1))
+
+
+def _fitting(size: int) -> int:
+    return max(INITIAL_BYTES, -(-size // _BLOCK) * _BLOCK)
+
+
+def _used(descriptor: int, size: int) -> int:
+    head = os.pread(descriptor, HEADER.size, 0)
+    used = LENGTH.unpack_from(head)[0] if len(head) == HEADER.size else 0
+    if used == 0:  # prometheus_client's writer was killed as it began
+        return HEADER.size
+    # A file that is shorter than what it says lost its end.
+    return int(used) if HEADER.size <= used <= size else -1
+
+
+def _positions(mapping: mmap.mmap, used: int) -> dict[bytes, int]:
+    """Return where each key's value is, in doubles.
+
+    Raises:
+        ValueError: What is in use is not entries.
+    """
+    found: dict[bytes, int] = {}
+    offset = HEADER.size
+    while 0 <= offset < used:
+        (length,) = LENGTH.unpack_from(mapping, offset)
+        at = offset + value_offset(length)
+        if length <= 0 or at + VALUE.size > used:
+            break
+        found[mapping[offset + LENGTH.size : offset + LENGTH.size + length]] = at // 8
+        offset = at + VALUE.size
+    if offset != used:
+        raise ValueError("no whole number of entries")
+    # Readers need every key; all at once is a third of the time of one by one.
+    keys: Sequence[Any] = json.loads((b"[" + b",".join(found) + b"]").decode())
+    if len(keys) != len(found) or not all(map(_is_key, keys)):
+        raise ValueError("a key is not what it should be")
+    return found
+
+
+def _is_key(key: Any) -> bool:
+    return isinstance(key, list) and len(key) == 4 and isinstance(key[2], dict)
+
+
+def _reserve(descriptor: int, offset: int, length: int) -> None:
+    """Give a file all blocks of a range that it lacks, or raise OSError; its contents stay."""
+    try:
+        os.posix_fallocate(descriptor, offset, length)
+        return
+    except AttributeError:  # macOS
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+    # As glibc does where the file system cannot.
+    for position in (*range(offset, offset + length, _BLOCK), offset + length - 1):
+        os.pwrite(descriptor, os.pread(descriptor, 1, position) or b"\0", position)
