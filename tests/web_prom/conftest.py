@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from prometheus_client import values
+
+from web_prom.multiprocess import storage
+from web_prom.multiprocess.slots import slots_of
+from web_prom.multiprocess.values import SharedValue
 
 from .support import Clock
 
@@ -14,3 +22,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr("web_prom.recorder.perf_counter", clock)
     monkeypatch.setattr("web_prom.sizes.perf_counter", clock)
     return clock
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a shared directory of the test's own, where the instruments that it makes have their values."""
+    directory = tmp_path / "shared"
+    directory.mkdir()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))
+    monkeypatch.setattr(values, "ValueClass", SharedValue)
+    monkeypatch.setattr(storage, "_last", storage.Storage())
+    yield directory
+    storage.current().close()
+    slots_of(directory)._file.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
-from prometheus_client.mmap_dict import MmapedDict
 
 from web_prom import cells
 from web_prom.cells import LocalCells, MeasuredCells, SharedCells, StockCells, cells_of, steps_of
+from web_prom.multiprocess import storage
 from web_prom.multiprocess.collector import WorkersCollector
+from web_prom.multiprocess.values import SharedValue
 
 from .support import python
 
@@ -30,35 +31,11 @@ class OtherValue(values.MutexValue):
     """A value of a kind that nobody knows."""
 
 
-@pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Return what makes new values those that workers share."""
-    opened: list[Any] = []
-
-    class Watched(MmapedDict):
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
-            opened.append(self)
-
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    monkeypatch.setattr(values, "MmapedDict", Watched)
-    monkeypatch.setattr(values, "_multi_process_cleanups", [], raising=False)
-
-    def share() -> None:
-        monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue())  # type: ignore[no-untyped-call]
-
-    yield share
-    for file in opened:
-        file.close()
-
-
 @pytest.fixture(params=[LocalCells, SharedCells, StockCells])
-def kind(
-    request: pytest.FixtureRequest, shared: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> type[object]:
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[object]:
     """Return each kind of cells, with new values being of theirs."""
     if request.param is SharedCells:
-        shared()
+        request.getfixturevalue("shared")
     if request.param is StockCells:
         monkeypatch.setattr(values, "ValueClass", OtherValue)
     found: type[object] = request.param
@@ -100,8 +77,7 @@ def test_the_values_are_those_that_the_stock_methods_write(
     assert ours.samples() == stock.samples()
 
 
-@pytest.mark.parametrize("kind", [SharedCells], indirect=True)
-def test_shared_values_are_in_the_files(kind: type[object], tmp_path: Path) -> None:
+def test_shared_values_are_in_the_files(shared: Path) -> None:
     """Where a scrape of another process finds them."""
     pair = Pair("filed")
     written = cells_of(pair.requests, pair.duration, BOUNDS, [])
@@ -109,7 +85,7 @@ def test_shared_values_are_in_the_files(kind: type[object], tmp_path: Path) -> N
         written.write(duration, None)
     found = {
         (sample.name, sample.labels.get("le", "")): sample.value
-        for family in WorkersCollector(str(tmp_path)).collect()
+        for family in WorkersCollector(str(shared)).collect()
         for sample in family.samples
     }
     assert found["filed_requests_total", ""] == found["filed_duration_count", ""] == 3
@@ -117,23 +93,101 @@ def test_shared_values_are_in_the_files(kind: type[object], tmp_path: Path) -> N
     assert [found["filed_duration_bucket", bound] for bound in ("0.1", "0.5", "1.0", "+Inf")] == [0, 2, 2, 3]
 
 
-@pytest.mark.parametrize("kind", [LocalCells, SharedCells], indirect=True)
-def test_a_request_is_written_under_one_lock(kind: type[object]) -> None:
+class Probe(float):
+    """A duration that can tell whether a lock is held as it is added."""
+
+    held: list[bool]
+
+    def __radd__(self, other: float) -> float:
+        self.held.append(self.is_held())
+        return other + float(self)
+
+    def is_held(self) -> bool:
+        return cells._lock.locked()
+
+
+def test_a_request_is_written_under_one_lock() -> None:
     """Which the values of a process alone then have as their own, so that a scrape sees whole requests."""
-
-    class Probe(float):
-        def __radd__(self, other: float) -> float:
-            held.append(cells._lock.locked())
-            return other + float(self)
-
-    held: list[bool] = []
-    pair = Pair("probed")
-    cells_of(pair.requests, pair.duration, BOUNDS, []).write(Probe(0.3), None)
-    assert held == [True]
+    pair, probe = Pair("probed"), Probe(0.3)
+    probe.held = []
+    cells_of(pair.requests, pair.duration, BOUNDS, []).write(probe, None)
+    assert probe.held == [True]
     assert not cells._lock.locked()
-    if kind is LocalCells:
-        all_values: list[Any] = [pair.requests._value, pair.duration._sum, *pair.duration._buckets]
-        assert {value._lock for value in all_values} == {cells._lock}
+    all_values: list[Any] = [pair.requests._value, pair.duration._sum, *pair.duration._buckets]
+    assert {value._lock for value in all_values} == {cells._lock}
+
+
+def test_shared_values_are_written_under_one_lock(shared: Path) -> None:
+    """That of the storage, which each of them takes too."""
+
+    class Lock:
+        taken, held = 0, False
+
+        def __enter__(self) -> None:
+            self.taken, self.held = self.taken + 1, True
+
+        def __exit__(self, *_: object) -> None:
+            self.held = False
+
+    pair, probe, lock = Pair("probed"), Probe(0.3), Lock()
+    probe.held, probe.is_held = [], lambda: lock.held  # type: ignore[method-assign]
+    written = cells_of(pair.requests, pair.duration, BOUNDS, [])
+    written.write(0.3, None)
+    for file in storage.current()._files.values():
+        file.lock = lock
+    written.write(probe, None)
+    assert probe.held == [True]
+    assert lock.taken == 1
+
+
+def test_shared_values_have_the_mark_of_the_histogram(shared: Path) -> None:
+    """As their own methods write it: a reader passes over label sets with the mark that they had."""
+    pair = Pair("marked")
+    written = cells_of(pair.requests, pair.duration, BOUNDS, [])
+    for duration in (0.3, 0.4, 7.0):
+        written.write(duration, None)
+    total: Any = pair.duration._sum
+    assert total.file.view[total.at + 1] == 3
+
+
+def test_after_a_fork_the_childs_requests_are_written_to_the_childs_files(tmp_path: Path) -> None:
+    """And what the parent wrote before is not in them."""
+    printed = python(
+        """
+import os, sys
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+from prometheus_client import Counter, Histogram
+from web_prom.cells import cells_of
+from web_prom.multiprocess.collector import WorkersCollector
+from web_prom.multiprocess.takeover import share_values
+share_values()
+requests, duration = Counter("r", "R."), Histogram("d", "D.", buckets=(1, 2))
+written = cells_of(requests, duration, (1.0, 2.0), [])
+for _ in range(3):
+    written.write(1.5, None)
+if not os.fork():
+    for _ in range(5):
+        written.write(0.5, None)
+    assert requests._value.get() == duration._sum.get() * 2 == 5
+    os._exit(0)
+assert os.wait()[1] == 0
+written.write(1.5, None)
+assert requests._value.get() == duration._buckets[1].get() == 4
+print(*sorted(os.listdir(sys.argv[1])))
+families = {family.name: family for family in WorkersCollector(sys.argv[1]).collect()}
+print(*[sample.value for family in ("r", "d") for sample in families[family].samples])
+        """,
+        str(tmp_path),
+    )
+    files, samples = printed.splitlines()
+    assert files.split() == [
+        "counter_s0.db",
+        "counter_s1.db",
+        "histogram_s0.db",
+        "histogram_s1.db",
+        "slots.lock",
+    ]
+    assert sorted(map(float, samples.split())) == [5, 8.5, 9, 9, 9, 9]
 
 
 def test_a_write_that_fails_leaves_no_lock_held() -> None:
@@ -177,15 +231,16 @@ def test_the_gauge_of_a_process_alone_goes_up_and_down(registry: CollectorRegist
 
 
 def test_requests_in_progress_at_the_switch_are_carried_over_once(
-    registry: CollectorRegistry, shared: Callable[[], None]
+    registry: CollectorRegistry, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two applications bind the same gauge, one after the other."""
+    monkeypatch.setattr(values, "ValueClass", values.MutexValue)
     gauge = Gauge("progress", "Progress.", registry=registry, multiprocess_mode="livesum")
     in_flight: list[int] = []
     enter, _ = steps_of(gauge, in_flight)
     enter(1)
     enter(1)
-    shared()
+    monkeypatch.setattr(values, "ValueClass", SharedValue)
     gauge._metric_init()
     steps = [steps_of(gauge, in_flight) for _ in range(2)]
     assert registry.get_sample_value("progress") == 2

@@ -23,8 +23,8 @@ def presence() -> Presence:
     """Return what is true in this process and in no fork of it.
 
     It is a page of memory that the kernel wipes in a fork. At-fork hooks would not do, as uWSGI does not run
-    them; and to ask for the process id is a system call, which takes two to ten times as long. Where the kernel
-    cannot wipe pages (it is not Linux, or an old one), it is asked for the id all the same.
+    them; and to ask for the process id is a system call, which takes two to ten times as long. Where the
+    kernel cannot wipe pages (it is not Linux, or an old one), it is asked for the id all the same.
     """
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
