@@ -75,15 +75,13 @@ def pre_exec(server: Any) -> None:
 def child_exit(server: Any, worker: Any) -> None:
     """Remove what a dead worker can no longer take back: its share of live gauges. Never raises.
 
-    Older gunicorn calls this inside a signal handler: no instrument may be touched here.
+    Older gunicorn calls this inside a signal handler: nothing here touches an instrument or waits for a lock.
     """
-    try:
-        from prometheus_client.multiprocess import mark_process_dead
-
-        for directory in _deployment.directories:
-            mark_process_dead(worker.pid, str(directory.path))  # type: ignore[no-untyped-call]
-    except Exception as error:
-        server.log.warning("live gauges of worker %s stay behind: %s", worker.pid, error)
+    for directory in _deployment.directories:
+        try:
+            directory.bury(worker.pid)
+        except Exception as error:
+            server.log.warning("live gauges of worker %s stay behind: %s", worker.pid, error)
 
 
 def on_exit(server: Any) -> None:

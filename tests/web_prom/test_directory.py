@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import stat
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from web_prom.errors import DirectoryError, WebPromError
+from web_prom.multiprocess import filesystem
 from web_prom.multiprocess.directory import SharedDirectory, is_private, make_usable
+from web_prom.multiprocess.slots import LOCK_NAME, slots_of
 
 from .support import python
+from .test_slots import Hold, Holder, hold
 
-VALUES = ["counter_7.db", "histogram_7.db", "summary_7.db", "gauge_all_7.db", "gauge_livesum_7.db"]
+__all__ = ["hold"]
+
+VALUES = [
+    *("counter_7.db", "histogram_7.db", "summary_7.db", "gauge_all_7.db", "gauge_livesum_7.db"),
+    *("counter_s0.db", "histogram_s12.db", "summary_s0.db", "gauge_mostrecent_s0.db", "gauge_liveall_s1.db"),
+    *("counter_s0.db.damaged", "gauge_livesum_7.db.damaged"),
+]
 
 
 def fill(path: Path, *more: str) -> None:
@@ -22,7 +36,8 @@ def fill(path: Path, *more: str) -> None:
 
 
 def names(path: Path) -> set[str]:
-    return set(os.listdir(path))
+    """Return what is in a directory, without the file with the slots, which stays."""
+    return set(os.listdir(path)) - {LOCK_NAME}
 
 
 def mode(path: Path) -> int:
@@ -82,10 +97,11 @@ def test_a_directory_error_is_an_os_error_and_one_of_ours() -> None:
 
 
 def test_what_a_dead_deployment_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    fill(tmp_path, "notes.txt", "users.db", "counter.db", "important")
+    others = {"notes.txt", "users.db", "counter.db", "important", "notes.txt.damaged", "gauge_s0.db"}
+    fill(tmp_path, *others)
     (tmp_path / "below").mkdir()
     shared = SharedDirectory(tmp_path)
-    assert names(tmp_path) == {"notes.txt", "users.db", "counter.db", "important", "below"}
+    assert names(tmp_path) == {*others, "below"}
     shared.leave()
 
 
@@ -101,6 +117,37 @@ def test_fault_27_a_second_server_joins_and_wipes_nothing(tmp_path: Path) -> Non
     third.leave()
     SharedDirectory(tmp_path).leave()
     assert names(tmp_path) == set(), "now nobody was"
+
+
+def test_fault_27_nothing_is_removed_while_anybody_holds_a_slot(tmp_path: Path, hold: Hold) -> None:
+    """A uvicorn, say, that no hook of ours has started."""
+    other = hold()
+    fill(tmp_path, "counter_s5.db")
+    first = SharedDirectory(tmp_path)
+    assert names(tmp_path) == {*VALUES, "counter_s5.db"}
+    first.leave()
+    other.kill()
+    SharedDirectory(tmp_path).leave()
+    assert names(tmp_path) == set()
+
+
+def test_the_file_with_the_slots_stays_when_the_rest_is_removed(tmp_path: Path) -> None:
+    """Whoever opened it and is about to lock must find the same file as whoever comes later."""
+    Holder(tmp_path).kill()
+    fill(tmp_path)
+    before = (tmp_path / LOCK_NAME).stat().st_ino
+    SharedDirectory(tmp_path).leave()
+    assert (tmp_path / LOCK_NAME).stat().st_ino == before
+    assert names(tmp_path) == set()
+
+
+def test_a_process_that_holds_a_slot_itself_may_clean_what_others_left(tmp_path: Path, hold: Hold) -> None:
+    assert slots_of(tmp_path).take() == 0
+    fill(tmp_path)
+    shared = SharedDirectory(tmp_path)
+    assert names(tmp_path) == set()
+    shared.leave()
+    assert hold().slot == 1, "and keeps it"
 
 
 def test_leaving_twice_is_leaving_once(tmp_path: Path) -> None:
@@ -151,7 +198,7 @@ FORKS = """
 def test_fault_27_a_worker_that_outlives_its_master_keeps_the_directory(tmp_path: Path) -> None:
     assert python(FORKS, str(tmp_path)).splitlines() == [
         "with the worker alive: ['counter_1.db']",
-        "without: []",
+        "without: ['slots.lock']",
     ]
 
 
@@ -227,6 +274,58 @@ def test_a_link_with_a_private_name_leads_nowhere(temporary: Path, tmp_path: Pat
     assert names(victim) == set(VALUES)
 
 
+@pytest.mark.parametrize("hours", [0.5, 2])
+def test_fault_21_one_that_was_never_finished_is_removed_an_hour_later(temporary: Path, hours: float) -> None:
+    """Its maker may be about to lock it."""
+    unfinished = temporary / ".web_prom-private-x"
+    unfinished.mkdir()
+    then = time.time() - hours * 3600
+    os.utime(unfinished, (then, then))
+    SharedDirectory.make_private().leave()
+    assert unfinished.exists() == (hours < 1)
+
+
+def test_a_private_directory_with_a_held_slot_stays_until_that_is_free(
+    temporary: Path, hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that a worker began outlives the server."""
+    monkeypatch.setattr("web_prom.multiprocess.directory._DYING_SECONDS", 0)
+    shared = SharedDirectory.make_private()
+    fill(shared.path)
+    program = hold(shared.path)
+    shared.leave()
+    SharedDirectory.make_private().leave()
+    assert names(shared.path) == set(VALUES)
+    program.end()
+    SharedDirectory.make_private().leave()
+    assert names(temporary) == set()
+
+
+def test_the_last_to_leave_waits_for_workers_that_are_dying(temporary: Path, hold: Hold) -> None:
+    shared = SharedDirectory.make_private()
+    worker = hold(shared.path)
+    worker.process.kill()  # and nobody waits for its end
+    shared.leave()
+    assert names(temporary) == set()
+
+
+def test_a_pipe_in_place_of_the_slots_holds_nobody_up(temporary: Path) -> None:
+    """Anybody may make a directory with such a name."""
+    (temporary / "web_prom-private-x").mkdir()
+    os.mkfifo(temporary / "web_prom-private-x" / LOCK_NAME)
+    SharedDirectory.make_private().leave()
+    assert names(temporary) == {"web_prom-private-x"}
+
+
+def test_a_private_directory_that_cannot_be_finished_is_not_left_behind(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filesystem, "_type_of", lambda path: 0x6969)
+    with pytest.raises(DirectoryError, match=r"NFS.*set PROMETHEUS_MULTIPROC_DIR"):
+        SharedDirectory.make_private()
+    assert names(temporary) == set()
+
+
 def test_without_a_place_for_a_private_directory_there_is_an_error_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +349,7 @@ def test_a_directory_is_handed_to_the_user_of_the_workers(tmp_path: Path) -> Non
     path = tmp_path / "shared"
     shared = SharedDirectory(path)
     fill(path)
+    slots_of(path).take()
     if os.geteuid() == 0:
         shared.hand_to(12345, 12346)
         for entry in (path, *path.iterdir()):
@@ -276,3 +376,128 @@ def test_what_is_no_value_is_not_given_away(tmp_path: Path) -> None:
     assert (path / "notes.txt").stat().st_uid == 0
     assert outside.stat().st_uid == 0
     shared.leave()
+
+
+def test_a_directory_that_holds_our_files_alone_is_handed_on_with_them(tmp_path: Path) -> None:
+    """The file with the slots is there before the first worker of another user."""
+    if os.geteuid() != 0:
+        return
+    fill(tmp_path)
+    shared = SharedDirectory(tmp_path)
+    assert os.listdir(tmp_path) == [LOCK_NAME]
+    shared.hand_to(12345, 12346)
+    assert [path.stat().st_uid for path in (tmp_path, tmp_path / LOCK_NAME)] == [12345, 12345]
+    shared.leave()
+
+
+# Burying the dead ------------------------------------------------------------------------------------
+
+
+LIVE = {"gauge_liveall_s0.db", "gauge_livesum_s0.db", "gauge_livemostrecent_s0.db"}
+KEPT = {"counter_s0.db", "gauge_all_s0.db", "gauge_livesum_s00.db", "gauge_livesum_s1.db"}
+
+
+@pytest.mark.parametrize("name", ["plain", "app[1]*"])
+def test_the_live_gauges_of_a_dead_process_go_and_nothing_else(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    shared = SharedDirectory(path)
+    dead = Holder(path)
+    dead.kill()
+    fill(path, *LIVE, *KEPT, f"gauge_livesum_{dead.pid}.db")
+    shared.bury(dead.pid)
+    assert names(path) == {*VALUES, *KEPT}
+    shared.leave()
+
+
+@pytest.mark.parametrize("successor_recorded", [True, False])
+def test_who_has_taken_the_slot_over_keeps_its_live_gauges(successor_recorded: bool, tmp_path: Path) -> None:
+    """Also where it holds the slot and has not yet written that down."""
+    shared = SharedDirectory(tmp_path)
+    dead = Holder(tmp_path)
+    dead.kill()
+    lives = Holder(tmp_path)
+    assert lives.slot == dead.slot
+    if not successor_recorded:
+        python(
+            "import sys; open(sys.argv[1], 'r+b').write(int(sys.argv[2]).to_bytes(8, sys.byteorder))",
+            str(tmp_path / LOCK_NAME),
+            str(dead.pid),
+        )
+        assert slots_of(tmp_path).find(dead.pid) == [0]
+    fill(tmp_path, *LIVE)
+    shared.bury(dead.pid)
+    assert names(tmp_path) == {*VALUES, *LIVE}
+    lives.kill()
+    shared.leave()
+
+
+def test_a_process_that_only_seems_dead_keeps_its_live_gauges(tmp_path: Path, hold: Hold) -> None:
+    """Or another container's process has the same id."""
+    shared = SharedDirectory(tmp_path)
+    lives = hold()
+    fill(tmp_path, *LIVE)
+    shared.bury(lives.pid)
+    assert names(tmp_path) == {*VALUES, *LIVE}
+    shared.leave()
+
+
+# File systems ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "name"), filesystem._NETWORK.items())
+@pytest.mark.parametrize("use", [make_usable, SharedDirectory])
+def test_a_network_file_system_is_refused_with_the_remedy(
+    use: Callable[[Path], object], number: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filesystem, "_type_of", lambda path: number)
+    with pytest.raises(DirectoryError) as raised:
+        use(tmp_path)
+    message = str(raised.value)
+    assert message.startswith(
+        f"PROMETHEUS_MULTIPROC_DIR is {str(tmp_path)!r}, which is on a network file system"
+    )
+    assert f"({name})" in message
+    assert "local disk or in memory, such as one in /dev/shm" in message
+    assert os.listdir(tmp_path) == []
+
+
+class LibC:
+    """What ctypes gives for the C library, as far as it is asked."""
+
+    def __init__(self, answer: int, number: int = 0) -> None:
+        self.answer = answer
+        self.number = number
+
+    def statfs(self, path: bytes, found: Any) -> int:
+        ctypes.c_ulong.from_buffer(found).value = self.number
+        return self.answer
+
+
+@pytest.mark.parametrize("number", [0x6969, 0xFE534D42, 0xFE534D42 - (1 << 32)])
+def test_the_type_is_what_statfs_tells(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a long has 32 bits it may be negative."""
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: LibC(0, number))
+    with pytest.raises(DirectoryError, match="network"):
+        make_usable(tmp_path)
+
+
+def test_statfs_is_asked_about_the_directory() -> None:
+    assert filesystem._type_of(Path("/proc")) == 0x9FA0
+
+
+@pytest.mark.parametrize("way", ["error", "no function", "no library", "another system"])
+def test_where_statfs_cannot_be_asked_nothing_is_refused(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way == "another system":
+        monkeypatch.setattr(sys, "platform", "darwin")
+        monkeypatch.setattr(filesystem, "_type_of", lambda path: pytest.fail("it was asked"))
+    else:
+        libraries: dict[str, Callable[[None], Any]] = {
+            "error": lambda name: LibC(-1, 0x6969),
+            "no function": lambda name: object(),
+            "no library": lambda name: ctypes.CDLL("libno-such.so"),
+        }
+        original = ctypes.CDLL
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: original(name) if name else libraries[way](name))
+    make_usable(tmp_path)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -14,28 +14,36 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
+from web_prom.multiprocess.filesystem import refuse_network
+from web_prom.multiprocess.layout import FileName
+from web_prom.multiprocess.slots import LOCK_NAME, VARIABLE, slots_of
 
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable that names the shared directory; prometheus_client's own."""
+__all__ = ["VARIABLE", "SharedDirectory", "is_private", "make_usable"]
 
 _PRIVATE_PREFIX = "web_prom-private-"
-# What prometheus_client writes; whatever else is in a directory that the user named is not ours to remove.
-_VALUES = re.compile(r"(counter|gauge_[a-z]+|histogram|summary)_.+\.db")
 # Others hold the lock alone only for as long as it takes to remove files.
 _PATIENCE_SECONDS = 10.0
+# Workers that were killed just now are still dying.
+_DYING_SECONDS = 1.0
+# It takes milliseconds to finish a private directory; whoever did not in an hour was killed.
+_UNFINISHED_SECONDS = 3600.0
 
 
 def make_usable(path: str | Path) -> Path:
     """Make the directory if it is missing and prove that this process can write to it.
 
     Raises:
-        DirectoryError: It cannot be made or written; the message says why and what to do.
+        DirectoryError: It cannot be made or written, or is on a network file system; the message says why
+            and what to do.
     """
     path = Path(path)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_network(path)
         with tempfile.TemporaryFile(dir=path):
             return path
+    except DirectoryError:
+        raise
     except OSError as error:
         raise DirectoryError(
             f"{VARIABLE} is {str(path)!r}, which cannot be written by user {os.geteuid()} ({error}); "
@@ -53,10 +61,11 @@ def is_private(path: str | Path) -> bool:
 class SharedDirectory:
     """The shared directory, held for as long as this process or any child of it lives.
 
-    A shared lock on the directory itself tells that it is in use. It is a ``flock``, which a fork
+    A shared lock on the directory itself tells that a server uses it. It is a ``flock``, which a fork
     inherits: the directory counts as used while one worker of a killed master is left, and systemd keeps
-    its clean-up of ``/tmp`` away. Whoever finds the directory unused removes what a dead deployment left
-    there; a second server on the same directory joins.
+    its clean-up of ``/tmp`` away. A process that no server of ours has begun holds a slot if anything.
+    Whoever finds neither removes what a dead deployment left there; a second server on the same directory
+    joins. The file with the slots stays while the directory stays: two such files would be two slots 0.
 
     A server process makes it before it forks. Not meant to be shared between threads.
 
@@ -88,7 +97,11 @@ class SharedDirectory:
             _remove_abandoned(parent)
             # Nobody may find the directory before it is locked, and remove it as abandoned.
             unfinished = Path(tempfile.mkdtemp(prefix=f".{_PRIVATE_PREFIX}", dir=parent))
-            made = cls(unfinished)
+            try:
+                made = cls(unfinished)
+            except BaseException:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                raise
             made.path = unfinished.with_name(unfinished.name.removeprefix("."))
             made.private = True
             unfinished.rename(made.path)
@@ -100,7 +113,7 @@ class SharedDirectory:
         return made
 
     def hand_to(self, uid: int, gid: int) -> None:
-        """Give the directory, and the values that are in it, to the user that the workers run as.
+        """Give the directory, and our files in it, to the user that the workers run as.
 
         A directory that the user named and that others can write already, that another user owns, or that
         holds files of another kind is left as it is: somebody arranged it. Links are not followed.
@@ -114,7 +127,7 @@ class SharedDirectory:
             names = os.listdir(self._lock)
             if self.private or self._is_plain(self._lock, names):
                 os.fchown(self._lock, uid, gid)
-            for name in filter(_VALUES.fullmatch, names):
+            for name in filter(_is_ours, names):
                 self._hand_file(name, uid, gid)
         except OSError as error:
             raise DirectoryError(
@@ -123,13 +136,39 @@ class SharedDirectory:
             ) from error
 
     def leave(self) -> None:
-        """Stop using the directory; remove it if it is private and nobody else uses it. Never raises."""
+        """Stop using the directory; remove it if it is private and nobody else uses it. Never raises.
+
+        Workers that were killed just now have a second to be dead. If a program that one of them started is
+        left and holds a slot, whoever makes a private directory after its end removes this one.
+        """
         lock, self._lock = self._lock, None
         if lock is None:
             return
-        if self.private and _try_lock(lock) and self._is_at(lock):
-            shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if self.private and _try_lock(lock) and self._is_at(lock):
+                self._remove()
         os.close(lock)
+        slots_of(self.path).close()
+
+    def bury(self, pid: int) -> None:
+        """Remove what a dead process can no longer take back: its share of live gauges.
+
+        Waits for nobody and touches no instrument, so that a signal's handler may call it. Whoever has taken
+        the dead one's slot over keeps what is its own by now.
+
+        Raises:
+            OSError: Something cannot be removed, or the slots cannot be read.
+        """
+        from prometheus_client.multiprocess import mark_process_dead
+
+        path = glob.escape(str(self.path))  # it is taken for a pattern
+        # Whoever writes with prometheus_client alone does so under its process id.
+        mark_process_dead(pid, path)  # type: ignore[no-untyped-call]
+        slots = slots_of(self.path)
+        for slot in slots.find(pid):
+            with slots.claim(slot) as free:
+                if free:
+                    mark_process_dead(f"s{slot}", path)  # type: ignore[no-untyped-call]
 
     def _hold(self) -> int:
         while True:
@@ -152,6 +191,8 @@ class SharedDirectory:
     def _explained(self) -> Iterator[None]:
         try:
             yield
+        except DirectoryError:
+            raise
         except OSError as error:
             raise DirectoryError(
                 f"{VARIABLE} is {str(self.path)!r}, which cannot be locked and cleaned of a former "
@@ -165,14 +206,27 @@ class SharedDirectory:
             return False
 
     def _clean(self, lock: int) -> None:
-        for name in filter(_VALUES.fullmatch, os.listdir(lock)):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=lock)
+        if not any(map(_holds_values, os.listdir(lock))):
+            return
+        with slots_of(self.path).alone() as alone:
+            for name in filter(_holds_values, os.listdir(lock)) if alone else ():
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=lock)
+
+    def _remove(self) -> None:
+        deadline = time.monotonic() + _DYING_SECONDS
+        while True:
+            with slots_of(self.path).alone() as alone:
+                if alone:
+                    return shutil.rmtree(self.path, ignore_errors=True)
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.01)
 
     def _is_plain(self, lock: int, names: list[str]) -> bool:
         found = os.fstat(lock)
         ours_alone = found.st_uid == os.geteuid() and not found.st_mode & 0o022
-        return ours_alone and all(_VALUES.fullmatch(name) for name in names)
+        return ours_alone and all(map(_is_ours, names))
 
     def _hand_file(self, name: str, uid: int, gid: int) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -180,6 +234,15 @@ class SharedDirectory:
             # A link could be another user's, to have a file given away that is none of ours.
             if stat.S_ISREG(entry.st_mode) and entry.st_nlink == 1 and entry.st_uid == os.geteuid():
                 os.chown(name, uid, gid, dir_fd=self._lock, follow_symlinks=False)
+
+
+def _holds_values(name: str) -> bool:
+    # Whatever else is in a directory that the user named is not ours to remove.
+    return FileName.parse(name.removesuffix(".damaged")) is not None
+
+
+def _is_ours(name: str) -> bool:
+    return name == LOCK_NAME or _holds_values(name)
 
 
 def _try_lock(lock: int) -> bool:
@@ -202,12 +265,25 @@ def _share(lock: int) -> None:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    for path in parent.glob(f"{_PRIVATE_PREFIX}*"):
+    for path in [*parent.glob(f"{_PRIVATE_PREFIX}*"), *parent.glob(f".{_PRIVATE_PREFIX}*")]:
         with contextlib.suppress(OSError):
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                # Root gives its directories to the user that the workers run as.
-                if os.geteuid() in (0, os.fstat(lock).st_uid) and _try_lock(lock):
+                if _is_abandoned(path, lock):
                     shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(lock)
+
+
+def _is_abandoned(path: Path, lock: int) -> bool:
+    found = os.fstat(lock)
+    # Root gives its directories to the user that the workers run as.
+    if os.geteuid() not in (0, found.st_uid) or not _try_lock(lock):
+        return False
+    if path.name.startswith("."):  # not yet locked, perhaps
+        return time.time() - found.st_mtime > _UNFINISHED_SECONDS
+    slots = slots_of(path)
+    try:
+        return not slots.held()
+    finally:
+        slots.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -104,15 +105,24 @@ class LockFile:
             writing: To lock and record, not only to ask.
             making: Make the file if it is missing.
         """
-        opened, self._opened = self._opened, None
-        if opened is not None and opened.is_open:
-            os.close(opened.number)
+        self.close()
         if sys.platform not in _FLOCK:
             raise OSError(f"on {sys.platform} nobody knows how to ask for the holder of a lock")
         number = self._open(writing=writing, making=making)
-        if number is not None:
-            self._opened = _Opened(number, _identity(os.fstat(number)), writing)
-        return number is not None
+        if number is None:
+            return False
+        found = os.fstat(number)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(number)
+            raise OSError(f"{self.path.name} is not a file")
+        self._opened = _Opened(number, _identity(found), writing)
+        return True
+
+    def close(self) -> None:
+        """Close the file, and give back what this process has locked."""
+        opened, self._opened = self._opened, None
+        if opened is not None and opened.is_open:
+            os.close(opened.number)
 
     def try_lock(self, span: Span, *, shared: bool = False) -> bool:
         """Lock records unless another process has a lock in the way; never wait."""
@@ -169,7 +179,8 @@ class LockFile:
         return self._opened.number
 
     def _open(self, *, writing: bool, making: bool) -> int | None:
-        flags = (os.O_RDWR if writing else os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
+        # Another user's link must not be followed, nor another user's pipe waited for.
+        flags = (os.O_RDWR if writing else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         while True:
             try:
                 return os.open(self.path, flags)

@@ -180,6 +180,13 @@ class Slots:
                 for span in locked:
                     self._file.unlock(span)
 
+    def close(self) -> None:
+        """Close the file, unless this process holds a slot. Whatever is asked afterwards opens it again."""
+        process = self._process()
+        with process.lock:
+            if process.slot is None:
+                self._file.close()
+
     def _process(self) -> _Process:
         pid = os.getpid()
         process = self._processes.get(pid)

@@ -1,0 +1,50 @@
+"""Network file systems, on which neither locks nor mapped files work as the shared directory needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from web_prom.errors import DirectoryError
+from web_prom.multiprocess.slots import VARIABLE
+
+# statfs(2) and the kernel's include/uapi/linux/magic.h; the last two are their makers' own.
+_NETWORK = {
+    0x6969: "NFS",
+    0x517B: "SMB",
+    0xFF534D42: "CIFS",
+    0xFE534D42: "SMB2",
+    0x00C36400: "CEPH",
+    0x5346414F: "AFS",
+    0x6B414653: "AFS",
+    0x0BD00BD0: "LUSTRE",
+    0x47504653: "GPFS",
+}
+
+
+def refuse_network(path: Path) -> None:
+    """Make sure that a directory is not on a network file system. Only Linux is asked.
+
+    Raises:
+        DirectoryError: It is on one; the message names it and says what to do.
+    """
+    name = _NETWORK.get(_type_of(path)) if sys.platform == "linux" else None
+    if name is not None:
+        raise DirectoryError(
+            f"{VARIABLE} is {str(path)!r}, which is on a network file system ({name}): name a directory on a "
+            "local disk or in memory, such as one in /dev/shm"
+        )
+
+
+def _type_of(path: Path) -> int:
+    """Return the magic number of the file system; zero where it cannot be told."""
+    with contextlib.suppress(Exception):  # a sandbox, or a Python without ctypes: nothing is refused
+        import ctypes
+
+        # The first field of struct statfs is the type, as wide as a long or what fits into one.
+        found = ctypes.create_string_buffer(1024)
+        if ctypes.CDLL(None).statfs(os.fsencode(path), found) == 0:
+            return ctypes.c_ulong.from_buffer(found).value & 0xFFFFFFFF
+    return 0
