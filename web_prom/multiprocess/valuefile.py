@@ -90,18 +90,16 @@ class ValueFile:
             descriptor = os.open(path, _FLAGS)
         try:
             self._status = os.fstat(descriptor)
-            size = _fitting(self._status.st_size)
             used = _used(descriptor, self._status.st_size)
+            self._positions = _positions(os.pread(descriptor, used, 0))
+            size = _fitting(self._status.st_size)
             if self._status.st_blocks * 512 < size:
                 _reserve(descriptor, 0, size)
             mapping = mmap.mmap(descriptor, size)
+        except (ValueError, RecursionError):
+            raise DamagedError(f"{path} is damaged, and begun anew") from None
         finally:
             os.close(descriptor)
-        try:
-            self._positions = _positions(mapping, used)
-        except (ValueError, RecursionError):
-            mapping.close()
-            raise DamagedError(f"{path} is damaged, and begun anew") from None
         self._use(mapping)
         if self._head[0] != used:
             self._head[0] = used
@@ -185,31 +183,37 @@ def _fitting(size: int) -> int:
 
 
 def _used(descriptor: int, size: int) -> int:
+    """Return how many bytes are in use.
+
+    Raises:
+        ValueError: The count cannot be true.
+    """
     head = os.pread(descriptor, HEADER.size, 0)
-    used = LENGTH.unpack_from(head)[0] if len(head) == HEADER.size else 0
+    used: int = LENGTH.unpack_from(head)[0] if len(head) == HEADER.size else 0
     if used == 0:  # prometheus_client's writer was killed as it began
         return HEADER.size
-    # A file that is shorter than what it says lost its end.
-    return int(used) if HEADER.size <= used <= size else -1
+    if not HEADER.size <= used <= size or used % 8:
+        raise ValueError("it lost its end, or never had one")
+    return used
 
 
-def _positions(mapping: mmap.mmap, used: int) -> dict[bytes, int]:
+def _positions(data: bytes) -> dict[bytes, int]:
     """Return where each key's value is, in doubles.
 
     Raises:
         ValueError: What is in use is not entries.
+        RecursionError: Likewise.
     """
     found: dict[bytes, int] = {}
     offset = HEADER.size
-    while 0 <= offset < used:
-        (length,) = LENGTH.unpack_from(mapping, offset)
+    while offset < len(data):
+        (length,) = LENGTH.unpack_from(data, offset)
         at = offset + value_offset(length)
-        if length <= 0 or at + VALUE.size > used:
-            break
-        found[mapping[offset + LENGTH.size : offset + LENGTH.size + length]] = at // 8
+        if length <= 0 or at + VALUE.size > len(data):
+            raise ValueError("an entry without its end")
+        begin = offset + LENGTH.size
+        found[data[begin : begin + length]] = at // 8
         offset = at + VALUE.size
-    if offset != used:
-        raise ValueError("no whole number of entries")
     # Readers need every key; all at once is a third of the time of one by one.
     keys: Sequence[Any] = json.loads((b"[" + b",".join(found) + b"]").decode())
     if len(keys) != len(found) or not all(map(_is_key, keys)):
