@@ -1,0 +1,183 @@
+"""What many files come to, with prometheus_client as the oracle on the same files, while they grow and go."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from web_prom.multiprocess.collector import WorkersCollector
+from web_prom.multiprocess.layout import FileName
+
+from .value_files import BOUNDS, Worker
+
+ACCEPTS = (
+    "",
+    "text/plain;version=1.0.0",
+    "text/plain;version=1.0.0;escaping=allow-utf-8",
+    "text/plain;version=1.0.0;escaping=dots",
+    "application/openmetrics-text;version=1.0.0",
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8",
+    "application/openmetrics-text;version=1.0.0;escaping=values",
+)
+MODES = (
+    "all",
+    "liveall",
+    "min",
+    "livemin",
+    "max",
+    "livemax",
+    "sum",
+    "livesum",
+    "mostrecent",
+    "livemostrecent",
+)
+OWNERS = ("s0", "s1", "s2", "s10", "17", "4711")
+
+owners = st.sampled_from(OWNERS)
+# Few names, so that they meet: also in files of different kinds.
+names = st.sampled_from(("a", "b", "a_b", "http_requests", "http:requests", "ünï.cöde", "a_created"))
+values_of_labels = st.one_of(
+    st.sampled_from(("", "GET", "/a/<int:b>", '"', "\\", "\n", "%s", "%", "{}", "\0", "x" * 300)),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+)
+labels = st.dictionaries(
+    st.sampled_from(("method", "a", "z", "le_", "pid", "mit punkt.")), values_of_labels, max_size=3
+)
+integers = st.integers(0, 2**40).map(float)
+amounts = st.one_of(integers, st.floats(0, 1e9))
+bounds = st.sampled_from((BOUNDS, BOUNDS, BOUNDS, (0.5, 1.0, math.inf), (1.0,), (math.inf,)))
+
+
+class Files(RuleBasedStateMachine):
+    """Workers write, begin, die and are followed by others; between any two steps there may be a scrape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp())
+        self.workers = {owner: Worker(self.directory, owner) for owner in OWNERS}
+        self.held = {0: 100}
+        self.collector = WorkersCollector(self.directory, lambda: self.held)
+
+    @rule(owner=owners, name=names, labels=labels, amount=amounts)
+    def count(self, owner: str, name: str, labels: dict[str, str], amount: float) -> None:
+        self.workers[owner].inc(name, labels, amount)
+
+    @rule(owner=owners, name=names, labels=labels, amount=amounts)
+    def summarize(self, owner: str, name: str, labels: dict[str, str], amount: float) -> None:
+        self.workers[owner].summarize(name, amount, labels)
+
+    @rule(owner=owners, name=names, labels=labels, amount=amounts, bounds=bounds, help=st.sampled_from("HHI"))
+    def observe(
+        self, owner: str, name: str, labels: dict[str, str], amount: float, bounds: Any, help: str
+    ) -> None:
+        self.workers[owner].observe(name, amount, labels, bounds, help)
+
+    @rule(
+        owner=owners,
+        mode=st.sampled_from(MODES),
+        name=names,
+        labels=labels,
+        value=st.floats(),
+        timestamp=st.sampled_from((0.0, 1.0, 2.0, 2.5)),
+    )
+    def set_gauge(
+        self, owner: str, mode: str, name: str, labels: dict[str, str], value: float, timestamp: float
+    ) -> None:
+        self.workers[owner].gauge(mode, name, value, labels, timestamp)
+
+    @rule(slot=st.sampled_from((0, 1, 2, 10)))
+    def take_or_leave_a_slot(self, slot: int) -> None:
+        if self.held.pop(slot, None) is None:
+            self.held[slot] = 100 + slot
+
+    @precondition(lambda self: any(worker.files for worker in self.workers.values()))
+    @rule(data=st.data())
+    def remove_a_file(self, data: st.DataObject) -> None:
+        every = [(owner, *kind) for owner, worker in self.workers.items() for kind in worker.files]
+        owner, kind, mode = data.draw(st.sampled_from(every))
+        self.workers[owner].remove(kind, mode)
+
+    @invariant()
+    def a_scrape_is_as_prometheus_client_has_it(self) -> None:
+        expected = contents(MultiProcessCollector.merge(self.files()))  # type: ignore[no-untyped-call]
+        metrics = list(self.collector.collect())
+        assert same(contents(metrics), expected), (contents(metrics), expected)
+        assert [metric.name for metric in metrics] == sorted({metric.name for metric in metrics})
+        fresh = WorkersCollector(self.directory, lambda: self.held)
+        for accept in ACCEPTS:
+            encode, content_type = choose_encoder(accept)
+            text = self.collector.render(encode, content_type)
+            assert text == encode(_Registry(metrics)).removesuffix(b"# EOF\n")
+            assert text == fresh.render(encode, content_type)
+        assert self.collector.series == sum(len(metric.samples) for metric in metrics)
+        assert self.collector.damaged == 0
+
+    def files(self) -> list[str]:
+        """Return the files that count, in the order in which web-prom takes them."""
+        found = []
+        for path in self.directory.glob("*.db"):
+            name = FileName.parse(path.name)
+            assert name is not None
+            if not (name.is_live and name.slot is not None and name.slot not in self.held):
+                found.append((name.slot is None, name.slot or 0, path.name))
+        return [str(self.directory / name) for _, _, name in sorted(found)]
+
+    def teardown(self) -> None:
+        for worker in self.workers.values():
+            worker.close()
+        shutil.rmtree(self.directory)
+
+
+class _Registry:
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> list[Metric]:
+        return self._metrics
+
+
+Contents = dict[tuple[str, str, str], list[tuple[str, list[tuple[str, str]], float]]]
+
+
+def contents(metrics: Iterable[Metric]) -> Contents:
+    """Return the samples of each family, in an order that does not depend on who merged them."""
+    return {
+        (metric.name, metric.type, metric.documentation): sorted(
+            ((sample.name, sorted(sample.labels.items()), sample.value) for sample in metric.samples),
+            key=repr,
+        )
+        for metric in metrics
+    }
+
+
+def same(found: Contents, expected: Contents) -> bool:
+    """Compare integers exactly and other numbers within what rounding may differ."""
+    return found.keys() == expected.keys() and all(
+        len(samples) == len(expected[family])
+        and all(_same_sample(mine, theirs) for mine, theirs in zip(samples, expected[family], strict=True))
+        for family, samples in found.items()
+    )
+
+
+def _same_sample(mine: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
+    if mine[:2] != theirs[:2]:
+        return False
+    value, other = mine[2], theirs[2]
+    if value == other or (math.isnan(value) and math.isnan(other)):
+        return True
+    return not (value.is_integer() and other.is_integer()) and math.isclose(value, other, rel_tol=1e-12)
+
+
+Files.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+test_files_grow_and_go = Files.TestCase

@@ -1,0 +1,185 @@
+"""Value files as workers write them: those of web-prom, byte by byte, and prometheus_client's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client.utils import floatToGoString
+
+from web_prom.multiprocess.layout import HEADER, VALUE, FileName, entry, value_offset
+
+BOUNDS = (0.1, 1.0, float("inf"))
+
+
+def key_of(family: str, sample: str, labels: Mapping[str, str], documentation: str = "Help.") -> str:
+    """Return a key as both writers make it."""
+    return mmap_key(family, sample, list(labels), list(labels.values()), documentation)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class WebPromFile:
+    """A file with an identity, kept as bytes and written after each change."""
+
+    marked = True
+
+    def __init__(self, path: Path, identity: int) -> None:
+        self.path = path
+        self._identity = identity
+        self._places: dict[str, int] = {}
+        self._used = HEADER.size
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        os.ftruncate(self._file, 4096)
+        self._put_header()
+
+    def get(self, key: str) -> tuple[float, float]:
+        """Return a value and its timestamp; the entry is made if there is none."""
+        return VALUE.unpack(os.pread(self._file, VALUE.size, self._place(key)))
+
+    def set(self, key: str, value: float, timestamp: float = 0.0) -> None:
+        """Write a value and its timestamp."""
+        os.pwrite(self._file, VALUE.pack(value, timestamp), self._place(key))
+
+    def append(self, data: bytes) -> None:
+        """Add bytes as they are, and count them as used."""
+        os.pwrite(self._file, data, self._used)
+        self._used += len(data)
+        self._put_header()
+
+    def claim(self, used: int) -> None:
+        """Say that so many bytes are used."""
+        os.pwrite(self._file, HEADER.pack(used, self._identity), 0)
+
+    @property
+    def used(self) -> int:
+        """How many bytes are used."""
+        return self._used
+
+    def close(self) -> None:
+        """Close the file, and leave it where it is."""
+        os.close(self._file)
+
+    def _place(self, key: str) -> int:
+        if key not in self._places:
+            encoded = key.encode()
+            self._places[key] = self._used + value_offset(len(encoded))
+            self.append(entry(encoded))
+        return self._places[key]
+
+    def _put_header(self) -> None:
+        if os.fstat(self._file).st_size < self._used:
+            os.ftruncate(self._file, self._used + 4096)
+        os.pwrite(self._file, HEADER.pack(self._used, self._identity), 0)
+
+
+class PrometheusFile:
+    """A file of prometheus_client's own, which knows neither identities nor marks."""
+
+    marked = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._dict: Any = MmapedDict(str(path))  # type: ignore[no-untyped-call]
+
+    def get(self, key: str) -> tuple[float, float]:
+        """Return a value and its timestamp; the entry is made if there is none."""
+        return self._dict.read_value(key)  # type: ignore[no-any-return]
+
+    def set(self, key: str, value: float, timestamp: float = 0.0) -> None:
+        """Write a value and its timestamp."""
+        self._dict.write_value(key, value, timestamp)
+
+    def close(self) -> None:
+        """Close the file, and leave it where it is."""
+        self._dict.close()
+
+
+class Worker:
+    """One process's files in a directory.
+
+    Args:
+        directory: Where they are.
+        owner: ``s`` and a slot's number for files of web-prom, else a process id.
+    """
+
+    identities = 0
+
+    def __init__(self, directory: Path, owner: str) -> None:
+        self.directory = directory
+        self.owner = owner
+        self.files: dict[tuple[str, str], WebPromFile | PrometheusFile] = {}
+
+    def file(self, kind: str, mode: str = "") -> WebPromFile | PrometheusFile:
+        """Return the file of a kind and mode, made if there is none."""
+        if (kind, mode) not in self.files:
+            path = self.directory / str(FileName(kind, mode, self.owner))
+            if self.owner.startswith("s"):
+                Worker.identities += 1
+                self.files[kind, mode] = WebPromFile(path, Worker.identities)
+            else:
+                self.files[kind, mode] = PrometheusFile(path)
+        return self.files[kind, mode]
+
+    def remove(self, kind: str, mode: str = "") -> None:
+        """Remove a file."""
+        file = self.files.pop((kind, mode))
+        file.close()
+        file.path.unlink()
+
+    def close(self) -> None:
+        """Close the files, and leave them where they are."""
+        for file in self.files.values():
+            file.close()
+        self.files.clear()
+
+    def inc(self, name: str, labels: Mapping[str, str] | None = None, amount: float = 1.0) -> None:
+        """Count up."""
+        self._add(self.file("counter"), key_of(name, f"{name}_total", labels or {}), amount)
+
+    def gauge(
+        self,
+        mode: str,
+        name: str,
+        value: float,
+        labels: Mapping[str, str] | None = None,
+        timestamp: float = 0.0,
+    ) -> None:
+        """Set a gauge."""
+        self.file("gauge", mode).set(key_of(name, name, labels or {}), value, timestamp)
+
+    def observe(
+        self,
+        name: str,
+        value: float,
+        labels: Mapping[str, str] | None = None,
+        bounds: Sequence[float] = BOUNDS,
+        documentation: str = "Help.",
+    ) -> None:
+        """Write an observation to a histogram: the sum, one bucket, and then the mark."""
+        file, labels = self.file("histogram"), labels or {}
+        total = key_of(name, f"{name}_sum", labels, documentation)
+        file.get(total)
+        for bound in bounds:
+            file.get(self._bucket(name, labels, bound, documentation))
+        found = next((bound for bound in bounds if value <= bound), None)
+        self._add(file, total, value)
+        if found is not None:
+            self._add(file, self._bucket(name, labels, found, documentation), 1.0)
+            if file.marked:
+                before, mark = file.get(total)
+                file.set(total, before, mark + 1)
+
+    def summarize(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
+        """Write an observation to a summary."""
+        self._add(self.file("summary"), key_of(name, f"{name}_count", labels or {}), 1.0)
+        self._add(self.file("summary"), key_of(name, f"{name}_sum", labels or {}), value)
+
+    def _bucket(self, name: str, labels: Mapping[str, str], bound: float, documentation: str) -> str:
+        le = floatToGoString(bound)  # type: ignore[no-untyped-call]
+        return key_of(name, f"{name}_bucket", {**labels, "le": le}, documentation)
+
+    def _add(self, file: WebPromFile | PrometheusFile, key: str, amount: float) -> None:
+        value, timestamp = file.get(key)
+        file.set(key, value + amount, timestamp)

@@ -1,0 +1,163 @@
+"""Values gathered out of a file by one call, and what has changed among them since the last time."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from itertools import compress
+from operator import ne, sub
+from struct import Struct
+from typing import Any
+
+from web_prom.multiprocess.layout import VALUE
+from web_prom.multiprocess.merging import LabelSet, Row
+
+Gather = Callable[..., tuple[Any, ...]]
+"""``Struct.unpack_from``."""
+
+DOUBLE_BYTES = 8
+
+
+class Layout:
+    """Where the values of a label set's entries are, from the first entry's beginning. Equal ones are one object.
+
+    Attributes:
+        offsets: In bytes.
+        read: Takes the values out of a file: all of them, in one call.
+    """
+
+    __slots__ = ("offsets", "read")
+
+    def __init__(self, offsets: tuple[int, ...]) -> None:
+        self.offsets = offsets
+        self.read: Callable[..., Row] = gatherer(offsets)
+
+
+@lru_cache(maxsize=1024)
+def layout_at(offsets: tuple[int, ...]) -> Layout:
+    """Return the layout of values at these offsets."""
+    return Layout(offsets)
+
+
+@lru_cache(maxsize=1024)
+def layout_of(lengths: tuple[int, ...]) -> Layout:
+    """Return the layout of entries without gaps, given how much stands before each value."""
+    offsets = []
+    position = 0
+    for length in lengths:
+        offsets.append(position + length)
+        position += length + VALUE.size
+    return layout_at(tuple(offsets))
+
+
+@lru_cache(maxsize=1024)
+def prefixes_of(lengths: tuple[int, ...]) -> Gather:
+    """Return what takes out of a file the bytes before each value, given how many there are."""
+    return Struct("=" + f"{VALUE.size}x".join(f"{length}s" for length in lengths)).unpack_from
+
+
+class _Codes(dict[int, str]):
+    """The codes of :mod:`struct` for a double after a gap."""
+
+    def __missing__(self, gap: int) -> str:
+        self[gap] = code = f"{gap}xd" if gap else "d"
+        return code
+
+
+def gatherer(offsets: Iterable[int]) -> Gather:
+    """Return what takes the doubles at ascending offsets out of a file: one call, at C speed."""
+    codes = _Codes()
+    begins = list(offsets)
+    ends = [0, *(offset + DOUBLE_BYTES for offset in begins[:-1])]
+    pattern = "".join(map(codes.__getitem__, map(sub, begins, ends)))
+    # A value and its timestamp are one code instead of two, of 32 bytes each.
+    return Struct(pattern.replace("dd", "2d")).unpack_from
+
+
+class Run:
+    """The entries that a file has of one label set, where one double does not tell them all.
+
+    Attributes:
+        label_set: Whose entries they are.
+        start: Where the first one begins in the file.
+        layout: Where the values are from there.
+    """
+
+    __slots__ = ("label_set", "layout", "start")
+
+    def __init__(self, label_set: LabelSet, start: int, layout: Layout) -> None:
+        self.label_set = label_set
+        self.start = start
+        self.layout = layout
+
+
+class Chunk:
+    """Doubles of one file that are read and compared together.
+
+    Attributes:
+        column: Where the label sets keep what this file says.
+        offsets: Of the doubles in the file.
+        owners: For each double, the label set whose value it is, or the entries (:class:`Run`) that have
+            changed when it has.
+        last: What the doubles were.
+    """
+
+    def __init__(self, column: int, offsets: array[int], owners: list[Any]) -> None:
+        self.column = column
+        self.offsets = offsets
+        self.owners = owners
+        self.last: tuple[float, ...] = ()
+        self._gather = gatherer(offsets)
+
+    def __len__(self) -> int:
+        return len(self.owners)
+
+    def read(self, data: Any, changed: set[LabelSet]) -> None:
+        """Take over what has changed, and add the label sets to ``changed``."""
+        now = self._gather(data)
+        last = self.last
+        if now != last:
+            self.last = now
+            # What is not a number is not equal to itself, and so is taken for changed.
+            differs = map(ne, last, now) if last else [True] * len(now)
+            self._take(data, now, differs, changed)
+
+    def joined(self, other: Chunk) -> Chunk:
+        """Return one chunk for two of the same file, this one being the earlier."""
+        both = type(self)(self.column, self.offsets + other.offsets, self.owners + other.owners)
+        if self.last and other.last:
+            both.last = self.last + other.last
+        return both
+
+    def _take(
+        self, data: Any, now: tuple[float, ...], differs: Iterable[bool], changed: set[LabelSet]
+    ) -> None:
+        raise NotImplementedError
+
+
+class ValueChunk(Chunk):
+    """Values as such: of counters, summaries and most gauges."""
+
+    def _take(
+        self, data: Any, now: tuple[float, ...], differs: Iterable[bool], changed: set[LabelSet]
+    ) -> None:
+        column = self.column
+        add = changed.add
+        for label_set, value in compress(zip(self.owners, now, strict=True), differs):
+            label_set.values[column] = value
+            add(label_set)
+
+
+class RowChunk(Chunk):
+    """Doubles that tell whether to read rows: of histograms, and of gauges whose timestamps count."""
+
+    def _take(
+        self, data: Any, now: tuple[float, ...], differs: Iterable[bool], changed: set[LabelSet]
+    ) -> None:
+        column = self.column
+        add = changed.add
+        for run in dict.fromkeys(compress(self.owners, differs)):
+            label_set = run.label_set
+            label_set.values[column] = run.layout.read(data, run.start)
+            add(label_set)

@@ -1,0 +1,282 @@
+"""What is known of one value file: its entries, the label sets that they belong to, and their values."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+from web_prom.multiprocess.chunks import DOUBLE_BYTES, Chunk, Layout, RowChunk, Run, ValueChunk, layout_at
+from web_prom.multiprocess.keys import DamagedFileError
+from web_prom.multiprocess.kinds import Kind
+from web_prom.multiprocess.layout import HEADER, LENGTH, VALUE, FileName, value_offset
+from web_prom.multiprocess.merging import Family, Histogram, LabelSet, Shape
+
+# What a label set has from a file until it is read for the first time: not None, which would mean no entry.
+_UNREAD: Any = ()
+_PAIR = layout_at((0, DOUBLE_BYTES))
+
+
+class Contents:
+    """The entries of one file, each found once; afterwards only values are read.
+
+    A file has one column in its kind. It gets more where several of its entries mean the same sample: the
+    documentation is part of a key, and another release of an application may have changed it.
+
+    Args:
+        kind: What the files of its kind have in common.
+        name: The file's.
+        marked: Whether it is of web-prom: there the ``_sum`` of a histogram tells when a bucket has changed.
+
+    Attributes:
+        end: Up to where the entries are known.
+    """
+
+    def __init__(self, kind: Kind, name: FileName, marked: bool) -> None:
+        self.end = HEADER.size
+        self._kind = kind
+        self._name = name
+        self._marked = marked
+        self._columns = [kind.add_column(name)]
+        self._chunks: list[Chunk] = []
+        self._found: dict[int, tuple[array[int], list[Any]]] = {}
+        self._runs: dict[LabelSet, list[tuple[int, Run]]] | None = None
+        self._last_key = b""
+        self._last_start = 0
+
+    def parse(self, data: Any, end: int) -> None:
+        """Find the entries that were added, up to ``end``.
+
+        Raises:
+            DamagedFileError: There is something else; the file is to be dropped.
+        """
+        try:
+            with memoryview(data) as view, view[:end] as used, used.cast("i") as lengths:
+                if self._kind.type == "histogram":
+                    self._parse_histograms(data, lengths, end)
+                else:
+                    self._parse_values(data, lengths, end)
+            self.end = end
+        finally:  # whatever was found has to be dropped again
+            self._runs = None
+            self._keep_found()
+
+    def read(self, data: Any, changed: set[LabelSet]) -> None:
+        """Take over the values that have changed, and add their label sets to ``changed``."""
+        for chunk in self._chunks:
+            chunk.read(data, changed)
+
+    def begins_like(self, data: Any) -> bool:
+        """Tell whether the last entry that is known is still at its place."""
+        start = self._last_start
+        return bool(data[start : start + len(self._last_key)] == self._last_key)
+
+    def drop(self, changed: set[LabelSet]) -> None:
+        """Take the file out of all label sets that it has."""
+        for chunk in self._chunks:
+            column = chunk.column
+            for owner in chunk.owners:
+                label_set = owner.label_set if isinstance(owner, Run) else owner
+                label_set.values[column] = None
+                label_set.template = None
+                family = label_set.family
+                if isinstance(family, Histogram) and label_set in family.shapes:
+                    family.set_shape(label_set, column, None)
+                changed.add(label_set)
+        for column in self._columns:
+            self._kind.remove_column(column)
+        self._chunks = []
+        self._columns = []
+
+    def _parse_values(self, data: Any, lengths: memoryview, end: int) -> None:
+        kind = self._kind
+        find, pairs, column = kind.keys.get, kind.has_pairs, self._columns[0]
+        offsets, owners = self._list(column)
+        family: Family | None = None
+        start = position = self.end
+        while position < end:
+            start = position
+            length = lengths[start >> 2]
+            at = (
+                start + (length + 4) // 8 * 8 + 8
+            )  # value_offset(), whose call would cost a third of this loop
+            position = at + 16
+            if length < 0 or position > end:
+                raise DamagedFileError(f"its entry at byte {start} is longer than the file")
+            key = data[start + 4 : start + 4 + length]
+            label_set = find(key) or kind.learn(key)
+            if label_set.family is not family:
+                family = label_set.family
+                self._note_help(family, key)
+            values = label_set.values
+            label_set.template = None
+            if values[column] is not None:
+                self._add_again(label_set, at)
+            elif pairs:
+                values[column] = _UNREAD
+                self._add_pair(column, label_set, at)
+            else:
+                values[column] = _UNREAD
+                offsets.append(at)
+                owners.append(label_set)
+        self._remember(data, start)
+
+    def _add_again(self, label_set: LabelSet, at: int) -> None:
+        column = self._free_column(label_set)
+        label_set.values[column] = _UNREAD
+        if self._kind.has_pairs:
+            self._add_pair(column, label_set, at)
+        else:
+            offsets, owners = self._list(column)
+            offsets.append(at)
+            owners.append(label_set)
+
+    def _add_pair(self, column: int, label_set: LabelSet, at: int) -> None:
+        offsets, owners = self._list(column)
+        offsets.extend((at, at + DOUBLE_BYTES))
+        owners.extend([Run(label_set, at, _PAIR)] * 2)
+
+    def _parse_histograms(self, data: Any, lengths: memoryview, end: int) -> None:
+        foretold = self._kind.foretold
+        start = position = self.end
+        family: Family | None = None
+        while position < end:
+            start = position
+            key = _key(data, lengths, start, end)
+            run = foretold.get(key) or self._kind.foretell(key)
+            if run and start + run.size <= end and run.gather(data, start) == run.prefixes:
+                foretold[key] = run
+                label_set = run.label_set
+                if label_set.family is not family:
+                    family = label_set.family
+                    self._note_help(family, key)
+                self._add_run(label_set, Run(label_set, start, run.layout), run.shape)
+                position += run.size
+            else:
+                position = self._parse_by_key(data, lengths, start, end)
+        self._remember(data, start)
+
+    def _parse_by_key(self, data: Any, lengths: memoryview, start: int, end: int) -> int:
+        """Read the entries of one label set that stand together, each by its key; return where they end."""
+        kind = self._kind
+        position = start
+        first = None
+        entries: dict[str | float, int] = {}
+        while position < end:
+            key = _key(data, lengths, position, end)
+            parsed = kind.parse(key)
+            bound = parsed.bound()
+            whose = parsed.family, parsed.without_bound()
+            entry = parsed.sample if bound is None else bound
+            if entry in entries or (first is not None and whose != first):
+                break
+            first = whose
+            at = position + value_offset(len(key))
+            entries[entry] = at - start
+            position = at + VALUE.size
+        assert first is not None
+        label_set = kind.label_set(first[0], first[0], first[1])
+        family = label_set.family
+        assert isinstance(family, Histogram)
+        self._note_help(family, _key(data, lengths, start, end))
+        if not self._extend(label_set, start, entries):
+            shape = family.shape(entries)
+            if shape.plain and (family.usual is None or len(shape.entries) >= len(family.usual.entries)):
+                family.usual = shape
+            self._add_run(label_set, Run(label_set, start, layout_at(tuple(entries.values()))), shape)
+        return position
+
+    def _extend(self, label_set: LabelSet, start: int, entries: dict[str | float, int]) -> bool:
+        """Add entries to a run of the label set that stands elsewhere; False if there is none without them."""
+        if all(label_set.values[column] is None for column in self._columns):
+            return False
+        family = label_set.family
+        assert isinstance(family, Histogram)
+        for column, run in self._all_runs()[label_set]:
+            shape = family.shape_of(label_set, column)
+            if not entries.keys() & set(shape.entries):
+                moved = [start - run.start + offset for offset in entries.values()]
+                run.layout = layout_at((*run.layout.offsets, *moved))
+                family.set_shape(label_set, column, family.shape((*shape.entries, *entries)))
+                self._watch(column, run, [run.start + offset for offset in moved])
+                return True
+        return False
+
+    def _add_run(self, label_set: LabelSet, run: Run, shape: Shape) -> None:
+        column = self._columns[0]
+        if label_set.values[column] is not None:
+            column = self._free_column(label_set)
+        family = label_set.family
+        assert isinstance(family, Histogram)
+        if label_set.shape is not shape:
+            family.set_shape(label_set, column, shape)
+        label_set.values[column] = _UNREAD
+        if self._runs is not None:
+            self._runs.setdefault(label_set, []).append((column, run))
+        offsets = run.layout.offsets
+        if self._marked and shape.marker is not None:
+            at = run.start + offsets[shape.marker]
+            self._watch(column, run, (at, at + DOUBLE_BYTES))
+        else:
+            self._watch(column, run, [run.start + offset for offset in offsets])
+
+    def _watch(self, column: int, run: Run, offsets: Sequence[int]) -> None:
+        """Read a run again whenever one of the doubles at these offsets has changed."""
+        all_offsets, owners = self._list(column)
+        all_offsets.extend(offsets)
+        owners.extend([run] * len(offsets))
+
+    def _all_runs(self) -> dict[LabelSet, list[tuple[int, Run]]]:
+        if self._runs is None:
+            self._runs = {}
+            lists = [(chunk.column, chunk.owners) for chunk in self._chunks]
+            lists += [(column, owners) for column, (_, owners) in self._found.items()]
+            for column, owners in lists:
+                for run in dict.fromkeys(owners):
+                    known = self._runs.setdefault(run.label_set, [])
+                    if (column, run) not in known:
+                        known.append((column, run))
+        return self._runs
+
+    def _free_column(self, label_set: LabelSet) -> int:
+        for column in self._columns:
+            if label_set.values[column] is None:
+                return column
+        self._columns.append(self._kind.add_column(self._name))
+        return self._columns[-1]
+
+    def _note_help(self, family: Family, key: bytes) -> None:
+        column = self._columns[0]
+        if column not in family.helps:
+            family.helps[column] = self._kind.parse(key).help
+
+    def _list(self, column: int) -> tuple[array[int], list[Any]]:
+        return self._found.setdefault(column, (array("I"), []))
+
+    def _remember(self, data: Any, start: int) -> None:
+        (length,) = LENGTH.unpack_from(data, start)
+        self._last_start = start
+        self._last_key = bytes(data[start : start + LENGTH.size + length])
+
+    def _keep_found(self) -> None:
+        make = RowChunk if self._kind.type == "histogram" or self._kind.has_pairs else ValueChunk
+        for column, (offsets, owners) in self._found.items():
+            chunk: Chunk = make(column, offsets, owners)
+            # Each call of struct costs something, so that chunks of about one size become one.
+            for earlier in reversed(self._chunks):
+                if earlier.column == column:
+                    if len(earlier) <= 2 * len(chunk):
+                        self._chunks.remove(earlier)
+                        chunk = earlier.joined(chunk)
+                    else:
+                        break
+            self._chunks.append(chunk)
+        self._found = {}
+
+
+def _key(data: Any, lengths: memoryview, start: int, end: int) -> bytes:
+    length = lengths[start >> 2]
+    if length < 0 or start + value_offset(length) + VALUE.size > end:
+        raise DamagedFileError(f"its entry at byte {start} is longer than the file")
+    key: bytes = data[start + LENGTH.size : start + LENGTH.size + length]
+    return key

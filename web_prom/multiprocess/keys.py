@@ -1,0 +1,108 @@
+"""The keys of value files: what they say, and what the keys of a histogram's buckets will be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from prometheus_client.utils import floatToGoString
+
+from web_prom.multiprocess.layout import LENGTH, value_offset
+
+Labels = tuple[tuple[str, str], ...]
+"""Label names and values, sorted."""
+
+_decode = json.JSONDecoder().decode
+_encode = json.JSONEncoder(sort_keys=True).encode  # as mmap_key() in prometheus_client
+_PLACE = "\0"
+_PLACE_AS_JSON = _encode(_PLACE)
+
+
+class DamagedFileError(Exception):
+    """A value file holds what cannot be; the message says what, for the log."""
+
+
+class Key(NamedTuple):
+    """What a key says.
+
+    Attributes:
+        family: The metric's name.
+        sample: The sample's name.
+        labels: With ``le``, for a bucket.
+        help: The metric's documentation.
+    """
+
+    family: str
+    sample: str
+    labels: Labels
+    help: str
+
+    @classmethod
+    def parse(cls, key: bytes) -> Key:
+        """Read a key.
+
+        Raises:
+            DamagedFileError: It is none that prometheus_client would write.
+        """
+        try:
+            family, sample, labels, documentation = _decode(key.decode("utf-8"))
+            items = tuple(sorted(labels.items()))
+            texts = [family, sample, documentation, *labels.values()]
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise DamagedFileError(f"it has the key {key[:200]!r}") from None
+        if not (family and all(type(text) is str for text in texts)):
+            raise DamagedFileError(f"it has the key {key[:200]!r}")
+        if b"\\ud" in key:
+            return cls(
+                _encodable(family),
+                _encodable(sample),
+                tuple((_encodable(name), _encodable(value)) for name, value in items),
+                _encodable(documentation),
+            )
+        return cls(family, sample, items, documentation)
+
+    def bound(self) -> float | None:
+        """Return the upper bound of the bucket that this is the key of, or None for another sample.
+
+        Raises:
+            DamagedFileError: The bound is no number.
+        """
+        for name, value in self.labels:
+            if name == "le":
+                try:
+                    bound = float(value)
+                except ValueError:
+                    bound = float("nan")
+                if bound != bound:
+                    raise DamagedFileError(f"it has a bucket with the bound {value[:200]!r}")
+                return bound
+        return None
+
+    def without_bound(self) -> Labels:
+        """Return the labels without ``le``."""
+        return tuple(item for item in self.labels if item[0] != "le")
+
+    def bucket_prefixes(self, bounds: Sequence[float]) -> list[bytes] | None:
+        """Return what stands before the values of the buckets, if this is the key of their ``_sum``.
+
+        None where it cannot be foretold. The writers of prometheus_client and of web-prom write
+        them so; a reader compares, and reads what is different key by key.
+        """
+        labels = {**dict(self.labels), "le": _PLACE}
+        text = _encode([self.family, self.family + "_bucket", labels, self.help])
+        parts = text.encode().split(_PLACE_AS_JSON.encode())
+        if len(parts) != 2:
+            return None
+        before, after = parts
+        return [before_value(before + b'"%b"' % floatToGoString(le).encode() + after) for le in bounds]
+
+
+def before_value(key: bytes) -> bytes:
+    """Return an entry's bytes up to its value: the length, the key, and spaces."""
+    return (LENGTH.pack(len(key)) + key).ljust(value_offset(len(key)))
+
+
+def _encodable(text: str) -> str:
+    """Return a text that can be sent: surrogates, from bytes that were no UTF-8, would fail every scrape."""
+    return text.encode("utf-8", "replace").decode("utf-8")

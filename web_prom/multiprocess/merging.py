@@ -1,0 +1,395 @@
+"""From the values of many files to one: label sets, families, and the rules by which each kind is merged.
+
+The rules are those of ``MultiProcessCollector`` in prometheus_client, sample for sample. Sums are made with
+``math.fsum``, which rounds once: the order of the files does not matter, and a file more cannot lower a sum by
+an ulp, which Prometheus would take for a restart.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
+
+from web_prom.multiprocess.keys import DamagedFileError, Labels
+
+if TYPE_CHECKING:
+    from web_prom.multiprocess.kinds import Kind
+
+logger = logging.getLogger("web_prom")
+
+_PLAIN_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
+
+Series = tuple[str, Labels]
+"""A sample's name and labels."""
+
+Row = tuple[float, ...]
+"""What a file holds of one label set: a histogram's sum and buckets, or a value and its timestamp."""
+
+
+class Shape:
+    """Which entries of a histogram's label set a file has, in their order. The same ones are one object.
+
+    Attributes:
+        entries: The upper bound for a bucket, the sample's name for any other.
+        bounds: Those of the buckets, in the same order.
+        marker: Where the sum is among the entries; None without one.
+        plain: Whether it is a sum and then buckets with ascending bounds, as both writers make them.
+    """
+
+    __slots__ = ("bounds", "entries", "marker", "plain")
+
+    def __init__(self, family: str, entries: tuple[str | float, ...]) -> None:
+        self.entries = entries
+        self.bounds = [entry for entry in entries if not isinstance(entry, str)]
+        ascending = all(low < high for low, high in pairwise(self.bounds))
+        self.marker = entries.index(family + "_sum") if family + "_sum" in entries else None
+        self.plain = self.marker == 0 and 0 < len(self.bounds) == len(entries) - 1 and ascending
+
+
+class LabelSet:
+    """One label set of a family, with what each file says of it.
+
+    Attributes:
+        family: Whose it is.
+        name: The sample's name; of a histogram, the family's.
+        labels: Without ``le``, and without ``pid`` where the mode adds processes up.
+        values: For each file of the kind, at its column: the value, or a :data:`Row`. None if it has none.
+        shape: Of a histogram's rows; None while the files have different ones (then ``family.shapes`` has them).
+        rank: The place in the family's order; -1 before it has one.
+        template: The text of the samples, to be filled with the values; None when it has to be made.
+        size: How many samples there were when it was merged last.
+    """
+
+    __slots__ = ("family", "labels", "name", "rank", "shape", "size", "template", "values")
+
+    def __init__(self, family: Family, name: str, labels: Labels, columns: int) -> None:
+        self.family = family
+        self.name = name
+        self.labels = labels
+        self.values: list[Any] = [None] * columns
+        self.shape: Shape | None = None
+        self.rank = -1
+        self.template: str | None = None
+        self.size = 0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether any file has it."""
+        return self.values.count(None) < len(self.values)
+
+
+class Family:
+    """The label sets of one metric in the files of one kind, and how their values become samples.
+
+    Attributes:
+        name: The metric's.
+        label_sets: By sample name and labels.
+        helps: The documentation that each file gives, by column.
+        ordered: The label sets as they are shown; valid after :meth:`settle`.
+        texts: Their samples as text, at the same places (kept here by ``rendering``).
+        size: The number of samples.
+        plain: Whether every name in it is of Prometheus' old character set, so that its text is the same
+            in every format.
+    """
+
+    def __init__(self, kind: Kind, name: str) -> None:
+        try:
+            Metric(name, "", kind.type)
+        except ValueError:  # older versions of prometheus_client allow less
+            raise DamagedFileError(f"it has a metric with the name {name[:200]!r}") from None
+        self.kind = kind
+        self.name = name
+        self.label_sets: dict[Series, LabelSet] = {}
+        self.helps: dict[int, str] = {}
+        self.ordered: list[LabelSet] = []
+        self.texts: list[bytes] = []
+        self.size = 0
+        self.plain = True
+        self.stale = False
+
+    @property
+    def documentation(self) -> str:
+        """The help text of the first file that has the family."""
+        return next(self.helps[column] for column in self.kind.order if column in self.helps)
+
+    def add(self, name: str, labels: Labels, columns: int) -> LabelSet:
+        """Return a label set, made if there is none yet."""
+        label_set = self.label_sets.get((name, labels))
+        if label_set is None:
+            label_set = self.label_sets[name, labels] = LabelSet(self, name, labels, columns)
+            self.stale = True
+            if self.plain:
+                self.plain = self._is_plain(name, labels)
+        return label_set
+
+    def forget(self) -> None:
+        """Forget the label sets that no file has any more."""
+        gone = [key for key, label_set in self.label_sets.items() if not label_set.is_held]
+        for key in gone:
+            self.size -= self.label_sets.pop(key).size
+            self.stale = True
+
+    def settle(self) -> None:
+        """Put the label sets in order, after some came or went."""
+        texts = self.texts
+        self.ordered = sorted(self.label_sets.values(), key=attrgetter("labels", "name"))
+        self.texts = [texts[each.rank] if each.rank >= 0 else b"" for each in self.ordered]
+        for rank, label_set in enumerate(self.ordered):
+            label_set.rank = rank
+        self.stale = False
+
+    def merged(self, label_set: LabelSet) -> tuple[float, ...]:
+        """Return the values of the samples; none where no file has set any."""
+        return (total(label_set.values),)
+
+    def series(self, label_set: LabelSet) -> Sequence[Series]:
+        """Return the names and labels of the samples, in the order of :meth:`merged`."""
+        return [(label_set.name, label_set.labels)]
+
+    def metric(self) -> Metric:
+        """Return the family as prometheus_client has it."""
+        metric = Metric(self.name, self.documentation, self.kind.type)
+        metric.samples = [
+            Sample(name, dict(labels), value)
+            for label_set in self.ordered
+            for (name, labels), value in zip(
+                self.series(label_set), self.merged(label_set), strict=False
+            )  # without values, no samples
+        ]
+        return metric
+
+    def _is_plain(self, name: str, labels: Labels) -> bool:
+        # Samples with these names the text format shows as families of their own.
+        apart = name.startswith(self.name) and name[len(self.name) :] in ("_created", "_gsum", "_gcount")
+        names = [self.name, name, *(label for label, _ in labels)]
+        return not apart and all(map(_PLAIN_NAME, names))
+
+    def raw(self, column: int) -> Iterable[tuple[Any, ...]]:
+        """Return what one file says, as the arguments of samples before they are merged."""
+        for label_set in self.ordered:
+            value = label_set.values[column]
+            if value is not None:
+                yield label_set.name, label_set.labels, value
+
+
+class _Gauge(Family):
+    """A gauge whose processes are merged into one value."""
+
+    def present(self, label_set: LabelSet) -> list[Any]:
+        """Return the values that there are, in the order of the files."""
+        values = label_set.values
+        return [values[column] for column in self.kind.order if values[column] is not None]
+
+    def raw(self, column: int) -> Iterable[tuple[Any, ...]]:
+        pid = (("pid", self.kind.owners[column]),)
+        for name, labels, value in super().raw(column):
+            yield name, labels + pid, value
+
+
+class GaugeOfAll(_Gauge):
+    """Modes ``all`` and ``liveall``: a sample for each process."""
+
+    def merged(self, label_set: LabelSet) -> tuple[float, ...]:
+        return tuple(self._by_owner(label_set).values())
+
+    def series(self, label_set: LabelSet) -> Sequence[Series]:
+        labels = tuple(item for item in label_set.labels if item[0] != "pid")
+        return [
+            (label_set.name, tuple(sorted((*labels, ("pid", owner))))) for owner in self._by_owner(label_set)
+        ]
+
+    def _by_owner(self, label_set: LabelSet) -> dict[str, float]:
+        values, owners = label_set.values, self.kind.owners
+        return {owners[column]: values[column] for column in self.kind.order if values[column] is not None}
+
+
+class LeastGauge(_Gauge):
+    """Modes ``min`` and ``livemin``."""
+
+    def merged(self, label_set: LabelSet) -> tuple[float, ...]:
+        return (min(self.present(label_set)),)
+
+
+class GreatestGauge(_Gauge):
+    """Modes ``max`` and ``livemax``."""
+
+    def merged(self, label_set: LabelSet) -> tuple[float, ...]:
+        return (max(self.present(label_set)),)
+
+
+class SumOfGauges(_Gauge):
+    """Modes ``sum`` and ``livesum``."""
+
+
+class LatestGauge(_Gauge):
+    """Modes ``mostrecent`` and ``livemostrecent``; the rows are value and timestamp, zero if never set."""
+
+    def merged(self, label_set: LabelSet) -> tuple[float, ...]:
+        found: tuple[float, ...] = ()
+        latest = 0.0
+        for value, timestamp in self.present(label_set):
+            if latest < timestamp:
+                found, latest = (value,), timestamp
+        return found
+
+    def raw(self, column: int) -> Iterable[tuple[Any, ...]]:
+        for name, labels, (value, timestamp) in super().raw(column):
+            yield name, labels, value, timestamp
+
+
+class Histogram(Family):
+    """Buckets accumulated, then ``_count``, then ``_sum``.
+
+    Attributes:
+        shapes: Of label sets that files have with different buckets, by column.
+        usual: The shape with the most entries so far, by which the keys of label sets to come are foretold.
+    """
+
+    def __init__(self, kind: Kind, name: str) -> None:
+        super().__init__(kind, name)
+        self.shapes: dict[LabelSet, dict[int, Shape]] = {}
+        self.usual: Shape | None = None
+        self._known: dict[tuple[str | float, ...], Shape] = {}
+
+    def shape(self, entries: Iterable[str | float]) -> Shape:
+        """Return the shape with these entries."""
+        entries = tuple(entries)
+        shape = self._known.get(entries)
+        if shape is None:
+            shape = self._known[entries] = Shape(self.name, entries)
+        return shape
+
+    def shape_of(self, label_set: LabelSet, column: int) -> Shape:
+        """Return which entries the file of a column has of a label set; it must have some."""
+        shape = label_set.shape or self.shapes[label_set][column]
+        return shape
+
+    def set_shape(self, label_set: LabelSet, column: int, shape: Shape | None) -> None:
+        """Say which entries a file has of a label set; None when the file has gone."""
+        if shape is not None and label_set.shape is shape:
+            return
+        shapes = self.shapes.pop(label_set, None)
+        if shapes is None:
+            shapes = {
+                other: label_set.shape
+                for other, row in enumerate(label_set.values)
+                if row is not None and label_set.shape is not None
+            }
+        shapes.pop(column, None)
+        if shape is not None:
+            shapes[column] = shape
+        different = set(shapes.values())
+        label_set.shape = different.pop() if len(different) == 1 else None
+        label_set.template = None
+        if different and shapes:
+            self.shapes[label_set] = shapes
+
+    def merged(self, label_set: LabelSet) -> tuple[float, ...]:
+        if label_set.shape is not None and label_set.shape.plain:
+            rows = filter(None, label_set.values)
+            columns = list(zip(*rows, strict=True))
+            try:
+                sums = list(map(math.fsum, columns))
+            except (OverflowError, ValueError):
+                sums = list(map(total, columns))
+            buckets = list(accumulate(sums[1:]))
+            return (*buckets, buckets[-1], sums[0])
+        values, bounds = self._by_entry(label_set)
+        buckets = list(accumulate(total(values[bound]) for bound in bounds))
+        others = {name: total(values[name]) for name in values if isinstance(name, str)}
+        if buckets:
+            others[self.name + "_count"] = buckets[-1]
+        return (*buckets, *(others[name] for name in sorted(others)))
+
+    def series(self, label_set: LabelSet) -> Sequence[Series]:
+        values, bounds = self._by_entry(label_set)
+        others = {name for name in values if isinstance(name, str)}
+        if bounds:
+            others.add(self.name + "_count")
+        bucket = self.name + "_bucket"
+        return [
+            *(
+                (bucket, tuple(sorted((*label_set.labels, ("le", floatToGoString(bound))))))  # type: ignore[no-untyped-call]
+                for bound in bounds
+            ),
+            *((name, label_set.labels) for name in sorted(others)),
+        ]
+
+    def _by_entry(self, label_set: LabelSet) -> tuple[dict[str | float, list[float]], list[float]]:
+        """Return the values of all files for each entry, and the bounds of the buckets, ascending."""
+        values: dict[str | float, list[float]] = defaultdict(list)
+        for column, row in enumerate(label_set.values):
+            if row is not None:
+                for entry, value in zip(self.shape_of(label_set, column).entries, row, strict=True):
+                    values[entry].append(value)
+        return values, sorted(entry for entry in values if not isinstance(entry, str))
+
+    def raw(self, column: int) -> Iterable[tuple[Any, ...]]:
+        for label_set in self.ordered:
+            row = label_set.values[column]
+            if row is None:
+                continue
+            for entry, value in zip(self.shape_of(label_set, column).entries, row, strict=True):
+                if isinstance(entry, str):
+                    yield entry, label_set.labels, value
+                else:
+                    le = ("le", floatToGoString(entry))  # type: ignore[no-untyped-call]
+                    yield self.name + "_bucket", (*label_set.labels, le), value
+
+
+def total(values: Iterable[float | None]) -> float:
+    """Add values up, rounding once; what is None or zero adds nothing."""
+    present = list(filter(None, values))
+    try:
+        return math.fsum(present)
+    except (OverflowError, ValueError):  # on the way to infinity, or from one infinity to the other
+        return sum(present)  # type: ignore[arg-type]
+
+
+def mixed(families: Sequence[Family]) -> Metric | None:
+    """Merge families of one name that files of different kinds have, as prometheus_client does it.
+
+    That is: the kind of the first file is the metric's, the mode of the last one is a gauge's, and what the
+    others have is added to it. None, with a line in the log, where nothing can be made of it.
+    """
+    parts = sorted(
+        (family.kind.place(column), column, family) for family in families for column in family.helps
+    )
+    _, column, first = parts[0]
+    metric: Any = Metric(first.name, first.helps[column], first.kind.type)
+    for _, column, family in parts:
+        if family.kind.type == "gauge":
+            metric._multiprocess_mode = family.kind.mode
+        for arguments in family.raw(column):
+            metric.add_sample(*arguments)
+    try:
+        merge: Any = MultiProcessCollector._accumulate_metrics
+        (merged,) = merge({first.name: metric}, True)
+    except Exception:
+        logger.exception("the metric %s is of several types, which cannot be merged", first.name)
+        return None
+    merged.samples.sort(key=lambda sample: (sorted(sample.labels.items()), sample.name))
+    return merged  # type: ignore[no-any-return]
+
+
+FAMILIES: dict[str, type[Family]] = {
+    "counter": Family,
+    "summary": Family,
+    "histogram": Histogram,
+    **dict.fromkeys(("min", "livemin"), LeastGauge),
+    **dict.fromkeys(("max", "livemax"), GreatestGauge),
+    **dict.fromkeys(("sum", "livesum"), SumOfGauges),
+    **dict.fromkeys(("mostrecent", "livemostrecent"), LatestGauge),
+}
+"""By type or by a gauge's mode; any other mode is merged as ``all`` is."""

@@ -1,0 +1,109 @@
+"""From merged label sets to the text of a scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.utils import floatToGoString
+
+from web_prom.multiprocess.merging import Family, LabelSet, Series
+
+Encoder = Callable[[Any], bytes]
+"""What ``choose_encoder`` of prometheus_client gives: from a registry, or what collects like one, to text."""
+
+_END = b"# EOF\n"
+# From here on Go, and so prometheus_client, writes an exponent.
+_EXPONENT = 1e6
+_MINUS_INFINITY = float("-inf")
+
+
+def number(value: float) -> str:
+    """Return a sample's value as text."""
+    if _MINUS_INFINITY < value < _EXPONENT:
+        return repr(value)
+    return floatToGoString(value)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def write(label_sets: Iterable[LabelSet]) -> None:
+    """Bring the text of label sets up to date in their families, which must be settled."""
+    for label_set in label_sets:
+        family = label_set.family
+        values = family.merged(label_set)
+        if len(values) != label_set.size:
+            family.size += len(values) - label_set.size
+            label_set.size = len(values)
+        if not values:
+            text = b""
+        else:
+            template = label_set.template
+            if template is None:
+                template = label_set.template = _template(family.series(label_set))
+            text = (template % tuple(map(number, values))).encode("utf-8")
+        family.texts[label_set.rank] = text
+
+
+def _template(series: Sequence[Series]) -> str:
+    """Return the lines of samples, with a place for each value."""
+    return "".join([f"{_before_value(name, labels)} %s\n" for name, labels in series])
+
+
+def _before_value(name: str, labels: Sequence[tuple[str, str]]) -> str:
+    if labels:
+        inside = ",".join([f'{label}="{_escape(value)}"' for label, value in sorted(labels)])
+        name = f"{name}{{{inside}}}"
+    return name.replace("%", "%%")
+
+
+def _escape(value: str) -> str:
+    if "\\" in value or "\n" in value or '"' in value:
+        return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return value
+
+
+class Format:
+    """One of the formats of a scrape: text 0.0.4 or 1.0.0, or OpenMetrics, and how names are escaped in it.
+
+    For names of Prometheus' old character set the lines of samples are the same in all of them, except
+    that some ways of escaping change such names too: so the encoder is asked. What stands above a family's
+    samples it always says itself.
+
+    Args:
+        encode: prometheus_client's encoder.
+
+    Attributes:
+        is_plain: Whether a plain family's lines are those of :func:`write`.
+    """
+
+    def __init__(self, encode: Encoder) -> None:
+        self._encode = encode
+        self._headers: dict[str, tuple[str, bytes]] = {}
+        probe = Metric("a_b", "", "gauge")
+        probe.add_sample("a_b", {"c_d": 'x\\y"z\n'}, 1e6)
+        line = _template([("a_b", (("c_d", 'x\\y"z\n'),))]) % number(1e6)
+        self.is_plain = self.encode(probe).endswith(line.encode())
+
+    def header(self, family: Family) -> bytes:
+        """Return the lines above the samples of a family."""
+        documentation = family.documentation
+        known = self._headers.get(family.name)
+        if known is None or known[0] != f"{family.kind.type} {documentation}":
+            header = self.encode(Metric(family.name, documentation, family.kind.type))
+            known = self._headers[family.name] = f"{family.kind.type} {documentation}", header
+        return known[1]
+
+    def encode(self, metric: Metric) -> bytes:
+        """Return a family as prometheus_client writes it."""
+        return self._encode(_Single(metric)).removesuffix(_END)
+
+
+class _Single:
+    """A registry with one family."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the family."""
+        return [self._metric]
