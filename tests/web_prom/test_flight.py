@@ -1,0 +1,280 @@
+"""Single flight: overlapping callers share results, and none gets one that was begun before it came."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from web_prom.flight import SingleFlight
+
+from .support import python
+
+PATIENCE_SECONDS = 30
+
+
+class Stage:
+    """Callers of one flight, in threads, whose work takes as long as a test wants.
+
+    Attributes:
+        flight: The flight.
+        begun: The keys of the runs that were begun, in order.
+        most: How many runs there were at once, at most.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, waits: threading.Semaphore) -> None:
+        self.flight: SingleFlight[int] = SingleFlight()
+        self.begun: list[Hashable] = []
+        self.most = 0
+        self._pool = pool
+        self._waits = waits
+        self._numbers = itertools.count(1)
+        self._here = threading.Semaphore(0)
+        self._leave = threading.Semaphore(0)
+        self._at_once = 0
+
+    def call(
+        self, key: Hashable = "key", outcome: Callable[[int], int] = lambda number: number
+    ) -> Future[int]:
+        """Have another thread call; its work gives its number among all."""
+
+        def work() -> int:
+            self.begun.append(key)
+            number = next(self._numbers)
+            self._at_once += 1
+            self.most = max(self.most, self._at_once)
+            self._here.release()
+            assert self._leave.acquire(timeout=PATIENCE_SECONDS)
+            self._at_once -= 1
+            return outcome(number)
+
+        return self._pool.submit(self.flight.run, key, work)
+
+    def wait_for_run(self) -> None:
+        """Wait until one more run was begun."""
+        assert self._here.acquire(timeout=PATIENCE_SECONDS)
+
+    def wait_for_waiters(self, count: int) -> None:
+        """Wait until so many more callers wait for a run that another one leads or will lead."""
+        for _ in range(count):
+            assert self._waits.acquire(timeout=PATIENCE_SECONDS)
+
+    def finish_runs(self, count: int = 1) -> None:
+        """Let so many runs come to their end."""
+        self._leave.release(count)
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """Return a stage that is empty again in the end."""
+    waits = threading.Semaphore(0)
+
+    class Event(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.release()
+            return super().wait(PATIENCE_SECONDS)
+
+    with ThreadPoolExecutor(64) as pool:
+        made = Stage(pool, waits)
+        # Only the flight's own events; an executor's threads have begun by then with others.
+        monkeypatch.setattr("web_prom.flight.threading", _Threading(Event))
+        yield made
+        made.finish_runs(1000)
+
+
+class _Threading:
+    """The module as the flight sees it, with another Event."""
+
+    Lock = staticmethod(threading.Lock)
+    get_ident = staticmethod(threading.get_ident)
+
+    def __init__(self, event: type[threading.Event]) -> None:
+        self.Event = event
+
+
+def results(futures: list[Future[int]]) -> list[int]:
+    return [future.result(PATIENCE_SECONDS) for future in futures]
+
+
+def test_fault_26_forty_overlapping_callers_cost_two_runs(stage: Stage) -> None:
+    """The one that is under way, and one for all who came meanwhile."""
+    first = stage.call()
+    stage.wait_for_run()
+    others = [stage.call() for _ in range(39)]
+    stage.wait_for_waiters(38)
+    stage.finish_runs(2)
+    assert first.result(PATIENCE_SECONDS) == 1
+    assert results(others) == [2] * 39
+    assert len(stage.begun) == 2
+
+
+def test_who_comes_during_a_run_gets_one_that_is_begun_after(stage: Stage) -> None:
+    """What it has seen happen before it came must be in its result."""
+    first = stage.call()
+    stage.wait_for_run()
+    second = stage.call()
+    stage.finish_runs()
+    assert first.result(PATIENCE_SECONDS) == 1
+    stage.wait_for_run()
+    third = stage.call()
+    stage.finish_runs(2)
+    assert results([second, third]) == [2, 3]
+
+
+def test_one_after_another_each_gets_its_own(stage: Stage) -> None:
+    stage.finish_runs(3)
+    assert [stage.call().result(PATIENCE_SECONDS) for _ in range(3)] == [1, 2, 3]
+
+
+def test_who_wants_something_else_waits_its_turn_and_shares_nothing(stage: Stage) -> None:
+    first = stage.call("text")
+    stage.wait_for_run()
+    others = [stage.call(key) for key in ("text", "gzip", "text", "gzip")]
+    stage.wait_for_waiters(2)
+    stage.finish_runs(3)
+    assert first.result(PATIENCE_SECONDS) == 1
+    text, packed, more_text, more_packed = results(others)
+    assert text == more_text
+    assert packed == more_packed
+    assert {text, packed} == {2, 3}
+    assert sorted(stage.begun, key=str) == ["gzip", "text", "text"]
+    assert stage.most == 1
+
+
+def test_an_error_reaches_everybody_who_waited_and_nobody_else(stage: Stage) -> None:
+    def fail(number: int) -> int:
+        if number == 2:
+            raise OSError("as meant")
+        return number
+
+    first = stage.call(outcome=fail)
+    stage.wait_for_run()
+    others = [stage.call(outcome=fail) for _ in range(5)]
+    stage.wait_for_waiters(4)
+    stage.finish_runs(3)
+    assert first.result(PATIENCE_SECONDS) == 1
+    for future in others:
+        with pytest.raises(OSError, match="as meant"):
+            future.result(PATIENCE_SECONDS)
+    assert stage.call(outcome=fail).result(PATIENCE_SECONDS) == 3
+
+
+def test_when_the_leader_is_stopped_the_others_begin_again(stage: Stage) -> None:
+    """As when a server ends one worker thread: that is no answer for the rest."""
+
+    def stop(number: int) -> int:
+        if number == 2:
+            raise SystemExit
+        return number
+
+    first = stage.call(outcome=stop)
+    stage.wait_for_run()
+    others = [stage.call(outcome=stop) for _ in range(5)]
+    stage.wait_for_waiters(4)
+    stage.finish_runs(6)
+    assert first.result(PATIENCE_SECONDS) == 1
+    outcomes = [future.exception(PATIENCE_SECONDS) or future.result() for future in others]
+    answered = [outcome for outcome in outcomes if isinstance(outcome, int)]
+    assert len(answered) == 4
+    assert min(answered) >= 3
+    (stopped,) = (outcome for outcome in outcomes if not isinstance(outcome, int))
+    assert isinstance(stopped, SystemExit)
+
+
+def test_work_that_asks_again_gets_it_made_at_once() -> None:
+    """A collector may look at the metrics that it is part of."""
+    flight: SingleFlight[str] = SingleFlight()
+    assert flight.run("x", lambda: "outer " + flight.run("x", lambda: "inner")) == "outer inner"
+    assert flight.run("x", lambda: "later") == "later"
+
+
+def test_nothing_is_kept_of_what_is_over() -> None:
+    """Keys come from clients."""
+    flight: SingleFlight[int] = SingleFlight()
+    for number in range(100):
+        flight.run(number, lambda: 1)
+    (queue,) = flight._queues.values()
+    assert not queue._waiting
+
+
+@contextmanager
+def _raising_lock() -> Iterator[Any]:
+    raise KeyboardInterrupt
+    yield
+
+
+def test_a_leader_that_is_stopped_before_its_turn_leaves_nobody_waiting() -> None:
+    flight: SingleFlight[int] = SingleFlight()
+    flight.run("x", lambda: 1)
+    (queue,) = flight._queues.values()
+    turn = queue._turn
+    queue._turn = _raising_lock()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        flight.run("x", lambda: 2)
+    queue._turn = turn
+    assert flight.run("x", lambda: 3) == 3
+
+
+def test_a_child_forked_during_a_run_is_not_stuck() -> None:
+    """Nor is the parent; without hooks at fork, which uWSGI does not run."""
+    printed = python(
+        """
+        import os, signal, threading, warnings
+        from web_prom.flight import SingleFlight
+
+        warnings.simplefilter("ignore")  # Python 3.12 has something to say about threads and fork
+        flight, begun, end = SingleFlight(), threading.Event(), threading.Event()
+
+        def work():
+            begun.set()
+            end.wait()
+            return 1
+
+        threads = [threading.Thread(target=flight.run, args=("x", work)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        begun.wait()
+        pid = os.fork()
+        if not pid:
+            signal.alarm(30)
+            os._exit(flight.run("x", lambda: 7))
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        end.set()
+        for thread in threads:
+            thread.join()
+        print(flight.run("x", lambda: 8))
+        """
+    )
+    assert printed.split() == ["7", "8"]
+
+
+def test_greenlets_share_too_when_the_standard_library_was_patched_late() -> None:
+    """Blocking the one thread would stop all of them."""
+    pytest.importorskip("gevent")
+    printed = python(
+        """
+        import warnings
+        warnings.simplefilter("ignore")
+        from web_prom.flight import SingleFlight  # before the patch, as a preloaded configuration may
+        from gevent import monkey
+        monkey.patch_all()
+        import gevent
+
+        flight, runs = SingleFlight(), []
+
+        def work():
+            runs.append(1)
+            gevent.sleep(0)
+            return len(runs)
+
+        jobs = [gevent.spawn(flight.run, "x", work) for _ in range(40)]
+        gevent.joinall(jobs, timeout=30)
+        print(sorted(job.value for job in jobs) == [1] + [2] * 39)
+        """
+    )
+    assert printed == "True\n"
