@@ -7,11 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from flask import Flask
-from prometheus_client import CollectorRegistry
 
-from flask_prom import FlaskProm
 from tests.programs import needs_program
+from tests.web_prom.support import python
 from web_prom.config import FIELDS, PREFIX
 
 ROOT = Path(__file__).parents[1]
@@ -54,21 +52,38 @@ def test_every_default_is_in_the_table() -> None:
             assert told == str(item.default), key
 
 
-def test_every_metric_is_in_the_table() -> None:
-    """With its type and labels, as an application that measures everything exposes it."""
-    registry = CollectorRegistry()
+APPLICATION = """
+    from flask import Flask
+    from flask_prom import FlaskProm
+
     app = Flask("shop")
-    FlaskProm(app, registry=registry, request_size=True, response_size=True, first_byte=True, queue_time=True)
-    app.test_client().get("/")
-    text = app.test_client().get("/metrics").text
-    exposed = {
+    FlaskProm(app, request_size=True, response_size=True, first_byte=True, queue_time=True)
+    client = app.test_client()
+    client.get("/", headers={"X-Request-Start": "t=1"})
+    print(client.get("/metrics").text)
+"""
+
+
+def exposed(text: str) -> dict[str, str]:
+    """Return the types of the families in a scrape, prometheus_client's own aside."""
+    return {
         name: kind
         for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE)
-        if not name.endswith("_created")
+        if not name.endswith("_created") and not name.startswith(("process_", "python_"))
     }
-    assert {name: kind for name, kind, _, _ in table("Metrics")} == exposed
+
+
+def test_every_metric_is_in_the_table(tmp_path: Path) -> None:
+    """With its type and labels, as an application exposes it that measures everything."""
+    one, several = python(APPLICATION), python(APPLICATION, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    told = {name: (kind, meaning) for name, kind, _, meaning in table("Metrics")}
+    assert {name: kind for name, (kind, _) in told.items()} == exposed(one) | exposed(several)
+    only_several = {name for name, (_, meaning) in told.items() if meaning.startswith("several workers:")}
+    assert exposed(several).keys() - exposed(one).keys() == only_several
+    assert "process_open_fds" in one
+    assert "process_open_fds{worker=" in several
     for name, _, labels, _ in table("Metrics"):
-        for line in re.findall(rf"^{name}(?:_count)?{{(.*)}} ", text, re.MULTILINE):
+        for line in re.findall(rf"^{name}(?:_count)?{{(.*)}} ", one + several, re.MULTILINE):
             assert sorted(re.findall(r'(\w+)="', line)) == sorted(filter(None, labels.split(", ")))
 
 

@@ -115,12 +115,7 @@ class Instruments:
             namespace=self.config.namespace,
             multiprocess_mode="livesum",
         )
-        self.errors = self._plain(
-            Counter,
-            "web_prom_instrumentation_errors_total",
-            "Errors in the instrumentation itself, by what it was doing; the requests went on.",
-            ("stage",),
-        )
+        self.errors = error_counter(self.registry)
         self.overflow = self._plain(
             Counter,
             "web_prom_label_overflow_total",
@@ -255,3 +250,18 @@ def instruments_for(registry: CollectorRegistry, config: Config, owner: str) -> 
 def existing_instruments(registry: Any) -> Instruments | None:
     """Return the families of a registry if an application has made them."""
     return _by_registry.get(registry)
+
+
+def error_counter(registry: CollectorRegistry) -> Counter:
+    """Return ``web_prom_instrumentation_errors_total`` of a registry, making it if it is not there.
+
+    Raises:
+        ConflictError: The registry has another metric of this name.
+    """
+    return get_or_create(
+        Counter,
+        "web_prom_instrumentation_errors_total",
+        "Errors in the instrumentation itself, by what it was doing; the requests went on.",
+        ("stage",),
+        registry=registry,
+    )

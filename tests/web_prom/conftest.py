@@ -12,7 +12,7 @@ from web_prom.multiprocess import storage
 from web_prom.multiprocess.slots import slots_of
 from web_prom.multiprocess.values import SharedValue
 
-from .support import Clock
+from .support import Clock, Waits
 
 
 @pytest.fixture
@@ -35,3 +35,9 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield directory
     storage.current().close()
     slots_of(directory)._file.close()
+
+
+@pytest.fixture
+def flight_waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
+    """Return what tells how many scrapes wait for one that another thread makes."""
+    return Waits(monkeypatch)

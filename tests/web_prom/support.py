@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +34,26 @@ class Clock:
     def go(self, seconds: float) -> None:
         """Let time pass."""
         self.now += seconds
+
+
+class Waits:
+    """Tells how many threads wait for a single flight that another one leads, or will lead."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._begun = begun = threading.Semaphore(0)
+
+        class Event(threading.Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                begun.release()
+                return super().wait(timeout)
+
+        watched = SimpleNamespace(Lock=threading.Lock, get_ident=threading.get_ident, Event=Event)
+        monkeypatch.setattr("web_prom.flight.threading", watched)
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many more wait."""
+        for _ in range(count):
+            assert self._begun.acquire(timeout=30)
 
 
 class Server:

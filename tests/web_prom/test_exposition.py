@@ -6,7 +6,9 @@ import gzip
 import logging
 import math
 import re
+import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import prometheus_client
@@ -31,7 +33,7 @@ from web_prom import PrometheusMiddleware, make_wsgi_app
 from web_prom.config import Config
 from web_prom.exposition import Exposition, Response, accepts_gzip
 
-from .support import Environ, Server, environ_of, hello, serve
+from .support import Environ, Server, Waits, environ_of, errors, hello, serve
 
 SETTINGS = settings(deadline=None, max_examples=60, database=None)
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -293,7 +295,7 @@ def test_webtest_unpacks_what_it_asked_for(filled: CollectorRegistry) -> None:
 def test_fault_32_head_has_the_headers_of_get_and_no_body(
     encoding: str, filled: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web_prom.exposition.perf_counter", lambda: 1.0)
+    monkeypatch.setattr("web_prom.scraping.perf_counter", lambda: 1.0)
     app = make_wsgi_app(filled)
     got = scrape(app, HTTP_ACCEPT_ENCODING=encoding)
     status, headers, body = scrape(app, method="HEAD", HTTP_ACCEPT_ENCODING=encoding)
@@ -412,16 +414,45 @@ class Broken:
     """A collector that fails."""
 
     def collect(self) -> Iterable[Any]:
+        yield prometheus_client.metrics_core.GaugeMetricFamily("before", "Help.", 1)
         raise RuntimeError("hush: the password")
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_collector_that_raises_makes_a_500_without_detail_and_a_line_in_the_log(
-    method: str, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+def test_a_collector_that_raises_costs_its_own_families_and_a_line_in_the_log(
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A scrape without a family would look to Prometheus like a reset: better none, and up == 0."""
+    """An operator whom one collector blinds for all the others is worse off."""
+    Gauge("first", "Help.", registry=registry)
     registry.register(Broken())
-    status, headers, body = scrape(make_wsgi_app(registry), method=method)
+    Gauge("last", "Help.", registry=registry).set_function(lambda: 1 // 0)
+    app = PrometheusMiddleware(hello, registry=registry)
+    for _ in range(2):
+        status, _, body = scrape(app)
+        assert status == "200 OK"
+    assert b"\nfirst 0.0\n" in body
+    assert b"before" not in body
+    assert b"last" not in body.replace(b'stage="collector last"', b"")
+    assert b"hush" not in body
+    for name in ("Broken", "last"):
+        assert f'errors_total{{stage="collector {name}"}} '.encode() in body
+    assert len(caplog.records) == 2
+    assert caplog.records[0].exc_info is not None
+    assert "hush" in str(caplog.records[0].exc_info[1])
+
+
+def test_a_failure_is_counted_where_nothing_but_scrapes_is_set_up(registry: CollectorRegistry) -> None:
+    registry.register(Broken())
+    app = make_wsgi_app(registry)
+    scrape(app)
+    assert b'errors_total{stage="collector Broken"} 2.0' in scrape(app)[2]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_source_that_raises_makes_a_500_without_detail_and_a_line_in_the_log(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where there is nothing to show but what fails, up == 0 says so."""
+    status, headers, body = scrape(make_wsgi_app(Broken()), method=method, HTTP_ACCEPT_ENCODING="gzip")
     assert status == "500 Internal Server Error"
     assert b"hush" not in body
     assert "Content-Encoding" not in headers
@@ -436,16 +467,102 @@ def test_a_scrape_that_failed_leaves_the_next_one_alone(registry: CollectorRegis
     broken = Broken()
     registry.register(broken)
     app = make_wsgi_app(registry)
-    assert scrape(app)[0] == "500 Internal Server Error"
+    scrape(app)
     registry.unregister(broken)
-    assert scrape(app)[0] == "200 OK"
+    for _ in range(2):
+        assert scrape(app)[0] == "200 OK"
+        assert errors(registry) == {("collector Broken",): 1}
 
 
-def test_an_application_whose_scrapes_fail_is_served(registry: CollectorRegistry) -> None:
-    registry.register(Broken())
+def test_an_application_whose_scrapes_fail_is_served(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web_prom.exposition.Scraper.scrape", lambda *_: 1 // 0)
     app = PrometheusMiddleware(hello, registry=registry)
     assert scrape(app)[0] == "500 Internal Server Error"
     assert serve(app, "/") == b"hello"
+
+
+# Overlapping scrapes ---------------------------------------------------------------------------------
+
+
+class Slow:
+    """A collector that waits until a test lets it go on."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.here = threading.Event()
+        self.leave = threading.Event()
+
+    def collect(self) -> Iterable[Any]:
+        self.runs += 1
+        self.here.set()
+        assert self.leave.wait(30)
+        yield prometheus_client.metrics_core.GaugeMetricFamily("runs", "Help.", self.runs)
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_fault_26_forty_overlapping_scrapes_run_a_collector_a_few_times(
+    encoding: str, registry: CollectorRegistry, flight_waits: Waits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And pack the text as often; everybody gets what was begun after they came."""
+    slow, packed = Slow(), []
+    registry.register(slow)
+    app = make_wsgi_app(registry)
+    compress = gzip.compress
+
+    def counted(*args: Any, **options: Any) -> bytes:
+        packed.append(1)
+        return compress(*args, **options)
+
+    monkeypatch.setattr(gzip, "compress", counted)
+    with ThreadPoolExecutor(40) as pool:
+        first = pool.submit(scrape, app, HTTP_ACCEPT_ENCODING=encoding)
+        assert slow.here.wait(30)
+        others = [pool.submit(scrape, app, HTTP_ACCEPT_ENCODING=encoding) for _ in range(39)]
+        flight_waits.wait_for(38)
+        slow.leave.set()
+        bodies = [future.result(30)[2] for future in [first, *others]]
+    assert slow.runs == 2
+    assert len(packed) == (2 if encoding else 0)
+    texts = [gzip.decompress(body) if encoding else body for body in bodies]
+    assert b"\nruns 1.0\n" in texts[0]
+    assert not any(b"\nruns 1.0\n" in text for text in texts[1:])
+
+
+def test_scrapes_that_ask_for_something_else_share_nothing(
+    filled: CollectorRegistry, flight_waits: Waits
+) -> None:
+    asked: list[dict[str, Any]] = [
+        {},
+        {"HTTP_ACCEPT": "application/openmetrics-text"},
+        {"HTTP_ACCEPT_ENCODING": "gzip"},
+        {"QUERY_STRING": "name[]=shop_baskets"},
+        {"QUERY_STRING": "name[]=shop_state"},
+    ]
+    slow = Slow()
+    filled.register(slow)
+    app = make_wsgi_app(filled)
+    with ThreadPoolExecutor(11) as pool:
+        first = pool.submit(scrape, app)
+        assert slow.here.wait(30)
+        together = [pool.submit(scrape, app, **environ) for environ in asked * 2]
+        flight_waits.wait_for(5)
+        slow.leave.set()
+        first.result(30)
+        answers = [future.result(30) for future in together]
+    filled.unregister(slow)
+    for environ, answer in zip(asked * 2, answers, strict=True):
+        alone = scrape(app, **environ)
+        assert without_numbers(answer) == without_numbers(alone)
+
+
+def without_numbers(answer: tuple[str | None, dict[str, str], bytes]) -> Any:
+    """Return an answer as far as the next scrape has it, too."""
+    status, headers, body = answer
+    text = gzip.decompress(body) if headers.get("Content-Encoding") else body
+    lines = [line for line in text.splitlines() if b"runs" not in line and b"web_prom_scrape" not in line]
+    return status, headers["Content-Type"], lines
 
 
 # Several workers and no directory --------------------------------------------------------------------

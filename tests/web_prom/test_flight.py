@@ -13,7 +13,7 @@ import pytest
 
 from web_prom.flight import SingleFlight
 
-from .support import python
+from .support import Waits, python
 
 PATIENCE_SECONDS = 30
 
@@ -27,12 +27,11 @@ class Stage:
         most: How many runs there were at once, at most.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, waits: threading.Semaphore) -> None:
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.flight: SingleFlight[int] = SingleFlight()
         self.begun: list[Hashable] = []
         self.most = 0
         self._pool = pool
-        self._waits = waits
         self._numbers = itertools.count(1)
         self._here = threading.Semaphore(0)
         self._leave = threading.Semaphore(0)
@@ -59,54 +58,30 @@ class Stage:
         """Wait until one more run was begun."""
         assert self._here.acquire(timeout=PATIENCE_SECONDS)
 
-    def wait_for_waiters(self, count: int) -> None:
-        """Wait until so many more callers wait for a run that another one leads or will lead."""
-        for _ in range(count):
-            assert self._waits.acquire(timeout=PATIENCE_SECONDS)
-
     def finish_runs(self, count: int = 1) -> None:
         """Let so many runs come to their end."""
         self._leave.release(count)
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+def stage(flight_waits: Waits) -> Iterator[Stage]:
     """Return a stage that is empty again in the end."""
-    waits = threading.Semaphore(0)
-
-    class Event(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            waits.release()
-            return super().wait(PATIENCE_SECONDS)
-
     with ThreadPoolExecutor(64) as pool:
-        made = Stage(pool, waits)
-        # Only the flight's own events; an executor's threads have begun by then with others.
-        monkeypatch.setattr("web_prom.flight.threading", _Threading(Event))
+        made = Stage(pool)
         yield made
         made.finish_runs(1000)
-
-
-class _Threading:
-    """The module as the flight sees it, with another Event."""
-
-    Lock = staticmethod(threading.Lock)
-    get_ident = staticmethod(threading.get_ident)
-
-    def __init__(self, event: type[threading.Event]) -> None:
-        self.Event = event
 
 
 def results(futures: list[Future[int]]) -> list[int]:
     return [future.result(PATIENCE_SECONDS) for future in futures]
 
 
-def test_fault_26_forty_overlapping_callers_cost_two_runs(stage: Stage) -> None:
+def test_fault_26_forty_overlapping_callers_cost_two_runs(stage: Stage, flight_waits: Waits) -> None:
     """The one that is under way, and one for all who came meanwhile."""
     first = stage.call()
     stage.wait_for_run()
     others = [stage.call() for _ in range(39)]
-    stage.wait_for_waiters(38)
+    flight_waits.wait_for(38)
     stage.finish_runs(2)
     assert first.result(PATIENCE_SECONDS) == 1
     assert results(others) == [2] * 39
@@ -131,11 +106,13 @@ def test_one_after_another_each_gets_its_own(stage: Stage) -> None:
     assert [stage.call().result(PATIENCE_SECONDS) for _ in range(3)] == [1, 2, 3]
 
 
-def test_who_wants_something_else_waits_its_turn_and_shares_nothing(stage: Stage) -> None:
+def test_who_wants_something_else_waits_its_turn_and_shares_nothing(
+    stage: Stage, flight_waits: Waits
+) -> None:
     first = stage.call("text")
     stage.wait_for_run()
     others = [stage.call(key) for key in ("text", "gzip", "text", "gzip")]
-    stage.wait_for_waiters(2)
+    flight_waits.wait_for(2)
     stage.finish_runs(3)
     assert first.result(PATIENCE_SECONDS) == 1
     text, packed, more_text, more_packed = results(others)
@@ -146,7 +123,7 @@ def test_who_wants_something_else_waits_its_turn_and_shares_nothing(stage: Stage
     assert stage.most == 1
 
 
-def test_an_error_reaches_everybody_who_waited_and_nobody_else(stage: Stage) -> None:
+def test_an_error_reaches_everybody_who_waited_and_nobody_else(stage: Stage, flight_waits: Waits) -> None:
     def fail(number: int) -> int:
         if number == 2:
             raise OSError("as meant")
@@ -155,7 +132,7 @@ def test_an_error_reaches_everybody_who_waited_and_nobody_else(stage: Stage) -> 
     first = stage.call(outcome=fail)
     stage.wait_for_run()
     others = [stage.call(outcome=fail) for _ in range(5)]
-    stage.wait_for_waiters(4)
+    flight_waits.wait_for(4)
     stage.finish_runs(3)
     assert first.result(PATIENCE_SECONDS) == 1
     for future in others:
@@ -164,7 +141,7 @@ def test_an_error_reaches_everybody_who_waited_and_nobody_else(stage: Stage) -> 
     assert stage.call(outcome=fail).result(PATIENCE_SECONDS) == 3
 
 
-def test_when_the_leader_is_stopped_the_others_begin_again(stage: Stage) -> None:
+def test_when_the_leader_is_stopped_the_others_begin_again(stage: Stage, flight_waits: Waits) -> None:
     """As when a server ends one worker thread: that is no answer for the rest."""
 
     def stop(number: int) -> int:
@@ -175,7 +152,7 @@ def test_when_the_leader_is_stopped_the_others_begin_again(stage: Stage) -> None
     first = stage.call(outcome=stop)
     stage.wait_for_run()
     others = [stage.call(outcome=stop) for _ in range(5)]
-    stage.wait_for_waiters(4)
+    flight_waits.wait_for(4)
     stage.finish_runs(6)
     assert first.result(PATIENCE_SECONDS) == 1
     outcomes = [future.exception(PATIENCE_SECONDS) or future.result() for future in others]

@@ -19,7 +19,6 @@ from web_prom.exporter.connections import Connection, Connections
 from web_prom.exporter.handler import Handler, Respond
 from web_prom.exporter.tls import Certificates
 from web_prom.exposition import Exposition, Response
-from web_prom.multiprocess.collector import WorkersCollector
 
 logger = logging.getLogger("web_prom")
 
@@ -49,7 +48,7 @@ class Scrapes:
         self._directory = directory
         # An application that answers no scrapes itself has an empty path; this server is there for them.
         self._path = config.path or DEFAULT_PATH
-        self._exposition = Exposition(WorkersCollector(str(directory)), config)
+        self._exposition = Exposition(config=config, directory=str(directory))
         self._unreadable = False
 
     @property

@@ -45,6 +45,42 @@ def test_fault_29_it_serves_the_numbers_of_all_processes(directory: Path) -> Non
     assert b"web_prom_scrape_duration_seconds" in answer.body
 
 
+def test_fault_23_it_has_the_process_metrics_of_the_workers_and_tells_about_them(tmp_path: Path) -> None:
+    """As an application would; what is on an application's registry and in no file it cannot have."""
+    code = """
+        import os
+        from pathlib import Path
+        from prometheus_client import Counter, Gauge, Info
+        from tests.web_prom.support import environ_of
+        from web_prom.config import Config
+        from web_prom.exporter.server import Scrapes
+        from web_prom.multiprocess.values import share_values
+
+        share_values()
+        Counter("orders_total", "Orders.").inc(2)
+        Info("build", "Help.").info({"version": "7"})
+        Gauge("line", "Help.", multiprocess_mode="max").set_function(lambda: 7)
+        del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+        answer = Scrapes(Path(os.sys.argv[1]), Config())(environ_of("/metrics"))
+        print(answer.body.decode())
+    """
+    text = python(code, str(tmp_path), PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    assert "\norders_total 2.0\n" in text
+    assert "\nline 0.0\n" in text, "the callback is the application's"
+    assert 'process_resident_memory_bytes{worker="0"} ' in text
+    assert "\nweb_prom_workers 1.0\n" in text
+    assert f"\nweb_prom_files {len(list(tmp_path.glob('*.db')))}.0\n" in text
+    assert "\nweb_prom_damaged_files 0.0\n" in text
+    assert "build" not in text
+    assert "python_info" not in text
+
+
+def test_fault_24_names_filter_its_answers(directory: Path) -> None:
+    answer = scrape(directory, QUERY_STRING="name[]=orders_total&name[]=web_prom_workers")
+    lines = [line for line in answer.body.decode().splitlines() if not line.startswith("#")]
+    assert lines == ["orders_total 4.0", "web_prom_workers 0.0"]
+
+
 def test_it_changes_nothing_in_the_directory(directory: Path) -> None:
     before = {path: path.read_bytes() for path in directory.iterdir()}
     scrape(directory)

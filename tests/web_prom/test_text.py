@@ -1,0 +1,183 @@
+"""A scrape's text in parts is what upstream's encoder makes of all families at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+
+from web_prom.errors import ConflictError
+from web_prom.exposition import encoder_for
+from web_prom.text import Text
+
+TEXT = "text/plain"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+FORMATS = [
+    TEXT,
+    "text/plain; version=1.0.0; escaping=underscores",
+    "text/plain; version=1.0.0; escaping=allow-utf-8",
+    "text/plain; version=1.0.0; escaping=dots",
+    "text/plain; version=1.0.0; escaping=values",
+    OPENMETRICS,
+    f"{OPENMETRICS}; escaping=allow-utf-8",
+    f"{OPENMETRICS}; escaping=dots",
+]
+ODD = '# TYPE x gauge\n# "\\ #EOF'
+
+
+class Merged:
+    """Plays the collector of all workers."""
+
+    def __init__(self, *families: Metric) -> None:
+        self.families = families
+
+    @property
+    def series(self) -> int:
+        return sum(len(family.samples) for family in self.families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self.families
+
+    def render(self, encode: Callable[[Any], bytes], content_type: str) -> bytes:
+        return encode(self).removesuffix(b"# EOF\n")
+
+
+def text_for(accept: str, names: set[str] | None = None) -> Text:
+    encode, content_type = encoder_for(accept)
+    return Text(encode, content_type, names)
+
+
+def gauge(name: str, value: float = 1, unit: str = "") -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, f"Help of {name}, {ODD}", labels=["label"], unit=unit)
+    family.add_metric([ODD], value)
+    return family
+
+
+def counter(name: str, unit: str = "") -> CounterMetricFamily:
+    return CounterMetricFamily(name, "Help.", 3, unit=unit)
+
+
+def histogram(name: str, unit: str = "") -> HistogramMetricFamily:
+    return HistogramMetricFamily(name, "Help.", buckets=[("1.0", 1), ("+Inf", 2)], sum_value=3, unit=unit)
+
+
+def without_units(families: Iterable[Metric]) -> list[Metric]:
+    """Return families as the value files have them."""
+    bare = []
+    for family in families:
+        bare.append(Metric(family.name, family.documentation, family.type))
+        bare[-1].samples = family.samples
+    return bare
+
+
+@pytest.mark.parametrize("accept", FORMATS)
+@pytest.mark.parametrize("named", [False, True])
+def test_parts_and_units_make_the_text_that_upstream_makes_of_the_whole(accept: str, named: bool) -> None:
+    """Whatever is in labels and help, and whichever way the families of all workers come."""
+    merged = [
+        gauge("a"),
+        gauge("b_seconds", unit="seconds"),
+        counter("c_bytes", unit="bytes"),
+        histogram("d_seconds", unit="seconds"),
+        gauge("e"),
+        gauge("z_bytes", unit="bytes"),
+    ]
+    rest = [gauge("own_seconds", unit="seconds"), InfoMetricFamily("build", "Help.", {"version": ODD})]
+    everything = Merged(*merged, *rest)
+    units = {family.name: family.unit for family in merged if family.unit}
+    names = {sample.name for family in everything.collect() for sample in family.samples}
+    text = text_for(accept, names if named else None)
+    text.put_merged(Merged(*without_units(merged)), {**units, "absent_seconds": "seconds"})  # type: ignore[arg-type]
+    for family in rest[:1]:
+        text.put_new(family)
+    text.put(rest[1:])
+    encode, _ = encoder_for(accept)
+    assert text.finish() == encode(everything)
+    assert text.series == everything.series
+
+
+@pytest.mark.parametrize("accept", FORMATS)
+def test_names_that_only_utf_8_can_write_are_handled(accept: str) -> None:
+    dotted = gauge("b.seconds", unit="seconds")
+    text = text_for(accept)
+    text.put_merged(Merged(*without_units([gauge("a"), dotted])), {"b.seconds": "seconds"})  # type: ignore[arg-type]
+    encode, _ = encoder_for(accept)
+    assert text.finish() == encode(Merged(gauge("a"), dotted))
+    with pytest.raises(ConflictError):
+        text.put_new(dotted)
+
+
+@pytest.mark.parametrize("accept", FORMATS)
+def test_nothing_is_an_empty_text_with_the_formats_end(accept: str) -> None:
+    encode, _ = encoder_for(accept)
+    assert text_for(accept).finish() == encode(Merged())
+
+
+@pytest.mark.parametrize("accept", [TEXT, OPENMETRICS])
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize(
+    ("there", "coming"),
+    [
+        (gauge("a"), gauge("a")),
+        (counter("a"), counter("a")),
+        (histogram("a"), gauge("a_sum")),
+        (gauge("a_bucket"), histogram("a")),
+        (SummaryMetricFamily("a", "Help.", 1, 2), gauge("a_count")),
+        (InfoMetricFamily("a", "Help.", {"b": "c"}), gauge("a_info")),
+        (counter("a"), gauge("a_total")),
+    ],
+)
+def test_a_name_that_is_taken_is_refused_and_nothing_of_it_stays(
+    accept: str, named: bool, there: Metric, coming: Metric
+) -> None:
+    """Whether the first came from the files or not."""
+    names = {sample.name for family in (there, coming) for sample in family.samples} if named else None
+    for put in ("put_merged", "put_new"):
+        text = text_for(accept, names)
+        if put == "put_merged":
+            text.put_merged(Merged(there), {})  # type: ignore[arg-type]
+        else:
+            text.put_new(there)
+        with pytest.raises(ConflictError, match=coming.name):
+            text.put_new(coming)
+        text.put_new(gauge("b"))
+        encode, _ = encoder_for(accept)
+        assert text.finish() == encode(Merged(there, *([] if named else [gauge("b")])))
+        assert text.series == len(there.samples) + (not named)
+
+
+def test_a_gauge_and_a_counter_of_one_name_go_together_where_the_counter_is_called_total() -> None:
+    """As in the text format; in OpenMetrics both families have the name."""
+    for accept, fits in ((TEXT, True), (OPENMETRICS, False)):
+        text = text_for(accept)
+        text.put_new(gauge("a"))
+        with contextlib.nullcontext() if fits else pytest.raises(ConflictError):
+            text.put_new(counter("a"))
+
+
+def test_a_label_that_reads_like_a_heading_takes_no_name() -> None:
+    text = text_for(TEXT)
+    text.put_merged(Merged(gauge("a")), {})  # type: ignore[arg-type]
+    assert ODD.startswith("# TYPE x ")
+    text.put_new(gauge("x"))
+
+
+def test_a_family_that_cannot_be_written_leaves_no_trace() -> None:
+    broken = GaugeMetricFamily("broken", "Help.")
+    broken.add_sample("broken", {"label": 7}, 1)  # type: ignore[dict-item]
+    text = text_for(TEXT)
+    with pytest.raises(AttributeError):
+        text.put_new(broken)
+    with pytest.raises(AttributeError):
+        text.put([gauge("a"), broken])
+    assert (text.finish(), text.series) == (b"", 0)

@@ -1,0 +1,134 @@
+"""What a registry has and no value file: custom collectors, Info, Enum, callbacks of gauges, units."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.metrics import Counter, Gauge, Histogram, MetricWrapperBase, Summary
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from web_prom.instruments import error_counter
+from web_prom.multiprocess.collector import WorkersCollector
+
+logger = logging.getLogger("web_prom")
+
+_IN_FILES = (Counter, Gauge, Histogram, Summary)
+# They read the files: whose numbers they give is in the scrape already.
+_READERS = (MultiProcessCollector, WorkersCollector)
+
+
+class Guard:
+    """Lets a collector that fails cost its own families, and nothing else.
+
+    Safe to share between threads.
+
+    Args:
+        registry: Where failures are counted; if it is none, they are only logged.
+    """
+
+    def __init__(self, registry: Any) -> None:
+        self._registry = registry if isinstance(registry, CollectorRegistry) else None
+        self._warned: set[str] = set()
+
+    def collect(self, collector: Any) -> list[Metric]:
+        """Return a collector's families; none where it raises."""
+        with self.of(collector):
+            return list(collector.collect())
+        return []
+
+    @contextlib.contextmanager
+    def of(self, collector: Any) -> Iterator[None]:
+        """Count what is raised within, and log the first of each collector."""
+        try:
+            yield
+        except Exception:
+            self._failed(f"collector {name_of(collector)}")
+
+    def _failed(self, stage: str) -> None:
+        try:
+            if stage not in self._warned:
+                self._warned.add(stage)
+                logger.warning(
+                    "the %s failed, and scrapes are without its metrics; counted in "
+                    "web_prom_instrumentation_errors_total",
+                    stage,
+                    exc_info=True,
+                )
+            if self._registry is not None:
+                error_counter(self._registry).labels(stage).inc()
+        except Exception:
+            logger.debug("an error of the %s could not be counted", stage, exc_info=True)
+
+
+def name_of(collector: Any) -> str:
+    """Return an instrument's own name, or the name of a collector's class: one of a list that is bounded."""
+    return str(getattr(collector, "_name", None) or getattr(collector, "__name__", type(collector).__name__))
+
+
+def collectors_of(registry: CollectorRegistry) -> list[Any]:
+    """Return what is registered, and what tells of the target, in upstream's order."""
+    target = registry.get_target_info()
+    # As registry.collect() has it, but each by itself.
+    return [*([_Target(registry)] if target else []), *list(registry._collector_to_names)]
+
+
+def not_in_files(collectors: Iterable[Any]) -> Iterator[Any]:
+    """Give those whose metrics the value files do not have, and that are not of one process alone."""
+    for collector in collectors:
+        if not isinstance(collector, (*_IN_FILES, *_READERS)) and not _is_of_this_process(collector):
+            yield collector
+
+
+def store_callbacks(collectors: Iterable[Any], guard: Guard) -> None:
+    """Write what the callbacks of gauges give (``Gauge.set_function``) to the value files.
+
+    With shared values prometheus_client never calls them, and shows the zero that the gauge began with.
+    Each process that answers a scrape does so for itself; ``multiprocess_mode`` then says, as
+    for any gauge, what several make together.
+    """
+    for gauge in collectors:
+        if isinstance(gauge, Gauge):
+            children = getattr(gauge, "_metrics", None)
+            for child in [gauge] if children is None else list(children.values()):
+                # set_function() puts the callback in the way of the method.
+                if "_child_samples" in vars(child):
+                    with guard.of(gauge):
+                        _store(child)
+
+
+def units_of(collectors: Iterable[Any]) -> dict[str, str]:
+    """Return the units of instruments by name: the value files do not have them."""
+    return {
+        collector._name: collector._unit
+        for collector in collectors
+        if isinstance(collector, MetricWrapperBase) and collector._unit
+    }
+
+
+class _Target:
+    """The labels of the target (``target_info``) as a collector."""
+
+    _name = "target"
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        return [self._registry._target_info_metric()]  # type: ignore[no-untyped-call]
+
+
+def _is_of_this_process(collector: Any) -> bool:
+    if isinstance(collector, ProcessCollector):
+        # One with a process id of its own watches a daemon, say, whoever answers the scrape.
+        return bool(collector._pid() == "self")
+    return isinstance(collector, PlatformCollector | GCCollector)
+
+
+def _store(gauge: Gauge) -> None:
+    (sample,) = gauge._child_samples()
+    gauge.set(sample.value)

@@ -1,0 +1,113 @@
+"""What one scrape collects, in which order: of one process, or of all workers that share a directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from time import perf_counter
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import RestrictedRegistry
+
+from web_prom.custom import Guard, collectors_of, not_in_files, store_callbacks, units_of
+from web_prom.instruments import existing_instruments
+from web_prom.multiprocess.collector import WorkersCollector, collector_for
+from web_prom.multiprocess.directory import VARIABLE
+from web_prom.multiprocess.processes import process_families
+from web_prom.multiprocess.takeover import is_shared
+from web_prom.text import Encode, Text
+
+
+class Scraper:
+    """Scrapes one registry, or a directory alone.
+
+    Safe to share between threads and to use after a fork.
+
+    Args:
+        registry: The application's; anything with a ``collect()``, or None where there is no application.
+        directory: What the workers share; None to see at each scrape whether this process shares one.
+    """
+
+    def __init__(self, registry: Any, directory: str | None = None) -> None:
+        self._source = registry
+        self._directory = directory
+        restricted = isinstance(registry, RestrictedRegistry)
+        self._registry = registry._registry if restricted else registry
+        self._names: frozenset[str] | None = frozenset(registry._name_set) if restricted else None
+        self._guard = Guard(self._registry)
+
+    def scrape(self, encode: Encode, content_type: str, names: Collection[str] | None) -> bytes:
+        """Return the text of a scrape.
+
+        Args:
+            encode: Upstream's encoder of the format.
+            content_type: The format.
+            names: The samples that are wanted; None for all.
+
+        Raises:
+            Exception: What a source raises that is no registry, and what keeps the files from being read.
+        """
+        begun = perf_counter()
+        self._settle()
+        directory = self._directory or (os.environ.get(VARIABLE) if is_shared() else None)
+        if directory:
+            if self._names is not None:
+                names = self._names if names is None else self._names.intersection(names)
+            text = Text(encode, content_type, names)
+            about = self._workers(text, collector_for(directory))
+        else:
+            text = Text(encode, content_type, names)
+            about = self._process(text)
+        series = _gauge(
+            "web_prom_scrape_series", "Samples in this scrape, those about it aside.", text.series
+        )
+        text.put([*about, series])
+        seconds = perf_counter() - begun
+        text.put([_gauge("web_prom_scrape_duration_seconds", "Seconds that this scrape took.", seconds)])
+        return text.finish()
+
+    def _settle(self) -> None:
+        """Finish what nobody else can finish, so that it is in the scrape."""
+        instruments = None if self._registry is None else existing_instruments(self._registry)
+        if instruments is not None:
+            for recorder in list(instruments.recorders):
+                recorder.settle()
+
+    def _process(self, text: Text) -> Iterable[Metric]:
+        """Put what upstream gives for this process; return what is told about it besides."""
+        if getattr(type(self._source), "collect", None) is not CollectorRegistry.collect:
+            text.put(self._source.collect())
+            return []
+        for collector in collectors_of(self._source):
+            with self._guard.of(collector):
+                text.put(collector.collect())
+        return []
+
+    def _workers(self, text: Text, collector: WorkersCollector) -> Iterable[Metric]:
+        """Put what all workers have, and what else this process has; return what is told about them."""
+        registered = self._registered()
+        # Before the files are read, so that what this writes is in the scrape.
+        custom = [(each, self._guard.collect(each)) for each in not_in_files(registered)]
+        store_callbacks(registered, self._guard)
+        text.put_merged(collector, units_of(registered))
+        workers = collector.workers
+        for owner, families in ((process_families, process_families(workers)), *custom):
+            for family in families:
+                with self._guard.of(owner):
+                    text.put_new(family)
+        return [
+            _gauge("web_prom_workers", "Processes that write metrics now.", len(workers)),
+            _gauge("web_prom_files", "Value files, those of past workers too.", collector.files),
+            _gauge("web_prom_damaged_files", "Value files that could not be read.", collector.damaged),
+        ]
+
+    def _registered(self) -> list[Any]:
+        if isinstance(self._registry, CollectorRegistry):
+            return collectors_of(self._registry)
+        return [] if self._registry is None else [self._registry]
+
+
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, documentation, value=value)
