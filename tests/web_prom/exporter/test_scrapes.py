@@ -54,7 +54,7 @@ def test_fault_23_it_has_the_process_metrics_of_the_workers_and_tells_about_them
         from tests.web_prom.support import environ_of
         from web_prom.config import Config
         from web_prom.exporter.server import Scrapes
-        from web_prom.multiprocess.values import share_values
+        from web_prom.multiprocess.takeover import share_values
 
         share_values()
         Counter("orders_total", "Orders.").inc(2)
