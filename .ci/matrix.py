@@ -38,6 +38,8 @@ def main() -> int:
     print("interpreters:", ", ".join(f"{version[0]}.{version[1]} {path}" for version, path in found.items()))
     results = []
     for version, python in found.items():
+        if version == sys.version_info[:2] != max(found):
+            continue  # `make test` ran everything with it a moment ago
         left_out = ONCE if version == max(found) else NO_SERVERS
         results.append(run(python, f"Python {version[0]}.{version[1]}, newest packages", (), left_out))
     version, python = min(found.items())
