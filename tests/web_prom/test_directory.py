@@ -313,7 +313,15 @@ def test_a_pipe_in_place_of_the_slots_holds_nobody_up(temporary: Path) -> None:
     """Anybody may make a directory with such a name."""
     (temporary / "web_prom-private-x").mkdir()
     os.mkfifo(temporary / "web_prom-private-x" / LOCK_NAME)
-    SharedDirectory.make_private().leave()
+    python(
+        """
+        import sys, tempfile
+        tempfile.tempdir = sys.argv[1]
+        from web_prom.multiprocess.directory import SharedDirectory
+        SharedDirectory.make_private().leave()
+        """,
+        str(temporary),
+    )
     assert names(temporary) == {"web_prom-private-x"}
 
 

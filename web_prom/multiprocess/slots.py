@@ -90,7 +90,7 @@ class Slots:
         with process.lock, self._explained():
             if process.slot is not None and process.slot != slot:
                 return process.slot
-            if process.slot is not None and self._open(process, writing=True):
+            if self._open(process, writing=True) and process.slot is not None:
                 process.slot = None
                 self._record(slot, 0)
                 self._file.unlock(Span(slot, slot + 1))
