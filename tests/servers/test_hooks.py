@@ -304,6 +304,165 @@ print(shared.name, *sorted(os.listdir(shared) if shared.exists() else []))
     assert re.fullmatch(r"web_prom-private-\w+\n", private.stdout), "it was removed"
 
 
+BURYING = """
+import os, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+from web_prom import gunicorn
+from web_prom.multiprocess.slots import slots_of
+
+shared = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+slots = slots_of(shared)
+worker = SimpleNamespace(pid=0)
+server = SimpleNamespace(WORKERS={}, log=SimpleNamespace(warning=lambda *told: print("warning:", *told)))
+
+def hold():
+    # A worker that holds a slot until it is killed, or this process has ended.
+    reading, writing = os.pipe()
+    until, end = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(end)
+        os.write(writing, bytes([slots.take()]))
+        os.read(until, 1)
+        os._exit(0)
+    slot = os.read(reading, 1)[0]
+    for mode in "livesum", "liveall", "all":
+        (shared / f"gauge_{mode}_s{slot}.db").touch()
+    return pid
+
+def kill(pid):
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+def live():
+    return sorted(path.name[6:-3] for path in shared.glob("gauge_live*"))
+"""
+
+
+def burying(place: Scratch, code: str) -> list[str]:
+    """Run code that calls the hooks by hand, with workers that hold slots, and return what it printed."""
+    told = run(place, [sys.executable, "-c", BURYING + code])
+    assert told.stderr == ""
+    return told.stdout.splitlines()
+
+
+def test_child_exit_removes_the_live_gauges_of_the_dead_worker_s_slot(place: Scratch) -> None:
+    """The others' and what is not live stay."""
+    code = """
+worker.pid, lives = hold(), hold()
+kill(worker.pid)
+gunicorn.child_exit(server, worker)
+print(*sorted(path.name for path in shared.glob("*.db")))
+kill(lives)
+"""
+    kept = "gauge_all_s0.db gauge_all_s1.db gauge_liveall_s1.db gauge_livesum_s1.db"
+    assert burying(place, code) == [kept]
+
+
+def test_a_late_child_exit_takes_nothing_from_who_has_the_slot_now(place: Scratch) -> None:
+    """The next worker may begin before gunicorn reaps the last one."""
+    code = """
+worker.pid = hold()
+kill(worker.pid)
+successor = hold()
+gunicorn.child_exit(server, worker)
+print(*live())
+# Between locking the slot and writing that down:
+with open(shared / "slots.lock", "r+b") as file:
+    file.write(worker.pid.to_bytes(8, sys.byteorder))
+gunicorn.child_exit(server, worker)
+print(*live(), slots.find(worker.pid))
+kill(successor)
+"""
+    assert burying(place, code) == ["liveall_s0 livesum_s0", "liveall_s0 livesum_s0 [0]"]
+
+
+def test_on_exit_buries_by_slot_those_that_nobody_reaped(place: Scratch) -> None:
+    """As far as they are dead."""
+    code = """
+dead, lives = hold(), hold()
+kill(dead)
+server.WORKERS = {pid: SimpleNamespace(pid=pid) for pid in (dead, lives)}
+gunicorn.on_exit(server)
+print(*live())
+kill(lives)
+"""
+    named = run(
+        place, [sys.executable, "-c", BURYING + code], PROMETHEUS_MULTIPROC_DIR=str(place.folder / "named")
+    )
+    assert named.stdout.split() == ["liveall_s1", "livesum_s1"]
+
+
+@pytest.mark.parametrize(
+    "begins", ["slots.take()", "slots.pass_over(slots.take())", "slots.held()", "clean()"]
+)
+def test_child_exit_in_a_signal_s_handler_waits_for_nothing_at_any_step(place: Scratch, begins: str) -> None:
+    """Older gunicorn calls it there, and what the handler interrupts cannot go on before it returns."""
+    code = f"""
+import prometheus_client.multiprocess
+from web_prom.multiprocess import lockfile, slots as module
+
+files = {{lockfile.__file__, module.__file__}}
+signal.signal(signal.SIGUSR1, lambda *_: gunicorn.child_exit(server, worker))
+
+def clean():
+    with slots.alone() as alone:
+        assert not alone
+
+def trace(frame, event, argument):
+    if frame.f_code.co_filename not in files:
+        return None
+    if event == "line":
+        left[0] -= 1
+        if left[0] == -1:
+            signal.raise_signal(signal.SIGUSR1)
+    return trace
+
+dead, lives = hold(), hold()
+kill(dead)
+steps = 0
+while True:
+    left = [steps]
+    pid = os.fork()
+    if not pid:
+        worker.pid = os.getpid()  # the worst case: what is being taken seems to be a dead worker's
+        signal.alarm(20)  # there is no other way out if it waits for ever
+        sys.settrace(trace)
+        {begins}
+        sys.settrace(None)
+        mine, child = slots.take(), os.fork()
+        if not child:
+            os._exit(slots.take() == mine)
+        ended = os.waitpid(child, 0)[1]
+        os._exit(10 if ended else 0 if left[0] < 0 else 1)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status:
+        break
+    steps += 1
+print(status, steps > 15)
+kill(lives)
+"""
+    assert burying(place, code) == ["1 True"]
+
+
+def test_child_exit_never_raises_and_says_what_stays_behind(place: Scratch) -> None:
+    """A directory where something went wrong does not keep it from another."""
+    code = """
+worker.pid = hold()
+kill(worker.pid)
+broken = SimpleNamespace(path=shared, bury=lambda pid: 1 / 0, leave=lambda: None)
+gunicorn._deployment._former.append(gunicorn._deployment.directory)
+gunicorn._deployment.directory = broken
+gunicorn.child_exit(server, worker)
+print(*live())
+"""
+    told = burying(place, code)
+    assert len(told) == 2
+    assert re.fullmatch(r"warning: live gauges of worker .* stay behind: .* division by zero", told[0])
+    assert told[1] == ""
+
+
 def test_the_files_of_a_dead_deployment_are_removed_and_no_others(place: Scratch) -> None:
     """What else is in the directory is the user's."""
     named = place.folder / "named"

@@ -1,0 +1,189 @@
+"""A kill at every single step of taking a slot and of cleaning the directory, one after the other."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from .test_slots import program
+
+KILLED = """
+    from web_prom.multiprocess import directory, filesystem, lockfile, slots as slots_module
+    from web_prom.multiprocess.directory import SharedDirectory
+
+    FILES = {module.__file__ for module in (directory, filesystem, lockfile, slots_module)}
+
+    def killed_at(step, function):
+        \"\"\"Call a function in a fork that kills itself before a line; tell whether it came that far.\"\"\"
+        pid = os.fork()
+        if not pid:
+            left = [step]
+            def trace(frame, event, argument):
+                if frame.f_code.co_filename not in FILES:
+                    return None
+                if event == "line":
+                    left[0] -= 1
+                    if left[0] < 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                return trace
+            sys.settrace(trace)
+            try:
+                function()
+            finally:
+                os._exit(0)
+        return os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+    def each_step(function, prepare, check):
+        \"\"\"Check what is left after a kill at each of a function's lines.\"\"\"
+        for step in range(10_000):
+            prepare()
+            killed = killed_at(step, function)
+            check()
+            if not killed:
+                return step
+
+    def empty(*leave):
+        for name in set(os.listdir(path)) - set(leave):
+            (path / name).unlink()
+
+    def hold():
+        \"\"\"Begin a process that holds a slot until it is killed, or this process has ended.\"\"\"
+        reading, writing = os.pipe()
+        until, end = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(end)
+            os.write(writing, bytes([slots.take()]))
+            os.read(until, 1)
+            os._exit(0)
+        assert os.read(reading, 1)
+        os.close(reading)
+        os.close(writing)
+        return pid
+
+    def end(pid):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+"""
+
+
+def run(path: Path, *parts: str) -> int:
+    """Run code, which prints how many steps it killed at, and return that."""
+    (told,) = program("".join(map(textwrap.dedent, (KILLED, *parts))), path)
+    return int(told)
+
+
+@pytest.mark.parametrize("before", ["nothing", "a dead one's record", "a living holder"])
+def test_a_kill_at_each_step_of_taking_a_slot(before: str, tmp_path: Path) -> None:
+    """The next one takes the same slot, and who lives keeps its own."""
+    code = f"""
+        before = {before!r}
+        living = [hold()] if before == "a living holder" else []
+        if before == "a dead one's record":
+            end(hold())
+        expected = str(len(living))
+
+        def prepare():
+            if before == "nothing":
+                empty()
+
+        def check():
+            assert slots.held() == dict(enumerate(living)), slots.held()
+            assert in_child(slots.take) == expected
+            with slots.claim(len(living)) as free:
+                assert free
+
+        print(each_step(slots.take, prepare, check))
+        for pid in living:
+            end(pid)
+    """
+    assert run(tmp_path, code) > 30
+
+
+def test_a_kill_at_each_step_of_passing_over(tmp_path: Path) -> None:
+    code = """
+        def check():
+            assert slots.held() == {}
+            assert in_child(slots.take) == "0"
+
+        print(each_step(lambda: slots.pass_over(slots.take()), lambda: None, check))
+    """
+    assert run(tmp_path, code) > 60
+
+
+FILLED = """
+    OURS = {"counter_s0.db", "gauge_livesum_s1.db", "histogram_4711.db", "counter_s0.db.damaged"}
+    def fill():
+        for name in (*OURS, "notes.txt"):
+            (path / name).touch()
+    def clean():
+        SharedDirectory(path)
+    def found():
+        return set(os.listdir(path)) - {"slots.lock"}
+"""
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["without slots", "with slots"])
+def test_a_kill_at_each_step_of_cleaning(first: bool, tmp_path: Path) -> None:
+    """The next server completes it, and what is not ours is never touched."""
+    code = f"""
+        def prepare():
+            empty(*[] if {first} else ["slots.lock"])
+            fill()
+
+        def check():
+            assert {{"notes.txt"}} <= found() <= {{*OURS, "notes.txt"}}
+            in_child(clean)
+            assert found() == {{"notes.txt"}}, found()
+            assert in_child(slots.take) == "0"
+
+        in_child(slots.take)
+        print(each_step(clean, prepare, check))
+    """
+    assert run(tmp_path, FILLED, code) > 80
+
+
+@pytest.mark.parametrize("who", ["a holder", "a server"])
+def test_a_kill_at_each_step_of_joining_takes_nothing_from_the_living(who: str, tmp_path: Path) -> None:
+    code = f"""
+        if {who!r} == "a holder":
+            living = hold()
+        else:
+            shared = SharedDirectory(path)
+        def check():
+            assert found() == {{*OURS, "notes.txt"}}
+            if {who!r} == "a holder":
+                assert slots.held() == {{0: living}}
+        fill()
+        print(each_step(clean, lambda: None, check))
+        if {who!r} == "a holder":
+            end(living)
+    """
+    assert run(tmp_path, FILLED, code) > 30
+
+
+def test_a_kill_at_each_step_of_a_private_directory_s_life(tmp_path: Path) -> None:
+    """What is left is unfinished, or removed by the next server."""
+    code = """
+        import tempfile
+        tempfile.tempdir = str(path)
+
+        def life():
+            shared = SharedDirectory.make_private()
+            slots_of(shared.path).take()
+            (shared.path / "counter_s0.db").touch()
+            shared.leave()
+
+        def check():
+            in_child(life)
+            for name in os.listdir(path):
+                assert name.startswith(".web_prom-private-"), name
+                assert os.listdir(path / name) == []
+                (path / name).rmdir()
+
+        print(each_step(life, lambda: None, check))
+        assert os.listdir(path) == []
+    """
+    assert run(tmp_path, code) > 150
