@@ -95,6 +95,15 @@ def test_the_files_are_those_that_prometheus_clients_values_write(
     after: list[tuple[str, str, float, str]],
 ) -> None:
     """All types and modes, from two processes of which the second goes on with the files of the first."""
+    opened: list[Any] = []
+
+    class Watched(MmapedDict):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+            opened.append(self)
+
+    monkeypatch.setattr(values, "MmapedDict", Watched)
+    monkeypatch.setattr(values, "_multi_process_cleanups", [], raising=False)
     monkeypatch.setattr("prometheus_client.metrics.time", SimpleNamespace(time=lambda: 1000.0))
     with tempfile.TemporaryDirectory() as upstream:
         for part in (before, after):
@@ -110,6 +119,8 @@ def test_the_files_are_those_that_prometheus_clients_values_write(
             play(part)
             assert read(shared) == read(Path(upstream))
             storage.current().close()
+    for file in opened:
+        file.close()
     for path in shared.glob("*.db"):
         path.unlink()
 

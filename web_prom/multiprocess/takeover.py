@@ -21,9 +21,8 @@ from web_prom.multiprocess.values import SharedValue
 
 logger = logging.getLogger("web_prom")
 
-_lock = RLock()
-# A thread of the parent that held it does not exist in a forked child, and would never let it go there.
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+# One for each process: a thread of the parent that held the parent's is not in a fork, to let it go.
+_locks: dict[int, RLock] = {}
 
 
 def is_shared() -> bool:
@@ -50,7 +49,7 @@ def share_values(*registries: CollectorRegistry) -> bool:
     path = os.environ.get(VARIABLE)
     if not path:
         return False
-    with _lock:
+    with _locks.setdefault(os.getpid(), RLock()):
         make_usable(path)
         former: Any = values.ValueClass
         if is_shared() and not _is_upstreams(former):  # ours already, or somebody's who knows why
