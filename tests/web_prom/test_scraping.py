@@ -221,7 +221,9 @@ orders.inc(2)
 registry = CollectorRegistry()
 MultiProcessCollector(registry)
 registry.register(WorkersCollector(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
-print(scrape(make_wsgi_app(registry)))
+exposed = make_wsgi_app(registry)
+scrape(exposed)
+print(scrape(exposed))  # an error of the first would be counted in this one
         """,
         tmp_path,
     )

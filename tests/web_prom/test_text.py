@@ -117,6 +117,13 @@ def test_names_that_only_utf_8_can_write_are_handled(accept: str) -> None:
         text.put_new(dotted)
 
 
+def test_a_quoted_name_takes_those_of_its_samples_too() -> None:
+    text = text_for("text/plain; version=1.0.0; escaping=allow-utf-8")
+    text.put_new(histogram("b.seconds"))
+    with pytest.raises(ConflictError):
+        text.put_new(gauge("b.seconds_sum"))
+
+
 @pytest.mark.parametrize("accept", FORMATS)
 def test_nothing_is_an_empty_text_with_the_formats_end(accept: str) -> None:
     encode, _ = encoder_for(accept)
