@@ -66,12 +66,14 @@ class Effort:
         requests: In one turn.
         peers: Whether the peers are measured too.
         only: What the title of a case must contain for it to be measured.
+        quick: Whether a rough answer will do.
     """
 
     rounds: int
     requests: int
     peers: bool
     only: str
+    quick: bool = False
 
 
 def run(effort: Effort) -> None:

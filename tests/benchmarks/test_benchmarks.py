@@ -47,6 +47,15 @@ def test_a_thousand_routes_and_peers() -> None:
     assert "OpenTelemetry                              not measured: " in done.stdout
 
 
+def test_restarts_lose_nothing_and_leave_few_files() -> None:
+    """These are no matter of time; how long a scrape takes then is told, and not asked here."""
+    done = benchmarks("restarts", "--quick", "--rounds=1")
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert [row.split()[0] for row in rows] == ["value", "counted", "decreases", "warm", "cold"]
+    assert not [row for row in rows[:3] if row.endswith("missed")], done.stdout
+
+
 def test_an_unknown_benchmark_or_case_is_refused() -> None:
     """With what there is."""
     done = benchmarks("request")

@@ -15,7 +15,7 @@ from tests.certificates import make, trusting
 from tests.servers.exporting import ANY_PORT, Exporting, Scrapers, ask, listening_inode
 from tests.servers.load import Load, agree, held
 from tests.servers.process import Gunicorn, Scratch, command, run, wait_until
-from tests.servers.test_prometheus import Prometheus
+from tests.servers.prometheus import Prometheus
 
 
 def alive(pid: int) -> bool:

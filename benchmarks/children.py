@@ -1,0 +1,80 @@
+"""Processes forked for a benchmark: each is told when to end, and tells what it found."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import traceback
+from collections.abc import Callable
+
+Tell = Callable[[str], None]
+"""Tells the parent a line."""
+
+IsOver = Callable[[float], bool]
+"""Waits for some seconds and returns whether the process is to end."""
+
+Work = Callable[[Tell, IsOver], None]
+
+
+class Child:
+    """A forked process.
+
+    Args:
+        work: What it does.
+    """
+
+    def __init__(self, work: Work) -> None:
+        reading, telling = os.pipe()
+        ending, stopping = os.pipe()
+        parent = os.getpid()
+        self.pid = os.fork()
+        if not self.pid:
+            status = 1
+            try:
+                work(
+                    lambda line: _write(telling, f"{line}\n"),
+                    lambda seconds: _is_readable(ending, seconds) or os.getppid() != parent,
+                )
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        os.close(telling)
+        os.close(ending)
+        self._lines = os.fdopen(reading)
+        self._stopping = stopping
+
+    def told(self) -> str:
+        """Wait for a line."""
+        line = self._lines.readline()
+        if not line:
+            raise SystemExit(f"the process {self.pid} ended before it had told anything")
+        return line.rstrip("\n")
+
+    def end(self) -> str:
+        """Have it end, and return what it told that was not read yet."""
+        # A byte, not the pipe's end, which younger siblings hold open.
+        os.write(self._stopping, b"x")
+        told = self._lines.read()
+        self._wait()
+        return told
+
+    def kill(self) -> None:
+        """Kill it wherever it is."""
+        os.kill(self.pid, signal.SIGKILL)
+        self._wait()
+
+    def _wait(self) -> None:
+        os.waitpid(self.pid, 0)
+        self._lines.close()
+        os.close(self._stopping)
+
+
+def _write(descriptor: int, text: str) -> None:
+    os.write(descriptor, text.encode())
+
+
+def _is_readable(descriptor: int, seconds: float) -> bool:
+    return bool(select.select([descriptor], [], [], seconds)[0])

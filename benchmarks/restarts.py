@@ -1,0 +1,202 @@
+"""What a thousand restarts of workers leave behind: files, numbers, and the time of a scrape."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from benchmarks.children import Child, IsOver, Tell
+from benchmarks.machine import describe
+from benchmarks.requests import Effort
+from web_prom.exposition import Exposition
+from web_prom.multiprocess.directory import VARIABLE
+from web_prom.multiprocess.layout import FileName
+from web_prom.multiprocess.values import share_values
+
+TITLE = "restarts"
+WORKERS = {"quick": 60, "full": 1000}
+AT_ONCE = 4
+WRITES = 50
+SITES = [f"site {number}" for number in range(20)]
+
+COUNTERS = (b"bench_orders_total", b"bench_seconds_bucket", b"bench_seconds_count", b"bench_seconds_sum")
+
+# What is to be reached, besides as many files of each kind as there are workers at once.
+MOST_TIMES_FRESH = 1.2
+
+EXPLANATION = """\
+{workers} workers, {at_once} at a time, every second one ended by SIGKILL. Each counts and observes
+{writes} times under {sites} labels and holds a live gauge. Meanwhile another process scrapes without
+a pause and compares each scrape with the one before. Then a scrape of that directory with
+{at_once} live workers beside one of a fresh directory with as many: the median of the ratios in
+{rounds} rounds; warm: by a process that has scraped it before, cold: by one that has not.
+"""
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    what: str
+    came: str
+    wanted: str
+    reached: bool
+
+    def __str__(self) -> str:
+        return (
+            f"  {self.what:32}{self.came:>14}   {self.wanted:20}{'' if self.reached else 'missed'}".rstrip()
+        )
+
+
+def run(effort: Effort) -> None:
+    """Restart workers, and print what came of it."""
+    if effort.only.lower() not in TITLE:
+        return
+    workers = WORKERS["quick" if effort.quick else "full"]
+    sizes = {"workers": workers, "at_once": AT_ONCE, "writes": WRITES, "sites": len(SITES)}
+    print(
+        describe("web-prom", "prometheus-client"),
+        EXPLANATION.format(**sizes, rounds=effort.rounds),
+        sep="\n\n",
+    )
+    with tempfile.TemporaryDirectory(prefix="bench-") as old, tempfile.TemporaryDirectory() as fresh:
+        scraper = Child(lambda tell, is_over: _scrape_all_the_time(old, tell, is_over))
+        written = _restart(old, workers)
+        scrapes, decreases = json.loads(scraper.end())
+        with _living(old), _living(fresh):
+            rows = [
+                *_files(old),
+                _count(old, written + AT_ONCE * WRITES),
+                Row(f"decreases in {scrapes:,} scrapes", f"{decreases}", "none", not decreases),
+                *_times(old, fresh, effort.rounds),
+            ]
+    print(*rows, "", sep="\n", flush=True)
+
+
+def _restart(directory: str, count: int) -> int:
+    """Run workers in turn, and return how often they counted."""
+    randomly = random.Random(7)
+    written = 0
+    alive: list[Child] = []
+    for number in range(count + AT_ONCE):
+        if len(alive) == AT_ONCE or number >= count:
+            worker = alive.pop(randomly.randrange(len(alive)))
+            written += int(worker.told())
+            if number % 2:
+                worker.kill()
+            else:
+                worker.end()
+        if number < count:
+            alive.append(_worker(directory, number))
+        _progress(number, count)
+    return written
+
+
+def _worker(directory: str, number: int) -> Child:
+    def work(tell: Tell, is_over: IsOver) -> None:
+        os.environ[VARIABLE] = directory
+        share_values()
+        orders = Counter("bench_orders", "Orders.", ["site"])
+        seconds = Histogram("bench_seconds", "Seconds.", ["site"])
+        busy = Gauge("bench_busy", "Workers.", multiprocess_mode="livesum")
+        busy.inc()
+        for step in range(WRITES):
+            site = SITES[(number + step) % len(SITES)]
+            orders.labels(site).inc()
+            seconds.labels(site).observe(0.1 * (step % 100))
+        tell(str(WRITES))
+        # Whoever is killed is killed as it writes.
+        while not is_over(0.001):
+            busy.inc()
+            busy.dec()
+
+    return Child(work)
+
+
+@contextmanager
+def _living(directory: str) -> Iterator[None]:
+    """Have as many workers alive as there ever were at once."""
+    workers = [_worker(directory, number) for number in range(AT_ONCE)]
+    for worker in workers:
+        worker.told()
+    yield
+    for worker in workers:
+        worker.end()
+
+
+def _scrape_all_the_time(directory: str, tell: Tell, is_over: IsOver) -> None:
+    """Scrape until told to end, and tell how many scrapes there were and how many values fell."""
+    exposition = Exposition(directory=directory)
+    scrapes = decreases = 0
+    before: dict[bytes, float] = {}
+    while not is_over(0):
+        now = _counters(exposition)
+        decreases += sum(now.get(series, -1.0) < value for series, value in before.items())
+        before = now
+        scrapes += 1
+    tell(json.dumps([scrapes, decreases]))
+
+
+def _counters(exposition: Exposition) -> dict[bytes, float]:
+    """Return what may never fall, by series: of the workers together, not of one process (``process_*``)."""
+    lines = exposition.respond({}).body.splitlines()
+    pairs = (line.rsplit(b" ", 1) for line in lines if line.startswith(COUNTERS))
+    return {series: float(value) for series, value in pairs}
+
+
+def _files(directory: str) -> Iterator[Row]:
+    found = [name for path in Path(directory).iterdir() if (name := FileName.parse(path.name))]
+    most = AT_ONCE * len({(name.kind, name.mode) for name in found})
+    yield Row("value files", f"{len(found)}", f"at most {most}", len(found) <= most)
+
+
+def _count(directory: str, written: int) -> Row:
+    def count(tell: Tell, is_over: IsOver) -> None:
+        found = _counters(Exposition(directory=directory))
+        tell(repr(sum(value for series, value in found.items() if series.startswith(b"bench_orders_total"))))
+
+    counted = float(Child(count).end())
+    return Row("counted in the end", f"{counted:,.0f}", f"{written:,}", counted == written)
+
+
+def _times(old: str, fresh: str, rounds: int) -> Iterator[Row]:
+    """Measure a scrape of both directories in turn: by one process, or each by a new one."""
+
+    def warm(tell: Tell, is_over: IsOver) -> None:
+        both = Exposition(directory=old), Exposition(directory=fresh)
+        pairs = [[_seconds(exposition) for exposition in both] for _ in range(rounds + 1)]
+        tell(json.dumps(pairs[1:]))
+
+    def cold(directory: str) -> float:
+        return float(Child(lambda tell, _: tell(repr(_seconds(Exposition(directory=directory))))).end())
+
+    measured = {
+        "warm": json.loads(Child(warm).end()),
+        "cold": [[cold(old), cold(fresh)] for _ in range(rounds)],
+    }
+    for how, pairs in measured.items():
+        ratio = statistics.median(one / other for one, other in pairs)
+        seconds = statistics.median(one for one, _ in pairs)
+        what = f"{how} scrape of {seconds * 1e3:.1f} ms, x fresh"
+        yield Row(what, f"{ratio:.2f}", f"at most {MOST_TIMES_FRESH}", ratio <= MOST_TIMES_FRESH)
+
+
+def _seconds(exposition: Exposition) -> float:
+    begun = perf_counter()
+    exposition.respond({})
+    return perf_counter() - begun
+
+
+def _progress(done: int, count: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{TITLE}: {min(done, count)} of {count} ", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,64 @@
+"""Workers that restart all the time under load, and a real Prometheus that notices nothing.
+
+About 20 seconds in the suite; SOAK_SECONDS in the environment makes it minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.programs import needs_program
+from tests.servers.load import KINDS, Load, agree
+from tests.servers.process import Gunicorn, Scratch
+from tests.servers.prometheus import Prometheus
+from web_prom.multiprocess.layout import FileName
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
+WORKERS = 4
+# Whoever reads all of its answer: each request is then in the access log as the client saw it.
+STEADY = tuple(kind for kind in KINDS if not kind.leaves)
+
+# process_* belong to one process each, and begin anew with it.
+COUNTERS = re.compile("(http|shop|web_prom)_.*_(total|bucket|count|sum)")
+
+
+@pytest.mark.parametrize("preload", [True, False], ids=["preloaded", "each imports"])
+def test_faults_21_and_30_restarts_without_end_leave_few_files_and_reset_no_counter(
+    place: Scratch, preload: bool
+) -> None:
+    """With --max-requests 5, so that each worker takes a slot over, and leaves it a moment later."""
+    needs_program("prometheus", package="prometheus")
+    options = ["--max-requests=5", *(["--preload"] if preload else [])]
+    with (
+        Gunicorn(place, *options, workers=WORKERS) as server,
+        Prometheus(place.folder, {"shop": server}) as prometheus,
+    ):
+        until = time.monotonic() + SECONDS / 2
+        while time.monotonic() < until:
+            with Load(server, 40, clients=4, kinds=STEADY) as load:
+                pass
+            assert load.errors == []
+        account = agree(server)
+        prometheus.wait_for_scrapes({"shop": server}, 2)
+        names = list(filter(COUNTERS.fullmatch, prometheus.ask("label/__name__/values")))
+        assert {"http_requests_total", "http_request_duration_seconds_bucket", "shop_orders_total"} <= set(
+            names
+        )
+        for name in names:
+            assert set(prometheus.query(f"resets({name}[1d])").values()) == {0}, name
+        assert prometheus.number("sum(http_requests_total)") == sum(account.values())
+        assert prometheus.number("shop_orders_total") == account["POST", "/orders", "201"] > 0
+        restarts = server.log().count("Booting worker") - WORKERS
+        assert restarts >= sum(account.values()) / 5 - WORKERS
+        assert _most_files_of_a_kind(*place.shared_directories()) <= WORKERS + preload
+
+
+def _most_files_of_a_kind(directory: Path) -> int:
+    names = [name for path in directory.iterdir() if (name := FileName.parse(path.name))]
+    kinds = [(name.kind, name.mode) for name in names]
+    return max(kinds.count(kind) for kind in kinds)
