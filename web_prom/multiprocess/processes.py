@@ -25,24 +25,24 @@ def process_families(workers: Mapping[int, int]) -> list[Metric]:
         workers: Process ids by slot; 0 where the process is not known, as in another pid namespace.
     """
     found: dict[str, Metric] = {}
+    pid = 0
+    # One for all: each new one reads when the machine was started.
+    collector = ProcessCollector(pid=lambda: pid, registry=None)
     for slot, pid in sorted(workers.items()):
-        if pid <= 0:
-            continue
-        for family in _families_of(pid):
+        for family in _collected(collector) if pid > 0 else ():
             merged = found.get(family.name)
             if merged is None:
-                merged = found[family.name] = Metric(
-                    family.name, family.documentation, family.type, family.unit
-                )
+                merged = Metric(family.name, family.documentation, family.type, family.unit)
+                found[family.name] = merged
             merged.samples += [
                 sample._replace(labels={**sample.labels, LABEL: str(slot)}) for sample in family.samples
             ]
     return list(found.values())
 
 
-def _families_of(pid: int) -> Iterable[Metric]:
+def _collected(collector: ProcessCollector) -> Iterable[Metric]:
     try:
-        return ProcessCollector(pid=lambda: pid, registry=None).collect()
+        return collector.collect()
     except Exception:  # a line of /proc that upstream does not expect
-        logger.debug("process %d cannot be read", pid, exc_info=True)
+        logger.debug("a worker's process cannot be read", exc_info=True)
         return []
