@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,10 @@ from typing import Any
 import pytest
 
 from web_prom.exporter.connections import State
+from web_prom.exporter.listening import listen
+from web_prom.exporter.server import ExporterServer
 from web_prom.exposition import Response
+from web_prom.parsing import Address
 
 from .serving import PATIENCE_SECONDS, Serving, ask, everything, hello, request
 
@@ -268,6 +272,26 @@ def test_at_the_end_connections_between_requests_are_closed_at_once() -> None:
         assert request(client, "/") == b"GET /"
         serving.server.stop()
         assert everything(client) == b""
+
+
+class Rush(socket.socket):
+    """A listening socket at which somebody has always just arrived."""
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection, and have the next one wait."""
+        socket.create_connection(self.getsockname(), PATIENCE_SECONDS).close()
+        self.accepted = getattr(self, "accepted", 0) + 1
+        assert self.accepted < 1000, "it does not end"
+        return super().accept()
+
+
+def test_at_the_end_it_does_not_wait_for_those_who_keep_coming() -> None:
+    with Rush(fileno=listen(Address("127.0.0.1", 0)).detach()) as rush:
+        rush.setblocking(False)
+        server = ExporterServer(rush, hello)
+        server.stop()
+        server.run()
+    assert rush.accepted > 1
 
 
 def test_it_ends_when_it_is_told_that_nothing_goes_on() -> None:
