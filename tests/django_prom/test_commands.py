@@ -49,6 +49,17 @@ urlpatterns = [path("hello/", hello), path("", include("django_prom.urls"))]
 """
 
 
+# What the reloader sees, beside what it does.
+LOGGING = """
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"stderr": {"class": "logging.StreamHandler"}},
+    "loggers": {"django.utils.autoreload": {"handlers": ["stderr"], "level": "DEBUG"}},
+}
+"""
+
+
 class Project:
     """A project in a directory of its own."""
 
@@ -69,6 +80,17 @@ class Project:
         with (self.root / "shop/settings.py").open("a") as file:
             file.write(f"{line}\n")
 
+    def log(self) -> str:
+        """Return what the server wrote so far."""
+        return (self.root / "log").read_text()
+
+    def wait_for_log(self, text: str) -> None:
+        """Wait until the server has written a text."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while text not in self.log():
+            assert time.monotonic() < until, self.log()
+            time.sleep(0.05)
+
     def manage(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
@@ -87,8 +109,7 @@ class Project:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        log = self.root / "log"
-        with log.open("wb") as output:
+        with (self.root / "log").open("wb") as output:
             server = subprocess.Popen(
                 self._command("runserver", f"127.0.0.1:{port}", *options),
                 cwd=self.root,
@@ -98,7 +119,7 @@ class Project:
                 start_new_session=True,
             )
         try:
-            wait_for(lambda: get(port, "/metrics"), server, log)
+            self._wait_until_ready(port, server)
             yield port
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -107,6 +128,13 @@ class Project:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
             wait_until_gone(server.pid)
+
+    def _wait_until_ready(self, port: int, server: subprocess.Popen[bytes]) -> None:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not get(port, "/metrics"):
+            assert server.poll() is None, self.log()
+            assert time.monotonic() < until, self.log()
+            time.sleep(0.05)
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-B", "manage.py", *arguments]
@@ -119,25 +147,15 @@ class Project:
 
 
 def get(port: int, path: str) -> str | None:
-    """Return the body of a page, or None if nobody listens."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    """Return the body of a page, or None if nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     try:
         connection.request("GET", path)
         return connection.getresponse().read().decode()
-    except OSError:
+    except (OSError, http.client.HTTPException):  # the reloader may end the server in the middle of an answer
         return None
     finally:
         connection.close()
-
-
-def wait_for(condition: object, server: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a condition is true; fail with the server's words if it ends first."""
-    assert callable(condition)
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert server.poll() is None, log.read_text()
-        assert time.monotonic() < until, log.read_text()
-        time.sleep(0.05)
 
 
 def wait_until_gone(group: int) -> None:
@@ -189,18 +207,22 @@ def test_fault_17_two_lines_are_enough(project: Project) -> None:
 
 def test_fault_14_the_reloader_measures_too(project: Project) -> None:
     """It runs the project in a child; after a change, in another one, which counts from the beginning."""
+    project.add(LOGGING)
+    urls = project.root / "shop/urls.py"
     with project.serving() as port:
         assert get(port, "/hello/") == get(port, "/hello/") == "version 1"
         assert_counted(port, 2)
+        # The server answers before the reloader has looked at any file, and no change before that is one.
+        project.wait_for_log(f"File {urls} first seen")
         changed = time.time() + 2  # some file systems keep whole seconds
         project.write("shop/urls.py", URLS.replace("version 1", "version 2"))
-        os.utime(project.root / "shop/urls.py", (changed, changed))
+        os.utime(urls, (changed, changed))
         until = time.monotonic() + PATIENCE_SECONDS
         while get(port, "/hello/") != "version 2":
-            assert time.monotonic() < until, (project.root / "log").read_text()
+            assert time.monotonic() < until, project.log()
             time.sleep(0.1)
         assert_counted(port, 1)
-        assert "Duplicated" not in (project.root / "log").read_text()
+        assert "Duplicated" not in project.log()
 
 
 def test_check_reports_what_is_wrong(project: Project) -> None:

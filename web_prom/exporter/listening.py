@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from web_prom.errors import ListenError
 from web_prom.parsing import Address
 
-# Scrapes that wait while an exporter that died is replaced.
-_BACKLOG = 128
+BACKLOG = 128
+"""How many scrapes may wait, while an exporter that died is replaced, say."""
 
 
 def listen(address: Address) -> socket.socket:
@@ -25,7 +25,7 @@ def listen(address: Address) -> socket.socket:
     try:
         if not address.host and socket.has_dualstack_ipv6():
             listener = socket.create_server(
-                ("", address.port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
+                ("", address.port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
             )
         else:
             listener = _listen_at(address)
@@ -39,7 +39,7 @@ def _listen_at(address: Address) -> socket.socket:
     host = address.host or "0.0.0.0"  # noqa: S104 - an empty host asks for every address
     found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, sockaddr = found[0]
-    return socket.create_server(sockaddr, family=family, backlog=_BACKLOG)
+    return socket.create_server(sockaddr, family=family, backlog=BACKLOG)
 
 
 def _reason(error: OSError) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from web_prom.config import Config
 from web_prom.exporter.connections import Connection, Connections
 from web_prom.exporter.handler import Handler, Respond
+from web_prom.exporter.listening import BACKLOG
 from web_prom.exporter.tls import Certificates
 from web_prom.exposition import Exposition, Response
 
@@ -127,9 +128,11 @@ class ExporterServer:
             while not self._stopping and going_on():
                 self._turn()
             self._stopping = True
-            # What is queued gets an answer, whether there is room or not: the queue is bounded, too.
-            while self._accept():
-                pass
+            # What is queued gets an answer, whether there is room or not, and not whoever comes meanwhile:
+            # clients that kept coming would keep this from its end. Linux queues one more than it is told.
+            for _ in range(BACKLOG + 1):
+                if not self._accept():
+                    break
         finally:
             self._listener.close()
             self._finish()

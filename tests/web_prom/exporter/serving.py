@@ -17,7 +17,10 @@ from web_prom.exporter.server import ExporterServer
 from web_prom.exposition import Response
 from web_prom.parsing import Address
 
-PATIENCE_SECONDS = 20.0
+from ..support import Clock
+
+# How long anything may take on a busy machine; nothing waits that long when all is well.
+PATIENCE_SECONDS = 60.0
 
 
 def hello(environ: Mapping[str, Any]) -> Response:
@@ -27,12 +30,18 @@ def hello(environ: Mapping[str, Any]) -> Response:
 
 
 class Serving:
-    """A server that runs in a thread, as a context manager."""
+    """A server that runs in a thread, as a context manager.
+
+    Attributes:
+        clock: The server's: no client takes too long unless the test lets time pass.
+        port: Where it listens.
+    """
 
     def __init__(self, respond: Any = hello, **options: Any) -> None:
         self._listener = listen(Address("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self.server = ExporterServer(self._listener, respond, **options)
+        self.clock = Clock()
+        self.server = ExporterServer(self._listener, respond, clock=self.clock, **options)
         self._thread = threading.Thread(target=self.server.run)
 
     def __enter__(self) -> Serving:
@@ -44,13 +53,22 @@ class Serving:
         self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive()
 
-    def wait_for_idle(self, count: int) -> None:
-        """Wait until so many connections are between requests: their threads have noticed what was sent."""
+    def wait_for(self, client: socket.socket, state: State) -> None:
+        """Wait until a client's connection has entered a state, at what the clock says now.
+
+        A client has its answer before the server's thread goes on to what comes next.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
-        connections = self.server._connections
-        while sum(one.state is State.IDLE for one in set(connections._open)) != count:
-            assert time.monotonic() < deadline, f"waited in vain for {count} idle connections"
+        while not self._has_entered(client, state):
+            assert time.monotonic() < deadline, f"waited in vain for the state {state}"
             time.sleep(0.001)
+
+    def _has_entered(self, client: socket.socket, state: State) -> bool:
+        for one in set(self.server._connections._open):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if one.socket.getpeername() == client.getsockname():
+                    return one.state is state and one.since == self.clock()
+        return False
 
     def wait_until_refused(self) -> None:
         """Wait until nobody listens any more."""
@@ -98,6 +116,14 @@ def ask(
         connection.request(method, path, headers=named)
         response = connection.getresponse()
         return response.status, dict(response.getheaders()), response.read()
+
+
+def request(client: socket.socket, path: str) -> bytes:
+    """Send one request on a connection that stays open; return the answer's body."""
+    client.sendall(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+    with contextlib.closing(http.client.HTTPResponse(client)) as response:
+        response.begin()
+        return response.read()
 
 
 def everything(client: socket.socket) -> bytes:

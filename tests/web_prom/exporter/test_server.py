@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from web_prom.exporter.connections import State
+from web_prom.exporter.listening import listen
+from web_prom.exporter.server import ExporterServer
 from web_prom.exposition import Response
+from web_prom.parsing import Address
 
-from ..support import Clock
-from .serving import PATIENCE_SECONDS, Serving, ask, everything, hello
+from .serving import PATIENCE_SECONDS, Serving, ask, everything, hello, request
 
 
 class Held:
@@ -148,35 +152,34 @@ def test_an_answer_that_cannot_be_made_costs_that_connection_only(caplog: pytest
 
 def test_a_client_that_sends_byte_by_byte_is_ended_and_holds_up_nobody() -> None:
     """Slow loris: each byte comes in time, and the request never."""
-    clock = Clock()
-    with Serving(clock=clock) as serving, serving.client() as slow:
-        for byte in b"GET / HTTP/1.1\r\n":
+    with Serving() as serving, serving.client() as slow:
+        serving.wait_for(slow, State.ARRIVING)
+        serving.clock.go(1)
+        slow.sendall(b"G")
+        serving.wait_for(slow, State.ARRIVING)  # from its first byte on, no longer from when it connected
+        for byte in b"ET / HTTP/1.1\r\n":
             slow.sendall(bytes([byte]))
-            clock.go(0.5)
+            serving.clock.go(0.5)
             assert serving.get()[0] == 200
-        clock.go(5)
+        serving.clock.go(5)
         assert serving.get()[0] == 200
         assert everything(slow) == b""
 
 
 def test_a_connection_between_requests_may_be_quiet_for_longer() -> None:
-    clock = Clock()
-    with Serving(clock=clock) as serving, serving.client() as client:
-        client.sendall(b"GET /1 HTTP/1.1\r\n\r\n")
-        assert client.recv(65_536).endswith(b"GET /1")
-        serving.wait_for_idle(1)
-        clock.go(120)
+    with Serving() as serving, serving.client() as client:
+        assert request(client, "/1") == b"GET /1"
+        serving.wait_for(client, State.IDLE)
+        serving.clock.go(120)
         assert serving.get()[0] == 200
-        client.sendall(b"GET /2 HTTP/1.1\r\n\r\n")
-        assert client.recv(65_536).endswith(b"GET /2")
-        serving.wait_for_idle(1)
-        clock.go(151)
+        assert request(client, "/2") == b"GET /2"
+        serving.wait_for(client, State.IDLE)
+        serving.clock.go(151)
         assert serving.get()[0] == 200
         assert everything(client) == b""
 
 
 def test_a_client_that_does_not_take_its_answer_is_ended() -> None:
-    clock = Clock()
     sending = threading.Event()
 
     def respond(environ: Mapping[str, Any]) -> Response:
@@ -185,42 +188,39 @@ def test_a_client_that_does_not_take_its_answer_is_ended() -> None:
         sending.set()
         return Response("200 OK", [], b"x" * 50_000_000)
 
-    with Serving(respond, clock=clock) as serving, serving.client() as client:
+    with Serving(respond) as serving, serving.client() as client:
         client.sendall(b"GET /large HTTP/1.1\r\n\r\n")
         assert sending.wait(PATIENCE_SECONDS)
         assert client.recv(1)
-        clock.go(31)
+        serving.clock.go(31)
         assert serving.get()[0] == 200
         with contextlib.suppress(ConnectionError):
             assert len(everything(client)) < 50_000_000
 
 
 def test_when_there_is_no_room_the_one_that_waits_longest_goes() -> None:
-    clock = Clock()
-    with Serving(limit=3, clock=clock) as serving, contextlib.ExitStack() as stack:
+    with Serving(limit=3) as serving, contextlib.ExitStack() as stack:
         waiting = []
         for _ in range(3):
             client = stack.enter_context(serving.client())
-            client.sendall(b"GET /1 HTTP/1.1\r\n\r\n")
-            assert client.recv(65_536).endswith(b"GET /1")
             waiting.append(client)
-            serving.wait_for_idle(len(waiting))
-            clock.go(1)
+            assert request(client, "/1") == b"GET /1"
+            serving.wait_for(client, State.IDLE)
+            serving.clock.go(1)
         assert serving.get()[0] == 200
         assert everything(waiting[0]) == b""
         for client in waiting[1:]:
-            client.sendall(b"GET /2 HTTP/1.1\r\n\r\n")
-            assert client.recv(65_536).endswith(b"GET /2")
+            assert request(client, "/2") == b"GET /2"
 
 
 def test_when_there_is_no_room_whoever_has_not_asked_yet_has_a_second_to_do_so() -> None:
-    clock = Clock()
-    with Serving(limit=1, clock=clock) as serving, serving.client() as first, serving.client() as second:
+    with Serving(limit=1) as serving, serving.client() as first, serving.client() as second:
+        serving.wait_for(first, State.ARRIVING)
         second.sendall(b"GET /2 HTTP/1.0\r\n\r\n")
         second.settimeout(0.2)
         with pytest.raises(TimeoutError):
             second.recv(1)
-        clock.go(1.5)
+        serving.clock.go(1.5)
         second.settimeout(PATIENCE_SECONDS)
         assert everything(second).endswith(b"GET /2")
         assert everything(first) == b""
@@ -248,7 +248,10 @@ def test_forty_clients_at_once_are_all_answered() -> None:
 # The end -------------------------------------------------------------------------------------------------
 
 
-def test_at_the_end_what_is_under_way_is_answered_and_the_port_is_free() -> None:
+def test_at_the_end_what_is_under_way_is_answered_and_the_port_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("web_prom.exporter.server._GRACE_SECONDS", PATIENCE_SECONDS)
     held = Held()
     with Serving(held, limit=1) as serving, ThreadPoolExecutor(1) as clients:
         answer = clients.submit(serving.get)
@@ -266,10 +269,29 @@ def test_at_the_end_what_is_under_way_is_answered_and_the_port_is_free() -> None
 
 def test_at_the_end_connections_between_requests_are_closed_at_once() -> None:
     with Serving() as serving, serving.client() as client:
-        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        assert client.recv(65_536)
+        assert request(client, "/") == b"GET /"
         serving.server.stop()
         assert everything(client) == b""
+
+
+class Rush(socket.socket):
+    """A listening socket at which somebody has always just arrived."""
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection, and have the next one wait."""
+        socket.create_connection(self.getsockname(), PATIENCE_SECONDS).close()
+        self.accepted = getattr(self, "accepted", 0) + 1
+        assert self.accepted < 1000, "it does not end"
+        return super().accept()
+
+
+def test_at_the_end_it_does_not_wait_for_those_who_keep_coming() -> None:
+    with Rush(fileno=listen(Address("127.0.0.1", 0)).detach()) as rush:
+        rush.setblocking(False)
+        server = ExporterServer(rush, hello)
+        server.stop()
+        server.run()
+    assert rush.accepted > 1
 
 
 def test_it_ends_when_it_is_told_that_nothing_goes_on() -> None:
