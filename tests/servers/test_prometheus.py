@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import re
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
+from contextlib import ExitStack
 
 import pytest
 
@@ -21,102 +15,14 @@ from tests.servers.process import (
     DJANGO_APP,
     FLASK_APP,
     HOOKS,
-    PATIENCE_SECONDS,
     Gunicorn,
     scratch,
-    wait_until,
 )
+from tests.servers.prometheus import Prometheus, by_bound, interpolated, scraping
 
 APPS = {"flask": FLASK_APP, "django": DJANGO_APP}
 JOBS = pytest.mark.parametrize("job", list(APPS))
 WINDOW = "60s"
-
-
-class Prometheus:
-    """A running Prometheus, as a context manager, that scrapes some servers each second.
-
-    Attributes:
-        at: The time for which it is asked, in seconds since the epoch; None for now.
-    """
-
-    at: float | None = None
-
-    def __init__(self, folder: Path, targets: dict[str, Gunicorn]) -> None:
-        self._program = needs_program("prometheus", package="prometheus")
-        self._folder = folder
-        jobs = "".join(
-            f"  - {{job_name: {name}, static_configs: [{{targets: ['127.0.0.1:{server.port}']}}]}}\n"
-            for name, server in targets.items()
-        )
-        (folder / "prometheus.yml").write_text(f"global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}")
-        self._log = folder / "prometheus.txt"
-
-    def __enter__(self) -> Prometheus:
-        options = {
-            "config.file": self._folder / "prometheus.yml",
-            "storage.tsdb.path": self._folder / "data",
-            "web.listen-address": "127.0.0.1:0",
-        }
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [self._program, *(f"--{name}={value}" for name, value in options.items())],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self._folder,
-            )
-        try:
-            listening = wait_until(self._listening, "Prometheus", shown=self._log.read_text)
-            self._port = int(listening[1])
-            wait_until(self._is_ready, "Prometheus to be ready", shown=self._log.read_text)
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def _listening(self) -> re.Match[str] | None:
-        return re.search(r'"Listening on" address=127\.0\.0\.1:(\d+)', self._log.read_text())
-
-    def _is_ready(self) -> bool:
-        with closing(http.client.HTTPConnection("127.0.0.1", self._port)) as connection:
-            connection.request("GET", "/-/ready")
-            return connection.getresponse().status == http.client.OK
-
-    def _end(self) -> None:
-        self._process.terminate()
-        self._process.wait(PATIENCE_SECONDS)
-
-    def ask(self, path: str, **parameters: str) -> Any:
-        """Return the data that its HTTP API answers with."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_SECONDS)
-        with closing(connection):
-            connection.request("GET", f"/api/v1/{path}?{urlencode(parameters)}")
-            answer = json.loads(connection.getresponse().read())
-        assert answer["status"] == "success", answer
-        return answer["data"]
-
-    def query(self, expression: str, *, at: float | None = None) -> dict[frozenset[tuple[str, str]], float]:
-        """Return the value of each label set of an expression."""
-        moment = at or self.at or time.time()
-        found = self.ask("query", query=expression, time=str(moment))["result"]
-        return {frozenset(item["metric"].items()): float(item["value"][1]) for item in found}
-
-    def number(self, expression: str) -> float:
-        """Return the one value of an expression; 0 if there is none."""
-        found = self.query(expression)
-        assert len(found) <= 1, found
-        return next(iter(found.values()), 0.0)
-
-    def scrapes(self, job: str) -> float:
-        """Return how many scrapes of a job it has done."""
-        return self.number(f'count_over_time(up{{job="{job}"}}[1h])')
-
-    def wait_for_scrapes(self, jobs: dict[str, Gunicorn], more: int) -> None:
-        """Wait until it has scraped each job so many times more."""
-        for job, goal in {job: self.scrapes(job) + more for job in jobs}.items():
-            wait_until(lambda job=job, goal=goal: self.scrapes(job) >= goal, f"a scrape of {job}")  # type: ignore[misc]
 
 
 class Observed:
@@ -140,7 +46,7 @@ class Observed:
             with Load(server, 3 * len(KINDS), kinds=KINDS):
                 pass
         self.before = {job: agree(server) for job, server in self.servers.items()}
-        self.prometheus = stack.enter_context(Prometheus(place.folder, self.servers))
+        self.prometheus = stack.enter_context(Prometheus(place.folder, scraping(self.servers)))
         self.prometheus.wait_for_scrapes(self.servers, 2)
         self.began = time.time()
         for _ in range(4):
@@ -226,23 +132,6 @@ def test_histogram_quantile_finds_the_bucket(observed: Observed, job: str) -> No
         recent = observed.prometheus.number(f"histogram_quantile({quantile}, {rates})")
         # What rate() adds at the ends differs a little from bucket to bucket.
         assert interpolated(quantile - 0.1, sent) <= recent <= interpolated(quantile + 0.1, sent)
-
-
-def by_bound(found: dict[frozenset[tuple[str, str]], float]) -> list[tuple[float, float]]:
-    """Return the upper bounds of buckets with their counts, in order."""
-    return sorted((float(dict(labels)["le"]), value) for labels, value in found.items())
-
-
-def interpolated(quantile: float, buckets: list[tuple[float, float]]) -> float:
-    """Return the quantile as https://prometheus.io/docs/prometheus/latest/querying/functions/ defines it."""
-    rank = quantile * buckets[-1][1]
-    lower, below = 0.0, 0.0
-    for upper, count in buckets:
-        if count >= rank:
-            share = (rank - below) / (count - below)
-            return lower if upper == float("inf") else lower + (upper - lower) * share
-        lower, below = upper, count
-    raise AssertionError(buckets)
 
 
 @JOBS
