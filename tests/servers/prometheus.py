@@ -113,8 +113,8 @@ class Prometheus:
         return next(iter(found.values()), 0.0)
 
     def scrapes(self, job: str) -> float:
-        """Return how many scrapes of a job it has done."""
-        return self.number(f'count_over_time(up{{job="{job}"}}[1h])')
+        """Return how many scrapes of a job it has done; of several targets, of the one with fewest."""
+        return self.number(f'min(count_over_time(up{{job="{job}"}}[1h]))')
 
     def wait_for_scrapes(self, jobs: Iterable[str], more: int) -> None:
         """Wait until it has scraped each job so many times more."""
