@@ -27,7 +27,12 @@ OLDEST = (
 )
 
 # These ask nothing of a Python version or of a package's, and ran under `make test`.
-ONCE = ("--ignore=tests/examples", "--ignore=tests/benchmarks")
+ONCE = (
+    "--ignore=tests/examples",
+    "--ignore=tests/benchmarks",
+    "--ignore=tests/test_deploy_docs.py",
+    "--ignore=tests/test_deploy_kubernetes.py",
+)
 # Real servers take minutes: they run with the newest Python and with the oldest packages.
 NO_SERVERS = (*ONCE, "--ignore=tests/servers")
 

@@ -1,4 +1,4 @@
-"""A real Prometheus as a process: started on servers, asked by its HTTP API, and ended."""
+"""Prometheus as a real process: started with a configuration, asked in PromQL, and ended without a trace."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,36 @@ from tests.programs import needs_program
 from tests.servers.process import PATIENCE_SECONDS, Gunicorn, wait_until
 
 
+def scraping(targets: Mapping[str, Gunicorn]) -> str:
+    """Return the configuration of a Prometheus that scrapes servers each second, each as a job of its own."""
+    jobs = "".join(
+        f"  - {{job_name: {name}, static_configs: [{{targets: ['127.0.0.1:{server.port}']}}]}}\n"
+        for name, server in targets.items()
+    )
+    return f"global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}"
+
+
 class Prometheus:
-    """A running Prometheus, as a context manager, that scrapes some servers each second.
+    """A running Prometheus, as a context manager: ready when entered, ended when left.
+
+    Args:
+        folder: Where its files are; each has one of its own.
+        configuration: The text of its prometheus.yml. Files that it names relatively are in the folder.
+        options: More of its command line.
 
     Attributes:
+        port: Where it listens, on loopback.
         at: The time for which it is asked, in seconds since the epoch; None for now.
     """
 
+    port: int
     at: float | None = None
 
-    def __init__(self, folder: Path, targets: dict[str, Gunicorn]) -> None:
+    def __init__(self, folder: Path, configuration: str, *options: str) -> None:
         self._program = needs_program("prometheus", package="prometheus")
         self._folder = folder
-        jobs = "".join(
-            f"  - {{job_name: {name}, static_configs: [{{targets: ['127.0.0.1:{server.port}']}}]}}\n"
-            for name, server in targets.items()
-        )
-        (folder / "prometheus.yml").write_text(f"global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}")
+        self._options = options
+        (folder / "prometheus.yml").write_text(configuration)
         self._log = folder / "prometheus.txt"
 
     def __enter__(self) -> Prometheus:
@@ -43,15 +57,15 @@ class Prometheus:
         }
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [self._program, *(f"--{name}={value}" for name, value in options.items())],
+                [self._program, *(f"--{name}={value}" for name, value in options.items()), *self._options],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
             )
         try:
-            listening = wait_until(self._listening, "Prometheus", shown=self._log.read_text)
-            self._port = int(listening[1])
-            wait_until(self._is_ready, "Prometheus to be ready", shown=self._log.read_text)
+            listening = wait_until(self._listening, "Prometheus", shown=self.log)
+            self.port = int(listening[1])
+            wait_until(self._is_ready, "Prometheus to be ready", shown=self.log)
         except BaseException:
             self._end()
             raise
@@ -60,11 +74,16 @@ class Prometheus:
     def __exit__(self, *_: object) -> None:
         self._end()
 
+    def log(self) -> str:
+        """Return what it wrote to stdout and stderr so far."""
+        return self._log.read_text("utf-8", "replace")
+
     def _listening(self) -> re.Match[str] | None:
-        return re.search(r'"Listening on" address=127\.0\.0\.1:(\d+)', self._log.read_text())
+        assert self._process.poll() is None, self.log()
+        return re.search(r'"Listening on".* address=127\.0\.0\.1:(\d+)', self.log())
 
     def _is_ready(self) -> bool:
-        with closing(http.client.HTTPConnection("127.0.0.1", self._port)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port)) as connection:
             connection.request("GET", "/-/ready")
             return connection.getresponse().status == http.client.OK
 
@@ -74,7 +93,7 @@ class Prometheus:
 
     def ask(self, path: str, **parameters: str) -> Any:
         """Return the data that its HTTP API answers with."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
         with closing(connection):
             connection.request("GET", f"/api/v1/{path}?{urlencode(parameters)}")
             answer = json.loads(connection.getresponse().read())
@@ -94,10 +113,27 @@ class Prometheus:
         return next(iter(found.values()), 0.0)
 
     def scrapes(self, job: str) -> float:
-        """Return how many scrapes of a job it has done."""
-        return self.number(f'count_over_time(up{{job="{job}"}}[1h])')
+        """Return how many scrapes of a job it has done; of several targets, of the one with fewest."""
+        return self.number(f'min(count_over_time(up{{job="{job}"}}[1h]))')
 
-    def wait_for_scrapes(self, jobs: dict[str, Gunicorn], more: int) -> None:
+    def wait_for_scrapes(self, jobs: Iterable[str], more: int) -> None:
         """Wait until it has scraped each job so many times more."""
         for job, goal in {job: self.scrapes(job) + more for job in jobs}.items():
             wait_until(lambda job=job, goal=goal: self.scrapes(job) >= goal, f"a scrape of {job}")  # type: ignore[misc]
+
+
+def by_bound(found: dict[frozenset[tuple[str, str]], float]) -> list[tuple[float, float]]:
+    """Return the upper bounds of buckets with their counts, in order."""
+    return sorted((float(dict(labels)["le"]), value) for labels, value in found.items())
+
+
+def interpolated(quantile: float, buckets: list[tuple[float, float]]) -> float:
+    """Return the quantile as https://prometheus.io/docs/prometheus/latest/querying/functions/ defines it."""
+    rank = quantile * buckets[-1][1]
+    lower, below = 0.0, 0.0
+    for upper, count in buckets:
+        if count >= rank:
+            share = (rank - below) / (count - below)
+            return lower if upper == float("inf") else lower + (upper - lower) * share
+        lower, below = upper, count
+    raise AssertionError(buckets)

@@ -240,19 +240,6 @@ def test_an_upgrade_keeps_the_port_and_loses_no_scrape(place: Scratch) -> None:
         assert len(server.exporters()) == 1
 
 
-class Scraping(Prometheus):
-    """A Prometheus with a configuration of its own."""
-
-    def __init__(self, folder: Path, configuration: str) -> None:
-        super().__init__(folder, {})
-        (folder / "prometheus.yml").write_text(configuration)
-
-    def _listening(self) -> re.Match[str] | None:
-        # It listens before it can answer.
-        ready = "Server is ready to receive web requests" in self._log.read_text()
-        return super()._listening() if ready else None
-
-
 def test_a_real_prometheus_sees_the_target_up_throughout(place: Scratch) -> None:
     """Over TLS, with certificate and token, while the exporter is killed and the server is upgraded."""
     ours, client = make(place.folder, "server"), make(place.folder, "client")
@@ -273,7 +260,7 @@ def test_a_real_prometheus_sees_the_target_up_throughout(place: Scratch) -> None
                 authorization: {{credentials_file: {place.folder}/token}}
                 static_configs: [targets: ["127.0.0.1:{server.metrics_port}"]]
         """
-        with Scraping(place.folder, configuration) as prometheus:
+        with Prometheus(place.folder, configuration) as prometheus:
             jobs: dict[str, Gunicorn] = {"shop": server}
             prometheus.wait_for_scrapes(jobs, 1)
             server.signal(signal.SIGKILL, server.exporters()[0])

@@ -11,8 +11,14 @@ import pytest
 
 from tests.programs import needs_program
 from tests.servers.load import KINDS, Account, Load, agree
-from tests.servers.process import DJANGO_APP, FLASK_APP, HOOKS, Gunicorn, scratch
-from tests.servers.prometheus import Prometheus
+from tests.servers.process import (
+    DJANGO_APP,
+    FLASK_APP,
+    HOOKS,
+    Gunicorn,
+    scratch,
+)
+from tests.servers.prometheus import Prometheus, by_bound, interpolated, scraping
 
 APPS = {"flask": FLASK_APP, "django": DJANGO_APP}
 JOBS = pytest.mark.parametrize("job", list(APPS))
@@ -40,7 +46,7 @@ class Observed:
             with Load(server, 3 * len(KINDS), kinds=KINDS):
                 pass
         self.before = {job: agree(server) for job, server in self.servers.items()}
-        self.prometheus = stack.enter_context(Prometheus(place.folder, self.servers))
+        self.prometheus = stack.enter_context(Prometheus(place.folder, scraping(self.servers)))
         self.prometheus.wait_for_scrapes(self.servers, 2)
         self.began = time.time()
         for _ in range(4):
@@ -126,23 +132,6 @@ def test_histogram_quantile_finds_the_bucket(observed: Observed, job: str) -> No
         recent = observed.prometheus.number(f"histogram_quantile({quantile}, {rates})")
         # What rate() adds at the ends differs a little from bucket to bucket.
         assert interpolated(quantile - 0.1, sent) <= recent <= interpolated(quantile + 0.1, sent)
-
-
-def by_bound(found: dict[frozenset[tuple[str, str]], float]) -> list[tuple[float, float]]:
-    """Return the upper bounds of buckets with their counts, in order."""
-    return sorted((float(dict(labels)["le"]), value) for labels, value in found.items())
-
-
-def interpolated(quantile: float, buckets: list[tuple[float, float]]) -> float:
-    """Return the quantile as https://prometheus.io/docs/prometheus/latest/querying/functions/ defines it."""
-    rank = quantile * buckets[-1][1]
-    lower, below = 0.0, 0.0
-    for upper, count in buckets:
-        if count >= rank:
-            share = (rank - below) / (count - below)
-            return lower if upper == float("inf") else lower + (upper - lower) * share
-        lower, below = upper, count
-    raise AssertionError(buckets)
 
 
 @JOBS

@@ -15,7 +15,7 @@ import pytest
 from tests.programs import needs_program
 from tests.servers.load import KINDS, Load, agree
 from tests.servers.process import Gunicorn, Scratch, wait_until
-from tests.servers.prometheus import Prometheus
+from tests.servers.prometheus import Prometheus, scraping
 from web_prom.multiprocess.layout import FileName
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
@@ -37,7 +37,7 @@ def test_faults_21_and_30_restarts_without_end_leave_few_files_and_reset_no_coun
     options = ["--max-requests=5", *(["--preload"] if preload else [])]
     with (
         Gunicorn(place, *options, workers=WORKERS) as server,
-        Prometheus(place.folder, {"shop": server}) as prometheus,
+        Prometheus(place.folder, scraping({"shop": server})) as prometheus,
     ):
         until = time.monotonic() + SECONDS / 2
         while time.monotonic() < until:
