@@ -22,7 +22,7 @@ from benchmarks.requests import Effort
 from web_prom.exposition import Exposition
 from web_prom.multiprocess.directory import VARIABLE
 from web_prom.multiprocess.layout import FileName
-from web_prom.multiprocess.values import share_values
+from web_prom.multiprocess.takeover import share_values
 
 TITLE = "restarts"
 WORKERS = {"quick": 60, "full": 1000}
