@@ -101,7 +101,8 @@ def test_nothing_is_lost_when_workers_are_replaced(place: Scratch, worker_class:
         assert all(account[key] >= count for key, count in load.answered.items())
         check_the_rest(server, account)
         # A worker of gevent looks once a second whether it has done enough.
-        assert server.log().count("Autorestarting worker") >= (2 if worker_class == "gevent" else 10)
+        restarts = 2 if worker_class == "gevent" else 10
+        wait_until(lambda: server.log().count("Autorestarting worker") >= restarts, f"{restarts} restarts")
 
 
 @WORKER_CLASSES
