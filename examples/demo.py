@@ -23,7 +23,7 @@ from demo_servers import WORKERS, DemoError, Server, stop_all
 from prometheus_client.parser import text_string_to_metric_families
 
 SHOPS = {"Flask": "flask_shop:app", "Django": "django_shop.wsgi"}
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 10.0
 
 say = partial(print, flush=True)
 
@@ -94,7 +94,7 @@ def disagreements(answers: Sequence[Answer], measured: Measured) -> Iterator[str
 
 
 def scrape_settled(server: Server, answers: Sequence[Answer]) -> Measured:
-    """Scrape until the numbers agree, or for three seconds.
+    """Scrape until the numbers agree, or for ten seconds.
 
     A client may have the last byte of a file a moment before the server is done with the request.
     """

@@ -79,7 +79,7 @@ class Answer:
     """Its status; 0 if there was none."""
 
 
-def fetch(port: int, method: str, path: str, form: str = "", timeout: float = 10.0) -> tuple[int, str]:
+def fetch(port: int, method: str, path: str, form: str = "", timeout: float = 30.0) -> tuple[int, str]:
     """Send one request to a port of this machine; return status and body of the answer."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
     with closing(HTTPConnection("127.0.0.1", port, timeout=timeout)) as connection:

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
 
 # How long a thread that is about to end may still take; nothing waits that long when all is well.
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 30.0
 
 
 @pytest.fixture

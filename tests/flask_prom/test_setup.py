@@ -26,6 +26,9 @@ from tests.flask_prom.conftest import MakeApp, Metrics
 from web_prom import PrometheusMiddleware
 from web_prom.errors import ConfigError, ConflictError, WebPromError
 
+# How long a real server may take to come up on a busy machine.
+PATIENCE_SECONDS = 60.0
+
 
 def test_fault_14_a_factory_called_many_times(registry: CollectorRegistry, metrics: Metrics) -> None:
     """One extension object, a new application for each test of a suite: all are measured."""
@@ -307,9 +310,10 @@ def test_a_middleware_around_a_measured_flask_application(registry: CollectorReg
 
 def read(url: str) -> bytes:
     """Read a URL, waiting for a server that is only just coming up."""
-    for _ in range(100):
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
         try:
-            with urllib.request.urlopen(url, timeout=10) as response:
+            with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:
                 return bytes(response.read())
         except urllib.error.URLError as error:
             if not isinstance(error.reason, ConnectionRefusedError):

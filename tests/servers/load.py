@@ -245,6 +245,6 @@ def agree(server: Gunicorn) -> Account:
     families = server.scrape()
     seen, written = measured(families), logged(server.access_log)
     differ = {key: (seen[key], written[key]) for key in seen | written if seen[key] != written[key]}
-    assert not differ, f"measured and logged: {differ}"
+    assert not differ, f"measured and logged: {differ}\n{server.log()}"
     assert [sample.value for sample in families["http_requests_in_progress"].samples] == [0]
     return written

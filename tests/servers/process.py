@@ -28,7 +28,7 @@ DJANGO_APP = "tests.servers.apps.django_app:application"
 HOOKS = "python:web_prom.gunicorn"
 
 # How long a real process may take on a busy machine; nothing waits that long when all is well.
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 ACCESS_FORMAT = "%({x-request-id}i)s %(m)s %(s)s %({raw_uri}e)s"
 

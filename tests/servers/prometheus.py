@@ -17,13 +17,18 @@ from tests.programs import needs_program
 from tests.servers.process import PATIENCE_SECONDS, Gunicorn, wait_until
 
 
-def scraping(targets: Mapping[str, Gunicorn]) -> str:
-    """Return the configuration of a Prometheus that scrapes servers each second, each as a job of its own."""
+def scraping(targets: Mapping[str, Gunicorn], *, interval: str = "2s") -> str:
+    """Return the configuration of a Prometheus that scrapes servers, each as a job of its own.
+
+    Args:
+        targets: The servers by job.
+        interval: Between two scrapes, and how long one may take.
+    """
     jobs = "".join(
         f"  - {{job_name: {name}, static_configs: [{{targets: ['127.0.0.1:{server.port}']}}]}}\n"
         for name, server in targets.items()
     )
-    return f"global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}"
+    return f"global: {{scrape_interval: {interval}}}\nscrape_configs:\n{jobs}"
 
 
 class Prometheus:

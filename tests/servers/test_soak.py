@@ -37,7 +37,7 @@ def test_faults_21_and_30_restarts_without_end_leave_few_files_and_reset_no_coun
     options = ["--max-requests=5", *(["--preload"] if preload else [])]
     with (
         Gunicorn(place, *options, workers=WORKERS) as server,
-        Prometheus(place.folder, scraping({"shop": server})) as prometheus,
+        Prometheus(place.folder, scraping({"shop": server}, interval="1s")) as prometheus,
     ):
         until = time.monotonic() + SECONDS / 2
         while time.monotonic() < until:

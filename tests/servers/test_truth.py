@@ -6,11 +6,33 @@ import signal
 
 import pytest
 
-from tests.servers.load import Account, Load, agree, held
+from tests.servers.exporting import Exporting
+from tests.servers.load import KINDS, Account, Kind, Load, agree, held, logged, measured
 from tests.servers.process import DJANGO_APP, FLASK_APP, Gunicorn, Scratch, wait_until
 
 APPS = pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
 WORKER_CLASSES = pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
+
+
+HANGING_UP = (
+    *(kind for kind in KINDS if kind.leaves),
+    Kind("/slow", 200, "HEAD", leaves="at once"),
+    Kind("/items/{}", 200, leaves="at once"),
+    Kind("/error", 500, leaves="at once"),
+    Kind("/breaks-at-once", 500, leaves="at once"),
+    Kind("/stream", 200, leaves="at once"),
+    Kind("/stream", 200, leaves="in the answer"),
+    Kind("/breaks-half-way", 200, leaves="at once"),
+    Kind("/breaks-half-way", 200, leaves="in the answer"),
+    Kind("/file", 200, leaves="at once"),
+    Kind("/long-stream", 200, leaves="at once"),
+)
+
+
+def difference(server: Exporting) -> str:
+    """Return where log and metrics do not agree."""
+    seen, written = measured(server.exported()), logged(server.access_log)
+    return str({key: (seen[key], written[key]) for key in seen | written if seen[key] != written[key]})
 
 
 def check_the_rest(server: Gunicorn, account: Account) -> None:
@@ -49,6 +71,23 @@ def test_metrics_log_and_clients_give_one_account(
         check_the_rest(server, account)
 
 
+@APPS
+@WORKER_CLASSES
+def test_clients_that_hang_up_are_counted_at_once(place: Scratch, app: str, worker_class: str) -> None:
+    """Whoever scrapes the exporter asks no worker for anything: what counts has happened by itself."""
+    with Exporting(place, app=app, worker_class=worker_class) as server:
+        with Load(server, 200, kinds=HANGING_UP):
+            pass
+
+        def settled() -> bool:
+            families = server.exported()
+            busy = sum(sample.value for sample in families["http_requests_in_progress"].samples)
+            account = logged(server.access_log)
+            return busy == 0 and sum(account.values()) == 200 and measured(families) == account
+
+        wait_until(settled, "log and metrics to agree", shown=lambda: difference(server))
+
+
 @WORKER_CLASSES
 @pytest.mark.parametrize("preload", [False, True], ids=["loaded late", "preloaded"])
 def test_nothing_is_lost_when_workers_are_replaced(place: Scratch, worker_class: str, preload: bool) -> None:
@@ -62,7 +101,8 @@ def test_nothing_is_lost_when_workers_are_replaced(place: Scratch, worker_class:
         assert all(account[key] >= count for key, count in load.answered.items())
         check_the_rest(server, account)
         # A worker of gevent looks once a second whether it has done enough.
-        assert server.log().count("Autorestarting worker") >= (2 if worker_class == "gevent" else 10)
+        restarts = 2 if worker_class == "gevent" else 10
+        wait_until(lambda: server.log().count("Autorestarting worker") >= restarts, f"{restarts} restarts")
 
 
 @WORKER_CLASSES
