@@ -22,7 +22,7 @@ from prometheus_client.samples import Exemplar
 
 from web_prom.multiprocess import storage
 from web_prom.multiprocess.storage import ERRORS, Storage
-from web_prom.multiprocess.valuefile import INITIAL_BYTES, ValueFile
+from web_prom.multiprocess.valuefile import INITIAL_BYTES
 from web_prom.multiprocess.values import SharedValue
 
 MODES = sorted(Gauge._MULTIPROC_MODES)
@@ -260,24 +260,21 @@ def test_a_value_that_is_used_within_the_making_of_another_loses_nothing(
     """By a signal's handler, or by an object's end: they run in between the steps of the same thread."""
     known = SharedValue("counter", "known", "known_total", (), (), "Help.")
     made: list[SharedValue] = []
-    locate: Any = ValueFile.locate
+    reserve = os.posix_fallocate
 
-    def interrupted(self: ValueFile, key: bytes) -> int:
-        if not made and b"outer" in key:
+    def interrupted(*arguments: int) -> None:
+        if not made:  # the file grows for the outer value, which has its place already
             made.append(SharedValue("counter", "inner", "inner_total", (), (), "Help."))
             made[0].inc(3)
             known.inc(1)
-            again.inc(5)
-        found: int = locate(self, key)
-        return found
+        reserve(*arguments)
 
-    again = SharedValue("counter", "again", "again_total", (), (), "Help.")
-    monkeypatch.setattr(ValueFile, "locate", interrupted)
-    outer = SharedValue("counter", "outer", "outer_total", (), (), "Help.")
+    monkeypatch.setattr(os, "posix_fallocate", interrupted)
+    outer = SharedValue("counter", "outer", "outer_total", ["x"], ["x" * INITIAL_BYTES], "Help.")
     outer.inc(2)
-    assert [cell.get() for cell in (known, made[0], again, outer)] == [1, 3, 5, 2]
+    assert [cell.get() for cell in (known, made[0], outer)] == [1, 3, 2]
     found = {key.split('"')[1]: value for key, (value, _) in read(shared)["counter_s0.db"].items()}
-    assert found == {"known": 1, "inner": 3, "again": 5, "outer": 2}
+    assert found == {"known": 1, "inner": 3, "outer": 2}
 
 
 def test_a_log_handler_that_counts_is_no_endless_loop(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
