@@ -154,7 +154,7 @@ def test_threads_take_turns(worker: Worker) -> None:
     assert not failures
     for text in texts:
         (family,) = text_string_to_metric_families(text.decode())
-        assert len({tuple(sample.labels.items()) + (sample.name,) for sample in family.samples}) == len(
+        assert len({(sample.name, *sample.labels.items()) for sample in family.samples}) == len(
             family.samples
         )
     assert len(samples(collector, "h_count", "x")) == 101
