@@ -70,6 +70,7 @@ class Files(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp())
         self.workers = {owner: Worker(self.directory, owner) for owner in OWNERS}
         self.held = {0: 100}
+        self.latest: dict[str, bool] = {}
         self.collector = WorkersCollector(self.directory, lambda: self.held)
 
     @rule(owner=owners, name=names, labels=labels, amount=amounts)
@@ -97,7 +98,9 @@ class Files(RuleBasedStateMachine):
     def set_gauge(  # noqa: PLR0917
         self, owner: str, mode: str, name: str, labels: dict[str, str], value: float, timestamp: float
     ) -> None:
-        self.workers[owner].gauge(mode, name, value, labels, timestamp)
+        # The one difference to prometheus_client: of other modes no timestamps are kept, not even for this.
+        if self.latest.setdefault(name, "recent" in mode) == ("recent" in mode):
+            self.workers[owner].gauge(mode, name, value, labels, timestamp)
 
     @rule(slot=st.sampled_from((0, 1, 2, 10)))
     def take_or_leave_a_slot(self, slot: int) -> None:

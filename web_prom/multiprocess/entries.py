@@ -146,7 +146,7 @@ class Contents:
             start = position
             key = _key(data, lengths, start, end)
             known = kind.foretold.get(key) or kind.foretell(key)
-            if known and start + known.size <= end and known.gather(data, start) == known.prefixes:
+            if known and start + known.size <= end and b"".join(known.gather(data, start)) == known.prefixes:
                 label_set = known.label_set
                 if label_set.family is not family:
                     family = label_set.family
@@ -154,7 +154,7 @@ class Contents:
                 run = Run(label_set, start, known.layout)
                 if self._marked and label_set.shape is known.shape and label_set.values[column] is None:
                     label_set.values[column] = _UNREAD
-                    at = start + len(known.prefixes[0])
+                    at = start + known.first
                     offsets.append(at)
                     offsets.append(at + DOUBLE_BYTES)
                     owners += (run, run)

@@ -40,20 +40,22 @@ class Foretold:
         label_set: Whose entries they are.
         shape: Which entries.
         layout: Where their values are.
-        prefixes: What stands before each value.
-        gather: Takes that out of a file.
+        prefixes: What stands before each value, put together.
+        gather: Takes that out of a file, in parts.
+        first: Where the first value is, from the first entry's beginning, in bytes.
         size: From the first entry's beginning to the last one's end, in bytes.
     """
 
-    __slots__ = ("gather", "label_set", "layout", "prefixes", "shape", "size")
+    __slots__ = ("first", "gather", "label_set", "layout", "prefixes", "shape", "size")
 
     def __init__(self, label_set: LabelSet, shape: Shape, prefixes: list[bytes]) -> None:
         lengths = tuple(map(len, prefixes))
         self.label_set = label_set
         self.shape = shape
-        self.prefixes = tuple(prefixes)
+        self.prefixes = b"".join(prefixes)
         self.gather = prefixes_of(lengths)
         self.layout = layout_of(lengths)
+        self.first = len(prefixes[0])
         self.size = sum(lengths) + len(lengths) * VALUE.size
 
 

@@ -45,7 +45,7 @@ class LabelSet:
         values: For each file of the kind, at its column: the value, or a :data:`Row`. None if it has none.
         shape: Of a histogram's rows; None while files differ in it (then ``family.shapes`` has them).
         rank: The place in the family's order; -1 before it has one.
-        template: The text of the samples, to be filled with the values; None when it has to be made.
+        template: The text of several samples, to be filled with their values; None when it has to be made.
         size: How many samples there were when it was merged last.
     """
 
@@ -255,7 +255,11 @@ def mixed(families: Sequence[Family]) -> Metric | None:
     """Merge families of one name that files of different kinds have, as prometheus_client does it.
 
     That is: the kind of the first file is the metric's, the mode of the last one is a gauge's, and what the
-    others have is added to it. None, with a line in the log, where nothing can be made of it.
+    others have is added to it. One difference: timestamps count only in files of the modes ``mostrecent`` and
+    ``livemostrecent``, because of others none are kept.
+
+    Returns:
+        The metric; None, with a line in the log, where nothing can be made of it.
     """
     parts = sorted(
         (family.kind.place(column), column, family) for family in families for column in family.helps

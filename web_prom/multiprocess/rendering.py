@@ -35,14 +35,17 @@ def write(label_sets: Iterable[LabelSet]) -> None:
         if len(values) != label_set.size:
             family.size += len(values) - label_set.size
             label_set.size = len(values)
+        rank = label_set.rank
         if not values:
-            text = b""
+            family.texts[rank] = b""
+        elif family.is_single:
+            # What stands before the value is in the text that is there, and need not be kept a second time.
+            text = family.texts[rank] or _template_of(label_set).replace("%%", "%").encode("utf-8")
+            family.texts[rank] = b"%b%b\n" % (text[: text.rindex(b" ") + 1], number(values[0]).encode())
         else:
-            template = label_set.template
-            if template is None:
-                template = label_set.template = _template_of(label_set)
-            text = (template % tuple(map(number, values))).encode("utf-8")
-        family.texts[label_set.rank] = text
+            if label_set.template is None:
+                label_set.template = _template_of(label_set)
+            family.texts[rank] = (label_set.template % tuple(map(number, values))).encode("utf-8")
 
 
 def _template_of(label_set: LabelSet) -> str:
