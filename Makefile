@@ -23,7 +23,7 @@ lint: $(VENV)/.lint ## Check style, types and the documents
 		$(BIN)/python -m docutils --halt=warning --report=warning --writer=null $$file || exit 1; \
 	done
 
-bench: $(VENV)-bench/.done ## Measure what a request costs, beside the floor and other exporters
+bench: $(VENV)-bench/.done ## Measure what requests and scrapes cost, beside others
 	@$(VENV)-bench/bin/python -m benchmarks $(ARGS)
 
 clean: ## Remove the virtual environment and what tools left

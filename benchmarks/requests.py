@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.effort import Effort
 from benchmarks.machine import describe
 from benchmarks.pairing import BARE, FLOOR, OURS, Cost
+from benchmarks.progress import erase_progress, show_progress
 
 MICROSECONDS = 1e6
 
@@ -57,36 +59,19 @@ class Case:
         return f"{self.framework.capitalize()}, {self.values} values, {routes}"
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How much is measured.
-
-    Attributes:
-        rounds: In which each variant has its turn.
-        requests: In one turn.
-        peers: Whether the peers are measured too.
-        only: What the title of a case must contain for it to be measured.
-        quick: Whether a rough answer will do.
-    """
-
-    rounds: int
-    requests: int
-    peers: bool
-    only: str
-    quick: bool = False
-
-
 def run(effort: Effort) -> None:
-    """Measure every case, and print a table for each."""
+    """Measure every case, and print a table for each.
+
+    Raises:
+        NoCaseError: None has the text in its title that was asked for.
+    """
     every = [
         Case(framework, values, paths)
         for framework in ("flask", "django")
         for values in MOST_TIMES_FLOOR
         for paths in (1, 1000)
     ]
-    cases = [case for case in every if effort.only.lower() in str(case).lower()]
-    if not cases:
-        raise SystemExit(f"{effort.only!r} is in no title; there are: {'; '.join(map(str, every))}")
+    cases = effort.choose(every)
     print(describe(*DISTRIBUTIONS))
     print()
     print(EXPLANATION.format(rounds=effort.rounds, requests=effort.requests))
@@ -112,29 +97,13 @@ def _measure(case: Case, effort: Effort, title: str) -> Any:
             assert process.stdout is not None
             assert process.stderr is not None
             complaints = [
-                line for line in process.stderr if not _show_progress(title, line.strip(), effort.rounds)
+                line for line in process.stderr if not show_progress(title, line.strip(), effort.rounds)
             ]
             output = process.stdout.read()
-    _erase_progress()
+    erase_progress()
     if process.returncode:
         raise SystemExit(f"{title} failed:\n{''.join(complaints)}")
     return json.loads(output)
-
-
-def _show_progress(title: str, line: str, rounds: int) -> bool:
-    """Show how far a process is, if that is what its line tells."""
-    if not line.isdecimal():
-        return False
-    if sys.stderr.isatty():
-        print(f"\r{title}: round {line} of {rounds} ", end="", file=sys.stderr, flush=True)
-    elif line == "1":
-        print(f"{title} ...", file=sys.stderr, flush=True)
-    return True
-
-
-def _erase_progress() -> None:
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _table(case: Case, costs: dict[str, list[float]], failed: dict[str, str]) -> Iterator[str]:

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from prometheus_client import Counter, Gauge, Histogram
 
 from benchmarks.children import Child, IsOver, Tell
+from benchmarks.effort import Effort
 from benchmarks.machine import describe
-from benchmarks.requests import Effort
 from web_prom.exposition import Exposition
 from web_prom.multiprocess.directory import VARIABLE
 from web_prom.multiprocess.layout import FileName

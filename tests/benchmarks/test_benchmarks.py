@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,34 @@ def test_an_unknown_benchmark_or_case_is_refused() -> None:
     assert (done.returncode, "there are requests" in done.stderr) == (2, True)
     done = benchmarks("--only", "rails")
     assert (done.returncode, "Flask, single-process values, 1 route;" in done.stderr) == (1, True)
+
+
+def test_scrapes_of_both_and_what_is_to_be_reached() -> None:
+    """Both have said the same, or there would be no table; figures of one round say nothing."""
+    done = benchmarks("scrapes", "--rounds=1", "--only", "4 processes x 2,000 series")
+    assert done.returncode == 0, done.stderr
+    *_, table, _ = done.stdout.split("\n\n")
+    title, *rows = table.splitlines()
+    assert title.startswith("4 processes x 2,000 series ")
+    assert len(rows) == 7
+    assert sum(row.endswith((": met", ": MISSED")) or ": met (" in row for row in rows) >= 3
+    done = benchmarks("scrapes", "--only", "rails")
+    assert (done.returncode, "8 processes x 95,000 series;" in done.stderr) == (1, True)
+
+
+def test_growth_without_matplotlib_says_what_is_missing(tmp_path: Path) -> None:
+    """It is an extra of the benchmarks alone."""
+    (tmp_path / "matplotlib.py").write_text("raise ImportError")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "growth", "--rounds=1"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, "install web-prom[bench]" in done.stderr) == (1, True)
 
 
 def test_variants_serve_the_same_requests_and_are_compared_within_each_round() -> None:

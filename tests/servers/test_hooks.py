@@ -14,6 +14,7 @@ import pytest
 
 from tests.servers.load import Load, agree, held
 from tests.servers.process import FLASK_APP, HOOKS, ROOT, Gunicorn, Scratch, command, run, wait_until
+from web_prom.multiprocess.slots import slots_of
 
 IMPORTED = "from web_prom.gunicorn import child_exit, nworkers_changed, on_exit, on_starting, pre_exec\n"
 
@@ -112,8 +113,8 @@ def test_a_directory_that_the_user_names_is_used(place: Scratch, manner: str, pr
     with Gunicorn(place, *options, config=config, environ=environ) as server:
         assert place.shared_directories() == []
         counts_all_workers(server)
-        gauges = {f"gauge_livesum_{worker}.db" for worker in server.workers()}
-        wait_until(lambda: gauges <= {path.name for path in named.iterdir()}, "both workers to write there")
+        workers = set(server.workers())
+        wait_until(lambda: workers <= {*slots_of(named).held().values()}, "both workers to write there")
         server.signal(signal.SIGHUP)
         server.wait_for_boots(4)
         counts = server.value("http_requests_total")
@@ -267,7 +268,11 @@ def test_fault_27_a_second_server_on_the_same_directory_joins(place: Scratch) ->
             assert [second.get("/")[0] for _ in range(5)] == [200] * 5
             wait_until(lambda: first.value("http_requests_total") == 15, "fifteen requests")
         assert first.value("http_requests_total") == 15
-        living = {f"gauge_livesum_{pid}.db" for pid in first.workers()}
+        workers = set(first.workers())
+        living = {
+            f"gauge_livesum_s{slot}.db" for slot, pid in slots_of(named).held().items() if pid in workers
+        }
+        assert len(living) == 2
         wait_until(
             lambda: {path.name for path in named.glob("gauge_live*")} == living, "the first's gauges alone"
         )

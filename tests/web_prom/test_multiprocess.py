@@ -422,38 +422,6 @@ def test_a_file_that_a_worker_has_just_made_is_no_matter(files: Path, tmp_path: 
     assert as_set(collected) == as_set(collected_by_upstream(files))
 
 
-def test_a_file_that_vanishes_as_it_is_read_is_no_matter(
-    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copied(files, tmp_path)
-    merge: Any = MultiProcessCollector.merge
-    calls: list[int] = []
-
-    def vanishing(paths: list[str], accumulate: bool = True) -> Any:
-        calls.append(1)
-        if len(calls) == 1:
-            for path in tmp_path.glob("histogram_*.db"):
-                path.unlink()
-        return merge(paths, accumulate)
-
-    monkeypatch.setattr(MultiProcessCollector, "merge", staticmethod(vanishing))
-    names = {family.name for family in WorkersCollector(str(tmp_path)).collect()}
-    assert "http_requests" in names
-    assert "http_request_duration_seconds" not in names
-    assert len(calls) == 2
-
-
-def test_files_that_vanish_without_end_are_an_error_and_no_endless_loop(
-    files: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def vanished(*_: Any, **__: Any) -> Any:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(MultiProcessCollector, "merge", staticmethod(vanished))
-    with pytest.raises(FileNotFoundError):
-        list(WorkersCollector(str(files)).collect())
-
-
 def test_live_gauges_of_processes_marked_dead_are_gone_and_counters_stay(files: Path, tmp_path: Path) -> None:
     copied(files, tmp_path)
     owners = {path.stem.rpartition("_")[2] for path in tmp_path.glob("*.db")}

@@ -17,7 +17,7 @@ BOUNDS = (0.1, 1.0, float("inf"))
 
 def key_of(family: str, sample: str, labels: Mapping[str, str], documentation: str = "Help.") -> str:
     """Return a key as both writers make it."""
-    return mmap_key(family, sample, list(labels), list(labels.values()), documentation)  # type: ignore[no-any-return, no-untyped-call]
+    return mmap_key(family, sample, list(labels), list(labels.values()), documentation)
 
 
 class WebPromFile:

@@ -158,8 +158,8 @@ def _metric(families: list[Family]) -> Metric | None:
 class WorkersCollector:
     """Collects what all workers wrote to a directory, reading only what has changed since the last time.
 
-    Safe to share between threads; a child process begins anew. Get it from :func:`collector_for`, so that what it has
-    parsed is kept.
+    Safe to share between threads; a child process begins anew. Get it from :func:`collector_for`, so that
+    what it has parsed is kept.
 
     Args:
         path: The directory.
@@ -228,7 +228,7 @@ _collectors: dict[str, WorkersCollector] = {}
 
 
 def collector_for(path: str | Path) -> WorkersCollector:
-    """Return this process's collector of a directory: one for all who ask, because it keeps what it has parsed."""
+    """Return this process's collector of a directory: one for all, because it keeps what it has parsed."""
     key = os.path.abspath(path)
     return _collectors.get(key) or _collectors.setdefault(key, WorkersCollector(key))
 

@@ -6,11 +6,12 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from web_prom.multiprocess.chunks import DOUBLE_BYTES, Chunk, Layout, RowChunk, Run, ValueChunk, layout_at
+from web_prom.multiprocess.chunks import DOUBLE_BYTES, Chunk, RowChunk, Run, ValueChunk, layout_at
+from web_prom.multiprocess.histograms import Histogram, Shape
 from web_prom.multiprocess.keys import DamagedFileError
 from web_prom.multiprocess.kinds import Kind
 from web_prom.multiprocess.layout import HEADER, LENGTH, VALUE, FileName, value_offset
-from web_prom.multiprocess.merging import Family, Histogram, LabelSet, Shape
+from web_prom.multiprocess.merging import Family, LabelSet
 
 # What a label set has from a file until it is read for the first time: not None, which would mean no entry.
 _UNREAD: Any = ()
@@ -137,21 +138,29 @@ class Contents:
         owners.extend([Run(label_set, at, _PAIR)] * 2)
 
     def _parse_histograms(self, data: Any, lengths: memoryview, end: int) -> None:
-        foretold = self._kind.foretold
+        kind, column = self._kind, self._columns[0]
+        offsets, owners = self._list(column)
         start = position = self.end
         family: Family | None = None
         while position < end:
             start = position
             key = _key(data, lengths, start, end)
-            run = foretold.get(key) or self._kind.foretell(key)
-            if run and start + run.size <= end and run.gather(data, start) == run.prefixes:
-                foretold[key] = run
-                label_set = run.label_set
+            known = kind.foretold.get(key) or kind.foretell(key)
+            if known and start + known.size <= end and b"".join(known.gather(data, start)) == known.prefixes:
+                label_set = known.label_set
                 if label_set.family is not family:
                     family = label_set.family
                     self._note_help(family, key)
-                self._add_run(label_set, Run(label_set, start, run.layout), run.shape)
-                position += run.size
+                run = Run(label_set, start, known.layout)
+                if self._marked and label_set.shape is known.shape and label_set.values[column] is None:
+                    label_set.values[column] = _UNREAD
+                    at = start + known.first
+                    offsets.append(at)
+                    offsets.append(at + DOUBLE_BYTES)
+                    owners += (run, run)
+                else:
+                    self._add_run(label_set, run, known.shape)
+                position += known.size
             else:
                 position = self._parse_by_key(data, lengths, start, end)
         self._remember(data, start)
@@ -181,13 +190,12 @@ class Contents:
         self._note_help(family, _key(data, lengths, start, end))
         if not self._extend(label_set, start, entries):
             shape = family.shape(entries)
-            if shape.plain and (family.usual is None or len(shape.entries) >= len(family.usual.entries)):
-                family.usual = shape
+            kind.see(family, shape)
             self._add_run(label_set, Run(label_set, start, layout_at(tuple(entries.values()))), shape)
         return position
 
     def _extend(self, label_set: LabelSet, start: int, entries: dict[str | float, int]) -> bool:
-        """Add entries to a run of the label set that stands elsewhere; False if there is none without them."""
+        """Add entries to a run of the label set that stands elsewhere; False if all have them."""
         if all(label_set.values[column] is None for column in self._columns):
             return False
         family = label_set.family
@@ -197,7 +205,9 @@ class Contents:
             if not entries.keys() & set(shape.entries):
                 moved = [start - run.start + offset for offset in entries.values()]
                 run.layout = layout_at((*run.layout.offsets, *moved))
-                family.set_shape(label_set, column, family.shape((*shape.entries, *entries)))
+                shape = family.shape((*shape.entries, *entries))
+                self._kind.see(family, shape)
+                family.set_shape(label_set, column, shape)
                 self._watch(column, run, [run.start + offset for offset in moved])
                 return True
         return False
@@ -251,7 +261,9 @@ class Contents:
             family.helps[column] = self._kind.parse(key).help
 
     def _list(self, column: int) -> tuple[array[int], list[Any]]:
-        return self._found.setdefault(column, (array("I"), []))
+        if column not in self._found:
+            self._found[column] = array("I"), []
+        return self._found[column]
 
     def _remember(self, data: Any, start: int) -> None:
         (length,) = LENGTH.unpack_from(data, start)

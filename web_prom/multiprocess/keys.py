@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
-
-from prometheus_client.utils import floatToGoString
 
 from web_prom.multiprocess.layout import LENGTH, value_offset
 
 Labels = tuple[tuple[str, str], ...]
 """Label names and values, sorted."""
 
-_decode = json.JSONDecoder().decode
+_decode = json.JSONDecoder().raw_decode
 _encode = json.JSONEncoder(sort_keys=True).encode  # as mmap_key() in prometheus_client
 _PLACE = "\0"
 _PLACE_AS_JSON = _encode(_PLACE)
@@ -46,12 +45,13 @@ class Key(NamedTuple):
             DamagedFileError: It is none that prometheus_client would write.
         """
         try:
-            family, sample, labels, documentation = _decode(key.decode("utf-8"))
+            text = key.decode("utf-8")
+            (family, sample, labels, documentation), end = _decode(text)
             items = tuple(sorted(labels.items()))
-            texts = [family, sample, documentation, *labels.values()]
+            "".join((family, sample, documentation, *labels.values()))  # raises for what is no text
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise DamagedFileError(f"it has the key {key[:200]!r}") from None
-        if not (family and all(type(text) is str for text in texts)):
+        if not family or end != len(text):
             raise DamagedFileError(f"it has the key {key[:200]!r}")
         if b"\\ud" in key:
             return cls(
@@ -73,8 +73,8 @@ class Key(NamedTuple):
                 try:
                     bound = float(value)
                 except ValueError:
-                    bound = float("nan")
-                if bound != bound:
+                    bound = math.nan
+                if math.isnan(bound):
                     raise DamagedFileError(f"it has a bucket with the bound {value[:200]!r}")
                 return bound
         return None
@@ -83,8 +83,8 @@ class Key(NamedTuple):
         """Return the labels without ``le``."""
         return tuple(item for item in self.labels if item[0] != "le")
 
-    def bucket_prefixes(self, bounds: Sequence[float]) -> list[bytes] | None:
-        """Return what stands before the values of the buckets, if this is the key of their ``_sum``.
+    def bucket_prefixes(self, bounds: Sequence[bytes]) -> list[bytes] | None:
+        """Return what stands before the values of buckets, for the key of their sum and their bounds as JSON.
 
         None where it cannot be foretold. The writers of prometheus_client and of web-prom write
         them so; a reader compares, and reads what is different key by key.
@@ -95,7 +95,12 @@ class Key(NamedTuple):
         if len(parts) != 2:
             return None
         before, after = parts
-        return [before_value(before + b'"%b"' % floatToGoString(le).encode() + after) for le in bounds]
+        frames: dict[int, tuple[bytes, bytes]] = {}
+        for width in set(map(len, bounds)):
+            length = len(before) + width + len(after)
+            padding = value_offset(length) - LENGTH.size - length
+            frames[width] = LENGTH.pack(length) + before, after + b" " * padding
+        return [frames[len(bound)][0] + bound + frames[len(bound)][1] for bound in bounds]
 
 
 def before_value(key: bytes) -> bytes:

@@ -1,39 +1,61 @@
-"""What all files of one kind have in common: the keys that are known, the families, and a column for each file."""
+"""What all files of one kind have in common: known keys, families, and a column for each file."""
 
 from __future__ import annotations
 
 from heapq import heappop, heappush
 
 from web_prom.multiprocess.chunks import layout_of, prefixes_of
+from web_prom.multiprocess.histograms import Histogram, Shape
 from web_prom.multiprocess.keys import Key, Labels, before_value
 from web_prom.multiprocess.layout import VALUE, FileName
-from web_prom.multiprocess.merging import FAMILIES, Family, GaugeOfAll, Histogram, LabelSet, Shape
+from web_prom.multiprocess.merging import (
+    Family,
+    GaugeOfAll,
+    GreatestGauge,
+    LabelSet,
+    LatestGauge,
+    LeastGauge,
+    SumOfGauges,
+)
 
 Place = tuple[bool, int, str]
 """Where a file stands in the fixed order: by slot, and then those that belong to no slot, by name."""
 
+FAMILIES: dict[str, type[Family]] = {
+    "counter": Family,
+    "summary": Family,
+    "histogram": Histogram,
+    **dict.fromkeys(("min", "livemin"), LeastGauge),
+    **dict.fromkeys(("max", "livemax"), GreatestGauge),
+    **dict.fromkeys(("sum", "livesum"), SumOfGauges),
+    **dict.fromkeys(("mostrecent", "livemostrecent"), LatestGauge),
+}
+"""By type or by a gauge's mode; any other mode is merged as ``all`` is."""
+
 
 class Foretold:
-    """The run of entries that the key of a histogram's ``_sum`` foretells, in any file that has the label set.
+    """The run of entries that the key of a histogram's ``_sum`` foretells, in any file that has it.
 
     Attributes:
         label_set: Whose entries they are.
         shape: Which entries.
         layout: Where their values are.
-        prefixes: What stands before each value.
-        gather: Takes that out of a file.
+        prefixes: What stands before each value, put together.
+        gather: Takes that out of a file, in parts.
+        first: Where the first value is, from the first entry's beginning, in bytes.
         size: From the first entry's beginning to the last one's end, in bytes.
     """
 
-    __slots__ = ("gather", "label_set", "layout", "prefixes", "shape", "size")
+    __slots__ = ("first", "gather", "label_set", "layout", "prefixes", "shape", "size")
 
     def __init__(self, label_set: LabelSet, shape: Shape, prefixes: list[bytes]) -> None:
         lengths = tuple(map(len, prefixes))
         self.label_set = label_set
         self.shape = shape
-        self.prefixes = tuple(prefixes)
+        self.prefixes = b"".join(prefixes)
         self.gather = prefixes_of(lengths)
         self.layout = layout_of(lengths)
+        self.first = len(prefixes[0])
         self.size = sum(lengths) + len(lengths) * VALUE.size
 
 
@@ -94,7 +116,7 @@ class Kind:
         self.lost = True
 
     def place(self, column: int) -> Place:
-        """Return where the file of a column stands in the fixed order; of one file, the columns as they are."""
+        """Return where the file of a column stands in the fixed order."""
         return self._places[column]
 
     def parse(self, key: bytes) -> Key:
@@ -126,11 +148,20 @@ class Kind:
         family = self.families.get(parsed.family)
         if not isinstance(family, Histogram) or family.usual is None or parsed.sample != family.name + "_sum":
             return None
-        buckets = parsed.bucket_prefixes(family.usual.bounds)
+        buckets = parsed.bucket_prefixes(family.usual.le_json)
         if buckets is None or parsed.bound() is not None:
             return None
         label_set = self.label_set(family.name, family.name, parsed.labels)
-        return Foretold(label_set, family.usual, [before_value(key), *buckets])
+        found = self.foretold[key] = Foretold(label_set, family.usual, [before_value(key), *buckets])
+        return found
+
+    def see(self, family: Histogram, shape: Shape) -> None:
+        """Foretell the runs of a family by a shape, if it is the longest one seen."""
+        if shape.plain and (family.usual is None or len(shape.entries) > len(family.usual.entries)):
+            family.usual = shape
+            self.foretold = {
+                key: each for key, each in self.foretold.items() if each.label_set.family is not family
+            }
 
     def label_set(self, family_name: str, name: str, labels: Labels) -> LabelSet:
         """Return a label set, made if there is none yet.

@@ -1,8 +1,8 @@
 """From the values of many files to one: label sets, families, and the rules by which each kind is merged.
 
-The rules are those of ``MultiProcessCollector`` in prometheus_client, sample for sample. Sums are made with
-``math.fsum``, which rounds once: the order of the files does not matter, and a file more cannot lower a sum by
-an ulp, which Prometheus would take for a restart.
+The rules are those of ``MultiProcessCollector`` in prometheus_client, sample for sample; those for histograms
+are in ``histograms``. Sums are made with ``math.fsum``, which rounds once: the order of the files does not
+matter, and a file more cannot lower a sum by an ulp, which Prometheus would take for a restart.
 """
 
 from __future__ import annotations
@@ -10,20 +10,18 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
 
 from web_prom.multiprocess.keys import DamagedFileError, Labels
 
 if TYPE_CHECKING:
+    from web_prom.multiprocess.histograms import Shape
     from web_prom.multiprocess.kinds import Kind
 
 logger = logging.getLogger("web_prom")
@@ -37,26 +35,6 @@ Row = tuple[float, ...]
 """What a file holds of one label set: a histogram's sum and buckets, or a value and its timestamp."""
 
 
-class Shape:
-    """Which entries of a histogram's label set a file has, in their order. The same ones are one object.
-
-    Attributes:
-        entries: The upper bound for a bucket, the sample's name for any other.
-        bounds: Those of the buckets, in the same order.
-        marker: Where the sum is among the entries; None without one.
-        plain: Whether it is a sum and then buckets with ascending bounds, as both writers make them.
-    """
-
-    __slots__ = ("bounds", "entries", "marker", "plain")
-
-    def __init__(self, family: str, entries: tuple[str | float, ...]) -> None:
-        self.entries = entries
-        self.bounds = [entry for entry in entries if not isinstance(entry, str)]
-        ascending = all(low < high for low, high in pairwise(self.bounds))
-        self.marker = entries.index(family + "_sum") if family + "_sum" in entries else None
-        self.plain = self.marker == 0 and 0 < len(self.bounds) == len(entries) - 1 and ascending
-
-
 class LabelSet:
     """One label set of a family, with what each file says of it.
 
@@ -65,9 +43,9 @@ class LabelSet:
         name: The sample's name; of a histogram, the family's.
         labels: Without ``le``, and without ``pid`` where the mode adds processes up.
         values: For each file of the kind, at its column: the value, or a :data:`Row`. None if it has none.
-        shape: Of a histogram's rows; None while the files have different ones (then ``family.shapes`` has them).
+        shape: Of a histogram's rows; None while files differ in it (then ``family.shapes`` has them).
         rank: The place in the family's order; -1 before it has one.
-        template: The text of the samples, to be filled with the values; None when it has to be made.
+        template: The text of several samples, to be filled with their values; None when it has to be made.
         size: How many samples there were when it was merged last.
     """
 
@@ -103,6 +81,9 @@ class Family:
             in every format.
     """
 
+    is_single = True
+    """Whether a label set is one sample, whichever files have it."""
+
     def __init__(self, kind: Kind, name: str) -> None:
         try:
             Metric(name, "", kind.type)
@@ -117,6 +98,7 @@ class Family:
         self.size = 0
         self.plain = True
         self.stale = False
+        self._forms: set[tuple[str, tuple[str, ...]]] = set()
 
     @property
     def documentation(self) -> str:
@@ -129,8 +111,10 @@ class Family:
         if label_set is None:
             label_set = self.label_sets[name, labels] = LabelSet(self, name, labels, columns)
             self.stale = True
-            if self.plain:
-                self.plain = self._is_plain(name, labels)
+            form = name, tuple([label for label, _ in labels])
+            if form not in self._forms:
+                self._forms.add(form)
+                self.plain = self.plain and self._is_plain(*form)
         return label_set
 
     def forget(self) -> None:
@@ -143,7 +127,9 @@ class Family:
     def settle(self) -> None:
         """Put the label sets in order, after some came or went."""
         texts = self.texts
-        self.ordered = sorted(self.label_sets.values(), key=attrgetter("labels", "name"))
+        one_name = len({name for name, _ in self._forms}) == 1
+        order = attrgetter("labels") if one_name else attrgetter("labels", "name")
+        self.ordered = sorted(self.label_sets.values(), key=order)
         self.texts = [texts[each.rank] if each.rank >= 0 else b"" for each in self.ordered]
         for rank, label_set in enumerate(self.ordered):
             label_set.rank = rank
@@ -169,11 +155,10 @@ class Family:
         ]
         return metric
 
-    def _is_plain(self, name: str, labels: Labels) -> bool:
+    def _is_plain(self, name: str, label_names: tuple[str, ...]) -> bool:
         # Samples with these names the text format shows as families of their own.
         apart = name.startswith(self.name) and name[len(self.name) :] in ("_created", "_gsum", "_gcount")
-        names = [self.name, name, *(label for label, _ in labels)]
-        return not apart and all(map(_PLAIN_NAME, names))
+        return not apart and all(map(_PLAIN_NAME, (self.name, name, *label_names)))
 
     def raw(self, column: int) -> Iterable[tuple[Any, ...]]:
         """Return what one file says, as the arguments of samples before they are merged."""
@@ -192,6 +177,7 @@ class _Gauge(Family):
         return [values[column] for column in self.kind.order if values[column] is not None]
 
     def raw(self, column: int) -> Iterable[tuple[Any, ...]]:
+        """Return what one file says, with the ``pid`` of its process."""
         pid = (("pid", self.kind.owners[column]),)
         for name, labels, value in super().raw(column):
             yield name, labels + pid, value
@@ -200,10 +186,14 @@ class _Gauge(Family):
 class GaugeOfAll(_Gauge):
     """Modes ``all`` and ``liveall``: a sample for each process."""
 
+    is_single = False
+
     def merged(self, label_set: LabelSet) -> tuple[float, ...]:
+        """Return each process's value."""
         return tuple(self._by_owner(label_set).values())
 
     def series(self, label_set: LabelSet) -> Sequence[Series]:
+        """Return the name and labels for each process, its ``pid`` among them."""
         labels = tuple(item for item in label_set.labels if item[0] != "pid")
         return [
             (label_set.name, tuple(sorted((*labels, ("pid", owner))))) for owner in self._by_owner(label_set)
@@ -218,6 +208,7 @@ class LeastGauge(_Gauge):
     """Modes ``min`` and ``livemin``."""
 
     def merged(self, label_set: LabelSet) -> tuple[float, ...]:
+        """Return the least value."""
         return (min(self.present(label_set)),)
 
 
@@ -225,6 +216,7 @@ class GreatestGauge(_Gauge):
     """Modes ``max`` and ``livemax``."""
 
     def merged(self, label_set: LabelSet) -> tuple[float, ...]:
+        """Return the greatest value."""
         return (max(self.present(label_set)),)
 
 
@@ -236,6 +228,7 @@ class LatestGauge(_Gauge):
     """Modes ``mostrecent`` and ``livemostrecent``; the rows are value and timestamp, zero if never set."""
 
     def merged(self, label_set: LabelSet) -> tuple[float, ...]:
+        """Return the value with the latest timestamp, if one was ever set."""
         found: tuple[float, ...] = ()
         latest = 0.0
         for value, timestamp in self.present(label_set):
@@ -244,108 +237,9 @@ class LatestGauge(_Gauge):
         return found
 
     def raw(self, column: int) -> Iterable[tuple[Any, ...]]:
+        """Return what one file says, with timestamps."""
         for name, labels, (value, timestamp) in super().raw(column):
             yield name, labels, value, timestamp
-
-
-class Histogram(Family):
-    """Buckets accumulated, then ``_count``, then ``_sum``.
-
-    Attributes:
-        shapes: Of label sets that files have with different buckets, by column.
-        usual: The shape with the most entries so far, by which the keys of label sets to come are foretold.
-    """
-
-    def __init__(self, kind: Kind, name: str) -> None:
-        super().__init__(kind, name)
-        self.shapes: dict[LabelSet, dict[int, Shape]] = {}
-        self.usual: Shape | None = None
-        self._known: dict[tuple[str | float, ...], Shape] = {}
-
-    def shape(self, entries: Iterable[str | float]) -> Shape:
-        """Return the shape with these entries."""
-        entries = tuple(entries)
-        shape = self._known.get(entries)
-        if shape is None:
-            shape = self._known[entries] = Shape(self.name, entries)
-        return shape
-
-    def shape_of(self, label_set: LabelSet, column: int) -> Shape:
-        """Return which entries the file of a column has of a label set; it must have some."""
-        shape = label_set.shape or self.shapes[label_set][column]
-        return shape
-
-    def set_shape(self, label_set: LabelSet, column: int, shape: Shape | None) -> None:
-        """Say which entries a file has of a label set; None when the file has gone."""
-        if shape is not None and label_set.shape is shape:
-            return
-        shapes = self.shapes.pop(label_set, None)
-        if shapes is None:
-            shapes = {
-                other: label_set.shape
-                for other, row in enumerate(label_set.values)
-                if row is not None and label_set.shape is not None
-            }
-        shapes.pop(column, None)
-        if shape is not None:
-            shapes[column] = shape
-        different = set(shapes.values())
-        label_set.shape = different.pop() if len(different) == 1 else None
-        label_set.template = None
-        if different and shapes:
-            self.shapes[label_set] = shapes
-
-    def merged(self, label_set: LabelSet) -> tuple[float, ...]:
-        if label_set.shape is not None and label_set.shape.plain:
-            rows = filter(None, label_set.values)
-            columns = list(zip(*rows, strict=True))
-            try:
-                sums = list(map(math.fsum, columns))
-            except (OverflowError, ValueError):
-                sums = list(map(total, columns))
-            buckets = list(accumulate(sums[1:]))
-            return (*buckets, buckets[-1], sums[0])
-        values, bounds = self._by_entry(label_set)
-        buckets = list(accumulate(total(values[bound]) for bound in bounds))
-        others = {name: total(values[name]) for name in values if isinstance(name, str)}
-        if buckets:
-            others[self.name + "_count"] = buckets[-1]
-        return (*buckets, *(others[name] for name in sorted(others)))
-
-    def series(self, label_set: LabelSet) -> Sequence[Series]:
-        values, bounds = self._by_entry(label_set)
-        others = {name for name in values if isinstance(name, str)}
-        if bounds:
-            others.add(self.name + "_count")
-        bucket = self.name + "_bucket"
-        return [
-            *(
-                (bucket, tuple(sorted((*label_set.labels, ("le", floatToGoString(bound))))))  # type: ignore[no-untyped-call]
-                for bound in bounds
-            ),
-            *((name, label_set.labels) for name in sorted(others)),
-        ]
-
-    def _by_entry(self, label_set: LabelSet) -> tuple[dict[str | float, list[float]], list[float]]:
-        """Return the values of all files for each entry, and the bounds of the buckets, ascending."""
-        values: dict[str | float, list[float]] = defaultdict(list)
-        for column, row in enumerate(label_set.values):
-            if row is not None:
-                for entry, value in zip(self.shape_of(label_set, column).entries, row, strict=True):
-                    values[entry].append(value)
-        return values, sorted(entry for entry in values if not isinstance(entry, str))
-
-    def raw(self, column: int) -> Iterable[tuple[Any, ...]]:
-        for label_set in self.ordered:
-            row = label_set.values[column]
-            if row is None:
-                continue
-            for entry, value in zip(self.shape_of(label_set, column).entries, row, strict=True):
-                if isinstance(entry, str):
-                    yield entry, label_set.labels, value
-                else:
-                    le = ("le", floatToGoString(entry))  # type: ignore[no-untyped-call]
-                    yield self.name + "_bucket", (*label_set.labels, le), value
 
 
 def total(values: Iterable[float | None]) -> float:
@@ -354,14 +248,18 @@ def total(values: Iterable[float | None]) -> float:
     try:
         return math.fsum(present)
     except (OverflowError, ValueError):  # on the way to infinity, or from one infinity to the other
-        return sum(present)  # type: ignore[arg-type]
+        return sum(present)
 
 
 def mixed(families: Sequence[Family]) -> Metric | None:
     """Merge families of one name that files of different kinds have, as prometheus_client does it.
 
     That is: the kind of the first file is the metric's, the mode of the last one is a gauge's, and what the
-    others have is added to it. None, with a line in the log, where nothing can be made of it.
+    others have is added to it. One difference: timestamps count only in files of the modes ``mostrecent`` and
+    ``livemostrecent``, because of others none are kept.
+
+    Returns:
+        The metric; None, with a line in the log, where nothing can be made of it.
     """
     parts = sorted(
         (family.kind.place(column), column, family) for family in families for column in family.helps
@@ -381,15 +279,3 @@ def mixed(families: Sequence[Family]) -> Metric | None:
         return None
     merged.samples.sort(key=lambda sample: (sorted(sample.labels.items()), sample.name))
     return merged  # type: ignore[no-any-return]
-
-
-FAMILIES: dict[str, type[Family]] = {
-    "counter": Family,
-    "summary": Family,
-    "histogram": Histogram,
-    **dict.fromkeys(("min", "livemin"), LeastGauge),
-    **dict.fromkeys(("max", "livemax"), GreatestGauge),
-    **dict.fromkeys(("sum", "livesum"), SumOfGauges),
-    **dict.fromkeys(("mostrecent", "livemostrecent"), LatestGauge),
-}
-"""By type or by a gauge's mode; any other mode is merged as ``all`` is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -34,14 +35,43 @@ def write(label_sets: Iterable[LabelSet]) -> None:
         if len(values) != label_set.size:
             family.size += len(values) - label_set.size
             label_set.size = len(values)
+        rank = label_set.rank
         if not values:
-            text = b""
+            family.texts[rank] = b""
+        elif family.is_single:
+            # What stands before the value is in the text that is there, and need not be kept a second time.
+            text = family.texts[rank] or _template_of(label_set).replace("%%", "%").encode("utf-8")
+            family.texts[rank] = b"%b%b\n" % (text[: text.rindex(b" ") + 1], number(values[0]).encode())
         else:
-            template = label_set.template
-            if template is None:
-                template = label_set.template = _template(family.series(label_set))
-            text = (template % tuple(map(number, values))).encode("utf-8")
-        family.texts[label_set.rank] = text
+            if label_set.template is None:
+                label_set.template = _template_of(label_set)
+            family.texts[rank] = (label_set.template % tuple(map(number, values))).encode("utf-8")
+
+
+def _template_of(label_set: LabelSet) -> str:
+    """Return the text of a label set's samples, with a place for each value."""
+    family, labels, shape = label_set.family, label_set.labels, label_set.shape
+    if shape is not None and shape.plain:
+        samples = tuple([(f"{family.name}_bucket", le) for le in shape.le])
+        samples += ((f"{family.name}_count", ""), (f"{family.name}_sum", ""))
+    elif family.is_single:
+        samples = ((label_set.name, ""),)
+    else:
+        return _template(family.series(label_set))
+    names = tuple([name for name, _ in labels])
+    return _outline(samples, names).format(*[_escape(value).replace("%", "%%") for _, value in labels])
+
+
+@lru_cache(maxsize=1024)
+def _outline(samples: tuple[tuple[str, str], ...], label_names: tuple[str, ...]) -> str:
+    """Return the lines of samples, given with their ``le``, with places for values and those of labels."""
+    lines = []
+    for sample, le in samples:
+        labels = [(name, f"{{{number}}}") for number, name in enumerate(label_names)]
+        labels += [("le", le)] if le else []
+        inside = ",".join(f'{name}="{value}"' for name, value in sorted(labels))
+        lines.append(f"{sample}{{{{{inside}}}}} %s\n" if labels else f"{sample} %s\n")
+    return "".join(lines)
 
 
 def _template(series: Sequence[Series]) -> str:

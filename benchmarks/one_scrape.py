@@ -1,0 +1,112 @@
+"""One process of the scrape benchmark: one number of processes and series, both ways to read their files.
+
+What one case leaves in a process must not cost the next one time: each runs in an interpreter of its own,
+and prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+import tempfile
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from time import thread_time
+from typing import Any
+
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from benchmarks.scrape_files import Workers
+from web_prom.multiprocess.collector import WorkersCollector
+
+SHARES = {"tenth": 0.1, "none": 0.0, "all": 1.0}
+ENCODE, CONTENT_TYPE = choose_encoder("")
+
+
+class Scrapes:
+    """Both ways to scrape a directory."""
+
+    def __init__(self, directory: Path, workers: Workers) -> None:
+        self._directory = directory
+        self._workers = workers
+        self._upstream = MultiProcessCollector(None, str(directory))  # type: ignore[no-untyped-call]
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin as a process that has not scraped yet."""
+        self._ours = WorkersCollector(self._directory, lambda: self._workers.held)
+
+    def ours(self) -> bytes:
+        """Scrape with web-prom."""
+        return self._ours.render(ENCODE, CONTENT_TYPE)
+
+    def upstream(self) -> bytes:
+        """Scrape with prometheus_client."""
+        return ENCODE(self._upstream)
+
+
+def main() -> None:
+    """Measure as the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--processes", type=int, required=True)
+    parser.add_argument("--series", type=int, required=True)
+    parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--memory", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
+        workers = Workers(Path(directory), arguments.processes, arguments.series)
+        scrapes = Scrapes(Path(directory), workers)
+        seconds = measure(scrapes, workers, arguments.rounds)
+        memory = measure_memory(scrapes) if arguments.memory else {}
+        workers.close()
+    json.dump({"seconds": seconds, "memory": memory}, sys.stdout)
+
+
+def measure(scrapes: Scrapes, workers: Workers, rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of CPU time that each way took in each round."""
+    seconds: dict[str, list[float]] = {name: [] for name in ("upstream", "cold", *SHARES)}
+    if sorted(scrapes.ours().splitlines()) != sorted(scrapes.upstream().splitlines()):
+        raise SystemExit("the two do not say the same")
+    gc.collect()
+    gc.freeze()  # what was there before is no garbage of a scrape
+    for done in range(rounds):
+        seconds["upstream"].append(_time(scrapes.upstream))
+        scrapes.forget()
+        seconds["cold"].append(_time(scrapes.ours))
+        for name, share in SHARES.items():
+            workers.change(share)
+            seconds[name].append(_time(scrapes.ours))
+        print(done + 1, file=sys.stderr, flush=True)
+    if sorted(scrapes.ours().splitlines()) != sorted(scrapes.upstream().splitlines()):
+        raise SystemExit("the two do not say the same")
+    return seconds
+
+
+def measure_memory(scrapes: Scrapes) -> dict[str, int]:
+    """Return the bytes that a scrape needs at most, and that are kept for the next one."""
+    memory: dict[str, int] = {}
+    scrapes.forget()
+    gc.collect()
+    for name, scrape in (("upstream", scrapes.upstream), ("ours", scrapes.ours)):
+        tracemalloc.start()
+        scrape()
+        memory[name] = tracemalloc.get_traced_memory()[1]
+        gc.collect()
+        memory["kept"] = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+    return memory
+
+
+def _time(scrape: Callable[[], Any]) -> float:
+    gc.collect()
+    started = thread_time()
+    scrape()
+    return thread_time() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""How far a benchmark is, shown on a terminal."""
+
+from __future__ import annotations
+
+import sys
+
+
+def show_progress(title: str, line: str, rounds: int) -> bool:
+    """Show how far a process is, if that is what its line tells."""
+    if not line.isdecimal():
+        return False
+    if sys.stderr.isatty():
+        print(f"\r{title}: round {line} of {rounds} ", end="", file=sys.stderr, flush=True)
+    elif line == "1":
+        print(f"{title} ...", file=sys.stderr, flush=True)
+    return True
+
+
+def erase_progress() -> None:
+    """Leave nothing of it on a terminal."""
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
