@@ -405,9 +405,14 @@ def as_set(families: Iterable[Any]) -> set[tuple[Any, ...]]:
     }
 
 
+def all_live() -> dict[int, int]:
+    """Tell that the slots are held, as upstream takes every process for alive."""
+    return {0: 1, 1: 1}
+
+
 def test_the_merged_view_is_upstreams_in_a_stable_order(files: Path) -> None:
     upstream = collected_by_upstream(files)
-    families = list(WorkersCollector(str(files)).collect())
+    families = list(WorkersCollector(files, all_live).collect())
     assert as_set(families) == as_set(upstream)
     names = [family.name for family in families]
     assert names == sorted(names)
@@ -418,7 +423,7 @@ def test_a_file_that_a_worker_has_just_made_is_no_matter(files: Path, tmp_path: 
     copied(files, tmp_path)
     (tmp_path / "counter_999.db").touch()
     (tmp_path / "notes.txt").write_text("x")
-    collected = WorkersCollector(str(tmp_path)).collect()
+    collected = WorkersCollector(tmp_path, all_live).collect()
     assert as_set(collected) == as_set(collected_by_upstream(files))
 
 
@@ -428,6 +433,6 @@ def test_live_gauges_of_processes_marked_dead_are_gone_and_counters_stay(files: 
     assert owners == {"s0", "s1"}, "the parent, and two children that had the same slot in turn"
     for owner in owners:
         mark_process_dead(owner, str(tmp_path))  # type: ignore[no-untyped-call]
-    after = {family.name: family.samples for family in WorkersCollector(str(tmp_path)).collect()}
+    after = {family.name: family.samples for family in WorkersCollector(tmp_path, all_live).collect()}
     assert "http_requests_in_progress" not in after
     assert [sample.value for sample in after["http_requests"]] == [2]
