@@ -21,7 +21,8 @@ def test_prometheus_client_reads_entries(tmp_path_factory: pytest.TempPathFactor
     )
     path.write_bytes(HEADER.pack(HEADER.size + len(body), 4_000_000_000) + body)
     found = [
-        (key, value, timestamp) for key, value, timestamp, _ in MmapedDict.read_all_values_from_file(path)  # type: ignore[no-untyped-call]
+        (key, value, timestamp)
+        for key, value, timestamp, _ in MmapedDict.read_all_values_from_file(path)  # type: ignore[no-untyped-call]
     ]
     assert found == [(key, number + 0.5, number) for number, key in enumerate(encodable, start=1)]
 
