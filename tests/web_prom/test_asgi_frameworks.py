@@ -325,11 +325,11 @@ def test_a_stream_of_starlette_that_breaks(measured: Measured, registry: Collect
 
         return StreamingResponse(body())
 
-    server = Server()
-    with pytest.raises(ZeroDivisionError):
-        server.run(measured(Starlette(routes=[Route("/s", stream)])), scope_of("/s"))
+    assert request(measured(Starlette(routes=[Route("/s", stream)])), "/s") == 200
     assert requests(registry) == {("GET", "/s", "200"): 1}
-    assert exceptions(registry) == {("/s", "ZeroDivisionError"): 1}
+    ((route, error),) = exceptions(registry)
+    assert route == "/s"
+    assert error in ("ZeroDivisionError", "ExceptionGroup")
 
 
 @pytest.mark.parametrize("spec_version", ["2.1", "2.4"])
@@ -363,7 +363,7 @@ def test_fault_02_a_client_of_starlette_that_hangs_up_in_a_stream(
     app = measured(Starlette(routes=[Route("/s", stream)]))
 
     scope = scope_of("/s", asgi={"version": "3.0", "spec_version": spec_version})
-    with contextlib.suppress(ClientDisconnect):
+    with contextlib.suppress(Exception):  # or a group of them
         asyncio.run(server.serve(app, scope))
     assert requests(registry) == {("GET", "/s", "200"): 1}
     assert exceptions(registry) == {}
@@ -486,7 +486,6 @@ FASTAPI: list[Case] = [
     ("/api/v1/error", "GET", 500, "/api/v1/error"),
     ("/api/v1/acme/inner/deep/3", "GET", 200, "/api/v1/{tenant}/inner/deep/{item_id:int}"),
     ("/again/v1/acme/inner/shared", "GET", 200, "/again/v1/{tenant}/inner/shared"),
-    ("/api/v1/acme/plain/3", "GET", 200, "/api/v1/{tenant}/plain/{x}"),
     ("/api/v1/acme/inner/nothing", "GET", 404, "_unmatched"),
     ("/sub/acme/direct/1", "GET", 200, "/sub/{customer}/direct/{item_id}"),
     ("/sub/acme/direct/1", "POST", 405, "/sub/{customer}/direct/{item_id}"),
@@ -512,6 +511,14 @@ def test_routes_of_fastapi(case: Case, added: bool, registry: CollectorRegistry)
         assert route_of(app, registry, path, method) == (status, route)
     if status == 500:
         assert exceptions(registry) == {(route, "ZeroDivisionError"): 2}
+
+
+def test_a_starlette_route_in_a_router_of_fastapi(measured: Measured, registry: CollectorRegistry) -> None:
+    """Whose path lacked the prefix of the router around it until 0.137."""
+    app = measured(fastapi())
+    old, new = "/api/acme/plain/1", "/api/v1/acme/plain/1"
+    found = {route_of(app, registry, path) for path in (old, new)} - {(404, "_unmatched")}
+    assert found in ({(200, "/api/{tenant}/plain/{x}")}, {(200, "/api/v1/{tenant}/plain/{x}")})
 
 
 def test_a_root_path_of_fastapi(measured: Measured, registry: CollectorRegistry) -> None:
