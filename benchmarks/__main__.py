@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import requests
+from benchmarks import requests, ticks
 from benchmarks.requests import Effort
 
-BENCHMARKS: dict[str, Callable[[Effort], None]] = {"requests": requests.run}
+BENCHMARKS: dict[str, Callable[[Effort], None]] = {"requests": requests.run, "ticks": ticks.run}
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
         requests=50 if arguments.quick else 100,
         peers=arguments.peers,
         only=arguments.only,
+        quick=arguments.quick,
     )
     for name in arguments.benchmark or BENCHMARKS:
         BENCHMARKS[name](effort)

@@ -82,7 +82,13 @@ class ASGIExchange(Recording):
             if isinstance(error, Exception):
                 self.note(error)
                 self._noted = id(error)
-        self._learn(message)
+        try:  # as _learn(), without the call
+            if self.route is None:
+                self.recorder.annotate(self)
+            if self.recorder.extra_labels and not self.extra:
+                self.annotate(self.scope, message)
+        except Exception:
+            self.recorder.failed("annotate")
 
     def abort(self, error: BaseException) -> None:
         """Note that the application raised. Never raises."""
@@ -98,7 +104,7 @@ class ASGIExchange(Recording):
                     self.broken = True
                 else:
                     self.status = "500"  # the server's own answer
-                    self._learn(None)
+                    self._learn()
         except Exception:
             self.recorder.failed("follow")
 
@@ -107,7 +113,7 @@ class ASGIExchange(Recording):
         if self.status is None:
             if self.gone:
                 self.status = HUNG_UP
-            self._learn(None)
+            self._learn()
         self.finish()
 
     def prepare(self) -> None:
@@ -124,12 +130,11 @@ class ASGIExchange(Recording):
     def count_file(self, length: str) -> None:
         """Measure a file that the server sends by itself."""
 
-    def _learn(self, message: Message | None) -> None:
+    def _learn(self) -> None:
+        """Ask for the route of a request that has no response."""
         try:
             if self.route is None:
                 self.recorder.annotate(self)
-            if self.recorder.extra_labels and message is not None and not self.extra:
-                self.annotate(self.scope, message)
         except Exception:
             self.recorder.failed("annotate")
 
