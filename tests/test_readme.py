@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -12,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from flask_prom import FlaskProm
 from tests.programs import needs_program
+from web_prom.asgi import PrometheusMiddleware
 from web_prom.config import FIELDS, PREFIX
 
 ROOT = Path(__file__).parents[1]
@@ -60,6 +63,7 @@ def test_every_metric_is_in_the_table() -> None:
     app = Flask("shop")
     FlaskProm(app, registry=registry, request_size=True, response_size=True, first_byte=True, queue_time=True)
     app.test_client().get("/")
+    _serve_a_websocket(registry)
     text = app.test_client().get("/metrics").text
     exposed = {
         name: kind
@@ -70,6 +74,26 @@ def test_every_metric_is_in_the_table() -> None:
     for name, _, labels, _ in table("Metrics"):
         for line in re.findall(rf"^{name}(?:_count)?{{(.*)}} ", text, re.MULTILINE):
             assert sorted(re.findall(r'(\w+)="', line)) == sorted(filter(None, labels.split(", ")))
+
+
+def _serve_a_websocket(registry: CollectorRegistry) -> None:
+    """Measure one as well, which WSGI cannot serve."""
+    messages = iter([{"type": "websocket.receive", "text": "x"}, {"type": "websocket.disconnect"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        pass
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    options: Any = {"request_size": True, "response_size": True, "first_byte": True, "queue_time": True}
+    measured = PrometheusMiddleware(app, registry=registry, **options)
+    asyncio.run(measured({"type": "websocket", "path": "/ws"}, receive, send))
 
 
 SNIPPETS = re.split(r"\n\.\. code-block:: python\n\n", README)[1:]
