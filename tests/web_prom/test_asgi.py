@@ -7,9 +7,11 @@ import contextlib
 import copy
 import gc
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -126,6 +128,32 @@ def test_a_request_is_counted_once_and_served_unchanged(
         assert requests(registry) == {OK: number}
     assert samples(registry, "http_request_duration_seconds_count", "method", "route") == {OK[:2]: 3}
     at_rest(registry)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_fault_35_a_request_stays_in_its_thread_and_its_task(
+    options: dict[str, Any], measured: Measured
+) -> None:
+    """And in its context: what the server set the application sees, and the other way round."""
+    seen: list[Any] = []
+    variable: ContextVar[str] = ContextVar("variable", default="")
+
+    def here() -> Any:
+        return (threading.current_thread(), asyncio.current_task(), variable.get())
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(here())
+        variable.set("application's")
+        await hello(scope, receive, send)
+
+    async def main() -> None:
+        variable.set("server's")
+        await Server(fail=lambda message: seen.append(here()[:2])).serve(measured(app, **options), scope_of())
+        assert seen[0] == (*here()[:2], "server's")
+        assert variable.get() == "application's"
+        assert seen[1:] == [here()[:2]] * 2
+
+    asyncio.run(main())
 
 
 def test_messages_are_the_very_objects(measured: Measured) -> None:

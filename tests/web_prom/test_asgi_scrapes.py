@@ -17,7 +17,7 @@ from web_prom import asgi, make_asgi_app, wsgi
 from web_prom.asgi_scrapes import environ_of
 
 from . import support
-from .asgi_server import Scope, Server, hello, scope_of, serve
+from .asgi_server import Scope, Server, hello, scope_of, sending, serve
 from .support import errors, in_progress, python, requests
 
 OK = ("GET", "_unmatched", "200")
@@ -190,7 +190,13 @@ def test_the_environ_is_that_of_wsgi() -> None:
         assert environ_of(scope_of(client=client))["REMOTE_ADDR"] == ""
 
 
-def test_fault_18_a_socket_without_an_address_is_in_no_network(registry: CollectorRegistry) -> None:
+def test_fault_18_what_the_application_demands_is_no_matter_to_a_scrape(registry: CollectorRegistry) -> None:
+    """It never sees one."""
+    app = asgi.PrometheusMiddleware(sending(error=PermissionError("log in first")), registry=registry)
+    assert scrape(app, headers=headers_of(Host="10.1.2.3")).status == 200
+
+
+def test_a_socket_without_an_address_is_in_no_network(registry: CollectorRegistry) -> None:
     app = asgi.PrometheusMiddleware(hello, registry=registry, allowed_networks="0.0.0.0/0")
     assert scrape(app).status == 200
     assert scrape(app, client=None).status == 403

@@ -14,7 +14,18 @@ from .support import ROOT, python
 
 PACKAGES = ("web_prom", "flask_prom", "django_prom")
 SERVERS = {"gunicorn", "uvicorn", "hypercorn", "waitress", "uwsgi", "gevent"}
-FRAMEWORKS = {"flask", "werkzeug", "jinja2", "django", "rest_framework", "asgiref", "starlette"}
+FRAMEWORKS = {
+    "flask",
+    "werkzeug",
+    "jinja2",
+    "django",
+    "rest_framework",
+    "asgiref",
+    "starlette",
+    "fastapi",
+    "quart",
+    "litestar",
+}
 FORBIDDEN = {
     "web_prom": FRAMEWORKS | SERVERS | {"flask_prom", "django_prom"},
     "flask_prom": SERVERS | {"django", "django_prom", "rest_framework"},
