@@ -145,6 +145,8 @@ def starlette() -> Any:
                 routes=[
                     Route("/", view),
                     Route("/items/{item}", view, methods=["GET"]),
+                    Route("/orders/{one}", view, methods=["GET"]),
+                    Route("/orders/{other}", view, methods=["POST"]),
                     Route("/alone/{item}", other, methods=["GET"]),
                     Mount("/deeper", app=Starlette(routes=deeper)),
                 ],
@@ -176,6 +178,7 @@ STARLETTE: list[Case] = [
     ("/shops/acme/items/1/", "GET", 307, "/shops/{shop}/items/{item}"),
     ("/shops/acme/alone/1", "GET", 200, "/shops/{shop}/alone/{item}"),
     ("/shops/acme/alone/1", "PATCH", 405, "/shops/{shop}/alone/{item}"),
+    ("/shops/acme/orders/1", "POST", 200, "/shops/{shop}/orders/{other}"),
     ("/shops/acme/nothing", "GET", 404, "_unmatched"),
     ("/shops/acme/deeper/end/1", "GET", 200, "/shops/{shop}/deeper/end/{x}"),
     ("/shops/acme/deeper/nothing", "GET", 404, "_unmatched"),
@@ -400,18 +403,25 @@ def test_websockets_of_starlette(measured: Measured, registry: CollectorRegistry
     async def refuse(websocket: Any) -> None:
         await websocket.close()
 
+    async def broken(websocket: Any) -> None:
+        raise ZeroDivisionError
+
     routes = [
         Mount("/chat/{house}", routes=[WebSocketRoute("/{room}", talk)]),
         WebSocketRoute("/refused", refuse),
+        WebSocketRoute("/broken/{room}", broken),
     ]
     app = measured(Starlette(routes=routes))
     for path in ("/chat/a/even", "/chat/a/odd", "/refused", "/nowhere"):
         connect(app, path, {"type": "websocket.receive", "text": "x"})
+    with pytest.raises(ZeroDivisionError):
+        connect(app, "/broken/1")
     assert samples(registry, "websocket_connections_total", "route", "code") == {
         ("/chat/{house}/{room}", "1000"): 1,
         ("/chat/{house}/{room}", "_OTHER"): 1,
         ("/refused", "_rejected"): 1,
         ("_unmatched", "_rejected"): 1,
+        ("/broken/{room}", "1011"): 1,
     }
     assert registry.get_sample_value("websocket_connections_in_progress") == 0
     assert errors(registry) == {}

@@ -124,6 +124,23 @@ def test_messages_count_while_the_connection_lasts(measured: Measured, registry:
     connect(measured(app), [])
 
 
+def test_messages_count_under_the_route_of_their_time(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    """An application may learn it from the first of them."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        await receive()
+        set_route(scope, "/known")
+        await send(PONG)
+        await send(close())
+
+    connect(measured(app), [PING])
+    assert messages(registry)["_unmatched", "received"] == messages(registry)["/known", "sent"] == 1
+    assert connections(registry) == {("/known", "1000"): 1}
+
+
 @pytest.mark.parametrize(
     ("code", "label"),
     [(None, "1000"), *[(code, str(code)) for code in (1000, 1001, 1002, 1008, 1011, 1012, 1013)]],
