@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import growth, requests, restarts, scrapes
+from benchmarks import growth, requests, restarts, scrapes, ticks
 from benchmarks.effort import Effort, NoCaseError
 
 BENCHMARKS: dict[str, Callable[[Effort], None]] = {
@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, Callable[[Effort], None]] = {
     "scrapes": scrapes.run,
     "growth": growth.run,
     "restarts": restarts.run,
+    "ticks": ticks.run,
 }
 # It writes a picture into docs/, which nobody may want.
 ONLY_BY_NAME = ("growth",)

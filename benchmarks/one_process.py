@@ -7,36 +7,48 @@ must not cost the next benchmark time: so each runs in an interpreter of its own
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import json
 import sys
 from importlib import import_module
+from typing import Any
 from wsgiref.util import FileWrapper
 
-from benchmarks.pairing import Environ, Variant, compare
+from benchmarks.pairing import Environ, Variant, compare, serve_asgi, serve_wsgi
+
+ASGI = ("starlette",)
+"""The frameworks that speak ASGI."""
 
 
 def main() -> None:
     """Measure as the arguments say."""
     arguments = _arguments()
     framework = import_module(f"benchmarks.requests_{arguments.framework}")
-    environs = [_environ(framework.path_of(number)) for number in range(arguments.paths)]
-    variants = [_checked(make(arguments.paths), environs[0]) for make in framework.VARIANTS.values()]
+    asgi = arguments.framework in ASGI
+    request, checked = (_scope, _checked_asgi) if asgi else (_environ, _checked)
+    environs = [request(framework.path_of(number)) for number in range(arguments.paths)]
+    variants = [checked(make(arguments.paths), environs[0]) for make in framework.VARIANTS.values()]
     failed: dict[str, str] = {}
     for name, make in framework.PEERS.items() if arguments.peers else ():
         try:
-            variants.append(_checked(make(arguments.paths), environs[0]))
+            variants.append(checked(make(arguments.paths), environs[0]))
         except Exception as error:  # not installed, or not made for these versions
             failed[name] = str(error) or type(error).__name__
     costs = compare(
-        variants, environs, rounds=arguments.rounds, requests=arguments.requests, progress=_progress
+        variants,
+        environs,
+        rounds=arguments.rounds,
+        requests=arguments.requests,
+        progress=_progress,
+        serve=serve_asgi if asgi else serve_wsgi,
     )
     json.dump({"costs": costs, "failed": failed}, sys.stdout)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("framework", choices=["flask", "django"])
+    parser.add_argument("framework", choices=["flask", "django", *ASGI])
     parser.add_argument("--paths", type=int, required=True)
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--requests", type=int, required=True)
@@ -73,6 +85,48 @@ def _environ(path: str) -> Environ:
         "HTTP_ACCEPT_ENCODING": "gzip, deflate",
         "HTTP_X_FORWARDED_FOR": "192.0.2.1",
     }
+
+
+def _scope(path: str) -> Environ:
+    """Return what uvicorn passes for the same."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "server": ("127.0.0.1", 8000),
+        "client": ("127.0.0.1", 50000),
+        "scheme": "http",
+        "method": "GET",
+        "root_path": "",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [
+            (b"host", b"localhost"),
+            (b"user-agent", b"benchmark"),
+            (b"accept", b"*/*"),
+            (b"accept-encoding", b"gzip, deflate"),
+            (b"x-forwarded-for", b"192.0.2.1"),
+        ],
+        "state": {},
+    }
+
+
+def _checked_asgi(variant: Variant, scope: Environ) -> Variant:
+    """Return a variant after making sure that it answers."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    variant.activate()
+    asyncio.run(variant.app(scope.copy(), receive, send))
+    if [message.get("status", message.get("body")) for message in sent] != [200, b"ok"]:
+        raise RuntimeError(f"it answered {sent}")
+    return variant
 
 
 def _checked(variant: Variant, environ: Environ) -> Variant:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import random
 import statistics
@@ -15,6 +16,7 @@ BARE, FLOOR, OURS = "bare", "floor", "web-prom"
 
 Environ = dict[str, Any]
 WSGIApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+ASGIApp = Callable[[Any, Any, Any], Any]
 
 
 def _nothing() -> None:
@@ -27,12 +29,12 @@ class Variant:
 
     Attributes:
         name: How it is called.
-        app: The WSGI application.
+        app: The WSGI or ASGI application.
         activate: Makes what the process has only once (settings, signals) this variant's; not timed.
     """
 
     name: str
-    app: WSGIApp
+    app: Any
     activate: Callable[[], None] = _nothing
 
 
@@ -56,6 +58,7 @@ def compare(
     rounds: int,
     requests: int,
     progress: Callable[[int], None] = lambda done: None,
+    serve: Callable[[Any, Sequence[Environ]], float] | None = None,
 ) -> dict[str, Cost]:
     """Send the same requests to each variant in each round, and compare within the rounds.
 
@@ -65,14 +68,16 @@ def compare(
         rounds: How often each variant has its turn; the order is another one in each round.
         requests: Requests in one turn.
         progress: Called with the number of rounds done.
+        serve: Serves requests, and returns the seconds that one took; by default those of WSGI.
 
     Returns:
         The cost of each variant; of the bare one, the time of a request itself.
     """
+    serve = serve or serve_wsgi
     seconds: dict[str, list[float]] = {variant.name: [] for variant in variants}
     order = list(variants)
     shuffle = random.Random(0).shuffle
-    _warm_up(variants, environs, requests)
+    _warm_up(variants, environs, requests, serve)
     gc.collect()
     gc.freeze()  # what was there before is no garbage of a request
     for done in range(rounds):
@@ -82,21 +87,26 @@ def compare(
         for variant in order:
             variant.activate()
             gc.collect()
-            seconds[variant.name].append(_serve(variant.app, turn))
+            seconds[variant.name].append(serve(variant.app, turn))
         progress(done + 1)
     gc.unfreeze()
     return _costs(seconds)
 
 
-def _warm_up(variants: Sequence[Variant], environs: Sequence[Environ], requests: int) -> None:
+def _warm_up(
+    variants: Sequence[Variant],
+    environs: Sequence[Environ],
+    requests: int,
+    serve: Callable[[Any, Sequence[Environ]], float],
+) -> None:
     """Send every request once, and enough of them for the interpreter to specialise its code."""
     for variant in variants:
         variant.activate()
-        _serve(variant.app, environs)
-        _serve(variant.app, [environs[0]] * requests)
+        serve(variant.app, environs)
+        serve(variant.app, [environs[0]] * requests)
 
 
-def _serve(app: WSGIApp, environs: Sequence[Environ]) -> float:
+def serve_wsgi(app: WSGIApp, environs: Sequence[Environ]) -> float:
     """Serve requests as a server does, and return the mean of the seconds of CPU time that one takes."""
     started = thread_time()
     for template in environs:
@@ -107,6 +117,26 @@ def _serve(app: WSGIApp, environs: Sequence[Environ]) -> float:
         if hasattr(body, "close"):
             body.close()
     return (thread_time() - started) / len(environs)
+
+
+def serve_asgi(app: ASGIApp, scopes: Sequence[Environ]) -> float:
+    """Do the same for ASGI, in one task of an event loop, whose own start and end are not timed."""
+    return asyncio.run(_serve_in_loop(app, scopes))
+
+
+async def _serve_in_loop(app: ASGIApp, scopes: Sequence[Environ]) -> float:
+    started = thread_time()
+    for template in scopes:
+        await app(template.copy(), _receive, _send)
+    return (thread_time() - started) / len(scopes)
+
+
+async def _receive() -> Any:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _send(message: Any) -> None:
+    """Take a message."""
 
 
 def _start_response(

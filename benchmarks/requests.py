@@ -20,7 +20,12 @@ MICROSECONDS = 1e6
 
 # What is to be reached: how many times the floor ours may cost, and how many times ours a peer does.
 MOST_TIMES_FLOOR = {"single-process": 2.0, "multi-process": 1.5}
-LEAST_TIMES_OURS = {"prometheus-flask-exporter": 3.0, "django-prometheus": 6.0}
+LEAST_TIMES_OURS = {
+    "prometheus-flask-exporter": 3.0,
+    "django-prometheus": 6.0,
+    "starlette_exporter": 3.0,
+    "prometheus-fastapi-instrumentator": 3.0,
+}
 
 DISTRIBUTIONS = (
     "web-prom",
@@ -33,6 +38,9 @@ DISTRIBUTIONS = (
     "opentelemetry-sdk",
     "opentelemetry-instrumentation-flask",
     "opentelemetry-instrumentation-django",
+    "starlette",
+    "starlette-exporter",
+    "prometheus-fastapi-instrumentator",
 )
 
 EXPLANATION = """\
@@ -40,7 +48,7 @@ Microseconds of CPU time that each way to measure adds to a request: the median 
 differences in {rounds} rounds, in each of which every variant served the same {requests} requests in one
 process. With 1000 routes the requests go round them.
 bare: the request itself, with nothing. floor: the same work by hand, one gauge up and down, one count, one
-observation and perf_counter() with stock children bound beforehand, in a WSGI wrapper or a middleware.
+observation and perf_counter() with stock children bound beforehand, in a wrapper or a middleware.
 Peers are set up as their documentation says; OpenTelemetry with the SDK's metrics, a reader in memory and
 no tracer provider.
 """
@@ -67,7 +75,7 @@ def run(effort: Effort) -> None:
     """
     every = [
         Case(framework, values, paths)
-        for framework in ("flask", "django")
+        for framework in ("flask", "django", "starlette")
         for values in MOST_TIMES_FLOOR
         for paths in (1, 1000)
     ]

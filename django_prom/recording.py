@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from asyncio import CancelledError, current_task
 from collections.abc import AsyncIterator, Iterator
 from io import SEEK_END
 from time import perf_counter
@@ -12,11 +11,9 @@ from typing import Any
 from django_prom import routes
 from django_prom.conf import Measured
 from django_prom.signals import STARTED, EarlyInput
+from web_prom.disconnects import HUNG_UP, is_cancelled
 from web_prom.exchange import queue_seconds
 from web_prom.recorder import KEY, Recorder, Recording
-
-HUNG_UP = "499"
-"""The status of a request whose client went away before the response began."""
 
 _STATUSES = {code: str(code) for code in range(100, 600)}
 
@@ -46,7 +43,7 @@ class RequestRecording(Recording):
         """
         if self.finished:
             return
-        if asgi and _is_cancelled(error):
+        if asgi and is_cancelled(error):
             if not sent:
                 self.status = HUNG_UP
         else:
@@ -287,18 +284,6 @@ def abort(recording: Recording, request: Any, error: BaseException) -> None:
         recording.recorder.failed("annotate")
     if isinstance(recording, RequestRecording):
         recording.abort(error, asgi=hasattr(request, "scope"), sent=False)
-
-
-def _is_cancelled(error: BaseException) -> bool:
-    """Tell whether the server cancelled the request, and not the application something of its own."""
-    if not isinstance(error, CancelledError):
-        return False
-    try:
-        task = current_task()
-    except RuntimeError:  # a thread of its own, for synchronous middleware
-        return True
-    cancelling = getattr(task, "cancelling", None)  # from Python 3.11 on
-    return cancelling is None or cancelling() > 0
 
 
 def _is_sent_as_file(request: Any, response: Any) -> bool:

@@ -53,13 +53,35 @@ def test_every_default_is_in_the_table() -> None:
 
 
 APPLICATION = """
+    import asyncio
+
     from flask import Flask
     from flask_prom import FlaskProm
+    from web_prom.asgi import PrometheusMiddleware
 
+    options = {"request_size": True, "response_size": True, "first_byte": True, "queue_time": True}
     app = Flask("shop")
-    FlaskProm(app, request_size=True, response_size=True, first_byte=True, queue_time=True)
+    FlaskProm(app, **options)
+
+    async def serve_a_websocket():  # which WSGI cannot
+        messages = iter([{"type": "websocket.receive", "text": "x"}, {"type": "websocket.disconnect"}])
+
+        async def receive():
+            return next(messages)
+
+        async def send(message):
+            pass
+
+        async def app(scope, receive, send):
+            await send({"type": "websocket.accept"})
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+
+        await PrometheusMiddleware(app, **options)({"type": "websocket", "path": "/ws"}, receive, send)
+
     client = app.test_client()
     client.get("/", headers={"X-Request-Start": "t=1"})
+    asyncio.run(serve_a_websocket())
     print(client.get("/metrics").text)
 """
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from web_prom.asgi import make_asgi_app
     from web_prom.config import Config
     from web_prom.errors import ConfigError, ConflictError, DirectoryError, WebPromError
     from web_prom.exclusion import exclude
@@ -25,6 +26,7 @@ __all__ = [
     "WebPromError",
     "exclude",
     "get_or_create",
+    "make_asgi_app",
     "make_wsgi_app",
 ]
 
@@ -37,6 +39,7 @@ _HOMES = {
     "WebPromError": "errors",
     "exclude": "exclusion",
     "get_or_create": "registration",
+    "make_asgi_app": "asgi",
     "make_wsgi_app": "exposition",
 }
 

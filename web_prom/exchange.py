@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
-from web_prom.recorder import Recording
+from web_prom.recorder import Recorder, Recording
 
 Environ = dict[str, Any]
 
@@ -36,13 +36,7 @@ class Exchange(Recording):
 
     def prepare(self, environ: Environ) -> None:
         """Measure what only some configurations ask for, as the request begins. Never raises."""
-        try:
-            if self.recorder.queue is not None:
-                waited = queue_seconds(environ.get("HTTP_X_REQUEST_START", ""), time.time())
-                if waited is not None:
-                    self.recorder.queue.observe(waited)
-        except Exception:
-            self.recorder.failed("queue")
+        observe_queue(self.recorder, environ.get("HTTP_X_REQUEST_START", ""))
 
     def start_response(self, status: str, headers: list[Any], exc_info: Any = None) -> Callable[[bytes], Any]:
         """Pass the start of the response on; keep its status and the length that it announces."""
@@ -153,6 +147,17 @@ def _announced_length(headers: list[Any]) -> str:
         if len(name) == 14 and name.lower() == "content-length":
             return str(value)
     return ""
+
+
+def observe_queue(recorder: Recorder, header: str) -> None:
+    """Observe the time since a request's ``X-Request-Start``, where that is measured. Never raises."""
+    try:
+        if recorder.queue is not None:
+            waited = queue_seconds(header, time.time())
+            if waited is not None:
+                recorder.queue.observe(waited)
+    except Exception:
+        recorder.failed("queue")
 
 
 def queue_seconds(header: str, now: float) -> float | None:

@@ -33,18 +33,27 @@ SHAPE = (
 # A queue is longer than a request may take, and still seconds.
 QUEUE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 
+# A WebSocket lasts as long as somebody looks at a page: from a second to a day.
+CONNECTION_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0, 43200.0, 86400.0)
+
 _lock = RLock()
 _by_registry: WeakKeyDictionary[CollectorRegistry, Instruments] = WeakKeyDictionary()
 
 
 class Family:
-    """One metric family of ours and the cap on its label sets. Safe to share between threads."""
+    """One metric family of ours and the cap on its label sets. Safe to share between threads.
 
-    def __init__(self, metric: MetricWrapperBase, limit: int, constants: Sequence[str]) -> None:
+    Args:
+        metric: The family.
+        limit: How many label sets it may have.
+        closed: Labels whose values nobody can add to, besides those that are closed in every family.
+    """
+
+    def __init__(self, metric: MetricWrapperBase, limit: int, closed: Sequence[str]) -> None:
         self.metric = metric
         self.name = metric._name
-        closed = CLOSED_LABELS.union(constants)
-        self._cap = LabelSetCap(limit, [label in closed for label in metric._labelnames])
+        all_closed = CLOSED_LABELS.union(closed)
+        self._cap = LabelSetCap(limit, [label in all_closed for label in metric._labelnames])
 
     def admit(self, values: tuple[str, ...]) -> tuple[Any, bool]:
         """Return the child for a label set, and whether the cap folded the set into ``_overflow``."""
@@ -169,6 +178,41 @@ class Instruments:
             buckets=QUEUE_BUCKETS,
         )
 
+    @property
+    def websockets_in_progress(self) -> Any:
+        """``websocket_connections_in_progress``, made when first asked for."""
+        return self._plain(
+            Gauge,
+            "websocket_connections_in_progress",
+            "WebSocket connections that are open now.",
+            self._constants,
+            namespace=self.config.namespace,
+            multiprocess_mode="livesum",
+        )
+
+    @property
+    def websockets(self) -> Family:
+        """``websocket_connections_total``, made when first asked for."""
+        name, documentation = "websocket_connections_total", "WebSocket connections that came to their end."
+        return self._family(Counter, name, documentation, ("route", "code"), closed=("code",))
+
+    @property
+    def websocket_duration(self) -> Family:
+        """``websocket_connection_duration_seconds``, made when first asked for."""
+        return self._family(
+            Histogram,
+            "websocket_connection_duration_seconds",
+            "Seconds from the call of the application to the end of the WebSocket connection.",
+            ("route",),
+            buckets=CONNECTION_BUCKETS,
+        )
+
+    @property
+    def websocket_messages(self) -> Family:
+        """``websocket_messages_total``, made when first asked for."""
+        name, documentation = "websocket_messages_total", "WebSocket messages received and sent."
+        return self._family(Counter, name, documentation, ("route", "direction"), closed=("direction",))
+
     def check(self, config: Config, owner: str) -> None:
         """Refuse a configuration that would give the families another shape.
 
@@ -197,7 +241,13 @@ class Instruments:
         )
 
     def _family(
-        self, kind: type[Any], name: str, documentation: str, labels: tuple[str, ...], **options: Any
+        self,
+        kind: type[Any],
+        name: str,
+        documentation: str,
+        labels: tuple[str, ...],
+        closed: tuple[str, ...] = (),
+        **options: Any,
     ) -> Family:
         metric = get_or_create(
             kind,
@@ -210,7 +260,7 @@ class Instruments:
         )
         made: Family | None = self._made.get(name)
         if made is None or made.metric is not metric:
-            made = self._made[name] = Family(metric, self.config.max_label_sets, self._constants)
+            made = self._made[name] = Family(metric, self.config.max_label_sets, (*self._constants, *closed))
         return made
 
     def _plain(self, kind: type[Any], name: str, documentation: str, labels: Any, **options: Any) -> Any:

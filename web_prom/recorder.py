@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from web_prom.cells import Cells, cells_of, steps_of
 from web_prom.config import Config
-from web_prom.instruments import instruments_for
+from web_prom.instruments import Family, instruments_for
 from web_prom.labels import OTHER, UNMATCHED, encodable, known_methods, route_is_excluded, status_label
 
 logger = logging.getLogger("web_prom")
@@ -64,12 +64,10 @@ class Recorder:
 
     def bind(self) -> None:
         """Bind the values that requests write; again after the values of a registry were replaced."""
-        gauge = self.instruments.in_progress
-        child = gauge.labels(*self._constants) if self._constants else gauge
+        child = self.plain_child_of(self.instruments.in_progress)
         in_flight = self.instruments.in_flight.setdefault(self._constants, [])
         self.enter, self.leave = steps_of(child, in_flight)
-        queue = self.instruments.queue if self.config.queue_time else None
-        self.queue = queue.labels(*self._constants) if queue and self._constants else queue
+        self.queue = self.plain_child_of(self.instruments.queue) if self.config.queue_time else None
         self._measures = [
             (field, getattr(self.instruments, field))
             for field in ("request_size", "response_size", "first_byte")
@@ -130,13 +128,19 @@ class Recorder:
     def count_exception(self, recording: Recording, error: BaseException) -> None:
         """Count one exception of a request in ``http_request_exceptions_total``."""
         route = UNMATCHED if recording.route is None else recording.route
-        extra = recording.extra or self._no_extra
-        values = (recording.method, route, type(error).__name__, *extra, *self._constants)
-        family = self.instruments.exceptions
-        found, overflow = family.admit(values)
+        values = (recording.method, route, type(error).__name__)
+        self.child_of(self.instruments.exceptions, values, recording.extra).inc()
+
+    def child_of(self, family: Family, values: tuple[str, ...], extra: tuple[str, ...]) -> Any:
+        """Return the child of a family for its own labels and the extra ones, or what stands for it."""
+        found, overflow = family.admit((*values, *(extra or self._no_extra), *self._constants))
         if overflow:
             self._overflowed(family.name)
-        found.inc()
+        return found
+
+    def plain_child_of(self, instrument: Any) -> Any:
+        """Return the child of an instrument that has no labels but the constant ones."""
+        return instrument.labels(*self._constants) if self._constants else instrument
 
     def extra_values(self, request: Any, response: Any) -> tuple[str, ...]:
         """Return the values of the extra labels for a request and its response; never raises."""
@@ -243,6 +247,13 @@ class Recording:
             recorder.failed("finish")
         if self._errors is not None:
             self._count_errors(counted=cells is not None)
+
+    def count_late(self, error: BaseException) -> None:
+        """Count an exception that came to light when the request was over, if it was a server error."""
+        if self.measured and self.status is not None and self.status >= "500":
+            key = (self.method, self.route, self.status, self.extra)
+            if (self.recorder.cells.get(key) or self.recorder.cells_for(key)) is not None:
+                self.recorder.count_exception(self, error)
 
     def _count_errors(self, *, counted: bool) -> None:
         try:

@@ -7,14 +7,30 @@ from time import perf_counter
 from typing import Any
 
 from web_prom.exchange import Environ, Exchange
+from web_prom.recorder import Recording
 
 
-class MeasuredExchange(Exchange):
-    """An exchange that also measures bytes and the time to the first of them."""
+class Measures(Recording):
+    """What a recording has that also measures bytes and the time to the first of them."""
 
     request_size = 0
     response_size: int | None = 0
     first_byte: float | None = None
+
+    def count(self, chunk: bytes) -> None:
+        """Count a chunk of the response, and take the time of the first."""
+        if self.first_byte is None and chunk:
+            self.first_byte = perf_counter() - self.started
+        self.response_size = (self.response_size or 0) + len(chunk)
+
+    def count_file(self, length: str) -> None:
+        """Count a file that the server sends by itself, of whose bytes only the announced length is known."""
+        self.first_byte = perf_counter() - self.started
+        self.response_size = int(length) if length.isdecimal() else None
+
+
+class MeasuredExchange(Measures, Exchange):
+    """An exchange that also measures bytes and the time to the first of them."""
 
     def prepare(self, environ: Environ) -> None:
         """Also count the bytes of the request body."""
@@ -27,20 +43,13 @@ class MeasuredExchange(Exchange):
         self.count(data)
         return super().write(data)
 
-    def count(self, chunk: bytes) -> None:
-        """Count a chunk of the response, and take the time of the first."""
-        if self.first_byte is None and chunk:
-            self.first_byte = perf_counter() - self.started
-        self.response_size = (self.response_size or 0) + len(chunk)
-
     def follow(self, body: Any, environ: Environ) -> Iterable[bytes]:
         """Return a body that also counts its chunks."""
         followed = super().follow(body, environ)
         if followed is not body:
             self._body = CountedBody(body, self)
         else:
-            self.first_byte = perf_counter() - self.started
-            self.response_size = int(self.length) if self.length.isdecimal() else None
+            self.count_file(self.length)
         return followed
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,29 +9,15 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from web_prom.config import Config
 from web_prom.exchange import Environ, Exchange
-from web_prom.exposition import Exposition, WSGIApp, as_wsgi
-from web_prom.recorder import KEY, Recorder, Recording
+from web_prom.exposition import WSGIApp, as_wsgi
+from web_prom.middleware import Annotate, Middleware, set_route
+from web_prom.recorder import KEY, Recording
 from web_prom.sizes import MeasuredExchange
 
-Annotate = Callable[[Recording], None]
+__all__ = ["PrometheusMiddleware", "set_route"]
 
 
-def set_route(environ: Environ, template: str) -> None:
-    """Tell the route template of a request that :class:`PrometheusMiddleware` measures.
-
-    For applications without an adapter; at any time until the response body ends. Without it the route
-    is ``_unmatched``: the path itself is never a label. Does nothing where nothing measures.
-
-    Args:
-        environ: The request's WSGI environ.
-        template: Such as ``/users/<id>``; one of a list that no client can grow.
-    """
-    recording = environ.get(KEY)
-    if recording is not None:
-        recording.route = template
-
-
-class PrometheusMiddleware:
+class PrometheusMiddleware(Middleware):
     """Measure a WSGI application and answer scrapes.
 
     ::
@@ -70,21 +55,15 @@ class PrometheusMiddleware:
         owner: str = "a WSGI application",
         **options: object,
     ) -> None:
-        if config is not None and options:
-            raise TypeError(f"settings are in config or in options, not in both (not {', '.join(options)})")
-        config = config or Config.load(options, environ=os.environ)
+        super().__init__(registry, config, options, annotate=annotate, owner=owner)
         self._app = app
-        # PEP 3333: a path is bytes, each read as a character. An empty one is an application's root.
-        self._path = config.path.encode().decode("latin-1") or None
-        self._enabled = config.enabled
         if self._enabled:
-            self.recorder = Recorder(config, registry, owner=owner, annotate=annotate)
-            self._metrics = as_wsgi(Exposition(registry, config))
-            sized = config.request_size or config.response_size or config.first_byte
-            self._exchange = MeasuredExchange if sized else Exchange
-            self._prepares = sized or config.queue_time
+            # PEP 3333: a path is bytes, each read as a character. An empty one is an application's root.
+            self._path = self._config.path.encode().decode("latin-1") or None
+            self._metrics = as_wsgi(self._exposition)
+            self._exchange = MeasuredExchange if self._sized else Exchange
             # Without an adapter nobody else knows a request and its response.
-            self._labels = bool(config.extra_labels) and annotate is None
+            self._labels = bool(self._config.extra_labels) and annotate is None
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request."""

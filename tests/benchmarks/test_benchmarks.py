@@ -30,7 +30,7 @@ def test_a_table_for_each_framework_and_kind_of_values() -> None:
     assert done.returncode == 0, done.stderr
     titles = [
         f"{name}, {kind}-process values, 1 route"
-        for name in ("Flask", "Django")
+        for name in ("Flask", "Django", "Starlette")
         for kind in ("single", "multi")
     ]
     tables = done.stdout.split("\n\n")[2:]
@@ -55,6 +55,14 @@ def test_restarts_lose_nothing_and_leave_few_files() -> None:
     rows = [line for line in done.stdout.splitlines() if line.startswith("  ")]
     assert [row.split()[0] for row in rows] == ["value", "counted", "decreases", "warm", "cold"]
     assert not [row for row in rows[:3] if row.endswith("missed")], done.stdout
+
+
+def test_a_table_of_ticks() -> None:
+    """One row for each handler."""
+    done = benchmarks("ticks", "--quick", "--only", "single-process")
+    assert done.returncode == 0, done.stderr
+    rows = [line[2:20].rstrip() for line in done.stdout.split("worst delay\n")[1].splitlines() if line]
+    assert rows == ["no scrape", "web-prom", "prometheus-client"]
 
 
 def test_an_unknown_benchmark_or_case_is_refused() -> None:

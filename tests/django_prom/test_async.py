@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from django_prom import conf
 from django_prom.middleware import PrometheusMiddleware
 from tests.web_prom.support import Clock, errors, exceptions, in_progress, requests, samples, seconds
+from web_prom import asgi
 from web_prom.recorder import KEY, Recording
 
 from . import views
@@ -146,6 +147,28 @@ def test_the_recording_is_in_the_scope(site: ASGISite, registry: CollectorRegist
     assert outer.route == "/async/"
     assert not outer.finished
     outer.finish()
+
+
+def test_an_asgi_middleware_around_django_is_told_the_route_and_the_exceptions(
+    site: ASGISite, registry: CollectorRegistry
+) -> None:
+    """It counts alone."""
+    site._app = asgi.PrometheusMiddleware(get_asgi_application(), registry=registry)
+    assert [site(path) for path in ("/async/", "/users/1/", "/fail/", "/nowhere/")] == [
+        "200",
+        "200",
+        "500",
+        "404",
+    ]
+    assert requests(registry) == {
+        ("GET", "/async/", "200"): 1,
+        ("GET", "/users/<int:pk>/", "200"): 1,
+        ("GET", "/fail/", "500"): 1,
+        ("GET", "_unmatched", "404"): 1,
+    }
+    assert list(exceptions(registry).values()) == [1]
+    assert in_progress(registry) == 0
+    assert errors(registry) == {}
 
 
 def test_time_before_the_middleware_counts(site: ASGISite, registry: CollectorRegistry, clock: Clock) -> None:

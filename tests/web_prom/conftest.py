@@ -21,6 +21,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("web_prom.recorder.perf_counter", clock)
     monkeypatch.setattr("web_prom.sizes.perf_counter", clock)
+    monkeypatch.setattr("web_prom.websockets.perf_counter", clock)
     return clock
 
 

@@ -14,7 +14,18 @@ from .support import ROOT, python
 
 PACKAGES = ("web_prom", "flask_prom", "django_prom")
 SERVERS = {"gunicorn", "uvicorn", "hypercorn", "waitress", "uwsgi", "gevent"}
-FRAMEWORKS = {"flask", "werkzeug", "jinja2", "django", "rest_framework", "asgiref", "starlette"}
+FRAMEWORKS = {
+    "flask",
+    "werkzeug",
+    "jinja2",
+    "django",
+    "rest_framework",
+    "asgiref",
+    "starlette",
+    "fastapi",
+    "quart",
+    "litestar",
+}
 FORBIDDEN = {
     "web_prom": FRAMEWORKS | SERVERS | {"flask_prom", "django_prom"},
     "flask_prom": SERVERS | {"django", "django_prom", "rest_framework"},
@@ -78,7 +89,7 @@ def test_there_is_something_to_look_at_and_it_is_typed(package: str) -> None:
 
 STARTING = ["os.mkdir", "os.rename", "subprocess.Popen", "os.fork", "socket.bind", "_thread.start_new_thread"]
 WATCHED = """
-    import os, sys
+    import asyncio, os, sys  # asyncio reads the environment until Python 3.11
     import prometheus_client
     for framework in {frameworks!r}:
         __import__(framework)

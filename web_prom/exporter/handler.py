@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from web_prom.environ import header_variables
 from web_prom.exporter.connections import Connection, State
 from web_prom.exposition import Response
 
@@ -121,20 +122,15 @@ class Handler(BaseHTTPRequestHandler):
             ValueError: The target is no URL.
         """
         target = urlsplit(self.path)
-        environ = {
+        return {
             "REQUEST_METHOD": self.command,
             "SCRIPT_NAME": "",
             "PATH_INFO": unquote(target.path, "latin-1"),
             "QUERY_STRING": target.query,
             "SERVER_PROTOCOL": self.request_version,
             "REMOTE_ADDR": self._record.peer,
+            **header_variables(self.headers.items()),
         }
-        for name, value in self.headers.items():
-            # An underscore would let X_Forwarded_For pass for X-Forwarded-For, which a proxy has checked.
-            if "_" not in name:
-                key = "HTTP_" + name.upper().replace("-", "_")
-                environ[key] = f"{environ[key]},{value.strip()}" if key in environ else value.strip()
-        return environ
 
     def _has_body(self) -> bool:
         length = self.headers.get("Content-Length", "0").strip()

@@ -1,0 +1,126 @@
+"""One process of the tick benchmark: one handler, one kind of values; prints JSON."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import statistics
+import sys
+from time import perf_counter
+from typing import Any
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from web_prom import make_asgi_app
+
+PERIOD = 0.001
+"""How often the coroutine wakes, in seconds."""
+
+
+def main() -> None:
+    """Measure as the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("handler", choices=["no scrape", "web-prom", "prometheus-client"])
+    parser.add_argument("--series", type=int, required=True)
+    parser.add_argument("--scrapes", type=int, required=True)
+    parser.add_argument("--workers", type=int, default=0)
+    arguments = parser.parse_args()
+    registry = CollectorRegistry()
+    if arguments.workers:
+        for _ in range(arguments.workers):
+            _in_a_worker(arguments.series)
+    else:
+        _fill(registry, arguments.series)
+    app = _app(arguments.handler, registry, shared=bool(arguments.workers))
+    gc.collect()
+    gc.freeze()
+    json.dump(asyncio.run(_measure(app, arguments.scrapes)), sys.stdout)
+
+
+def _fill(registry: CollectorRegistry, series: int) -> None:
+    os.environ.setdefault("PROMETHEUS_DISABLE_CREATED_SERIES", "True")
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    counter = Counter("shop_orders_total", "Orders.", ["customer", "payment"], registry=registry)
+    for number in range(series):
+        counter.labels(f"customer-{number}", "card").inc(number)
+
+
+def _in_a_worker(series: int) -> None:
+    """Have a process of its own write the series, and end."""
+    worker = os.fork()
+    if not worker:
+        _fill(CollectorRegistry(), series)
+        os._exit(0)
+    _, status = os.waitpid(worker, 0)
+    if status:
+        raise SystemExit("a worker failed")
+
+
+def _app(handler: str, registry: CollectorRegistry, *, shared: bool) -> Any:
+    if handler == "no scrape":
+        return None
+    if handler == "web-prom":
+        return make_asgi_app(registry)
+    if shared:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return prometheus_client.make_asgi_app(registry)
+
+
+async def _measure(app: Any, scrapes: int) -> dict[str, float]:
+    """Return the delays of a ticking coroutine, and how long a scrape took, in seconds."""
+    delays: list[float] = []
+    going = True
+
+    async def tick() -> None:
+        while going:
+            begun = perf_counter()
+            await asyncio.sleep(PERIOD)
+            delays.append(perf_counter() - begun - PERIOD)
+
+    ticking = asyncio.ensure_future(tick())
+    await asyncio.sleep(0.2)
+    delays.clear()
+    took = []
+    for _ in range(scrapes):
+        begun = perf_counter()
+        await (asyncio.sleep(1) if app is None else _scrape(app))
+        took.append(perf_counter() - begun)
+        await asyncio.sleep(0.05)
+    going = False
+    await ticking
+    return {
+        "worst": max(delays),
+        "usual": statistics.quantiles(delays, n=100, method="inclusive")[-1],
+        "scrape": statistics.median(took),
+    }
+
+
+async def _scrape(app: Any) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/metrics",
+        "query_string": b"",
+        "headers": [(b"accept-encoding", b"gzip")],
+    }
+    await app(scope, receive, send)
+    if sent[0]["status"] != 200:
+        raise SystemExit(f"it answered {sent}")
+
+
+if __name__ == "__main__":
+    main()

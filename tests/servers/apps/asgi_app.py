@@ -1,0 +1,100 @@
+"""What the tests ask of an ASGI server: Starlette, measured, with answers of many kinds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+
+from web_prom import make_asgi_app
+from web_prom.asgi import PrometheusMiddleware
+
+
+async def index(request: Any) -> Any:
+    return PlainTextResponse("ok")
+
+
+async def item(request: Any) -> Any:
+    number = request.path_params["number"]
+    return PlainTextResponse(f"item {number}", 200 if number else 404)
+
+
+async def order(request: Any) -> Any:
+    return PlainTextResponse(str(len(await request.body())), 201)
+
+
+async def error(request: Any) -> Any:
+    raise RuntimeError("as it should")
+
+
+async def stream(request: Any) -> Any:
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            await asyncio.sleep(0)
+            yield b"x" * 1000
+
+    return StreamingResponse(body())
+
+
+async def endless(request: Any) -> Any:
+    async def body() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 1000
+            await asyncio.sleep(0.001)
+
+    return StreamingResponse(body())
+
+
+async def breaks_half_way(request: Any) -> Any:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x" * 1000
+        raise RuntimeError("as it should")
+
+    return StreamingResponse(body())
+
+
+async def patient(request: Any) -> Any:
+    """Wait for the client to go, and answer nevertheless."""
+    while not await request.is_disconnected():
+        await asyncio.sleep(0.001)
+    return PlainTextResponse("too late")
+
+
+async def echo(websocket: Any) -> None:
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        if text == "raise":
+            raise RuntimeError("as it should")
+        if text == "close":
+            await websocket.close(1008)
+            return
+        await websocket.send_text(text)
+
+
+async def refuse(websocket: Any) -> None:
+    await websocket.close()
+
+
+app = PrometheusMiddleware(
+    Starlette(
+        routes=[
+            Route("/", index),
+            Route("/items/{number:int}", item),
+            Route("/orders", order, methods=["POST"]),
+            Route("/error", error),
+            Route("/stream", stream),
+            Route("/endless", endless),
+            Route("/breaks-half-way", breaks_half_way),
+            Route("/patient", patient),
+            WebSocketRoute("/echo/{room}", echo),
+            WebSocketRoute("/refused", refuse),
+            Mount("/mounted", make_asgi_app()),
+        ]
+    ),
+    request_size=True,
+    response_size=True,
+)

@@ -1,0 +1,356 @@
+"""ASGI over a real uvicorn of one worker: what was sent is what was counted, whatever clients do."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
+from types import TracebackType
+from typing import Any
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from tests.servers.process import PATIENCE_SECONDS, Scratch, wait_until
+
+Account = Counter[tuple[str, str, str]]
+
+
+class Uvicorn:
+    """A running uvicorn, as a context manager: ready when entered, gone when left.
+
+    Args:
+        place: Where its log is.
+        arguments: More of its command line.
+        app: The application.
+    """
+
+    def __init__(self, place: Scratch, *arguments: str, app: str = "tests.servers.apps.asgi_app:app") -> None:
+        self._place = place
+        self._path = place.folder / "uvicorn.log"
+        self._command = [sys.executable, "-m", "uvicorn", "--port=0", *arguments, app]
+
+    def __enter__(self) -> Uvicorn:
+        with self._path.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=self._place.environ,
+                cwd=self._place.folder,
+            )
+        try:
+            told = wait_until(self._listening, "a server", shown=self.log)
+            assert isinstance(told, re.Match), self.log()
+            self.port = int(told[1])
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(PATIENCE_SECONDS)
+        finally:
+            self._process.kill()
+            self._process.wait()
+
+    def _listening(self) -> object:
+        told = re.search(r"running on http://127\.0\.0\.1:(\d+)", self.log())
+        return told or self._process.poll() is not None
+
+    def log(self) -> str:
+        """Return what the server wrote so far."""
+        return self._path.read_text("utf-8", "replace")
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[http.client.HTTPConnection]:
+        """Open a connection, which is kept alive."""
+        with contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        ) as opened:
+            yield opened
+
+    def get(self, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, bytes]:
+        """Send one request on a connection of its own; return status and body."""
+        with self.connection() as opened:
+            opened.request(method, path, body)
+            response = opened.getresponse()
+            return response.status, response.read()
+
+    def scrape(self) -> dict[str, Metric]:
+        """Return the families of one scrape by name."""
+        status, body = self.get("/metrics")
+        assert status == 200, self.log()
+        return {family.name: family for family in text_string_to_metric_families(body.decode())}
+
+    def samples(self, family: str, name: str, *labels: str) -> dict[tuple[str, ...], float]:
+        """Return the samples of a name that are not zero, by some of their labels."""
+        found = self.scrape().get(family)
+        return {
+            tuple(sample.labels[label] for label in labels): sample.value
+            for sample in (found.samples if found else ())
+            if sample.name == name and sample.value
+        }
+
+    def requests(self) -> Account:
+        """Return the requests by method, route and status."""
+        found = self.samples("http_requests", "http_requests_total", "method", "route", "status")
+        return Counter({(key[0], key[1], key[2]): int(number) for key, number in found.items()})
+
+    def exceptions(self) -> dict[tuple[str, ...], float]:
+        """Return the exceptions by route and type."""
+        name = "http_request_exceptions"
+        return self.samples(name, f"{name}_total", "route", "exception")
+
+    def connections(self) -> dict[tuple[str, ...], float]:
+        """Return the WebSockets by route and code."""
+        name = "websocket_connections"
+        return self.samples(name, f"{name}_total", "route", "code")
+
+    def gauge(self, name: str) -> float:
+        """Return the value of a gauge."""
+        return sum(self.samples(name, name).values())
+
+    def settle(self, expected: Account) -> None:
+        """Wait until so many requests were counted and none is in progress; fail with the difference."""
+
+        def settled() -> bool:
+            return self.requests() == expected and not self.gauge("http_requests_in_progress")
+
+        with contextlib.suppress(AssertionError):
+            wait_until(settled, "requests to finish")
+        assert self.requests() == expected
+        assert self.gauge("http_requests_in_progress") == 0
+        name = "web_prom_instrumentation_errors"
+        assert self.samples(name, f"{name}_total", "stage") == {}
+
+
+PROTOCOLS = ["h11", *(["httptools"] if find_spec("httptools") else [])]
+
+
+@pytest.fixture(scope="module", params=PROTOCOLS)
+def protocol(request: pytest.FixtureRequest) -> str:
+    """Return each of uvicorn's HTTP implementations that is installed."""
+    return str(request.param)
+
+
+@pytest.fixture
+def server(place: Scratch, protocol: str) -> Iterator[Uvicorn]:
+    """Return a server."""
+    with Uvicorn(place, f"--http={protocol}") as running:
+        yield running
+
+
+def raw(server: Uvicorn, text: str) -> socket.socket:
+    """Send the head of a request on a plain socket, and return that."""
+    opened = socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS)
+    opened.sendall(text.replace("\n", "\r\n").encode())
+    return opened
+
+
+def reset(opened: socket.socket) -> None:
+    """Hang up at once."""
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    opened.close()
+
+
+KINDS = [
+    ("GET", "/", 200, "/"),
+    ("HEAD", "/", 200, "/"),
+    ("GET", "/items/{}", 200, "/items/{number:int}"),
+    ("GET", "/items/0", 404, "/items/{number:int}"),
+    ("GET", "/no/such/page/{}", 404, "_unmatched"),
+    ("POST", "/", 405, "/"),
+    ("PROPFIND", "/", 405, "/"),
+    ("POST", "/orders", 201, "/orders"),
+    ("GET", "/error", 500, "/error"),
+    ("GET", "/stream", 200, "/stream"),
+    ("GET", "/items/{}/", 307, "/items/{number:int}"),
+]
+
+
+def test_what_was_sent_is_what_was_counted(server: Uvicorn) -> None:
+    """Several clients at once, each with one connection that is kept alive."""
+    expected: Account = Counter()
+    lock = threading.Lock()
+    wrong: list[Any] = []
+
+    def send(client: int) -> None:
+        with server.connection() as opened:
+            for number in range(1, 12):
+                for method, path, status, route in KINDS:
+                    body = b"x" * 100 if method == "POST" else None
+                    try:
+                        opened.request(method, path.format(client * 1000 + number), body)
+                        response = opened.getresponse()
+                        response.read()
+                        if status == 500:  # Starlette raises on, and uvicorn hangs up
+                            opened.close()
+                    except Exception as error:
+                        wrong.append(error)
+                        return
+                    if response.status != status:
+                        wrong.append((method, path, response.status))
+                    with lock:
+                        expected["_OTHER" if method == "PROPFIND" else method, route, str(status)] += 1
+
+    threads = [threading.Thread(target=send, args=(client,)) for client in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    server.settle(expected)
+    assert sum(expected.values()) == 4 * 11 * len(KINDS)
+    assert server.exceptions() == {("/error", "RuntimeError"): 44}
+    counts = server.samples(
+        "http_request_duration_seconds", "http_request_duration_seconds_count", "method", "route"
+    )
+    for method, route in {key[:2] for key in expected}:
+        assert counts[method, route] == sum(n for key, n in expected.items() if key[:2] == (method, route))
+    sizes = server.samples("http_response_size_bytes", "http_response_size_bytes_sum", "route")
+    assert sizes["/stream",] == 44 * 10_000
+    read = server.samples("http_request_size_bytes", "http_request_size_bytes_sum", "route")
+    assert read == {("/orders",): 4400}
+
+
+def test_fault_01_a_stream_is_in_progress_until_it_ends(server: Uvicorn) -> None:
+    with contextlib.closing(raw(server, "GET /endless HTTP/1.1\nHost: x\n\n")) as opened:
+        assert b"200 OK" in opened.recv(100)
+        assert server.gauge("http_requests_in_progress") == 1
+        assert server.requests() == {}
+        reset(opened)
+    server.settle(Counter({("GET", "/endless", "200"): 1}))
+    assert server.exceptions() == {}
+
+
+def test_fault_02_clients_that_hang_up_in_the_middle_are_counted(server: Uvicorn) -> None:
+    for number in range(10):
+        opened = raw(server, "GET /endless HTTP/1.1\nHost: x\n\n")
+        assert b"200 OK" in opened.recv(100)
+        if number % 2:
+            reset(opened)
+        opened.close()
+    server.settle(Counter({("GET", "/endless", "200"): 10}))
+    assert server.exceptions() == {}
+
+
+def test_fault_02_a_body_that_breaks_keeps_its_status(server: Uvicorn) -> None:
+    with pytest.raises(http.client.IncompleteRead):
+        server.get("/breaks-half-way")
+    server.settle(Counter({("GET", "/breaks-half-way", "200"): 1}))
+    ((route, _),) = server.exceptions()
+    assert route == "/breaks-half-way"
+
+
+def test_clients_that_hang_up_before_the_response_are_499(server: Uvicorn) -> None:
+    """In the middle of their own body, or while the application works."""
+    waiting = raw(server, "GET /patient HTTP/1.1\nHost: x\n\n")
+    wait_until(lambda: server.gauge("http_requests_in_progress") == 1, "the request to arrive")
+    waiting.close()
+    asking = raw(server, "POST /orders HTTP/1.1\nHost: x\nContent-Length: 100\n\nxyz")
+    wait_until(lambda: server.gauge("http_requests_in_progress") >= 1, "the request to arrive")
+    asking.close()
+    server.settle(Counter({("GET", "/patient", "499"): 1, ("POST", "/orders", "499"): 1}))
+    assert server.exceptions() == {}
+
+
+def test_scrapes_are_answered_and_not_counted(server: Uvicorn) -> None:
+    for path in ("/metrics", "/mounted/", "/mounted/anything"):
+        for method, status in (("GET", 200), ("HEAD", 200), ("OPTIONS", 200), ("POST", 405)):
+            answered, body = server.get(path, method)
+            assert answered == status
+            assert (b"http_requests_in_progress" in body) is (method == "GET")
+    server.settle(Counter())
+
+
+# WebSockets ------------------------------------------------------------------------------------------
+
+
+WEBSOCKETS = ["websockets", "websockets-sansio"]
+ROUTE = "/echo/{room}"
+
+
+@pytest.fixture(params=WEBSOCKETS)
+def chat(request: pytest.FixtureRequest, place: Scratch) -> Iterator[Uvicorn]:
+    """Return a server with each of uvicorn's implementations on top of websockets."""
+    with Uvicorn(place, "--http=h11", f"--ws={request.param}") as running:
+        yield running
+
+
+def url(server: Uvicorn, path: str) -> str:
+    """Return the address of a WebSocket."""
+    return f"ws://127.0.0.1:{server.port}{path}"
+
+
+def ended(server: Uvicorn, expected: dict[tuple[str, str], int]) -> None:
+    """Wait until so many connections have ended and none is open; fail with the difference."""
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: server.connections() == expected, "the connections to end")
+    assert server.connections() == expected
+    assert server.gauge("websocket_connections_in_progress") == 0
+    server.settle(Counter())
+
+
+def test_messages_and_ends_of_websockets_are_counted(chat: Uvicorn) -> None:
+    for code in (1000, 1001, 3000, 4000):
+        with connect(url(chat, f"/echo/{code}")) as websocket:
+            for number in range(3):
+                websocket.send(str(number))
+                assert websocket.recv() == str(number)
+            assert chat.gauge("websocket_connections_in_progress") == 1
+            websocket.close(code)
+    ended(chat, {(ROUTE, "1000"): 1, (ROUTE, "1001"): 1, (ROUTE, "_OTHER"): 2})
+    name = "websocket_messages"
+    assert chat.samples(name, f"{name}_total", "route", "direction") == {
+        (ROUTE, "received"): 12,
+        (ROUTE, "sent"): 12,
+    }
+    name = "websocket_connection_duration_seconds"
+    assert chat.samples(name, f"{name}_count", "route") == {(ROUTE,): 4}
+
+
+def test_the_applications_close_and_its_failure_are_counted(chat: Uvicorn) -> None:
+    for text in ("close", "raise"):
+        with connect(url(chat, "/echo/1")) as websocket:
+            websocket.send(text)
+            with pytest.raises(ConnectionClosed):
+                websocket.recv()
+    ended(chat, {(ROUTE, "1008"): 1, (ROUTE, "1011"): 1})
+
+
+def test_rejected_handshakes_are_counted(chat: Uvicorn) -> None:
+    for path in ("/refused", "/no/such/room"):
+        with pytest.raises(InvalidStatus), connect(url(chat, path)):
+            pass
+    ended(chat, {("/refused", "_rejected"): 1, ("_unmatched", "_rejected"): 1})
+
+
+def test_peers_that_vanish_are_counted(chat: Uvicorn) -> None:
+    """Without a close; the code is the one that the server tells, and not each tells 1006."""
+    for _ in range(3):
+        with connect(url(chat, "/echo/1")) as websocket:
+            websocket.send("x")
+            assert websocket.recv() == "x"
+            reset(websocket.socket)
+    wait_until(lambda: sum(chat.connections().values()) == 3, "the connections to end")
+    assert set(chat.connections()) <= {(ROUTE, "1005"), (ROUTE, "1006")}
+    assert chat.gauge("websocket_connections_in_progress") == 0
