@@ -9,8 +9,8 @@ import sys
 import tempfile
 from typing import Any
 
-from benchmarks.machine import describe
 from benchmarks.effort import Effort
+from benchmarks.machine import describe
 
 SERIES, QUICK_SERIES = 95_000, 5_000
 WORKERS = 8

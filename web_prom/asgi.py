@@ -12,7 +12,7 @@ from web_prom.asgi_scrapes import answer, live
 from web_prom.config import Config
 from web_prom.exposition import Exposition
 from web_prom.middleware import Annotate, Middleware, set_route
-from web_prom.multiprocess.values import share_values
+from web_prom.multiprocess.takeover import share_values
 from web_prom.recorder import KEY
 from web_prom.websockets import LABELS, Connection
 
