@@ -299,3 +299,21 @@ def test_types_that_cannot_be_merged_do_not_fail_the_scrape(
     second.inc("b")
     assert [metric.name for metric in collector.collect()] == ["b"]
     assert "the metric a is of several types" in caplog.text
+
+
+def test_buckets_that_are_added_to_several_label_sets_at_once(
+    workers: tuple[Worker, Worker], collector: WorkersCollector
+) -> None:
+    """All of it between two scrapes, beside label sets that are new to this file and not to another."""
+    first, second = workers
+    other_bounds = (0.1, 0.25, math.inf)
+    for path in ("/a", "/c", "/d"):
+        second.observe("h", 0.5, {"path": path})
+    for path in ("/a", "/b"):
+        first.observe("h", 0.5, {"path": path})
+    assert samples(collector, "h_count", "path") == {("/a",): 2, ("/b",): 1, ("/c",): 1, ("/d",): 1}
+    for path in ("/a", "/c", "/d", "/b"):
+        first.observe("h", 0.5, {"path": path})
+        first.observe("h", 0.2, {"path": path}, other_bounds)
+    assert samples(collector, "h_count", "path") == {("/a",): 4, ("/b",): 3, ("/c",): 3, ("/d",): 3}
+    assert samples(collector, "h_bucket", "path", "le")["/c", "0.25"] == 1

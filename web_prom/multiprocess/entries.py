@@ -109,8 +109,9 @@ class Contents:
             if label_set.family is not family:
                 family = label_set.family
                 self._note_help(family, key)
+            if not family.is_single:  # a sample for each file
+                label_set.template = None
             values = label_set.values
-            label_set.template = None
             if values[column] is not None:
                 self._add_again(label_set, at)
             elif pairs:
@@ -152,7 +153,9 @@ class Contents:
                     family = label_set.family
                     self._note_help(family, key)
                 run = Run(label_set, start, known.layout)
-                if self._marked and label_set.shape is known.shape and label_set.values[column] is None:
+                # What _add_run() does, for the many label sets with which nothing is unusual.
+                usual = self._marked and self._runs is None and label_set.shape is known.shape
+                if usual and label_set.values[column] is None:
                     label_set.values[column] = _UNREAD
                     at = start + known.first
                     offsets.append(at)

@@ -15,7 +15,7 @@ Labels = tuple[tuple[str, str], ...]
 _decode = json.JSONDecoder().raw_decode
 _encode = json.JSONEncoder(sort_keys=True).encode  # as mmap_key() in prometheus_client
 _PLACE = "\0"
-_PLACE_AS_JSON = _encode(_PLACE)
+_PLACE_AS_JSON = _encode(_PLACE).encode()
 
 
 class DamagedFileError(Exception):
@@ -83,29 +83,38 @@ class Key(NamedTuple):
         """Return the labels without ``le``."""
         return tuple(item for item in self.labels if item[0] != "le")
 
-    def bucket_prefixes(self, bounds: Sequence[bytes]) -> list[bytes] | None:
-        """Return what stands before the values of buckets, for the key of their sum and their bounds as JSON.
+    def foretell(self, key: bytes, bounds: Sequence[bytes]) -> tuple[bytes, tuple[int, ...]] | None:
+        """Return what stands before the values of a histogram's entries, of which this is the sum's key.
 
         None where it cannot be foretold. The writers of prometheus_client and of web-prom write
         them so; a reader compares, and reads what is different key by key.
+
+        Args:
+            key: The key itself.
+            bounds: Those of the buckets, as JSON.
+
+        Returns:
+            The bytes before each value, put together, and how many they are for each.
         """
         labels = {**dict(self.labels), "le": _PLACE}
         text = _encode([self.family, self.family + "_bucket", labels, self.help])
-        parts = text.encode().split(_PLACE_AS_JSON.encode())
-        if len(parts) != 2:
+        around = text.encode().split(_PLACE_AS_JSON)
+        if len(around) != 2:
             return None
-        before, after = parts
-        frames: dict[int, tuple[bytes, bytes]] = {}
+        before, after = around
+        frames: dict[int, tuple[bytes, bytes, int]] = {}
         for width in set(map(len, bounds)):
             length = len(before) + width + len(after)
-            padding = value_offset(length) - LENGTH.size - length
-            frames[width] = LENGTH.pack(length) + before, after + b" " * padding
-        return [frames[len(bound)][0] + bound + frames[len(bound)][1] for bound in bounds]
-
-
-def before_value(key: bytes) -> bytes:
-    """Return an entry's bytes up to its value: the length, the key, and spaces."""
-    return (LENGTH.pack(len(key)) + key).ljust(value_offset(len(key)))
+            offset = value_offset(length)
+            end = after + b" " * (offset - LENGTH.size - length)
+            frames[width] = LENGTH.pack(length) + before, end, offset
+        parts = [(LENGTH.pack(len(key)) + key).ljust(value_offset(len(key)))]
+        lengths = [len(parts[0])]
+        for bound in bounds:
+            beginning, end, length = frames[len(bound)]
+            parts += (beginning, bound, end)
+            lengths.append(length)
+        return b"".join(parts), tuple(lengths)
 
 
 def _encodable(text: str) -> str:

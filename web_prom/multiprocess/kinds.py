@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 
 from web_prom.multiprocess.chunks import layout_of, prefixes_of
 from web_prom.multiprocess.histograms import Histogram, Shape
-from web_prom.multiprocess.keys import Key, Labels, before_value
+from web_prom.multiprocess.keys import Key, Labels
 from web_prom.multiprocess.layout import VALUE, FileName
 from web_prom.multiprocess.merging import (
     Family,
@@ -48,15 +48,14 @@ class Foretold:
 
     __slots__ = ("first", "gather", "label_set", "layout", "prefixes", "shape", "size")
 
-    def __init__(self, label_set: LabelSet, shape: Shape, prefixes: list[bytes]) -> None:
-        lengths = tuple(map(len, prefixes))
+    def __init__(self, label_set: LabelSet, shape: Shape, prefixes: bytes, lengths: tuple[int, ...]) -> None:
         self.label_set = label_set
         self.shape = shape
-        self.prefixes = b"".join(prefixes)
+        self.prefixes = prefixes
         self.gather = prefixes_of(lengths)
         self.layout = layout_of(lengths)
-        self.first = len(prefixes[0])
-        self.size = sum(lengths) + len(lengths) * VALUE.size
+        self.first = lengths[0]
+        self.size = len(prefixes) + len(lengths) * VALUE.size
 
 
 class Kind:
@@ -148,11 +147,11 @@ class Kind:
         family = self.families.get(parsed.family)
         if not isinstance(family, Histogram) or family.usual is None or parsed.sample != family.name + "_sum":
             return None
-        buckets = parsed.bucket_prefixes(family.usual.le_json)
-        if buckets is None or parsed.bound() is not None:
+        entries = parsed.foretell(key, family.usual.le_json)
+        if entries is None or parsed.bound() is not None:
             return None
         label_set = self.label_set(family.name, family.name, parsed.labels)
-        found = self.foretold[key] = Foretold(label_set, family.usual, [before_value(key), *buckets])
+        found = self.foretold[key] = Foretold(label_set, family.usual, *entries)
         return found
 
     def see(self, family: Histogram, shape: Shape) -> None:

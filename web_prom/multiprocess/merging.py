@@ -77,6 +77,7 @@ class Family:
         ordered: The label sets as they are shown; valid after :meth:`settle`.
         texts: Their samples as text, at the same places (kept here by ``rendering``).
         size: The number of samples.
+        outlines: The texts of its samples without the values, by names (kept here by ``rendering`` as well).
         plain: Whether every name in it is of Prometheus' old character set, so that its text is the same
             in every format.
     """
@@ -96,6 +97,7 @@ class Family:
         self.ordered: list[LabelSet] = []
         self.texts: list[bytes] = []
         self.size = 0
+        self.outlines: dict[tuple[object, tuple[str, ...]], str] = {}
         self.plain = True
         self.stale = False
         self._forms: set[tuple[str, tuple[str, ...]]] = set()
@@ -242,13 +244,12 @@ class LatestGauge(_Gauge):
             yield name, labels, value, timestamp
 
 
-def total(values: Iterable[float | None]) -> float:
+def total(values: Sequence[float | None]) -> float:
     """Add values up, rounding once; what is None or zero adds nothing."""
-    present = list(filter(None, values))
     try:
-        return math.fsum(present)
+        return math.fsum(filter(None, values))
     except (OverflowError, ValueError):  # on the way to infinity, or from one infinity to the other
-        return sum(present)
+        return sum(filter(None, values))
 
 
 def mixed(families: Sequence[Family]) -> Metric | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -51,26 +50,28 @@ def write(label_sets: Iterable[LabelSet]) -> None:
 def _template_of(label_set: LabelSet) -> str:
     """Return the text of a label set's samples, with a place for each value."""
     family, labels, shape = label_set.family, label_set.labels, label_set.shape
-    if shape is not None and shape.plain:
-        samples = tuple([(f"{family.name}_bucket", le) for le in shape.le])
-        samples += ((f"{family.name}_count", ""), (f"{family.name}_sum", ""))
-    elif family.is_single:
-        samples = ((label_set.name, ""),)
-    else:
+    if not (family.is_single or (shape is not None and shape.plain)):
         return _template(family.series(label_set))
+    # It differs between label sets in the labels' values only.
     names = tuple([name for name, _ in labels])
-    return _outline(samples, names).format(*[_escape(value).replace("%", "%%") for _, value in labels])
+    outline = family.outlines.get((shape or label_set.name, names))
+    if outline is None:
+        outline = family.outlines[shape or label_set.name, names] = _outline(label_set)
+    return outline.format(*[_escape(value).replace("%", "%%") for _, value in labels])
 
 
-@lru_cache(maxsize=1024)
-def _outline(samples: tuple[tuple[str, str], ...], label_names: tuple[str, ...]) -> str:
-    """Return the lines of samples, given with their ``le``, with places for values and those of labels."""
+def _outline(label_set: LabelSet) -> str:
+    """Return a template with places for the values of labels as well."""
+    name, shape = label_set.family.name, label_set.shape
+    samples: list[tuple[str, list[tuple[str, str]]]] = [(label_set.name, [])]
+    if shape is not None:
+        samples = [(f"{name}_bucket", [("le", le)]) for le in shape.le]
+        samples += [(f"{name}_count", []), (f"{name}_sum", [])]
+    places = [(label, f"{{{number}}}") for number, (label, _) in enumerate(label_set.labels)]
     lines = []
-    for sample, le in samples:
-        labels = [(name, f"{{{number}}}") for number, name in enumerate(label_names)]
-        labels += [("le", le)] if le else []
-        inside = ",".join(f'{name}="{value}"' for name, value in sorted(labels))
-        lines.append(f"{sample}{{{{{inside}}}}} %s\n" if labels else f"{sample} %s\n")
+    for sample, more in samples:
+        inside = ",".join(f'{label}="{value}"' for label, value in sorted([*places, *more]))
+        lines.append(f"{sample}{{{{{inside}}}}} %s\n" if inside else f"{sample} %s\n")
     return "".join(lines)
 
 
