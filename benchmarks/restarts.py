@@ -59,9 +59,12 @@ class Row(NamedTuple):
 
 
 def run(effort: Effort) -> None:
-    """Restart workers, and print what came of it."""
-    if effort.only.lower() not in TITLE:
-        return
+    """Restart workers, and print what came of it.
+
+    Raises:
+        NoCaseError: The text that was asked for is not in its title.
+    """
+    effort.choose([TITLE])
     workers = WORKERS["quick" if effort.quick else "full"]
     sizes = {"workers": workers, "at_once": AT_ONCE, "writes": WRITES, "sites": len(SITES)}
     print(

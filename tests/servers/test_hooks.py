@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,7 +203,9 @@ def test_a_daemon_removes_its_directory(place: Scratch) -> None:
 @pytest.mark.parametrize("named", [False, True], ids=["private", "named"])
 def test_workers_that_run_as_another_user_can_write(place: Scratch, preload: bool, named: bool) -> None:
     """The directory, and what a preloaded application wrote, is theirs; an upgrade goes on with it."""
-    # The interpreter may be where only root can read: what a worker imports later, import now.
+    # The interpreter and this checkout may be where only root can read: what a worker imports later, import
+    # now, and have the application where anybody can.
+    shutil.copy(ROOT / "tests/servers/apps/flask_app.py", place.folder)
     config = place.configuration(
         f"{IMPORTED}import flask, prometheus_client.multiprocess, prometheus_client.openmetrics.exposition\n"
         "import encodings.idna, mimetypes, uuid, importlib.metadata\n"
@@ -210,7 +213,7 @@ def test_workers_that_run_as_another_user_can_write(place: Scratch, preload: boo
     )
     options = ["--user=nobody", "--group=nogroup", *(["--preload"] if preload else [])]
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(place.folder / "named")} if named else {}
-    with Gunicorn(place, *options, config=config, environ=environ) as server:
+    with Gunicorn(place, *options, config=config, app="flask_app:app", environ=environ) as server:
         folder = place.folder / "named" if named else place.shared_directories()[0]
         assert folder.owner() == "nobody"
         assert folder.stat().st_mode & 0o777 == 0o700
