@@ -11,11 +11,15 @@ import asyncio
 import io
 import json
 import sys
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 from wsgiref.util import FileWrapper
 
-from benchmarks.pairing import Environ, Variant, compare, serve_asgi, serve_wsgi
+from prometheus_client import values
+
+from benchmarks.pairing import OURS, Environ, Variant, compare, serve_asgi, serve_wsgi
+from web_prom.multiprocess.takeover import is_shared
 
 ASGI = ("starlette",)
 """The frameworks that speak ASGI."""
@@ -28,12 +32,21 @@ def main() -> None:
     asgi = arguments.framework in ASGI
     request, checked = (_scope, _checked_asgi) if asgi else (_environ, _checked)
     environs = [request(framework.path_of(number)) for number in range(arguments.paths)]
-    variants = [checked(make(arguments.paths), environs[0]) for make in framework.VARIANTS.values()]
+    made = {**framework.VARIANTS, **(framework.PEERS if arguments.peers else {})}
+    variants: list[Variant] = []
     failed: dict[str, str] = {}
-    for name, make in framework.PEERS.items() if arguments.peers else ():
+    # Ours first: it takes over what is there when it switches to values of its own.
+    variant = framework.VARIANTS[OURS](arguments.paths)
+    ours = with_values(variant, values.ValueClass)
+    stock = values.MultiProcessValue() if is_shared() else values.ValueClass  # type: ignore[no-untyped-call]
+    for name, make in made.items():
+        values.ValueClass = stock
         try:
-            variants.append(checked(make(arguments.paths), environs[0]))
+            variant = ours if name == OURS else with_values(make(arguments.paths), stock)
+            variants.append(checked(variant, environs[0]))
         except Exception as error:  # not installed, or not made for these versions
+            if name not in framework.PEERS:
+                raise
             failed[name] = str(error) or type(error).__name__
     costs = compare(
         variants,
@@ -44,6 +57,16 @@ def main() -> None:
         serve=serve_asgi if asgi else serve_wsgi,
     )
     json.dump({"costs": costs, "failed": failed}, sys.stdout)
+
+
+def with_values(variant: Variant, kind: Any) -> Variant:
+    """Return a variant that makes the values of new label sets with the class that its others are of."""
+
+    def activate() -> None:
+        values.ValueClass = kind
+        variant.activate()
+
+    return replace(variant, activate=activate)
 
 
 def _arguments() -> argparse.Namespace:
