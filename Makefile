@@ -41,7 +41,7 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.lint: $(VENV)/.%: $(VENV)/.venv setup.cfg
 	@touch $@
 
 comma := ,
-EXTRAS = $(if $(filter lint,$*),test$(comma))$*
+EXTRAS = $(if $(filter lint,$*),test$(comma))$*$(if $(filter test,$*),$(comma)quart)
 
 # Apart, because other exporters hold Django and prometheus-client back.
 $(VENV)-bench/.done: setup.cfg

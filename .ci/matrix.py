@@ -54,11 +54,11 @@ _installing = Lock()
 
 
 class Combination(NamedTuple):
-    """A Python, the versions that are pinned, and the tests that are left out."""
+    """A Python, what is installed in which versions, and the tests that are left out."""
 
     python: str
     name: str
-    pins: tuple[str, ...]
+    packages: tuple[str, ...]
     left_out: tuple[str, ...]
 
 
@@ -72,13 +72,15 @@ def main() -> int:
     )
     version, python = min(found.items())
     # The longest first.
-    chosen = [Combination(python, f"Python {version[0]}.{version[1]}, oldest packages", OLDEST, ONCE)]
+    chosen = [
+        Combination(python, f"Python {version[0]}.{version[1]}, oldest packages", (".[test]", *OLDEST), ONCE)
+    ]
     for version, python in sorted(found.items(), reverse=True):
         if version == sys.version_info[:2] != max(found):
             continue  # `make test` ran everything with it a moment ago
         left_out = FEW_SERVERS if version == max(found) else NO_SERVERS
         name = f"Python {version[0]}.{version[1]}, newest packages"
-        chosen.append(Combination(python, name, (), left_out))
+        chosen.append(Combination(python, name, (".[test,quart]",), left_out))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         results = list(pool.map(run, chosen))
     print("\nversion matrix:")
@@ -131,7 +133,7 @@ def run(combination: Combination) -> tuple[bool, float]:
 
         with _installing:
             passed = done(combination.python, "-m", "venv", str(Path(folder, "venv"))) and done(
-                inside, "-m", "pip", "install", "--quiet", "--editable", ".[test]", *combination.pins
+                inside, "-m", "pip", "install", "--quiet", "--editable", *combination.packages
             )
         passed = passed and done(
             inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", *combination.left_out

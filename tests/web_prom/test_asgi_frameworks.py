@@ -575,6 +575,7 @@ def test_a_mounted_scrape_of_fastapi(registry: CollectorRegistry) -> None:
 
 def quart(**config: Any) -> Any:
     """Return an application that tells its routes as README says."""
+    pytest.importorskip("quart", reason="Quart does not go with Flask 2")
     from quart import Quart, abort, websocket
     from quart import request as current
 
