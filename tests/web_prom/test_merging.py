@@ -317,3 +317,16 @@ def test_buckets_that_are_added_to_several_label_sets_at_once(
         first.observe("h", 0.2, {"path": path}, other_bounds)
     assert samples(collector, "h_count", "path") == {("/a",): 4, ("/b",): 3, ("/c",): 3, ("/d",): 3}
     assert samples(collector, "h_bucket", "path", "le")["/c", "0.25"] == 1
+
+
+def test_a_name_of_several_types_in_one_file_twice(
+    workers: tuple[Worker, Worker], collector: WorkersCollector
+) -> None:
+    """As a gauge of mode all, a file's last entry counts; under another help text it is its own."""
+    first, _ = workers
+    first.gauge("all", "a", 5.0)
+    first.observe("a", 0.0, documentation="Old.")
+    first.observe("a", 1.0, documentation="New.")
+    expected = contents(MultiProcessCollector.merge(sorted(map(str, first.directory.glob("*.db")))))  # type: ignore[no-untyped-call]
+    assert contents(collector.collect()) == expected
+    assert samples(collector, "a_sum") == {(): 1}

@@ -142,13 +142,15 @@ class Contents:
         kind, column = self._kind, self._columns[0]
         offsets, owners = self._list(column)
         start = position = self.end
+        join = b"".join
         family: Family | None = None
         while position < end:
             start = position
-            key = _key(data, lengths, start, end)
-            known = kind.foretold.get(key) or kind.foretell(key)
-            if known and start + known.size <= end and b"".join(known.gather(data, start)) == known.prefixes:
-                label_set = known.label_set
+            length = lengths[start >> 2]
+            key = data[start + 4 : start + 4 + length]  # wrong only for what is not known
+            known = kind.foretold.get(key) or kind.foretell(_key(data, lengths, start, end))
+            if known and start + known.size <= end and join(known.gather(data, start)) == known.prefixes:
+                label_set, position = known.label_set, start + known.size
                 if label_set.family is not family:
                     family = label_set.family
                     self._note_help(family, key)
@@ -158,12 +160,10 @@ class Contents:
                 if usual and label_set.values[column] is None:
                     label_set.values[column] = _UNREAD
                     at = start + known.first
-                    offsets.append(at)
-                    offsets.append(at + DOUBLE_BYTES)
+                    offsets.extend((at, at + DOUBLE_BYTES))
                     owners += (run, run)
                 else:
                     self._add_run(label_set, run, known.shape)
-                position += known.size
             else:
                 position = self._parse_by_key(data, lengths, start, end)
         self._remember(data, start)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from json.scanner import make_scanner
+from typing import Any, NamedTuple
 
 from web_prom.multiprocess.layout import LENGTH, value_offset
 
 Labels = tuple[tuple[str, str], ...]
 """Label names and values, sorted."""
 
-_decode = json.JSONDecoder().raw_decode
-_encode = json.JSONEncoder(sort_keys=True).encode  # as mmap_key() in prometheus_client
-_PLACE = "\0"
-_PLACE_AS_JSON = _encode(_PLACE).encode()
+# What JSONDecoder.decode() calls; around it, that takes as long again as the decoding itself.
+_decode: Callable[[str, int], tuple[Any, int]] = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
+_encode = json.encoder.encode_basestring_ascii
 
 
 class DamagedFileError(Exception):
@@ -46,10 +46,10 @@ class Key(NamedTuple):
         """
         try:
             text = key.decode("utf-8")
-            (family, sample, labels, documentation), end = _decode(text)
+            (family, sample, labels, documentation), end = _decode(text, 0)
             items = tuple(sorted(labels.items()))
             "".join((family, sample, documentation, *labels.values()))  # raises for what is no text
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, RecursionError, StopIteration):
             raise DamagedFileError(f"it has the key {key[:200]!r}") from None
         if not family or end != len(text):
             raise DamagedFileError(f"it has the key {key[:200]!r}")
@@ -86,20 +86,19 @@ class Key(NamedTuple):
     def foretell(self, key: bytes, bounds: Sequence[bytes]) -> tuple[bytes, tuple[int, ...]] | None:
         """Return what stands before the values of a histogram's entries, of which this is the sum's key.
 
-        None where it cannot be foretold. The writers of prometheus_client and of web-prom write
-        them so; a reader compares, and reads what is different key by key.
+        It is only a guess, from how prometheus_client and web-prom write keys: whoever reads a file compares,
+        and reads what is different key by key.
 
         Args:
             key: The key itself.
             bounds: Those of the buckets, as JSON.
 
         Returns:
-            The bytes before each value, put together, and how many they are for each.
+            The bytes before each value, put together, and how many they are for each. None for a key that
+            is written in another way.
         """
-        labels = {**dict(self.labels), "le": _PLACE}
-        text = _encode([self.family, self.family + "_bucket", labels, self.help])
-        around = text.encode().split(_PLACE_AS_JSON)
-        if len(around) != 2:
+        around = self._around_bound(key)
+        if around is None:
             return None
         before, after = around
         frames: dict[int, tuple[bytes, bytes, int]] = {}
@@ -115,6 +114,24 @@ class Key(NamedTuple):
             parts += (beginning, bound, end)
             lengths.append(length)
         return b"".join(parts), tuple(lengths)
+
+    def _around_bound(self, key: bytes) -> tuple[bytes, bytes] | None:
+        """Return the key of a bucket before and after its bound, made from that of the sum, this one."""
+        names, opening, rest = key.partition(b'_sum", {')
+        following = [name for name, _ in self.labels if name > "le"]
+        if following:
+            # Inside a text a quotation mark has a backslash before it, so that this is no text but a name.
+            before, label, after = rest.partition(f"{_encode(following[0])}: ".encode())
+            after = b", " + label + after
+        elif self.labels:
+            name, value = self.labels[-1]
+            before, label, after = rest.partition(f"{_encode(name)}: {_encode(value)}".encode())
+            before += label + b", "
+        else:
+            before, after = b"", rest
+        if not (opening and after):
+            return None
+        return names + b'_bucket", {' + before + b'"le": ', after
 
 
 def _encodable(text: str) -> str:

@@ -130,7 +130,7 @@ class Kind:
         Raises:
             DamagedFileError: The key cannot be.
         """
-        parsed = self.parse(key)
+        parsed = Key.parse(key)
         labels = parsed.labels
         if self.mode and self._family is not GaugeOfAll:
             labels = tuple(item for item in labels if item[0] != "pid")

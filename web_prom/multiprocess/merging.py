@@ -263,15 +263,16 @@ def mixed(families: Sequence[Family]) -> Metric | None:
         The metric; None, with a line in the log, where nothing can be made of it.
     """
     parts = sorted(
-        (family.kind.place(column), column, family) for family in families for column in family.helps
+        ((family.kind.place(column), column, family) for family in families for column in family.kind.order),
+        key=lambda part: part[:2],
     )
-    _, column, first = parts[0]
+    column, first = next((column, family) for _, column, family in parts if column in family.helps)
     metric: Any = Metric(first.name, first.helps[column], first.kind.type)
     for _, column, family in parts:
-        if family.kind.type == "gauge":
-            metric._multiprocess_mode = family.kind.mode
         for arguments in family.raw(column):
             metric.add_sample(*arguments)
+            if family.kind.type == "gauge":
+                metric._multiprocess_mode = family.kind.mode
     try:
         merge: Any = MultiProcessCollector._accumulate_metrics
         (merged,) = merge({first.name: metric}, True)

@@ -44,7 +44,10 @@ def write(label_sets: Iterable[LabelSet]) -> None:
         else:
             if label_set.template is None:
                 label_set.template = _template_of(label_set)
-            family.texts[rank] = (label_set.template % tuple(map(number, values))).encode("utf-8")
+            # Not so for what is no number: then the sum is none, and no comparison holds.
+            ordinary = max(values) < _EXPONENT and sum(values) > _MINUS_INFINITY
+            texts = map(repr if ordinary else number, values)
+            family.texts[rank] = (label_set.template % tuple(texts)).encode("utf-8")
 
 
 def _template_of(label_set: LabelSet) -> str:
