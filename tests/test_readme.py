@@ -54,10 +54,14 @@ def test_every_default_is_in_the_table() -> None:
 
 APPLICATION = """
     import asyncio
+    import warnings
 
     from flask import Flask
     from flask_prom import FlaskProm
     from web_prom.asgi import PrometheusMiddleware
+
+    # Flask 2.3's test client asks for it.
+    warnings.filterwarnings("ignore", "The '__version__' attribute", DeprecationWarning)
 
     options = {"request_size": True, "response_size": True, "first_byte": True, "queue_time": True}
     app = Flask("shop")
