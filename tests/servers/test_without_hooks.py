@@ -179,7 +179,8 @@ def test_a_killed_supervisor_leaves_numbers_that_the_next_server_goes_on_with(pl
     with running(place, uvicorn, directory) as first:
         first.send(20)
         os.kill(first.pid, signal.SIGKILL)
-    assert not slots_of(directory).held()
+    # A process whose first thread has ended may have others that end a moment later, and its locks with them.
+    wait_until(lambda: not slots_of(directory).held(), "all slots to be free")
     with running(place, uvicorn, directory) as second:
         second.sent += first.sent
         second.send(20)
