@@ -9,11 +9,9 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-from web_prom.multiprocess.directory import VARIABLE
 from web_prom.multiprocess.files import ParsedFile
 from web_prom.multiprocess.keys import DamagedFileError
 from web_prom.multiprocess.kinds import Kind
@@ -21,7 +19,6 @@ from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.merging import Family, LabelSet, mixed
 from web_prom.multiprocess.rendering import Encoder, Format, write
 from web_prom.multiprocess.slots import slots_of
-from web_prom.multiprocess.takeover import is_shared
 
 logger = logging.getLogger("web_prom")
 
@@ -231,9 +228,3 @@ def collector_for(path: str | Path) -> WorkersCollector:
     """Return this process's collector of a directory: one for all, because it keeps what it has parsed."""
     key = os.path.abspath(path)
     return _collectors.get(key) or _collectors.setdefault(key, WorkersCollector(key))
-
-
-def source_of(registry: Any) -> Any:
-    """Return what a scrape collects: all workers where they share a directory, else the registry."""
-    path = os.environ.get(VARIABLE)
-    return collector_for(path) if path and is_shared() else registry
