@@ -103,7 +103,7 @@ def interpreters() -> dict[tuple[int, int], str]:
         version = version_of(candidate)
         if version in SUPPORTED and version not in found:
             found[version] = candidate
-    return dict(sorted(found.items()), flush=True)
+    return dict(sorted(found.items()))
 
 
 def version_of(python: str) -> tuple[int, int] | None:
