@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from types import BuiltinFunctionType
 from typing import Any, cast
 
 from web_prom.recorder import Recorder, Recording
@@ -70,7 +71,8 @@ class Exchange(Recording):
     def follow(self, body: Any, environ: Environ) -> Iterable[bytes]:
         """Return a body that finishes the request with itself."""
         wrapper = environ.get("wsgi.file_wrapper")
-        if type(body) is wrapper:
+        # uWSGI's is a function that returns the file itself, and remembers which it was.
+        if type(body) is wrapper or (type(wrapper) is BuiltinFunctionType and hasattr(body, "read")):
             self._watch_file(body)
             return cast("Iterable[bytes]", body)
         self._body = body
@@ -78,7 +80,13 @@ class Exchange(Recording):
 
     def _watch_file(self, body: Any) -> None:
         # The server sends such a body by itself (sendfile) if it gets the very object that it made.
-        close = getattr(body, "close", None)
+        # mod_wsgi's takes no attribute, but closes the file in it by that one's close().
+        if not (self._finishes_with(body) or self._finishes_with(getattr(body, "filelike", None))):
+            self.finish()
+
+    def _finishes_with(self, closed: Any) -> bool:
+        """Finish the request when ``closed`` is closed; tell whether that can be seen."""
+        close = getattr(closed, "close", None)
 
         def close_and_finish() -> None:
             try:
@@ -88,9 +96,10 @@ class Exchange(Recording):
                 self.finish()
 
         try:
-            body.close = close_and_finish
+            closed.close = close_and_finish
         except AttributeError:
-            self.finish()
+            return False
+        return True
 
     def __iter__(self) -> Iterator[bytes]:
         length = self.length

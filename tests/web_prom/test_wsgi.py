@@ -775,25 +775,88 @@ def test_a_file_of_unknown_length_has_no_response_size(
     assert samples(registry, "http_response_size_bytes_count", "route") == {("_unmatched",): 0}
 
 
-def test_a_file_wrapper_that_takes_no_attributes_is_left_alone_and_counted(
+class Slotted:
+    """A file wrapper that takes no attributes, as mod_wsgi's."""
+
+    __slots__ = ("filelike",)
+
+    def __init__(self, filelike: Any) -> None:
+        self.filelike = filelike
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter([self.filelike.read()])
+
+    def close(self) -> None:
+        self.filelike.close()
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_file_wrapper_that_takes_no_attributes_is_watched_by_the_file_in_it(
+    options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path, clock: Clock
+) -> None:
+    """The request ends when the server closes what it was given."""
+    opened: list[Any] = []
+    wrapped = measured(file_app(big_file, opened), **options)
+    body: Any = wrapped(environ_of(**{"wsgi.file_wrapper": Slotted}), Server().start_response)
+    assert type(body) is Slotted
+    assert len(b"".join(body)) == 20000
+    assert in_progress(registry) == 1
+    clock.go(2)
+    body.close()
+    assert opened[0].closed
+    assert requests(registry) == {OK: 1}
+    assert seconds(registry) == 2
+    at_rest(registry)
+
+
+def test_a_file_wrapper_that_can_not_be_watched_at_all_is_left_alone_and_counted(
     measured: Measured, registry: CollectorRegistry, big_file: Path
 ) -> None:
-    class Slotted:
-        __slots__ = ("filelike",)
+    """Its end is not seen, so it counts at once."""
 
-        def __init__(self, filelike: Any) -> None:
-            self.filelike = filelike
+    class Closed:
+        __slots__ = ("_file",)
+
+        def __init__(self, file: Any) -> None:
+            self._file = file
 
         def __iter__(self) -> Iterator[bytes]:
-            return iter([self.filelike.read()])
+            return iter([self._file.read()])
 
         def close(self) -> None:
-            self.filelike.close()
+            self._file.close()
 
     opened: list[Any] = []
-    environ = environ_of(**{"wsgi.file_wrapper": Slotted})
+    environ = environ_of(**{"wsgi.file_wrapper": Closed})
     assert len(Server().run(measured(file_app(big_file, opened)), environ)) == 20000
     assert opened[0].closed
+    assert requests(registry) == {OK: 1}
+    at_rest(registry)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_file_wrapper_that_is_a_function_gets_the_file_that_it_was_called_with(
+    options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path, clock: Clock
+) -> None:
+    """That of uWSGI is built in, returns its argument, and looks for that very object."""
+    opened: list[Any] = []
+    wrapped = measured(file_app(big_file, opened), **options)
+    body: Any = wrapped(environ_of(**{"wsgi.file_wrapper": iter}), Server().start_response)
+    assert body is opened[0]
+    assert in_progress(registry) == 1
+    clock.go(2)
+    body.close()
+    assert body.closed
+    assert requests(registry) == {OK: 1}
+    assert seconds(registry) == 2
+    at_rest(registry)
+
+
+def test_beside_a_file_wrapper_that_is_a_function_other_bodies_are_followed(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    wrapped = measured(app_list)
+    assert serve(wrapped, **{"wsgi.file_wrapper": iter}) == b"abcd"
     assert requests(registry) == {OK: 1}
     at_rest(registry)
 
