@@ -6,8 +6,6 @@ import contextlib
 import http.client
 import re
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -18,17 +16,14 @@ from types import TracebackType
 from typing import Any
 
 import pytest
-from prometheus_client import Metric
-from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from tests.servers.client import Account, Client, reset
 from tests.servers.process import PATIENCE_SECONDS, Scratch, wait_until
 
-Account = Counter[tuple[str, str, str]]
 
-
-class Uvicorn:
+class Uvicorn(Client):
     """A running uvicorn, as a context manager: ready when entered, gone when left.
 
     Args:
@@ -80,68 +75,6 @@ class Uvicorn:
         """Return what the server wrote so far."""
         return self._path.read_text("utf-8", "replace")
 
-    @contextlib.contextmanager
-    def connection(self) -> Iterator[http.client.HTTPConnection]:
-        """Open a connection, which is kept alive."""
-        with contextlib.closing(
-            http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
-        ) as opened:
-            yield opened
-
-    def get(self, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, bytes]:
-        """Send one request on a connection of its own; return status and body."""
-        with self.connection() as opened:
-            opened.request(method, path, body)
-            response = opened.getresponse()
-            return response.status, response.read()
-
-    def scrape(self) -> dict[str, Metric]:
-        """Return the families of one scrape by name."""
-        status, body = self.get("/metrics")
-        assert status == 200, self.log()
-        return {family.name: family for family in text_string_to_metric_families(body.decode())}
-
-    def samples(self, family: str, name: str, *labels: str) -> dict[tuple[str, ...], float]:
-        """Return the samples of a name that are not zero, by some of their labels."""
-        found = self.scrape().get(family)
-        return {
-            tuple(sample.labels[label] for label in labels): sample.value
-            for sample in (found.samples if found else ())
-            if sample.name == name and sample.value
-        }
-
-    def requests(self) -> Account:
-        """Return the requests by method, route and status."""
-        found = self.samples("http_requests", "http_requests_total", "method", "route", "status")
-        return Counter({(key[0], key[1], key[2]): int(number) for key, number in found.items()})
-
-    def exceptions(self) -> dict[tuple[str, ...], float]:
-        """Return the exceptions by route and type."""
-        name = "http_request_exceptions"
-        return self.samples(name, f"{name}_total", "route", "exception")
-
-    def connections(self) -> dict[tuple[str, ...], float]:
-        """Return the WebSockets by route and code."""
-        name = "websocket_connections"
-        return self.samples(name, f"{name}_total", "route", "code")
-
-    def gauge(self, name: str) -> float:
-        """Return the value of a gauge."""
-        return sum(self.samples(name, name).values())
-
-    def settle(self, expected: Account) -> None:
-        """Wait until so many requests were counted and none is in progress; fail with the difference."""
-
-        def settled() -> bool:
-            return self.requests() == expected and not self.gauge("http_requests_in_progress")
-
-        with contextlib.suppress(AssertionError):
-            wait_until(settled, "requests to finish")
-        assert self.requests() == expected
-        assert self.gauge("http_requests_in_progress") == 0
-        name = "web_prom_instrumentation_errors"
-        assert self.samples(name, f"{name}_total", "stage") == {}
-
 
 PROTOCOLS = ["h11", *(["httptools"] if find_spec("httptools") else [])]
 
@@ -157,19 +90,6 @@ def server(place: Scratch, protocol: str) -> Iterator[Uvicorn]:
     """Return a server."""
     with Uvicorn(place, f"--http={protocol}") as running:
         yield running
-
-
-def raw(server: Uvicorn, text: str) -> socket.socket:
-    """Send the head of a request on a plain socket, and return that."""
-    opened = socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS)
-    opened.sendall(text.replace("\n", "\r\n").encode())
-    return opened
-
-
-def reset(opened: socket.socket) -> None:
-    """Hang up at once."""
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    opened.close()
 
 
 KINDS = [
@@ -233,7 +153,7 @@ def test_what_was_sent_is_what_was_counted(server: Uvicorn) -> None:
 
 
 def test_fault_01_a_stream_is_in_progress_until_it_ends(server: Uvicorn) -> None:
-    with contextlib.closing(raw(server, "GET /endless HTTP/1.1\nHost: x\n\n")) as opened:
+    with contextlib.closing(server.raw("GET /endless HTTP/1.1\nHost: x\n\n")) as opened:
         assert b"200 OK" in opened.recv(100)
         assert server.gauge("http_requests_in_progress") == 1
         assert server.requests() == {}
@@ -244,7 +164,7 @@ def test_fault_01_a_stream_is_in_progress_until_it_ends(server: Uvicorn) -> None
 
 def test_fault_02_clients_that_hang_up_in_the_middle_are_counted(server: Uvicorn) -> None:
     for number in range(10):
-        opened = raw(server, "GET /endless HTTP/1.1\nHost: x\n\n")
+        opened = server.raw("GET /endless HTTP/1.1\nHost: x\n\n")
         assert b"200 OK" in opened.recv(100)
         if number % 2:
             reset(opened)
@@ -263,10 +183,10 @@ def test_fault_02_a_body_that_breaks_keeps_its_status(server: Uvicorn) -> None:
 
 def test_clients_that_hang_up_before_the_response_are_499(server: Uvicorn) -> None:
     """In the middle of their own body, or while the application works."""
-    waiting = raw(server, "GET /patient HTTP/1.1\nHost: x\n\n")
+    waiting = server.raw("GET /patient HTTP/1.1\nHost: x\n\n")
     wait_until(lambda: server.gauge("http_requests_in_progress") == 1, "the request to arrive")
     waiting.close()
-    asking = raw(server, "POST /orders HTTP/1.1\nHost: x\nContent-Length: 100\n\nxyz")
+    asking = server.raw("POST /orders HTTP/1.1\nHost: x\nContent-Length: 100\n\nxyz")
     wait_until(lambda: server.gauge("http_requests_in_progress") >= 1, "the request to arrive")
     asking.close()
     server.settle(Counter({("GET", "/patient", "499"): 1, ("POST", "/orders", "499"): 1}))

@@ -1,0 +1,103 @@
+"""Servers that call no hook of ours, as real processes: several workers that share a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.servers.client import Client
+from tests.servers.process import PATIENCE_SECONDS, Scratch, wait_until
+from web_prom.multiprocess.slots import slots_of
+
+
+class Prefork(Client):
+    """A running server of several processes, and what it shares.
+
+    Attributes:
+        directory: What PROMETHEUS_MULTIPROC_DIR names.
+        pid: Its first process.
+        sent: How many requests were answered.
+    """
+
+    def __init__(self, place: Scratch, command: Callable[[int], list[str]], directory: Path) -> None:
+        with contextlib.closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        self.directory = directory
+        self.sent = 0
+        self._path = place.folder / "server.log"
+        with self._path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command(self.port),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={**place.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)},
+                cwd=place.folder,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def log(self) -> str:
+        """Return what the server wrote so far."""
+        return self._path.read_text("utf-8", "replace")
+
+    def processes(self) -> set[int]:
+        """Return the processes of the server that are alive."""
+        self._process.poll()
+        found = set()
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+                if int(session) == self.pid and state not in "ZX":
+                    found.add(int(path.parent.name))
+        return found
+
+    def writers(self) -> set[int]:
+        """Return the workers that write metrics now."""
+        return {*slots_of(self.directory).held().values()} & self.processes() - {self.pid}
+
+    def send(self, count: int) -> None:
+        """Send requests, and see that all answered ones are counted, and none is in progress."""
+        for _ in range(count):
+            assert self.get("/")[0] == 200
+        self.sent += count
+        self.settle(Counter({("GET", "/", "200"): self.sent}))
+
+    def wait_until_ready(self) -> None:
+        """Wait until the first request is answered."""
+
+        def answers() -> bool:
+            assert self._process.poll() is None, self.log()
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return self.get("/")[0] == 200
+            return False
+
+        wait_until(answers, "a server", shown=self.log)
+        self.sent += 1
+
+    def kill(self) -> None:
+        """End everything that is left."""
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(PATIENCE_SECONDS)
+        wait_until(lambda: not self.processes(), "all processes to end")
+
+
+@contextlib.contextmanager
+def running(place: Scratch, command: Callable[[int], list[str]], directory: Path) -> Iterator[Prefork]:
+    """Run a server until the end of the block."""
+    server = Prefork(place, command, directory)
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.kill()
