@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from web_prom.config import Config
     from web_prom.errors import ConfigError, ConflictError, DirectoryError, WebPromError
     from web_prom.exclusion import exclude
+    from web_prom.exporter.threaded import start_http_server
     from web_prom.exposition import make_wsgi_app
     from web_prom.registration import get_or_create
     from web_prom.wsgi import PrometheusMiddleware
@@ -28,6 +29,7 @@ __all__ = [
     "get_or_create",
     "make_asgi_app",
     "make_wsgi_app",
+    "start_http_server",
 ]
 
 _HOMES = {
@@ -41,6 +43,7 @@ _HOMES = {
     "get_or_create": "registration",
     "make_asgi_app": "asgi",
     "make_wsgi_app": "exposition",
+    "start_http_server": "exporter.threaded",
 }
 
 

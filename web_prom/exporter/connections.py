@@ -93,6 +93,10 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
+    def all(self) -> list[Connection]:
+        """Return those that there are, without a lock."""
+        return list(self._open)
+
     def add(self, connection: Connection) -> None:
         """Take one in."""
         with self._lock:

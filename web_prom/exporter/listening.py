@@ -30,7 +30,9 @@ def listen(address: Address) -> socket.socket:
         else:
             listener = _listen_at(address)
     except OSError as error:
-        raise ListenError(f"cannot listen at {address} ({_reason(error)})") from error
+        failure = ListenError(f"cannot listen at {address} ({_reason(error)})")
+        failure.errno = error.errno
+        raise failure from error
     listener.setblocking(False)
     return listener
 

@@ -131,7 +131,7 @@ class ExporterServer:
             # What is queued gets an answer, whether there is room or not, and not whoever comes meanwhile:
             # clients that kept coming would keep this from its end. Linux queues one more than it is told.
             for _ in range(BACKLOG + 1):
-                if not self._accept():
+                if self._listener.fileno() < 0 or not self._accept():
                     break
         finally:
             self._listener.close()
@@ -143,6 +143,25 @@ class ExporterServer:
         """Have :meth:`run` return. Answers that are being made are still sent."""
         self._stopping = True
         self._awake()
+
+    def disown(self) -> None:
+        """Close what a fork took along; called in the child alone, where nobody serves.
+
+        Otherwise a child that outlives its parent would keep the port, with nobody to answer. What it
+        closes stays as it is for the parent. No lock is taken: a thread of the parent's may hold it.
+        """
+        self._stopping = True
+        inherited = [
+            self._listener,
+            self._wake,
+            self._wakes,
+            *(one.socket for one in self._connections.all()),
+        ]
+        for one in inherited:
+            with contextlib.suppress(OSError):
+                # Not close(): what reads from a connection in the parent's thread keeps that from closing.
+                os.close(one.detach())
+        self._connections = Connections(0)
 
     def _turn(self) -> None:
         ready = self._wait(_HOUSEKEEPING_SECONDS, listening=self._connections.have_room())

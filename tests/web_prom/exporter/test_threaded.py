@@ -1,0 +1,306 @@
+"""``start_http_server``: prometheus_client's signature, our scrapes, and no port that a child keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import inspect
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import prometheus_client
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from tests.certificates import make, trusting
+from web_prom import ConfigError, start_http_server
+from web_prom.errors import ListenError
+from web_prom.exporter.threaded import MetricsServer
+
+from ..support import python
+from .serving import PATIENCE_SECONDS, ask
+
+BEARER = "Bearer sesame"
+
+# What Python 3.12 says of a fork beside a thread; a parent that serves and forks workers has no choice.
+FORKS = "This process .* is multi-threaded, use of fork"
+
+
+@contextlib.contextmanager
+def serving(registry: CollectorRegistry, **options: Any) -> Iterator[MetricsServer]:
+    """Serve at a free port of the loopback."""
+    server, thread = start_http_server(0, "127.0.0.1", registry, **options)
+    try:
+        yield server
+    finally:
+        server.shutdown()
+    assert not thread.is_alive()
+
+
+def in_child(work: Callable[[], object]) -> None:
+    """Do something in a forked child, which must be content with it."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+# As prometheus_client's ------------------------------------------------------------------------------------
+
+
+def test_the_signature_is_prometheus_clients() -> None:
+    """All that its newest release takes, by the same names, in the same order, with the same defaults."""
+    theirs = list(inspect.signature(prometheus_client.start_http_server).parameters.values())
+    ours = list(inspect.signature(start_http_server).parameters.values())
+    for their, our in zip(theirs, ours, strict=False):
+        assert (our.name, our.kind, our.default) == (their.name, their.kind, their.default)
+    assert all(our.kind is our.KEYWORD_ONLY for our in ours[11:])
+
+
+def test_it_gives_a_server_and_its_daemon_thread(registry: CollectorRegistry) -> None:
+    server, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
+    assert thread.is_alive()
+    assert thread.daemon
+    assert server.server_address == ("127.0.0.1", server.server_port)
+    server.shutdown()
+    assert not thread.is_alive()
+    server.server_close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.server_port))
+
+
+def test_a_scrape_is_as_everywhere(registry: CollectorRegistry) -> None:
+    """Every path, formats, names, gzip, HEAD, and what web-prom tells of the scrape."""
+    Counter("jobs", "Jobs.", registry=registry).inc(3)
+    with serving(registry) as server:
+        for path in ("/metrics", "/", "/any?name[]=other&name[]=jobs_total"):
+            status, headers, body = ask(server.server_port, path)
+            assert (status, headers["Content-Type"].split(";")[0]) == (200, "text/plain")
+            assert b"\njobs_total 3.0\n" in body
+            assert (b"web_prom_scrape_duration_seconds" in body) == ("?" not in path)
+        _, headers, body = ask(server.server_port, Accept="application/openmetrics-text;version=1.0.0")
+        assert headers["Content-Type"].startswith("application/openmetrics-text")
+        assert body.endswith(b"# EOF\n")
+        _, headers, body = ask(server.server_port, Accept_Encoding="gzip")
+        assert b"jobs_total 3.0" in gzip.decompress(body)
+        assert ask(server.server_port, method="HEAD")[2] == b""
+        assert ask(server.server_port, method="POST")[0] == 405
+
+
+def test_the_port_can_be_served_again_at_once(registry: CollectorRegistry) -> None:
+    with serving(registry) as server:
+        ask(server.server_port)
+    again, _ = start_http_server(server.server_port, "127.0.0.1", registry)
+    try:
+        assert ask(again.server_port)[0] == 200
+    finally:
+        again.shutdown()
+
+
+@pytest.mark.parametrize("addr", ["", "::"])
+def test_every_address_is_of_both_kinds(registry: CollectorRegistry, addr: str) -> None:
+    """prometheus_client's server takes IPv4 at ``::`` too."""
+    server, _ = start_http_server(0, addr, registry)
+    try:
+        assert ask(server.server_port)[0] == 200
+    finally:
+        server.shutdown()
+
+
+# Settings --------------------------------------------------------------------------------------------------
+
+
+def test_access_is_an_argument(registry: CollectorRegistry) -> None:
+    with serving(registry, bearer_token="sesame") as server:
+        assert ask(server.server_port)[0] == 401
+        assert ask(server.server_port, Authorization=BEARER)[0] == 200
+    with serving(registry, allowed_networks=["192.0.2.0/24"]) as server:
+        assert ask(server.server_port)[0] == 403
+
+
+def test_access_is_in_the_environment(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Read once, at the call; where the application's scrapes are, and its labels, are of no concern."""
+    (tmp_path / "token").write_text("sesame")
+    monkeypatch.setenv("PROM_BEARER_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("PROM_PATH", "/elsewhere")
+    monkeypatch.setenv("PROM_EXTRA_LABELS", "tenant=no.such.module")
+    with serving(registry) as server:
+        monkeypatch.delenv("PROM_BEARER_TOKEN_FILE")
+        assert ask(server.server_port)[0] == 401
+        assert ask(server.server_port, Authorization=BEARER)[0] == 200
+
+
+def test_an_argument_wins_over_the_environment(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whichever form of a secret is in either."""
+    (tmp_path / "token").write_text("another")
+    monkeypatch.setenv("PROM_BEARER_TOKEN_FILE", str(tmp_path / "token"))
+    with serving(registry, bearer_token="sesame") as server:
+        assert ask(server.server_port, Authorization=BEARER)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"port": 65536}, r"port is 65536; allowed: a number from 0 to 65535"),
+        ({"port": "9100"}, r"port is '9100'; allowed: a number"),
+        ({"allowed_networks": "office"}, r"option 'allowed_networks' is 'office'; allowed: networks such as"),
+        ({"bearer_token": "a", "bearer_token_file": __file__}, r"both set; keep one"),
+        ({"keyfile": "key.pem"}, r"PROM_KEYFILE is set and PROM_CERTFILE is not"),
+        ({"client_auth_required": True}, r"client certificates are asked for without TLS; give a certfile"),
+        ({"client_capath": "/etc/ssl/certs"}, r"client certificates are asked for without TLS"),
+        ({"certfile": "/no/such.pem"}, r"/no/such\.pem cannot be used .*No such file"),
+    ],
+)
+def test_what_is_not_allowed_is_told(registry: CollectorRegistry, options: Any, told: str) -> None:
+    """And no thread is left."""
+    before = threading.enumerate()
+    with pytest.raises(ConfigError, match=told):
+        start_http_server(**{"port": 0, "addr": "127.0.0.1", "registry": registry, **options})
+    assert threading.enumerate() == before
+
+
+def test_a_port_that_is_taken_says_how_to_mend_it(registry: CollectorRegistry) -> None:
+    """The mistake is to call it in every worker; ``errno`` is that of prometheus_client's error."""
+    with (
+        serving(registry) as server,
+        pytest.raises(ListenError, match=r"in use.*in the parent.*PROM_BIND") as told,
+    ):
+        start_http_server(server.server_port, "127.0.0.1", registry)
+    assert told.value.errno == errno.EADDRINUSE
+
+
+def test_another_address_than_ours_is_another_error(registry: CollectorRegistry) -> None:
+    with pytest.raises(ListenError, match=r"192\.0\.2\.1:0 \(Cannot assign") as told:
+        start_http_server(0, "192.0.2.1", registry)
+    assert told.value.errno == errno.EADDRNOTAVAIL
+
+
+def test_tls_asks_for_client_certificates_as_prometheus_clients_does(
+    registry: CollectorRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``client_auth_required`` alone, or with our own variable."""
+    (cert, key), client = make(tmp_path, "server"), make(tmp_path, "client")
+    files = {"certfile": str(cert), "keyfile": str(key)}
+    roots = {"client_cafile": str(client[0])}
+    with serving(registry, **files, **roots) as server:
+        assert ask(server.server_port, tls=trusting(cert))[0] == 200
+    monkeypatch.setenv("PROM_KEYFILE", str(client[1]))  # goes with a certificate that is not used
+    for options in ({**roots, "client_auth_required": True}, {}):
+        if not options:
+            monkeypatch.setenv("PROM_CLIENT_CAFILE", roots["client_cafile"])
+        with serving(registry, **files, **options) as server:
+            assert ask(server.server_port, tls=trusting(cert, client))[0] == 200
+            with pytest.raises(OSError, match=r"SSL|reset|pipe|EOF"):
+                ask(server.server_port, tls=trusting(cert))
+
+
+def test_tls_versions_are_arguments(registry: CollectorRegistry, tmp_path: Path) -> None:
+    cert, key = make(tmp_path, "server")
+    files = {"certfile": str(cert), "keyfile": str(key)}
+    old = trusting(cert)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with serving(registry, **files, tls_max_version=ssl.TLSVersion.TLSv1_2) as server:
+        assert ask(server.server_port, tls=old)[0] == 200
+    newer = serving(registry, **files, tls_min_version=ssl.TLSVersion.TLSv1_3)
+    with newer as server, pytest.raises(ssl.SSLError):
+        ask(server.server_port, tls=old)
+
+
+# Processes -------------------------------------------------------------------------------------------------
+
+
+def test_it_answers_for_all_processes(tmp_path: Path) -> None:
+    """The parent serves; what its children counted is in the sum, also of those that are gone."""
+    code = """
+        import os, sys, urllib.request, warnings
+        from prometheus_client import Counter
+        from web_prom import start_http_server
+
+        warnings.filterwarnings("ignore", sys.argv[1], DeprecationWarning)
+        jobs = Counter("jobs", "Jobs.")
+        server, _ = start_http_server(0, "127.0.0.1")
+        jobs.inc()
+        for count in (2, 3):
+            child = os.fork()
+            if not child:
+                jobs.inc(count)
+                os._exit(0)
+            os.waitpid(child, 0)
+        print(urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}").read().decode())
+        server.shutdown()
+    """
+    told = python(code, FORKS, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).splitlines()
+    assert "jobs_total 6.0" in told
+    assert "web_prom_workers 1.0" in told
+
+
+@pytest.mark.filterwarnings(f"ignore:{FORKS}:DeprecationWarning")
+def test_a_forked_child_keeps_neither_port_nor_connections(registry: CollectorRegistry) -> None:
+    """Or the port would be in use, with nobody to answer, for as long as a child outlives its parent."""
+    with (
+        serving(registry) as server,
+        socket.create_connection(("127.0.0.1", server.server_port), PATIENCE_SECONDS) as client,
+    ):
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 200"
+        ours = {one.fileno() for one in (server._listener, server._wake, server._wakes)}
+        ours |= {one.socket.fileno() for one in server._connections.all()}
+        assert len(ours) == 4
+
+        def look() -> None:
+            for descriptor in ours:
+                with pytest.raises(OSError, match="Bad file descriptor"):
+                    os.fstat(descriptor)
+            server.shutdown()
+            again, _ = start_http_server(0, "127.0.0.1", registry)
+            assert ask(again.server_port)[0] == 200
+            again.shutdown()
+
+        in_child(look)
+        # What the child closed and shut down is none of the parent's.
+        assert ask(server.server_port)[0] == 200
+
+
+def test_it_ends_with_the_program(tmp_path: Path) -> None:
+    """A script that is done does not wait for its server, nor for a client that is connected."""
+    code = """
+        import socket
+        from web_prom import start_http_server
+
+        server, _ = start_http_server(0, "127.0.0.1")
+        client = socket.create_connection(server.server_address)
+        print("done")
+    """
+    assert python(code.replace('print("done")', 'client.detach(); print("done")')) == "done\n"
+
+
+def test_it_works_where_gevent_has_patched(tmp_path: Path) -> None:
+    """A thread is a greenlet there, as in a worker of a queue that runs greenlets."""
+    code = """
+        from gevent import monkey
+        monkey.patch_all()
+        import urllib.request
+        from web_prom import start_http_server
+
+        server, _ = start_http_server(0, "127.0.0.1")
+        print(urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}").status)
+        server.shutdown()
+    """
+    assert python(code) == "200\n"
