@@ -25,9 +25,14 @@ class PrometheusConfig(AppConfig):  # type: ignore[misc]
 
     def ready(self) -> None:
         """Prepare the project; any number of times. Bad settings are left to checks and middleware."""
+        from django.db import close_old_connections
+
         from django_prom import checks, signals
+        from web_prom.collecting import tidy_with
 
         checks.register()
+        # As Django does around a request: a connection that broke would fail in every scrape from then on.
+        tidy_with(close_old_connections)
         signals.connect()
         setting_changed.connect(_on_setting_changed, dispatch_uid=f"{__name__}.setting_changed")
         _apply()

@@ -10,7 +10,7 @@ from web_prom.asgi_exchange import ASGIApp, ASGIExchange, MeasuredASGIExchange, 
 from web_prom.asgi_routes import Routes
 from web_prom.asgi_scrapes import answer, live
 from web_prom.config import Config
-from web_prom.exposition import Exposition
+from web_prom.exposition import Exposition, mounted_config
 from web_prom.middleware import Annotate, Middleware, set_route
 from web_prom.multiprocess.takeover import share_values
 from web_prom.recorder import KEY
@@ -151,10 +151,11 @@ def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -
         disable_compression: Never compress.
 
     Raises:
+        ConfigError: PROM_COLLECTOR_TIMEOUT in the environment is not allowed.
         DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
     """
     share_values(*[registry] if isinstance(registry, CollectorRegistry) else [])
-    exposition = Exposition(registry, compress=not disable_compression)
+    exposition = Exposition(registry, mounted_config(), compress=not disable_compression)
 
     async def metrics_app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -93,6 +93,9 @@ class Config:
     allow_scrape: Callable[[Mapping[str, Any]], object] | None = _setting(
         None, parsing.optional_callable, "`callable(environ)`: true where the scrape may go on."
     )
+    collector_timeout: float = _setting(
+        5, parsing.seconds, "Seconds that custom collectors may take in a scrape; 0: no limit."
+    )
     install_middleware: bool = _setting(
         True, parsing.boolean, "Django: put the middleware first in `MIDDLEWARE` when it is not there."
     )

@@ -12,6 +12,7 @@ from prometheus_client.metrics import Counter, Gauge, Histogram, MetricWrapperBa
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from web_prom.collecting import Collecting
 from web_prom.instruments import error_counter
 from web_prom.multiprocess.collector import WorkersCollector
 
@@ -23,36 +24,45 @@ _READERS = (MultiProcessCollector, WorkersCollector)
 
 
 class Guard:
-    """Lets a collector that fails cost its own families, and nothing else.
+    """Lets a collector that fails, or is late, cost its own families, and nothing else.
 
     Safe to share between threads.
 
     Args:
         registry: Where failures are counted; if it is none, they are only logged.
+        limit: Seconds that custom collectors may take; 0 for no limit.
     """
 
-    def __init__(self, registry: Any) -> None:
+    def __init__(self, registry: Any, limit: float) -> None:
         self._registry = registry if isinstance(registry, CollectorRegistry) else None
-        self._warned: set[str] = set()
+        self._collecting = Collecting(limit)
+        self._warned: set[tuple[str, type[BaseException]]] = set()
 
-    def collect(self, collector: Any) -> list[Metric]:
-        """Return a collector's families; none where it raises."""
-        with self.of(collector):
-            return list(collector.collect())
-        return []
+    def collect(self, collectors: Iterable[Any]) -> list[tuple[Any, list[Metric]]]:
+        """Return collectors, each with its families: none where it fails, which is counted."""
+        given = list(collectors)
+        begun = self._collecting.begin([each for each in given if is_custom(each)])
+        found: list[tuple[Any, list[Metric]]] = []
+        for collector in given:
+            families: list[Metric] = []
+            with self.of(collector):
+                run = begun.get(id(collector))
+                families = list(collector.collect()) if run is None else run()
+            found.append((collector, families))
+        return found
 
     @contextlib.contextmanager
     def of(self, collector: Any) -> Iterator[None]:
         """Count what is raised within, and log the first of each collector."""
         try:
             yield
-        except Exception:
-            self._failed(f"collector {name_of(collector)}")
+        except Exception as error:
+            self._failed(f"collector {name_of(collector)}", type(error))
 
-    def _failed(self, stage: str) -> None:
+    def _failed(self, stage: str, kind: type[BaseException]) -> None:
         try:
-            if stage not in self._warned:
-                self._warned.add(stage)
+            if (stage, kind) not in self._warned:
+                self._warned.add((stage, kind))
                 logger.warning(
                     "the %s failed, and scrapes are without its metrics; counted in "
                     "web_prom_instrumentation_errors_total",
@@ -82,6 +92,11 @@ def not_in_files(collectors: Iterable[Any]) -> Iterator[Any]:
     for collector in collectors:
         if not isinstance(collector, (*_IN_FILES, *_READERS)) and not _is_of_this_process(collector):
             yield collector
+
+
+def is_custom(collector: Any) -> bool:
+    """Tell whether a collector is the user's own, which may ask a database, say, and wait for it."""
+    return not isinstance(collector, (MetricWrapperBase, *_OF_THIS_HOUSE))
 
 
 def store_callbacks(collectors: Iterable[Any], guard: Guard) -> None:
@@ -120,6 +135,10 @@ class _Target:
 
     def collect(self) -> Iterable[Metric]:
         return [self._registry._target_info_metric()]  # type: ignore[no-untyped-call]
+
+
+# prometheus_client's and ours, of which none waits for anything.
+_OF_THIS_HOUSE = (ProcessCollector, PlatformCollector, GCCollector, *_READERS, _Target)
 
 
 def _is_of_this_process(collector: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -12,7 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from web_prom.access import AccessControl
-from web_prom.config import Config
+from web_prom.config import PREFIX, Config
 from web_prom.flight import SingleFlight
 from web_prom.multiprocess.takeover import is_shared, share_values
 from web_prom.scraping import Scraper
@@ -60,7 +61,7 @@ class Exposition:
 
     Args:
         registry: What to expose.
-        config: The settings, of which only those on access count here.
+        config: The settings, of which those on access and on custom collectors count here.
         compress: Compress for clients that ask for it.
         directory: Expose what workers wrote to this directory, and no registry: for a process that has
             no application.
@@ -74,8 +75,11 @@ class Exposition:
         compress: bool = True,
         directory: str | None = None,
     ) -> None:
-        self.access = AccessControl(config or Config())
-        self._scraper = Scraper(registry if directory is None else None, directory)
+        config = config or Config()
+        self.access = AccessControl(config)
+        self._scraper = Scraper(
+            registry if directory is None else None, directory, collector_timeout=config.collector_timeout
+        )
         self._flight: SingleFlight[bytes | None] = SingleFlight()
         self._compress = compress
         self._warned = False
@@ -176,10 +180,24 @@ def make_wsgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -
         disable_compression: Never compress.
 
     Raises:
+        ConfigError: PROM_COLLECTOR_TIMEOUT in the environment is not allowed.
         DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
     """
     share_values(*[registry] if isinstance(registry, CollectorRegistry) else [])
-    return as_wsgi(Exposition(registry, compress=not disable_compression))
+    return as_wsgi(Exposition(registry, mounted_config(), compress=not disable_compression))
+
+
+def mounted_config() -> Config:
+    """Return the settings of what is mounted with no application of ours around it.
+
+    Access is its mounter's affair, as with prometheus_client's; the environment tells how long a
+    collector may take.
+
+    Raises:
+        ConfigError: It tells what is not allowed.
+    """
+    key = f"{PREFIX}COLLECTOR_TIMEOUT"
+    return Config.load(environ={key: os.environ[key]} if key in os.environ else {})
 
 
 def as_wsgi(exposition: Exposition) -> WSGIApp:

@@ -178,6 +178,17 @@ def positive(value: object) -> int:
     return int(number)
 
 
+def seconds(value: object) -> float:
+    """Accept a number of seconds, of which 0 stands for no limit."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = -1.0
+    if not 0 <= number <= 3600 or isinstance(value, bool):
+        raise ValueError("a number of seconds from 0 to 3600, 0 for no limit")
+    return number
+
+
 def secret(value: object) -> str | None:
     """Accept a string that is not empty, or None."""
     if value is None or (isinstance(value, str) and value.strip()):

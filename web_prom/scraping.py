@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import RestrictedRegistry
 
-from web_prom.custom import Guard, collectors_of, not_in_files, store_callbacks, units_of
+from web_prom.custom import Guard, collectors_of, is_custom, not_in_files, store_callbacks, units_of
 from web_prom.instruments import existing_instruments
 from web_prom.multiprocess.collector import WorkersCollector, collector_for
 from web_prom.multiprocess.directory import VARIABLE
@@ -28,15 +28,16 @@ class Scraper:
     Args:
         registry: The application's; anything with a ``collect()``, or None where there is no application.
         directory: What the workers share; None to see at each scrape whether this process shares one.
+        collector_timeout: Seconds that custom collectors may take; 0 for no limit.
     """
 
-    def __init__(self, registry: Any, directory: str | None = None) -> None:
+    def __init__(self, registry: Any, directory: str | None = None, *, collector_timeout: float) -> None:
         self._source = registry
         self._directory = directory
         restricted = isinstance(registry, RestrictedRegistry)
         self._registry = registry._registry if restricted else registry
         self._names: frozenset[str] | None = frozenset(registry._name_set) if restricted else None
-        self._guard = Guard(self._registry)
+        self._guard = Guard(self._registry, collector_timeout)
 
     def scrape(self, encode: Encode, content_type: str, names: Collection[str] | None) -> bytes:
         """Return the text of a scrape.
@@ -80,16 +81,19 @@ class Scraper:
         if getattr(type(self._source), "collect", None) is not CollectorRegistry.collect:
             text.put(self._source.collect())
             return []
+        custom = self._guard.collect(filter(is_custom, collectors_of(self._source)))
+        collected = {id(collector): families for collector, families in custom}
+        # Once more: what counts a failure may just have been registered.
         for collector in collectors_of(self._source):
             with self._guard.of(collector):
-                text.put(collector.collect())
+                text.put(collected[id(collector)] if id(collector) in collected else collector.collect())
         return []
 
     def _workers(self, text: Text, collector: WorkersCollector) -> Iterable[Metric]:
         """Put what all workers have, and what else this process has; return what is told about them."""
         registered = self._registered()
         # Before the files are read, so that what this writes is in the scrape.
-        custom = [(each, self._guard.collect(each)) for each in not_in_files(registered)]
+        custom = self._guard.collect(not_in_files(registered))
         store_callbacks(registered, self._guard)
         text.put_merged(collector, units_of(registered))
         workers = collector.workers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from django_prom.routes import metrics_path
 from django_prom.views import metrics
-from tests.web_prom.support import Server, environ_of, in_progress, requests
+from tests.web_prom.support import Server, environ_of, in_progress, python, requests
 from web_prom.wsgi import PrometheusMiddleware as WSGIMiddleware
 
 from .conftest import Site, configured, site_environ
@@ -264,3 +265,41 @@ def test_urls_that_cannot_be_imported(registry: CollectorRegistry) -> None:
         with pytest.raises(ModuleNotFoundError):
             handler(environ_of("/metrics", HTTP_HOST="testserver"), Server().start_response)
     assert requests(registry) == {("GET", "_unmatched", "500"): 1}
+
+
+ROWS = """
+    import sys, django
+    from django.conf import settings
+    settings.configure(
+        INSTALLED_APPS=["django_prom"],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": sys.argv[1]}},
+        PROM_COLLECTOR_TIMEOUT=60,
+    )
+    django.setup()
+    from django.db import connections
+    from django.test import RequestFactory
+    from django_prom.views import metrics
+    from prometheus_client import REGISTRY
+    from prometheus_client.core import GaugeMetricFamily
+
+    class Rows:
+        used = []
+        def describe(self):
+            return []
+        def collect(self):
+            self.used.append(connections["default"])
+            with connections["default"].cursor() as cursor:
+                cursor.execute("SELECT 7")
+                (rows,) = cursor.fetchone()
+            yield GaugeMetricFamily("shop_rows", "Help.", value=rows)
+
+    REGISTRY.register(Rows())
+    text = metrics(RequestFactory().get("/metrics")).content.decode()
+    (used,) = Rows.used
+    print("shop_rows 7.0" in text, used is connections["default"], used.connection)
+"""
+
+
+def test_a_collectors_connection_is_closed_as_a_requests_is(tmp_path: Path) -> None:
+    """It is of the collector's own thread, in which no request begins and ends."""
+    assert python(ROWS, str(tmp_path / "db.sqlite3")) == "True False None\n"

@@ -152,6 +152,8 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("trusted_proxies", "::1", (ip_network("::1/128"),)),
     ("allow_scrape", f"{HERE}.getLevelName", logging.getLevelName),
     ("allow_scrape", None, None),
+    ("collector_timeout", 2.5, 2.5),
+    ("collector_timeout", "0", 0.0),
     ("install_middleware", "off", False),
     ("bind", "127.0.0.1:9464", Address("127.0.0.1", 9464)),
     ("bind", None, None),
@@ -224,6 +226,7 @@ BAD: list[tuple[str, Any]] = [
         ("max_label_sets", value)
         for value in (0, -1, "0", "x", "", None, 1.5, True, math.inf, math.nan, "1.5", [1], "1e3", "inf")
     ),
+    *(("collector_timeout", value) for value in (-1, "", "5s", None, True, math.inf, math.nan, 3601, [5])),
     *(("bearer_token", value) for value in ("", "  ", "\n", 7, b"token", ["t"])),
     *(("basic_auth", value) for value in ("", "user", ":password", "user:", 7, b"u:p", ("u", "p"), "u:p\n")),
     *(

@@ -23,8 +23,8 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
 }
 """The command line's options, by field of Config, each with its placeholder and help."""
 
-# A secret on a command line is in everybody's process list.
-_IN_THE_ENVIRONMENT_ONLY = frozenset({"bearer_token", "basic_auth", "enabled"})
+# A secret on a command line is in everybody's process list; only who serves from a thread has collectors.
+_IN_THE_ENVIRONMENT_ONLY = frozenset({"bearer_token", "basic_auth", "enabled", "collector_timeout"})
 
 
 def load(environ: Mapping[str, str], options: Mapping[str, object] | None = None) -> Config:

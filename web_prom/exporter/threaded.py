@@ -79,6 +79,7 @@ def start_http_server(  # noqa: PLR0917 - prometheus_client's parameters, in its
     allowed_networks: str | Sequence[str] | None = None,
     trusted_proxies: str | Sequence[str] | None = None,
     allow_scrape: str | Callable[[Mapping[str, Any]], object] | None = None,
+    collector_timeout: float | None = None,
 ) -> tuple[MetricsServer, threading.Thread]:
     """Answer scrapes from a daemon thread of this process, as prometheus_client's of the same name does.
 
@@ -111,6 +112,7 @@ def start_http_server(  # noqa: PLR0917 - prometheus_client's parameters, in its
         allowed_networks: Networks that may scrape.
         trusted_proxies: Proxies whose ``X-Forwarded-For`` is believed for them.
         allow_scrape: ``callable(environ)``, or its dotted path: true where the scrape may go on.
+        collector_timeout: Seconds that custom collectors may take in a scrape; 0: no limit.
 
     Returns:
         The server and its thread. ``server.shutdown()`` ends it and frees the port.
@@ -131,6 +133,7 @@ def start_http_server(  # noqa: PLR0917 - prometheus_client's parameters, in its
         "allowed_networks": allowed_networks,
         "trusted_proxies": trusted_proxies,
         "allow_scrape": allow_scrape,
+        "collector_timeout": collector_timeout,
     }
     config = _load({name: value for name, value in given.items() if value is not None})
     certificates = _certificates(

@@ -1,0 +1,436 @@
+"""Custom collectors: beside each other, in threads that they keep, and none holds up a scrape for long."""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Info
+from prometheus_client.core import GaugeMetricFamily
+
+from flask_prom import FlaskProm
+from web_prom import PrometheusMiddleware, make_asgi_app, make_wsgi_app, start_http_server
+from web_prom.asgi import PrometheusMiddleware as ASGIMiddleware
+from web_prom.collecting import _tidying, tidy_with
+from web_prom.config import Config
+from web_prom.exposition import Exposition
+
+from . import asgi_server
+from .exporter.serving import ask
+from .support import environ_of, hello, python, serve
+
+PATIENCE_SECONDS = 60.0
+# Nothing that answers at once takes that long, and no test waits for it to pass.
+LONG = 3600.0
+# A test that waits for this to pass waits for nothing else within it.
+SHORT = 0.05
+
+LATE = "it takes longer than PROM_COLLECTOR_TIMEOUT allows"
+
+
+class Named:
+    """Gives one gauge, and notes who asked for it in which thread."""
+
+    def __init__(self, name: str, value: float = 1, act: Callable[[], object] = int) -> None:
+        self.name, self.value, self._act = name, value, act
+        self.threads: list[threading.Thread] = []
+
+    def describe(self) -> list[Any]:
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        self.threads.append(threading.current_thread())
+        yield GaugeMetricFamily(f"{self.name}_first", "Help.", value=0)
+        self._act()
+        yield GaugeMetricFamily(self.name, "Help.", value=self.value)
+
+
+class Hanging(Named):
+    """Hangs, half way, until it is let."""
+
+    def __init__(self, name: str = "hanging") -> None:
+        self.let = threading.Event()
+        super().__init__(name, act=lambda: self.let.wait(PATIENCE_SECONDS))
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    """Return a collector that hangs until the end of the test."""
+    made = Hanging()
+    yield made
+    made.let.set()
+    for thread in made.threads:
+        assert thread.daemon
+
+
+def exposing(
+    registry: CollectorRegistry, *collectors: Any, limit: float = LONG
+) -> Callable[[], dict[str, float]]:
+    """Register collectors, and return what scrapes them: to samples by name and labels."""
+    for collector in collectors:
+        registry.register(collector)
+    exposition = Exposition(registry, Config(collector_timeout=limit))
+
+    def scrape() -> dict[str, float]:
+        return values(exposition.respond(environ_of("/metrics")).body.decode())
+
+    return scrape
+
+
+def values(text: str) -> dict[str, float]:
+    lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
+
+
+def ticks(scrape: dict[str, float]) -> dict[str, float]:
+    """Return the failures that a scrape tells of, by collector."""
+    prefix = 'web_prom_instrumentation_errors_total{stage="collector '
+    return {name[len(prefix) : -2]: value for name, value in scrape.items() if name.startswith(prefix)}
+
+
+def test_a_collector_that_hangs_costs_its_own_families(
+    registry: CollectorRegistry, hanging: Hanging, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of them, those too that it had given; and a tick that is in the same scrape."""
+    scrape = exposing(registry, hanging, Named("other", 7), limit=2.0)
+    Counter("jobs", "Jobs.", registry=registry).inc(3)
+    found = scrape()
+    assert found["other"] == 7
+    assert found["jobs_total"] == 3
+    assert not {"hanging", "hanging_first"} & found.keys()
+    assert ticks(found) == {"Hanging": 1}
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert LATE in str(record.exc_info[1])
+
+
+def test_a_late_collector_is_not_started_again_until_it_has_ended(
+    registry: CollectorRegistry, hanging: Hanging
+) -> None:
+    """Each scrape meanwhile goes without it, and ticks; afterwards it is as if nothing had been."""
+    scrape = exposing(registry, hanging, limit=SHORT)
+    assert [ticks(scrape()) for _ in range(3)] == [{"Hanging": count} for count in (1, 2, 3)]
+    assert len(hanging.threads) == 1
+    hanging.let.set()
+    found = scrape()
+    while "hanging" not in found:  # it may not have ended yet, or be late again on a busy machine
+        found = scrape()
+    assert found["hanging_first"] == 0
+    assert hanging.threads[0] is hanging.threads[-1]
+
+
+def test_lateness_is_told_once_with_the_way_out(
+    registry: CollectorRegistry, hanging: Hanging, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scraper comes every few seconds. Another kind of failure of the same collector is told, too."""
+    scrape = exposing(registry, hanging, limit=SHORT)
+    for _ in range(3):
+        scrape()
+    (record,) = caplog.records
+    assert "collector Hanging failed" in record.getMessage()
+    assert record.exc_info is not None
+    assert "give what it waits for a timeout of its own" in str(record.exc_info[1])
+    hanging.value = "no number"  # type: ignore[assignment]
+    hanging.let.set()
+    while len(caplog.records) == 1:
+        scrape()
+    assert caplog.records[1].exc_info is not None
+    assert caplog.records[1].exc_info[0] is ValueError
+
+
+def test_collectors_run_beside_each_other(registry: CollectorRegistry) -> None:
+    """None of these three would come to its end without the other two."""
+    together = threading.Barrier(3, timeout=PATIENCE_SECONDS)
+    scrape = exposing(registry, *(Named(name, act=together.wait) for name in "abc"))
+    found = scrape()
+    assert {"a", "b", "c"} <= found.keys()
+    assert ticks(found) == {}
+
+
+def test_the_order_of_families_is_that_of_the_registry(registry: CollectorRegistry) -> None:
+    """Whoever is ready first."""
+    last = threading.Event()
+    slow, quick = Named("slow", act=lambda: last.wait(PATIENCE_SECONDS)), Named("quick", act=last.set)
+    found = list(exposing(registry, slow, quick)())
+    assert found[:4] == ["slow_first", "slow", "quick_first", "quick"]
+
+
+def test_a_collector_keeps_its_thread(registry: CollectorRegistry) -> None:
+    """And with it what is the thread's own, such as a connection."""
+    one, other = Named("one"), Named("other")
+    scrape = exposing(registry, one, other)
+    for _ in range(3):
+        scrape()
+    assert len(one.threads) == 3
+    assert len(set(one.threads)) == len(set(other.threads)) == 1
+    assert one.threads[0] is not other.threads[0]
+    assert one.threads[0].name == "web-prom-collector-Named"
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3)])
+def test_a_collector_that_raises_gets_another_thread(
+    registry: CollectorRegistry, error: BaseException
+) -> None:
+    """A connection of the old one's may be what failed. Whatever it raises is no end of the scrape."""
+    failing: list[BaseException] = [error]
+
+    def act() -> None:
+        if failing:
+            raise failing.pop()
+
+    collector = Named("one", act=act)
+    scrape = exposing(registry, collector)
+    assert ticks(scrape()) == {"Named": 1}
+    assert scrape()["one"] == 1
+    assert len(set(collector.threads)) == 2
+    collector.threads[0].join(PATIENCE_SECONDS)
+    assert not collector.threads[0].is_alive()
+
+
+def test_without_custom_collectors_there_is_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for instruments, and not for what prometheus_client registers itself."""
+    from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a thread was made")
+
+    monkeypatch.setattr("web_prom.collecting.threading.Thread", refuse)
+    registry = CollectorRegistry(target_info={"env": "prod"})
+    Info("build", "Help.", registry=registry).info({"version": "7"})
+    Counter("jobs", "Jobs.", registry=registry)
+    found = exposing(registry, GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR)()
+    assert found.keys() >= {"jobs_total", 'build_info{version="7"}', 'target_info{env="prod"}'}
+    assert ticks(found) == {}
+
+
+def test_a_thread_that_cannot_be_had_costs_its_collector(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("web_prom.collecting.threading.Thread", refuse)
+    found = exposing(registry, Named("one"))()
+    assert ticks(found) == {"Named": 1}
+
+
+def test_no_limit_means_no_thread(registry: CollectorRegistry) -> None:
+    """A collector sees a transaction of the test's, say."""
+    one = Named("one")
+    exposing(registry, one, limit=0)()
+    assert one.threads == [threading.current_thread()]
+
+
+def test_a_collector_sees_the_context_of_the_scrape(registry: CollectorRegistry) -> None:
+    """As it did when it ran in the scrape's own thread."""
+    tenant = contextvars.ContextVar("tenant", default="none")
+    seen: list[str] = []
+    scrape = exposing(registry, Named("one", act=lambda: seen.append(tenant.get())))
+    for name in ("a", "b"):
+        token = tenant.set(name)
+        scrape()
+        tenant.reset(token)
+    assert seen == ["a", "b"]
+
+
+def test_threads_end_with_what_they_are_for(registry: CollectorRegistry) -> None:
+    """The collector when it is unregistered, all others with the exposition."""
+    one, other = Named("one"), Named("other")
+    scrape = exposing(registry, one, other)
+    scrape()
+    registry.unregister(one)
+    scrape()
+    one.threads[0].join(PATIENCE_SECONDS)
+    assert not one.threads[0].is_alive()
+    assert other.threads[0].is_alive()
+    del scrape
+    gc.collect()
+    other.threads[0].join(PATIENCE_SECONDS)
+    assert not other.threads[0].is_alive()
+
+
+def test_what_a_framework_tidies_is_tidied_around_each_run(registry: CollectorRegistry) -> None:
+    """In the collector's thread, also where it raises; once, however often it is asked for."""
+    done: list[Any] = []
+
+    def tidy() -> None:
+        done.append(threading.current_thread())
+
+    def act() -> None:
+        done.append("run")
+        raise ValueError
+
+    tidy_with(tidy)
+    tidy_with(tidy)
+    try:
+        one = Named("one", act=act)
+        exposing(registry, one)()
+    finally:
+        _tidying.remove(tidy)
+    assert done == [one.threads[0], "run", one.threads[0]]
+
+
+# Everywhere ------------------------------------------------------------------------------------------------
+
+
+def of_asgi(app: Any) -> str:
+    return asgi_server.Server().run(app, asgi_server.scope_of("/metrics")).decode()
+
+
+def of_wsgi_app(registry: CollectorRegistry) -> str:
+    return serve(make_wsgi_app(registry), "/metrics").decode()
+
+
+def of_asgi_app(registry: CollectorRegistry) -> str:
+    return of_asgi(make_asgi_app(registry))
+
+
+def of_wsgi_middleware(registry: CollectorRegistry) -> str:
+    return serve(PrometheusMiddleware(hello, registry=registry), "/metrics").decode()
+
+
+def of_asgi_middleware(registry: CollectorRegistry) -> str:
+    return of_asgi(ASGIMiddleware(make_asgi_app(registry), registry=registry))
+
+
+def of_flask(registry: CollectorRegistry) -> str:
+    from flask import Flask
+
+    app = Flask("shop")
+    FlaskProm(app, registry=registry)
+    text: str = app.test_client().get("/metrics").text
+    return text
+
+
+def of_a_port(registry: CollectorRegistry) -> str:
+    server, _ = start_http_server(0, "127.0.0.1", registry)
+    try:
+        return ask(server.server_port)[2].decode()
+    finally:
+        server.shutdown()
+
+
+WAYS = [of_wsgi_app, of_asgi_app, of_wsgi_middleware, of_asgi_middleware, of_flask, of_a_port]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_the_limit_counts_everywhere(
+    registry: CollectorRegistry, hanging: Hanging, monkeypatch: pytest.MonkeyPatch, way: Any
+) -> None:
+    """From the environment, as any setting."""
+    monkeypatch.setenv("PROM_COLLECTOR_TIMEOUT", str(SHORT))
+    registry.register(hanging)
+    found = values(way(registry))
+    assert ticks(found) == {"Hanging": 1}
+    assert "hanging" not in found
+
+
+def test_the_limit_is_an_argument(registry: CollectorRegistry, hanging: Hanging) -> None:
+    """Of the middleware and of a port's server."""
+    registry.register(hanging)
+    app = PrometheusMiddleware(hello, registry=registry, collector_timeout=SHORT)
+    assert ticks(values(serve(app, "/metrics").decode())) == {"Hanging": 1}
+    server, _ = start_http_server(0, "127.0.0.1", registry, collector_timeout=SHORT)
+    try:
+        assert ticks(values(ask(server.server_port)[2].decode())) == {"Hanging": 2}
+    finally:
+        server.shutdown()
+
+
+PROGRAM = """
+    import logging, os, sys, threading, warnings
+    from prometheus_client import REGISTRY, Counter
+    from prometheus_client.core import GaugeMetricFamily
+    from web_prom.config import Config
+    from web_prom.exposition import Exposition
+
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+    logging.disable()
+    jobs = Counter("jobs", "Jobs.")
+    let = threading.Event()
+
+    class Depth:
+        def describe(self):
+            return []
+        def collect(self):
+            yield GaugeMetricFamily("depth", "Help.", value=os.getpid())
+
+    class Hanging(Depth):
+        def collect(self):
+            let.wait()
+            yield GaugeMetricFamily("hanging", "Help.", value=1)
+
+    def scrape(limit=60):
+        body = Exposition(config=Config(collector_timeout=limit)).respond({}).body.decode()
+        return {line.rpartition(" ")[0]: line.rpartition(" ")[2] for line in body.splitlines()}
+
+    REGISTRY.register(Depth())
+"""
+
+
+def test_with_many_workers_it_is_the_same(tmp_path: Any) -> None:
+    """The one that answers runs them, once, and what they are late by is in the merged view."""
+    code = (
+        PROGRAM
+        + """
+    from web_prom.multiprocess.takeover import share_values
+    share_values()
+    jobs.inc()
+    REGISTRY.register(Hanging())
+    found = scrape(1)
+    print(found["depth"] == f"{os.getpid()}.0", found["jobs_total"], found["web_prom_workers"])
+    print("hanging" in found, found['web_prom_instrumentation_errors_total{stage="collector Hanging"}'])
+    """
+    )
+    assert python(code, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) == "True 1.0 1.0\nFalse 1.0\n"
+
+
+def test_a_forked_child_makes_its_own_threads() -> None:
+    """Those of its parent are not there; a collector that hangs in the parent is not late in the child."""
+    code = (
+        PROGRAM
+        + """
+    REGISTRY.register(Hanging())
+    exposition = Exposition(config=Config(collector_timeout=1))
+    assert b"hanging" not in exposition.respond({}).body
+    child = os.fork()
+    if not child:
+        let.set()
+        body = exposition.respond({}).body
+        os._exit(0 if b"hanging 1.0" in body and f"depth {os.getpid()}.0".encode() in body else 1)
+    print(os.waitpid(child, 0)[1])
+    """
+    )
+    assert python(code) == "0\n"
+
+
+def test_a_collector_that_hangs_does_not_hold_up_the_end_of_a_program() -> None:
+    code = (
+        PROGRAM
+        + """
+    REGISTRY.register(Hanging())
+    print("hanging" in scrape(0.05))
+    """
+    )
+    assert python(code) == "False\n"
+
+
+def test_it_works_where_gevent_has_patched() -> None:
+    """A thread is a greenlet there: one that waits for a socket lets the scrape go on."""
+    code = (
+        """
+    from gevent import monkey
+    monkey.patch_all()
+    """
+        + PROGRAM
+        + """
+    REGISTRY.register(Hanging())
+    found = scrape(1)
+    print(found["depth"] == f"{os.getpid()}.0", "hanging" in found)
+    """
+    )
+    assert python(code) == "True False\n"

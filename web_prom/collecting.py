@@ -1,0 +1,166 @@
+"""Custom collectors: each in a thread of its own, beside each other, and no scrape waits for one too long."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from prometheus_client.metrics_core import Metric
+
+_tidying: list[Callable[[], object]] = []
+
+
+def tidy_with(function: Callable[[], object]) -> None:
+    """Have a function called before and after each run of a collector, in its thread.
+
+    For a framework that keeps something for each thread, such as a database connection that may be broken
+    or too old by the next scrape.
+    """
+    if function not in _tidying:
+        _tidying.append(function)
+
+
+class Collecting:
+    """Runs the collectors of one registry, at once, for as long as a scrape may wait for them.
+
+    Each collector keeps its thread from scrape to scrape, with what is the thread's own: a connection is
+    not made anew each time. One that raised gets another thread, as its connection may be what failed.
+    One that is late is left to itself: while it runs it is not started again. Threads are daemons: none
+    holds up the end of a program. They end with this object, or when their collector is no longer given;
+    a forked child makes its own.
+
+    For one scrape at a time, as web_prom.flight has them: a second one would take the first one's
+    collectors for late.
+
+    Args:
+        limit: Seconds that all of them may take together; 0 for no limit and no threads.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        # The process is looked at each time: at-fork hooks are not run everywhere (uWSGI).
+        self._lanes: dict[int, dict[int, _Lane]] = {}
+
+    def begin(self, collectors: Sequence[Any]) -> dict[int, Callable[[], list[Metric]]]:
+        """Begin to run collectors; return by ``id()`` what waits for each and returns its families.
+
+        It raises what ``collect()`` raised, or a TimeoutError. There is none for a collector
+        that the caller is to run itself.
+        """
+        if not self._limit:
+            return {}
+        deadline = time.monotonic() + self._limit
+        lanes = self._lanes.setdefault(os.getpid(), {})
+        for gone in lanes.keys() - {id(collector) for collector in collectors}:
+            del lanes[gone]
+        runs = {id(collector): self._begin_one(lanes, collector) for collector in collectors}
+        return {key: partial(run.result, deadline, self._limit) for key, run in runs.items()}
+
+    def _begin_one(self, lanes: dict[int, _Lane], collector: Any) -> _Run:
+        try:
+            lane = lanes.get(id(collector))
+            if lane is None or lane.is_spent:
+                lane = lanes[id(collector)] = _Lane(collector)
+            return lane.begin()
+        except Exception as error:  # no thread to be had, say
+            return _Run(collector, error)
+
+
+class _Run:
+    """One call of a collector, made in its thread and waited for in a scrape's."""
+
+    def __init__(self, collector: Any, error: BaseException | None = None) -> None:
+        self.collector = collector
+        self.over = threading.Event()
+        self.error = error
+        self._families: list[Metric] = []
+        # What a collector finds in the scrape's context it finds in its own thread too.
+        self._context = contextvars.copy_context()
+        if error is not None:
+            self.over.set()
+
+    def make(self) -> None:
+        """Call the collector, to the end of what it gives."""
+        try:
+            self._families = self._context.run(_families_of, self.collector)
+        except BaseException as error:
+            self.error = error
+        self.over.set()
+
+    def result(self, deadline: float, limit: float) -> list[Metric]:
+        """Wait until it is over, and return the families.
+
+        Raises:
+            Exception: What the collector raised.
+            TimeoutError: It is not over.
+        """
+        if not self.over.wait(max(0.0, deadline - time.monotonic())):
+            raise TimeoutError(
+                f"it takes longer than PROM_COLLECTOR_TIMEOUT allows, {limit:g} s; give what it waits for a "
+                "timeout of its own, or allow more: less than Prometheus' scrape_timeout"
+            )
+        if self.error is None:
+            families, self._families = self._families, []
+            return families
+        if isinstance(self.error, Exception):
+            raise self.error
+        raise RuntimeError(f"collect() raised {self.error!r}") from self.error
+
+
+class _Lane:
+    """The thread of one collector, and the call that was begun in it last."""
+
+    def __init__(self, collector: Any) -> None:
+        self._collector = collector
+        self._last: _Run | None = None
+        # The thread knows the queue and what is in it, and not this: it ends when nobody refers to this.
+        self._runs: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
+        name = f"web-prom-collector-{type(collector).__name__}"
+        self._thread = threading.Thread(target=_work, args=(self._runs,), name=name, daemon=True)
+        self._thread.start()
+        weakref.finalize(self, self._runs.put, None).atexit = False
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the thread takes no more calls."""
+        failed = self._last is not None and self._last.over.is_set() and self._last.error is not None
+        return failed or not self._thread.is_alive()
+
+    def begin(self) -> _Run:
+        """Begin a call, and return it; the last one, if that is not over."""
+        if self._last is None or self._last.over.is_set():
+            self._last = _Run(self._collector)
+            self._runs.put(self._last)
+            return self._last
+        return _Run(
+            self._collector,
+            TimeoutError("it still runs since an earlier scrape, and is not started again meanwhile"),
+        )
+
+
+def _work(runs: queue.SimpleQueue[_Run | None]) -> None:
+    while True:
+        run = runs.get()
+        if run is None:
+            return
+        run.make()
+        if run.error is not None:
+            return
+        del run  # and with it all that it knows, until the next scrape
+
+
+def _families_of(collector: Any) -> list[Metric]:
+    for tidy in _tidying:
+        tidy()
+    try:
+        return list(collector.collect())
+    finally:
+        for tidy in _tidying:
+            tidy()
