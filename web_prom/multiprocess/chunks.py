@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import compress
-from operator import ne, sub
+from operator import ne, or_, sub
 from struct import Struct
-from typing import Any
+from typing import Any, Protocol
 
 from web_prom.multiprocess.layout import VALUE
 from web_prom.multiprocess.merging import LabelSet, Row
@@ -24,13 +24,15 @@ class Layout:
 
     Attributes:
         offsets: In bytes.
+        first: The first of them.
         read: Takes the values out of a file: all of them, in one call.
     """
 
-    __slots__ = ("offsets", "read")
+    __slots__ = ("first", "offsets", "read")
 
     def __init__(self, offsets: tuple[int, ...]) -> None:
         self.offsets = offsets
+        self.first = offsets[0]
         self.read: Callable[..., Row] = gatherer(offsets)
 
 
@@ -65,14 +67,32 @@ class _Codes(dict[int, str]):
         return code
 
 
-def gatherer(offsets: Iterable[int]) -> Gather:
+def gatherer(offsets: Sequence[int]) -> Gather:
     """Return what takes the doubles at ascending offsets out of a file: one call, at C speed."""
-    codes = _Codes()
-    begins = list(offsets)
-    ends = [0, *(offset + DOUBLE_BYTES for offset in begins[:-1])]
-    pattern = "".join(map(codes.__getitem__, map(sub, begins, ends)))
-    # A value and its timestamp are one code instead of two, of 32 bytes each.
-    return Struct(pattern.replace("dd", "2d")).unpack_from
+    return Struct(_pattern(offsets, DOUBLE_BYTES)).unpack_from
+
+
+def pairs_gatherer(offsets: Sequence[int]) -> Gather:
+    """Return what takes two doubles at each of ascending offsets out of a file."""
+    # One code for both instead of two, of 32 bytes each.
+    return Struct(_pattern(offsets, 2 * DOUBLE_BYTES).replace("d", "2d")).unpack_from
+
+
+def _pattern(offsets: Sequence[int], length: int) -> str:
+    ends = [0, *(offset + length for offset in offsets[:-1])]
+    return "".join(map(_Codes().__getitem__, map(sub, offsets, ends)))
+
+
+class Entries(Protocol):
+    """The entries of a label set, which stand alike in several files."""
+
+    @property
+    def label_set(self) -> LabelSet:
+        """Whose they are."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where their values are."""
 
 
 class Run:
@@ -98,17 +118,19 @@ class Chunk:
     Attributes:
         column: Where the label sets keep what this file says.
         offsets: Of the doubles in the file.
-        owners: For each double, the label set whose value it is, or the entries (:class:`Run`) that have
-            changed when it has.
+        owners: For each offset, the label set whose value is there, or the entries that have changed when
+            it has.
         last: What the doubles were.
     """
+
+    _gatherer = staticmethod(gatherer)
 
     def __init__(self, column: int, offsets: array[int], owners: list[Any]) -> None:
         self.column = column
         self.offsets = offsets
         self.owners = owners
         self.last: tuple[float, ...] = ()
-        self._gather = gatherer(offsets)
+        self._gather = self._gatherer(offsets)
 
     def __len__(self) -> int:
         return len(self.owners)
@@ -121,8 +143,11 @@ class Chunk:
             self.last = now
             # What is not a number is not equal to itself, and so is taken for changed. A list that is gone
             # over twice is a third faster than one pass over pairs.
-            differs = list(map(ne, last, now)) if last else [True] * len(now)
-            self._take(data, now, differs, changed)
+            self._take(data, now, list(map(ne, last, now)) if last else [True] * len(now), changed)
+
+    def label_sets(self) -> Iterable[LabelSet]:
+        """Give the label sets of the values."""
+        return [owner.label_set for owner in self.owners]
 
     def joined(self, other: Chunk) -> Chunk:
         """Return one chunk for two of the same file, this one being the earlier."""
@@ -145,6 +170,10 @@ class ValueChunk(Chunk):
             label_set.values[column] = value
         changed.update(label_sets)
 
+    def label_sets(self) -> Iterable[LabelSet]:
+        """Give the label sets of the values."""
+        return self.owners
+
 
 class RowChunk(Chunk):
     """Doubles that tell whether to read rows: of histograms, and of gauges whose timestamps count."""
@@ -155,4 +184,22 @@ class RowChunk(Chunk):
         for run in dict.fromkeys(compress(self.owners, differs)):
             label_set = run.label_set
             label_set.values[column] = run.layout.read(data, run.start)
+            add(label_set)
+
+
+class MarkedChunk(Chunk):
+    """Sums of histograms, each with its mark, where the sum is the first of the entries.
+
+    The owners are :class:`Entries`: most files of a kind share them.
+    """
+
+    _gatherer = staticmethod(pairs_gatherer)
+
+    def _take(self, data: Any, now: tuple[float, ...], differs: list[bool], changed: set[LabelSet]) -> None:
+        column = self.column
+        add = changed.add
+        either = list(map(or_, differs[::2], differs[1::2]))
+        for entries, at in zip(compress(self.owners, either), compress(self.offsets, either), strict=True):
+            label_set, layout = entries.label_set, entries.layout
+            label_set.values[column] = layout.read(data, at - layout.first)
             add(label_set)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
@@ -58,10 +59,13 @@ class _View:
         wanted = self._wanted()
         for name in self._parsed.keys() - wanted.keys():
             self._parsed.pop(name).drop(changed)
+        for (type_, mode), count in Counter((told.kind, told.mode) for told in wanted.values()).items():
+            if (type_, mode) not in self._kinds:
+                self._kinds[type_, mode] = Kind(type_, mode)
+            self._kinds[type_, mode].reserve(count)
         for name, told in wanted.items():
             if name not in self._parsed:
-                kind = self._kinds.setdefault((told.kind, told.mode), Kind(told.kind, told.mode))
-                self._parsed[name] = ParsedFile(self._path / name, told, kind)
+                self._parsed[name] = ParsedFile(self._path / name, told, self._kinds[told.kind, told.mode])
         for name in wanted:
             if not self._read(name, self._parsed[name], changed):
                 self._parsed.pop(name).drop(changed)

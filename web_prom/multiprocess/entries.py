@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from web_prom.multiprocess.chunks import DOUBLE_BYTES, Chunk, RowChunk, Run, ValueChunk, layout_at
+from web_prom.multiprocess.chunks import (
+    DOUBLE_BYTES,
+    Chunk,
+    MarkedChunk,
+    RowChunk,
+    Run,
+    ValueChunk,
+    layout_at,
+)
 from web_prom.multiprocess.histograms import Histogram, Shape
 from web_prom.multiprocess.keys import DamagedFileError
 from web_prom.multiprocess.kinds import Kind
@@ -16,6 +24,15 @@ from web_prom.multiprocess.merging import Family, LabelSet
 # What a label set has from a file until it is read for the first time: not None, which would mean no entry.
 _UNREAD: Any = ()
 _PAIR = layout_at((0, DOUBLE_BYTES))
+
+
+class _Known(NamedTuple):
+    """A run of entries, and where it is noted in a list of owners."""
+
+    column: int
+    run: Run
+    owners: list[Any]
+    place: int
 
 
 class Contents:
@@ -40,8 +57,8 @@ class Contents:
         self._marked = marked
         self._columns = [kind.add_column(name)]
         self._chunks: list[Chunk] = []
-        self._found: dict[int, tuple[array[int], list[Any]]] = {}
-        self._runs: dict[LabelSet, list[tuple[int, Run]]] | None = None
+        self._found: dict[tuple[type[Chunk], int], tuple[array[int], list[Any]]] = {}
+        self._runs: dict[LabelSet, list[_Known]] | None = None
         self._last_key = b""
         self._last_start = 0
 
@@ -76,8 +93,7 @@ class Contents:
         """Take the file out of all label sets that it has."""
         for chunk in self._chunks:
             column = chunk.column
-            for owner in chunk.owners:
-                label_set = owner.label_set if isinstance(owner, Run) else owner
+            for label_set in chunk.label_sets():
                 label_set.values[column] = None
                 label_set.template = None
                 family = label_set.family
@@ -92,22 +108,20 @@ class Contents:
     def _parse_values(self, data: Any, lengths: memoryview, end: int) -> None:
         kind = self._kind
         find, pairs, column = kind.keys.get, kind.has_pairs, self._columns[0]
-        offsets, owners = self._list(column)
-        family: Family | None = None
+        offsets, owners = self._list(ValueChunk, column)
         start = position = self.end
         while position < end:
             start = position
             length = lengths[start >> 2]
-            at = (
-                start + (length + 4) // 8 * 8 + 8
-            )  # value_offset(), whose call would cost a third of this loop
+            key_end = start + 4 + length
+            at = key_end // 8 * 8 + 8  # value_offset(), whose call would cost a third of this loop
             position = at + 16
             if length < 0 or position > end:
                 raise DamagedFileError(f"its entry at byte {start} is longer than the file")
-            key = data[start + 4 : start + 4 + length]
+            key = data[start + 4 : key_end]
             label_set = find(key) or kind.learn(key)
-            if label_set.family is not family:
-                family = label_set.family
+            family = label_set.family
+            if column not in family.helps:
                 self._note_help(family, key)
             if not family.is_single:  # a sample for each file
                 label_set.template = None
@@ -129,43 +143,40 @@ class Contents:
         if self._kind.has_pairs:
             self._add_pair(column, label_set, at)
         else:
-            offsets, owners = self._list(column)
+            offsets, owners = self._list(ValueChunk, column)
             offsets.append(at)
             owners.append(label_set)
 
     def _add_pair(self, column: int, label_set: LabelSet, at: int) -> None:
-        offsets, owners = self._list(column)
+        offsets, owners = self._list(RowChunk, column)
         offsets.extend((at, at + DOUBLE_BYTES))
         owners.extend([Run(label_set, at, _PAIR)] * 2)
 
     def _parse_histograms(self, data: Any, lengths: memoryview, end: int) -> None:
-        kind, column = self._kind, self._columns[0]
-        offsets, owners = self._list(column)
+        kind, marked, column = self._kind, self._marked, self._columns[0]
+        offsets, owners = self._list(MarkedChunk, column)
         start = position = self.end
-        join = b"".join
-        family: Family | None = None
+        find, join = kind.foretold.get, b"".join
         while position < end:
             start = position
             length = lengths[start >> 2]
             key = data[start + 4 : start + 4 + length]  # wrong only for what is not known
-            known = kind.foretold.get(key) or kind.foretell(_key(data, lengths, start, end))
+            known = find(key) or kind.foretell(_key(data, lengths, start, end))
             if known and start + known.size <= end and join(known.gather(data, start)) == known.prefixes:
                 label_set, position = known.label_set, start + known.size
-                if label_set.family is not family:
-                    family = label_set.family
-                    self._note_help(family, key)
-                run = Run(label_set, start, known.layout)
+                if column not in label_set.family.helps:
+                    self._note_help(label_set.family, key)
                 # What _add_run() does, for the many label sets with which nothing is unusual.
-                usual = self._marked and self._runs is None and label_set.shape is known.shape
+                usual = marked and self._runs is None and label_set.shape is known.shape
                 if usual and label_set.values[column] is None:
                     label_set.values[column] = _UNREAD
-                    at = start + known.first
-                    offsets.extend((at, at + DOUBLE_BYTES))
-                    owners += (run, run)
+                    offsets.append(start + known.layout.first)
+                    owners.append(known)
                 else:
-                    self._add_run(label_set, run, known.shape)
+                    self._add_run(label_set, Run(label_set, start, known.layout), known.shape)
             else:
                 position = self._parse_by_key(data, lengths, start, end)
+                find = kind.foretold.get  # other ones, where a shape was seen that is longer
         self._remember(data, start)
 
     def _parse_by_key(self, data: Any, lengths: memoryview, start: int, end: int) -> int:
@@ -203,11 +214,12 @@ class Contents:
             return False
         family = label_set.family
         assert isinstance(family, Histogram)
-        for column, run in self._all_runs()[label_set]:
+        for column, run, owners, place in self._all_runs()[label_set]:
             shape = family.shape_of(label_set, column)
             if not entries.keys() & set(shape.entries):
                 moved = [start - run.start + offset for offset in entries.values()]
                 run.layout = layout_at((*run.layout.offsets, *moved))
+                owners[place] = run
                 shape = family.shape((*shape.entries, *entries))
                 self._kind.see(family, shape)
                 family.set_shape(label_set, column, shape)
@@ -224,31 +236,36 @@ class Contents:
         if label_set.shape is not shape:
             family.set_shape(label_set, column, shape)
         label_set.values[column] = _UNREAD
-        if self._runs is not None:
-            self._runs.setdefault(label_set, []).append((column, run))
-        offsets = run.layout.offsets
-        if self._marked and shape.marker is not None:
-            at = run.start + offsets[shape.marker]
-            self._watch(column, run, (at, at + DOUBLE_BYTES))
+        if self._marked and shape.marker == 0:
+            offsets, owners = self._list(MarkedChunk, column)
+            offsets.append(run.start + run.layout.first)
+            owners.append(run)
         else:
-            self._watch(column, run, [run.start + offset for offset in offsets])
+            self._watch(column, run, [run.start + offset for offset in run.layout.offsets])
+            _, owners = self._list(RowChunk, column)
+        if self._runs is not None:
+            self._runs.setdefault(label_set, []).append(_Known(column, run, owners, len(owners) - 1))
 
     def _watch(self, column: int, run: Run, offsets: Sequence[int]) -> None:
         """Read a run again whenever one of the doubles at these offsets has changed."""
-        all_offsets, owners = self._list(column)
+        all_offsets, owners = self._list(RowChunk, column)
         all_offsets.extend(offsets)
         owners.extend([run] * len(offsets))
 
-    def _all_runs(self) -> dict[LabelSet, list[tuple[int, Run]]]:
+    def _all_runs(self) -> dict[LabelSet, list[_Known]]:
         if self._runs is None:
             self._runs = {}
-            lists = [(chunk.column, chunk.owners) for chunk in self._chunks]
-            lists += [(column, owners) for column, (_, owners) in self._found.items()]
-            for column, owners in lists:
-                for run in dict.fromkeys(owners):
-                    known = self._runs.setdefault(run.label_set, [])
-                    if (column, run) not in known:
-                        known.append((column, run))
+            lists = [(chunk.column, chunk.offsets, chunk.owners) for chunk in self._chunks]
+            lists += [(column, offsets, owners) for (_, column), (offsets, owners) in self._found.items()]
+            for column, offsets, owners in lists:
+                for place, (at, entries) in enumerate(zip(offsets, owners, strict=True)):
+                    known = self._runs.setdefault(entries.label_set, [])
+                    if isinstance(entries, Run):
+                        run = entries
+                    else:
+                        run = Run(entries.label_set, at - entries.layout.first, entries.layout)
+                    if all(run is not other.run for other in known):
+                        known.append(_Known(column, run, owners, place))
         return self._runs
 
     def _free_column(self, label_set: LabelSet) -> int:
@@ -263,10 +280,10 @@ class Contents:
         if column not in family.helps:
             family.helps[column] = self._kind.parse(key).help
 
-    def _list(self, column: int) -> tuple[array[int], list[Any]]:
-        if column not in self._found:
-            self._found[column] = array("I"), []
-        return self._found[column]
+    def _list(self, make: type[Chunk], column: int) -> tuple[array[int], list[Any]]:
+        if (make, column) not in self._found:
+            self._found[make, column] = array("I"), []
+        return self._found[make, column]
 
     def _remember(self, data: Any, start: int) -> None:
         (length,) = LENGTH.unpack_from(data, start)
@@ -274,12 +291,13 @@ class Contents:
         self._last_key = bytes(data[start : start + LENGTH.size + length])
 
     def _keep_found(self) -> None:
-        make = RowChunk if self._kind.type == "histogram" or self._kind.has_pairs else ValueChunk
-        for column, (offsets, owners) in self._found.items():
-            chunk: Chunk = make(column, offsets, owners)
+        for (make, column), (offsets, owners) in self._found.items():
+            if not owners:
+                continue
+            chunk = make(column, offsets, owners)
             # Each call of struct costs something, so that chunks of about one size become one.
             for earlier in reversed(self._chunks):
-                if earlier.column == column:
+                if earlier.column == column and isinstance(earlier, make):
                     if len(earlier) <= 2 * len(chunk):
                         self._chunks.remove(earlier)
                         chunk = earlier.joined(chunk)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from web_prom.multiprocess.entries import Contents
 from web_prom.multiprocess.keys import DamagedFileError
@@ -15,7 +11,7 @@ from web_prom.multiprocess.kinds import Kind
 from web_prom.multiprocess.layout import HEADER, FileName
 from web_prom.multiprocess.merging import LabelSet
 
-# Up to here reading is cheaper than mapping: a system call in place of four, and no page faults.
+# What is read of a file not known yet, before its header says how much there is.
 _READ_BYTES = 16384
 
 
@@ -48,20 +44,20 @@ class ParsedFile:
             DamagedFileError: It holds what cannot be; the message says what.
             OSError: It cannot be read, or has gone.
         """
-        with self._opened() as opened:
-            if opened is None:
-                return False
-            data, used, identity = opened
-            contents = self._contents
-            if contents is None or not self._is_same(contents, *opened):
-                self.drop(changed)
-                # An identity in the header is the sign that a histogram's sum is marked.
-                contents = self._contents = Contents(self._kind, self._name, isinstance(identity, int))
-                self._identity = identity
-            if used > contents.end:
-                contents.parse(data, used)
-            contents.read(data, changed)
-            return True
+        opened = self._opened()
+        if opened is None:
+            return False
+        data, used, identity = opened
+        contents = self._contents
+        if contents is None or not self._is_same(contents, *opened):
+            self.drop(changed)
+            # An identity in the header is the sign that a histogram's sum is marked.
+            contents = self._contents = Contents(self._kind, self._name, isinstance(identity, int))
+            self._identity = identity
+        if used > contents.end:
+            contents.parse(data, used)
+        contents.read(data, changed)
+        return True
 
     def drop(self, changed: set[LabelSet]) -> None:
         """Forget the file, and take it out of all label sets that it has."""
@@ -69,7 +65,7 @@ class ParsedFile:
         if contents is not None:
             contents.drop(changed)
 
-    def _is_same(self, contents: Contents, data: Any, used: int, identity: object) -> bool:
+    def _is_same(self, contents: Contents, data: bytes, used: int, identity: object) -> bool:
         # The inode of a file that was removed is soon another's, so that a key has to be there as well.
         return (
             identity == self._identity
@@ -77,31 +73,22 @@ class ParsedFile:
             and (isinstance(identity, int) or contents.begins_like(data))
         )
 
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[Any, int, object] | None]:
+    def _opened(self) -> tuple[bytes, int, object] | None:
         """Give what can be read of the file, how many bytes are used, and its identity; None without any."""
         descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        mapped: mmap.mmap | None = None
         try:
-            status = os.fstat(descriptor)
-            known = self._contents.end if self._contents else 0
-            head = os.pread(descriptor, HEADER.size if known > _READ_BYTES else _READ_BYTES, 0)
-            used, number = HEADER.unpack_from(head) if len(head) >= HEADER.size else (0, 0)
+            # Mostly that is all there is: a file grows seldom.
+            data = os.pread(descriptor, max(self._contents.end if self._contents else 0, _READ_BYTES), 0)
+            used, number = HEADER.unpack_from(data) if len(data) >= HEADER.size else (0, 0)
             if used == 0:
-                yield None
-                return
+                return None
             if used < HEADER.size or used % 8:
                 raise DamagedFileError(f"it claims to use {used} bytes")
-            # It may have grown since its size was asked for.
-            if used > status.st_size and used > os.fstat(descriptor).st_size:
-                raise DamagedFileError(f"it claims to use {used} bytes and has {status.st_size}")
-            identity = number or (status.st_dev, status.st_ino)
-            if used <= len(head):
-                yield head, used, identity
-            else:
-                mapped = mmap.mmap(descriptor, used, mmap.MAP_SHARED, mmap.PROT_READ)
-                yield mapped, used, identity
+            if used > len(data):
+                data = os.pread(descriptor, used, 0)
+            status = os.fstat(descriptor)
         finally:
-            if mapped is not None:
-                mapped.close()
             os.close(descriptor)
+        if used > len(data):
+            raise DamagedFileError(f"it claims to use {used} bytes and has {len(data)}")
+        return data, used, number or (status.st_dev, status.st_ino)

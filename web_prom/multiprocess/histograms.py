@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.utils import floatToGoString
 
+from web_prom.multiprocess.chunks import Layout, layout_of, prefixes_of
+from web_prom.multiprocess.keys import around_bound
+from web_prom.multiprocess.layout import LENGTH, VALUE, value_offset
 from web_prom.multiprocess.merging import Family, LabelSet, Series, total
 
 if TYPE_CHECKING:
@@ -23,21 +26,90 @@ class Shape:
         entries: The upper bound for a bucket, the sample's name for any other.
         bounds: Those of the buckets, in the same order.
         le: The same as values of the label.
-        le_json: The same as JSON.
         marker: Where the sum is among the entries; None without one.
         plain: Whether it is a sum and then buckets with ascending bounds, as both writers make them.
     """
 
-    __slots__ = ("bounds", "entries", "le", "le_json", "marker", "plain")
+    __slots__ = ("_frames", "bounds", "entries", "le", "marker", "plain")
 
     def __init__(self, family: str, entries: tuple[str | float, ...]) -> None:
         self.entries = entries
         self.bounds = [entry for entry in entries if not isinstance(entry, str)]
         self.le: list[str] = list(map(floatToGoString, self.bounds))
-        self.le_json = [f'"{le}"'.encode() for le in self.le]
         ascending = all(low < high for low, high in pairwise(self.bounds))
         self.marker = entries.index(family + "_sum") if family + "_sum" in entries else None
         self.plain = self.marker == 0 and 0 < len(self.bounds) == len(entries) - 1 and ascending
+        self._frames: dict[tuple[int, int], Frame] = {}
+
+    def foretell(self, key: bytes, around: tuple[bytes, bytes]) -> tuple[bytes, Frame]:
+        """Return what stands before the values of a label set's entries, put together, and where it stands.
+
+        Args:
+            key: The sum's.
+            around: What stands before the bound in the keys of the buckets, and after it.
+        """
+        lengths = len(key), len(around[0]) + len(around[1])
+        frame = self._frames.get(lengths)
+        if frame is None:
+            frame = self._frames[lengths] = Frame(self.le, *lengths)
+        return frame.text % (key, *around * len(self.le)), frame
+
+
+class Frame:
+    """The entries of a histogram's label set, but for the labels: the same for all with keys of one length.
+
+    Args:
+        le: The bounds of the buckets, as values of the label.
+        of_sum: The length of the sum's key.
+        of_bucket: That of a bucket's key without the bound.
+
+    Attributes:
+        text: What stands before the values; with places for the key of the sum and, for each bucket, what
+            stands before and after the bound.
+        gather: Takes what stands before the values out of a file, in parts.
+        layout: Where the values are.
+        size: From the first entry's beginning to the last one's end, in bytes.
+    """
+
+    __slots__ = ("gather", "layout", "size", "text")
+
+    def __init__(self, le: Sequence[str], of_sum: int, of_bucket: int) -> None:
+        places = [(b"%b", of_sum)]
+        places += [(b'%%b"%b"%%b' % each.encode(), of_bucket + len(each) + 2) for each in le]
+        lengths = []
+        parts = []
+        for place, length in places:
+            offset = value_offset(length)
+            padding = b" " * (offset - LENGTH.size - length)
+            lengths.append(offset)
+            parts.append(LENGTH.pack(length).replace(b"%", b"%%") + place + padding)
+        self.text = b"".join(parts)
+        self.gather = prefixes_of(tuple(lengths))
+        self.layout: Layout = layout_of(tuple(lengths))
+        self.size = sum(lengths) + len(lengths) * VALUE.size
+
+
+class Foretold:
+    """The run of entries that the key of a histogram's ``_sum`` foretells, in any file that has it.
+
+    Attributes:
+        label_set: Whose entries they are.
+        shape: Which entries.
+        layout: Where their values are.
+        prefixes: What stands before each value, put together.
+        gather: Takes that out of a file, in parts.
+        size: From the first entry's beginning to the last one's end, in bytes.
+    """
+
+    __slots__ = ("gather", "label_set", "layout", "prefixes", "shape", "size")
+
+    def __init__(self, label_set: LabelSet, shape: Shape, prefixes: bytes, frame: Frame) -> None:
+        self.label_set = label_set
+        self.shape = shape
+        self.prefixes = prefixes
+        self.gather = frame.gather
+        self.layout = frame.layout
+        self.size = frame.size
 
 
 class Histogram(Family):
@@ -63,6 +135,16 @@ class Histogram(Family):
         if shape is None:
             shape = self._known[entries] = Shape(self.name, entries)
         return shape
+
+    def foretell(self, key: bytes, labels: Mapping[str, str], columns: int) -> Foretold | None:
+        """Return the run of entries that the key of a sum begins, if it can be known."""
+        shape, around = self.usual, around_bound(key, labels)
+        if shape is None or around is None:
+            return None
+        label_set = self.add(self.name, labels, columns)
+        if not label_set.is_held:
+            label_set.shape = shape
+        return Foretold(label_set, shape, *shape.foretell(key, around))
 
     def shape_of(self, label_set: LabelSet, column: int) -> Shape:
         """Return which entries the file of a column has of a label set; it must have some."""

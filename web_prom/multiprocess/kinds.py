@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from web_prom.multiprocess.chunks import layout_of, prefixes_of
-from web_prom.multiprocess.histograms import Histogram, Shape
-from web_prom.multiprocess.keys import Key, Labels
-from web_prom.multiprocess.layout import VALUE, FileName
+from web_prom.multiprocess.histograms import Foretold, Histogram, Shape
+from web_prom.multiprocess.keys import Key, Labels, decode
+from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.merging import (
     Family,
     GaugeOfAll,
@@ -33,31 +32,6 @@ FAMILIES: dict[str, type[Family]] = {
 """By type or by a gauge's mode; any other mode is merged as ``all`` is."""
 
 
-class Foretold:
-    """The run of entries that the key of a histogram's ``_sum`` foretells, in any file that has it.
-
-    Attributes:
-        label_set: Whose entries they are.
-        shape: Which entries.
-        layout: Where their values are.
-        prefixes: What stands before each value, put together.
-        gather: Takes that out of a file, in parts.
-        first: Where the first value is, from the first entry's beginning, in bytes.
-        size: From the first entry's beginning to the last one's end, in bytes.
-    """
-
-    __slots__ = ("first", "gather", "label_set", "layout", "prefixes", "shape", "size")
-
-    def __init__(self, label_set: LabelSet, shape: Shape, prefixes: bytes, lengths: tuple[int, ...]) -> None:
-        self.label_set = label_set
-        self.shape = shape
-        self.prefixes = prefixes
-        self.gather = prefixes_of(lengths)
-        self.layout = layout_of(lengths)
-        self.first = lengths[0]
-        self.size = len(prefixes) + len(lengths) * VALUE.size
-
-
 class Kind:
     """The files of one type and, for gauges, of one mode.
 
@@ -68,6 +42,7 @@ class Kind:
         keys: The label set that each key belongs to; not for histograms.
         foretold: For the key of a histogram's ``_sum``, the whole run of entries that it begins.
         families: By name.
+        texts: The values of labels, each once.
         owners: Who writes the file at each column.
         order: The columns in use, in the fixed order of their files.
         lost: Whether a file has gone, so that label sets may be without any.
@@ -87,7 +62,9 @@ class Kind:
         self._places: list[Place] = []
         self._free: list[int] = []
         self._last: tuple[bytes, Key] | None = None
-        self._items: dict[tuple[str, str], tuple[str, str]] = {}
+        # Most label sets share most of the values of their labels: one text for all of them.
+        self.texts: dict[str, str] = {}
+        self._room = 0
 
     def add_column(self, name: FileName) -> int:
         """Return a column for a file, which it does not share with any other."""
@@ -100,11 +77,18 @@ class Kind:
             column = len(self._places)
             self._places.append(place)
             self.owners.append(name.owner)
-            for family in self.families.values():
-                for label_set in family.label_sets.values():
-                    label_set.values.append(None)
+            self.reserve(column + 1)
         self.order = sorted((*self.order, column), key=self.place)
         return column
+
+    def reserve(self, columns: int) -> None:
+        """Have room in every label set for so many columns, which is cheaper than for one after the other."""
+        more = columns - self._room
+        if more > 0:
+            self._room = columns
+            for family in self.families.values():
+                for label_set in family.label_sets():
+                    label_set.values += [None] * more
 
     def remove_column(self, column: int) -> None:
         """Take a column back, where no value may be left."""
@@ -130,11 +114,10 @@ class Kind:
         Raises:
             DamagedFileError: The key cannot be.
         """
-        parsed = Key.parse(key)
-        labels = parsed.labels
-        if self.mode and self._family is not GaugeOfAll:
-            labels = tuple(item for item in labels if item[0] != "pid")
-        label_set = self.keys[key] = self.label_set(parsed.family, parsed.sample, labels)
+        family, sample, labels, _ = decode(key)
+        if "pid" in labels and self.mode and self._family is not GaugeOfAll:
+            del labels["pid"]
+        label_set = self.keys[key] = self._family_of(family).add(sample, labels, self._room)
         return label_set
 
     def foretell(self, key: bytes) -> Foretold | None:
@@ -143,15 +126,15 @@ class Kind:
         Raises:
             DamagedFileError: The key cannot be.
         """
-        parsed = self.parse(key)
-        family = self.families.get(parsed.family)
-        if not isinstance(family, Histogram) or family.usual is None or parsed.sample != family.name + "_sum":
+        if b'_sum", {' not in key:
             return None
-        entries = parsed.foretell(key, family.usual.le_json)
-        if entries is None or parsed.bound() is not None:
+        name, sample, labels, _ = decode(key)
+        family = self.families.get(name)
+        if not isinstance(family, Histogram) or sample != family.name + "_sum" or "le" in labels:
             return None
-        label_set = self.label_set(family.name, family.name, parsed.labels)
-        found = self.foretold[key] = Foretold(label_set, family.usual, *entries)
+        found = family.foretell(key, labels, self._room)
+        if found is not None:
+            self.foretold[key] = found
         return found
 
     def see(self, family: Histogram, shape: Shape) -> None:
@@ -168,20 +151,21 @@ class Kind:
         Raises:
             DamagedFileError: prometheus_client does not allow the name.
         """
-        family = self.families.get(family_name)
+        return self._family_of(family_name).add(name, dict(labels), self._room)
+
+    def _family_of(self, name: str) -> Family:
+        family = self.families.get(name)
         if family is None:
-            family = self.families[family_name] = self._family(self, family_name)
-        # Most label sets share most of their labels: one pair for all of them.
-        labels = tuple([self._items.setdefault(item, item) for item in labels])
-        return family.add(name, labels, len(self._places))
+            family = self.families[name] = self._family(self, name)
+        return family
 
     def forget(self) -> None:
         """Forget what no file has any more."""
         self.lost = False
         for family in list(self.families.values()):
             family.forget()
-            if not family.label_sets:
+            if not family.forms:
                 del self.families[family.name]
         self.keys = {key: label_set for key, label_set in self.keys.items() if label_set.is_held}
         self.foretold = {key: run for key, run in self.foretold.items() if run.label_set.is_held}
-        self._items.clear()
+        self.texts.clear()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +36,35 @@ Row = tuple[float, ...]
 """What a file holds of one label set: a histogram's sum and buckets, or a value and its timestamp."""
 
 
+class Form:
+    """What label sets of a family share that differ in the labels' values only.
+
+    Attributes:
+        family: Whose they are.
+        name: The samples' name; of a histogram, the family's.
+        label_names: Sorted; without ``le``, and without ``pid`` where the mode adds processes up.
+        label_sets: By the labels' values, in the order of the names.
+        outlines: The texts of their samples without any value, by a histogram's shape (kept here by
+            ``rendering``).
+    """
+
+    __slots__ = ("family", "label_names", "label_sets", "name", "outlines")
+
+    def __init__(self, family: Family, name: str, label_names: tuple[str, ...]) -> None:
+        self.family = family
+        self.name = name
+        self.label_names = label_names
+        self.label_sets: dict[tuple[str, ...], LabelSet] = {}
+        self.outlines: dict[Shape | None, str] = {}
+
+
 class LabelSet:
     """One label set of a family, with what each file says of it.
 
     Attributes:
         family: Whose it is.
-        name: The sample's name; of a histogram, the family's.
-        labels: Without ``le``, and without ``pid`` where the mode adds processes up.
+        form: The names.
+        label_values: In the order of the names.
         values: For each file of the kind, at its column: the value, or a :data:`Row`. None if it has none.
         shape: Of a histogram's rows; None while files differ in it (then ``family.shapes`` has them).
         rank: The place in the family's order; -1 before it has one.
@@ -49,17 +72,27 @@ class LabelSet:
         size: How many samples there were when it was merged last.
     """
 
-    __slots__ = ("family", "labels", "name", "rank", "shape", "size", "template", "values")
+    __slots__ = ("family", "form", "label_values", "rank", "shape", "size", "template", "values")
 
-    def __init__(self, family: Family, name: str, labels: Labels, columns: int) -> None:
-        self.family = family
-        self.name = name
-        self.labels = labels
+    def __init__(self, form: Form, label_values: tuple[str, ...], columns: int) -> None:
+        self.family = form.family
+        self.form = form
+        self.label_values = label_values
         self.values: list[Any] = [None] * columns
         self.shape: Shape | None = None
         self.rank = -1
         self.template: str | None = None
         self.size = 0
+
+    @property
+    def name(self) -> str:
+        """The sample's name; of a histogram, the family's."""
+        return self.form.name
+
+    @property
+    def labels(self) -> Labels:
+        """The names and values of the labels."""
+        return tuple(zip(self.form.label_names, self.label_values, strict=True))
 
     @property
     def is_held(self) -> bool:
@@ -72,12 +105,11 @@ class Family:
 
     Attributes:
         name: The metric's.
-        label_sets: By sample name and labels.
+        forms: By the sample's name and the labels', in whatever order a key has them.
         helps: The documentation that each file gives, by column.
         ordered: The label sets as they are shown; valid after :meth:`settle`.
         texts: Their samples as text, at the same places (kept here by ``rendering``).
         size: The number of samples.
-        outlines: The texts of its samples without the values, by names (kept here by ``rendering`` as well).
         plain: Whether every name in it is of Prometheus' old character set, so that its text is the same
             in every format.
     """
@@ -92,50 +124,73 @@ class Family:
             raise DamagedFileError(f"it has a metric with the name {name[:200]!r}") from None
         self.kind = kind
         self.name = name
-        self.label_sets: dict[Series, LabelSet] = {}
+        self.forms: dict[tuple[str, tuple[str, ...]], Form] = {}
         self.helps: dict[int, str] = {}
         self.ordered: list[LabelSet] = []
         self.texts: list[bytes] = []
         self.size = 0
-        self.outlines: dict[tuple[object, tuple[str, ...]], str] = {}
         self.plain = True
         self.stale = False
-        self._forms: set[tuple[str, tuple[str, ...]]] = set()
 
     @property
     def documentation(self) -> str:
         """The help text of the first file that has the family."""
         return next(self.helps[column] for column in self.kind.order if column in self.helps)
 
-    def add(self, name: str, labels: Labels, columns: int) -> LabelSet:
+    def label_sets(self) -> Iterator[LabelSet]:
+        """Give the label sets, in no order."""
+        return chain.from_iterable([form.label_sets.values() for form in set(self.forms.values())])
+
+    def add(self, name: str, labels: Mapping[str, str], columns: int) -> LabelSet:
         """Return a label set, made if there is none yet."""
-        label_set = self.label_sets.get((name, labels))
+        names = tuple(labels)
+        form = self.forms.get((name, names)) or self._add_form(name, names)
+        if names != form.label_names:
+            labels = {name: labels[name] for name in form.label_names}
+        values = tuple(labels.values())
+        label_set = form.label_sets.get(values)
         if label_set is None:
-            label_set = self.label_sets[name, labels] = LabelSet(self, name, labels, columns)
+            values = tuple(map(self.kind.texts.setdefault, values, values))
+            label_set = form.label_sets[values] = LabelSet(form, values, columns)
             self.stale = True
-            form = name, tuple([label for label, _ in labels])
-            if form not in self._forms:
-                self._forms.add(form)
-                self.plain = self.plain and self._is_plain(*form)
         return label_set
+
+    def _add_form(self, name: str, names: tuple[str, ...]) -> Form:
+        label_names = tuple(sorted(names))
+        form = self.forms.get((name, label_names))
+        if form is None:
+            form = self.forms[name, label_names] = Form(self, name, label_names)
+            self.plain = self.plain and self._is_plain(name, label_names)
+        self.forms[name, names] = form
+        return form
 
     def forget(self) -> None:
         """Forget the label sets that no file has any more."""
-        gone = [key for key, label_set in self.label_sets.items() if not label_set.is_held]
-        for key in gone:
-            self.size -= self.label_sets.pop(key).size
-            self.stale = True
+        for names, form in list(self.forms.items()):
+            gone = [label_set for label_set in form.label_sets.values() if not label_set.is_held]
+            for label_set in gone:
+                self.size -= form.label_sets.pop(label_set.label_values).size
+                self.stale = True
+            if not form.label_sets:
+                del self.forms[names]
 
     def settle(self) -> None:
-        """Put the label sets in order, after some came or went."""
+        """Put the label sets in order, by their labels and then by name, after some came or went."""
         texts = self.texts
-        one_name = len({name for name, _ in self._forms}) == 1
-        order = attrgetter("labels") if one_name else attrgetter("labels", "name")
-        self.ordered = sorted(self.label_sets.values(), key=order)
+        self.ordered = self._sorted(list(self.label_sets()))
         self.texts = [texts[each.rank] if each.rank >= 0 else b"" for each in self.ordered]
         for rank, label_set in enumerate(self.ordered):
             label_set.rank = rank
         self.stale = False
+
+    def _sorted(self, label_sets: list[LabelSet]) -> list[LabelSet]:
+        names = {form.label_names for form in self.forms.values()}
+        if len(names) == 1:
+            # Texts are compared several times as fast as tuples. No character is below this one.
+            keys = ["\0".join((*each.label_values, each.form.name)) for each in label_sets]
+            if sum([key.count("\0") for key in keys]) == len(keys) * len(names.pop()):
+                return sorted(label_sets, key=dict(zip(label_sets, keys, strict=True)).__getitem__)
+        return sorted(label_sets, key=attrgetter("labels", "name"))
 
     def merged(self, label_set: LabelSet) -> tuple[float, ...]:
         """Return the values of the samples; none where no file has set any."""

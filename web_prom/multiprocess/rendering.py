@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
-from web_prom.multiprocess.merging import Family, LabelSet, Series
+from web_prom.multiprocess.merging import Family, Form, LabelSet, Series
+
+if TYPE_CHECKING:
+    from web_prom.multiprocess.histograms import Shape
 
 Encoder = Callable[[Any], bytes]
 """What ``choose_encoder`` of prometheus_client gives: from a registry, or what collects like one, to text."""
 
 _END = b"# EOF\n"
+# Texts that are written as they are, also into a template.
+_IS_ORDINARY = re.compile(r'[^\\\n"%]*').fullmatch
 # From here on Go, and so prometheus_client, writes an exponent.
 _EXPONENT = 1e6
 _MINUS_INFINITY = float("-inf")
@@ -39,7 +45,7 @@ def write(label_sets: Iterable[LabelSet]) -> None:
             family.texts[rank] = b""
         elif family.is_single:
             # What stands before the value is in the text that is there, and need not be kept a second time.
-            text = family.texts[rank] or _template_of(label_set).replace("%%", "%").encode("utf-8")
+            text = family.texts[rank] or (_template_of(label_set) % "").encode("utf-8")
             family.texts[rank] = b"%b%b\n" % (text[: text.rindex(b" ") + 1], number(values[0]).encode())
         else:
             if label_set.template is None:
@@ -52,29 +58,30 @@ def write(label_sets: Iterable[LabelSet]) -> None:
 
 def _template_of(label_set: LabelSet) -> str:
     """Return the text of a label set's samples, with a place for each value."""
-    family, labels, shape = label_set.family, label_set.labels, label_set.shape
+    family, form, shape = label_set.family, label_set.form, label_set.shape
     if not (family.is_single or (shape is not None and shape.plain)):
         return _template(family.series(label_set))
-    # It differs between label sets in the labels' values only.
-    names = tuple([name for name, _ in labels])
-    outline = family.outlines.get((shape or label_set.name, names))
+    outline = form.outlines.get(shape)
     if outline is None:
-        outline = family.outlines[shape or label_set.name, names] = _outline(label_set)
-    return outline.format(*[_escape(value).replace("%", "%%") for _, value in labels])
+        outline = form.outlines[shape] = _outline(form, shape)
+    values = label_set.label_values
+    if not _IS_ORDINARY("".join(values)):
+        values = tuple([_escape(value).replace("%", "%%") for value in values])
+    return outline % (values if shape is None else values * (len(shape.le) + 2))
 
 
-def _outline(label_set: LabelSet) -> str:
-    """Return a template with places for the values of labels as well."""
-    name, shape = label_set.family.name, label_set.shape
-    samples: list[tuple[str, list[tuple[str, str]]]] = [(label_set.name, [])]
+def _outline(form: Form, shape: Shape | None) -> str:
+    """Return a template for templates: with places for the values of labels as well."""
+    samples: list[tuple[str, list[tuple[str, str]]]] = [(form.name, [])]
     if shape is not None:
-        samples = [(f"{name}_bucket", [("le", le)]) for le in shape.le]
-        samples += [(f"{name}_count", []), (f"{name}_sum", [])]
-    places = [(label, f"{{{number}}}") for number, (label, _) in enumerate(label_set.labels)]
+        samples = [(f"{form.name}_bucket", [("le", le)]) for le in shape.le]
+        samples += [(f"{form.name}_count", []), (f"{form.name}_sum", [])]
+    places = [(label.replace("%", "%%%%"), "%s") for label in form.label_names]
     lines = []
     for sample, more in samples:
         inside = ",".join(f'{label}="{value}"' for label, value in sorted([*places, *more]))
-        lines.append(f"{sample}{{{{{inside}}}}} %s\n" if inside else f"{sample} %s\n")
+        name = sample.replace("%", "%%%%")
+        lines.append(f"{name}{{{inside}}} %%s\n" if inside else f"{name} %%s\n")
     return "".join(lines)
 
 
