@@ -44,6 +44,7 @@ FEW_SERVERS = (
     "--ignore=tests/servers/test_deploy.py",
     "--ignore=tests/servers/test_prometheus.py",
     "--ignore=tests/servers/test_soak.py",
+    "--ignore=tests/servers/test_uwsgi.py",
 )
 
 # Tests of servers mostly wait: two environments at a time take little more than the longer one alone.
