@@ -15,7 +15,7 @@ def answer(request: Any) -> Any:
     environ = request.META
     # Django says "multiprocess" of every ASGI server and of its test client, who never said so.
     if "wsgi.input" not in environ or environ.get("SERVER_NAME") == "testserver":
-        environ = {**environ, "wsgi.multiprocess": False}
+        environ = {**environ, "wsgi.multiprocess": None}
     status, headers, body = conf.exposition().respond(environ)
     code, _, reason = status.partition(" ")
     response = HttpResponse(body, status=int(code), reason=reason)

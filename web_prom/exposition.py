@@ -17,6 +17,7 @@ from web_prom.config import PREFIX, Config
 from web_prom.flight import SingleFlight
 from web_prom.multiprocess.takeover import is_shared, share_values
 from web_prom.scraping import Scraper
+from web_prom.siblings import has_siblings
 from web_prom.text import Encode
 
 logger = logging.getLogger("web_prom")
@@ -28,6 +29,9 @@ ALLOW = ("Allow", "GET, HEAD, OPTIONS")
 # A cache between Prometheus and us would serve yesterday's numbers; what we send depends on these two.
 _COMMON: tuple[Header, ...] = (("Cache-Control", "no-store"), ("Vary", "Accept, Accept-Encoding"))
 _TEXT: Header = ("Content-Type", "text/plain; charset=utf-8")
+
+# At the first scrape other workers may not have started yet; at each, looking would cost more than a small one.
+_LOOKS = 3
 
 
 class Response(NamedTuple):
@@ -82,6 +86,8 @@ class Exposition:
         )
         self._flight: SingleFlight[bytes | None] = SingleFlight()
         self._compress = compress
+        self._is_about_others = directory is not None
+        self._looks = 0
         self._warned = False
 
     def respond(self, environ: Mapping[str, Any]) -> Response:
@@ -124,13 +130,21 @@ class Exposition:
             return None
 
     def _warn_of_lone_workers(self, environ: Mapping[str, Any]) -> None:
-        if not self._warned and environ.get("wsgi.multiprocess") and not is_shared():
+        if not (self._warned or self._is_about_others or is_shared()) and self._is_a_worker(environ):
             self._warned = True
             logger.warning(
                 "this server has several workers and PROMETHEUS_MULTIPROC_DIR is not set: each scrape shows "
                 "the numbers of one worker only. Under gunicorn add --config python:web_prom.gunicorn; "
                 "elsewhere set PROMETHEUS_MULTIPROC_DIR to an empty directory before the server starts."
             )
+
+    def _is_a_worker(self, environ: Mapping[str, Any]) -> bool:
+        """Tell whether there are others beside this process: WSGI says so, ASGI does not."""
+        told: bool | None = environ.get("wsgi.multiprocess")
+        if told is None and self._looks < _LOOKS:
+            self._looks += 1
+            return has_siblings()
+        return bool(told)
 
 
 def encoder_for(accept: str | None) -> tuple[Encode, str]:

@@ -588,6 +588,24 @@ def test_one_worker_is_not_warned(filled: CollectorRegistry, caplog: pytest.LogC
     assert warnings_of_lone_workers(caplog) == []
 
 
+def test_where_the_server_does_not_tell_it_is_looked_for_a_few_times(
+    filled: CollectorRegistry, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that start later count; where there are none, scrapes are not slowed for ever."""
+    answers = iter([False, True])
+    monkeypatch.setattr("web_prom.exposition.has_siblings", lambda: next(answers))
+    exposition = Exposition(filled)
+    for expected in (0, 1, 1):
+        exposition.respond({"wsgi.multiprocess": None})
+        assert len(warnings_of_lone_workers(caplog)) == expected
+    looks: list[None] = []
+    monkeypatch.setattr("web_prom.exposition.has_siblings", lambda: looks.append(None))
+    exposition = Exposition(filled)
+    for _ in range(5):
+        exposition.respond({})
+    assert len(looks) == 3
+
+
 def test_who_may_not_scrape_causes_no_warning(
     filled: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:

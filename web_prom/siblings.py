@@ -1,0 +1,52 @@
+"""Whether this process is one of several workers of a server, where no specification has the server tell."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+
+
+def has_siblings() -> bool:
+    """Tell whether another child of this process's parent listens at a socket of this process.
+
+    Workers of one server share what they listen at, however they were started and whatever they call
+    themselves. Linux only; anywhere else, and where a socket is each worker's own (``SO_REUSEPORT``) or another
+    process may not be looked at, the answer is no. Safe to call from any thread, and after a fork.
+    """
+    mine = set(_listeners())
+    if not mine:
+        return False
+    own = os.getpid()
+    return any(not mine.isdisjoint(_files(pid)) for pid in _children(os.getppid()) if pid != own)
+
+
+def _listeners() -> Iterator[str]:
+    for descriptor, file in _descriptors("self"):
+        if file.startswith("socket:"):
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as opened:
+                if opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    yield file
+
+
+def _files(pid: int) -> list[str]:
+    return [file for _, file in _descriptors(pid)]
+
+
+def _descriptors(pid: int | str) -> Iterator[tuple[int, str]]:
+    """Give the open files of a process by their names, which for a socket tell one from all others."""
+    folder = f"/proc/{pid}/fd"
+    with contextlib.suppress(OSError):
+        for descriptor in os.listdir(folder):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                yield int(descriptor), os.readlink(f"{folder}/{descriptor}")
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as children:
+                found += map(int, children.read().split())
+    return found
