@@ -249,12 +249,11 @@ class Instruments:
         closed: tuple[str, ...] = (),
         **options: Any,
     ) -> Family:
-        metric = get_or_create(
+        metric = self._plain(
             kind,
             name,
             documentation,
             (*labels, *self._extra),
-            registry=self.registry,
             namespace=self.config.namespace,
             **options,
         )
@@ -264,7 +263,15 @@ class Instruments:
         return made
 
     def _plain(self, kind: type[Any], name: str, documentation: str, labels: Any, **options: Any) -> Any:
-        return get_or_create(kind, name, documentation, labels, registry=self.registry, **options)
+        try:
+            return get_or_create(kind, name, documentation, labels, registry=self.registry, **options)
+        except ConflictError as error:
+            if "namespace" not in options:
+                raise
+            raise ConflictError(
+                f"{error}\nThe second is web-prom's, which measures every request: do without the first, or set "
+                f"{PREFIX}NAMESPACE, which stands before web-prom's names."
+            ) from None
 
 
 def instruments_for(registry: CollectorRegistry, config: Config, owner: str) -> Instruments:

@@ -198,6 +198,11 @@ def test_a_metric_of_the_users_own_with_one_of_our_names_is_a_clear_error_at_sta
     with pytest.raises(ConflictError, match=r"(?s)Mine\.") as raised:
         measure(registry, **options)
     assert name.removesuffix("_total") in str(raised.value)
+    assert ("PROM_NAMESPACE" in str(raised.value)) is name.startswith("http")
+    if name.startswith("http"):
+        again = CollectorRegistry()
+        kind(name, "Mine.", registry=again)
+        measure(again, namespace="shop", **options)
 
 
 def test_a_registry_that_nobody_uses_any_more_is_forgotten() -> None:
