@@ -10,6 +10,7 @@ from web_prom.asgi_exchange import ASGIApp, ASGIExchange, MeasuredASGIExchange, 
 from web_prom.asgi_routes import Routes
 from web_prom.asgi_scrapes import answer, live
 from web_prom.config import Config
+from web_prom.exclusion import exclude
 from web_prom.exposition import Exposition, mounted_config
 from web_prom.middleware import Annotate, Middleware, set_route
 from web_prom.multiprocess.takeover import share_values
@@ -157,6 +158,7 @@ def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -
     share_values(*[registry] if isinstance(registry, CollectorRegistry) else [])
     exposition = Exposition(registry, mounted_config(), compress=not disable_compression)
 
+    @exclude  # for what a router answers itself on the way, such as the redirect of a mount to its slash
     async def metrics_app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await answer(exposition, scope, send)

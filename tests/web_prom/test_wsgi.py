@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from web_prom import PrometheusMiddleware
+from web_prom import PrometheusMiddleware, make_wsgi_app
 from web_prom.config import Config
 from web_prom.exchange import queue_seconds
 from web_prom.recorder import KEY, Recording
@@ -1481,6 +1481,13 @@ def test_a_path_of_other_letters_is_found(measured: Measured) -> None:
 
 def test_a_mounted_application_answers_below_its_mount(measured: Measured) -> None:
     assert b"http_requests" in serve(measured(hello), "/metrics", SCRIPT_NAME="/shop")
+
+
+def test_a_mounted_scrape_is_not_counted(measured: Measured, registry: CollectorRegistry) -> None:
+    """Whoever mounts the application below a measured one."""
+    assert b"http_requests" in serve(measured(make_wsgi_app(registry), path=""))
+    assert requests(registry) == {}
+    assert in_progress(registry) == 0
 
 
 # Switches --------------------------------------------------------------------------------------------
