@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from tests.pages import ROOT, code_blocks
+
 PROMETHEUS = ROOT / "examples" / "prometheus"
 KUBERNETES = ROOT / "examples" / "kubernetes"
 PAGE = ROOT / "docs" / "deploy.rst"
@@ -42,12 +42,7 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 def blocks(language: str) -> list[str]:
     """Return the page's code blocks in a language, in order and without their indentation."""
-    found = []
-    for rest in PAGE.read_text("utf-8").split(f"\n.. code-block:: {language}\n\n")[1:]:
-        lines = re.split(r"\n+(?=\S)", rest)[0].rstrip().splitlines()
-        assert all(line.startswith("    ") or not line for line in lines), lines
-        found.append("\n".join(line[4:] for line in lines) + "\n")
-    return found
+    return code_blocks(PAGE.read_text("utf-8"), language)
 
 
 def replaced(text: str, *changes: tuple[str, str]) -> str:

@@ -12,7 +12,6 @@ from tests.manifests import (
     KUBERNETES,
     PAGE,
     PROMETHEUS,
-    ROOT,
     alerts,
     blocks,
     documents,
@@ -20,6 +19,7 @@ from tests.manifests import (
     recorded_names,
     replaced,
 )
+from tests.pages import ROOT
 from tests.programs import needs_program
 
 TEXT = PAGE.read_text("utf-8")

@@ -31,7 +31,7 @@ ALLOW = ("Allow", "GET, HEAD, OPTIONS")
 _COMMON: tuple[Header, ...] = (("Cache-Control", "no-store"), ("Vary", "Accept, Accept-Encoding"))
 _TEXT: Header = ("Content-Type", "text/plain; charset=utf-8")
 
-# At the first scrape other workers may not have started yet; at each, looking would cost more than a small one.
+# Workers may start after the first scrape; looking at each scrape would cost more than a small one does.
 _LOOKS = 3
 
 

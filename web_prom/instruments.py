@@ -269,8 +269,8 @@ class Instruments:
             if "namespace" not in options:
                 raise
             raise ConflictError(
-                f"{error}\nThe second is web-prom's, which measures every request: do without the first, or set "
-                f"{PREFIX}NAMESPACE, which stands before web-prom's names."
+                f"{error}\nThe second is web-prom's, which measures every request: do without the first, "
+                f"or set {PREFIX}NAMESPACE, which stands before web-prom's names."
             ) from None
 
 

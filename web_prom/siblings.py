@@ -12,8 +12,8 @@ def has_siblings() -> bool:
     """Tell whether another child of this process's parent listens at a socket of this process.
 
     Workers of one server share what they listen at, however they were started and whatever they call
-    themselves. Linux only; anywhere else, and where a socket is each worker's own (``SO_REUSEPORT``) or another
-    process may not be looked at, the answer is no. Safe to call from any thread, and after a fork.
+    themselves. Linux only; anywhere else, and where a socket is each worker's own (``SO_REUSEPORT``) or
+    another process may not be looked at, the answer is no. Safe to call from any thread, and after a fork.
     """
     mine = set(_listeners())
     if not mine:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.manifests import ROOT, blocks, recorded_names, resources
+from tests.manifests import blocks, recorded_names, resources
+from tests.pages import ROOT
 from tests.programs import needs_program
 from tests.servers.exporting import ANY_PORT, Exporting, ask
 from tests.servers.fleet import BEARER, TOKEN, Fleet, recorded_at

@@ -1,0 +1,20 @@
+"""/metrics mounted by hand in a FastAPI application.
+
+::
+
+    uvicorn --port 8000 guide.mounted_fastapi:app
+"""
+
+from fastapi import FastAPI
+
+from web_prom import make_asgi_app
+from web_prom.asgi import PrometheusMiddleware
+
+app = FastAPI()
+app.add_middleware(PrometheusMiddleware, path="")  # measures, and answers no path itself
+app.mount("/internal/metrics", make_asgi_app())
+
+
+@app.get("/teapots/{number}")
+async def teapot(number: int) -> dict[str, int]:
+    return {"teapot": number}
