@@ -15,8 +15,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
-from prometheus_client import Counter, start_http_server
+from prometheus_client import Counter
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
+
+from web_prom import start_http_server
 
 PACKED = Counter("shop_parcels_packed", "Parcels that were taken from the queue.", ["carrier", "outcome"])
 FRAGILE = 5  # every fifth parcel does not survive
