@@ -17,6 +17,7 @@ from web_prom.multiprocess.collector import WorkersCollector, collector_for
 from web_prom.multiprocess.directory import VARIABLE
 from web_prom.multiprocess.processes import process_families
 from web_prom.multiprocess.takeover import is_shared
+from web_prom.rendering import Renderer
 from web_prom.text import Encode, Text
 
 
@@ -38,6 +39,7 @@ class Scraper:
         self._registry = registry._registry if restricted else registry
         self._names: frozenset[str] | None = frozenset(registry._name_set) if restricted else None
         self._guard = Guard(self._registry, collector_timeout)
+        self._renderer = Renderer()
 
     def scrape(self, encode: Encode, content_type: str, names: Collection[str] | None) -> bytes:
         """Return the text of a scrape.
@@ -77,16 +79,21 @@ class Scraper:
                 recorder.settle()
 
     def _process(self, text: Text) -> Iterable[Metric]:
-        """Put what upstream gives for this process; return what is told about it besides."""
+        """Put what upstream would give for this process; return what is told about it besides."""
         if getattr(type(self._source), "collect", None) is not CollectorRegistry.collect:
             text.put(self._source.collect())
             return []
         custom = self._guard.collect(filter(is_custom, collectors_of(self._source)))
         collected = {id(collector): families for collector, families in custom}
         # Once more: what counts a failure may just have been registered.
-        for collector in collectors_of(self._source):
+        collectors = collectors_of(self._source)
+        for collector in collectors:
             with self._guard.of(collector):
-                text.put(collected[id(collector)] if id(collector) in collected else collector.collect())
+                if id(collector) in collected:
+                    text.put(collected[id(collector)])
+                else:
+                    text.put_collected(collector, self._renderer)
+        self._renderer.keep(collectors)
         return []
 
     def _workers(self, text: Text, collector: WorkersCollector) -> Iterable[Metric]:

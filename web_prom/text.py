@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 
 from web_prom.errors import ConflictError
 from web_prom.multiprocess.collector import WorkersCollector
+from web_prom.rendering import Renderer
 
 Encode = Callable[[Any], bytes]
 
@@ -46,6 +47,15 @@ class Text:
     def put(self, families: Iterable[Metric]) -> None:
         """Add families, as far as they are wanted."""
         self._put(self._wanted(families))
+
+    def put_collected(self, collector: Any, renderer: Renderer) -> None:
+        """Add what a collector of this process has, as far as it is wanted."""
+        rendered = renderer.render(collector, self._encoded, self._content_type, self._names)
+        if rendered is None:
+            self.put(collector.collect())
+        else:
+            self._parts += rendered.parts
+            self.series += rendered.series
 
     def put_new(self, family: Metric) -> None:
         """Add a family whose names are not there yet.

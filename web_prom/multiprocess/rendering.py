@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.metrics_core import Metric
@@ -32,6 +32,20 @@ def number(value: float) -> str:
     return floatToGoString(value)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def numbers(values: Sequence[float]) -> Iterator[str]:
+    """Give some samples' values as text; they must be floats, and at least one."""
+    # Not so for what is no number: then the sum is none, and no comparison holds.
+    ordinary = max(values) < _EXPONENT and sum(values) > _MINUS_INFINITY
+    return map(repr if ordinary else number, values)
+
+
+def escape(value: str) -> str:
+    """Return a label's value as it stands between quotation marks."""
+    if "\\" in value or "\n" in value or '"' in value:
+        return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return value
+
+
 def write(label_sets: Iterable[LabelSet]) -> None:
     """Bring the text of label sets up to date in their families, which must be settled."""
     for label_set in label_sets:
@@ -50,10 +64,7 @@ def write(label_sets: Iterable[LabelSet]) -> None:
         else:
             if label_set.template is None:
                 label_set.template = _template_of(label_set)
-            # Not so for what is no number: then the sum is none, and no comparison holds.
-            ordinary = max(values) < _EXPONENT and sum(values) > _MINUS_INFINITY
-            texts = map(repr if ordinary else number, values)
-            family.texts[rank] = (label_set.template % tuple(texts)).encode("utf-8")
+            family.texts[rank] = (label_set.template % tuple(numbers(values))).encode("utf-8")
 
 
 def _template_of(label_set: LabelSet) -> str:
@@ -66,7 +77,7 @@ def _template_of(label_set: LabelSet) -> str:
         outline = form.outlines[shape] = _outline(form, shape)
     values = label_set.label_values
     if not _IS_ORDINARY("".join(values)):
-        values = tuple([_escape(value).replace("%", "%%") for value in values])
+        values = tuple([escape(value).replace("%", "%%") for value in values])
     return outline % (values if shape is None else values * (len(shape.le) + 2))
 
 
@@ -92,15 +103,9 @@ def _template(series: Sequence[Series]) -> str:
 
 def _before_value(name: str, labels: Sequence[tuple[str, str]]) -> str:
     if labels:
-        inside = ",".join([f'{label}="{_escape(value)}"' for label, value in sorted(labels)])
+        inside = ",".join([f'{label}="{escape(value)}"' for label, value in sorted(labels)])
         name = f"{name}{{{inside}}}"
     return name.replace("%", "%%")
-
-
-def _escape(value: str) -> str:
-    if "\\" in value or "\n" in value or '"' in value:
-        return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-    return value
 
 
 class Format:

@@ -1,0 +1,249 @@
+"""The text of one process's instruments, from their children's values and lines that only lack these."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
+from operator import is_
+from typing import Any, NamedTuple
+
+from prometheus_client.metrics import Counter, Gauge, Histogram, Summary
+
+from web_prom.multiprocess.rendering import numbers
+from web_prom.outlines import CREATED, Encoded, Form, Outline, SampleForm, Section
+from web_prom.readings import (
+    CounterReading,
+    GaugeReading,
+    HistogramReading,
+    Reading,
+    Rows,
+    UnusualError,
+    created_of,
+    is_stock,
+)
+
+# Samples whose text one call makes: more make it no faster, and hold the interpreter longer.
+_SAMPLES = 512
+# A content type holds a version that a client may invent, and name[] what it likes.
+_MOST_OUTLINES = 16
+# For each child: Prometheus asks for one or two formats, one of which has two sections.
+_MOST_TEMPLATES = 3
+
+_READINGS: dict[type, Reading] = {
+    Counter: CounterReading(Counter, _total="_value"),
+    Gauge: GaugeReading(Gauge, **{"": "_value"}),
+    Summary: Reading(Summary, _count="_count", _sum="_sum"),
+    Histogram: HistogramReading(Histogram, _sum="_sum"),
+}
+
+
+class Rendered(NamedTuple):
+    """The text of a family.
+
+    Attributes:
+        parts: Its bytes, in order.
+        series: The number of samples in it.
+    """
+
+    parts: list[bytes]
+    series: int
+
+
+class Renderer:
+    """Writes the instruments of prometheus_client as its own encoder would, without making samples of them.
+
+    Safe to share between threads and to use after a fork, without a lock: what is kept is replaced, and
+    never changed half-way.
+    """
+
+    def __init__(self) -> None:
+        self._families: dict[Any, _Family] = {}
+
+    def render(
+        self, collector: Any, encoded: Encoded, content_type: str, names: Collection[str] | None
+    ) -> Rendered | None:
+        """Return a collector's text, byte for byte what the encoder makes of what it collects.
+
+        Args:
+            collector: Anything that is registered.
+            encoded: The encoder of a format.
+            content_type: The format.
+            names: The samples that are wanted; None for all.
+
+        Returns:
+            None for anything but a Counter, Gauge, Histogram or Summary that is as upstream has it: then
+            ``collect`` it, which was not done.
+
+        Raises:
+            Exception: What ``collect`` or the encoder would raise.
+        """
+        reading = _READINGS.get(type(collector))
+        if reading is None or not is_stock(collector):
+            return None
+        family = self._families.get(collector)
+        if family is None:
+            family = self._families[collector] = _Family(reading)
+        try:
+            return family.render(collector, encoded, content_type, names)
+        except UnusualError:
+            self._families.pop(collector, None)
+            return None
+
+    def keep(self, collectors: Iterable[Any]) -> None:
+        """Forget all but these collectors."""
+        self._families = {each: self._families[each] for each in collectors if each in self._families}
+
+
+class _Family:
+    """What is kept of one instrument from scrape to scrape."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._blocks: list[_Block] = []
+        self._outlines: dict[tuple[str, Form], Outline | None] = {}
+
+    def render(
+        self, collector: Any, encoded: Encoded, content_type: str, names: Collection[str] | None
+    ) -> Rendered | None:
+        """Do what :meth:`Renderer.render` does.
+
+        Raises:
+            UnusualError: This instrument is not as upstream has it.
+        """
+        children = _children(collector)
+        metric = collector._get_metric()
+        forms = self._reading.samples_of(children[0]) if children else ()
+        wanted = [
+            place for place, form in enumerate(forms) if names is None or metric.name + form.suffix in names
+        ]
+        if names is not None and not wanted:
+            return Rendered([], 0)
+        form = Form(
+            metric.name,
+            metric.documentation,
+            metric.type,
+            metric.unit,
+            tuple(collector._labelnames),
+            tuple([forms[place] for place in wanted]),
+        )
+        outline = self._outline(content_type, form, encoded)
+        if outline is None:
+            return None
+        blocks = self._update(children, forms)
+        if not children:
+            return Rendered([outline.heading], 0)
+        read = [form for form in forms if form.suffix != CREATED]
+        sections = [(section, [wanted[place] for place in section.samples]) for section in outline.sections]
+        parts = [[section.heading] for section in outline.sections]
+        for block in blocks:
+            rows = self._reading.rows(block.children, read)
+            for (section, places), lines in zip(sections, parts, strict=True):
+                texts = _texts(rows, places)
+                if outline.shows_exemplars:
+                    for child, place, exemplar in self._reading.exemplars(block.children, read):
+                        if place in places:
+                            at = places.index(place)
+                            text = outline.exemplar(section.samples[at], exemplar, encoded)
+                            texts[child * len(places) + at] += text
+                lines.append((block.template(section) % tuple(texts)).encode("utf-8"))
+        return Rendered(list(chain.from_iterable(parts)), len(children) * len(wanted))
+
+    def _outline(self, content_type: str, form: Form, encoded: Encoded) -> Outline | None:
+        key = content_type, form
+        outlines = self._outlines
+        if key not in outlines:
+            learnt = Outline.learn(form, encoded)
+            kept = outlines if len(outlines) < _MOST_OUTLINES else {}
+            self._outlines = outlines = {**kept, key: learnt}
+        return outlines[key]
+
+    def _update(self, children: list[Any], forms: Sequence[SampleForm]) -> list[_Block]:
+        """Return blocks of the children that there are now: last time's, as far as these are the same."""
+        size = max(1, _SAMPLES // max(1, len(forms)))
+        shows_created = bool(forms) and forms[-1].suffix == CREATED
+        known = {id(block.children): block for block in self._blocks}
+        runs = _runs([block.children for block in self._blocks], children, size)
+        blocks = []
+        for run in _joined(runs, size):
+            created = created_of(run) if shows_created else [0.0] * len(run)
+            block = known.get(id(run))
+            # After Counter.reset() it is another object.
+            if block is None or not all(map(is_, created, block.created)):
+                block = _Block(run, created)
+            blocks.append(block)
+        self._blocks = blocks
+        return blocks
+
+
+class _Block:
+    """Children that stand one after the other, and their lines.
+
+    Attributes:
+        children: Some of an instrument's.
+        created: When they were created; zeros where that is not shown.
+    """
+
+    __slots__ = ("_templates", "children", "created")
+
+    def __init__(self, children: list[Any], created: list[float]) -> None:
+        self.children = children
+        self.created = created
+        self._templates: dict[str, str] = {}
+
+    def template(self, section: Section) -> str:
+        """Return the children's lines of a section, with a place for each value."""
+        template = self._templates.get(section.outline)
+        if template is None:
+            labels = [child._labelvalues for child in self.children]
+            template = section.template(labels, map(float, self.created))
+            kept = self._templates if len(self._templates) < _MOST_TEMPLATES else {}
+            self._templates = {**kept, section.outline: template}
+        return template
+
+
+def _children(collector: Any) -> list[Any]:
+    if not collector._is_parent():
+        return [collector]
+    with collector._lock:
+        return list(collector._metrics.values())
+
+
+def _texts(rows: Rows, places: list[int]) -> list[str]:
+    """Return the values at some places of every row as text."""
+    if not places:
+        return []
+    if len(places) == len(rows[0]):
+        return list(numbers(list(chain.from_iterable(rows))))
+    return list(numbers([row[place] for row in rows for place in places]))
+
+
+def _runs(known: Iterable[list[Any]], children: list[Any], size: int) -> Iterator[list[Any]]:
+    """Give the known runs that still stand as they stood, what is left of the others, and new ones."""
+    at = 0
+    for run in known:
+        begun, end = at, at + len(run)
+        if children[begun:end] == run:
+            at = end
+            yield run
+        else:
+            for child in run:
+                if at < len(children) and children[at] is child:
+                    at += 1
+            yield children[begun:at]
+    for begun in range(at, len(children), size):
+        yield children[begun : begun + size]
+
+
+def _joined(runs: Iterable[list[Any]], size: int) -> Iterator[list[Any]]:
+    """Join small neighbours: children that come and go one by one would leave runs of one."""
+    last: list[Any] = []
+    for run in runs:
+        if not last:
+            last = run
+        elif len(last) + len(run) <= size:
+            last = last + run
+        else:
+            yield last
+            last = run
+    if last:
+        yield last
