@@ -1,0 +1,275 @@
+"""Workers without a web server: real Celery and RQ with a real Redis, their processes killed and replaced.
+
+The sums at the port agree with the results that the sender got.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.programs import needs_program
+from tests.servers.prefork import Prefork
+from tests.servers.process import PATIENCE_SECONDS, ROOT, Scratch, wait_until
+from web_prom.multiprocess.layout import FileName
+
+DOCUMENT = ROOT / "docs" / "jobs.rst"
+CELERY = "celery --workdir examples -A jobs.celery_app worker --concurrency 2"
+RQ = "rq worker --path examples --worker-class jobs.rq_worker.MeasuredWorker"
+SIMPLE_RQ = "rq worker --path examples --worker-class jobs.rq_worker.MeasuredSimpleWorker"
+SEND = "python -m jobs.send {} 10"
+SENT = "2 failure, 12 success"
+
+# What one run of SEND makes.
+JOBS = Counter(
+    {
+        ("send_receipt", "success"): 10,
+        ("charge", "failure"): 2,
+        ("fetch_rates", "retry"): 4,
+        ("fetch_rates", "success"): 2,
+    }
+)
+
+# Sends a job that takes long, and prints which process of the pool works at it.
+HANG = """
+import os, sys
+from celery import Celery
+with Celery(broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"]) as app:
+    sent = app.send_task("export", [3600])
+    found = []
+    while not found:
+        active = app.control.inspect().active() or {}
+        found = [task["worker_pid"] for tasks in active.values() for task in tasks if task["id"] == sent.id]
+        found = [pid for pid in found if pid]
+    print(*found)
+"""
+# Takes the queue from the workers, or gives it back.
+CONSUME = """
+import os, sys
+from celery import Celery
+with Celery(broker=os.environ["REDIS_URL"]) as app:
+    while not getattr(app.control, sys.argv[1])("celery", reply=True):
+        pass
+    for _ in range(int(sys.argv[2])):
+        app.send_task("send_receipt", [7])
+"""
+HANG_RQ = """
+import os
+from redis import Redis
+from rq import Queue
+with Redis.from_url(os.environ["REDIS_URL"]) as redis:
+    Queue(connection=redis).enqueue("jobs.tasks.export", 3600)
+"""
+
+
+class Redis:
+    """A Redis of the test's own, as a context."""
+
+    def __init__(self, place: Scratch) -> None:
+        program = needs_program("redis-server", package="redis-server")
+        self.port = free_port()
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(place.folder)]
+        self._process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+        place.environ["REDIS_URL"] = f"redis://127.0.0.1:{self.port}/0"
+
+    def __enter__(self) -> Redis:
+        wait_until(self._answers, "Redis")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.signal(signal.SIGKILL)
+        self._process.wait(PATIENCE_SECONDS)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)) as client:
+            client.sendall(b"PING\r\n")
+            return client.recv(7) == b"+PONG\r\n"
+        return False
+
+
+class Worker(Prefork):
+    """A worker with all its processes; what it counts never decreases."""
+
+    def __init__(self, place: Scratch, line: str, *more: str) -> None:
+        self._place = place
+        self._seen: Counter[tuple[str, str]] = Counter()
+        program, *options = shlex.split(line)
+        command = [str(Path(sysconfig.get_path("scripts"), program)), *options, *more]
+
+        def measured(port: int) -> list[str]:
+            return ["env", f"METRICS_PORT={port}", *command]
+
+        (place.folder / "shared").mkdir()
+        super().__init__(place, measured, place.folder / "shared")
+
+    def jobs(self) -> Counter[tuple[str, str]]:
+        """Return the jobs by name and outcome."""
+        found = self.samples("jobs", "jobs_total", "job", "outcome")
+        jobs = Counter({(job, outcome): int(number) for (job, outcome), number in found.items()})
+        assert jobs >= self._seen, "a counter decreased"
+        self._seen = jobs
+        return jobs
+
+    def wait_for_jobs(self, expected: Counter[tuple[str, str]]) -> None:
+        """Wait until exactly these were counted, and see that all families agree."""
+        wait_until(
+            lambda: self.jobs() >= expected, f"{expected}", shown=lambda: f"{self._seen}\n{self.log()}"
+        )
+        assert self.jobs() == expected
+        timed: Counter[str] = Counter()
+        for (job, outcome), number in expected.items():
+            timed[job] += number if outcome != "lost" else 0
+        counts = self.samples("job_duration_seconds", "job_duration_seconds_count", "job")
+        assert {job: number for (job,), number in counts.items()} == +timed
+        wait_until(lambda: not self.gauge("jobs_running"), "the gauge to fall", shown=self.log)
+
+    def is_refused(self) -> bool:
+        """Tell whether nobody listens at the port any more, not even a child that inherited it."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), PATIENCE_SECONDS).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    def slots(self) -> set[str]:
+        """Return the slots that files are of."""
+        names = [FileName.parse(path.name) for path in self.directory.glob("*.db")]
+        return {name.owner for name in names if name is not None}
+
+    def run(self, *arguments: str) -> str:
+        """Run another program of the user's beside it; return what it printed."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env={**self._place.environ, "PYTHONPATH": f"{ROOT / 'examples'}:{ROOT}"},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=2 * PATIENCE_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stderr}\n{self.log()}"
+        return done.stdout.strip()
+
+    def send(self, kind: str) -> None:  # type: ignore[override]
+        """Send jobs as the document says, and see that they came to the ends that they should."""
+        assert self.run(*shlex.split(SEND.format(kind))[1:]) == SENT
+
+
+def free_port() -> int:
+    """Return a port that nobody has."""
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def redis(place: Scratch) -> Iterator[Redis]:
+    """Start a broker, and tell the place's programs where it is."""
+    with Redis(place) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def working(place: Scratch, line: str, *more: str) -> Iterator[Worker]:
+    """Run a worker until the end of the block, from the repository's directory."""
+    (place.folder / "examples").symlink_to(ROOT / "examples")
+    worker = Worker(place, line, *more)
+    try:
+        worker.wait_until_ready()
+        yield worker
+    finally:
+        worker.kill()
+
+
+def times(number: int) -> Counter[tuple[str, str]]:
+    """Return what so many runs of SEND make."""
+    return Counter({job: number * count for job, count in JOBS.items()})
+
+
+def test_celery_counts_each_task_whatever_becomes_of_its_processes(place: Scratch, redis: Redis) -> None:
+    """Children that are replaced after some tasks, one that is killed at work, retries and failures."""
+    with working(place, CELERY, "--max-tasks-per-child=3") as worker:
+        worker.send("celery")
+        worker.wait_for_jobs(times(1))
+
+        (child,) = map(int, worker.run("-c", HANG).split())
+        wait_until(lambda: worker.gauge("jobs_running") == 1, "a job that runs", shown=worker.log)
+        os.kill(child, signal.SIGKILL)
+        worker.wait_for_jobs(times(1) + Counter({("export", "lost"): 1}))
+
+        worker.send("celery")
+        worker.wait_for_jobs(times(2) + Counter({("export", "lost"): 1}))
+        children = {int(number) for number in re.findall(r"ForkPoolWorker-(\d+)\]", worker.log())}
+        assert max(children) > 2, "they were replaced"
+        assert len(worker.slots()) <= 3, "one for the parent, one for each of two children"
+
+        worker.run("-c", CONSUME, "cancel_consumer", "3")
+        assert worker.gauge("job_queue_depth") == 3
+        worker.run("-c", CONSUME, "add_consumer", "0")
+        expected = times(2) + Counter({("export", "lost"): 1, ("send_receipt", "success"): 3})
+        worker.wait_for_jobs(expected)
+        assert "job_queue_depth" in worker.scrape()
+
+        # Redis stands still: a scrape has all the rest, and says what it is without.
+        redis.signal(signal.SIGSTOP)
+        found = worker.scrape()
+        redis.signal(signal.SIGCONT)
+        assert "job_queue_depth" not in found
+        assert worker.jobs() == expected
+        errors = worker.samples(
+            "web_prom_instrumentation_errors", "web_prom_instrumentation_errors_total", "stage"
+        )
+        assert errors == {("collector QueueDepth",): 1}
+        wait_until(lambda: "job_queue_depth" in worker.scrape(), "the depth", shown=worker.log)
+
+        os.kill(worker.pid, signal.SIGTERM)
+        wait_until(worker.is_refused, "a free port", shown=worker.log)
+
+
+def test_rq_counts_each_job_though_each_has_a_process_of_its_own(place: Scratch, redis: Redis) -> None:
+    """All work-horses write to one slot's files, one after the other; one of them is killed at work."""
+    with working(place, RQ, "--url", place.environ["REDIS_URL"]) as worker:
+        worker.send("rq")
+        worker.wait_for_jobs(times(1))
+
+        worker.run("-c", HANG_RQ)
+        wait_until(lambda: worker.gauge("jobs_running") == 1, "a job that runs", shown=worker.log)
+        (horse,) = worker.writers()
+        os.kill(horse, signal.SIGKILL)
+        expected = times(1) + Counter({("export", "lost"): 1})
+        worker.wait_for_jobs(expected)
+        assert len(worker.slots()) <= 2
+        assert worker.gauge("web_prom_workers") == 1
+
+
+def test_rqs_simple_worker_runs_the_jobs_itself(place: Scratch, redis: Redis) -> None:
+    with working(place, SIMPLE_RQ, "--url", place.environ["REDIS_URL"]) as worker:
+        worker.send("rq")
+        worker.wait_for_jobs(times(1))
+        assert len(worker.slots()) == 1
+
+
+def test_the_document_has_these_commands_and_what_they_print() -> None:
+    """Each of them as it is typed here."""
+    text = re.sub(r"\s+", " ", DOCUMENT.read_text("utf-8"))
+    for typed in (CELERY, RQ, SIMPLE_RQ, SEND.format("celery"), SEND.format("rq"), SENT):
+        assert typed in text, typed
+    for (job, outcome), number in JOBS.items():
+        assert f'jobs_total{{job="{job}",outcome="{outcome}"}} {number}.0' in text
