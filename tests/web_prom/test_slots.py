@@ -44,6 +44,13 @@ def in_child(function, fork=os.fork):
 def bare_fork():
     \"\"\"Fork as uWSGI does, without Python's at-fork hooks.\"\"\"
     return ctypes.PyDLL(None).fork()
+
+def second():
+    \"\"\"Return the slots that another interpreter of this process would have: all modules are new.\"\"\"
+    for name in [name for name in sys.modules if name.startswith("web_prom")]:
+        del sys.modules[name]
+    from web_prom.multiprocess.slots import slots_of
+    return slots_of(path)
 """
 
 
@@ -646,6 +653,37 @@ def test_a_signal_s_handler_neither_waits_nor_takes_away_what_is_being_taken(tmp
 def test_a_missing_directory_is_an_error_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(DirectoryError, match=r"missing.*name a directory on a local disk"):
         slots_of(tmp_path / "missing").take()
+
+
+def test_a_second_interpreter_of_a_process_is_refused_and_takes_no_lock_away(
+    tmp_path: Path, hold: Hold
+) -> None:
+    """POSIX locks of one process do not exclude each other, and go with any descriptor of the file."""
+    told = program(
+        """
+        slots.take()
+        for ask in (second().take, second().held):
+            try:
+                print("got", ask())
+            except OSError as error:
+                print(type(error).__name__, error)
+        print(in_child(second().take))
+        from web_prom.multiprocess.lockfile import LockFile, Span
+        print(in_child(lambda: LockFile.lock_in(slots._file, Span(0, 1)).pid == os.getppid()))
+        """,
+        tmp_path,
+    )
+    for line in told[:2]:
+        assert line.startswith(f"DirectoryError PROMETHEUS_MULTIPROC_DIR is {str(tmp_path)!r}, which another")
+        assert "application-group=%{GLOBAL}" in line
+    assert told[2:] == ["1", "True"], "a fork of the second may, and the first has its slot still"
+
+
+def test_a_second_interpreter_has_a_directory_of_its_own(tmp_path: Path) -> None:
+    """One at a time in each directory is all that is asked."""
+    (tmp_path / "other").mkdir()
+    code = "slots.take(); path = path / 'other'; print(second().take())"
+    assert program(code, tmp_path) == ["0"]
 
 
 def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ class Lock(NamedTuple):
     pid: int
 
 
+class OtherInterpreterError(OSError):
+    """Another interpreter of this process uses the file, and no lock keeps the two apart."""
+
+
 @dataclass(frozen=True)
 class _Opened:
     """A descriptor, and by which to know whether it still leads to the file."""
@@ -104,10 +108,15 @@ class LockFile:
         Args:
             writing: To lock and record, not only to ask.
             making: Make the file if it is missing.
+
+        Raises:
+            OtherInterpreterError: A descriptor of a second interpreter would take away the first one's locks.
         """
         self.close()
         if sys.platform not in _FLOCK:
             raise OSError(f"on {sys.platform} nobody knows how to ask for the holder of a lock")
+        if self._is_another_interpreter_s():
+            raise OtherInterpreterError(f"another interpreter of process {os.getpid()} uses {self.path.name}")
         number = self._open(writing=writing, making=making)
         if number is None:
             return False
@@ -166,8 +175,7 @@ class LockFile:
 
     def records(self) -> list[int]:
         """Return all records."""
-        found = os.pread(self._number, os.fstat(self._number).st_size, 0)
-        return [record for (record,) in RECORD.iter_unpack(found[: len(found) // RECORD.size * RECORD.size])]
+        return _records(self._number)
 
     def record(self, index: int, value: int) -> None:
         """Write one record."""
@@ -177,6 +185,19 @@ class LockFile:
     def _number(self) -> int:
         assert self._opened is not None
         return self._opened.number
+
+    def _is_another_interpreter_s(self) -> bool:
+        """Tell whether this process has a descriptor and a record here that this module knows nothing of."""
+        with contextlib.suppress(OSError):
+            identity = _identity(self.path.stat())
+            for name in os.listdir("/dev/fd"):
+                with contextlib.suppress(
+                    OSError
+                ):  # the list's own descriptor, and what others close meanwhile
+                    # A fork may inherit one that its parent was just opening, but no record under its own id.
+                    if _identity(os.fstat(int(name))) == identity and os.getpid() in _records(int(name)):
+                        return True
+        return False
 
     def _open(self, *, writing: bool, making: bool) -> int | None:
         # Another user's link must not be followed, nor another user's pipe waited for.
@@ -199,6 +220,11 @@ class LockFile:
             os.fchown(number, -1, directory.st_gid)
             os.fchmod(number, mode)
         return number
+
+
+def _records(number: int) -> list[int]:
+    found = os.pread(number, os.fstat(number).st_size, 0)
+    return [record for (record,) in RECORD.iter_unpack(found[: len(found) // RECORD.size * RECORD.size])]
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

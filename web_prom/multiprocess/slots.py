@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess.lockfile import LockFile, Span
+from web_prom.multiprocess.lockfile import LockFile, OtherInterpreterError, Span
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the shared directory; prometheus_client's own."""
@@ -234,6 +234,13 @@ class Slots:
     def _explained(self) -> Iterator[None]:
         try:
             yield
+        except OtherInterpreterError as error:
+            raise DirectoryError(
+                f"{VARIABLE} is {str(self.directory)!r}, which another interpreter of process {os.getpid()} "
+                "uses already, and no lock keeps two of one process apart; let the applications share one "
+                "(mod_wsgi: application-group=%{GLOBAL}; uWSGI: single-interpreter), or give each of them "
+                "processes or a directory of its own"
+            ) from error
         except OSError as error:
             raise DirectoryError(
                 f"{VARIABLE} is {str(self.directory)!r}, where user {os.geteuid()} cannot use {LOCK_NAME} "
