@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import multiprocess
 
 from web_prom.errors import DirectoryError, WebPromError
 from web_prom.multiprocess import filesystem
@@ -436,6 +437,31 @@ def test_who_has_taken_the_slot_over_keeps_its_live_gauges(successor_recorded: b
     shared.bury(dead.pid)
     assert names(tmp_path) == {*VALUES, *LIVE}
     lives.kill()
+    shared.leave()
+
+
+def test_a_death_that_interrupts_the_burial_of_another_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older gunicorn buries inside the handler of SIGCHLD, which interrupts itself when two die at once."""
+    shared = SharedDirectory(tmp_path)
+    first, second = Holder(tmp_path), Holder(tmp_path)
+    first.kill()
+    fill(tmp_path, *LIVE, *(name.replace("_s0", "_s1") for name in LIVE))
+    remove = multiprocess.mark_process_dead
+    arrived: list[object] = []
+
+    def interrupted(pid: object, path: str) -> None:
+        if pid == "s0" and not arrived:
+            arrived.append(pid)
+            second.kill()
+            shared.bury(second.pid)
+        remove(pid, path)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(multiprocess, "mark_process_dead", interrupted)
+    shared.bury(first.pid)
+    assert arrived
+    assert names(tmp_path) == {*VALUES} - {"gauge_liveall_s1.db"}
     shared.leave()
 
 

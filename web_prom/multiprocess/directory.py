@@ -10,6 +10,7 @@ import shutil
 import stat
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,8 @@ class SharedDirectory:
         self.path = Path(path).absolute()
         self.private = is_private(self.path)
         self._lock: int | None = self._hold()
+        self._dead: deque[int] = deque()
+        self._burying = False
 
     @classmethod
     def make_private(cls) -> SharedDirectory:
@@ -153,12 +156,24 @@ class SharedDirectory:
     def bury(self, pid: int) -> None:
         """Remove what a dead process can no longer take back: its share of live gauges.
 
-        Waits for nobody and touches no instrument, so that a signal's handler may call it. Whoever has taken
-        the dead one's slot over keeps what is its own by now.
+        Waits for nobody and touches no instrument, so that a signal's handler may call it; one that
+        interrupts another leaves its dead to that. Whoever has taken the dead one's slot over keeps what is
+        its own by now.
 
         Raises:
             OSError: Something cannot be removed, or the slots cannot be read.
         """
+        self._dead.append(pid)
+        if self._burying:
+            return
+        self._burying = True
+        try:
+            while self._dead:
+                self._bury(self._dead.popleft())
+        finally:
+            self._burying = False
+
+    def _bury(self, pid: int) -> None:
         from prometheus_client.multiprocess import mark_process_dead
 
         path = glob.escape(str(self.path))  # it is taken for a pattern
