@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from web_prom.exclusion import exclude
     from web_prom.exporter.threaded import start_http_server
     from web_prom.exposition import make_wsgi_app
+    from web_prom.multiprocess.collector import collector_for
+    from web_prom.multiprocess.takeover import share_values
     from web_prom.registration import get_or_create
     from web_prom.wsgi import PrometheusMiddleware
 
@@ -25,10 +27,12 @@ __all__ = [
     "DirectoryError",
     "PrometheusMiddleware",
     "WebPromError",
+    "collector_for",
     "exclude",
     "get_or_create",
     "make_asgi_app",
     "make_wsgi_app",
+    "share_values",
     "start_http_server",
 ]
 
@@ -39,10 +43,12 @@ _HOMES = {
     "DirectoryError": "errors",
     "PrometheusMiddleware": "wsgi",
     "WebPromError": "errors",
+    "collector_for": "multiprocess.collector",
     "exclude": "exclusion",
     "get_or_create": "registration",
     "make_asgi_app": "asgi",
     "make_wsgi_app": "exposition",
+    "share_values": "multiprocess.takeover",
     "start_http_server": "exporter.threaded",
 }
 

@@ -1,0 +1,107 @@
+"""A nightly job that tells how it went: by a text file, by the Pushgateway, or in a shared directory.
+
+``--help`` lists the three ways, docs/jobs.rst tells which to take. The exit code is 1 where the job failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+import traceback
+from functools import partial
+from pathlib import Path
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    delete_from_gateway,
+    pushadd_to_gateway,
+    write_to_textfile,
+)
+
+from web_prom import share_values
+
+# What every run tells, and what only one that succeeded may replace.
+RUN, SUCCESS = CollectorRegistry(), CollectorRegistry()
+# The mode counts in a shared directory only: there, the process that set a gauge last is the one to believe.
+LatestGauge = partial(Gauge, multiprocess_mode="mostrecent")
+ENDED = LatestGauge("nightly_last_run_timestamp_seconds", "When the last run ended.", registry=RUN)
+SECONDS = LatestGauge("nightly_duration_seconds", "Seconds that the last run took.", registry=RUN)
+FAILED = LatestGauge("nightly_failed", "1 if the last run failed, else 0.", registry=RUN)
+SUCCEEDED = LatestGauge(
+    "nightly_last_success_timestamp_seconds", "When the last run ended that succeeded.", registry=SUCCESS
+)
+PRODUCTS = LatestGauge("nightly_products", "Products in the catalogue.", registry=SUCCESS)
+# In a shared directory only: elsewhere nobody adds up, and a process that lives for a minute counts to one.
+RUNS = Counter("nightly_runs", "Runs that ended, by how.", ["outcome"])
+
+JOB, GROUP = "nightly", {"shop": "teapots"}
+
+
+def check(catalogue: Path) -> int:
+    """Do the job: return how many products there are."""
+    with catalogue.open(newline="") as file:
+        return len(list(csv.DictReader(file)))
+
+
+def run(catalogue: Path) -> bool:
+    """Run the job and set what is told of it; return whether it succeeded."""
+    begun = time.perf_counter()
+    try:
+        PRODUCTS.set(check(catalogue))
+    except Exception:
+        traceback.print_exc()
+        succeeded = False
+    else:
+        SUCCEEDED.set_to_current_time()
+        succeeded = True
+    SECONDS.set(time.perf_counter() - begun)
+    ENDED.set_to_current_time()
+    FAILED.set(not succeeded)
+    RUNS.labels("success" if succeeded else "failure").inc()
+    return succeeded
+
+
+def write(folder: Path, succeeded: bool) -> None:
+    """Leave files for node exporter: it reads whole ones, as each is renamed into its place."""
+    write_to_textfile(str(folder / f"{JOB}.prom"), RUN)
+    if succeeded:
+        write_to_textfile(str(folder / f"{JOB}_success.prom"), SUCCESS)
+
+
+def push(gateway: str, succeeded: bool) -> None:
+    """Push: "add" replaces metrics by name, so that a failure leaves the last success there."""
+    pushadd_to_gateway(gateway, JOB, RUN, GROUP)
+    if succeeded:
+        pushadd_to_gateway(gateway, JOB, SUCCESS, GROUP)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Check the catalogue.")
+    parser.add_argument("catalogue", type=Path)
+    way = parser.add_mutually_exclusive_group(required=True)
+    way.add_argument("--textfile", type=Path, metavar="FOLDER", help="the folder that node exporter reads")
+    way.add_argument("--pushgateway", metavar="URL")
+    way.add_argument("--shared", action="store_true", help="write to PROMETHEUS_MULTIPROC_DIR")
+    way.add_argument(
+        "--forget", metavar="URL", help="remove from the Pushgateway what a retired job left there"
+    )
+    options = parser.parse_args()
+    if options.forget:
+        delete_from_gateway(options.forget, JOB, GROUP)
+        return 0
+    if options.shared and not share_values(RUN, SUCCESS):
+        parser.error("PROMETHEUS_MULTIPROC_DIR is not set: nobody would read what this counts")
+    succeeded = run(options.catalogue)
+    if options.textfile:
+        write(options.textfile, succeeded)
+    elif options.pushgateway:
+        push(options.pushgateway, succeeded)
+    return 0 if succeeded else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

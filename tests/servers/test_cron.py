@@ -1,0 +1,245 @@
+"""Cron jobs in the three ways of docs/jobs.rst, scraped from node exporter, Pushgateway and web server."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from tests.programs import needs_program
+from tests.servers.client import Client
+from tests.servers.process import FLASK_APP, PATIENCE_SECONDS, ROOT, Gunicorn, Scratch, wait_until
+from web_prom.multiprocess.layout import FileName
+
+NIGHTLY = ROOT / "examples" / "jobs" / "nightly.py"
+CATALOGUE = ROOT / "examples" / "catalogue.csv"
+PRODUCTS = 3.0
+DOCUMENT = ROOT / "docs" / "jobs.rst"
+WAYS = ("--textfile /var/lib/prometheus/node-exporter", "--pushgateway http://127.0.0.1:9091", "--shared")
+
+
+class Program(Client):
+    """A program of Debian's that answers at /metrics, as a context manager."""
+
+    def __init__(self, place: Scratch, name: str, *options: str) -> None:
+        self._program = needs_program(name, package=name)
+        self._place = place
+        self._options = options
+        self._path = place.folder / f"{name}.log"
+
+    def __enter__(self) -> Program:
+        with contextlib.closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        address = f"--web.listen-address=127.0.0.1:{self.port}"
+        with self._path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [self._program, address, *self._options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._place.environ,
+                cwd=self._place.folder,
+            )
+        try:
+            wait_until(self._answers, "a program", shown=self.log)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(PATIENCE_SECONDS)
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def log(self) -> str:
+        """Return what it wrote so far."""
+        return self._path.read_text("utf-8", "replace")
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, self.log()
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return self.get("/metrics")[0] == 200
+        return False
+
+
+def told(client: Client | Gunicorn) -> dict[str, float]:
+    """Return what a scrape has of the job, by name."""
+    return {
+        sample.name: sample.value
+        for name, family in client.scrape().items()
+        if name.startswith("nightly")
+        for sample in family.samples
+        if sample.labels.get("outcome", "success") == "success"
+    }
+
+
+def nightly(
+    place: Scratch, *way: str, catalogue: Path = CATALOGUE, environ: Mapping[str, str] | None = None
+) -> int:
+    """Run the job; return its exit code."""
+    return subprocess.run(
+        [sys.executable, str(NIGHTLY), *way, str(catalogue)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**place.environ, **(environ or {})},
+        cwd=place.folder,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    ).returncode
+
+
+def test_the_page_shows_the_commands() -> None:
+    """Those that the tests below run, with other places."""
+    page = DOCUMENT.read_text("utf-8")
+    for way in WAYS:
+        assert f"python examples/jobs/nightly.py {way} examples/catalogue.csv" in page
+
+
+def succeeds_and_then_fails(client: Client | Gunicorn, run: Callable[[Path], int]) -> None:
+    """Run the job both ways; see that the failure is told, and that the last success is not forgotten."""
+    began = time.time()
+    assert run(CATALOGUE) == 0
+    first = told(client)
+    assert first["nightly_failed"] == 0
+    assert first["nightly_products"] == PRODUCTS
+    assert began <= first["nightly_last_success_timestamp_seconds"] <= time.time()
+    assert 0 < first["nightly_duration_seconds"] < PATIENCE_SECONDS
+    assert run(CATALOGUE.with_name("none.csv")) == 1
+    second = told(client)
+    assert second["nightly_failed"] == 1
+    assert second["nightly_last_run_timestamp_seconds"] > first["nightly_last_run_timestamp_seconds"]
+    for kept in ("nightly_last_success_timestamp_seconds", "nightly_products"):
+        assert second[kept] == first[kept]
+
+
+def test_a_text_file_for_node_exporter(place: Scratch) -> None:
+    """Node exporter reads the folder at each scrape, and finds no half-written file."""
+    folder = place.folder / "textfiles"
+    folder.mkdir()
+    options = ("--collector.disable-defaults", "--collector.textfile")
+    with Program(
+        place, "prometheus-node-exporter", *options, f"--collector.textfile.directory={folder}"
+    ) as exporter:
+        succeeds_and_then_fails(
+            exporter, lambda catalogue: nightly(place, f"--textfile={folder}", catalogue=catalogue)
+        )
+        assert exporter.gauge("node_textfile_scrape_error") == 0
+        assert sorted(path.name for path in folder.iterdir()) == ["nightly.prom", "nightly_success.prom"]
+
+
+def test_a_push_to_the_pushgateway(place: Scratch) -> None:
+    """Under its grouping key, until it is deleted."""
+    with Program(place, "prometheus-pushgateway") as gateway:
+        succeeds_and_then_fails(
+            gateway, lambda catalogue: nightly(place, f"--pushgateway={gateway.url}", catalogue=catalogue)
+        )
+        (sample,) = gateway.scrape()["nightly_failed"].samples
+        assert sample.labels == {"instance": "", "job": "nightly", "shop": "teapots"}
+        assert nightly(place, f"--forget={gateway.url}") == 0
+        assert told(gateway) == {}
+
+
+def test_a_directory_that_a_web_server_answers_for(place: Scratch) -> None:
+    """A job's counts stay when it has ended, and the next one goes on with its slot."""
+    directory = place.folder / "shared"
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    with Gunicorn(place, environ=environ, app=FLASK_APP) as server:
+        succeeds_and_then_fails(
+            server, lambda catalogue: nightly(place, "--shared", catalogue=catalogue, environ=environ)
+        )
+        for _ in range(3):
+            assert nightly(place, "--shared", environ=environ) == 0
+        assert server.value("nightly_runs_total", outcome="success") == 4
+        assert server.value("nightly_runs_total", outcome="failure") == 1
+        assert told(server)["nightly_failed"] == 0
+        found = [name for path in directory.iterdir() if (name := FileName.parse(path.name))]
+        assert {name.slot for name in found} <= {0, 1, 2}, "two workers, and one job at a time"
+    assert nightly(place, "--shared") == 2, "without the variable it says so"
+
+
+MODES = ["all", "sum", "min", "max", "mostrecent"]
+
+GAUGES = f"""
+from prometheus_client import Gauge
+from web_prom import share_values
+share_values()
+for mode in {MODES!r}:
+    Gauge("job_" + mode, "Of one mode.", multiprocess_mode=mode).set(5)
+    if mode != "all":
+        Gauge("job_live" + mode, "Of one mode.", multiprocess_mode="live" + mode).set(5)
+"""
+
+
+def test_gauges_of_a_job_that_has_ended(place: Scratch) -> None:
+    """As the table says: those of live modes are gone with it."""
+    directory = place.folder / "shared"
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    with Gunicorn(place, environ=environ) as server:
+        command = [sys.executable, "-c", GAUGES]
+        for _ in range(2):
+            subprocess.run(command, env={**place.environ, **environ}, cwd=place.folder, check=True)
+        found = {
+            name: [sample.value for sample in family.samples]
+            for name, family in server.scrape().items()
+            if name.startswith("job_")
+        }
+        assert found == {f"job_{mode}": [5] for mode in MODES}
+
+
+PUSH = """
+import sys
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, push_to_gateway
+from web_prom import collector_for, share_values
+
+share_values()
+Counter("exports", "Files exported.").inc(int(sys.argv[2]))
+merged = CollectorRegistry()
+merged.register(collector_for(sys.argv[3]))
+push_to_gateway(sys.argv[1], "own", REGISTRY)
+push_to_gateway(sys.argv[1], "merged", merged)
+print("pushed", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def pushing(place: Scratch, gateway: Program, directory: Path, count: int) -> Iterator[None]:
+    """Run a process that counts in the directory, pushes both registries, and lives on."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PUSH, gateway.url, str(count), str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**place.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)},
+        cwd=place.folder,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"pushed\n"
+            yield
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(PATIENCE_SECONDS)
+
+
+def test_a_push_of_what_several_processes_share(place: Scratch) -> None:
+    """The default registry has the numbers of the slot that the process has; the collector has all."""
+    directory = place.folder / "shared"
+    directory.mkdir()
+    with (
+        Program(place, "prometheus-pushgateway") as gateway,
+        pushing(place, gateway, directory, 2),
+        pushing(place, gateway, directory, 3),
+    ):
+        assert gateway.samples("exports", "exports_total", "job") == {("own",): 3, ("merged",): 5}
