@@ -10,6 +10,7 @@ from functools import cache
 import prometheus_client
 from django.conf import settings
 
+from django_prom.beginning import reader
 from web_prom.config import PREFIX, Config
 from web_prom.errors import WebPromError
 from web_prom.exposition import Exposition
@@ -29,6 +30,7 @@ class Measured:
         sized: Whether bytes, or the time to the first of them, are measured.
         prepares: Whether there is more to measure as a request begins than that it does.
         suffix: How every path ends at which a scrape is answered.
+        begun: Returns how a request begins.
     """
 
     def __init__(self, config: Config) -> None:
@@ -36,6 +38,7 @@ class Measured:
         self.sized = config.request_size or config.response_size or config.first_byte
         self.prepares = self.sized or config.queue_time
         self.suffix = config.path[1:]
+        self.begun = reader(self.recorder.naming.beginning)
 
 
 @cache

@@ -83,8 +83,8 @@ class SizedRecording(RequestRecording):
 
     sized = True
 
-    def __init__(self, recorder: Recorder, method: str) -> None:
-        super().__init__(recorder, method)
+    def __init__(self, recorder: Recorder, begun: Any) -> None:
+        super().__init__(recorder, begun)
         self.request_size = 0
         self.response_size: int | None = None
         self.first_byte: float | None = None
@@ -229,7 +229,7 @@ def begin(measured: Measured, request: Any) -> Recording | None:
             meta[KEY] = outer
             return outer
         kind = SizedRecording if measured.sized else RequestRecording
-        recording = meta[KEY] = kind(recorder, request.method)
+        recording = meta[KEY] = kind(recorder, measured.begun(request))
         if started is not None:
             recording.started = started
         if scope is not None:

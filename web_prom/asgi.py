@@ -14,6 +14,7 @@ from web_prom.exclusion import exclude
 from web_prom.exposition import Exposition, mounted_config
 from web_prom.middleware import Annotate, Middleware, set_route
 from web_prom.multiprocess.takeover import share_values
+from web_prom.opening import SCOPE, reader
 from web_prom.recorder import KEY
 from web_prom.websockets import LABELS, Connection
 
@@ -66,6 +67,7 @@ class PrometheusMiddleware(Middleware):
         if self._enabled:
             self._path = self._config.path or None
             self._exchange = MeasuredASGIExchange if self._sized else ASGIExchange
+            self._begun = reader(self.recorder.naming.beginning, SCOPE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection: a request, or something else that is passed on."""
@@ -81,7 +83,7 @@ class PrometheusMiddleware(Middleware):
             await self._app(scope, receive, self._telling(scope, send))
             return
         try:
-            exchange = scope[KEY] = self._exchange(self.recorder, scope["method"])
+            exchange = scope[KEY] = self._exchange(self.recorder, self._begun(scope))
         except Exception:
             self.recorder.failed("start")
             await self._app(scope, receive, send)

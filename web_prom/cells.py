@@ -38,22 +38,22 @@ class Cells(Protocol):
 
 
 def cells_of(
-    requests: Counter, duration: Histogram, bounds: Sequence[float], measures: Sequence[Measure]
+    requests: Counter | None, duration: Histogram, bounds: Sequence[float], measures: Sequence[Measure]
 ) -> Cells:
     """Return what writes to the children of one label set.
 
     Args:
-        requests: Of ``http_requests_total``.
-        duration: Of ``http_request_duration_seconds``.
+        requests: Of the counter of requests, where there is one.
+        duration: Of the histogram of their duration.
         bounds: The upper bounds of its buckets.
         measures: For each further histogram, the field of the recording and the child's ``observe``.
     """
-    values = (requests._value, duration._sum, *duration._buckets)
+    values = (*([requests._value] if requests else []), duration._sum, *duration._buckets)
     cells: Cells
     if all(map(_is_local, values)):
-        cells = LocalCells(requests, duration, bounds)
+        cells = LocalCells(requests, duration, bounds) if requests else LocalHistogram(duration, bounds)
     elif all(map(_is_shared, values)):
-        cells = SharedCells(requests, duration, bounds)
+        cells = SharedCells(requests, duration, bounds) if requests else SharedHistogram(duration, bounds)
     else:
         cells = StockCells(requests, duration, bounds)
     return MeasuredCells(cells, measures) if measures else cells
@@ -64,9 +64,9 @@ class StockCells:
 
     __slots__ = ("_bounds", "_buckets", "_count", "_sum")
 
-    def __init__(self, requests: Counter, duration: Histogram, bounds: Sequence[float]) -> None:
+    def __init__(self, requests: Counter | None, duration: Histogram, bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        self._count = requests._value.inc
+        self._count = requests._value.inc if requests else _count_nothing
         self._sum = duration._sum.inc
         self._buckets = tuple(bucket.inc for bucket in duration._buckets)
 
@@ -77,22 +77,39 @@ class StockCells:
         self._buckets[bisect_left(self._bounds, duration)](1.0)
 
 
-class LocalCells:
-    """Values of this process alone, written together under one lock.
+class LocalHistogram:
+    """Values of this process alone, written together under one lock, where the histogram is all there is.
 
     Most of what prometheus_client's ``inc`` costs is its lock. Here all values share one, which a scrape
     and their own methods take too.
     """
 
-    __slots__ = ("_bounds", "_buckets", "_count", "_sum")
+    __slots__ = ("_bounds", "_buckets", "_sum")
 
-    def __init__(self, requests: Counter, duration: Histogram, bounds: Sequence[float]) -> None:
+    def __init__(self, duration: Histogram, bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        self._count = requests._value
         self._sum = duration._sum
         self._buckets = tuple(duration._buckets)
-        for value in (self._count, self._sum, *self._buckets):
+        for value in (self._sum, *self._buckets):
             value._lock = _lock
+
+    def write(self, duration: float, recording: Any) -> None:
+        """Write one request."""
+        bucket = self._buckets[bisect_left(self._bounds, duration)]
+        with _lock:
+            self._sum._value += duration
+            bucket._value += 1.0
+
+
+class LocalCells(LocalHistogram):
+    """The same, with a counter of requests."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self, requests: Counter, duration: Histogram, bounds: Sequence[float]) -> None:
+        super().__init__(duration, bounds)
+        self._count = requests._value
+        self._count._lock = _lock
 
     def write(self, duration: float, recording: Any) -> None:
         """Write one request."""
@@ -103,8 +120,56 @@ class LocalCells:
             bucket._value += 1.0
 
 
+class SharedHistogram:
+    """Values in the files that workers share, written together, where the histogram is all there is.
+
+    It knows where in the files they are, while this is the same process and none of them waits in memory.
+    """
+
+    __slots__ = ("_at", "_bounds", "_buckets", "_histograms", "_sum")
+
+    def __init__(self, duration: Histogram, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._sum: Any = duration._sum
+        self._buckets: tuple[Any, ...] = tuple(duration._buckets)
+        # Where nothing is written without asking the storage; the next write finds the places.
+        self._histograms: ValueFile | Held = NOWHERE
+        self._at: tuple[int, tuple[int, ...]] = 0, ()
+
+    def write(self, duration: float, recording: Any) -> None:
+        """Write one request."""
+        histograms = self._histograms
+        if not histograms.here[0]:
+            self._write_slowly(duration)
+            return
+        sum_at, buckets_at = self._at
+        bucket_at = buckets_at[bisect_left(self._bounds, duration)]
+        with histograms.lock:
+            view = histograms.view
+            view[sum_at] += duration
+            view[bucket_at] += 1.0
+            view[sum_at + 1] += 1.0  # the mark, as SharedValue.inc does
+
+    def _write_slowly(self, duration: float) -> None:
+        total, bucket = self._sum, self._buckets[bisect_left(self._bounds, duration)]
+        storage = current()
+        with storage.lock:
+            if self._histograms.owner is not storage:
+                self._find(storage)
+            total.inc(duration)
+            bucket.inc(1.0)
+        storage.report()
+
+    def _find(self, storage: Storage) -> None:
+        """Remember where the values are, unless one of them is in memory."""
+        cells = (self._sum, *self._buckets)
+        if not any(isinstance(storage.attach(cell), Held) for cell in cells):
+            self._at = self._sum.at, tuple(bucket.at for bucket in self._buckets)
+            self._histograms = self._sum.file  # last, as other threads go by it
+
+
 class SharedCells:
-    """Values in the files that workers share, written together under one lock.
+    """Values in the files that workers share, written together: a counter of requests and a histogram.
 
     It knows where in the files they are, while this is the same process and none of them waits in memory.
     """
@@ -192,6 +257,10 @@ def steps_of(gauge: Gauge, in_flight: list[int]) -> tuple[Step, Step]:
         gauge._value.inc(len(in_flight))
         in_flight.clear()
     return gauge._value.inc, gauge._value.inc
+
+
+def _count_nothing(_amount: float) -> None:
+    """Stand for the counter that there is not."""
 
 
 def _is_local(value: object) -> bool:

@@ -11,13 +11,14 @@ from typing import Any
 
 from web_prom import parsing
 from web_prom.errors import ConfigError
+from web_prom.naming import NAMINGS, PROMETHEUS
 from web_prom.parsing import Address, LabelFunction, Network
 
 PREFIX = "PROM_"
 
 _BEFORE_THE_APPLICATION = frozenset({"PROM_BIND", "PROM_CERTFILE", "PROM_KEYFILE", "PROM_CLIENT_CAFILE"})
 
-DEFAULT_DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+DEFAULT_DURATION_BUCKETS = PROMETHEUS.duration_buckets
 DEFAULT_SIZE_BUCKETS = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
 
 logger = logging.getLogger("web_prom")
@@ -42,6 +43,11 @@ class Config:
 
     enabled: bool = _setting(True, parsing.boolean, "Measure this application at all.")
     path: str = _setting("/metrics", parsing.path, "Where the application answers a scrape; empty: nowhere.")
+    naming: str = _setting(
+        "prometheus",
+        parsing.naming,
+        "How the families of requests are named: `prometheus` or `opentelemetry`.",
+    )
     namespace: str = _setting("", parsing.namespace, "Prefix of the `http_*` metric names.")
     constant_labels: Mapping[str, str] = _setting({}, parsing.constant_labels, "Labels with one fixed value.")
     extra_labels: Mapping[str, LabelFunction] = _setting(
@@ -149,7 +155,9 @@ class Config:
                 )
         for name, value in (options or {}).items():
             raw[_known(name, f"option {name!r}")] = (f"option {name!r}", value)
-        config = cls(**{name: _parse(FIELDS[name], source, value) for name, (source, value) in raw.items()})
+        checked = {name: _parse(FIELDS[name], source, value) for name, (source, value) in raw.items()}
+        naming = NAMINGS[checked.get("naming", cls.naming)]
+        config = cls(**{"duration_buckets": naming.duration_buckets, **checked})
         config._check_together()
         return config
 
@@ -159,6 +167,18 @@ class Config:
             raise ConfigError(
                 f"label {sorted(both)[0]!r} is in PROM_CONSTANT_LABELS and in PROM_EXTRA_LABELS; "
                 "keep it in one of them"
+            )
+        naming = NAMINGS[self.naming]
+        for label in (*self.constant_labels, *self.extra_labels):
+            if label in naming.labels:
+                raise ConfigError(
+                    f"label {label!r} is one that the families have by themselves where PROM_NAMING is "
+                    f"{self.naming!r}; give yours another name"
+                )
+        if self.status_classes and naming.whole_status:
+            raise ConfigError(
+                f"PROM_STATUS_CLASSES is on and PROM_NAMING is {self.naming!r}, in which the status is a "
+                "number; switch the classes off, and let a query or a recording rule make them"
             )
         for name in ("bearer_token", "basic_auth"):
             if getattr(self, name) and getattr(self, f"{name}_file"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, ref
@@ -13,8 +14,9 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.config import PREFIX, Config
 from web_prom.errors import ConflictError
-from web_prom.labels import CLOSED_LABELS, LabelSetCap
+from web_prom.labels import CLOSED, LabelSetCap
 from web_prom.multiprocess.takeover import share_values
+from web_prom.naming import NAMINGS, Named, same
 from web_prom.registration import find, get_or_create
 
 logger = logging.getLogger("web_prom")
@@ -22,6 +24,7 @@ logger = logging.getLogger("web_prom")
 # Settings that give the families their names, labels, buckets and values. Applications that share a
 # registry must agree on them: other buckets would break `sum by (le)`, other labels the family itself.
 SHAPE = (
+    "naming",
     "namespace",
     "duration_buckets",
     "duration_status",
@@ -36,6 +39,28 @@ QUEUE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 # A WebSocket lasts as long as somebody looks at a page: from a second to a day.
 CONNECTION_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0, 43200.0, 86400.0)
 
+# What no convention names keeps its name, and its labels, whatever the naming.
+_FIRST_BYTE = Named(
+    name="http_response_first_byte_seconds",
+    documentation="Seconds from the call of the application to the first byte of the response body.",
+    labels=same("method", "route"),
+)
+_WEBSOCKETS = Named(
+    name="websocket_connections_total",
+    documentation="WebSocket connections that came to their end.",
+    labels=same("route", "code"),
+)
+_WEBSOCKET_DURATION = Named(
+    name="websocket_connection_duration_seconds",
+    documentation="Seconds from the call of the application to the end of the WebSocket connection.",
+    labels=same("route"),
+)
+_WEBSOCKET_MESSAGES = Named(
+    name="websocket_messages_total",
+    documentation="WebSocket messages received and sent.",
+    labels=same("route", "direction"),
+)
+
 _lock = RLock()
 _by_registry: WeakKeyDictionary[CollectorRegistry, Instruments] = WeakKeyDictionary()
 
@@ -46,14 +71,20 @@ class Family:
     Args:
         metric: The family.
         limit: How many label sets it may have.
-        closed: Labels whose values nobody can add to, besides those that are closed in every family.
+        facts: What its first labels tell, in order; the others are the constant and the extra ones.
+        closed: Facts and labels whose values nobody can add to, besides those that are closed in every
+            family.
     """
 
-    def __init__(self, metric: MetricWrapperBase, limit: int, closed: Sequence[str]) -> None:
+    def __init__(
+        self, metric: MetricWrapperBase, limit: int, facts: Sequence[str], closed: Sequence[str]
+    ) -> None:
         self.metric = metric
         self.name = metric._name
-        all_closed = CLOSED_LABELS.union(closed)
-        self._cap = LabelSetCap(limit, [label in all_closed for label in metric._labelnames])
+        self.facts = tuple(facts)
+        told = (*facts, *metric._labelnames[len(facts) :])
+        all_closed = CLOSED.union(closed)
+        self._cap = LabelSetCap(limit, [one in all_closed for one in told])
 
     def admit(self, values: tuple[str, ...]) -> tuple[Any, bool]:
         """Return the child for a label set, and whether the cap folded the set into ``_overflow``."""
@@ -68,10 +99,10 @@ class Instruments:
     registry, in every thread; after a fork each process writes its own values.
 
     Attributes:
-        requests: ``http_requests_total``.
-        duration: ``http_request_duration_seconds``.
-        in_progress: ``http_requests_in_progress``.
-        exceptions: ``http_request_exceptions_total``.
+        naming: What the families of requests are called; they are described there.
+        requests, exceptions: Families that not every naming has; then None.
+        duration: The family that every naming has.
+        in_progress: The gauge of requests that are served now, whose first labels tell of their beginning.
         errors: ``web_prom_instrumentation_errors_total``, by ``stage``.
         overflow: ``web_prom_label_overflow_total``, by ``family``.
     """
@@ -80,13 +111,14 @@ class Instruments:
         # Weak, as the value of a WeakKeyDictionary must not keep its key alive.
         self._registry = ref(registry)
         self.config = config
+        self.naming = NAMINGS[config.naming]
         self.owner = owner
         self.recorders: WeakSet[Any] = WeakSet()
         """Whoever keeps values bound; ``bind()`` is called when they have to be bound anew."""
         self._constants = tuple(config.constant_labels)
         self._extra = (*config.extra_labels, *self._constants)
         self.in_flight: dict[tuple[str, ...], list[int]] = {}
-        """For each set of constant labels, an item for each request in progress (web_prom.cells)."""
+        """For each label set of ``in_progress``, an item for each request (web_prom.cells)."""
         self._made: dict[str, Any] = {}
         self.make()
 
@@ -97,30 +129,18 @@ class Instruments:
             Whether any was made, so that anything bound to its predecessor is bound anew.
         """
         before = dict(vars(self))
-        status = ("status",) if self.config.duration_status else ()
-        buckets = self.config.duration_buckets
-        request = ("method", "route")
-        self.requests = self._family(
-            Counter, "http_requests_total", "HTTP requests finished.", (*request, "status")
-        )
-        self.duration = self._family(
-            Histogram,
-            "http_request_duration_seconds",
-            "Seconds from the call of the application to the end of the response body.",
-            (*request, *status),
-            buckets=buckets,
-        )
-        self.exceptions = self._family(
-            Counter,
-            "http_request_exceptions_total",
-            "Exceptions that left a view and ended in a server error, in no response, or in a broken body.",
-            (*request, "exception"),
-        )
+        naming, buckets = self.naming, self.config.duration_buckets
+        duration = naming.duration
+        if self.config.duration_status and "status" not in duration.labels.values():
+            duration = replace(duration, labels={**duration.labels, "status": "status"})
+        self.requests = self._family(Counter, naming.requests) if naming.requests else None
+        self.duration = self._family(Histogram, duration, buckets=buckets)
+        self.exceptions = self._family(Counter, naming.exceptions) if naming.exceptions else None
         self.in_progress = self._plain(
             Gauge,
-            "http_requests_in_progress",
-            "HTTP requests being served now.",
-            self._constants,
+            naming.in_progress.name,
+            naming.in_progress.documentation,
+            (*naming.in_progress.labels, *self._constants),
             namespace=self.config.namespace,
             multiprocess_mode="livesum",
         )
@@ -143,28 +163,22 @@ class Instruments:
     @property
     def is_registered(self) -> bool:
         """Whether the registry still has the families."""
-        return find(self.requests.name, self.registry) is self.requests.metric
+        return find(self.duration.name, self.registry) is self.duration.metric
 
     @property
     def request_size(self) -> Family:
-        """``http_request_size_bytes``, made when first asked for."""
-        return self._size("http_request_size_bytes", "Bytes of the request body that were read.")
+        """The histogram of request bodies, made when first asked for."""
+        return self._family(Histogram, self.naming.request_size, buckets=self.config.size_buckets)
 
     @property
     def response_size(self) -> Family:
-        """``http_response_size_bytes``, made when first asked for."""
-        return self._size("http_response_size_bytes", "Bytes of the response body that were sent.")
+        """The histogram of response bodies, made when first asked for."""
+        return self._family(Histogram, self.naming.response_size, buckets=self.config.size_buckets)
 
     @property
     def first_byte(self) -> Family:
         """``http_response_first_byte_seconds``, made when first asked for."""
-        return self._family(
-            Histogram,
-            "http_response_first_byte_seconds",
-            "Seconds from the call of the application to the first byte of the response body.",
-            ("method", "route"),
-            buckets=self.config.duration_buckets,
-        )
+        return self._family(Histogram, _FIRST_BYTE, buckets=self.config.duration_buckets)
 
     @property
     def queue(self) -> Any:
@@ -193,25 +207,17 @@ class Instruments:
     @property
     def websockets(self) -> Family:
         """``websocket_connections_total``, made when first asked for."""
-        name, documentation = "websocket_connections_total", "WebSocket connections that came to their end."
-        return self._family(Counter, name, documentation, ("route", "code"), closed=("code",))
+        return self._family(Counter, _WEBSOCKETS, closed=("code",))
 
     @property
     def websocket_duration(self) -> Family:
         """``websocket_connection_duration_seconds``, made when first asked for."""
-        return self._family(
-            Histogram,
-            "websocket_connection_duration_seconds",
-            "Seconds from the call of the application to the end of the WebSocket connection.",
-            ("route",),
-            buckets=CONNECTION_BUCKETS,
-        )
+        return self._family(Histogram, _WEBSOCKET_DURATION, buckets=CONNECTION_BUCKETS)
 
     @property
     def websocket_messages(self) -> Family:
         """``websocket_messages_total``, made when first asked for."""
-        name, documentation = "websocket_messages_total", "WebSocket messages received and sent."
-        return self._family(Counter, name, documentation, ("route", "direction"), closed=("direction",))
+        return self._family(Counter, _WEBSOCKET_MESSAGES, closed=("direction",))
 
     def check(self, config: Config, owner: str) -> None:
         """Refuse a configuration that would give the families another shape.
@@ -235,31 +241,19 @@ class Instruments:
         for recorder in list(self.recorders):
             recorder.bind()
 
-    def _size(self, name: str, documentation: str) -> Family:
-        return self._family(
-            Histogram, name, documentation, ("method", "route"), buckets=self.config.size_buckets
-        )
-
-    def _family(
-        self,
-        kind: type[Any],
-        name: str,
-        documentation: str,
-        labels: tuple[str, ...],
-        closed: tuple[str, ...] = (),
-        **options: Any,
-    ) -> Family:
+    def _family(self, kind: type[Any], named: Named, closed: tuple[str, ...] = (), **options: Any) -> Family:
         metric = self._plain(
             kind,
-            name,
-            documentation,
-            (*labels, *self._extra),
+            named.name,
+            named.documentation,
+            (*named.labels, *self._extra),
             namespace=self.config.namespace,
             **options,
         )
-        made: Family | None = self._made.get(name)
+        made: Family | None = self._made.get(named.name)
         if made is None or made.metric is not metric:
-            made = self._made[name] = Family(metric, self.config.max_label_sets, (*self._constants, *closed))
+            facts, all_closed = tuple(named.labels.values()), (*self._constants, *closed)
+            made = self._made[named.name] = Family(metric, self.config.max_label_sets, facts, all_closed)
         return made
 
     def _plain(self, kind: type[Any], name: str, documentation: str, labels: Any, **options: Any) -> Any:

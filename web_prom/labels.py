@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 
 OTHER = "_OTHER"
 """The method of a request whose method is none that is known, and a status that is no status."""
+
+ABSENT = ""
+"""What there is nothing to say of: to Prometheus a label without a value is no label."""
 
 UNMATCHED = "_unmatched"
 """The route of a request that no route matched."""
@@ -29,8 +32,24 @@ STANDARD_METHODS = (
     "QUERY",
 )
 
-CLOSED_LABELS = frozenset({"method", "status"})
-"""Labels whose values come from a list that no client and no application can grow."""
+# https://opentelemetry.io/docs/specs/semconv/http/http-metrics/ (url.scheme, network.protocol.version), by
+# what WSGI's and ASGI's servers write. ASGI's may leave the scheme out.
+SCHEMES: Mapping[str | None, str] = {"http": "http", "https": "https", None: "http"}
+PROTOCOLS: Mapping[str, str] = {
+    "HTTP/1.0": "1.0",
+    "HTTP/1.1": "1.1",
+    "HTTP/2": "2",
+    "HTTP/2.0": "2",
+    "HTTP/3": "3",
+    "HTTP/3.0": "3",
+    "1.0": "1.0",
+    "1.1": "1.1",
+    "2": "2",
+    "3": "3",
+}
+
+CLOSED = frozenset({"method", "scheme", "protocol", "status"})
+"""Facts whose values come from a list that no client and no application can grow."""
 
 
 def known_methods(extra: Iterable[str] = ()) -> dict[str, str]:
@@ -42,10 +61,10 @@ def status_label(code: str, *, classes: bool = False) -> str:
     """Return the label value of a status code of three digits, given as text.
 
     Args:
-        code: ``"200"``; anything that is not three ASCII digits is :data:`OTHER`.
+        code: ``"200"``; anything that is not three ASCII digits is :data:`OTHER`, bytes too.
         classes: Give ``2xx`` for ``200``.
     """
-    if len(code) != 3 or not (code.isascii() and code.isdigit()):
+    if not isinstance(code, str) or len(code) != 3 or not (code.isascii() and code.isdigit()):
         return OTHER
     return f"{code[0]}xx" if classes else code
 
@@ -67,7 +86,8 @@ class LabelSetCap:
     """Admits the first ``limit`` label sets of one family and folds every later one into ``_overflow``.
 
     Nothing is dropped: a label set that comes too late is counted with :data:`OVERFLOW` in every label
-    whose values are not from a closed list. Safe to share between threads; each process has its own.
+    that has a value and whose values are not from a closed list. Safe to share between threads; each
+    process has its own.
 
     Args:
         limit: How many distinct label sets are admitted.
@@ -89,5 +109,6 @@ class LabelSetCap:
                 self._admitted.add(values)
                 return values
         return tuple(
-            value if closed else OVERFLOW for value, closed in zip(values, self._closed, strict=True)
+            value if closed or value == ABSENT else OVERFLOW
+            for value, closed in zip(values, self._closed, strict=True)
         )

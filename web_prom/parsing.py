@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from web_prom.labels import encodable
+from web_prom.naming import NAMINGS
 
 Network = IPv4Network | IPv6Network
 LabelFunction = Callable[[Any, Any], object]
@@ -59,6 +60,13 @@ def path(value: object) -> str:
     if isinstance(value, str) and (value == "" or re.fullmatch(r"/[^\s?#]+", value)):
         return value
     raise ValueError("a URL path that begins with '/', such as '/metrics', or '' for none")
+
+
+def naming(value: object) -> str:
+    """Accept the name of a naming."""
+    if isinstance(value, str) and value in NAMINGS:
+        return value
+    raise ValueError(" or ".join(map(repr, NAMINGS)))
 
 
 def namespace(value: object) -> str:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from web_prom.cells import Cells, cells_of, steps_of
+from web_prom.cells import Cells, Step, cells_of, steps_of
 from web_prom.config import Config
 from web_prom.instruments import Family, instruments_for
-from web_prom.labels import OTHER, UNMATCHED, encodable, known_methods, route_is_excluded, status_label
+from web_prom.labels import (
+    ABSENT,
+    OTHER,
+    UNMATCHED,
+    encodable,
+    known_methods,
+    route_is_excluded,
+    status_label,
+)
+from web_prom.opening import Opening, Openings
 
 logger = logging.getLogger("web_prom")
 
 KEY = "web_prom.recording"
 """Where a request's recording is in its WSGI environ or ASGI scope."""
 
-CacheKey = tuple[str, str | None, str | None, tuple[str, ...]]
+CacheKey = tuple[Any, ...]
+"""Opening, route, status and extra labels of a request, and the error where there was one and it is told."""
 
 
 class Recorder:
@@ -53,7 +63,8 @@ class Recorder:
         self.owner = owner
         self.registry = registry
         self.instruments = instruments_for(registry, config, owner)
-        self.methods = known_methods(config.extra_methods)
+        self.naming = self.instruments.naming
+        self.openings = Openings(self.naming.beginning, known_methods(config.extra_methods), self._steps)
         self.extra_labels = tuple(config.extra_labels.items())
         self.abandoned: deque[tuple[Recording, float]] = deque()
         self._constants = tuple(config.constant_labels.values())
@@ -64,9 +75,9 @@ class Recorder:
 
     def bind(self) -> None:
         """Bind the values that requests write; again after the values of a registry were replaced."""
-        child = self.plain_child_of(self.instruments.in_progress)
-        in_flight = self.instruments.in_flight.setdefault(self._constants, [])
-        self.enter, self.leave = steps_of(child, in_flight)
+        self.openings.bind()
+        if not self.naming.in_progress.labels:
+            self._steps({})  # a gauge that needs no request to be there
         self.queue = self.plain_child_of(self.instruments.queue) if self.config.queue_time else None
         self._measures = [
             (field, getattr(self.instruments, field))
@@ -94,31 +105,31 @@ class Recorder:
 
     def cells_for(self, key: CacheKey) -> Cells | None:
         """Return the values that a request of this key writes, or None if it is not measured."""
-        method, route, code, extra = key
-        route = UNMATCHED if route is None else route
+        opening, route, code, extra, *errors = key
         status = status_label(code or "500", classes=self.config.status_classes)
-        if route_is_excluded(route, self.config.exclude):
+        facts = {**opening.facts, **_route_facts(route), "status": status}
+        facts["error"] = errors[0] if errors else status if status >= "500" else ABSENT
+        if route_is_excluded(facts["route"], self.config.exclude):
             if not extra and status != OTHER:
                 self.cells[key] = None
             return None
         tail = (*(extra or self._no_extra), *self._constants)
-        request = (method, route)
-        timed = (*request, status) if self.config.duration_status else request
         folded = False
 
-        def child(family: Any, values: tuple[str, ...]) -> Any:
+        def child(family: Family) -> Any:
             nonlocal folded
-            found, overflow = family.admit((*values, *tail))
+            found, overflow = family.admit((*map(facts.__getitem__, family.facts), *tail))
             if overflow:
                 folded = True
                 self._overflowed(family.name)
             return found
 
+        requests = self.instruments.requests
         cells = cells_of(
-            child(self.instruments.requests, (*request, status)),
-            child(self.instruments.duration, timed),
+            None if requests is None else child(requests),
+            child(self.instruments.duration),
             self.config.duration_buckets,
-            [(field, child(family, request).observe) for field, family in self._measures],
+            [(field, child(family).observe) for field, family in self._measures],
         )
         # What a client or a careless application can invent without end is looked up each time.
         if not folded and status != OTHER:
@@ -126,10 +137,13 @@ class Recorder:
         return cells
 
     def count_exception(self, recording: Recording, error: BaseException) -> None:
-        """Count one exception of a request in ``http_request_exceptions_total``."""
-        route = UNMATCHED if recording.route is None else recording.route
-        values = (recording.method, route, type(error).__name__)
-        self.child_of(self.instruments.exceptions, values, recording.extra).inc()
+        """Count one exception of a request, where the naming has a family of exceptions."""
+        family = self.instruments.exceptions
+        if family is not None:
+            facts = {**recording.opening.facts, **_route_facts(recording.route)}
+            facts["exception"] = type(error).__name__
+            values = tuple(map(facts.__getitem__, family.facts))
+            self.child_of(family, values, recording.extra).inc()
 
     def child_of(self, family: Family, values: tuple[str, ...], extra: tuple[str, ...]) -> Any:
         """Return the child of a family for its own labels and the extra ones, or what stands for it."""
@@ -152,6 +166,14 @@ class Recorder:
                 self.failed(f"label {name}")
                 values.append("")
         return tuple(values)
+
+    def _steps(self, facts: Mapping[str, str]) -> tuple[Step, Step]:
+        """Return what takes the gauge of requests in progress up and down, for what they begin with."""
+        labels = self.naming.in_progress.labels.values()
+        values = (*map(facts.__getitem__, labels), *self._constants)
+        gauge = self.instruments.in_progress
+        in_flight = self.instruments.in_flight.setdefault(values, [])
+        return steps_of(gauge.labels(*values) if values else gauge, in_flight)
 
     def _overflowed(self, family: str) -> None:
         self.instruments.overflow.labels(family).inc()
@@ -178,7 +200,7 @@ class Recording:
 
     Attributes:
         recorder: Who observes it.
-        method: The method's label value.
+        opening: What it has in common with all that begin alike.
         route: The route template, or None where no route matched.
         status: The three digits of the status that the client gets, as text; None before there is one.
         extra: Values of the extra labels.
@@ -197,15 +219,16 @@ class Recording:
     broken = False
     _errors: list[BaseException] | None = None
 
-    def __init__(self, recorder: Recorder, method: str) -> None:
+    def __init__(self, recorder: Recorder, begun: Any) -> None:
         self.finished = True  # until the gauge is up, there is nothing to take down
         self.recorder = recorder
-        self.method = recorder.methods.get(method, OTHER)
+        opening: Opening = recorder.openings[begun]
+        self.opening = opening
         self.route: str | None = None
         self.status: str | None = None
         if recorder.abandoned:
             recorder.settle()
-        recorder.enter(1)
+        opening.enter(1)
         self.finished = False
         self.started = perf_counter()
 
@@ -233,10 +256,12 @@ class Recording:
         recorder = self.recorder
         cells = None
         try:
-            recorder.leave(-1)
+            self.opening.leave(-1)
             if self.measured:
                 duration = (perf_counter() if ended is None else ended) - self.started
-                key = (self.method, self.route, self.status, self.extra)
+                key: CacheKey = (self.opening, self.route, self.status, self.extra)
+                if self._errors is not None and recorder.naming.tells_errors and self._failed:
+                    key = (*key, type(self._errors[-1]).__qualname__)
                 try:
                     cells = recorder.cells[key]
                 except KeyError:
@@ -251,13 +276,18 @@ class Recording:
     def count_late(self, error: BaseException) -> None:
         """Count an exception that came to light when the request was over, if it was a server error."""
         if self.measured and self.status is not None and self.status >= "500":
-            key = (self.method, self.route, self.status, self.extra)
+            key = (self.opening, self.route, self.status, self.extra)
             if (self.recorder.cells.get(key) or self.recorder.cells_for(key)) is not None:
                 self.recorder.count_exception(self, error)
 
+    @property
+    def _failed(self) -> bool:
+        """Whether the request ended in a server error, in no response or in a broken body."""
+        return self.broken or self.status is None or self.status >= "500"
+
     def _count_errors(self, *, counted: bool) -> None:
         try:
-            if counted and (self.broken or self.status is None or self.status >= "500"):
+            if counted and self._failed:
                 for error in self._errors or ():
                     self.recorder.count_exception(self, error)
         except Exception:
@@ -269,6 +299,10 @@ class Recording:
         # The collector may run this while the same thread holds a value's lock: only note it down.
         if not self.finished:
             self.recorder.abandoned.append((self, perf_counter()))
+
+
+def _route_facts(route: str | None) -> dict[str, str]:
+    return {"route": UNMATCHED, "template": ABSENT} if route is None else {"route": route, "template": route}
 
 
 def _annotate_nothing(recording: Recording) -> None:

@@ -11,6 +11,7 @@ from web_prom.config import Config
 from web_prom.exchange import Environ, Exchange
 from web_prom.exposition import WSGIApp, as_wsgi
 from web_prom.middleware import Annotate, Middleware, set_route
+from web_prom.opening import ENVIRON, reader
 from web_prom.recorder import KEY, Recording
 from web_prom.sizes import MeasuredExchange
 
@@ -62,6 +63,7 @@ class PrometheusMiddleware(Middleware):
             self._path = self._config.path.encode().decode("latin-1") or None
             self._metrics = as_wsgi(self._exposition)
             self._exchange = MeasuredExchange if self._sized else Exchange
+            self._begun = reader(self.recorder.naming.beginning, ENVIRON)
             # Without an adapter nobody else knows a request and its response.
             self._labels = bool(self._config.extra_labels) and annotate is None
 
@@ -74,7 +76,7 @@ class PrometheusMiddleware(Middleware):
         if KEY in environ and not environ[KEY].finished:
             return self._app(environ, self._telling(environ[KEY], start_response))
         try:
-            exchange = environ[KEY] = self._exchange(self.recorder, environ.get("REQUEST_METHOD", ""))
+            exchange = environ[KEY] = self._exchange(self.recorder, self._begun(environ))
         except Exception:
             self.recorder.failed("start")
             return self._app(environ, start_response)

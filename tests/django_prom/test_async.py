@@ -571,3 +571,20 @@ def test_a_communicator_of_asgiref_is_answered(registry: CollectorRegistry) -> N
 
     asyncio.run(run())
     assert requests(registry) == {("GET", "/async/", "200"): 1}
+
+
+@configured(PROM_NAMING="opentelemetry")
+def test_the_names_may_be_those_of_opentelemetry(site: ASGISite, registry: CollectorRegistry) -> None:
+    """Under ASGI the scope tells how a request begins."""
+    site("/users/7/", "POST")
+    site("/fail/")
+    site("/nowhere/")
+    labels = ("http_request_method", "url_scheme", "network_protocol_version", "http_route", "error_type")
+    assert samples(registry, "http_server_request_duration_seconds_count", *labels) == {
+        ("POST", "http", "1.1", "/users/<int:pk>/", ""): 1,
+        ("GET", "http", "1.1", "/fail/", "ValueError"): 1,
+        ("GET", "http", "1.1", "", ""): 1,
+    }
+    gauge = ("http_request_method", "url_scheme")
+    assert set(samples(registry, "http_server_active_requests", *gauge).values()) == {0}
+    assert errors(registry) == {}

@@ -604,7 +604,7 @@ def test_instruments_that_fail_do_not_fail_requests(
     assert site("/stream/") == "200"
     monkeypatch.setattr(django_prom.routes, "find", broken)
     assert site("/fail/") == "500"
-    monkeypatch.setattr(measured.recorder, "enter", broken)
+    monkeypatch.setattr(measured.recorder.openings["GET"], "enter", broken)
     assert site("/") == "200"
     assert set(errors(registry)) == {("follow",), ("annotate",), ("start",)}
     assert {record.levelname for record in caplog.records if record.name == "web_prom"} == {"WARNING"}

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from django_prom import conf
 from django_prom.middleware import PrometheusMiddleware
 from django_prom.placement import place
-from tests.web_prom.support import exceptions, requests
+from tests.web_prom.support import errors, exceptions, requests, samples
 from web_prom.errors import ConfigError, ConflictError
 
 from . import views
@@ -247,3 +247,20 @@ def test_an_exception_signal_without_an_exception(site: Site, registry: Collecto
     with override_settings(MIDDLEWARE=[f"{HERE}.Failing"]):
         assert site("/") == "500"
     assert exceptions(registry) == {}
+
+
+@configured(PROM_NAMING="opentelemetry")
+def test_the_names_may_be_those_of_opentelemetry(site: Site, registry: CollectorRegistry) -> None:
+    """The method is in capitals, as Django has it; the rest is what the server told."""
+    site("/users/7/", "post")
+    site("/fail/")
+    site("/nowhere/")
+    labels = ("http_request_method", "url_scheme", "network_protocol_version", "http_route", "error_type")
+    assert samples(registry, "http_server_request_duration_seconds_count", *labels) == {
+        ("POST", "http", "1.0", "/users/<int:pk>/", ""): 1,
+        ("GET", "http", "1.0", "/fail/", "ValueError"): 1,
+        ("GET", "http", "1.0", "", ""): 1,
+    }
+    gauge = ("http_request_method", "url_scheme")
+    assert set(samples(registry, "http_server_active_requests", *gauge).values()) == {0}
+    assert errors(registry) == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -320,3 +321,28 @@ def read(url: str) -> bytes:
                 raise
             time.sleep(0.1)
     raise TimeoutError(url)
+
+
+def test_the_names_may_be_those_of_opentelemetry(registry: CollectorRegistry) -> None:
+    """The route is Flask's template, and the error the exception that left the view."""
+    app = Flask("shop")
+    app.config.update(PROPAGATE_EXCEPTIONS=False, PROM_NAMING="opentelemetry")
+    FlaskProm(app, registry=registry)
+
+    @app.get("/broken/<int:number>")
+    def broken(number: int) -> str:
+        raise LookupError
+
+    client = app.test_client()
+    assert client.get("/broken/1").status_code == 500
+    assert client.get("/nowhere").status_code == 404
+    name = "http_server_request_duration_seconds_count"
+    lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith(name)]
+    labels = [dict(re.findall(r'(\w+)="([^"]*)"', line)) for line in lines]
+    assert [
+        (told["http_route"], told["http_response_status_code"], told["error_type"]) for told in labels
+    ] == [
+        ("/broken/<int:number>", "500", "LookupError"),
+        ("", "404", ""),
+    ]
+    assert {(told["url_scheme"], told["network_protocol_version"]) for told in labels} == {("http", "1.1")}

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
 from web_prom import cells
-from web_prom.cells import LocalCells, MeasuredCells, SharedCells, StockCells, cells_of, steps_of
+from web_prom.cells import (
+    LocalCells,
+    LocalHistogram,
+    MeasuredCells,
+    SharedCells,
+    SharedHistogram,
+    StockCells,
+    cells_of,
+    steps_of,
+)
 from web_prom.multiprocess import storage
 from web_prom.multiprocess.collector import WorkersCollector
 from web_prom.multiprocess.values import SharedValue
@@ -73,6 +82,22 @@ def test_the_values_are_those_that_the_stock_methods_write(
     for duration in durations:
         written.write(duration, None)
         stock.requests.inc()
+        stock.duration.observe(duration)
+    assert ours.samples() == stock.samples()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, database=None)
+@given(durations=st.lists(st.sampled_from([0.0, 0.05, *BOUNDS, 0.7, 1.5, 1e9]), max_size=8))
+def test_a_histogram_without_a_counter_is_written_as_by_the_stock_methods(
+    kind: type[object], durations: list[float]
+) -> None:
+    """Of whatever kind its values are."""
+    alone = {LocalCells: LocalHistogram, SharedCells: SharedHistogram}.get(kind, StockCells)
+    ours, stock = Pair(f"ours{next(numbers)}"), Pair(f"stock{next(numbers)}")
+    written = cells_of(None, ours.duration, BOUNDS, [])
+    assert type(written) is alone
+    for duration in durations:
+        written.write(duration, None)
         stock.duration.observe(duration)
     assert ours.samples() == stock.samples()
 
@@ -140,10 +165,11 @@ def test_shared_values_are_written_under_one_lock(shared: Path) -> None:
     assert lock.taken == 1
 
 
-def test_shared_values_have_the_mark_of_the_histogram(shared: Path) -> None:
+@pytest.mark.parametrize("counted", [True, False])
+def test_shared_values_have_the_mark_of_the_histogram(counted: bool, shared: Path) -> None:
     """As their own methods write it: a reader passes over label sets with the mark that they had."""
     pair = Pair("marked")
-    written = cells_of(pair.requests, pair.duration, BOUNDS, [])
+    written = cells_of(pair.requests if counted else None, pair.duration, BOUNDS, [])
     for duration in (0.3, 0.4, 7.0):
         written.write(duration, None)
     total: Any = pair.duration._sum

@@ -117,6 +117,8 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("enabled", " TRUE ", True),
     ("path", "/internal/metrics", "/internal/metrics"),
     ("path", "", ""),
+    ("naming", "prometheus", "prometheus"),
+    ("naming", "opentelemetry", "opentelemetry"),
     ("namespace", "shop", "shop"),
     ("namespace", "", ""),
     ("constant_labels", {"site": "north"}, {"site": "north"}),
@@ -210,6 +212,7 @@ BAD: list[tuple[str, Any]] = [
         for value in BAD_BOOLEANS
     ),
     *(("path", value) for value in ("metrics", "/", "/a b", "/a?b", "/a#b", None, 7, b"/m", "/m\n", " /m")),
+    *(("naming", value) for value in ("", "OpenTelemetry", "otel", None, True, 7)),
     *(("namespace", value) for value in ("1st", "a-b", "ä", " ", None, 7, "a\n", "a:b")),
     *(("constant_labels", {value: "x"}) for value in BAD_LABELS),
     *(("constant_labels", value) for value in ("site", "site=a,zone", "=a", None, 7, ["site"])),

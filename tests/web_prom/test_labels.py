@@ -103,6 +103,14 @@ def test_the_cap_admits_so_many_label_sets_and_folds_the_rest_into_the_open_labe
     assert cap.admit(third) == ("GET", OVERFLOW, "200", OVERFLOW), "what was folded stays folded"
 
 
+def test_an_absent_value_stays_absent_after_the_cap() -> None:
+    """What a request did not have must not come from the cap."""
+    cap = LabelSetCap(1, [True, False, False])
+    cap.admit(("GET", "/", ""))
+    assert cap.admit(("GET", "/x", "")) == ("GET", OVERFLOW, "")
+    assert cap.admit(("GET", "", "KeyError")) == ("GET", "", OVERFLOW)
+
+
 def test_a_label_set_that_came_too_late_takes_no_memory() -> None:
     cap = LabelSetCap(1, [False])
     for number in range(100):

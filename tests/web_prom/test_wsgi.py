@@ -1139,7 +1139,7 @@ def test_a_gauge_that_raises_costs_no_request(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
-    monkeypatch.setattr(wrapped.recorder, "enter", boom)
+    monkeypatch.setattr(wrapped.recorder.openings["GET"], "enter", boom)
     assert serve(wrapped) == b"hello"
     assert errors(registry) == {("start",): 1}
     monkeypatch.undo()

@@ -1,0 +1,397 @@
+"""The naming of OpenTelemetry's conventions: families, labels, and how a request's facts become values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from web_prom import asgi
+from web_prom.cells import LocalHistogram, SharedHistogram, StockCells
+from web_prom.config import Config
+from web_prom.errors import ConfigError, ConflictError
+from web_prom.naming import NAMINGS, OPENTELEMETRY
+from web_prom.wsgi import PrometheusMiddleware, set_route
+
+from . import asgi_server
+from .support import App, Environ, Server, environ_of, errors, hello, python, samples, serve
+
+NAME = "http_server_request_duration_seconds"
+LABELS = (
+    "http_request_method",
+    "url_scheme",
+    "error_type",
+    "http_response_status_code",
+    "http_route",
+    "network_protocol_version",
+)
+SIZED = {"request_size": True, "response_size": True, "first_byte": True, "queue_time": True}
+
+
+def measure(app: App, registry: CollectorRegistry, **options: Any) -> PrometheusMiddleware:
+    """Return an application that is measured with the conventions' names."""
+    return PrometheusMiddleware(app, registry=registry, naming="opentelemetry", **options)
+
+
+def counts(registry: CollectorRegistry, *labels: str) -> dict[tuple[str, ...], float]:
+    """Return how many requests were timed, by labels."""
+    return samples(registry, f"{NAME}_count", *(labels or LABELS))
+
+
+def active(registry: CollectorRegistry) -> dict[tuple[str, ...], float]:
+    """Return the gauge by method and scheme."""
+    return samples(registry, "http_server_active_requests", "http_request_method", "url_scheme")
+
+
+def failing(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """Raise instead of answering."""
+    raise LookupError("nothing here")
+
+
+def test_the_families_are_those_of_the_conventions(registry: CollectorRegistry) -> None:
+    """Names, types and buckets; what the conventions have no name for keeps its own."""
+    serve(measure(hello, registry, **SIZED), HTTP_X_REQUEST_START="t=1")
+    families = {family.name: family for family in registry.collect()}
+    assert {name: family.type for name, family in families.items() if name.startswith("http")} == {
+        NAME: "histogram",
+        "http_server_active_requests": "gauge",
+        "http_server_request_body_size_bytes": "histogram",
+        "http_server_response_body_size_bytes": "histogram",
+        "http_response_first_byte_seconds": "histogram",
+        "http_request_queue_seconds": "histogram",
+    }
+    buckets = [
+        float(sample.labels["le"]) for sample in families[NAME].samples if sample.name.endswith("_bucket")
+    ]
+    assert buckets == [
+        0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, float("inf")
+    ]  # fmt: skip
+    for size in ("request", "response"):
+        assert samples(registry, f"http_server_{size}_body_size_bytes_count", *LABELS) == counts(registry)
+    assert samples(registry, "http_response_first_byte_seconds_count", "method", "route") == {
+        ("GET", "_unmatched"): 1
+    }
+
+
+def test_a_requests_facts_are_its_labels(registry: CollectorRegistry) -> None:
+    def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        set_route(environ, "/users/<id>")
+        assert active(registry) == {("POST", "https"): 1}
+        return hello(environ, start_response)
+
+    wrapped = measure(app, registry)
+    for _ in range(3):
+        serve(wrapped, method="POST", SERVER_PROTOCOL="HTTP/1.1", **{"wsgi.url_scheme": "https"})
+    assert counts(registry) == {("POST", "https", "", "200", "/users/<id>", "1.1"): 3}
+    assert active(registry) == {("POST", "https"): 0}
+    assert errors(registry) == {}
+
+
+def test_an_attribute_that_is_absent_is_an_empty_label(registry: CollectorRegistry) -> None:
+    """Which to Prometheus is none: there is no route where nothing matched."""
+    serve(measure(hello, registry), SERVER_PROTOCOL="HTTP/1.0")
+    assert counts(registry) == {("GET", "http", "", "200", "", "1.0"): 1}
+    assert 'http_route=""' in generate_latest(registry).decode()
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"REQUEST_METHOD": "BREW"}, ("_OTHER", "http", "1.0")),
+        ({"REQUEST_METHOD": "get"}, ("_OTHER", "http", "1.0")),
+        ({"wsgi.url_scheme": "gopher"}, ("GET", "_OTHER", "1.0")),
+        ({"SERVER_PROTOCOL": "HTTP/2"}, ("GET", "http", "2")),
+        ({"SERVER_PROTOCOL": "HTTP/2.0"}, ("GET", "http", "2")),
+        ({"SERVER_PROTOCOL": "HTTP/3"}, ("GET", "http", "3")),
+        ({"SERVER_PROTOCOL": "INCLUDED"}, ("GET", "http", "")),
+        ({"SERVER_PROTOCOL": "HTTP/1.10"}, ("GET", "http", "")),
+    ],
+)
+def test_what_a_client_can_invent_is_no_value(
+    told: dict[str, str], expected: tuple[str, ...], registry: CollectorRegistry
+) -> None:
+    serve(measure(hello, registry), **{"SERVER_PROTOCOL": "HTTP/1.0", **told})
+    labels = ("http_request_method", "url_scheme", "network_protocol_version")
+    assert counts(registry, *labels) == {expected: 1}
+    assert active(registry) == {expected[:2]: 0}
+
+
+def test_what_clients_invent_takes_no_memory(registry: CollectorRegistry) -> None:
+    wrapped = measure(hello, registry)
+    for number in range(50):
+        serve(wrapped, method=f"M{number}", SERVER_PROTOCOL=f"HTTP/9.{number}")
+    assert len(wrapped.recorder.openings) == 0
+    assert len(wrapped.recorder.openings._made) == len(wrapped.recorder.cells) == 1
+    assert counts(registry) == {("_OTHER", "http", "", "200", "", ""): 50}
+
+
+# Errors ----------------------------------------------------------------------------------------------
+
+
+def test_a_server_error_is_told_by_its_status_or_by_what_was_raised(registry: CollectorRegistry) -> None:
+    """And a client's error is none of the server's."""
+
+    def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response(environ["PATH_INFO"][1:] + " X", [])
+        return []
+
+    for status in ("404", "500", "503", "abc"):
+        serve(measure(app, registry), f"/{status}")
+    with pytest.raises(LookupError):
+        serve(measure(failing, registry))
+    assert counts(registry, "http_response_status_code", "error_type") == {
+        ("404", ""): 1,
+        ("500", "500"): 1,
+        ("503", "503"): 1,
+        ("_OTHER", "_OTHER"): 1,
+        ("500", "LookupError"): 1,
+    }
+    assert samples(registry, "http_request_exceptions_total", "exception") == {}
+
+
+def test_a_broken_body_has_the_status_that_was_sent_and_its_error(registry: CollectorRegistry) -> None:
+    class Vanished(Exception):
+        """A class with a qualified name."""
+
+    def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        yield b"x"
+        raise Vanished
+
+    with pytest.raises(Vanished):
+        serve(measure(app, registry))
+    ((status, error),) = counts(registry, "http_response_status_code", "error_type")
+    assert (status, error) == ("200", Vanished.__qualname__)
+    assert "." in error
+
+
+def test_an_exception_that_was_answered_is_no_error(registry: CollectorRegistry) -> None:
+    """Only the last one is told where there are several."""
+    wrapped = measure(hello, registry)
+    for status in ("404", "500"):
+        exchange = wrapped._exchange(wrapped.recorder, wrapped._begun(environ_of()))
+        exchange.note(KeyError())
+        exchange.note(ValueError())
+        exchange.status = status
+        exchange.finish()
+    assert counts(registry, "http_response_status_code", "error_type") == {
+        ("404", ""): 1,
+        ("500", "ValueError"): 1,
+    }
+
+
+def test_what_comes_after_the_cap_stays_without_an_error(registry: CollectorRegistry) -> None:
+    """An error that a request did not have must not come from the cap."""
+
+    def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        set_route(environ, environ["PATH_INFO"])
+        if "bad" in environ["PATH_INFO"]:
+            raise LookupError
+        return hello(environ, start_response)
+
+    wrapped = measure(app, registry, max_label_sets=1)
+    for path in ("/a", "/b", "/c"):
+        serve(wrapped, path)
+    with pytest.raises(LookupError):
+        serve(wrapped, "/bad")
+    assert counts(registry, "http_route", "error_type") == {
+        ("/a", ""): 1,
+        ("_overflow", ""): 2,
+        ("_overflow", "_overflow"): 1,
+    }
+
+
+# ASGI ------------------------------------------------------------------------------------------------
+
+
+def serve_asgi(app: Any, registry: CollectorRegistry, *, without: str = "", **scope: Any) -> None:
+    """Serve one request of an ASGI application that is measured with the conventions' names."""
+    wrapped = asgi.PrometheusMiddleware(app, registry=registry, naming="opentelemetry")
+    made = asgi_server.scope_of(**scope)
+    made.pop(without, None)
+    asgi_server.Server().run(wrapped, made)
+
+
+def test_under_asgi_the_scope_tells(registry: CollectorRegistry) -> None:
+    serve_asgi(asgi_server.hello, registry, scheme="https", http_version="2")
+    serve_asgi(asgi_server.hello, registry, http_version="1.1", without="scheme")
+    assert counts(registry, "url_scheme", "network_protocol_version") == {
+        ("https", "2"): 1,
+        ("http", "1.1"): 1,
+    }
+    assert active(registry) == {("GET", "https"): 0, ("GET", "http"): 0}
+    assert errors(registry) == {}
+
+
+def test_a_client_that_hung_up_is_499_and_no_error(registry: CollectorRegistry) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    wrapped = asgi.PrometheusMiddleware(app, registry=registry, naming="opentelemetry")
+    asgi_server.Server([asgi_server.HANG_UP]).run(wrapped, asgi_server.scope_of())
+    assert counts(registry, "http_response_status_code", "error_type") == {("499", ""): 1}
+
+
+# Settings --------------------------------------------------------------------------------------------
+
+
+def test_the_users_own_buckets_labels_and_namespace_are_kept(registry: CollectorRegistry) -> None:
+    """`duration_status` asks for what is there anyway."""
+    wrapped = measure(
+        hello,
+        registry,
+        namespace="shop",
+        duration_buckets=(1, 2),
+        duration_status=True,
+        constant_labels={"tier": "web"},
+        extra_labels={"host": lambda environ, _: environ["HTTP_HOST"]},
+        extra_methods=("PROPFIND",),
+    )
+    serve(wrapped, method="PROPFIND", HTTP_HOST="a", SERVER_PROTOCOL="HTTP/1.1")
+    labels = (*LABELS, "host", "tier")
+    assert samples(registry, f"shop_{NAME}_count", *labels) == {
+        ("PROPFIND", "http", "", "200", "", "1.1", "a", "web"): 1
+    }
+    assert set(samples(registry, f"shop_{NAME}_bucket", "le")) == {("1.0",), ("2.0",), ("+Inf",)}
+    gauge = ("http_request_method", "url_scheme", "tier")
+    assert samples(registry, "shop_http_server_active_requests", *gauge) == {("PROPFIND", "http", "web"): 0}
+
+
+def test_the_source_of_the_setting_does_not_matter() -> None:
+    """Its buckets come with it, unless there are others."""
+    for config in (
+        Config.load({"naming": "opentelemetry"}),
+        Config.load(settings={"PROM_NAMING": "opentelemetry"}),
+        Config.load(environ={"PROM_NAMING": "opentelemetry"}),
+    ):
+        assert config.duration_buckets == OPENTELEMETRY.duration_buckets
+    assert Config.load({"naming": "prometheus"}) == Config()
+    mixed = Config.load({"duration_buckets": (1, 2)}, environ={"PROM_NAMING": "opentelemetry"})
+    assert mixed.duration_buckets == (1, 2)
+
+
+def test_classes_of_statuses_are_refused() -> None:
+    """To the conventions a status is a number."""
+    with pytest.raises(ConfigError, match=r"PROM_STATUS_CLASSES is on and PROM_NAMING is 'opentelemetry'"):
+        Config.load({"naming": "opentelemetry", "status_classes": True})
+
+
+@pytest.mark.parametrize("setting", ["constant_labels", "extra_labels"])
+def test_a_label_of_the_conventions_is_refused_where_they_are_chosen(setting: str) -> None:
+    """And free where they are not."""
+    options: dict[str, Any] = {setting: {"url_scheme": str if setting == "extra_labels" else "x"}}
+    with pytest.raises(ConfigError, match=r"'url_scheme' .*PROM_NAMING is 'opentelemetry'"):
+        Config.load({**options, "naming": "opentelemetry"})
+    assert getattr(Config.load(options), setting).keys() == {"url_scheme"}
+
+
+def test_two_namings_on_one_registry_are_refused(registry: CollectorRegistry) -> None:
+    measure(hello, registry, owner="the first")
+    with pytest.raises(
+        ConflictError, match=r"the first and the second .*PROM_NAMING is 'opentelemetry' .*'prometheus'"
+    ):
+        PrometheusMiddleware(hello, registry=registry, owner="the second")
+    measure(hello, registry)
+
+
+def test_every_fact_that_a_label_tells_is_one_that_a_recorder_has() -> None:
+    """And the labels of the gauge tell only of how a request begins."""
+    known = {"method", "scheme", "protocol", "route", "template", "status", "error"}
+    for naming in NAMINGS.values():
+        families = (naming.requests, naming.duration, naming.request_size, naming.response_size)
+        assert {fact for family in families if family for fact in family.labels.values()} <= known
+        assert set(naming.in_progress.labels.values()) <= set(naming.beginning)
+
+
+# Values ----------------------------------------------------------------------------------------------
+
+
+def test_the_histogram_alone_is_written_at_once(registry: CollectorRegistry) -> None:
+    wrapped = measure(hello, registry)
+    serve(wrapped)
+    assert [type(cells) for cells in wrapped.recorder.cells.values()] == [LocalHistogram]
+
+
+def test_shared_values_are_written_and_read(registry: CollectorRegistry, shared: Path) -> None:
+    """The gauge too, which several applications of a registry share."""
+    wrapped = measure(hello, registry)
+    for _ in range(3):
+        serve(wrapped)
+    assert [type(cells) for cells in wrapped.recorder.cells.values()] == [SharedHistogram]
+    assert sum(counts(registry).values()) == 3
+    assert active(registry) == {("GET", "http"): 0}
+    body = wrapped(environ_of(), Server().start_response)
+    assert active(registry) == {("GET", "http"): 1}
+    body.close()  # type: ignore[attr-defined]
+    assert active(registry) == {("GET", "http"): 0}
+
+
+def test_many_workers_add_up(tmp_path: Path) -> None:
+    """In the merged view, after a worker that was killed in the middle of a request too."""
+    printed = python(
+        """
+        import os, signal
+        from tests.web_prom.support import environ_of, hello, serve, Server
+        from web_prom.wsgi import PrometheusMiddleware
+
+        wrapped = PrometheusMiddleware(hello, naming="opentelemetry")
+        serve(wrapped, "/")
+        for _ in range(2):
+            pid = os.fork()
+            if not pid:
+                for _ in range(3):
+                    serve(wrapped, "/", SERVER_PROTOCOL="HTTP/1.1")
+                body = wrapped(environ_of("/"), Server().start_response)
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.waitpid(pid, 0)
+        print(serve(wrapped, "/metrics").decode())
+        """,
+        PROMETHEUS_MULTIPROC_DIR=str(tmp_path),
+    )
+    counted = {line.split()[0]: float(line.split()[1]) for line in printed.splitlines() if "_count{" in line}
+    assert sorted(counted.values()) == [1, 6]
+    assert 'http_server_active_requests{http_request_method="GET",url_scheme="http"} 0.0' in printed
+    assert "http_requests" not in printed
+
+
+def test_a_request_that_spans_the_switch_leaves_the_gauge_at_zero(tmp_path: Path) -> None:
+    """It began in a process alone, and ends in one that shares its values."""
+    printed = python(
+        """
+        import os, sys
+        from prometheus_client import REGISTRY
+        from tests.web_prom.support import Server, environ_of, hello
+        from web_prom.wsgi import PrometheusMiddleware
+
+        def in_progress():
+            labels = {"http_request_method": "GET", "url_scheme": "http"}
+            return REGISTRY.get_sample_value("http_server_active_requests", labels)
+
+        wrapped = PrometheusMiddleware(hello, naming="opentelemetry")
+        body = wrapped(environ_of(), Server().start_response)
+        print(in_progress())
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+        PrometheusMiddleware(hello, naming="opentelemetry")
+        print(in_progress())
+        body.close()
+        print(in_progress())
+        """,
+        str(tmp_path),
+    )
+    assert printed.split() == ["1.0", "1.0", "0.0"]
+
+
+def test_values_of_a_kind_that_nobody_knows_are_written_without_a_counter() -> None:
+    written: list[tuple[str, float]] = []
+
+    def value(name: str) -> Any:
+        return SimpleNamespace(inc=lambda amount: written.append((name, amount)))
+
+    duration: Any = SimpleNamespace(_sum=value("sum"), _buckets=[value("1"), value("+Inf")])
+    StockCells(None, duration, (1.0,)).write(0.5, None)
+    assert written == [("sum", 0.5), ("1", 1.0)]
