@@ -251,7 +251,7 @@ def test_fault_26_a_scrape_does_not_hold_up_the_loop(mounted: bool, registry: Co
 
     asyncio.run(main())
     assert slow.threads
-    assert all(name.startswith("web-prom-scrape") for name in slow.threads)
+    assert all(name.startswith("web-prom-") for name in slow.threads)
 
 
 def test_a_loop_of_trio_goes_on_too(registry: CollectorRegistry) -> None:
