@@ -33,6 +33,7 @@ OLDEST = (
 ONCE = (
     "--ignore=tests/examples",
     "--ignore=tests/benchmarks",
+    "--ignore=tests/opentelemetry",
     "--ignore=tests/servers/test_mod_wsgi.py",
     "--ignore=tests/test_deploy_docs.py",
     "--ignore=tests/test_deploy_kubernetes.py",
