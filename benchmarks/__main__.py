@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import growth, requests, restarts, scrapes, ticks
+from benchmarks import growth, registry, requests, restarts, scrapes, ticks
 from benchmarks.effort import Effort, NoCaseError
 
 BENCHMARKS: dict[str, Callable[[Effort], None]] = {
     "requests": requests.run,
+    "registry": registry.run,
     "scrapes": scrapes.run,
     "growth": growth.run,
     "restarts": restarts.run,

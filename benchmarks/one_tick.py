@@ -9,6 +9,9 @@ import json
 import os
 import statistics
 import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -16,10 +19,14 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from benchmarks.scrape_files import Workers
 from web_prom import make_asgi_app
 
 PERIOD = 0.001
 """How often the coroutine wakes, in seconds."""
+
+CHANGED = 0.1
+"""The share of the label sets in files that workers write to before each scrape."""
 
 
 def main() -> None:
@@ -31,15 +38,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     arguments = parser.parse_args()
     registry = CollectorRegistry()
+    change: Callable[[], object] = int
     if arguments.workers:
-        for _ in range(arguments.workers):
-            _in_a_worker(arguments.series)
+        directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+        workers = Workers(directory, arguments.workers, arguments.series)
+        change = partial(workers.change, CHANGED)
     else:
         _fill(registry, arguments.series)
     app = _app(arguments.handler, registry, shared=bool(arguments.workers))
     gc.collect()
-    gc.freeze()
-    json.dump(asyncio.run(_measure(app, arguments.scrapes)), sys.stdout)
+    gc.freeze()  # what the benchmark has made for itself would be looked at again and again
+    json.dump(asyncio.run(_measure(app, arguments.scrapes, change)), sys.stdout)
 
 
 def _fill(registry: CollectorRegistry, series: int) -> None:
@@ -48,17 +57,6 @@ def _fill(registry: CollectorRegistry, series: int) -> None:
     counter = Counter("shop_orders_total", "Orders.", ["customer", "payment"], registry=registry)
     for number in range(series):
         counter.labels(f"customer-{number}", "card").inc(number)
-
-
-def _in_a_worker(series: int) -> None:
-    """Have a process of its own write the series, and end."""
-    worker = os.fork()
-    if not worker:
-        _fill(CollectorRegistry(), series)
-        os._exit(0)
-    _, status = os.waitpid(worker, 0)
-    if status:
-        raise SystemExit("a worker failed")
 
 
 def _app(handler: str, registry: CollectorRegistry, *, shared: bool) -> Any:
@@ -72,33 +70,40 @@ def _app(handler: str, registry: CollectorRegistry, *, shared: bool) -> Any:
     return prometheus_client.make_asgi_app(registry)
 
 
-async def _measure(app: Any, scrapes: int) -> dict[str, float]:
-    """Return the delays of a ticking coroutine, and how long a scrape took, in seconds."""
+async def _measure(app: Any, scrapes: int, change: Callable[[], object]) -> dict[str, dict[str, float]]:
+    """Return, in seconds, what the first scrape cost and what later ones did: delays and the time it took."""
     delays: list[float] = []
-    going = True
+    going, counts = True, False
 
     async def tick() -> None:
         while going:
             begun = perf_counter()
             await asyncio.sleep(PERIOD)
-            delays.append(perf_counter() - begun - PERIOD)
+            if counts:
+                delays.append(perf_counter() - begun - PERIOD)
 
     ticking = asyncio.ensure_future(tick())
-    await asyncio.sleep(0.2)
-    delays.clear()
-    took = []
-    for _ in range(scrapes):
-        begun = perf_counter()
-        await (asyncio.sleep(1) if app is None else _scrape(app))
-        took.append(perf_counter() - begun)
-        await asyncio.sleep(0.05)
+    results: dict[str, dict[str, float]] = {}
+    for name, count in (("first", 1), ("later", scrapes - 1)):
+        delays.clear()
+        took = []
+        for _ in range(count):
+            change()
+            await asyncio.sleep(0.1)
+            counts = True
+            begun = perf_counter()
+            await (asyncio.sleep(1) if app is None else _scrape(app))
+            took.append(perf_counter() - begun)
+            await asyncio.sleep(0.05)
+            counts = False
+        results[name] = {
+            "worst": max(delays),
+            "usual": statistics.quantiles(delays, n=100, method="inclusive")[-1],
+            "scrape": statistics.median(took),
+        }
     going = False
     await ticking
-    return {
-        "worst": max(delays),
-        "usual": statistics.quantiles(delays, n=100, method="inclusive")[-1],
-        "scrape": statistics.median(took),
-    }
+    return results
 
 
 async def _scrape(app: Any) -> None:

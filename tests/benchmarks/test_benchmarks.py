@@ -58,11 +58,28 @@ def test_restarts_lose_nothing_and_leave_few_files() -> None:
 
 
 def test_a_table_of_ticks() -> None:
-    """One row for each handler."""
+    """Two rows for each handler: the first scrape, and later ones."""
     done = benchmarks("ticks", "--quick", "--only", "single-process")
     assert done.returncode == 0, done.stderr
-    rows = [line[2:20].rstrip() for line in done.stdout.split("worst delay\n")[1].splitlines() if line]
-    assert rows == ["no scrape", "web-prom", "prometheus-client"]
+    rows = [line[2:30].rstrip() for line in done.stdout.split("worst delay\n")[1].splitlines() if line]
+    handlers = ("web-prom", "prometheus-client")
+    scraped = [f"{name}, {when}" for name in handlers for when in ("first", "later")]
+    assert rows == ["no scrape", "no scrape", *scraped]
+
+
+def test_a_table_of_one_registry() -> None:
+    """Both have said the same, or there would be no table."""
+    done = benchmarks("registry", "--quick", "--rounds=1")
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert [row.split()[0].strip(",") for row in rows] == [
+        "prometheus_client",
+        "warm",
+        "cold",
+        "most",
+        "kept",
+    ]
+    assert all(row.split(": ")[1].startswith(("met", "MISSED")) for row in rows[1:3])
 
 
 def test_an_unknown_benchmark_or_case_is_refused() -> None:
