@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
@@ -29,7 +29,8 @@ from web_prom.parsing import Address
 # The name that other programs see in a list of threads.
 _NAME = "web-prom-http"
 
-_servers: WeakSet[MetricsServer] = WeakSet()
+# Each with its registry.
+_servers: WeakKeyDictionary[MetricsServer, Any] = WeakKeyDictionary()
 
 
 class MetricsServer(ExporterServer):
@@ -148,7 +149,7 @@ def start_http_server(  # noqa: PLR0917 - prometheus_client's parameters, in its
     listener = _listen(port, addr)
     server = MetricsServer(listener, Exposition(registry, config).respond, certificates)
     _mind_forks()
-    _servers.add(server)
+    _servers[server] = registry
     server.thread.start()
     return server, server.thread
 
@@ -204,6 +205,19 @@ def _mind_forks() -> None:
 
 
 def _disown() -> None:
-    for server in list(_servers):
+    for server, registry in list(_servers.items()):
         server.disown()
+        _free(registry)
     _servers.clear()
+
+
+def _free(registry: Any) -> None:
+    """Free prometheus_client's locks, which the thread of a scrape may have held when the child was forked.
+
+    Without it the child would wait for ever, for a thread that it does not have, at the next instrument that
+    it makes or label set that it uses.
+    """
+    for owner in (registry, *list(getattr(registry, "_collector_to_names", ()))):
+        lock: Any = getattr(owner, "_lock", None)
+        if hasattr(lock, "_at_fork_reinit"):
+            lock._at_fork_reinit()

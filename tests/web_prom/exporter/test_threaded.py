@@ -7,10 +7,12 @@ import errno
 import gzip
 import inspect
 import os
+import signal
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +278,22 @@ def test_a_forked_child_keeps_neither_port_nor_connections(registry: CollectorRe
         in_child(look)
         # What the child closed and shut down is none of the parent's.
         assert ask(server.server_port)[0] == 200
+
+
+@pytest.mark.filterwarnings(f"ignore:{FORKS}:DeprecationWarning")
+def test_a_forked_child_does_not_wait_for_a_scrape_of_its_parents(registry: CollectorRegistry) -> None:
+    """Which holds locks of the registry and of its metrics, for a moment that a fork may hit."""
+    jobs = Counter("jobs", "Jobs.", ["kind"], registry=registry)
+
+    def use() -> None:
+        signal.alarm(int(PATIENCE_SECONDS))  # ends a child that waits for ever
+        jobs.labels("a").inc()
+        Counter("others", "Others.", registry=registry)
+
+    with serving(registry), registry._lock, jobs._lock:
+        forking = ThreadPoolExecutor(1)
+        forking.submit(in_child, use).result()
+        forking.shutdown()
 
 
 def test_it_ends_with_the_program(tmp_path: Path) -> None:
