@@ -165,3 +165,22 @@ def test_a_killed_master_leaves_numbers_that_the_next_server_goes_on_with(place:
     with serving(place, TESTS) as second:
         second.sent += first.sent
         second.send(20)
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["an interpreter each", "single-interpreter"])
+def test_two_applications_in_one_process(place: Scratch, single: bool) -> None:
+    """With an interpreter each, one of them is refused the directory; in a single one all is counted."""
+    mounts = "mount = {0}=tests.servers.apps.flask_app:app\nmount = /second=tests.servers.apps.flask_app:app"
+    changes = [(TESTS[0], mounts.format("/") + "\nmanage-script-name = true"), ("cheaper = 2\n", "\n")]
+    if single:
+        changes.append(("master = true", "master = true\nsingle-interpreter = true"))
+    with serving(place, ("processes = 4", "processes = 1"), *changes) as server:
+        for _ in range(10):
+            assert server.get("/second/")[0] == 200
+        if single:
+            assert "another interpreter" not in server.log()
+            server.sent += 10
+        else:
+            assert "which another interpreter of process" in server.log()
+            assert server.get("/second/metrics")[0] == 500
+        server.send(10)

@@ -679,6 +679,24 @@ def test_a_second_interpreter_of_a_process_is_refused_and_takes_no_lock_away(
     assert told[2:] == ["1", "True"], "a fork of the second may, and the first has its slot still"
 
 
+def test_the_first_interpreter_of_a_fork_may_be_its_parent_s_second(tmp_path: Path) -> None:
+    """Both come from the parent; whichever is second to take a slot is refused."""
+    code = """
+        slots.take()
+        other = second()
+
+        def both():
+            taken = other.take()
+            try:
+                return taken, slots.take()
+            except OSError as error:
+                return taken, type(error).__name__
+
+        print(in_child(both))
+        """
+    assert program(code, tmp_path) == ["(1, 'DirectoryError')"]
+
+
 def test_a_second_interpreter_has_a_directory_of_its_own(tmp_path: Path) -> None:
     """One at a time in each directory is all that is asked."""
     (tmp_path / "other").mkdir()

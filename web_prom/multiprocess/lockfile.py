@@ -110,13 +110,12 @@ class LockFile:
             making: Make the file if it is missing.
 
         Raises:
-            OtherInterpreterError: A descriptor of a second interpreter would take away the first one's locks.
+            OtherInterpreterError: A second descriptor would take away the locks of the first.
         """
         self.close()
         if sys.platform not in _FLOCK:
             raise OSError(f"on {sys.platform} nobody knows how to ask for the holder of a lock")
-        if self._is_another_interpreter_s():
-            raise OtherInterpreterError(f"another interpreter of process {os.getpid()} uses {self.path.name}")
+        self.refuse_another()
         number = self._open(writing=writing, making=making)
         if number is None:
             return False
@@ -126,6 +125,22 @@ class LockFile:
             raise OSError(f"{self.path.name} is not a file")
         self._opened = _Opened(number, _identity(found), writing)
         return True
+
+    def refuse_another(self) -> None:
+        """See that no other interpreter of this process uses the file.
+
+        Raises:
+            OtherInterpreterError: This process has a descriptor, and a record, that are not this object's.
+        """
+        own = None if self._opened is None else self._opened.number
+        try:
+            identity = _identity(self.path.stat())
+            numbers = {int(name) for name in os.listdir("/dev/fd")} - {own}
+        except OSError:  # no such file, so nobody uses it; or no such list, so nobody knows
+            return
+        # A fork may inherit one that its parent was just opening, but no record under its own id.
+        if any(_has_record(number, identity, os.getpid()) for number in numbers):
+            raise OtherInterpreterError(f"another interpreter of process {os.getpid()} uses {self.path.name}")
 
     def close(self) -> None:
         """Close the file, and give back what this process has locked."""
@@ -186,19 +201,6 @@ class LockFile:
         assert self._opened is not None
         return self._opened.number
 
-    def _is_another_interpreter_s(self) -> bool:
-        """Tell whether this process has a descriptor and a record here that this module knows nothing of."""
-        with contextlib.suppress(OSError):
-            identity = _identity(self.path.stat())
-            for name in os.listdir("/dev/fd"):
-                with contextlib.suppress(
-                    OSError
-                ):  # the list's own descriptor, and what others close meanwhile
-                    # A fork may inherit one that its parent was just opening, but no record under its own id.
-                    if _identity(os.fstat(int(name))) == identity and os.getpid() in _records(int(name)):
-                        return True
-        return False
-
     def _open(self, *, writing: bool, making: bool) -> int | None:
         # Another user's link must not be followed, nor another user's pipe waited for.
         flags = (os.O_RDWR if writing else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -220,6 +222,13 @@ class LockFile:
             os.fchown(number, -1, directory.st_gid)
             os.fchmod(number, mode)
         return number
+
+
+def _has_record(number: int, identity: tuple[int, int], value: int) -> bool:
+    try:
+        return _identity(os.fstat(number)) == identity and value in _records(number)
+    except OSError:  # nothing is open under that number, or not any more
+        return False
 
 
 def _records(number: int) -> list[int]:

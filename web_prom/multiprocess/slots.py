@@ -207,6 +207,7 @@ class Slots:
     def _take_from(self, first: int, process: _Process) -> int:
         while True:
             self._open(process, writing=True, making=True)
+            self._file.refuse_another()  # which came between our parent's opening and our taking
             slot = self._lock_from(first)
             if self._file.is_current:
                 self._record(slot, os.getpid())
