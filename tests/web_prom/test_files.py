@@ -374,5 +374,5 @@ def test_the_keys_of_buckets_are_foretold(name: str, labels: dict[str, str]) -> 
         prefixes, frame = shape.foretell(total, around)
         entries = [entry(key) for key in (total, *buckets)]
         assert prefixes == b"".join([each[: -VALUE.size] for each in entries])
-        assert b"".join(frame.gather(b"".join(entries))) == prefixes
+        assert b"".join(frame.gather(b"".join(entries))[::2]) == prefixes
         assert frame.size == len(b"".join(entries))

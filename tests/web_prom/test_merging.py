@@ -110,6 +110,9 @@ class Files(RuleBasedStateMachine):
     def set_gauge(  # noqa: PLR0917
         self, owner: str, mode: str, name: str, labels: dict[str, str], value: float, timestamp: float
     ) -> None:
+        # A label that is called pid is in the way where prometheus_client merges files of several kinds: it
+        # shows two samples with the same labels then, which Prometheus would refuse.
+        name = f"{mode}_pid" if "pid" in labels else name
         # The one difference to prometheus_client: of other modes no timestamps are kept, not even for this.
         if self.latest.setdefault(name, "recent" in mode) == ("recent" in mode):
             self.workers[owner].gauge(mode, name, value, labels, timestamp)

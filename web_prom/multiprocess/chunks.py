@@ -54,9 +54,9 @@ def layout_of(lengths: tuple[int, ...]) -> Layout:
 
 
 @lru_cache(maxsize=1024)
-def prefixes_of(lengths: tuple[int, ...]) -> Gather:
-    """Return what takes out of a file the bytes before each value, given how many there are."""
-    return Struct("=" + f"{VALUE.size}x".join(f"{length}s" for length in lengths)).unpack_from
+def entries_of(lengths: tuple[int, ...]) -> Gather:
+    """Return what takes entries out of a file, in turn what stands before a value, of that length, and it."""
+    return Struct("=" + "".join(f"{length}sd{VALUE.size - DOUBLE_BYTES}x" for length in lengths)).unpack_from
 
 
 class _Codes(dict[int, str]):
@@ -135,7 +135,7 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.owners)
 
-    def read(self, data: Any, changed: set[LabelSet]) -> None:
+    def read(self, data: bytes, changed: set[LabelSet]) -> None:
         """Take over what has changed, and add the label sets to ``changed``."""
         now = self._gather(data)
         last = self.last
@@ -143,7 +143,14 @@ class Chunk:
             self.last = now
             # What is not a number is not equal to itself, and so is taken for changed. A list that is gone
             # over twice is a third faster than one pass over pairs.
-            self._take(data, now, list(map(ne, last, now)) if last else [True] * len(now), changed)
+            if last:
+                self._take(data, now, list(map(ne, last, now)), changed)
+            else:
+                self._take_all(data, now, changed)
+
+    def note(self, data: bytes) -> None:
+        """Take the values that owners have for those that are in the file now."""
+        self.last = self._gather(data)
 
     def label_sets(self) -> Iterable[LabelSet]:
         """Give the label sets of the values."""
@@ -156,19 +163,28 @@ class Chunk:
             both.last = self.last + other.last
         return both
 
-    def _take(self, data: Any, now: tuple[float, ...], differs: list[bool], changed: set[LabelSet]) -> None:
+    def _take(self, data: bytes, now: tuple[float, ...], differs: list[bool], changed: set[LabelSet]) -> None:
         raise NotImplementedError
+
+    def _take_all(self, data: bytes, now: tuple[float, ...], changed: set[LabelSet]) -> None:
+        self._take(data, now, [True] * len(now), changed)
 
 
 class ValueChunk(Chunk):
     """Values as such: of counters, summaries and most gauges."""
 
-    def _take(self, data: Any, now: tuple[float, ...], differs: list[bool], changed: set[LabelSet]) -> None:
+    def _take(self, data: bytes, now: tuple[float, ...], differs: list[bool], changed: set[LabelSet]) -> None:
         column = self.column
         label_sets = list(compress(self.owners, differs))
         for label_set, value in zip(label_sets, compress(now, differs), strict=True):
             label_set.values[column] = value
         changed.update(label_sets)
+
+    def _take_all(self, data: bytes, now: tuple[float, ...], changed: set[LabelSet]) -> None:
+        column = self.column
+        for label_set, value in zip(self.owners, now, strict=True):
+            label_set.values[column] = value
+        changed.update(self.owners)
 
     def label_sets(self) -> Iterable[LabelSet]:
         """Give the label sets of the values."""
@@ -178,7 +194,7 @@ class ValueChunk(Chunk):
 class RowChunk(Chunk):
     """Doubles that tell whether to read rows: of histograms, and of gauges whose timestamps count."""
 
-    def _take(self, data: Any, now: tuple[float, ...], differs: list[bool], changed: set[LabelSet]) -> None:
+    def _take(self, data: bytes, now: tuple[float, ...], differs: list[bool], changed: set[LabelSet]) -> None:
         column = self.column
         add = changed.add
         for run in dict.fromkeys(compress(self.owners, differs)):
@@ -195,7 +211,7 @@ class MarkedChunk(Chunk):
 
     _gatherer = staticmethod(pairs_gatherer)
 
-    def _take(self, data: Any, now: tuple[float, ...], differs: list[bool], changed: set[LabelSet]) -> None:
+    def _take(self, data: bytes, now: tuple[float, ...], differs: list[bool], changed: set[LabelSet]) -> None:
         column = self.column
         add = changed.add
         either = list(map(or_, differs[::2], differs[1::2]))

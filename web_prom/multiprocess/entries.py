@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from web_prom.multiprocess.chunks import (
@@ -62,8 +63,8 @@ class Contents:
         self._last_key = b""
         self._last_start = 0
 
-    def parse(self, data: Any, end: int) -> None:
-        """Find the entries that were added, up to ``end``.
+    def parse(self, data: bytes, end: int, changed: set[LabelSet]) -> None:
+        """Find the entries that were added, up to ``end``, and their histograms to ``changed``.
 
         Raises:
             DamagedFileError: There is something else; the file is to be dropped.
@@ -77,17 +78,17 @@ class Contents:
             self.end = end
         finally:  # whatever was found has to be dropped again
             self._runs = None
-            self._keep_found()
+            self._keep_found(data, changed)
 
-    def read(self, data: Any, changed: set[LabelSet]) -> None:
+    def read(self, data: bytes, changed: set[LabelSet]) -> None:
         """Take over the values that have changed, and add their label sets to ``changed``."""
         for chunk in self._chunks:
             chunk.read(data, changed)
 
-    def begins_like(self, data: Any) -> bool:
+    def begins_like(self, data: bytes) -> bool:
         """Tell whether the last entry that is known is still at its place."""
         start = self._last_start
-        return bool(data[start : start + len(self._last_key)] == self._last_key)
+        return data.startswith(self._last_key, start)
 
     def drop(self, changed: set[LabelSet]) -> None:
         """Take the file out of all label sets that it has."""
@@ -105,54 +106,61 @@ class Contents:
         self._chunks = []
         self._columns = []
 
-    def _parse_values(self, data: Any, lengths: memoryview, end: int) -> None:
-        kind = self._kind
-        find, pairs, column = kind.keys.get, kind.has_pairs, self._columns[0]
-        offsets, owners = self._list(ValueChunk, column)
-        start = position = self.end
-        while position < end:
-            start = position
-            length = lengths[start >> 2]
-            key_end = start + 4 + length
-            at = key_end // 8 * 8 + 8  # value_offset(), whose call would cost a third of this loop
-            position = at + 16
-            if length < 0 or position > end:
-                raise DamagedFileError(f"its entry at byte {start} is longer than the file")
-            key = data[start + 4 : key_end]
-            label_set = find(key) or kind.learn(key)
-            family = label_set.family
+    def _parse_values(self, data: bytes, lengths: memoryview, end: int) -> None:
+        kind, column = self._kind, self._columns[0]
+        label_sets, places = self._walk(data, lengths, end)
+        # They stand without gaps, so that an entry begins where the one before it ends.
+        starts = [self.end, *(at + VALUE.size for at in places)]
+        first = dict(zip(map(attrgetter("family"), reversed(label_sets)), reversed(starts[:-1]), strict=True))
+        for family, start in first.items():
             if column not in family.helps:
-                self._note_help(family, key)
+                self._note_help(family, _key(data, lengths, start, end))
             if not family.is_single:  # a sample for each file
-                label_set.template = None
-            values = label_set.values
-            if values[column] is not None:
-                self._add_again(label_set, at)
-            elif pairs:
-                values[column] = _UNREAD
-                self._add_pair(column, label_set, at)
-            else:
-                values[column] = _UNREAD
-                offsets.append(at)
-                owners.append(label_set)
-        self._remember(data, start)
+                for label_set in label_sets:
+                    label_set.template = None
+        if not (self._chunks or kind.has_pairs) and len(set(label_sets)) == len(label_sets):
+            self._found[ValueChunk, column] = places, label_sets
+        else:
+            for label_set, at in zip(label_sets, places, strict=True):
+                self._add_value(label_set, at)
+        self._remember(data, starts[-2])
 
-    def _add_again(self, label_set: LabelSet, at: int) -> None:
+    def _walk(self, data: bytes, lengths: memoryview, end: int) -> tuple[list[LabelSet], array[int]]:
+        """Return whose the entries up to ``end`` are, and where their values are."""
+        keys, new = self._kind.keys, []
+        find = keys.get
+        found, places = [], array("I")
+        position = self.end
+        while position < end:
+            length = lengths[position >> 2]
+            key_end = position + 4 + length
+            at = key_end // 8 * 8 + 8  # value_offset(), whose call would cost a third of this loop
+            if length < 0 or at + 16 > end:
+                raise DamagedFileError(f"its entry at byte {position} is longer than the file")
+            key = data[position + 4 : key_end]
+            label_set = find(key)
+            if label_set is None:
+                new.append(key)
+            found.append(label_set)
+            places.append(at)
+            position = at + 16
+        self._kind.learn(new)
+        learnt = map(keys.__getitem__, new)
+        return [label_set or next(learnt) for label_set in found], places
+
+    def _add_value(self, label_set: LabelSet, at: int) -> None:
         column = self._free_column(label_set)
         label_set.values[column] = _UNREAD
         if self._kind.has_pairs:
-            self._add_pair(column, label_set, at)
+            offsets, owners = self._list(RowChunk, column)
+            offsets.extend((at, at + DOUBLE_BYTES))
+            owners.extend([Run(label_set, at, _PAIR)] * 2)
         else:
             offsets, owners = self._list(ValueChunk, column)
             offsets.append(at)
             owners.append(label_set)
 
-    def _add_pair(self, column: int, label_set: LabelSet, at: int) -> None:
-        offsets, owners = self._list(RowChunk, column)
-        offsets.extend((at, at + DOUBLE_BYTES))
-        owners.extend([Run(label_set, at, _PAIR)] * 2)
-
-    def _parse_histograms(self, data: Any, lengths: memoryview, end: int) -> None:
+    def _parse_histograms(self, data: bytes, lengths: memoryview, end: int) -> None:
         kind, marked, column = self._kind, self._marked, self._columns[0]
         offsets, owners = self._list(MarkedChunk, column)
         start = position = self.end
@@ -162,24 +170,25 @@ class Contents:
             length = lengths[start >> 2]
             key = data[start + 4 : start + 4 + length]  # wrong only for what is not known
             known = find(key) or kind.foretell(_key(data, lengths, start, end))
-            if known and start + known.size <= end and join(known.gather(data, start)) == known.prefixes:
+            parts = known.gather(data, start) if known and start + known.size <= end else ()
+            if known and join(parts[::2]) == known.prefixes:
                 label_set, position = known.label_set, start + known.size
                 if column not in label_set.family.helps:
                     self._note_help(label_set.family, key)
                 # What _add_run() does, for the many label sets with which nothing is unusual.
                 usual = marked and self._runs is None and label_set.shape is known.shape
                 if usual and label_set.values[column] is None:
-                    label_set.values[column] = _UNREAD
-                    offsets.append(start + known.layout.first)
+                    label_set.values[column] = parts[1::2]
+                    offsets.append(start + known.first)
                     owners.append(known)
                 else:
-                    self._add_run(label_set, Run(label_set, start, known.layout), known.shape)
+                    self._add_run(data, Run(label_set, start, known.layout), known.shape)
             else:
                 position = self._parse_by_key(data, lengths, start, end)
                 find = kind.foretold.get  # other ones, where a shape was seen that is longer
         self._remember(data, start)
 
-    def _parse_by_key(self, data: Any, lengths: memoryview, start: int, end: int) -> int:
+    def _parse_by_key(self, data: bytes, lengths: memoryview, start: int, end: int) -> int:
         """Read the entries of one label set that stand together, each by its key; return where they end."""
         kind = self._kind
         position = start
@@ -205,7 +214,7 @@ class Contents:
         if not self._extend(label_set, start, entries):
             shape = family.shape(entries)
             kind.see(family, shape)
-            self._add_run(label_set, Run(label_set, start, layout_at(tuple(entries.values()))), shape)
+            self._add_run(data, Run(label_set, start, layout_at(tuple(entries.values()))), shape)
         return position
 
     def _extend(self, label_set: LabelSet, start: int, entries: dict[str | float, int]) -> bool:
@@ -227,15 +236,15 @@ class Contents:
                 return True
         return False
 
-    def _add_run(self, label_set: LabelSet, run: Run, shape: Shape) -> None:
-        column = self._columns[0]
+    def _add_run(self, data: bytes, run: Run, shape: Shape) -> None:
+        column, label_set = self._columns[0], run.label_set
         if label_set.values[column] is not None:
             column = self._free_column(label_set)
         family = label_set.family
         assert isinstance(family, Histogram)
         if label_set.shape is not shape:
             family.set_shape(label_set, column, shape)
-        label_set.values[column] = _UNREAD
+        label_set.values[column] = run.layout.read(data, run.start)
         if self._marked and shape.marker == 0:
             offsets, owners = self._list(MarkedChunk, column)
             offsets.append(run.start + run.layout.first)
@@ -285,16 +294,19 @@ class Contents:
             self._found[make, column] = array("I"), []
         return self._found[make, column]
 
-    def _remember(self, data: Any, start: int) -> None:
+    def _remember(self, data: bytes, start: int) -> None:
         (length,) = LENGTH.unpack_from(data, start)
         self._last_start = start
-        self._last_key = bytes(data[start : start + LENGTH.size + length])
+        self._last_key = data[start : start + LENGTH.size + length]
 
-    def _keep_found(self) -> None:
+    def _keep_found(self, data: bytes, changed: set[LabelSet]) -> None:
         for (make, column), (offsets, owners) in self._found.items():
             if not owners:
                 continue
             chunk = make(column, offsets, owners)
+            if make is MarkedChunk:  # all rows have been read
+                chunk.note(data)
+                changed.update(chunk.label_sets())
             # Each call of struct costs something, so that chunks of about one size become one.
             for earlier in reversed(self._chunks):
                 if earlier.column == column and isinstance(earlier, make):
@@ -307,9 +319,8 @@ class Contents:
         self._found = {}
 
 
-def _key(data: Any, lengths: memoryview, start: int, end: int) -> bytes:
+def _key(data: bytes, lengths: memoryview, start: int, end: int) -> bytes:
     length = lengths[start >> 2]
     if length < 0 or start + value_offset(length) + VALUE.size > end:
         raise DamagedFileError(f"its entry at byte {start} is longer than the file")
-    key: bytes = data[start + LENGTH.size : start + LENGTH.size + length]
-    return key
+    return data[start + LENGTH.size : start + LENGTH.size + length]

@@ -55,7 +55,7 @@ class ParsedFile:
             contents = self._contents = Contents(self._kind, self._name, isinstance(identity, int))
             self._identity = identity
         if used > contents.end:
-            contents.parse(data, used)
+            contents.parse(data, used, changed)
         contents.read(data, changed)
         return True
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.utils import floatToGoString
 
-from web_prom.multiprocess.chunks import Layout, layout_of, prefixes_of
+from web_prom.multiprocess.chunks import Layout, entries_of, layout_of
 from web_prom.multiprocess.keys import around_bound
 from web_prom.multiprocess.layout import LENGTH, VALUE, value_offset
 from web_prom.multiprocess.merging import Family, LabelSet, Series, total
@@ -52,7 +52,7 @@ class Shape:
         frame = self._frames.get(lengths)
         if frame is None:
             frame = self._frames[lengths] = Frame(self.le, *lengths)
-        return frame.text % (key, *around * len(self.le)), frame
+        return frame.fill(key, around), frame
 
 
 class Frame:
@@ -64,29 +64,36 @@ class Frame:
         of_bucket: That of a bucket's key without the bound.
 
     Attributes:
-        text: What stands before the values; with places for the key of the sum and, for each bucket, what
-            stands before and after the bound.
-        gather: Takes what stands before the values out of a file, in parts.
+        gather: Takes what stands before each value out of a file, and the value, in turn.
         layout: Where the values are.
         size: From the first entry's beginning to the last one's end, in bytes.
     """
 
-    __slots__ = ("gather", "layout", "size", "text")
+    __slots__ = ("_parts", "gather", "layout", "size")
 
     def __init__(self, le: Sequence[str], of_sum: int, of_bucket: int) -> None:
-        places = [(b"%b", of_sum)]
-        places += [(b'%%b"%b"%%b' % each.encode(), of_bucket + len(each) + 2) for each in le]
+        self._parts: list[bytes] = []
         lengths = []
-        parts = []
-        for place, length in places:
+        for text, length in [
+            (b"", of_sum),
+            *((b'"%b"' % each.encode(), of_bucket + len(each) + 2) for each in le),
+        ]:
             offset = value_offset(length)
-            padding = b" " * (offset - LENGTH.size - length)
+            self._parts += LENGTH.pack(length), b"", text, b"", b" " * (offset - LENGTH.size - length)
             lengths.append(offset)
-            parts.append(LENGTH.pack(length).replace(b"%", b"%%") + place + padding)
-        self.text = b"".join(parts)
-        self.gather = prefixes_of(tuple(lengths))
+        self.gather = entries_of(tuple(lengths))
         self.layout: Layout = layout_of(tuple(lengths))
         self.size = sum(lengths) + len(lengths) * VALUE.size
+
+    def fill(self, key: bytes, around: tuple[bytes, bytes]) -> bytes:
+        """Return what stands before the values, given the sum's key and the buckets' around the bound."""
+        parts = self._parts[:]
+        before, after = around
+        buckets = len(parts) // 5 - 1
+        parts[1] = key
+        parts[6::5] = [before] * buckets
+        parts[8::5] = [after] * buckets
+        return b"".join(parts)
 
 
 class Foretold:
@@ -97,11 +104,12 @@ class Foretold:
         shape: Which entries.
         layout: Where their values are.
         prefixes: What stands before each value, put together.
-        gather: Takes that out of a file, in parts.
+        gather: Takes that out of a file, in parts, and after each the value.
+        first: Where the first value is, from the first entry's beginning, in bytes.
         size: From the first entry's beginning to the last one's end, in bytes.
     """
 
-    __slots__ = ("gather", "label_set", "layout", "prefixes", "shape", "size")
+    __slots__ = ("first", "gather", "label_set", "layout", "prefixes", "shape", "size")
 
     def __init__(self, label_set: LabelSet, shape: Shape, prefixes: bytes, frame: Frame) -> None:
         self.label_set = label_set
@@ -109,6 +117,7 @@ class Foretold:
         self.prefixes = prefixes
         self.gather = frame.gather
         self.layout = frame.layout
+        self.first = frame.layout.first
         self.size = frame.size
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from json.scanner import make_scanner
 from typing import Any, NamedTuple
 
@@ -14,6 +14,12 @@ Labels = tuple[tuple[str, str], ...]
 # What JSONDecoder.decode() calls; around it, that takes as long again as the decoding itself.
 _decode: Callable[[str, int], tuple[Any, int]] = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
 _encode = json.encoder.encode_basestring_ascii
+
+# What stands in a text as it is; all other characters JSON writes in another way.
+_SIMPLE = bytes(each for each in range(32, 127) if each != ord("\\"))
+_NOT_SIMPLE = bytes(each for each in range(256) if each not in _SIMPLE)
+_MARKS = bytes(each for each in range(32) if each != ord("\n"))
+_MARKS_TO_QUOTES = bytes.maketrans(_MARKS, b'"' * len(_MARKS))
 
 
 class DamagedFileError(Exception):
@@ -85,6 +91,40 @@ def decode(key: bytes) -> tuple[str, str, dict[str, str], str]:
         labels = {_encodable(name): _encodable(value) for name, value in labels.items()}
         return _encodable(family), _encodable(sample), labels, _encodable(documentation)
     return family, sample, labels, documentation
+
+
+def take_apart(keys: Sequence[bytes]) -> tuple[str, str, dict[str, list[str]]] | None:
+    """Read many keys at once that differ in the values of labels only, in a fifth of the time.
+
+    What they have in common becomes single characters, which no key has, so that what is left can be split.
+
+    Args:
+        keys: The keys.
+
+    Returns:
+        The metric's name, the sample's, and the values of each label, in the order of the keys. None where
+        they differ in something else, or are not as simple as most are.
+
+    Raises:
+        DamagedFileError: The first one is no key.
+    """
+    family, sample, labels, documentation = decode(keys[0])
+    if not 0 < len(labels) < len(_MARKS):
+        return None
+    around = json.dumps([family, sample, dict.fromkeys(labels, "\0"), documentation], ensure_ascii=False)
+    first, *between, last = around.encode().split(b"\\u0000")
+    text = b"\n".join(keys)
+    lines = text.translate(None, _NOT_SIMPLE)
+    if len(lines) != len(text) - len(keys) + 1 or not (text.startswith(first) and text.endswith(last)):
+        return None
+    text = text[len(first) : -len(last)]
+    marks = _MARKS[: len(labels)]
+    for mark, common in zip(marks, (last + b"\n" + first, *between), strict=True):
+        text = text.replace(common, b"%c" % mark)
+    if b'"' in text or text.translate(None, _SIMPLE) != (marks[1:] + marks[:1]) * (len(keys) - 1) + marks[1:]:
+        return None
+    values = text.translate(_MARKS_TO_QUOTES).decode("ascii").split('"')
+    return family, sample, {name: values[place :: len(labels)] for place, name in enumerate(labels)}
 
 
 def around_bound(key: bytes, labels: Mapping[str, str]) -> tuple[bytes, bytes] | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
+from itertools import chain
 
 from web_prom.multiprocess.histograms import Foretold, Histogram, Shape
-from web_prom.multiprocess.keys import Key, Labels, decode
+from web_prom.multiprocess.keys import Key, Labels, decode, take_apart
 from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.merging import (
     Family,
@@ -16,6 +19,10 @@ from web_prom.multiprocess.merging import (
     LeastGauge,
     SumOfGauges,
 )
+
+# Fewer keys are read one by one for less; of more, the first are out of the processor's cache before they are
+# looked at again.
+_LEAST_TOGETHER, _MOST_TOGETHER = 8, 512
 
 Place = tuple[bool, int, str]
 """Where a file stands in the fixed order: by slot, and then those that belong to no slot, by name."""
@@ -108,17 +115,30 @@ class Kind:
             self._last = key, Key.parse(key)
         return self._last[1]
 
-    def learn(self, key: bytes) -> LabelSet:
-        """Return the label set of a key not seen before.
+    def learn(self, keys: Iterable[bytes]) -> None:
+        """Find the label sets of keys not seen before.
 
         Raises:
-            DamagedFileError: The key cannot be.
+            DamagedFileError: A key cannot be.
         """
-        family, sample, labels, _ = decode(key)
-        if "pid" in labels and self.mode and self._family is not GaugeOfAll:
-            del labels["pid"]
-        label_set = self.keys[key] = self._family_of(family).add(sample, labels, self._room)
-        return label_set
+        alike: dict[bytes, list[bytes]] = defaultdict(list)
+        for key in keys:
+            alike[key.partition(b"{")[0]].append(key)
+        for group in chain.from_iterable(map(_in_parts, alike.values())):
+            together = take_apart(group) if len(group) >= _LEAST_TOGETHER else None
+            if together is not None:
+                family, sample, labels = together
+                self._learn(group, family, sample, labels)
+            else:
+                for key in group:
+                    family, sample, one, _ = decode(key)
+                    self._learn((key,), family, sample, {label: [value] for label, value in one.items()})
+
+    def _learn(self, keys: Sequence[bytes], family: str, sample: str, labels: dict[str, list[str]]) -> None:
+        if self.mode and self._family is not GaugeOfAll:
+            labels.pop("pid", None)
+        label_sets = self._family_of(family).add_all(sample, labels, len(keys), self._room)
+        self.keys.update(zip(keys, label_sets, strict=True))
 
     def foretell(self, key: bytes) -> Foretold | None:
         """Return the run of entries that a key seen for the first time begins, if it can be known.
@@ -169,3 +189,7 @@ class Kind:
         self.keys = {key: label_set for key, label_set in self.keys.items() if label_set.is_held}
         self.foretold = {key: run for key, run in self.foretold.items() if run.label_set.is_held}
         self.texts.clear()
+
+
+def _in_parts(keys: list[bytes]) -> Iterable[list[bytes]]:
+    return [keys[start : start + _MOST_TOGETHER] for start in range(0, len(keys), _MOST_TOGETHER)]

@@ -145,15 +145,30 @@ class Family:
         """Return a label set, made if there is none yet."""
         names = tuple(labels)
         form = self.forms.get((name, names)) or self._add_form(name, names)
-        if names != form.label_names:
-            labels = {name: labels[name] for name in form.label_names}
-        values = tuple(labels.values())
+        values = tuple([labels[label] for label in form.label_names])
         label_set = form.label_sets.get(values)
         if label_set is None:
             values = tuple(map(self.kind.texts.setdefault, values, values))
             label_set = form.label_sets[values] = LabelSet(form, values, columns)
             self.stale = True
         return label_set
+
+    def add_all(
+        self, name: str, labels: Mapping[str, Sequence[str]], count: int, columns: int
+    ) -> list[LabelSet]:
+        """Return so many label sets that have the same names, given the values of each label."""
+        names = tuple(labels)
+        form = self.forms.get((name, names)) or self._add_form(name, names)
+        known, once = form.label_sets, self.kind.texts.setdefault
+        rows = zip(*[map(once, labels[label], labels[label]) for label in form.label_names], strict=True)
+        found = []
+        for values in rows if names else [()] * count:
+            label_set = known.get(values)
+            if label_set is None:
+                label_set = known[values] = LabelSet(form, values, columns)
+                self.stale = True
+            found.append(label_set)
+        return found
 
     def _add_form(self, name: str, names: tuple[str, ...]) -> Form:
         label_names = tuple(sorted(names))

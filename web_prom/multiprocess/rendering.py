@@ -18,6 +18,7 @@ Encoder = Callable[[Any], bytes]
 """What ``choose_encoder`` of prometheus_client gives: from a registry, or what collects like one, to text."""
 
 _END = b"# EOF\n"
+_VALUE = " %s\n"
 # Texts that are written as they are, also into a template.
 _IS_ORDINARY = re.compile(r'[^\\\n"%]*').fullmatch
 # From here on Go, and so prometheus_client, writes an exponent.
@@ -49,22 +50,29 @@ def escape(value: str) -> str:
 def write(label_sets: Iterable[LabelSet]) -> None:
     """Bring the text of label sets up to date in their families, which must be settled."""
     for label_set in label_sets:
-        family = label_set.family
+        family, rank = label_set.family, label_set.rank
         values = family.merged(label_set)
         if len(values) != label_set.size:
             family.size += len(values) - label_set.size
             label_set.size = len(values)
-        rank = label_set.rank
         if not values:
             family.texts[rank] = b""
         elif family.is_single:
             # What stands before the value is in the text that is there, and need not be kept a second time.
-            text = family.texts[rank] or (_template_of(label_set) % "").encode("utf-8")
-            family.texts[rank] = b"%b%b\n" % (text[: text.rindex(b" ") + 1], number(values[0]).encode())
+            text = family.texts[rank]
+            before = text[: text.rindex(b" ")] if text else _before(label_set)
+            (value,) = values
+            ordinary = _MINUS_INFINITY < value < _EXPONENT  # as in number(), without a call
+            family.texts[rank] = b"%b %b\n" % (before, (repr(value) if ordinary else number(value)).encode())
         else:
             if label_set.template is None:
                 label_set.template = _template_of(label_set)
             family.texts[rank] = (label_set.template % tuple(numbers(values))).encode("utf-8")
+
+
+def _before(label_set: LabelSet) -> bytes:
+    """Return the text of a single sample before its value."""
+    return _template_of(label_set)[: -len(_VALUE)].replace("%%", "%").encode("utf-8")
 
 
 def _template_of(label_set: LabelSet) -> str:
@@ -92,13 +100,13 @@ def _outline(form: Form, shape: Shape | None) -> str:
     for sample, more in samples:
         inside = ",".join(f'{label}="{value}"' for label, value in sorted([*places, *more]))
         name = sample.replace("%", "%%%%")
-        lines.append(f"{name}{{{inside}}} %%s\n" if inside else f"{name} %%s\n")
-    return "".join(lines)
+        lines.append(f"{name}{{{inside}}}" if inside else name)
+    return "".join([f"{line}{_VALUE.replace('%', '%%')}" for line in lines])
 
 
 def _template(series: Sequence[Series]) -> str:
     """Return the lines of samples, with a place for each value."""
-    return "".join([f"{_before_value(name, labels)} %s\n" for name, labels in series])
+    return "".join([_before_value(name, labels) + _VALUE for name, labels in series])
 
 
 def _before_value(name: str, labels: Sequence[tuple[str, str]]) -> str:
