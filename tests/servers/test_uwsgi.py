@@ -19,13 +19,13 @@ import pytest
 from tests.manifests import replaced
 from tests.servers.client import reset
 from tests.servers.prefork import Prefork, running
-from tests.servers.process import ROOT, Scratch, wait_until
+from tests.servers.process import DJANGO_APP, FLASK_APP, ROOT, Scratch, wait_until
 from web_prom.multiprocess.slots import slots_of
 
 EXAMPLE = ROOT / "examples" / "servers" / "uwsgi.ini"
 CATALOGUE = ROOT / "examples" / "catalogue.csv"
 SHOP = "pythonpath = %d..", f"pythonpath = {ROOT}/examples"
-TESTS = "module = flask_shop:app", "module = tests.servers.apps.flask_app:app"
+TESTS = "module = flask_shop:app", f"module = {FLASK_APP}"
 
 
 def serving(place: Scratch, *changes: tuple[str, str]) -> contextlib.AbstractContextManager[Prefork]:
@@ -56,11 +56,14 @@ def test_a_file_goes_by_sendfile_and_is_measured_to_its_last_byte(place: Scratch
         assert server.log().count("via sendfile()") == 1
 
 
-def test_a_client_that_leaves_half_way_through_a_file_is_one_finished_request(place: Scratch) -> None:
+@pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP])
+def test_a_client_that_leaves_half_way_through_a_file_is_one_finished_request(
+    place: Scratch, app: str
+) -> None:
     """No chunk of it ever passes through Python; its end is the server's close()."""
     with open(place.environ["BIG_FILE"], "r+b") as file:
         file.truncate(64 << 20)  # more than the sockets hold
-    with serving(place, TESTS) as server:
+    with serving(place, (TESTS[0], f"module = {app}")) as server:
         opened = server.raw("GET /file HTTP/1.1\nHost: localhost\n\n")
         assert opened.recv(1000).startswith(b"HTTP/1.1 200 OK")
         wait_until(lambda: server.gauge("http_requests_in_progress") == 1, "the file to be sent")
