@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from web_prom.multiprocess.slots import slots_of
 
 
 class Prefork(Client):
-    """A running server of several processes, and what it shares.
+    """A running server of several processes, and what it shares; use :func:`running`.
 
     Attributes:
         directory: What PROMETHEUS_MULTIPROC_DIR names.
@@ -26,7 +27,14 @@ class Prefork(Client):
         sent: How many requests were answered.
     """
 
-    def __init__(self, place: Scratch, command: Callable[[int], list[str]], directory: Path) -> None:
+    def __init__(
+        self,
+        place: Scratch,
+        command: Callable[[int], list[str]],
+        directory: Path,
+        *,
+        folder: Path | None = None,
+    ) -> None:
         with contextlib.closing(socket.socket()) as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
@@ -40,7 +48,7 @@ class Prefork(Client):
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 env={**place.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)},
-                cwd=place.folder,
+                cwd=folder or place.folder,
                 start_new_session=True,
             )
         self.pid = self._process.pid
@@ -60,9 +68,24 @@ class Prefork(Client):
                     found.add(int(path.parent.name))
         return found
 
+    def workers(self) -> set[int]:
+        """Return the processes beside the first that serve requests, or are about to."""
+        return {pid for pid in self.processes() - {self.pid} if b"resource_tracker" not in _command_line(pid)}
+
     def writers(self) -> set[int]:
         """Return the workers that write metrics now."""
         return {*slots_of(self.directory).held().values()} & self.processes() - {self.pid}
+
+    @contextlib.contextmanager
+    def listening(self, path: str = "/events") -> Iterator[int]:
+        """Have a worker send a stream that does not end, which begins with its process id; yield that."""
+        with contextlib.closing(self.raw(f"GET {path} HTTP/1.1\nHost: 127.0.0.1\n\n")) as opened:
+            told = b""
+            while not (found := re.search(rb"data: (\d+)\s", told)):
+                part = opened.recv(1000)
+                assert part, self.log()
+                told += part
+            yield int(found[1])
 
     def send(self, count: int) -> None:
         """Send requests, and see that all answered ones are counted, and none is in progress."""
@@ -93,11 +116,30 @@ class Prefork(Client):
 
 
 @contextlib.contextmanager
-def running(place: Scratch, command: Callable[[int], list[str]], directory: Path) -> Iterator[Prefork]:
-    """Run a server until the end of the block."""
-    server = Prefork(place, command, directory)
+def running(
+    place: Scratch,
+    command: Callable[[int], list[str]],
+    directory: Path,
+    *,
+    folder: Path | None = None,
+) -> Iterator[Prefork]:
+    """Run a server until the end of the block.
+
+    Args:
+        place: Where its log is.
+        command: Its command line, for a port.
+        directory: What its processes share.
+        folder: Where it starts; by default in the place.
+    """
+    server = Prefork(place, command, directory, folder=folder)
     try:
         server.wait_until_ready()
         yield server
     finally:
         server.kill()
+
+
+def _command_line(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""

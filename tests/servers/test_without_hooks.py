@@ -1,4 +1,4 @@
-"""Servers that call no hook of ours: processes are killed and replaced, and the numbers stay right.
+"""Servers that call no hook of ours: workers are killed and replaced, and the numbers stay right.
 
 uWSGI runs no at-fork hooks of Python's either; uvicorn's workers are not forked but begin anew.
 """
@@ -17,7 +17,6 @@ import pytest
 from tests.servers.prefork import running
 from tests.servers.process import Scratch, wait_until
 from web_prom.multiprocess.layout import FileName
-from web_prom.multiprocess.slots import slots_of
 
 WORKERS = 3
 
@@ -59,17 +58,3 @@ def test_faults_21_and_22_killed_workers_are_replaced_and_go_on_with_their_numbe
         # uWSGI's master has imported the application, and so has a slot of its own.
         assert max(kinds.count(kind) for kind in kinds) <= WORKERS + 1
         assert all(name.slot is not None for name in names)
-
-
-def test_a_killed_supervisor_leaves_numbers_that_the_next_server_goes_on_with(place: Scratch) -> None:
-    """Its workers outlive it for a moment, and whatever they still do counts."""
-    directory = place.folder / "shared"
-    directory.mkdir()
-    with running(place, uvicorn, directory) as first:
-        first.send(20)
-        os.kill(first.pid, signal.SIGKILL)
-    # A process whose first thread has ended may have others that end a moment later, and its locks with them.
-    wait_until(lambda: not slots_of(directory).held(), "all slots to be free")
-    with running(place, uvicorn, directory) as second:
-        second.sent += first.sent
-        second.send(20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,12 +11,13 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
+from tests.servers.apps.gate import wait_for_file
 from web_prom import make_asgi_app
 from web_prom.asgi import PrometheusMiddleware
 
 
 async def index(request: Any) -> Any:
-    return PlainTextResponse("ok")
+    return PlainTextResponse(str(os.getpid()))
 
 
 async def item(request: Any) -> Any:
@@ -59,8 +61,9 @@ async def breaks_half_way(request: Any) -> Any:
 
 async def patient(request: Any) -> Any:
     """Wait for the client to go, and answer nevertheless."""
-    while not await request.is_disconnected():
-        await asyncio.sleep(0.001)
+    # Not is_disconnected(), which gunicorn's own worker answers with yes while the client still waits.
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
     return PlainTextResponse("too late")
 
 
@@ -97,4 +100,5 @@ app = PrometheusMiddleware(
     ),
     request_size=True,
     response_size=True,
+    allow_scrape=wait_for_file,
 )

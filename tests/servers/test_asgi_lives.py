@@ -1,0 +1,147 @@
+"""The commands of docs/servers.rst with their example: killed, reloaded, and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import django
+import pytest
+
+from tests.servers.documented import commands, requirements
+from tests.servers.prefork import Prefork, running
+from tests.servers.process import ROOT, Scratch, wait_until
+from web_prom.multiprocess.slots import slots_of
+
+EXAMPLES = ROOT / "examples" / "servers"
+COMMANDS = commands()
+
+# As docs/servers.rst tells it: who ends with a killed worker, and whose workers end with a killed supervisor.
+ENDS_WITH_A_WORKER = ("hypercorn",)
+LEAVES_NO_WORKERS = ("gunicorn-asgi",)
+
+
+class Sender:
+    """A client that sends one request after another on new connections, as a context.
+
+    Attributes:
+        answered: How many were answered.
+        unanswered: How many were not: a worker that ends may drop a connection that it has accepted.
+    """
+
+    def __init__(self, server: Prefork) -> None:
+        self._server = server
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._send)
+        self.answered = self.unanswered = 0
+
+    def __enter__(self) -> Sender:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def wait_for_more(self, count: int) -> None:
+        """Wait until so many more were answered."""
+        wanted = self.answered + count
+        wait_until(lambda: self.answered >= wanted, f"{count} more answers", shown=self._server.log)
+
+    def _send(self) -> None:
+        while not self._ended.is_set():
+            try:
+                answered = self._server.get("/")[0] == 200
+            except (OSError, http.client.HTTPException):
+                answered = False
+            self.answered += answered
+            self.unanswered += not answered
+
+
+@pytest.fixture
+def directory(place: Scratch) -> Path:
+    """Return a directory for workers to share."""
+    made = place.folder / "shared"
+    made.mkdir()
+    return made
+
+
+@contextlib.contextmanager
+def typed(name: str, place: Scratch, directory: Path) -> Iterator[Prefork]:
+    """Run a command of the page where it says that it is typed."""
+    with running(place, COMMANDS[name].serving(), directory, folder=EXAMPLES) as server:
+        yield server
+
+
+# test_without_hooks.py kills those of uvicorn.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=requirements(name)) for name in COMMANDS if name != "uvicorn"]
+)
+def test_fault_22_a_killed_worker_takes_nothing_along(name: str, place: Scratch, directory: Path) -> None:
+    """But the request that it had in hand, which is in progress no more."""
+    with typed(name, place, directory) as server:
+        server.send(10)
+        with server.listening() as victim:
+            wait_until(lambda: server.gauge("http_requests_in_progress") == 1, "the stream to begin")
+            before = server.processes()
+            os.kill(victim, signal.SIGKILL)
+            if name not in ENDS_WITH_A_WORKER:
+                wait_until(lambda: server.processes() - before, "a new worker", shown=server.log)
+                server.wait_until_ready()  # where each worker listens for itself, nobody may just now
+                server.send(10)
+                return
+            wait_until(lambda: not server.processes(), "the server to end", shown=server.log)
+    with typed(name, place, directory) as again:
+        again.sent += server.sent
+        again.send(10)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=requirements(name)) for name in COMMANDS])
+def test_a_reload_loses_nothing_and_a_killed_supervisor_leaves_the_numbers(
+    name: str, place: Scratch, directory: Path
+) -> None:
+    """The next one goes on with them; with our hooks it begins anew, as no worker is left."""
+    with typed(name, place, directory) as first:
+        _reload_under_load(first)
+        os.kill(first.pid, signal.SIGKILL)
+        wait_until(lambda: first.pid not in first.processes(), "the supervisor to end")
+        if name in LEAVES_NO_WORKERS:
+            wait_until(lambda: not first.processes(), "its workers to end", shown=first.log)
+        else:
+            first.send(5)
+    wait_until(lambda: not slots_of(directory).held(), "all slots to be free")
+    with typed(name, place, directory) as second:
+        if not COMMANDS[name].has_hooks:
+            second.sent += first.sent
+        second.send(10)
+
+
+def test_the_django_example_is_served(place: Scratch, directory: Path) -> None:
+    """As the page says, with another last word."""
+    command = COMMANDS["granian"].serving("django_async:application")
+    with running(place, command, directory, folder=EXAMPLES) as server:
+        server.send(10)
+        with server.listening():
+            wait_until(lambda: server.gauge("http_requests_in_progress") == 1, "the stream to begin")
+        expected = Counter({("GET", "/", "200"): server.sent, ("GET", "/products/<int:number>", "404"): 1})
+        assert server.get("/products/99")[0] == 404
+        if django.VERSION >= (5, 0):  # before, Django does not hear that the client has gone
+            server.settle(expected + Counter({("GET", "/events", "200"): 1}))
+
+
+def _reload_under_load(server: Prefork) -> None:
+    workers = server.workers()
+    with Sender(server) as sender:
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(lambda: not workers & server.processes(), "new workers", shown=server.log)
+        sender.wait_for_more(20)
+    server.sent += sender.answered
+    counted = server.rest()["GET", "/", "200"]
+    assert server.sent <= counted <= server.sent + sender.unanswered
+    server.sent = counted
