@@ -13,6 +13,7 @@ from typing import Any
 
 import django
 import pytest
+from asgiref.sync import AsyncToSync, SyncToAsync
 from asgiref.testing import ApplicationCommunicator
 from django.core.asgi import get_asgi_application
 from django.test import AsyncClient, override_settings
@@ -201,29 +202,46 @@ def test_the_middleware_is_one_class_for_both_worlds() -> None:
     assert not hasattr(PrometheusMiddleware, "process_view")
 
 
-def test_fault_35_async_views_take_no_other_thread(
-    site: ASGISite, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows with each call from the loop to a thread, or from a thread to the loop."""
+    made: list[str] = []
+    to_thread, to_loop = SyncToAsync.__call__, AsyncToSync.__call__
+
+    async def call_thread(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made.append(f"to a thread: {getattr(self.func, '__qualname__', '?')}")
+        return await to_thread(self, *args, **kwargs)
+
+    def call_loop(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made.append("to the loop")
+        return to_loop(self, *args, **kwargs)
+
+    monkeypatch.setattr(SyncToAsync, "__call__", call_thread)
+    monkeypatch.setattr(AsyncToSync, "__call__", call_loop)
+    return made
+
+
+@pytest.mark.parametrize("sized", [False, True])
+@pytest.mark.parametrize("path", ["/async/", "/users/1/", "/async-stream/", "/fail/"])
+def test_fault_35_no_request_takes_another_thread_for_us(
+    path: str, sized: bool, site: ASGISite, registry: CollectorRegistry, hops: list[str]
 ) -> None:
-    """As many calls go to other threads as without us; the view runs in the loop's own."""
-    hops: list[str] = []
+    """Each goes to threads as often as without us, and back; an async view runs in the loop's own."""
 
-    async def count(self: Any, *args: Any, **kwargs: Any) -> Any:
-        hops.append(getattr(self.func, "__qualname__", "?"))
-        return await call(self, *args, **kwargs)
+    def tell(_: Any) -> None:
+        hops.append(f"the view, in the loop's: {threading.current_thread() is threading.main_thread()}")
 
-    from asgiref.sync import SyncToAsync
-
-    call = SyncToAsync.__call__
-    monkeypatch.setattr(SyncToAsync, "__call__", count)
-    threads: list[threading.Thread] = []
-    views.hooks["view"] = lambda request: threads.append(threading.current_thread())
-    assert site("/async/") == "200"
+    views.hooks["view"] = tell
+    with override_settings(PROM_REQUEST_SIZE=sized, PROM_RESPONSE_SIZE=sized):
+        site(path)
     with_us = list(hops)
     hops.clear()
     with override_settings(PROM_INSTALL_MIDDLEWARE=False):
-        assert ASGISite()("/async/") == "200"
+        ASGISite()(path)
     assert with_us == hops
-    assert threads == [threading.main_thread()] * 2
+    assert any(hop.startswith("to a thread") for hop in with_us)  # Django's own signals
+    if path == "/async/":
+        assert "the view, in the loop's: True" in with_us
     assert sum(requests(registry).values()) == 1
 
 

@@ -107,12 +107,16 @@ class Prefork(Client):
         self.sent += 1
 
     def kill(self) -> None:
-        """End everything that is left."""
-        for pid in self.processes():
+        """End everything that is left, and what that still starts."""
+        wait_until(self._is_killed, "all processes to end", shown=self.log)
+        self._process.wait(PATIENCE_SECONDS)
+
+    def _is_killed(self) -> bool:
+        left = self.processes()
+        for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._process.wait(PATIENCE_SECONDS)
-        wait_until(lambda: not self.processes(), "all processes to end")
+        return not left
 
 
 @contextlib.contextmanager
