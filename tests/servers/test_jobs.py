@@ -50,7 +50,7 @@ with Celery(broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"]) as 
     sent = app.send_task("export", [3600])
     found = []
     while not found:
-        active = app.control.inspect().active() or {}
+        active = app.control.inspect(limit=1).active() or {}
         found = [task["worker_pid"] for tasks in active.values() for task in tasks if task["id"] == sent.id]
         found = [pid for pid in found if pid]
     print(*found)
@@ -205,7 +205,7 @@ def times(number: int) -> Counter[tuple[str, str]]:
 
 def test_celery_counts_each_task_whatever_becomes_of_its_processes(place: Scratch, redis: Redis) -> None:
     """Children that are replaced after some tasks, one that is killed at work, retries and failures."""
-    with working(place, CELERY, "--max-tasks-per-child=3") as worker:
+    with working(place, CELERY, "--max-tasks-per-child=5") as worker:
         worker.send("celery")
         worker.wait_for_jobs(times(1))
 
