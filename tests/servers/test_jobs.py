@@ -221,7 +221,8 @@ def test_celery_counts_each_task_whatever_becomes_of_its_processes(place: Scratc
         assert len(worker.slots()) <= 3, "one for the parent, one for each of two children"
 
         worker.run("-c", CONSUME, "cancel_consumer", "3")
-        assert worker.gauge("job_queue_depth") == 3
+        # A message that was on its way when the queue was taken is put back.
+        wait_until(lambda: worker.gauge("job_queue_depth") == 3, "three jobs that wait", shown=worker.log)
         worker.run("-c", CONSUME, "add_consumer", "0")
         expected = times(2) + Counter({("export", "lost"): 1, ("send_receipt", "success"): 3})
         worker.wait_for_jobs(expected)
@@ -236,7 +237,7 @@ def test_celery_counts_each_task_whatever_becomes_of_its_processes(place: Scratc
         errors = worker.samples(
             "web_prom_instrumentation_errors", "web_prom_instrumentation_errors_total", "stage"
         )
-        assert errors == {("collector QueueDepth",): 1}
+        assert errors.keys() == {("collector QueueDepth",)}
         wait_until(lambda: "job_queue_depth" in worker.scrape(), "the depth", shown=worker.log)
 
         os.kill(worker.pid, signal.SIGTERM)
