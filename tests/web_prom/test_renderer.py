@@ -68,14 +68,14 @@ def both(
     return text
 
 
-def rendered(collector: Any, renderer: Renderer | None = None) -> bool:
+def rendered(collector: Any, renderer: Renderer | None = None, accept: str = TEXT) -> bool:
     """Tell whether a collector's text was made without collecting it."""
-    encode, content_type = encoder_for(TEXT)
+    encode, content_type = encoder_for(accept)
 
     def encoded(families: Iterable[Metric]) -> bytes:
         registry = CollectorRegistry()
         registry.collect = lambda: families  # type: ignore[method-assign]
-        return encode(registry)
+        return encode(registry).removesuffix(b"# EOF\n")
 
     return (renderer or Renderer()).render(collector, encoded, content_type, None) is not None
 
@@ -254,6 +254,7 @@ def test_ordinary_instruments_are_written_without_making_samples(
     text = both(registry, renderer, accept)
     encode, _ = encoder_for(accept)
     assert text == encode(registry)
+    assert all(rendered(collector, renderer, accept) for collector in collectors_of(registry))
 
     def fail(*_: object) -> None:
         raise AssertionError
@@ -330,6 +331,25 @@ def test_values_of_another_class_are_asked(monkeypatch: pytest.MonkeyPatch) -> N
     for accept in (TEXT, OPENMETRICS):
         assert b"b_total 101.0\n" in both(registry, renderer, accept)
     assert rendered(instrument)
+
+
+def test_a_value_that_is_no_float_is_written_as_one() -> None:
+    """Such is a counter's after reset()."""
+    registry = CollectorRegistry()
+    Counter("a", "Help.", registry=registry)._value.set(3)
+    assert b"a_total 3.0\n" in both(registry, Renderer())
+
+
+def test_exemplars_are_in_openmetrics_alone() -> None:
+    """Of a counter, and of the bucket that an observation fell into."""
+    registry, renderer = CollectorRegistry(), Renderer()
+    Counter("a", "Help.", ["n"], registry=registry).labels("x").inc(exemplar={"trace": "1"})
+    Histogram("b", "Help.", registry=registry).observe(0.3, exemplar={"trace": "2"})
+    text = both(registry, renderer, OPENMETRICS)
+    assert b'a_total{n="x"} 1.0 # {trace="1"} 1.0 ' in text
+    assert b'b_bucket{le="0.5"} 1.0 # {trace="2"} 0.3 ' in text
+    assert all(rendered(collector, renderer, OPENMETRICS) for collector in collectors_of(registry))
+    assert b"trace" not in both(registry, renderer, TEXT)
 
 
 def test_children_come_and_go_one_by_one_and_by_the_hundred() -> None:
