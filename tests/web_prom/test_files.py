@@ -6,6 +6,8 @@ import json
 import math
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -347,6 +349,65 @@ def test_no_descriptor_and_no_mapping_is_left_open(worker: Worker, collector: Wo
     collector.collect()
     assert collector.damaged == 1
     assert opened() == before
+
+
+TRUNCATED = """
+import os, sys, threading, time
+from pathlib import Path
+from web_prom.multiprocess.collector import WorkersCollector
+
+path = Path(sys.argv[1])
+whole = path.read_bytes()
+seen, ended = set(), threading.Event()
+
+def truncate():
+    while not ended.is_set():
+        os.truncate(path, 0)
+        time.sleep(0.001)
+        path.write_bytes(whole)
+        time.sleep(0.02)
+
+other = threading.Thread(target=truncate)
+other.start()
+until = time.monotonic() + 60
+while len(seen) < 2 and time.monotonic() < until:
+    for _ in range(20):
+        collector = WorkersCollector(path.parent, dict)
+        seen.add(sum(len(metric.samples) for metric in collector.collect()))
+    seen &= {0, 5000}
+ended.set()
+other.join()
+print(sorted(seen))
+"""
+
+
+def test_a_file_that_is_truncated_as_it_is_read_ends_no_process(worker: Worker) -> None:
+    """A reader that mapped the file would be killed by SIGBUS."""
+    for number in range(5000):
+        worker.inc("a", {"x": str(number)})
+    path = worker.directory / "counter_s0.db"
+    ended = subprocess.run(
+        [sys.executable, "-c", TRUNCATED, str(path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "[0, 5000]\n"), ended.stderr
+
+
+def test_a_file_that_is_truncated_after_its_header_was_read(
+    worker: Worker, collector: WorkersCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(300):
+        worker.inc("a", {"x": str(number)})
+    worker.observe("h", 1.0)
+    pread = os.pread
+
+    def read_and_truncate(descriptor: int, count: int, offset: int) -> bytes:
+        data = pread(descriptor, count, offset)
+        os.truncate(worker.directory / "counter_s0.db", 64)
+        return data
+
+    monkeypatch.setattr(os, "pread", read_and_truncate)
+    assert [metric.name for metric in collector.collect()] == ["h"]
+    assert collector.damaged == 1
 
 
 @pytest.mark.parametrize(
