@@ -185,6 +185,8 @@ def test_gauges_of_a_job_that_has_ended(place: Scratch) -> None:
     directory = place.folder / "shared"
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
     with Gunicorn(place, environ=environ) as server:
+        # One that starts between the two jobs would take the slot of the first.
+        wait_until(lambda: server.value("web_prom_workers") == 2, "both workers")
         command = [sys.executable, "-c", GAUGES]
         for _ in range(2):
             subprocess.run(command, env={**place.environ, **environ}, cwd=place.folder, check=True)
