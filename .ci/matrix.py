@@ -46,6 +46,7 @@ FEW_SERVERS = (
     "--ignore=tests/servers/test_deploy.py",
     "--ignore=tests/servers/test_prometheus.py",
     "--ignore=tests/servers/test_soak.py",
+    "--ignore=tests/servers/test_asgi_lives.py",
     "--ignore=tests/servers/test_uwsgi.py",
 )
 

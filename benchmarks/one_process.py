@@ -18,10 +18,10 @@ from wsgiref.util import FileWrapper
 
 from prometheus_client import values
 
-from benchmarks.pairing import OURS, Environ, Variant, compare, serve_asgi, serve_wsgi
+from benchmarks.pairing import BARE, OURS, Client, Environ, Variant, compare, serve_asgi, serve_wsgi
 from web_prom.multiprocess.takeover import is_shared
 
-ASGI = ("starlette",)
+ASGI = ("starlette", "django_async")
 """The frameworks that speak ASGI."""
 
 
@@ -35,6 +35,8 @@ def main() -> None:
     made = {**framework.VARIANTS, **(framework.PEERS if arguments.peers else {})}
     variants: list[Variant] = []
     failed: dict[str, str] = {}
+    changes: list[str] = getattr(framework, "changes_of_thread", [])
+    threads: dict[str, int] = {}
     # Ours first: it takes over what is there when it switches to values of its own.
     variant = framework.VARIANTS[OURS](arguments.paths)
     ours = with_values(variant, values.ValueClass)
@@ -44,6 +46,9 @@ def main() -> None:
         try:
             variant = ours if name == OURS else with_values(make(arguments.paths), stock)
             variants.append(checked(variant, environs[0]))
+            changes.clear()
+            checked(variant, environs[0])
+            threads[name] = len(changes)
         except Exception as error:  # not installed, or not made for these versions
             if name not in framework.PEERS:
                 raise
@@ -56,7 +61,8 @@ def main() -> None:
         progress=_progress,
         serve=serve_asgi if asgi else serve_wsgi,
     )
-    json.dump({"costs": costs, "failed": failed}, sys.stdout)
+    more = {name: count - threads[BARE] for name, count in threads.items()}
+    json.dump({"costs": costs, "failed": failed, "threads": more}, sys.stdout)
 
 
 def with_values(variant: Variant, kind: Any) -> Variant:
@@ -139,14 +145,11 @@ def _checked_asgi(variant: Variant, scope: Environ) -> Variant:
     """Return a variant after making sure that it answers."""
     sent: list[Any] = []
 
-    async def receive() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
     async def send(message: Any) -> None:
         sent.append(message)
 
     variant.activate()
-    asyncio.run(variant.app(scope.copy(), receive, send))
+    asyncio.run(variant.app(scope.copy(), Client(), send))
     if [message.get("status", message.get("body")) for message in sent] != [200, b"ok"]:
         raise RuntimeError(f"it answered {sent}")
     return variant

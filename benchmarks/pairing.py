@@ -127,12 +127,21 @@ def serve_asgi(app: ASGIApp, scopes: Sequence[Environ]) -> float:
 async def _serve_in_loop(app: ASGIApp, scopes: Sequence[Environ]) -> float:
     started = thread_time()
     for template in scopes:
-        await app(template.copy(), _receive, _send)
+        await app(template.copy(), Client(), _send)
     return (thread_time() - started) / len(scopes)
 
 
-async def _receive() -> Any:
-    return {"type": "http.request", "body": b"", "more_body": False}
+class Client:
+    """The ``receive`` of one request: an empty body, and then a client that waits for its answer."""
+
+    def __init__(self) -> None:
+        self._sent = False
+
+    async def __call__(self) -> Any:
+        if self._sent:
+            await asyncio.get_running_loop().create_future()
+        self._sent = True
+        return {"type": "http.request", "body": b"", "more_body": False}
 
 
 async def _send(message: Any) -> None:

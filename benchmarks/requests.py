@@ -64,7 +64,8 @@ class Case:
 
     def __str__(self) -> str:
         routes = "1 route" if self.paths == 1 else f"{self.paths} routes"
-        return f"{self.framework.capitalize()}, {self.values} values, {routes}"
+        framework = self.framework.capitalize().replace("_", " ")
+        return f"{framework}, {self.values} values, {routes}"
 
 
 def run(effort: Effort) -> None:
@@ -75,7 +76,7 @@ def run(effort: Effort) -> None:
     """
     every = [
         Case(framework, values, paths)
-        for framework in ("flask", "django", "starlette")
+        for framework in ("flask", "django", "django_async", "starlette")
         for values in MOST_TIMES_FLOOR
         for paths in (1, 1000)
     ]
@@ -85,7 +86,7 @@ def run(effort: Effort) -> None:
     print(EXPLANATION.format(rounds=effort.rounds, requests=effort.requests))
     for number, case in enumerate(cases, 1):
         result = _measure(case, effort, f"[{number}/{len(cases)}] {case}")
-        for line in _table(case, result["costs"], result["failed"]):
+        for line in _table(case, result["costs"], result["failed"], result["threads"]):
             print(line)
         print(flush=True)
 
@@ -114,7 +115,9 @@ def _measure(case: Case, effort: Effort, title: str) -> Any:
     return json.loads(output)
 
 
-def _table(case: Case, costs: dict[str, list[float]], failed: dict[str, str]) -> Iterator[str]:
+def _table(
+    case: Case, costs: dict[str, list[float]], failed: dict[str, str], threads: dict[str, int]
+) -> Iterator[str]:
     yield f"{case!s:44}{'median':>8}{'quartiles':>18}{'x floor':>9}{'x ours':>8}"
     floor, ours = Cost(*costs[FLOOR]), Cost(*costs[OURS])
     for name, numbers in costs.items():
@@ -123,6 +126,8 @@ def _table(case: Case, costs: dict[str, list[float]], failed: dict[str, str]) ->
         line = f"  {name:42}{median:8.1f}{f'{low:.1f} - {high:.1f}':>18}"
         if name != BARE:
             line += f"{cost.median / floor.median:9.2f}{cost.median / ours.median:8.2f}"
+        if threads[name]:
+            line += f"   {threads[name]} more changes of thread, not timed"
         yield line + _verdict(case, name, cost, floor, ours)
     for name, reason in failed.items():
         yield f"  {name:42} not measured: {reason}"

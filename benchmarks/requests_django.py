@@ -44,13 +44,13 @@ def _view(request: HttpRequest) -> HttpResponse:
 
 
 def _bare(paths: int) -> Variant:
-    return _project(BARE, paths)
+    return project(BARE, paths)
 
 
 def _floor(paths: int) -> Variant:
     name = "one" if paths == 1 else "many"
     floor_children[:] = bound_children(paths)
-    return _project(FLOOR, paths, middleware=[f"{__name__}.floor_of_{name}"])
+    return project(FLOOR, paths, middleware=[f"{__name__}.floor_of_{name}"])
 
 
 floor_children: list[Children] = []
@@ -88,12 +88,12 @@ def _by_hand(get_response: GetResponse, children: Children) -> GetResponse:
 
 
 def _web_prom(paths: int) -> Variant:
-    return _project(OURS, paths, app="django_prom", urls="django_prom.urls")
+    return project(OURS, paths, app="django_prom", urls="django_prom.urls")
 
 
 def _django_prometheus(paths: int) -> Variant:
     middleware = "django_prometheus.middleware.Prometheus{}Middleware"
-    return _project(
+    return project(
         "django-prometheus",
         paths,
         middleware=[middleware.format("Before"), middleware.format("After")],
@@ -106,33 +106,40 @@ def _opentelemetry(paths: int) -> Variant:
 
     settings.MIDDLEWARE = []
     DjangoInstrumentor().instrument(meter_provider=meter_provider())
-    return _project("OpenTelemetry", paths, middleware=settings.MIDDLEWARE)
+    return project("OpenTelemetry", paths, middleware=settings.MIDDLEWARE)
 
 
 VARIANTS: dict[str, Make] = {BARE: _bare, FLOOR: _floor, OURS: _web_prom}
 PEERS: dict[str, Make] = {"django-prometheus": _django_prometheus, "OpenTelemetry": _opentelemetry}
 
 
-def _project(
-    name: str, paths: int, *, middleware: Sequence[str] = (), app: str | None = None, urls: str | None = None
+def project(
+    name: str,
+    paths: int,
+    *,
+    handler: Callable[[], Any] = WSGIHandler,
+    view: Callable[[HttpRequest], Any] = _view,
+    middleware: Sequence[str] = (),
+    app: str | None = None,
+    urls: str | None = None,
 ) -> Variant:
-    """Return Django's WSGI handler with a middleware, an app and its URLs, as a project installs them."""
+    """Return one of Django's handlers with a middleware, an app and its URLs, as a project installs them."""
     if not settings.configured:
         settings.configure(ALLOWED_HOSTS=["localhost"])
         django.setup()
     _connect(DJANGO_ITSELF)
     settings.MIDDLEWARE = list(middleware)
-    settings.ROOT_URLCONF = urlconf = _urlconf(name, paths, urls)
+    settings.ROOT_URLCONF = urlconf = _urlconf(name, paths, view, urls)
     if app:
         apps.set_installed_apps([app])
-    handler = WSGIHandler()
+    serving = handler()
     receivers = _receivers()
 
     def activate() -> None:
         settings.ROOT_URLCONF = urlconf
         _connect(receivers)
 
-    return Variant(name, handler, activate)
+    return Variant(name, serving, activate)
 
 
 def _receivers() -> list[list[Any]]:
@@ -147,11 +154,11 @@ def _connect(receivers: list[list[Any]]) -> None:
 DJANGO_ITSELF = _receivers()
 
 
-def _urlconf(name: str, paths: int, urls: str | None) -> str:
+def _urlconf(name: str, paths: int, view: Callable[[HttpRequest], Any], urls: str | None) -> str:
     """Make a module of URL patterns, in sections as larger projects have them, and return its name."""
     patterns: list[URLPattern | URLResolver] = []
     for section in range(0, paths, SECTION):
-        routes = [path(_route(number), _view) for number in range(section, min(section + SECTION, paths))]
+        routes = [path(_route(number), view) for number in range(section, min(section + SECTION, paths))]
         patterns.append(path(f"section{section // SECTION}/", include(routes)))
     if urls:  # last: in front, each request would try it first
         patterns.append(path("", include(urls)))

@@ -20,7 +20,7 @@ def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
 
 
@@ -30,7 +30,7 @@ def test_a_table_for_each_framework_and_kind_of_values() -> None:
     assert done.returncode == 0, done.stderr
     titles = [
         f"{name}, {kind}-process values, 1 route"
-        for name in ("Flask", "Django", "Starlette")
+        for name in ("Flask", "Django", "Django async", "Starlette")
         for kind in ("single", "multi")
     ]
     tables = done.stdout.split("\n\n")[2:]
@@ -113,7 +113,7 @@ def test_growth_without_matplotlib_says_what_is_missing(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
     assert (done.returncode, "install web-prom[bench]" in done.stderr) == (1, True)
 
