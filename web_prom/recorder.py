@@ -254,14 +254,15 @@ class Recording:
             return
         self.finished = True
         recorder = self.recorder
+        errors = self._errors
         cells = None
         try:
             self.opening.leave(-1)
             if self.measured:
                 duration = (perf_counter() if ended is None else ended) - self.started
                 key: CacheKey = (self.opening, self.route, self.status, self.extra)
-                if self._errors is not None and recorder.naming.tells_errors and self._failed:
-                    key = (*key, type(self._errors[-1]).__qualname__)
+                if errors is not None and recorder.naming.tells_errors and self._failed:
+                    key = (*key, type(errors[-1]).__qualname__)
                 try:
                     cells = recorder.cells[key]
                 except KeyError:
@@ -270,7 +271,7 @@ class Recording:
                     cells.write(duration, self)
         except Exception:
             recorder.failed("finish")
-        if self._errors is not None:
+        if errors is not None:
             self._count_errors(counted=cells is not None)
 
     def count_late(self, error: BaseException) -> None:

@@ -237,6 +237,19 @@ def test_a_client_that_hung_up_is_499_and_no_error(registry: CollectorRegistry) 
     assert counts(registry, "http_response_status_code", "error_type") == {("499", ""): 1}
 
 
+def test_websockets_keep_their_families(registry: CollectorRegistry) -> None:
+    """The conventions have none."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 1000})
+
+    wrapped = asgi.PrometheusMiddleware(app, registry=registry, naming="opentelemetry")
+    asgi_server.Server().run(wrapped, asgi_server.websocket_of())
+    assert samples(registry, "websocket_connections_total", "route", "code") == {("_unmatched", "1000"): 1}
+    assert active(registry) == {}
+
+
 # Settings --------------------------------------------------------------------------------------------
 
 
@@ -306,6 +319,12 @@ def test_every_fact_that_a_label_tells_is_one_that_a_recorder_has() -> None:
         families = (naming.requests, naming.duration, naming.request_size, naming.response_size)
         assert {fact for family in families if family for fact in family.labels.values()} <= known
         assert set(naming.in_progress.labels.values()) <= set(naming.beginning)
+
+
+def test_a_gauge_that_needs_no_request_is_there_before_one(registry: CollectorRegistry) -> None:
+    """Of the default naming, which tells nothing of how a request begins."""
+    PrometheusMiddleware(hello, registry=registry, constant_labels={"tier": "web"})
+    assert samples(registry, "http_requests_in_progress", "tier") == {("web",): 0}
 
 
 # Values ----------------------------------------------------------------------------------------------
