@@ -9,7 +9,9 @@ import os
 import signal
 import sys
 import sysconfig
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,13 @@ def lazy_uwsgi(port: int) -> list[str]:
     return [*uwsgi(port), "--lazy-apps"]
 
 
+def granian(port: int) -> list[str]:
+    """Return the command line of a granian whose workers call a WSGI application in several threads."""
+    script = str(Path(sysconfig.get_path("scripts"), "granian"))
+    options = [f"--port={port}", f"--workers={WORKERS}", "--interface=wsgi", "--blocking-threads=4"]
+    return [script, *options, "tests.servers.apps.flask_app:app"]
+
+
 @pytest.mark.parametrize("command", [uvicorn, uwsgi, lazy_uwsgi])
 def test_faults_21_and_22_killed_workers_are_replaced_and_go_on_with_their_numbers(
     place: Scratch, command: Callable[[int], list[str]]
@@ -58,3 +67,16 @@ def test_faults_21_and_22_killed_workers_are_replaced_and_go_on_with_their_numbe
         # uWSGI's master has imported the application, and so has a slot of its own.
         assert max(kinds.count(kind) for kind in kinds) <= WORKERS + 1
         assert all(name.slot is not None for name in names)
+
+
+def test_workers_of_several_threads_add_up(place: Scratch) -> None:
+    """Forks of granian's, each with threads of its own; test_asgi_servers.py has its ASGI."""
+    directory = place.folder / "shared"
+    directory.mkdir()
+    with running(place, granian, directory) as server, ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(server.get, ["/", "/items/7", "/stream", "/no/such/page"] * 50))
+        expected = Counter({("GET", "/", "200"): 50 + server.sent})
+        for route, status in (("/items/<int:number>", "200"), ("/stream", "200"), ("_unmatched", "404")):
+            expected["GET", route, status] = 50
+        assert Counter(status for status, _ in answers) == {200: 150, 404: 50}
+        server.settle(expected)
