@@ -28,8 +28,10 @@ os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 COUNT = re.compile(
     r'^http_server_request_duration_seconds_count\{.*http_response_status_code="200".*\} (\S+)$', re.MULTILINE
 )
+WORKERS = 2
 SCRAPES = 6
 SETTLE_SECONDS = 2.0
+START_SECONDS = 30.0
 
 Environ = dict[str, Any]
 
@@ -56,25 +58,36 @@ def make_app() -> Callable[..., Any]:
             body: Iterable[bytes] = measured(environ, start_response)
             return body
         set_route(environ, "/sdk-metrics")
-        start_response("200 OK", [("Content-Type", "text/plain")])
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Worker", str(os.getpid()))])
         return [generate_latest(registry)]
 
     return PrometheusMiddleware(app, naming="opentelemetry", exclude=["/sdk-metrics"])
 
 
+def read(url: str) -> str:
+    """Return what a page has."""
+    with urlopen(url, timeout=30) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
 def counted(url: str) -> int:
     """Return how many requests with status 200 one scrape tells of."""
-    with urlopen(url, timeout=30) as answer:
-        return sum(int(float(count)) for count in COUNT.findall(answer.read().decode()))
+    return sum(int(float(count)) for count in COUNT.findall(read(url)))
 
 
 def main() -> None:
     """Send requests, each by a connection of its own, and ask both."""
     url, times = sys.argv[1], int(sys.argv[2])
+    # The first worker to be there would serve all of them alone.
+    seen: set[str] = set()
+    deadline = time.monotonic() + START_SECONDS
+    while len(seen) < WORKERS and time.monotonic() < deadline:
+        with urlopen(f"{url}/sdk-metrics", timeout=30) as answer:
+            seen.add(answer.headers["Worker"])
 
     def visit(_number: int) -> None:
-        with urlopen(url, timeout=30) as answer:
-            answer.read()
+        read(url)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(visit, range(times)))
