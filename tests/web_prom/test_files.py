@@ -16,7 +16,7 @@ import pytest
 
 from web_prom.multiprocess.collector import WorkersCollector
 from web_prom.multiprocess.histograms import Shape
-from web_prom.multiprocess.keys import around_bound, decode
+from web_prom.multiprocess.keys import DamagedFileError, around_bound, decode, take_apart
 from web_prom.multiprocess.layout import HEADER, VALUE, entry
 
 from .support import samples
@@ -437,3 +437,39 @@ def test_the_keys_of_buckets_are_foretold(name: str, labels: dict[str, str]) -> 
         assert prefixes == b"".join([each[: -VALUE.size] for each in entries])
         assert b"".join(frame.gather(b"".join(entries))[::2]) == prefixes
         assert frame.size == len(b"".join(entries))
+
+
+ALIKE = [key_of("a", "a_total", {"x": str(number), "y": ""}).encode() for number in range(20)]
+
+
+def test_keys_that_are_alike_are_read_together() -> None:
+    assert take_apart(ALIKE) == ("a", "a_total", {"x": list(map(str, range(20))), "y": [""] * 20})
+
+
+@pytest.mark.parametrize("before", [0, 7, 20])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        key_of("a", "a_total", {"x": "1", "y": "2"}, "Other."),
+        key_of("a", "a_total", {"x": "1", "z": "2"}),
+        key_of("a", "a_total", {"x": "1"}),
+        key_of("a", "a_total", {"x": "1", "y": "2", "z": "3"}),
+        key_of("a", "a_sum", {"x": "1", "y": "2"}),
+        key_of("a", "a_total", {"x": 'quo"ted', "y": "2"}),
+        key_of("a", "a_total", {"x": "ünï", "y": "\0"}),
+        '["a", "a_total", {"x": "1", "x": "2"}, "Help."]',
+        '["a", "a_total", {"y": "1", "x": "2"}, "Help."]',
+        '["a", "a_total", {"x": "1", "y": "2\n"}, "Help."]',
+        '["a", "a_total", {"x": "1", "y": "\x01"}, "Help."]',
+        '["a", "a_total", {"x": "1\x012"}, "Help."]',
+        '["a", "a_total", {"x": "1", "y": 2}, "Help."]',
+        '["a", "a_total", {"x": "1", "y": "2"}, "Help."] ',
+        '["a", "a_total", {"x": "1"2", "y": "2"}, "Help."]',
+        "",
+    ],
+)
+def test_a_key_that_is_not_alike_is_never_read_with_the_others(odd: str, before: int) -> None:
+    try:
+        assert take_apart([*ALIKE[:before], odd.encode(), *ALIKE[before:]]) is None
+    except DamagedFileError:
+        assert before == 0

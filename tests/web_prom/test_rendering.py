@@ -142,3 +142,13 @@ def test_content_types_are_a_clients_choice_and_do_not_pile_up(worker: Worker) -
     for version in range(100):
         assert collector.render(generate_latest, f"text/plain; version={version}") == expected
     assert len(collector._view()._formats) <= 16
+
+
+def test_the_order_of_labels_with_the_lowest_character(worker: Worker) -> None:
+    """Names of labels that differ, and values with a zero in them, are ordered as tuples are."""
+    values = [("x\0", "y"), ("x", "\0y"), ("x", ""), ("", "\0"), ("x\0", "\0")]
+    for a, b in values:
+        worker.inc("a", {"a": a, "b": b})
+    collector = WorkersCollector(worker.directory, lambda: {0: 100})
+    (metric,) = collector.collect()
+    assert [(each.labels["a"], each.labels["b"]) for each in metric.samples] == sorted(values)
