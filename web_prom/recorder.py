@@ -29,6 +29,9 @@ logger = logging.getLogger("web_prom")
 KEY = "web_prom.recording"
 """Where a request's recording is in its WSGI environ or ASGI scope."""
 
+# How most requests begin.
+_USUAL: Mapping[str, str] = {"method": "GET", "scheme": "http"}
+
 CacheKey = tuple[Any, ...]
 """Opening, route, status and extra labels of a request, and the error where there was one and it is told."""
 
@@ -76,8 +79,7 @@ class Recorder:
     def bind(self) -> None:
         """Bind the values that requests write; again after the values of a registry were replaced."""
         self.openings.bind()
-        if not self.naming.in_progress.labels:
-            self._steps({})  # a gauge that needs no request to be there
+        self._steps(_USUAL)  # a worker is one from its start on, and not from its first request on
         self.queue = self.plain_child_of(self.instruments.queue) if self.config.queue_time else None
         self._measures = [
             (field, getattr(self.instruments, field))

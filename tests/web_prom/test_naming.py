@@ -29,6 +29,8 @@ LABELS = (
     "http_route",
     "network_protocol_version",
 )
+# The gauge is there before the first request, for how most of them begin.
+IDLE: dict[tuple[str, ...], float] = {("GET", "http"): 0}
 SIZED = {"request_size": True, "response_size": True, "first_byte": True, "queue_time": True}
 
 
@@ -80,14 +82,14 @@ def test_the_families_are_those_of_the_conventions(registry: CollectorRegistry) 
 def test_a_requests_facts_are_its_labels(registry: CollectorRegistry) -> None:
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
         set_route(environ, "/users/<id>")
-        assert active(registry) == {("POST", "https"): 1}
+        assert active(registry) == {**IDLE, ("POST", "https"): 1}
         return hello(environ, start_response)
 
     wrapped = measure(app, registry)
     for _ in range(3):
         serve(wrapped, method="POST", SERVER_PROTOCOL="HTTP/1.1", **{"wsgi.url_scheme": "https"})
     assert counts(registry) == {("POST", "https", "", "200", "/users/<id>", "1.1"): 3}
-    assert active(registry) == {("POST", "https"): 0}
+    assert active(registry) == {**IDLE, ("POST", "https"): 0}
     assert errors(registry) == {}
 
 
@@ -117,7 +119,7 @@ def test_what_a_client_can_invent_is_no_value(
     serve(measure(hello, registry), **{"SERVER_PROTOCOL": "HTTP/1.0", **told})
     labels = ("http_request_method", "url_scheme", "network_protocol_version")
     assert counts(registry, *labels) == {expected: 1}
-    assert active(registry) == {expected[:2]: 0}
+    assert active(registry) == {**IDLE, expected[:2]: 0}
 
 
 def test_what_clients_invent_takes_no_memory(registry: CollectorRegistry) -> None:
@@ -247,7 +249,7 @@ def test_websockets_keep_their_families(registry: CollectorRegistry) -> None:
     wrapped = asgi.PrometheusMiddleware(app, registry=registry, naming="opentelemetry")
     asgi_server.Server().run(wrapped, asgi_server.websocket_of())
     assert samples(registry, "websocket_connections_total", "route", "code") == {("_unmatched", "1000"): 1}
-    assert active(registry) == {}
+    assert active(registry) == IDLE
 
 
 # Settings --------------------------------------------------------------------------------------------
@@ -272,7 +274,10 @@ def test_the_users_own_buckets_labels_and_namespace_are_kept(registry: Collector
     }
     assert set(samples(registry, f"shop_{NAME}_bucket", "le")) == {("1.0",), ("2.0",), ("+Inf",)}
     gauge = ("http_request_method", "url_scheme", "tier")
-    assert samples(registry, "shop_http_server_active_requests", *gauge) == {("PROPFIND", "http", "web"): 0}
+    assert samples(registry, "shop_http_server_active_requests", *gauge) == {
+        ("GET", "http", "web"): 0,
+        ("PROPFIND", "http", "web"): 0,
+    }
 
 
 def test_the_source_of_the_setting_does_not_matter() -> None:
@@ -321,10 +326,16 @@ def test_every_fact_that_a_label_tells_is_one_that_a_recorder_has() -> None:
         assert set(naming.in_progress.labels.values()) <= set(naming.beginning)
 
 
-def test_a_gauge_that_needs_no_request_is_there_before_one(registry: CollectorRegistry) -> None:
-    """Of the default naming, which tells nothing of how a request begins."""
-    PrometheusMiddleware(hello, registry=registry, constant_labels={"tier": "web"})
-    assert samples(registry, "http_requests_in_progress", "tier") == {("web",): 0}
+@pytest.mark.parametrize(
+    ("naming", "gauge"),
+    [("prometheus", "http_requests_in_progress"), ("opentelemetry", "http_server_active_requests")],
+)
+def test_the_gauge_is_there_before_the_first_request(
+    naming: str, gauge: str, registry: CollectorRegistry
+) -> None:
+    """So that a worker counts as one from its start on."""
+    PrometheusMiddleware(hello, registry=registry, naming=naming, constant_labels={"tier": "web"})
+    assert samples(registry, gauge, "tier") == {("web",): 0}
 
 
 # Values ----------------------------------------------------------------------------------------------
