@@ -159,6 +159,8 @@ def test_leaving_twice_is_leaving_once(tmp_path: Path) -> None:
 
 
 def test_leaving_closes_what_was_opened(tmp_path: Path) -> None:
+    """Also the file with the slots, which is opened where there is something to clean."""
+    fill(tmp_path)
     before = len(os.listdir("/proc/self/fd"))
     SharedDirectory(tmp_path).leave()
     with pytest.raises(DirectoryError):
