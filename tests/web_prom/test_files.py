@@ -131,6 +131,54 @@ def test_fault_25_a_file_that_becomes_damaged_counts_no_more(
     other.close()
 
 
+@pytest.mark.parametrize("missing", [8, 16, 24])
+@pytest.mark.parametrize(("kind", "sample"), [("counter", "a_total"), ("histogram", "a_sum")])
+def test_fault_25_an_entry_that_ends_beyond_what_is_used(
+    worker: Worker, collector: WorkersCollector, *, kind: str, sample: str, missing: int
+) -> None:
+    """The family is known from the entry before, and the rest would be in the file."""
+    data = b"".join(entry(key_of("a", sample, {"x": x}).encode(), 1.0) for x in "yz")
+    path = worker.directory / f"{kind}_s1.db"
+    path.write_bytes(HEADER.pack(HEADER.size + len(data) - missing, 1) + data)
+    worker.inc("b")
+    assert samples(collector, "b_total") == {(): 1}
+    assert samples(collector, sample) == {}
+    assert (collector.files, collector.damaged) == (1, 1)
+    path.write_bytes(HEADER.pack(HEADER.size + len(data), 1) + data)
+    assert samples(collector, sample, "x") == {("y",): 1, ("z",): 1}
+
+
+@pytest.mark.parametrize(("kind", "sample"), [("counter", "a_total"), ("histogram", "a_sum")])
+def test_fault_25_a_length_below_zero_is_not_counted_from_the_end(
+    worker: Worker, collector: WorkersCollector, *, kind: str, sample: str
+) -> None:
+    """As Python would, to find a key after all."""
+    key = key_of("a", sample, {}).encode()
+    data = entry(key, 1.0)
+    length = len(key) - len(data) + 4 - (HEADER.size + 4)  # from the end of the file
+    path = worker.directory / f"{kind}_s1.db"
+    path.write_bytes(HEADER.pack(HEADER.size + len(data), 1) + struct.pack("=i", length) + data[4:])
+    assert samples(collector, sample) == {}
+    assert (collector.files, collector.damaged) == (0, 1)
+
+
+def test_a_foretold_run_that_is_only_begun(worker: Worker, collector: WorkersCollector) -> None:
+    """What is written of it beyond the bytes in use counts when they are used, and once."""
+    other = Worker(worker.directory, "s1")
+    worker.observe("h", 0.5)
+    assert samples(collector, "h_count") == {(): 1}
+    other.observe("h", 5.0)
+    file = ours(other, "histogram")
+    file.claim(file.used - len(entry(key_of("h", "h_bucket", {"le": "+Inf"}).encode())))
+    assert samples(collector, "h_count") == {(): 1}
+    file.claim(file.used)
+    for _ in range(2):
+        assert samples(collector, "h_count") == {(): 2}
+        assert samples(collector, "h_bucket", "le") == {("0.1",): 0, ("1.0",): 1, ("+Inf",): 2}
+    assert collector.damaged == 0
+    other.close()
+
+
 def test_fault_25_a_bound_that_is_no_number(worker: Worker, collector: WorkersCollector) -> None:
     """The same label set in another file is whole."""
     worker.observe("h", 0.5)
