@@ -40,6 +40,23 @@ def test_numbers_are_written_as_prometheus_client_does(value: float) -> None:
     assert number(value) == floatToGoString(value)  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.parametrize("value", [-math.inf, math.inf, math.nan, 1e6, 1.0])
+def test_unusual_values_are_written_as_prometheus_client_does(worker: Worker, value: float) -> None:
+    """As the only sample of a label set, and as one of several."""
+    other = Worker(worker.directory, "s1")
+    other.gauge("all", "several", 2.0)
+    worker.gauge("all", "several", value)
+    worker.gauge("sum", "single", value)
+    rendered = WorkersCollector(worker.directory, dict).render(generate_latest, "text/plain").decode()
+    text = floatToGoString(value)  # type: ignore[no-untyped-call]
+    assert [line for line in rendered.splitlines() if line[0] != "#"] == [
+        f'several{{pid="s0"}} {text}',
+        'several{pid="s1"} 2.0',
+        f"single {text}",
+    ]
+    other.close()
+
+
 def test_the_order_is_that_of_names_labels_and_bounds(worker: Worker) -> None:
     """And the same in every scrape: byte for byte, whoever was there first."""
     other = Worker(worker.directory, "s1")
