@@ -81,10 +81,48 @@ def test_a_label_set_that_no_file_has_leaves_the_scrape_and_the_memory(worker: W
         assert samples(collector, "a_total", "x") == {("stays",): 1}
     kinds = collector._view()._kinds
     assert len(kinds["counter", ""].keys) == 1
+    assert not kinds["counter", ""].texts.keys() & set("012")
     assert len(kinds["counter", ""].order) == 1
     assert not kinds["histogram", ""].foretold
     assert not kinds["histogram", ""].families
     assert collector.series == 1
+
+
+def test_a_label_set_that_went_with_its_file_comes_again(worker: Worker) -> None:
+    """Under the same key, after a scrape without it."""
+    other = Worker(worker.directory, "s1")
+    collector = WorkersCollector(worker.directory, dict)
+    for x in ("stays", "goes"):
+        worker.inc("a", {"x": x})
+        worker.observe("h", 1.0, {"x": x})
+    for number in range(3):
+        if number:
+            other.inc("a", {"x": "comes"}, number)
+            other.observe("h", 1.0, {"x": "comes"})
+        both = {("stays",): 1.0, ("goes",): 1.0}
+        assert samples(collector, "a_total", "x") == both | ({("comes",): number} if number else {})
+        assert samples(collector, "h_count", "x") == both | ({("comes",): 1} if number else {})
+        if number:
+            other.remove("counter")
+            other.remove("histogram")
+            assert samples(collector, "a_total", "x") == samples(collector, "h_count", "x") == both
+            assert len(collector._view()._kinds["histogram", ""].foretold) == 1
+
+
+def test_several_files_that_come_at_once(worker: Worker) -> None:
+    """With label sets that are known and others that are new."""
+    collector = WorkersCollector(worker.directory, dict)
+    workers = [worker, *(Worker(worker.directory, f"s{slot}") for slot in range(1, 9))]
+    for count in (1, 4, 9):
+        for slot, each in enumerate(workers[:count]):
+            each.inc("a", {"x": "all"})
+            each.inc("a", {"x": str(slot)})
+            each.observe("h", 1.0, {"x": "all"})
+        found = samples(collector, "a_total", "x")
+        assert found.pop(("all",)) == samples(collector, "h_count", "x")["all",] == sum(found.values())
+        assert found.keys() == {(str(slot),) for slot in range(count)}
+    for each in workers[1:]:
+        each.close()
 
 
 def test_columns_are_used_again(worker: Worker) -> None:

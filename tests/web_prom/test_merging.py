@@ -274,6 +274,19 @@ def test_a_changed_help_text_makes_another_entry_and_no_other_series(
     assert {metric.name for metric in collector.collect()} == {"g", "i"}
 
 
+def test_two_entries_of_one_sample_that_are_found_at_once_both_count(
+    workers: tuple[Worker, Worker], collector: WorkersCollector
+) -> None:
+    """The collector begins after both releases have written."""
+    first, _ = workers
+    for documentation, amount in (("Old.", 1.0), ("New.", 2.0)):
+        first.file("counter").set(key_of("a", "a_total", {"x": "y"}, documentation), amount)
+        first.file("gauge", "min").set(key_of("g", "g", {}, documentation), amount)
+    for _ in range(2):
+        assert samples(collector, "a_total", "x") == {("y",): 3}
+        assert samples(collector, "g") == {(): 1}
+
+
 def test_the_help_of_the_first_file_is_shown(
     workers: tuple[Worker, Worker], collector: WorkersCollector
 ) -> None:
@@ -302,6 +315,28 @@ def test_buckets_that_are_added_to_a_file(
     assert samples(collector, "h_bucket", "le") == {("0.1",): 0, ("0.25",): 2, ("1.0",): 4, ("+Inf",): 5}
     first.remove("histogram")
     assert samples(collector, "h_bucket", "le") == {("0.1",): 0, ("1.0",): 1, ("+Inf",): 2}
+
+
+def test_observations_in_old_buckets_after_others_were_added(
+    workers: tuple[Worker, Worker], collector: WorkersCollector
+) -> None:
+    """Only the sum and a bucket that were there before change then; whether or not keys were foretold."""
+    first, second = workers
+    for path in ("/a", "/b"):
+        for worker in (second, first):
+            worker.observe("h", 0.5, {"path": path})
+    assert samples(collector, "h_count", "path") == {("/a",): 2, ("/b",): 2}
+    for path in ("/a", "/b"):
+        first.observe("h", 0.2, {"path": path}, (0.1, 0.25, math.inf))
+    assert samples(collector, "h_count", "path") == {("/a",): 3, ("/b",): 3}
+    for path in ("/a", "/b"):
+        first.observe("h", 5.0, {"path": path})
+    assert samples(collector, "h_count", "path") == {("/a",): 4, ("/b",): 4}
+    assert samples(collector, "h_bucket", "path", "le") == {
+        (path, le): value
+        for path in ("/a", "/b")
+        for le, value in (("0.1", 0), ("0.25", 1), ("1.0", 3), ("+Inf", 4))
+    }
 
 
 def test_types_that_cannot_be_merged_do_not_fail_the_scrape(
