@@ -5,6 +5,7 @@ The sums at the port agree with the results that the sender got.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import re
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages import code_blocks
 from tests.programs import needs_program
 from tests.servers.prefork import Prefork
 from tests.servers.process import PATIENCE_SECONDS, ROOT, Scratch, wait_until
@@ -274,3 +276,23 @@ def test_the_document_has_these_commands_and_what_they_print() -> None:
         assert typed in text, typed
     for (job, outcome), number in JOBS.items():
         assert f'jobs_total{{job="{job}",outcome="{outcome}"}} {number}.0' in text
+
+
+def bare(code: str, name: str) -> str:
+    """Return a class without documentation, comments and types."""
+    (found,) = [each for each in ast.parse(code).body if isinstance(each, ast.ClassDef) and each.name == name]
+    for node in ast.walk(found):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            del node.body[0]
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        if isinstance(node, ast.arg):
+            node.annotation = None
+    return ast.unparse(found)
+
+
+def test_the_collector_in_the_document_is_that_of_the_example() -> None:
+    """But for types and documentation."""
+    example = (ROOT / "examples" / "jobs" / "metrics.py").read_text("utf-8")
+    shown = [block for block in code_blocks(DOCUMENT.read_text("utf-8"), "python") if "QueueDepth" in block]
+    assert [bare(block, "QueueDepth") for block in shown] == [bare(example, "QueueDepth")]
