@@ -86,6 +86,8 @@ def test_a_label_set_that_no_file_has_leaves_the_scrape_and_the_memory(worker: W
     assert not kinds["histogram", ""].foretold
     assert not kinds["histogram", ""].families
     assert collector.series == 1
+    assert collector.render(generate_latest, "text/plain").count(b"a_total{") == 1
+    assert collector.series == 1, "counted as text as well"
 
 
 def test_a_label_set_that_went_with_its_file_comes_again(worker: Worker) -> None:

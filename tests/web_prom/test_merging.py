@@ -249,8 +249,10 @@ def test_sums_beyond_what_a_double_holds(workers: tuple[Worker, Worker], collect
         worker.observe("h", amount)
     for worker, amount in zip(workers, (math.inf, -math.inf), strict=True):
         worker.inc("both", amount=amount)
+        worker.observe("both_h", amount)
     assert samples(collector, "large_total") == samples(collector, "h_sum") == {(): math.inf}
     assert math.isnan(samples(collector, "both_total")[()])
+    assert math.isnan(samples(collector, "both_h_sum")[()])
 
 
 def test_a_changed_help_text_makes_another_entry_and_no_other_series(
@@ -285,6 +287,22 @@ def test_two_entries_of_one_sample_that_are_found_at_once_both_count(
     for _ in range(2):
         assert samples(collector, "a_total", "x") == {("y",): 3}
         assert samples(collector, "g") == {(): 1}
+
+
+def test_the_latest_gauge_is_one_that_was_set(
+    workers: tuple[Worker, Worker], collector: WorkersCollector
+) -> None:
+    """A timestamp of zero is of a gauge that was made and never set; of equal ones the first counts."""
+    first, second = workers
+    second.gauge("mostrecent", "g", 0.0)
+    assert samples(collector, "g") == {}
+    assert collector.render(*choose_encoder("")) == b"# HELP g Help.\n# TYPE g gauge\n"
+    assert collector.series == 0
+    first.gauge("mostrecent", "g", 1.0, timestamp=7.0)
+    second.gauge("mostrecent", "g", 2.0, timestamp=7.0)
+    assert samples(collector, "g") == {(): 1}
+    second.gauge("mostrecent", "g", 2.0, timestamp=7.5)
+    assert samples(collector, "g") == {(): 2}
 
 
 def test_the_help_of_the_first_file_is_shown(

@@ -18,7 +18,8 @@ from web_prom.multiprocess.histograms import Histogram
 from web_prom.multiprocess.merging import Family, LabelSet
 from web_prom.multiprocess.rendering import number
 
-from .value_files import Worker
+from .support import samples
+from .value_files import Worker, key_of
 
 
 @pytest.fixture
@@ -159,6 +160,34 @@ def test_content_types_are_a_clients_choice_and_do_not_pile_up(worker: Worker) -
     for version in range(100):
         assert collector.render(generate_latest, f"text/plain; version={version}") == expected
     assert len(collector._view()._formats) <= 16
+
+
+def test_labels_with_what_stands_for_a_place_in_a_template(worker: Worker) -> None:
+    other = Worker(worker.directory, "s1")
+    for value in ("%s", "100%", '%%"', "\\%d\n"):
+        worker.inc("a", {"x": value})
+        worker.observe("h", 1.0, {"x": value})
+        other.observe("h", 1.0, {"x": value}, (0.5, math.inf))
+        worker.gauge("all", "g", 1.0, {"x": value})
+    collector = WorkersCollector(worker.directory, dict)
+    for _ in range(2):
+        text = collector.render(generate_latest, "text/plain").decode()
+        for value in ("%s", "100%", '%%\\"', r"\\%d\n"):
+            assert f'a_total{{x="{value}"}} ' in text
+            assert f'h_bucket{{le="0.5",x="{value}"}} 0.0' in text
+            assert f'h_count{{x="{value}"}} ' in text
+            assert f'g{{pid="s0",x="{value}"}} 1.0' in text
+        worker.inc("a", {"x": "%s"})
+        other.remove("histogram")
+        for value in ("%s", "100%", '%%"', "\\%d\n"):
+            other.observe("h", 1.0, {"x": value}, (0.5, 1.0, math.inf))
+    other.close()
+
+
+def test_names_with_what_stands_for_a_place_in_a_template(worker: Worker) -> None:
+    worker.file("counter").set(key_of("a", "a_%d", {"50%": "x", "%s": "y"}), 1.0)
+    collector = WorkersCollector(worker.directory, dict)
+    assert samples(collector, "a_%d", "50%", "%s") == {("x", "y"): 1}
 
 
 def test_the_order_of_labels_with_the_lowest_character(worker: Worker) -> None:
