@@ -749,3 +749,23 @@ def test_taking_waits_no_longer_than_it_takes(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("slept"))
     assert slots_of(tmp_path).take() == 0
     assert slots._PATIENCE_SECONDS == 1
+
+
+def test_a_slot_that_becomes_free_behind_the_search_is_taken(
+    tmp_path: Path, hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that come and go at once would otherwise push each other to ever higher numbers."""
+    first = hold()
+    hold()
+    look = lockfile.LockFile.lock_in
+
+    def dies_meanwhile(file: lockfile.LockFile, span: lockfile.Span) -> lockfile.Lock | None:
+        if span.first == 1:
+            first.kill()
+        return look(file, span)
+
+    mine = slots_of(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(lockfile.LockFile, "lock_in", dies_meanwhile)
+        assert mine.take() == 0
+    assert sorted(mine.held()) == [0, 1], "and the other is given back"

@@ -214,7 +214,8 @@ class Slots:
                 return slot
             # The directory was removed in between, and perhaps made again.
 
-    def _lock_from(self, slot: int) -> int:
+    def _lock_from(self, first: int) -> int:
+        slot = first
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not self._file.try_lock(Span(slot, slot + 1)):
             lock = self._file.lock_in(Span(slot, slot + 1))
@@ -224,6 +225,12 @@ class Slots:
                 raise TimeoutError(f"process {lock.pid if lock else '?'} does not end cleaning up")
             else:
                 time.sleep(_PAUSE_SECONDS)
+        # One that was passed may have become free meanwhile: in a rush of deaths and births the numbers would
+        # grow beyond the processes that there are.
+        for lower in range(first, slot):
+            if self._file.try_lock(Span(lower, lower + 1)):
+                self._file.unlock(Span(slot, slot + 1))
+                return lower
         return slot
 
     def _record(self, slot: int, pid: int) -> None:
