@@ -7,18 +7,11 @@ from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import chain
 
+from web_prom.multiprocess.gauges import GaugeOfAll, GreatestGauge, LatestGauge, LeastGauge, SumOfGauges
 from web_prom.multiprocess.histograms import Foretold, Histogram, Shape
 from web_prom.multiprocess.keys import Key, Labels, decode, take_apart
 from web_prom.multiprocess.layout import FileName
-from web_prom.multiprocess.merging import (
-    Family,
-    GaugeOfAll,
-    GreatestGauge,
-    LabelSet,
-    LatestGauge,
-    LeastGauge,
-    SumOfGauges,
-)
+from web_prom.multiprocess.merging import Family, LabelSet
 
 # Fewer keys are read one by one for less; of more, the first are out of the processor's cache before they are
 # looked at again.
