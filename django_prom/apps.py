@@ -31,6 +31,7 @@ class PrometheusConfig(AppConfig):  # type: ignore[misc]
         from web_prom.collecting import tidy_with
 
         checks.register()
+        conf.hide_secrets()
         # As Django does around a request: a connection that broke would fail in every scrape from then on.
         tidy_with(close_old_connections)
         signals.connect()

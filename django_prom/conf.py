@@ -11,10 +11,11 @@ import prometheus_client
 from django.conf import settings
 
 from django_prom.beginning import reader
-from web_prom.config import PREFIX, Config
+from web_prom.config import FIELDS, PREFIX, Config
 from web_prom.errors import WebPromError
 from web_prom.exposition import Exposition
 from web_prom.recorder import Recorder
+from web_prom.secret import Secret
 
 logger = logging.getLogger("web_prom")
 
@@ -50,6 +51,18 @@ def config() -> Config:
     """
     keys = [key for key in dir(settings) if key.startswith(PREFIX)]
     return Config.load(settings={key: getattr(settings, key) for key in keys}, environ=os.environ)
+
+
+def hide_secrets() -> None:
+    """Replace the secrets in ``settings`` with objects that Django's debug page shows as ``Secret('***')``.
+
+    The page of Django 4.2 hides settings by words in their names, and ``PROM_BASIC_AUTH`` has none of them.
+    """
+    for name, setting in FIELDS.items():
+        key = PREFIX + name.upper()
+        value = getattr(settings, key, None)
+        if setting.metadata["secret"] and isinstance(value, str):
+            setattr(settings, key, Secret(value))
 
 
 def wants(name: str) -> bool:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from web_prom.config import Config
-from web_prom.parsing import Network
+from web_prom.log_limit import LogLimit
+from web_prom.parsing import UNIX, Network, secret_text
+from web_prom.secret import Secret
 
 logger = logging.getLogger("web_prom")
 
@@ -26,17 +28,25 @@ class Denial(NamedTuple):
 
 _FORBIDDEN = Denial("403 Forbidden")
 
+# Azure's gateways and IIS write the client's port too: 10.1.2.3:51234, [2001:db8::1]:51234.
+_WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([^\[\]]+)\](?::[0-9]{1,5})?")
+
+# What is written for the peer of a UNIX socket: by waitress "localhost", by nginx "unix:"; by gunicorn, uWSGI
+# and servers of ASGI nothing.
+_UNIX_PEER = re.compile(r"localhost|unix(:.*)?")
+
 
 class AccessControl:
     """Decides whether a scrape may go on.
 
     Networks and the callable must each agree where they are configured, and then one of the
     configured kinds of credentials must be right. Secrets in files are read at each scrape, so that a
-    rotated secret counts at once. Safe to share between threads; has no state.
+    rotated secret counts at once. Safe to share between threads.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._failures = LogLimit()
 
     @property
     def is_open(self) -> bool:
@@ -55,8 +65,11 @@ class AccessControl:
         """Return why this WSGI environ may not scrape, or None if it may. Never raises."""
         try:
             return self._check(environ)
-        except Exception:
-            logger.exception("the access check of /metrics failed; the scrape is refused")
+        except Exception as error:
+            # Any client can come here, as often as it likes.
+            remark = self._failures.admit(type(error))
+            if remark is not None:
+                logger.exception("the access check of /metrics failed; the scrape is refused%s", remark)
             return _FORBIDDEN
 
     def _check(self, environ: Mapping[str, Any]) -> Denial | None:
@@ -74,25 +87,32 @@ class AccessControl:
         if (
             bearer is not None
             and scheme.lower() == "bearer"
-            and _equal(given.encode("latin-1", "replace"), bearer)
+            and bearer.matches(given.encode("latin-1", "replace"))
         ):
             return None
-        if basic is not None and scheme.lower() == "basic" and _equal(_decoded(given), basic):
+        if basic is not None and scheme.lower() == "basic" and basic.matches(_decoded(given)):
             return None
         challenges = [("Bearer", bearer), ('Basic realm="metrics", charset="UTF-8"', basic)]
         asked = tuple(("WWW-Authenticate", text) for text, secret in challenges if secret is not None)
         return Denial("401 Unauthorized", asked)
 
     def _in_networks(self, environ: Mapping[str, Any]) -> bool:
-        address = _address(environ.get("REMOTE_ADDR", ""))
+        proxies = self._config.trusted_proxies
+        peer = environ.get("REMOTE_ADDR") or UNIX
+        address = _address(peer)
         forwarded = environ.get("HTTP_X_FORWARDED_FOR")
-        if address is not None and forwarded is not None and _is_in(address, self._config.trusted_proxies):
-            # The rightmost hop that is no proxy of ours: what stands before it, anybody may have written.
+        if forwarded is not None and _is_proxy(peer, address, proxies):
+            # The rightmost hop that is no proxy of ours. Anybody may have written what stands before it.
             for hop in reversed(forwarded.split(",")):
-                address = _address(hop)
-                if address is None or not _is_in(address, self._config.trusted_proxies):
+                address = _address(_without_port(hop.strip()))
+                if not _is_proxy(hop.strip(), address, proxies):
                     break
         return address is not None and _is_in(address, self._config.allowed_networks)
+
+
+def _without_port(text: str) -> str:
+    found = _WITH_PORT.fullmatch(text)
+    return (found[1] or found[2]) if found else text
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
@@ -103,18 +123,27 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _is_in(address: IPv4Address | IPv6Address, networks: tuple[Network, ...]) -> bool:
+def _is_proxy(
+    text: str, address: IPv4Address | IPv6Address | None, proxies: tuple[Network | str, ...]
+) -> bool:
+    """Tell whether a peer or a hop, as text and as an address if it has one, is a trusted proxy."""
+    if address is None:
+        return _UNIX_PEER.fullmatch(text) is not None and UNIX in proxies
+    return _is_in(address, (proxy for proxy in proxies if not isinstance(proxy, str)))
+
+
+def _is_in(address: IPv4Address | IPv6Address, networks: Iterable[Network]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
 
 
-def _secret(value: str | None, path: Path | None) -> bytes | None:
+def _secret(value: Secret | None, path: Path | None) -> Secret | None:
     if path is not None:
         # An empty file would let anybody in.
-        return path.read_bytes().strip() or _refuse(path)
-    return None if value is None else value.strip().encode()
+        return Secret(secret_text(path) or _refuse(path))
+    return value
 
 
-def _refuse(path: Path) -> bytes:
+def _refuse(path: Path) -> str:
     raise ValueError(f"the secret file {path} is empty")
 
 
@@ -123,7 +152,3 @@ def _decoded(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return b""
-
-
-def _equal(given: bytes, secret: bytes) -> bool:
-    return hmac.compare_digest(given, secret)

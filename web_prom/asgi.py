@@ -12,7 +12,7 @@ from web_prom.asgi_scrapes import answer, live
 from web_prom.config import Config
 from web_prom.exclusion import exclude
 from web_prom.exposition import Exposition, mounted_config
-from web_prom.middleware import Annotate, Middleware, set_route
+from web_prom.middleware import Annotate, Middleware, scrape_paths, set_route
 from web_prom.multiprocess.takeover import share_values
 from web_prom.opening import SCOPE, reader
 from web_prom.recorder import KEY
@@ -65,7 +65,7 @@ class PrometheusMiddleware(Middleware):
         super().__init__(registry, config, options, annotate=annotate, owner=owner, reserved=LABELS)
         self._app = app
         if self._enabled:
-            self._path = self._config.path or None
+            self._paths = scrape_paths(self._config.path)
             self._exchange = MeasuredASGIExchange if self._sized else ASGIExchange
             self._begun = reader(self.recorder.naming.beginning, SCOPE)
 
@@ -76,7 +76,7 @@ class PrometheusMiddleware(Middleware):
             serve = self._serve_websocket if self._enabled and kind == "websocket" else self._app
             await serve(scope, receive, send)
             return
-        if scope.get("path", "") == self._path or (scope.get("root_path") and self._is_scrape(scope)):
+        if scope.get("path", "") in self._paths or (scope.get("root_path") and self._is_scrape(scope)):
             await answer(self._exposition, scope, send)
             return
         if KEY in scope and not scope[KEY].finished:
@@ -125,7 +125,9 @@ class PrometheusMiddleware(Middleware):
 
     def _is_scrape(self, scope: Scope) -> bool:
         """Tell whether a path below the application's root is that of scrapes."""
-        return self._path is not None and scope.get("path") == scope["root_path"].rstrip("/") + self._path
+        root = scope["root_path"].rstrip("/")
+        path: str = scope.get("path", "")
+        return path.startswith(root) and path[len(root) :] in self._paths
 
     def _telling(self, scope: Scope, send: Send) -> Send:
         """Tell the recording of a middleware around us what our scope knows."""

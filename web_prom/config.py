@@ -13,6 +13,7 @@ from web_prom import parsing
 from web_prom.errors import ConfigError
 from web_prom.naming import NAMINGS, PROMETHEUS
 from web_prom.parsing import Address, LabelFunction, Network
+from web_prom.secret import Secret
 
 PREFIX = "PROM_"
 
@@ -24,9 +25,24 @@ DEFAULT_SIZE_BUCKETS = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
 logger = logging.getLogger("web_prom")
 
 
-def _setting(default: object, parse: Callable[[object], Any], meaning: str, *, secret: bool = False) -> Any:
-    """Declare one setting: its default, what turns a raw value into it, and what it means to a user."""
-    metadata = {"parse": parse, "meaning": meaning, "secret": secret}
+def _setting(
+    default: object,
+    parse: Callable[[object], Any],
+    meaning: str,
+    *,
+    secret: bool = False,
+    shown: Callable[[object], bool] | None = None,
+) -> Any:
+    """Declare one setting: its default, what turns a raw value into it, and what it means to a user.
+
+    A message shows a raw value unless the setting is ``secret``, or ``shown`` says no.
+    """
+    metadata = {
+        "parse": parse,
+        "meaning": meaning,
+        "secret": secret,
+        "shown": shown or (lambda value: not secret),
+    }
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata, repr=not secret)
@@ -84,17 +100,24 @@ class Config:
     queue_time: bool = _setting(
         False, parsing.boolean, "Measure the time since the proxy's `X-Request-Start`."
     )
-    bearer_token: str | None = _setting(None, parsing.secret, "Token that a scrape must bear.", secret=True)
-    bearer_token_file: Path | None = _setting(None, parsing.secret_file, "File that holds the bearer token.")
-    basic_auth: str | None = _setting(
+    bearer_token: Secret | None = _setting(
+        None, parsing.secret, "Token that a scrape must bear.", secret=True
+    )
+    bearer_token_file: Path | None = _setting(
+        None, parsing.secret_file, "File that holds the bearer token.", shown=parsing.looks_like_path
+    )
+    basic_auth: Secret | None = _setting(
         None, parsing.credentials, "`user:password` that a scrape must give.", secret=True
     )
     basic_auth_file: Path | None = _setting(
-        None, parsing.credentials_file, "File that holds `user:password`."
+        None, parsing.credentials_file, "File that holds `user:password`.", shown=parsing.looks_like_path
     )
     allowed_networks: tuple[Network, ...] = _setting((), parsing.networks, "Networks that may scrape.")
-    trusted_proxies: tuple[Network, ...] = _setting(
-        (), parsing.networks, "Proxies whose `X-Forwarded-For` is believed for `PROM_ALLOWED_NETWORKS`."
+    trusted_proxies: tuple[Network | str, ...] = _setting(
+        (),
+        parsing.proxies,
+        "Proxies whose `X-Forwarded-For` is believed for `PROM_ALLOWED_NETWORKS`; `unix` for one that "
+        "connects through a UNIX socket.",
     )
     allow_scrape: Callable[[Mapping[str, Any]], object] | None = _setting(
         None, parsing.optional_callable, "`callable(environ)`: true where the scrape may go on."
@@ -138,23 +161,9 @@ class Config:
                 allowed. An unknown key of ``environ`` is logged as a warning instead: Kubernetes puts
                 ``PROM_PORT`` there when a service is called ``prom``.
         """
-        raw: dict[str, tuple[str, object]] = {}
-        for key in _prom_keys(environ):
-            name = key.removeprefix(PREFIX).lower()
-            if name in FIELDS:
-                raw[name] = (f"{key} in the environment", (environ or {})[key])
-            else:
-                logger.warning("%s in the environment is not a setting of web-prom and is ignored", key)
-        for key in _prom_keys(settings):
-            raw[_known(key.removeprefix(PREFIX).lower(), key)] = (key, (settings or {})[key])
-            if key in _BEFORE_THE_APPLICATION and key not in (environ or {}):
-                logger.warning(
-                    "%s in the application's settings has no effect: the server reads it before there is an "
-                    "application; put it in the environment, or gunicorn's raw_env",
-                    key,
-                )
-        for name, value in (options or {}).items():
-            raw[_known(name, f"option {name!r}")] = (f"option {name!r}", value)
+        raw = _raw_values(options or {}, settings or {}, environ or {})
+        # An error's traceback may be shown with its local variables.
+        del options, settings, environ
         checked = {name: _parse(FIELDS[name], source, value) for name, (source, value) in raw.items()}
         naming = NAMINGS[checked.get("naming", cls.naming)]
         config = cls(**{"duration_buckets": naming.duration_buckets, **checked})
@@ -194,8 +203,41 @@ FIELDS: Mapping[str, Field[Any]] = {item.name: item for item in fields(Config)}
 """Every setting by field name; the key in settings and environment is ``PROM_`` + the name in capitals."""
 
 
-def _prom_keys(source: Mapping[str, object] | None) -> list[str]:
-    return [key for key in source or {} if isinstance(key, str) and key.startswith(PREFIX)]
+def _raw_values(
+    options: Mapping[str, object], settings: Mapping[str, object], environ: Mapping[str, str]
+) -> dict[str, tuple[str, object]]:
+    """Return by field name where a value was found, and the value; secrets are hidden.
+
+    Raises:
+        ConfigError: A name is unknown.
+    """
+    raw: dict[str, tuple[str, object]] = {}
+
+    def found(name: str, source: str, value: object) -> None:
+        hidden = FIELDS[name].metadata["secret"] and isinstance(value, str)
+        raw[name] = source, Secret(value) if hidden else value  # type: ignore[arg-type]
+
+    for key in _prom_keys(environ):
+        name = key.removeprefix(PREFIX).lower()
+        if name in FIELDS:
+            found(name, f"{key} in the environment", environ[key])
+        else:
+            logger.warning("%s in the environment is not a setting of web-prom and is ignored", key)
+    for key in _prom_keys(settings):
+        found(_known(key.removeprefix(PREFIX).lower(), key), key, settings[key])
+        if key in _BEFORE_THE_APPLICATION and key not in environ:
+            logger.warning(
+                "%s in the application's settings has no effect: the server reads it before there is an "
+                "application; put it in the environment, or gunicorn's raw_env",
+                key,
+            )
+    for name, value in options.items():
+        found(_known(name, f"option {name!r}"), f"option {name!r}", value)
+    return raw
+
+
+def _prom_keys(source: Mapping[str, object]) -> list[str]:
+    return [key for key in source if isinstance(key, str) and key.startswith(PREFIX)]
 
 
 def _known(name: str, shown: str) -> str:
@@ -211,5 +253,5 @@ def _parse(setting: Field[Any], source: str, value: object) -> Any:
     try:
         return setting.metadata["parse"](value)
     except ValueError as error:
-        shown = "a value that is not shown" if setting.metadata["secret"] else repr(value)
+        shown = repr(value) if setting.metadata["shown"](value) else "a value that is not shown"
         raise ConfigError(f"{source} is {shown}; allowed: {error}") from None

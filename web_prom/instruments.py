@@ -14,7 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.config import PREFIX, Config
 from web_prom.errors import ConflictError
-from web_prom.labels import CLOSED, LabelSetCap
+from web_prom.labels import CLOSED, LabelSetCap, encodable
 from web_prom.multiprocess.takeover import share_values
 from web_prom.naming import NAMINGS, Named, same
 from web_prom.registration import find, get_or_create
@@ -88,6 +88,7 @@ class Family:
 
     def admit(self, values: tuple[str, ...]) -> tuple[Any, bool]:
         """Return the child for a label set, and whether the cap folded the set into ``_overflow``."""
+        values = tuple(map(encodable, values))
         admitted = self._cap.admit(values)
         return self.metric.labels(*admitted), admitted != values
 

@@ -70,8 +70,20 @@ def status_label(code: str, *, classes: bool = False) -> str:
 
 
 def encodable(text: str) -> str:
-    """Return a label value with a question mark for each lone surrogate, which would fail every scrape."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """Return a label value with a question mark for each character that harms who reads a scrape.
+
+    A lone surrogate would fail every scrape. Control characters and Unicode's line separators end a line for
+    readers that use ``str.splitlines()``, and each of them would lose the whole scrape. A line feed stays:
+    the format escapes it.
+    """
+    if text.isprintable():
+        return text
+    return text.translate(_HARMFUL).encode("utf-8", "replace").decode("utf-8")
+
+
+# The categories Cc, Zl and Zp of Unicode, without the line feed.
+_HARMFUL = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029), "?")
+del _HARMFUL[ord("\n")]
 
 
 def route_is_excluded(route: str, patterns: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from web_prom.config import Config
 from web_prom.errors import ConfigError
 from web_prom.exposition import Exposition
+from web_prom.labels import encodable
 from web_prom.recorder import KEY, Recorder, Recording
 
 Annotate = Callable[[Recording], None]
@@ -28,7 +29,17 @@ def set_route(environ: Mapping[str, Any], template: str) -> None:
     """
     recording = environ.get(KEY)
     if recording is not None:
-        recording.route = template
+        recording.route = encodable(template)
+
+
+def scrape_paths(path: str) -> tuple[str, ...]:
+    """Return the paths at which an application answers scrapes: with a slash at the end and without one.
+
+    Args:
+        path: The setting; empty for an application that answers none.
+    """
+    base = path.rstrip("/")
+    return (base, f"{base}/") if base else (path,) if path else ()
 
 
 class Middleware:

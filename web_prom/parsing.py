@@ -13,9 +13,13 @@ from typing import Any, NamedTuple
 
 from web_prom.labels import encodable
 from web_prom.naming import NAMINGS
+from web_prom.secret import Secret
 
 Network = IPv4Network | IPv6Network
 LabelFunction = Callable[[Any, Any], object]
+
+UNIX = "unix"
+"""The word for a proxy that connects through a UNIX socket, which has no address."""
 
 
 class Address(NamedTuple):
@@ -197,18 +201,57 @@ def seconds(value: object) -> float:
     return number
 
 
-def secret(value: object) -> str | None:
-    """Accept a string that is not empty, or None."""
-    if value is None or (isinstance(value, str) and value.strip()):
-        return value
-    raise ValueError("a string that is not empty")
+def secret(value: object) -> Secret | None:
+    """Accept a string that is not empty, a :class:`Secret`, or None."""
+    if value is None:
+        return None
+    found = _secret(value)
+    if found is None or not found.reveal().strip():
+        raise ValueError("a string that is not empty")
+    return found
 
 
-def credentials(value: object) -> str | None:
-    """Accept ``user:password``, or None."""
-    if value is None or (isinstance(value, str) and re.fullmatch(r"[^:]+:.+", value)):
+def credentials(value: object) -> Secret | None:
+    """Accept ``user:password`` as a string or a :class:`Secret`, or None."""
+    if value is None:
+        return None
+    found = _secret(value)
+    if found is None or not re.fullmatch(r"[^:]+:.+", found.reveal()):
+        raise ValueError("'user:password'")
+    return found
+
+
+def _secret(value: object) -> Secret | None:
+    if isinstance(value, Secret):
         return value
-    raise ValueError("'user:password'")
+    return Secret(value) if isinstance(value, str) else None
+
+
+def secret_text(path: Path) -> str:
+    """Return the secret that a file holds, without white space around it and without a byte order mark.
+
+    Raises:
+        OSError: The file cannot be read.
+        UnicodeDecodeError: It holds something else than UTF-8.
+    """
+    return path.read_text("utf-8-sig").strip()
+
+
+def looks_like_path(value: object) -> bool:
+    """Tell whether a value is a path rather than the secret itself, written in the place of its path.
+
+    A path begins with a folder that exists, or is plain: absolute, of two names at least, in small letters.
+    """
+    if not isinstance(value, str | Path) or len(str(value)) > 4096 or "\0" in str(value):
+        return False
+    if isinstance(value, Path) or re.fullmatch(r"(/[a-z0-9_.-]{1,64}){2,}", value):
+        return True
+    folders = Path(value).parent.parts
+    first = Path(*folders[: 2 if Path(value).is_absolute() else 1])
+    try:
+        return len(first.parts) > Path(value).is_absolute() and first.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def secret_file(value: object) -> Path | None:
@@ -219,9 +262,12 @@ def secret_file(value: object) -> Path | None:
         raise ValueError("the path of a file that holds the secret")
     path = Path(value)
     try:
-        content = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"a file that this process can read ({error})") from None
+        content = secret_text(path)
+    except OSError as error:
+        # Without the path, which may be the secret itself.
+        raise ValueError(f"the path of a file that this process can read ({error.strerror})") from None
+    except ValueError:
+        raise ValueError("the path of a file that holds the secret in UTF-8") from None
     if not content:
         raise ValueError("a file that is not empty")
     return path
@@ -230,7 +276,7 @@ def secret_file(value: object) -> Path | None:
 def credentials_file(value: object) -> Path | None:
     """Accept the path of a readable file that holds ``user:password``, or None."""
     path = secret_file(value)
-    if path is not None and not re.fullmatch(r"[^:]+:.+", path.read_text("utf-8").strip()):
+    if path is not None and not re.fullmatch(r"[^:]+:.+", secret_text(path)):
         raise ValueError("a file that holds 'user:password'")
     return path
 
@@ -241,9 +287,28 @@ def networks(value: object) -> tuple[Network, ...]:
         # A variable that was never filled in would open what it was meant to close.
         raise ValueError("networks such as 10.0.0.0/8, 127.0.0.1 or fd00::/8, at least one")
     try:
-        return tuple(ip_network(str(item)) for item in _items(value))
+        return tuple(_network(item) for item in _items(value))
     except ValueError as error:
         raise ValueError(f"networks such as 10.0.0.0/8, 127.0.0.1 or fd00::/8 ({error})") from None
+
+
+def _network(item: object) -> Network:
+    found = ip_network(str(item))
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    if mapped is None or found.prefixlen < 96:
+        return found
+    # Addresses are compared as IPv4, so that a socket for both versions gives the same answer.
+    return IPv4Network((mapped, found.prefixlen - 96))
+
+
+def proxies(value: object) -> tuple[Network | str, ...]:
+    """Accept networks, single addresses, and ``unix`` for whatever connects through a UNIX socket."""
+    if isinstance(value, str) and not _items(value):
+        raise ValueError("networks such as 10.0.0.0/8 or 127.0.0.1, or unix for a UNIX socket, at least one")
+    items = _items(value)
+    addresses = [item for item in items if item != UNIX]
+    found = networks(addresses) if addresses else ()
+    return (*found, UNIX) if UNIX in items else found
 
 
 def address(value: object) -> Address | None:

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from web_prom.config import Config
 from web_prom.exchange import Environ, Exchange
 from web_prom.exposition import WSGIApp, as_wsgi
-from web_prom.middleware import Annotate, Middleware, set_route
+from web_prom.middleware import Annotate, Middleware, scrape_paths, set_route
 from web_prom.opening import ENVIRON, reader
 from web_prom.recorder import KEY, Recording
 from web_prom.sizes import MeasuredExchange
@@ -59,8 +59,8 @@ class PrometheusMiddleware(Middleware):
         super().__init__(registry, config, options, annotate=annotate, owner=owner)
         self._app = app
         if self._enabled:
-            # PEP 3333: a path is bytes, each read as a character. An empty one is an application's root.
-            self._path = self._config.path.encode().decode("latin-1") or None
+            # PEP 3333: a path is bytes, each read as a character.
+            self._paths = scrape_paths(self._config.path.encode().decode("latin-1"))
             self._metrics = as_wsgi(self._exposition)
             self._exchange = MeasuredExchange if self._sized else Exchange
             self._begun = reader(self.recorder.naming.beginning, ENVIRON)
@@ -71,7 +71,7 @@ class PrometheusMiddleware(Middleware):
         """Serve one request."""
         if not self._enabled:
             return self._app(environ, start_response)
-        if environ.get("PATH_INFO", "") == self._path:
+        if environ.get("PATH_INFO", "") in self._paths:
             return self._metrics(environ, start_response)
         if KEY in environ and not environ[KEY].finished:
             return self._app(environ, self._telling(environ[KEY], start_response))

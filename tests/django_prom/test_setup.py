@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pprint import pformat
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.signals import got_request_exception, request_finished, request_started
 from django.test import Client, modify_settings, override_settings
 from django.urls import reverse
+from django.views.debug import SafeExceptionReporterFilter
 from prometheus_client import CollectorRegistry
 
 from django_prom import conf
@@ -19,6 +21,7 @@ from django_prom.middleware import PrometheusMiddleware
 from django_prom.placement import place
 from tests.web_prom.support import errors, exceptions, requests, samples
 from web_prom.errors import ConfigError, ConflictError
+from web_prom.secret import Secret
 
 from . import views
 from .conftest import Site, configured
@@ -49,6 +52,19 @@ def test_fault_17_the_app_places_the_middleware() -> None:
 
     assert module.MIDDLEWARE == [SECURITY, COMMON]
     assert present() == [OURS, SECURITY, COMMON, WATCHER]
+
+
+def test_fault_77_the_debug_page_does_not_show_a_secret() -> None:
+    """The page of Django 4.2 hides settings by words in their names; BASIC_AUTH is none of them."""
+    secrets = {"PROM_BASIC_AUTH": "ann:hush", "PROM_BEARER_TOKEN": "hush"}
+    with override_settings(**secrets):
+        apps.get_app_config("django_prom").ready()
+        assert "hush" not in pformat({name: getattr(settings, name) for name in secrets})
+        shown = SafeExceptionReporterFilter().get_safe_settings()
+        assert "hush" not in pformat(shown)
+        assert conf.config().basic_auth == Secret("ann:hush")
+        assert Client().get("/metrics", headers={"Authorization": "Bearer hush"}).status_code == 200
+        assert Client().get("/metrics").status_code == 401
 
 
 def test_fault_14_ready_may_come_often() -> None:

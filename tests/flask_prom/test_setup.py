@@ -136,7 +136,7 @@ def test_settings_come_from_app_config(registry: CollectorRegistry, monkeypatch:
         (
             "PROM_BEARER_TOKEN_FILE",
             "/nowhere/token",
-            "PROM_BEARER_TOKEN_FILE is '/nowhere/token'; allowed: a file",
+            "PROM_BEARER_TOKEN_FILE is '/nowhere/token'; allowed: the path of a file",
         ),
     ],
 )
@@ -250,6 +250,18 @@ def test_access_control(make_app: MakeApp) -> None:
     assert refused.headers["WWW-Authenticate"] == "Bearer"
     assert client.get("/metrics", headers={"Authorization": "Bearer s3cret"}).status_code == 200
     assert client.get("/other").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/internal/metrics", "/internal/metrics/"])
+def test_fault_54_one_slash_more_is_the_same_path(make_app: MakeApp, path: str) -> None:
+    """A ServiceMonitor that comes from a mounted application has the slash."""
+    app = make_app(path=path)
+    client = app.test_client()
+    for asked in (path.rstrip("/"), f"{path.rstrip('/')}/"):
+        answer = client.get(asked)
+        assert answer.status_code == 200
+        assert "http_requests_in_progress 0.0" in answer.text, "a scrape is no request of the application's"
+    assert client.get(f"{path.rstrip('/')}//").status_code == 404
 
 
 def test_webtests_lint_finds_nothing(make_app: MakeApp) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from web_prom import PrometheusMiddleware
 from web_prom.access import AccessControl
 from web_prom.config import Config
+from web_prom.log_limit import SECONDS, LogLimit
 
 from .support import hello
 
@@ -294,6 +296,62 @@ def test_networks_and_credentials_must_both_agree() -> None:
     assert status(config, REMOTE_ADDR="8.8.8.8", HTTP_AUTHORIZATION=good) == "403"
 
 
+@pytest.mark.parametrize("remote", ["", None, "localhost", "unix:", "unix:/run/shop.sock"])
+@pytest.mark.parametrize(
+    ("forwarded", "allowed"),
+    [
+        ("10.0.0.1", True),
+        ("8.8.8.8", False),
+        ("10.0.0.1, 8.8.8.8", False),  # the client wrote 10.0.0.1 itself
+        ("10.0.0.1, localhost, 8.8.8.8", False),
+        ("10.0.0.1, unix:", True),  # two proxies, each behind a UNIX socket
+        ("10.0.0.1, 192.168.0.1", True),
+        ("10.0.0.1, ", False),
+        ("unix:", False),
+        (None, False),
+    ],
+)
+def test_fault_49_a_proxy_at_a_unix_socket_can_be_trusted(
+    remote: str | None, forwarded: str | None, allowed: bool
+) -> None:
+    environ = {"REMOTE_ADDR": remote, "HTTP_X_FORWARDED_FOR": forwarded}
+    environ = {name: value for name, value in environ.items() if value is not None}
+    config = load(allowed_networks="10.0.0.0/8", trusted_proxies="unix, 192.168.0.1")
+    assert allows(config, **environ) is allowed
+    assert not allows(load(allowed_networks="10.0.0.0/8", trusted_proxies="192.168.0.1"), **environ)
+    assert not allows(config, **{**environ, "REMOTE_ADDR": "8.8.8.8"}), "no peer with an address is meant"
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "allowed"),
+    [
+        ("10.1.2.3:51234", True),
+        ("8.8.8.8:51234", False),
+        ("[2001:db8::1]:51234", True),
+        ("[2001:db8::1]", True),
+        ("[2001:db9::1]:51234", False),
+        ("[::ffff:10.1.2.3]:80", True),
+        ("10.1.2.3:51234, 192.168.0.1:4711", True),
+        ("10.1.2.3:51234, 8.8.8.8:4711", False),
+        ("10.1.2.3:", False),
+        ("10.1.2.3:x", False),
+        ("10.1.2.3:123456", False),
+        ("[10.1.2.3", False),
+        ("2001:db8::1", True),
+    ],
+)
+def test_fault_50_a_forwarded_address_may_have_a_port(forwarded: str, allowed: bool) -> None:
+    config = load(allowed_networks="10.0.0.0/8, 2001:db8::/32", trusted_proxies="192.168.0.1")
+    assert allows(config, REMOTE_ADDR="192.168.0.1", HTTP_X_FORWARDED_FOR=forwarded) is allowed
+
+
+def test_fault_78_a_network_of_mapped_addresses_matches() -> None:
+    config = load(allowed_networks="::ffff:10.0.0.0/104")
+    assert allows(config, REMOTE_ADDR="10.1.2.3")
+    assert allows(config, REMOTE_ADDR="::ffff:10.1.2.3")
+    assert not allows(config, REMOTE_ADDR="11.1.2.3")
+
+
 # The callable ----------------------------------------------------------------------------------------
 
 
@@ -324,6 +382,62 @@ def test_the_callable_and_credentials_must_both_agree() -> None:
     assert status(config, x=True) == "401"
     assert status(config, x=False, HTTP_AUTHORIZATION="Bearer s3cret") == "403"
     assert status(config, x=True, HTTP_AUTHORIZATION="Bearer s3cret") == "200"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_fault_75_a_client_cannot_fill_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    path = tmp_path / "token"
+    path.write_text("x")
+    access = AccessControl(load(bearer_token_file=path))
+    monkeypatch.setattr(access, "_failures", LogLimit(clock))
+    path.unlink()
+    for _ in range(1000):
+        assert access.check({}) is not None
+    assert len(caplog.records) == 1
+    path.write_text("")
+    for _ in range(1000):
+        assert access.check({}) is not None
+    assert len(caplog.records) == 2, "another failure is another line"
+    clock.now += SECONDS
+    access.check({})
+    assert "(999 more were not logged)" in caplog.records[-1].getMessage()
+    assert len(caplog.records) == 3
+
+
+def test_fault_75_a_callable_that_raises_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    access = AccessControl(load(allow_scrape=lambda environ: environ["HTTP_X"]))
+    for number in range(1000):
+        assert access.check({"REMOTE_ADDR": str(number)}) is not None
+    assert len(caplog.records) == 1
+
+
+def test_fault_77_a_failed_check_does_not_show_the_secret_in_its_local_variables(tmp_path: Path) -> None:
+    path = tmp_path / "login"
+    path.write_text("ann:hush")
+    access = AccessControl(load(bearer_token="hush", basic_auth_file=path))
+    path.unlink()
+    with pytest.raises(FileNotFoundError) as raised:
+        access._check({})
+    ours = [
+        frame for frame in inspect.getinnerframes(raised.tb) if frame.filename.endswith("web_prom/access.py")
+    ]
+    assert len(ours) > 1
+    assert all("hush" not in repr(frame.frame.f_locals) for frame in ours)
+
+
+def test_fault_78_a_token_file_with_a_byte_order_mark_lets_in(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(b"\xef\xbb\xbfs3cret\r\n")
+    assert allows(load(bearer_token_file=path), HTTP_AUTHORIZATION="Bearer s3cret")
 
 
 # Answers ---------------------------------------------------------------------------------------------

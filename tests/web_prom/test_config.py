@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import inspect
 import logging
 import math
 from ipaddress import ip_network
@@ -13,7 +15,8 @@ import pytest
 
 from web_prom.config import DEFAULT_DURATION_BUCKETS, DEFAULT_SIZE_BUCKETS, FIELDS, PREFIX, Config
 from web_prom.errors import ConfigError, WebPromError
-from web_prom.parsing import Address
+from web_prom.parsing import Address, looks_like_path
+from web_prom.secret import Secret
 
 
 def label(_request: Any, _response: Any) -> str:
@@ -144,14 +147,18 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("max_label_sets", 1, 1),
     ("max_label_sets", "500", 500),
     ("size_buckets", "1e3,1e6", (1e3, 1e6)),
-    ("bearer_token", "s3cret", "s3cret"),
+    ("bearer_token", "s3cret", Secret("s3cret")),
     ("bearer_token", None, None),
-    ("basic_auth", "user:pass:with:colons", "user:pass:with:colons"),
-    ("basic_auth", "üser:pässword", "üser:pässword"),
+    ("basic_auth", "user:pass:with:colons", Secret("user:pass:with:colons")),
+    ("basic_auth", "üser:pässword", Secret("üser:pässword")),
     ("allowed_networks", "10.0.0.0/8, fd00::/8", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
     ("allowed_networks", ["127.0.0.1"], (ip_network("127.0.0.1/32"),)),
     ("allowed_networks", [ip_network("10.0.0.0/8")], (ip_network("10.0.0.0/8"),)),
+    ("allowed_networks", "::ffff:10.0.0.0/104", (ip_network("10.0.0.0/8"),)),
+    ("allowed_networks", "::ffff:10.1.2.3", (ip_network("10.1.2.3/32"),)),
     ("trusted_proxies", "::1", (ip_network("::1/128"),)),
+    ("trusted_proxies", "unix", ("unix",)),
+    ("trusted_proxies", ["unix", "10.0.0.1"], (ip_network("10.0.0.1/32"), "unix")),
     ("allow_scrape", f"{HERE}.getLevelName", logging.getLevelName),
     ("allow_scrape", None, None),
     ("collector_timeout", 2.5, 2.5),
@@ -313,7 +320,7 @@ def test_a_secret_file_is_checked_at_start(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not empty"):
         load(**{name: path})
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="can read"):
+    with pytest.raises(ConfigError, match="in UTF-8"):
         load(**{name: path})
     with pytest.raises(ConfigError, match="directory"):
         load(**{name: tmp_path})
@@ -348,9 +355,74 @@ def test_a_secret_never_appears_in_a_message(name: str, value: Any, source: str)
 
 def test_a_secret_never_appears_in_a_repr() -> None:
     config = load(bearer_token="hush", basic_auth="user:hush")
-    assert "hush" not in repr(config)
-    assert "hush" not in str(config)
+    assert "hush" not in f"{config!r} {config} {dataclasses.asdict(config)} {vars(config)}"
     assert "/metrics" in repr(config)
+
+
+TOKENS = [
+    "hush-hush",
+    "user:hush-hush",
+    "hush/hush+hush==",
+    "/hush+hush/Hush==",
+    "/hush",
+    "./hush",
+    "Bearer hush hush",
+    "hush\n",
+    "hush" * 2000,
+    "hush\0hush",
+]
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize("name", ["bearer_token_file", "basic_auth_file"])
+@pytest.mark.parametrize("source", ["options", "settings", "environ"])
+def test_fault_77_a_secret_in_the_place_of_its_file_is_not_shown(name: str, source: str, token: str) -> None:
+    with pytest.raises(ConfigError, match=name.upper() if source != "options" else name) as raised:
+        load_from(source, name, token)
+    assert "hush" not in str(raised.value).lower()
+
+
+@pytest.mark.parametrize(
+    "path", ["/run/secrets/scrape-token", "/nowhere/token", "/etc/Missing Token", "tests/x"]
+)
+def test_a_path_of_a_secret_that_cannot_be_read_is_shown(path: str) -> None:
+    assert looks_like_path(path)
+    with pytest.raises(ConfigError, match=f"is '{path}'; allowed: .*No such file"):
+        load(bearer_token_file=path)
+
+
+def test_fault_77_the_local_variables_of_a_traceback_do_not_show_a_secret() -> None:
+    secrets = {"PROM_BEARER_TOKEN": "hush", "PROM_BASIC_AUTH": "user:hush"}
+    with pytest.raises(ConfigError) as raised:
+        Config.load({"max_label_sets": 0}, settings=secrets, environ=secrets)
+    ours = [
+        frame for frame in inspect.getinnerframes(raised.tb) if frame.filename.endswith("web_prom/config.py")
+    ]
+    assert ours
+    assert all("hush" not in repr(frame.frame.f_locals) for frame in ours)
+
+
+def test_fault_77_a_secret_is_hidden_in_each_way_to_print_it() -> None:
+    secret = Secret("hush")
+    shown = [
+        repr(secret),
+        str(secret),
+        f"{secret}",
+        f"{secret!r}",
+        repr(copy.deepcopy(secret)),
+    ]
+    assert "hush" not in "".join(shown)
+    assert secret.reveal() == "hush"
+
+
+@pytest.mark.parametrize("name", ["bearer_token_file", "basic_auth_file"])
+def test_fault_78_a_byte_order_mark_is_no_part_of_a_secret(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(b"\xef\xbb\xbfuser:hush\r\n")
+    assert getattr(load(**{name: path}), name) == path
+    path.write_bytes(b"\xef\xbb\xbf \r\n")
+    with pytest.raises(ConfigError, match="not empty"):
+        load(**{name: path})
 
 
 # Immutability ----------------------------------------------------------------------------------------

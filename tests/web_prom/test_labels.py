@@ -86,8 +86,20 @@ def test_nothing_is_excluded_by_no_pattern() -> None:
 @given(st.text(st.characters(exclude_categories=[])))
 def test_any_text_becomes_a_label_value_that_can_be_encoded(text: str) -> None:
     encodable(text).encode("utf-8")
-    if not any("\ud800" <= character <= "\udfff" for character in text):
+    if text.isprintable():
         assert encodable(text) == text
+
+
+@SETTINGS
+@given(st.text(st.characters(exclude_categories=[])))
+def test_fault_55_a_label_value_is_one_line_for_every_reader(text: str) -> None:
+    """The format escapes a line feed; whatever else ends a line for ``str.splitlines()`` is replaced."""
+    assert len(encodable(text).replace("\n", "\\n").splitlines()) <= 1
+
+
+def test_fault_55_control_characters_are_replaced() -> None:
+    assert encodable("a\r\x00b\x85\u2028\u2029c\x1b[31m\x7f\td") == "a??b???c?[31m??d"
+    assert encodable("snow\nman \u2603 \u200b \U0001f600") == "snow\nman \u2603 \u200b \U0001f600"
 
 
 # The cap ---------------------------------------------------------------------------------------------

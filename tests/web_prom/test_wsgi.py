@@ -1074,6 +1074,24 @@ def test_fault_34_an_extra_label_that_raises_costs_its_value_and_no_request(
     assert "web_prom_instrumentation_errors_total" in caplog.records[0].getMessage()
 
 
+def test_fault_55_no_client_can_break_the_lines_of_a_scrape(registry: CollectorRegistry) -> None:
+    """Some readers split lines as ``str.splitlines()`` does."""
+
+    def careless(environ: Any, start_response: Any) -> list[bytes]:
+        set_route(environ, f"/{environ.get('HTTP_X_TENANT', '')}")
+        return hello(environ, start_response)
+
+    tenant = {"tenant": lambda environ, _: environ.get("HTTP_X_TENANT", "")}
+    app = PrometheusMiddleware(careless, registry=registry, extra_labels=tenant)
+    for character in map(chr, (*range(32), *range(0x7F, 0xA0), 0x2028, 0x2029)):
+        serve(app, "/x", HTTP_X_TENANT=f"a{character}b")
+    text = serve(app, "/metrics").decode()
+    assert text.splitlines() == text.removesuffix("\n").split("\n")
+    found = samples(registry, "http_requests_total", "route", "tenant")
+    assert found == {("/a?b", "a?b"): 66, ("/a\nb", "a\nb"): 1}
+    assert len(app.recorder.cells) == 2, "what a client invents is no key of a cache"
+
+
 def test_an_extra_label_of_a_request_that_failed_early_is_empty(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
@@ -1459,7 +1477,7 @@ def test_a_scrape_is_answered_and_not_counted(measured: Measured, registry: Coll
     at_rest(registry)
 
 
-@pytest.mark.parametrize("path", ["/metrics/", "/metricsx", "/x/metrics", "/", "", "//metrics", "/Metrics"])
+@pytest.mark.parametrize("path", ["/metrics//", "/metricsx", "/x/metrics", "/", "", "//metrics", "/Metrics"])
 def test_other_paths_are_the_applications(path: str, measured: Measured) -> None:
     assert serve(measured(hello), path) == b"hello"
 

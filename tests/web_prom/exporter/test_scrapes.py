@@ -14,6 +14,7 @@ from web_prom.config import Config
 from web_prom.exporter.server import Scrapes
 from web_prom.exporter.settings import load
 from web_prom.exposition import Response
+from web_prom.secret import Secret
 
 from ..support import environ_of, python
 
@@ -160,7 +161,8 @@ def test_settings_of_the_application_do_not_concern_it() -> None:
         "PROM_BEARER_TOKEN": "x",
     }
     config = load(environ)
-    assert (str(config.bind), config.bearer_token, config.extra_labels) == ("127.0.0.1:9464", "x", {})
+    assert (str(config.bind), config.extra_labels) == ("127.0.0.1:9464", {})
+    assert config.bearer_token == Secret("x")
 
 
 def test_a_key_that_no_setting_has_is_told(caplog: pytest.LogCaptureFixture) -> None:
