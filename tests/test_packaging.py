@@ -26,7 +26,7 @@ PACKAGES = ("web_prom", "flask_prom", "django_prom")
 
 # What tools, servers and builds leave in a work tree.
 _LEFT = shutil.ignore_patterns(
-    ".git", ".venv*", "*.egg-info", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", "tests"
+    ".git", ".venv*", "*.egg-info", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", ".coverage*"
 )
 
 
@@ -45,10 +45,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with the sdist, and the wheel that was built from it."""
     source = tmp_path_factory.mktemp("source") / "web-prom"
     shutil.copytree(ROOT, source, ignore=_LEFT)
-    # As if they were there, so that a wheel with tests in it would be seen.
-    for name in ("tests", "build_helpers"):
-        (source / name).mkdir()
-        (source / name / "__init__.py").touch()
+    # As if it were there, so that a wheel with more than the packages would be seen.
+    (source / "build_helpers").mkdir()
+    (source / "build_helpers" / "__init__.py").touch()
     call(sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", cwd=source)
     return source / "dist"
 
@@ -85,6 +84,24 @@ def test_the_sdist_has_what_a_build_needs(built: Path) -> None:
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.cfg", "pyproject.toml", "README.rst", "LICENSE", "web_prom/py.typed"} <= names
+
+
+def test_fault_78_the_sdist_has_what_its_documents_and_its_tests_need(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    linked = set(re.findall(r"`[^`<]+ <((?!https?:)[^>`]+)>`_", (ROOT / "README.rst").read_text("utf-8")))
+    assert "gunicorn.conf.py" in linked
+    assert linked <= names
+    for folder in ("tests", "docs", "examples", "benchmarks", ".ci"):
+        files = {
+            path.relative_to(ROOT).as_posix()
+            for path in (ROOT / folder).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts and path.suffix not in {".db", ".log"}
+        }
+        assert files <= names
+    assert {"Makefile", "MANIFEST.in"} <= names
+    assert not [name for name in names if name.endswith((".pyc", ".db", ".log"))]
 
 
 def test_the_metadata_says_what_is_supported(wheel: Path) -> None:
@@ -180,6 +197,7 @@ def test_metadata_is_in_one_file_and_tools_in_the_other(
 
 
 def test_no_third_file_configures_the_build_or_a_tool() -> None:
+    """MANIFEST.in says what the source distribution holds beside the packages: setup.cfg cannot."""
     others = (
         "setup.py",
         "tox.ini",
@@ -189,7 +207,6 @@ def test_no_third_file_configures_the_build_or_a_tool() -> None:
         "ruff.toml",
         ".ruff.toml",
         ".flake8",
-        "MANIFEST.in",
     )
     assert [name for name in others if (ROOT / name).exists()] == []
 
