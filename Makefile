@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test soak lint bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,6 +14,9 @@ demo: $(VENV)/.demo ## Serve the examples under gunicorn, send them requests, co
 
 test: $(VENV)/.test ## Run the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/.test ## Kill, stop, reload and upgrade real servers at random for five minutes (SOAK_SECONDS)
+	@SOAK_SECONDS=$${SOAK_SECONDS:-300} $(BIN)/python -m pytest -s tests/servers/test_chaos.py $(ARGS)
 
 lint: $(VENV)/.lint ## Check style, types and the documents
 	$(BIN)/ruff check .

@@ -1,0 +1,295 @@
+"""Random signals to a server's processes, a ledger of its clients, and a scraper that knows no decrease."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import random
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.servers.exporting import ask
+from tests.servers.process import wait_until
+from web_prom.multiprocess.layout import FileName
+
+SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
+"""What the run does; CHAOS_SEED repeats one."""
+
+# process_* belong to one process each, and begin again with it.
+_COUNTERS = re.compile("(http|shop|web_prom)_.*_(total|bucket|count|sum)")
+_TIMEOUT_SECONDS = 5.0
+
+
+class Request(NamedTuple):
+    """One kind of request: what is sent, and how it is counted."""
+
+    method: str
+    path: str
+    status: int
+    route: str
+
+
+REQUESTS = (
+    Request("GET", "/", 200, "/"),
+    Request("GET", "/items/{}", 200, "/items/<int:number>"),
+    Request("GET", "/no/such/{}", 404, "_unmatched"),
+    Request("POST", "/orders", 201, "/orders"),
+    Request("GET", "/error", 500, "/error"),
+)
+
+
+class Server(Protocol):
+    """A running server with several workers."""
+
+    port: int
+
+    def workers(self) -> list[int]:
+        """Return the process ids of its workers."""
+
+    def log(self) -> str:
+        """Return what it wrote so far."""
+
+
+class Clients:
+    """Clients that send requests without a pause and keep a ledger, as a context manager.
+
+    Each answered request has to be counted once; a request that got no answer at most once.
+
+    Args:
+        port: Where the server listens.
+        requests: What is sent.
+        count: How many clients there are.
+
+    Attributes:
+        answered: How often each kind of request was answered.
+        unanswered: How often a kind of request got no answer.
+        wrong: Answers with another status than the request has.
+    """
+
+    def __init__(self, port: int, requests: Sequence[Request] = REQUESTS, count: int = 4) -> None:
+        self.answered: Counter[Request] = Counter()
+        self.unanswered: Counter[Request] = Counter()
+        self.wrong: list[str] = []
+        self._port = port
+        self._requests = requests
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._send, args=(number,)) for number in range(count)]
+
+    def __enter__(self) -> Clients:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _send(self, number: int) -> None:
+        chosen = random.Random(SEED + number)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT_SECONDS)
+        with contextlib.closing(connection):
+            while not self._ended.is_set():
+                request = chosen.choice(self._requests)
+                path = request.path.format(chosen.randrange(1, 1000))
+                body = b"x" * 10 if request.method == "POST" else None
+                try:
+                    # Without retries: http.client repeats no request by itself.
+                    connection.request(request.method, path, body, {"X-Request-Id": "-"})
+                    response = connection.getresponse()
+                    response.read()
+                except (OSError, http.client.HTTPException):
+                    connection.close()
+                    with self._lock:
+                        self.unanswered[request] += 1
+                    time.sleep(0.01)
+                    continue
+                with self._lock:
+                    self.answered[request] += 1
+                    if response.status != request.status:
+                        self.wrong.append(f"{request.method} {path}: {response.status}")
+                # A worker that is asked to end serves the connections that are kept open to it.
+                if chosen.random() < 0.5:
+                    connection.close()
+
+    def __str__(self) -> str:
+        return f"{sum(self.answered.values())} answered, {sum(self.unanswered.values())} not"
+
+    def differences(self, counted: Counter[tuple[str, str, str]]) -> list[str]:
+        """Return what the metrics say of a kind of request that the clients know better."""
+        found = []
+        for request in self._requests:
+            answered, sent = self.answered[request], self.answered[request] + self.unanswered[request]
+            number = counted[request.method, request.route, str(request.status)]
+            if not answered <= number <= sent:
+                found.append(f"{request}: {answered} answered, {sent} sent, {number} counted")
+        return found
+
+
+class Scraper:
+    """A scraper that asks again and again and notices each counter that falls, as a context manager.
+
+    Args:
+        port: Where the metrics are.
+
+    Attributes:
+        answers: How many scrapes were answered with status 200.
+        decreases: Each counter that was lower than before in one of them.
+        latest: The samples of the last one: name, labels and value.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.answers = 0
+        self.decreases: list[str] = []
+        self.latest: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._port = port
+        self._highest: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Scraper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.05):
+            self.scrape()
+
+    def scrape(self) -> bool:
+        """Ask once; return whether the answer came with status 200."""
+        try:
+            status, body = ask(self._port)
+        except (OSError, http.client.HTTPException):
+            return False
+        if status != 200:
+            return False
+        latest = {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(body.decode())
+            for sample in family.samples
+        }
+        for key, before in self._highest.items():
+            value = latest.get(key, 0.0)
+            if value < before:
+                self.decreases.append(f"{key}: {before} -> {value} in scrape {self.answers}")
+        for key, value in latest.items():
+            if _COUNTERS.fullmatch(key[0]):
+                self._highest[key] = value
+        self.latest = latest
+        self.answers += 1
+        return True
+
+    def total(self, name: str) -> float:
+        """Return the sum of a metric's samples in the last scrape."""
+        return sum(value for (sample, _), value in self.latest.items() if sample == name)
+
+    def requests(self) -> Counter[tuple[str, str, str]]:
+        """Return how many requests of each method, route and status the last scrape counts."""
+        found: Counter[tuple[str, str, str]] = Counter()
+        for (name, labels), value in self.latest.items():
+            if name == "http_requests_total":
+                named = dict(labels)
+                route = named["route"].replace("{number:int}", "<int:number>")
+                found[named["method"], route, named["status"]] += int(value)
+        return found
+
+
+class Chaos:
+    """Signals to a server's processes in random order.
+
+    Args:
+        server: The server.
+        more: What else may happen, besides the signals to workers.
+
+    Attributes:
+        done: How often each thing happened.
+        most_processes: The most workers that were seen at once.
+    """
+
+    def __init__(self, server: Server, more: Sequence[Callable[[], None]] = ()) -> None:
+        self._server = server
+        self._random = random.Random(SEED)
+        self._actions = [self._kill, self._kill, self._end, self._stop, *more]
+        self.done: Counter[str] = Counter()
+        self.most_processes = 0
+
+    def run(self, seconds: float) -> None:
+        """Do one thing after the other for so many seconds."""
+        self.most_processes = len(self._server.workers())
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            action = self._random.choice(self._actions)
+            action()
+            self.done[action.__name__.strip("_")] += 1
+            pause = time.monotonic() + self._random.uniform(0.0, 0.1)
+            while True:
+                self.most_processes = max(self.most_processes, len(self._server.workers()))
+                if time.monotonic() >= pause:
+                    break
+                time.sleep(0.02)
+
+    def _kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _end(self) -> None:
+        self._signal(signal.SIGTERM)
+
+    def _stop(self) -> None:
+        pid = self._signal(signal.SIGSTOP)
+        time.sleep(self._random.uniform(0.05, 0.3))
+        if pid is not None:
+            send(pid, signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> int | None:
+        workers = self._server.workers()
+        if not workers:
+            return None
+        pid = self._random.choice(workers)
+        send(pid, number)
+        return pid
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def most_files_of_a_kind(names: Sequence[str]) -> int:
+    """Return how many value files there are of the kind that has most."""
+    found = Counter((name.kind, name.mode) for name in map(FileName.parse, names) if name)
+    return max(found.values(), default=0)
+
+
+def settle(scraper: Scraper, clients: Clients, server: Server) -> None:
+    """Wait until the metrics agree with the ledger and nothing is in progress; fail with the difference."""
+
+    def agrees() -> bool:
+        return (
+            scraper.scrape()
+            and not clients.differences(scraper.requests())
+            and scraper.total("http_requests_in_progress") == 0
+        )
+
+    with contextlib.suppress(AssertionError):
+        wait_until(agrees, "metrics and ledger to agree", shown=server.log)
+    shown = f"CHAOS_SEED={SEED}\n{server.log()[-5000:]}"
+    assert scraper.decreases == [], shown
+    assert clients.wrong == [], shown
+    assert clients.differences(scraper.requests()) == [], shown
+    assert scraper.total("http_requests_in_progress") == 0, shown
+    # A bucket for each observation: neither is lost without the other.
+    assert scraper.total("http_request_duration_seconds_count") == scraper.total("http_requests_total"), shown

@@ -1,0 +1,241 @@
+"""Servers whose processes are killed, stopped, reloaded and upgraded at random, and metrics that stay exact.
+
+About half a minute in the suite, for all servers together; SOAK_SECONDS in the environment makes it minutes
+(``make soak``). CHAOS_SEED repeats a run: the seed is in the message of a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.chaos import REQUESTS, Chaos, Clients, Request, Scraper, most_files_of_a_kind, send, settle
+from tests.servers.exporting import Exporting
+from tests.servers.prefork import Prefork, running
+from tests.servers.process import FLASK_APP, Scratch, wait_until
+
+ASGI_APP = "tests.servers.apps.asgi_app:app"
+CHAOS_APP = "tests.servers.apps.chaos_app:app"
+GUNICORNS = [
+    ("sync", FLASK_APP),
+    ("gthread", FLASK_APP),
+    ("gevent", FLASK_APP),
+    ("asgi", ASGI_APP),
+    ("uvicorn_worker.UvicornWorker", ASGI_APP),
+]
+# The servers of this file share the time: those five, and uvicorn.
+SECONDS = float(os.environ.get("SOAK_SECONDS", "30")) / (len(GUNICORNS) + 1)
+WORKERS = 3
+
+
+class Shaken(Exporting):
+    """A gunicorn that is reloaded, upgraded and resized, with an exporter beside it."""
+
+    wanted = WORKERS
+
+    def __enter__(self) -> Shaken:
+        super().__enter__()
+        return self
+
+    def master(self) -> int:
+        """Return the master that has workers, the newest where an upgrade is under way."""
+        found = self.processes()
+        servers = set(self.servers())
+        masters = [pid for pid in servers if any(found.get(one) == pid for one in servers)]
+        newest = [pid for pid in masters if not any(found.get(one) == pid for one in masters)]
+        return max(newest or masters or [self.pid])
+
+    def workers(self) -> list[int]:
+        """Return the processes of gunicorn that have no children."""
+        found = self.processes()
+        servers = set(self.servers())
+        return sorted(pid for pid in servers if not any(found.get(one) == pid for one in servers))
+
+    def reload(self) -> None:
+        """HUP: the master reads its configuration again, and replaces all workers."""
+        send(self.master(), signal.SIGHUP)
+        self.wanted = WORKERS
+
+    def grow(self) -> None:
+        """TTIN: one worker more."""
+        if self.wanted < 2 * WORKERS:
+            self.wanted += 1
+            send(self.master(), signal.SIGTTIN)
+
+    def shrink(self) -> None:
+        """TTOU: one worker less."""
+        if self.wanted > 1:
+            self.wanted -= 1
+            send(self.master(), signal.SIGTTOU)
+
+    def upgrade(self) -> None:
+        """USR2, and TERM for the old master once the new one has workers."""
+        old = self.master()
+        send(old, signal.SIGUSR2)
+        with contextlib.suppress(AssertionError):
+            wait_until(
+                lambda: self.master() != old and len(self.workers()) > WORKERS, "the new master's workers"
+            )
+        if self.master() != old:
+            send(old, signal.SIGTERM)
+            wait_until(lambda: old not in self.processes(), "the old master to end", shown=self.log)
+            self.wanted = WORKERS
+
+
+@pytest.mark.parametrize(("worker_class", "app"), GUNICORNS, ids=[name for name, _ in GUNICORNS])
+def test_gunicorn_counts_each_answered_request_once_whatever_happens_to_its_processes(
+    place: Scratch, worker_class: str, app: str
+) -> None:
+    if worker_class == "asgi":
+        pytest.importorskip("gunicorn.workers.gasgi", reason="gunicorn before 25 has no worker of that class")
+    options = ("--graceful-timeout=1", "--keep-alive=1")
+    with Shaken(place, *options, app=app, workers=WORKERS, worker_class=worker_class) as server:
+        chaos = Chaos(server, [server.reload, server.grow, server.shrink, server.upgrade])
+        with Scraper(server.metrics_port) as scraper, Clients(server.port) as clients:
+            wait_until(lambda: sum(clients.answered.values()) >= 20, "the first answers", shown=server.log)
+            chaos.run(SECONDS)
+            wait_until(lambda: len(server.workers()) >= server.wanted, "all workers", shown=server.log)
+        settle(scraper, clients, server)
+        assert sum(clients.answered.values()) > 0
+        wait_until(
+            lambda: scraper.scrape() and scraper.total("web_prom_workers") == len(server.workers()),
+            "the number of workers",
+            shown=lambda: f"{scraper.total('web_prom_workers')} of {server.workers()}\n{server.log()}",
+        )
+        (directory,) = place.shared_directories()
+        # An upgraded master, and a worker that came and went between two looks.
+        assert most_files_of_a_kind(os.listdir(directory)) <= chaos.most_processes + 2
+        print(f"{worker_class}: {dict(chaos.done)}, {clients}, {scraper.answers} scrapes")
+
+
+def test_uvicorn_counts_each_answered_request_once_whatever_happens_to_its_processes(place: Scratch) -> None:
+    directory = place.folder / "shared"
+    directory.mkdir()
+
+    def command(port: int) -> list[str]:
+        options = [f"--port={port}", f"--workers={WORKERS}", "--no-access-log"]
+        return [sys.executable, "-m", "uvicorn", *options, ASGI_APP]
+
+    with running(place, command, directory) as server, exporter(place, directory) as metrics_port:
+
+        def reload() -> None:
+            send(server.pid, signal.SIGHUP)
+
+        chaos = Chaos(_Listed(server), [reload])
+        with Scraper(metrics_port) as scraper, Clients(server.port) as clients:
+            wait_until(lambda: sum(clients.answered.values()) >= 20, "the first answers", shown=server.log)
+            chaos.run(SECONDS)
+            wait_until(lambda: len(server.workers()) >= WORKERS, "all workers", shown=server.log)
+        clients.answered[REQUESTS[0]] += server.sent
+        settle(scraper, clients, _Listed(server))
+        assert most_files_of_a_kind(os.listdir(directory)) <= chaos.most_processes + 2
+        print(f"uvicorn: {dict(chaos.done)}, {clients}, {scraper.answers} scrapes")
+
+
+class _Listed:
+    """A server of several processes as Chaos wants it."""
+
+    def __init__(self, server: Prefork) -> None:
+        self._server = server
+        self.port = server.port
+        self.log = server.log
+
+    def workers(self) -> list[int]:
+        return sorted(self._server.workers())
+
+
+@contextlib.contextmanager
+def exporter(place: Scratch, directory: Path) -> Iterator[int]:
+    """Serve the metrics of a directory beside the server that writes them; yield the port."""
+    path = place.folder / "exporter.log"
+    with path.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "web_prom", "serve", "--dir", str(directory), "--bind", "127.0.0.1:0"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=place.environ,
+            cwd=place.folder,
+        )
+    try:
+        told = wait_until(
+            lambda: re.search(r"Metrics at: http://\S*?:(\d+)/", path.read_text()),
+            "an exporter",
+            shown=path.read_text,
+        )
+        yield int(told[1])
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture
+def small_disk(place: Scratch) -> Iterator[Path]:
+    """Mount a file system of a few megabytes; only root can."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    folder = place.folder / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=1777", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_for_a_while_loses_no_request(place: Scratch, small_disk: Path) -> None:
+    """Values wait in memory, are counted as failures, and are written when there is room."""
+    directory = small_disk / "shared"
+    directory.mkdir()
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    with Shaken(place, workers=WORKERS, environ=environ) as server:
+        with Scraper(server.metrics_port) as scraper, Clients(server.port) as clients:
+            wait_until(lambda: len(clients.answered) == len(REQUESTS), "one answer of each kind")
+            blocker = small_disk / "blocker"
+            with contextlib.suppress(OSError), blocker.open("wb", buffering=0) as file:
+                while True:
+                    file.write(b"x" * 4096)
+            # New workers need files of their own, which there is no room for.
+            for _ in range(2):
+                server.grow()
+            wait_until(lambda: len(server.workers()) == server.wanted, "two workers more", shown=server.log)
+            before = sum(clients.answered.values())
+            wait_until(lambda: sum(clients.answered.values()) > before + 100, "answers on a full disk")
+            blocker.unlink()
+            wait_until(lambda: scraper.total("web_prom_storage_errors_total") > 0, "a failure to be counted")
+            before = sum(clients.answered.values())
+            wait_until(lambda: sum(clients.answered.values()) > before + 200, "answers after it")
+        settle(scraper, clients, server)
+        assert sum(clients.unanswered.values()) == 0, "nobody noticed"
+
+
+def test_a_worker_that_runs_out_of_descriptors_again_and_again_loses_no_request(place: Scratch) -> None:
+    """Its scrapes may fail, and never show less than there is."""
+    exhaust = Request("GET", "/exhaust", 200, "/exhaust")
+    with Shaken(place, app=CHAOS_APP, workers=1, worker_class="gthread") as server:
+        with (
+            Scraper(server.port) as inside,
+            Scraper(server.metrics_port) as scraper,
+            Clients(server.port, (*REQUESTS, exhaust, exhaust)) as clients,
+        ):
+            wait_until(
+                lambda: clients.answered[exhaust] > 20,
+                "descriptors to run out twenty times",
+                shown=server.log,
+            )
+        settle(scraper, clients, server)
+        assert inside.decreases == []
