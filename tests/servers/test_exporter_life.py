@@ -71,7 +71,7 @@ def test_a_scrape_that_is_under_way_at_the_end_is_answered(place: Scratch) -> No
     """The connection is there, its request comes while the server ends."""
     with Exporting(place) as server, held(server) as worker:
         with socket.create_connection(("127.0.0.1", server.metrics_port), 30) as scraper:
-            scraper.sendall(b"GET /metrics HTTP/1.1\r\n")
+            scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
             (supervisor,) = server.supervisors()
             server.signal(signal.SIGTERM, supervisor)
             wait_until(lambda: not _listens(server.metrics_port), "the port to close")

@@ -259,7 +259,7 @@ def test_a_forked_child_keeps_neither_port_nor_connections(registry: CollectorRe
         serving(registry) as server,
         socket.create_connection(("127.0.0.1", server.server_port), PATIENCE_SECONDS) as client,
     ):
-        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(12) == b"HTTP/1.1 200"
         ours = {one.fileno() for one in (server._listener, server._wake, server._wakes)}
         ours |= {one.socket.fileno() for one in server._connections.all()}
