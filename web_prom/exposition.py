@@ -94,15 +94,23 @@ class Exposition:
     def respond(self, environ: Mapping[str, Any]) -> Response:
         """Answer a scrape described by a WSGI environ (or Django's ``request.META``)."""
         method = environ.get("REQUEST_METHOD", "GET")
-        denial = self.access.check(environ)
-        if denial is not None:
-            return _finished(denial.status, [_TEXT, *denial.headers], b"", method)
+        denied = self.deny(environ)
+        if denied is not None:
+            return denied
         if method == "OPTIONS":
             return _finished("200 OK", [ALLOW], b"", method)
         if method not in ("GET", "HEAD"):
             return _finished("405 Method Not Allowed", [_TEXT, ALLOW], b"use GET\n", method)
         self._warn_of_lone_workers(environ)
         return self._scrape(environ, method)
+
+    def deny(self, environ: Mapping[str, Any]) -> Response | None:
+        """Return the answer to whoever may not scrape; None to who may."""
+        denial = self.access.check(environ)
+        if denial is None:
+            return None
+        method = environ.get("REQUEST_METHOD", "GET")
+        return _finished(denial.status, [_TEXT, *denial.headers], b"", method)
 
     def _scrape(self, environ: Mapping[str, Any], method: str) -> Response:
         encode, content_type = encoder_for(environ.get("HTTP_ACCEPT"))

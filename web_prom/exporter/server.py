@@ -50,6 +50,8 @@ class Scrapes:
         self._directory = directory
         # An application that answers no scrapes itself has an empty path; this server is there for them.
         self._path = config.path or DEFAULT_PATH
+        # WSGI has each byte of a path as a character.
+        self._path_info = self._path.rstrip("/").encode().decode("latin-1")
         self._exposition = Exposition(config=config, directory=str(directory))
         self._unreadable = False
 
@@ -60,11 +62,14 @@ class Scrapes:
 
     def __call__(self, environ: Mapping[str, Any]) -> Response:
         """Answer a request. Never raises."""
-        if environ["PATH_INFO"].rstrip("/") != self._path.rstrip("/"):
-            return _plain("404 Not Found", f"metrics are at {self._path}\n")
-        if not self._is_readable() and self._exposition.access.check(environ) is None:
-            return _plain("503 Service Unavailable", "the shared directory cannot be read; see the log\n")
         try:
+            if environ["PATH_INFO"].rstrip("/") != self._path_info:
+                # Only those who may scrape learn the path.
+                denied = self._exposition.deny(environ)
+                return denied or _plain("404 Not Found", f"metrics are at {self._path}\n")
+            if not self._is_readable():
+                text = "the shared directory cannot be read; see the log\n"
+                return self._exposition.deny(environ) or _plain("503 Service Unavailable", text)
             return self._exposition.respond(environ)
         except Exception:
             logger.exception("a scrape failed")
@@ -273,7 +278,7 @@ class ExporterServer:
                 )
                 connection.socket = secured
                 secured.do_handshake()
-            Handler(connection, self._respond, lambda: not self._stopping)
+            Handler(connection, self._respond, lambda: not self._stopping).run()
         except OSError as error:
             logger.debug("a connection from %s broke: %s", connection.peer, error)
         except Exception:
