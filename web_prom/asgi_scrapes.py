@@ -14,8 +14,9 @@ from web_prom.environ import header_variables
 from web_prom.exposition import Exposition, Response
 from web_prom.recorder import KEY
 
-# As a rule one works, those that came meanwhile wait for its result, and a slow access check holds up nobody.
-_THREADS = 4
+# One works, those that came meanwhile wait for its result. There are more threads than different results with
+# name[] to wait for, so that a scrape of everything finds a thread.
+_THREADS = 32
 
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
