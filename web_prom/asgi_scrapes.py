@@ -18,6 +18,8 @@ from web_prom.recorder import KEY
 # name[] to wait for, so that a scrape of everything finds a thread.
 _THREADS = 32
 
+_PIECE_BYTES = 262_144
+
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
@@ -26,10 +28,15 @@ async def answer(exposition: Exposition, scope: Scope, send: Send) -> None:
     outer = scope.get(KEY)
     if outer is not None:
         outer.measured = False
-    status, headers, body = await _respond(exposition, environ_of(scope))
+    status, headers, whole = await _respond(exposition, environ_of(scope))
+    body = memoryview(whole)
     encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": int(status[:3]), "headers": encoded})
-    await send({"type": "http.response.body", "body": body})
+    # In pieces: a server buffers what it is given until the client has read it.
+    while len(body) > _PIECE_BYTES:
+        await send({"type": "http.response.body", "body": bytes(body[:_PIECE_BYTES]), "more_body": True})
+        body = body[_PIECE_BYTES:]
+    await send({"type": "http.response.body", "body": bytes(body)})
 
 
 async def live(receive: Receive, send: Send) -> None:

@@ -134,11 +134,12 @@ class Exposition:
             body = self._flight.run(
                 wanted,
                 lambda: self._body(encode, wanted),
-                minor=names is not None,
+                # Of many workers, names with dots are written one by one: some seconds for 100,000 series.
+                minor=names is not None or "escaping=dots" in sent_format,
                 before=environ.get(BEFORE_SCRAPE),
             )
         except BusyError:
-            busy = b"too many scrapes with different name[] wait; try again, or scrape everything\n"
+            busy = b"too many different scrapes wait; try again, or scrape everything\n"
             headers = [_TEXT, ("Retry-After", "1")]
             return _finished("503 Service Unavailable", headers, busy, method)
         if body is None:

@@ -45,8 +45,8 @@ class SingleFlight(Generic[Result]):
         Args:
             key: What is wanted; callers with equal keys may get one result.
             work: Makes it. Called in the thread of one of them.
-            minor: Results that are not minor go first, except for one minor result after every four of them.
-                At most 16 different minor results are waited for.
+            minor: Results that are not minor go first. After four of them one minor result is made, but
+                nobody waits for two of these. At most 16 different minor results are waited for.
             before: Called in the thread that makes the result, in its turn, before ``work``. It may wait: who
                 comes meanwhile gets the same result.
 
@@ -72,6 +72,8 @@ class _Run(Generic[Result]):
 
     def __init__(self, minor: bool) -> None:
         self.minor = minor
+        # Whether a minor run was under way while this one waited.
+        self.held_up = False
         self.over = threading.Event()
         # Released when it is this run's turn.
         self.gate = threading.Lock()
@@ -124,6 +126,7 @@ class _Queue(Generic[Result]):
             raise BusyError("too many different results are waited for")
         self._waiting[key] = run
         self._line.append(run)
+        run.held_up = self._current is not None and self._current.minor
         self._grant()
         return run
 
@@ -169,8 +172,12 @@ class _Queue(Generic[Result]):
             return
         minor = next((run for run in self._line if run.minor), None)
         major = next((run for run in self._line if not run.minor), None)
-        if major is None or (minor is not None and self._passed >= _MAJOR_RUNS):
+        # First come, first served: if any was held up, the first was.
+        minor_is_due = self._passed >= _MAJOR_RUNS and not (major and major.held_up)
+        if major is None or (minor is not None and minor_is_due):
             chosen, self._passed = minor, 0
+            for run in self._line:
+                run.held_up = True
         else:
             chosen, self._passed = major, self._passed + 1 if minor else 0
         assert chosen is not None

@@ -258,6 +258,23 @@ def test_fault_70_the_whole_goes_first_and_the_minor_are_not_forgotten(
     ]
 
 
+def test_fault_70_nobody_is_held_up_by_two_minor_results(
+    stage: Stage, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    stage.call("minor 0", minor=True)
+    stage.wait_for_run()
+    for number in range(2):
+        stage.call(f"minor {number + 1}", minor=True)
+        until(partial(stage.has_in_line, number + 1))
+    for number in range(6):
+        stage.call(f"whole {number}")
+        until(partial(stage.has_in_line, number + 3))
+    stage.finish_runs(9)
+    until(lambda: len(stage.begun) == 9)
+    whole = [f"whole {number}" for number in range(6)]
+    assert [str(key) for key in stage.begun] == ["minor 0", *whole, "minor 1", "minor 2"]
+
+
 def test_fault_70_there_is_a_bound_on_minor_results_and_none_on_others(
     stage: Stage, until: Callable[[Callable[[], bool]], None]
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from web_prom.environ import header_variables
 from web_prom.exporter.connections import Connection, State
 from web_prom.exporter.heads import Head, HeadError, end_of_head, read_head
-from web_prom.exposition import Response
+from web_prom.exposition import BEFORE_SCRAPE, Response
 
 logger = logging.getLogger("web_prom")
 
@@ -28,12 +28,20 @@ class Handler:
         connection: The connection.
         respond: Answers a request.
         going_on: Whether the connection may stay open after this request.
+        wait_for_memory: Waits until the text of a scrape may be made.
     """
 
-    def __init__(self, connection: Connection, respond: Respond, going_on: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        respond: Respond,
+        going_on: Callable[[], bool],
+        wait_for_memory: Callable[[], None],
+    ) -> None:
         self._connection = connection
         self._respond = respond
         self._going_on = going_on
+        self._wait_for_memory = wait_for_memory
         # What was read beyond the last head.
         self._rest = b""
 
@@ -93,6 +101,7 @@ class Handler:
             "QUERY_STRING": head.query,
             "SERVER_PROTOCOL": head.version,
             "REMOTE_ADDR": self._connection.peer,
+            BEFORE_SCRAPE: self._wait_for_memory,
             **header_variables(head.fields),
         }
 
@@ -103,6 +112,8 @@ class Handler:
         self._send(Response(status, headers, body), stays=False, with_body=True)
 
     def _send(self, response: Response, *, stays: bool, with_body: bool) -> None:
+        body = response.body if with_body else b""
+        self._connection.body = body
         self._connection.enter(State.SENDING)
         headers = [
             *response.headers,
@@ -111,9 +122,9 @@ class Handler:
         ]
         fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
         head = f"HTTP/1.1 {response.status}\r\n{fields}\r\n".encode("latin-1")
-        body = response.body if with_body else b""
         if len(body) <= _JOINED_BYTES:
             self._connection.socket.sendall(head + body)
         else:
             self._connection.socket.sendall(head)
             self._connection.socket.sendall(body)
+        self._connection.body = b""

@@ -9,6 +9,7 @@ from pathlib import Path
 from web_prom.config import Config
 from web_prom.exporter.lifeline import Lifeline
 from web_prom.exporter.listening import address_of, adopt, listen
+from web_prom.exporter.memory import give_large_blocks_back
 from web_prom.exporter.server import DEFAULT_PATH, ExporterServer, Scrapes
 from web_prom.exporter.settings import is_loopback
 from web_prom.exporter.tls import Certificates
@@ -30,6 +31,7 @@ def serve(directory: Path, config: Config, *, listener: int | None = None, paren
         ListenError: It cannot listen.
     """
     lifeline = Lifeline(parent)
+    give_large_blocks_back()
     certificates = None
     if config.certfile:
         certificates = Certificates(config.certfile, config.keyfile, config.client_cafile)

@@ -29,6 +29,7 @@ DEFAULT_PATH = "/metrics"
 # At most one thread each; many more than there are scrapers.
 _CONNECTIONS = 64
 _HOUSEKEEPING_SECONDS = 1.0
+_SEND_BUFFER_BYTES = 262_144
 # For what is under way when the server stops.
 _GRACE_SECONDS = 5.0
 
@@ -251,6 +252,8 @@ class ExporterServer:
             return False  # another process was faster, or the client closed the connection
         try:
             accepted.setblocking(True)
+            # Or the kernel keeps up to 4 MB for each client that does not read.
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             connection = Connection(accepted, _plain_address(peer[0]), self._clock)
             self._connections.add(connection)
         except BaseException:
@@ -278,7 +281,8 @@ class ExporterServer:
                 )
                 connection.socket = secured
                 secured.do_handshake()
-            Handler(connection, self._respond, lambda: not self._stopping).run()
+            wait_for_memory = self._connections.wait_for_memory
+            Handler(connection, self._respond, lambda: not self._stopping, wait_for_memory).run()
         except OSError as error:
             logger.debug("a connection from %s broke: %s", connection.peer, error)
         except Exception:
