@@ -67,6 +67,11 @@ class Connection:
         return allowed is not None and self._clock() - self.since > allowed
 
     @property
+    def work_seconds(self) -> float:
+        """For how long the answer has been made, in seconds."""
+        return self._clock() - self.since if self.state is State.WORKING else 0.0
+
+    @property
     def may_go(self) -> bool:
         """Whether somebody else may have its place."""
         if self.state in (State.ARRIVING, State.SENDING):
@@ -104,7 +109,9 @@ class Connections:
 
     def all(self) -> list[Connection]:
         """Return those that there are, without a lock."""
-        return list(self._open)
+        with contextlib.suppress(RuntimeError):  # another thread added one meanwhile
+            return list(self._open)
+        return []
 
     def add(self, connection: Connection) -> None:
         """Take one in."""
@@ -145,6 +152,10 @@ class Connections:
         while not self._have_memory():
             self._end(lambda one: one.state is State.SENDING and one.may_go)
             time.sleep(_POLL_SECONDS)
+
+    def longest_work(self) -> float:
+        """Return for how many seconds the oldest scrape has been made."""
+        return max((one.work_seconds for one in self.all()), default=0.0)
 
     def end_overdue(self) -> None:
         """End those that take too long."""

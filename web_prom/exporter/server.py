@@ -17,7 +17,7 @@ from typing import Any
 from web_prom.config import Config
 from web_prom.exporter.connections import Connection, Connections
 from web_prom.exporter.handler import Handler, Respond
-from web_prom.exporter.listening import BACKLOG
+from web_prom.exporter.listening import BACKLOG, plain_address
 from web_prom.exporter.log import Seldom
 from web_prom.exporter.tls import Certificates
 from web_prom.exposition import Exposition, Response
@@ -32,6 +32,9 @@ _HOUSEKEEPING_SECONDS = 1.0
 _SEND_BUFFER_BYTES = 262_144
 # For what is under way when the server stops.
 _GRACE_SECONDS = 5.0
+
+# Prometheus waits ten seconds, if nothing else is configured.
+_STUCK_SECONDS = 60.0
 
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
@@ -157,6 +160,11 @@ class ExporterServer:
             self._wake.close()
             self._wakes.close()
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a scrape takes longer than any scraper waits: something that it needs is blocked."""
+        return self._connections.longest_work() > _STUCK_SECONDS
+
     def stop(self) -> None:
         """Have :meth:`run` return. Answers that are being made are still sent."""
         self._stopping = True
@@ -254,7 +262,7 @@ class ExporterServer:
             accepted.setblocking(True)
             # Or the kernel keeps up to 4 MB for each client that does not read.
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-            connection = Connection(accepted, _plain_address(peer[0]), self._clock)
+            connection = Connection(accepted, plain_address(peer[0]), self._clock)
             self._connections.add(connection)
         except BaseException:
             accepted.close()
@@ -306,11 +314,6 @@ class ExporterServer:
             except Exception:
                 time.sleep(_GRACE_SECONDS / 100)
         self._connections.end_all()
-
-
-def _plain_address(address: str) -> str:
-    """Return a client's address; IPv4 as such, also where the socket is of IPv6 and takes both."""
-    return address.removeprefix("::ffff:") if "." in address else address
 
 
 def _plain(status: str, text: str) -> Response:
