@@ -71,7 +71,11 @@ async def _respond(exposition: Exposition, environ: Mapping[str, Any]) -> Respon
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return await _respond_elsewhere(exposition, environ)
-    return await loop.run_in_executor(_threads(), exposition.respond, environ)
+    try:
+        answer = loop.run_in_executor(_threads(), exposition.respond, environ)
+    except RuntimeError:  # there is no thread, as at the process's end
+        return exposition.respond(environ)
+    return await answer
 
 
 async def _respond_elsewhere(exposition: Exposition, environ: Mapping[str, Any]) -> Response:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -404,3 +405,15 @@ def test_fault_71_a_large_text_is_sent_in_pieces(registry: CollectorRegistry) ->
     length = dict(start["headers"])[b"content-length"]
     assert sum(len(piece["body"]) for piece in pieces) == int(length)
     assert pieces[-1]["body"].endswith(b"\n")
+
+
+def test_fault_62_without_a_thread_a_scrape_is_answered_on_the_loop(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a process there is none any more."""
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    monkeypatch.setattr("web_prom.asgi_scrapes._threads", lambda: pool)
+    answer = scrape(make_asgi_app(registry))
+    assert answer.status == 200
+    assert b"web_prom_scrape_series" in answer.body
