@@ -11,7 +11,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,12 @@ def test_every_address_is_of_both_kinds(registry: CollectorRegistry, addr: str) 
 
 def test_fault_64_without_an_address_it_listens_at_ipv6_too(registry: CollectorRegistry) -> None:
     seen: list[str] = []
-    options: dict[str, Any] = {"allow_scrape": lambda environ: seen.append(environ["REMOTE_ADDR"]) or True}
-    server, _ = start_http_server(0, registry=registry, **options)
+
+    def note(environ: Mapping[str, Any]) -> bool:
+        seen.append(environ["REMOTE_ADDR"])
+        return True
+
+    server, _ = start_http_server(0, registry=registry, allow_scrape=note)
     try:
         for host in ("127.0.0.1", *_hosts_of_ipv6()):
             with socket.create_connection((host, server.server_port), PATIENCE_SECONDS) as client:
