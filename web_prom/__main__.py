@@ -52,7 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             serve.error("name the address to listen at: --bind HOST:PORT, or PROM_BIND in the environment")
         from web_prom.exporter import process
 
-        process.serve(Path(directory), config, listener=given.listener, parent=given.parent)
+        process.serve(
+            Path(directory),
+            config,
+            listener=given.listener,
+            parent=given.parent,
+            heartbeat=given.heartbeat,
+        )
     except (ConfigError, ListenError) as error:
         logger.error("%s", error)
         return 2 if isinstance(error, ConfigError) else 1
@@ -68,6 +74,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     # What the supervisor passes on.
     parser.add_argument("--listener", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--heartbeat", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--log-file", type=Path, help=argparse.SUPPRESS)
 
 

@@ -14,8 +14,11 @@ from web_prom.environ import header_variables
 from web_prom.exposition import Exposition, Response
 from web_prom.recorder import KEY
 
-# As a rule one works, those that came meanwhile wait for its result, and a slow access check holds up nobody.
-_THREADS = 4
+# One works, those that came meanwhile wait for its result. There are more threads than different results with
+# name[] to wait for, so that a scrape of everything finds a thread.
+_THREADS = 32
+
+_PIECE_BYTES = 262_144
 
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -25,10 +28,15 @@ async def answer(exposition: Exposition, scope: Scope, send: Send) -> None:
     outer = scope.get(KEY)
     if outer is not None:
         outer.measured = False
-    status, headers, body = await _respond(exposition, environ_of(scope))
+    status, headers, whole = await _respond(exposition, environ_of(scope))
+    body = memoryview(whole)
     encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": int(status[:3]), "headers": encoded})
-    await send({"type": "http.response.body", "body": body})
+    # In pieces: a server buffers what it is given until the client has read it.
+    while len(body) > _PIECE_BYTES:
+        await send({"type": "http.response.body", "body": bytes(body[:_PIECE_BYTES]), "more_body": True})
+        body = body[_PIECE_BYTES:]
+    await send({"type": "http.response.body", "body": bytes(body)})
 
 
 async def live(receive: Receive, send: Send) -> None:
@@ -63,7 +71,11 @@ async def _respond(exposition: Exposition, environ: Mapping[str, Any]) -> Respon
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return await _respond_elsewhere(exposition, environ)
-    return await loop.run_in_executor(_threads(), exposition.respond, environ)
+    try:
+        answer = loop.run_in_executor(_threads(), exposition.respond, environ)
+    except RuntimeError:  # there is no thread, as at the process's end
+        return exposition.respond(environ)
+    return await answer
 
 
 async def _respond_elsewhere(exposition: Exposition, environ: Mapping[str, Any]) -> Response:

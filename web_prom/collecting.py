@@ -61,16 +61,18 @@ class Collecting:
         for gone in lanes.keys() - {id(collector) for collector in collectors}:
             del lanes[gone]
         runs = {id(collector): self._begin_one(lanes, collector) for collector in collectors}
-        return {key: partial(run.result, deadline, self._limit) for key, run in runs.items()}
+        return {key: partial(result, deadline, self._limit) for key, result in runs.items()}
 
-    def _begin_one(self, lanes: dict[int, _Lane], collector: Any) -> _Run:
+    def _begin_one(self, lanes: dict[int, _Lane], collector: Any) -> Callable[[float, float], list[Metric]]:
         try:
             lane = lanes.get(id(collector))
             if lane is None or lane.is_spent:
                 lane = lanes[id(collector)] = _Lane(collector)
-            return lane.begin()
-        except Exception as error:  # no thread to be had, say
-            return _Run(collector, error)
+            return lane.begin().result
+        except (RuntimeError, MemoryError):
+            # There is no thread, as at a process's end. The scrape's own has to do, without a limit: a family
+            # that is missing from one scrape looks like one that is gone.
+            return lambda deadline, limit: _families_of(collector)
 
 
 class _Run:

@@ -19,3 +19,7 @@ class DirectoryError(WebPromError, OSError):
 
 class ListenError(WebPromError, OSError):
     """The exporter cannot listen at its address."""
+
+
+class BusyError(WebPromError, RuntimeError):
+    """Too many different results are waited for; it may be tried again in a moment."""

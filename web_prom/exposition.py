@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gzip
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -14,6 +17,7 @@ from prometheus_client.exposition import choose_encoder
 
 from web_prom.access import AccessControl
 from web_prom.config import PREFIX, Config
+from web_prom.errors import BusyError
 from web_prom.flight import SingleFlight
 from web_prom.multiprocess.takeover import is_shared, share_values
 from web_prom.recorder import KEY
@@ -30,6 +34,11 @@ ALLOW = ("Allow", "GET, HEAD, OPTIONS")
 # A cache between Prometheus and us would serve yesterday's numbers; what we send depends on these two.
 _COMMON: tuple[Header, ...] = (("Cache-Control", "no-store"), ("Vary", "Accept, Accept-Encoding"))
 _TEXT: Header = ("Content-Type", "text/plain; charset=utf-8")
+
+_OPENMETRICS_VERSION = re.compile("application/openmetrics-text; version=([^;]*)")
+
+BEFORE_SCRAPE = "web_prom.before_scrape"
+"""The key in an environ of what a server wants called before the text of a scrape is made; it may wait."""
 
 # Workers may start after the first scrape; looking at each scrape would cost more than a small one does.
 _LOOKS = 3
@@ -94,9 +103,9 @@ class Exposition:
     def respond(self, environ: Mapping[str, Any]) -> Response:
         """Answer a scrape described by a WSGI environ (or Django's ``request.META``)."""
         method = environ.get("REQUEST_METHOD", "GET")
-        denial = self.access.check(environ)
-        if denial is not None:
-            return _finished(denial.status, [_TEXT, *denial.headers], b"", method)
+        denied = self.deny(environ)
+        if denied is not None:
+            return denied
         if method == "OPTIONS":
             return _finished("200 OK", [ALLOW], b"", method)
         if method not in ("GET", "HEAD"):
@@ -104,15 +113,35 @@ class Exposition:
         self._warn_of_lone_workers(environ)
         return self._scrape(environ, method)
 
+    def deny(self, environ: Mapping[str, Any]) -> Response | None:
+        """Return the answer to whoever may not scrape; None to who may."""
+        denial = self.access.check(environ)
+        if denial is None:
+            return None
+        method = environ.get("REQUEST_METHOD", "GET")
+        return _finished(denial.status, [_TEXT, *denial.headers], b"", method)
+
     def _scrape(self, environ: Mapping[str, Any], method: str) -> Response:
         encode, content_type = encoder_for(environ.get("HTTP_ACCEPT"))
+        encode, sent_format = _existing_format(encode, content_type)
         names = parse_qs(environ.get("QUERY_STRING", "")).get("name[]")
         wanted = _Wanted(
-            content_type,
+            sent_format,
             None if names is None else frozenset(names),
             self._compress and accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")),
         )
-        body = self._flight.run(wanted, lambda: self._body(encode, wanted))
+        try:
+            body = self._flight.run(
+                wanted,
+                lambda: self._body(encode, wanted),
+                # Of many workers, names with dots are written one by one: some seconds for 100,000 series.
+                minor=names is not None or "escaping=dots" in sent_format,
+                before=environ.get(BEFORE_SCRAPE),
+            )
+        except BusyError:
+            busy = b"too many different scrapes wait; try again, or scrape everything\n"
+            headers = [_TEXT, ("Retry-After", "1")]
+            return _finished("503 Service Unavailable", headers, busy, method)
         if body is None:
             failed = b"the scrape failed; see the log\n"
             return _finished("500 Internal Server Error", [_TEXT], failed, method)
@@ -161,6 +190,24 @@ def encoder_for(accept: str | None) -> tuple[Encode, str]:
     if not (content_type.isascii() and content_type.isprintable()):
         return choose_encoder("")
     return encoder, content_type
+
+
+def _existing_format(encode: Encode, content_type: str) -> tuple[Encode, str]:
+    """Return an encoder and its content type with the version that upstream's encoder tells apart.
+
+    Upstream sends any version back that a client names, and writes the same text for all below 2. Clients
+    that invent versions would each have a text made for them.
+    """
+    found = _OPENMETRICS_VERSION.match(content_type)
+    if found is None:
+        return encode, content_type
+    numbers: list[int] = []
+    with contextlib.suppress(ValueError):
+        numbers.extend(int(part) for part in found[1].split("."))
+    version = "2.0.0" if tuple(numbers) >= (2, 0, 0) else "1.0.0"
+    if isinstance(encode, functools.partial) and "version" in encode.keywords:
+        encode = functools.partial(encode, version=version)
+    return encode, f"{content_type[: found.start(1)]}{version}{content_type[found.end(1) :]}"
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

@@ -57,8 +57,12 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Start the exporter, if ``PROM_BIND`` asks for one: a process of its own that ends with this one."""
+    """Start the exporter, if ``PROM_BIND`` asks for one: a process of its own that ends with this one.
+
+    It is started again if it is killed.
+    """
     _exporter().follow(server, _deployment.directory.path)
+    _exporter().watch(server)
 
 
 def on_reload(server: Any) -> None:

@@ -71,7 +71,7 @@ def test_a_scrape_that_is_under_way_at_the_end_is_answered(place: Scratch) -> No
     """The connection is there, its request comes while the server ends."""
     with Exporting(place) as server, held(server) as worker:
         with socket.create_connection(("127.0.0.1", server.metrics_port), 30) as scraper:
-            scraper.sendall(b"GET /metrics HTTP/1.1\r\n")
+            scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
             (supervisor,) = server.supervisors()
             server.signal(signal.SIGTERM, supervisor)
             wait_until(lambda: not _listens(server.metrics_port), "the port to close")
@@ -120,17 +120,43 @@ def test_what_cannot_start_is_tried_again_less_and_less_often(place: Scratch) ->
         assert ask(int(port), tls=trusting(certificate))[0] == 200
 
 
-def test_a_supervisor_that_is_killed_takes_the_exporter_along_and_a_reload_brings_both_back(
-    place: Scratch,
-) -> None:
+def test_fault_74_a_supervisor_that_is_killed_is_replaced_with_its_exporter(place: Scratch) -> None:
+    """Twice, and without a reload. The log tells it."""
     with Exporting(place, bind=None, environ={"PROM_BIND": f"127.0.0.1:{_free_port()}"}) as server:
-        (supervisor,) = server.supervisors()
-        server.signal(signal.SIGKILL, supervisor)
-        wait_until(lambda: not server.exporters(), "the exporter to end", shown=server.log)
-        assert server.get("/")[0] == 200
+        server.get("/")
+        for count in (2, 3):
+            (supervisor,) = server.supervisors()
+            server.signal(signal.SIGKILL, supervisor)
+            assert server.wait_for_exporters(count) == server.metrics_port
+            assert server.total("http_requests_total") == 1
+            assert server.log().count("[ERROR] The exporter's supervisor is gone") == count - 1
+        assert len(server.supervisors()) == len(server.exporters()) == 1
+        # A reload finds it alive and leaves it alone.
+        before = server.exporters()
         server.signal(signal.SIGHUP)
+        server.wait_for_boots(4)
+        assert server.exporters() == before
+
+
+def test_fault_74_an_exporter_that_hangs_is_replaced(place: Scratch) -> None:
+    with Exporting(place) as server:
+        server.get("/")
+        (exporter,) = server.exporters()
+        server.signal(signal.SIGSTOP, exporter)
         assert server.wait_for_exporters(2) == server.metrics_port
         assert server.total("http_requests_total") == 1
+        assert f"[ERROR] the exporter (pid {exporter}) hangs; it is killed" in server.log()
+        assert not alive(exporter)
+
+
+def test_fault_74_at_the_servers_end_nothing_is_started_again(place: Scratch) -> None:
+    with Exporting(place) as server, held(server) as worker:
+        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGKILL, server.supervisors()[0])
+        wait_until(lambda: not server.supervisors(), "the supervisor to end")
+        server.signal(signal.SIGKILL, worker)
+        assert server.wait() == 0
+        assert server.processes() == {}
 
 
 def _free_port() -> int:

@@ -6,11 +6,12 @@ import asyncio
 import gzip
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 import web_prom
 from web_prom import asgi, make_asgi_app, wsgi
@@ -392,3 +393,31 @@ MERGED = """
 def test_workers_that_share_a_directory_answer_as_one(tmp_path: Path) -> None:
     printed = python(MERGED, str(tmp_path))
     assert printed.strip() == """['http_requests_total{method="GET",route="_unmatched",status="200"} 3.0']"""
+
+
+def test_fault_71_a_large_text_is_sent_in_pieces(registry: CollectorRegistry) -> None:
+    """A server copies what it cannot send at once."""
+    counter = Counter("shop_orders", "Help.", ["customer"], registry=registry)
+    for number in range(20_000):
+        counter.labels(f"customer-{number}-of-a-shop-with-many-customers").inc()
+    server = Server()
+    server.run(make_asgi_app(registry), scope_of("/metrics"))
+    start, *pieces = server.sent
+    assert len(pieces) > 3
+    assert all(type(piece["body"]) is bytes and len(piece["body"]) <= 262_144 for piece in pieces)
+    assert [piece.get("more_body", False) for piece in pieces] == [True] * (len(pieces) - 1) + [False]
+    length = dict(start["headers"])[b"content-length"]
+    assert sum(len(piece["body"]) for piece in pieces) == int(length)
+    assert pieces[-1]["body"].endswith(b"\n")
+
+
+def test_fault_62_without_a_thread_a_scrape_is_answered_on_the_loop(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a process there is none any more."""
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    monkeypatch.setattr("web_prom.asgi_scrapes._threads", lambda: pool)
+    answer = scrape(make_asgi_app(registry))
+    assert answer.status == 200
+    assert b"web_prom_scrape_series" in answer.body

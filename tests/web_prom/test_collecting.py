@@ -208,15 +208,28 @@ def test_without_custom_collectors_there_is_no_thread(monkeypatch: pytest.Monkey
     assert ticks(found) == {}
 
 
-def test_a_thread_that_cannot_be_had_costs_its_collector(
-    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+def test_fault_62_without_a_thread_a_collector_runs_in_that_of_the_scrape(
+    error: Exception, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise RuntimeError("can't start new thread")
+    """Its families are in each answer of status 200, also at the end of a process."""
+    tidied: list[int] = []
+    monkeypatch.setattr("web_prom.collecting._tidying", [lambda: tidied.append(1)])
 
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    one, two = Named("one"), Named("two", act=lambda: 1 / 0)
+    scrape = exposing(registry, one, two)
     monkeypatch.setattr("web_prom.collecting.threading.Thread", refuse)
-    found = exposing(registry, Named("one"))()
+    found = scrape()
+    assert found["one"] == 1
     assert ticks(found) == {"Named": 1}
+    assert one.threads == [threading.current_thread()]
+    assert len(tidied) == 4
+    monkeypatch.undo()
+    assert scrape()["one"] == 1
+    assert one.threads[1] is not threading.current_thread()
 
 
 def test_no_limit_means_no_thread(registry: CollectorRegistry) -> None:

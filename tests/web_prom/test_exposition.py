@@ -7,8 +7,10 @@ import logging
 import math
 import re
 import threading
+from collections import Counter as Counts
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
 from typing import Any
 
 import prometheus_client
@@ -167,6 +169,39 @@ def test_fault_31_accept_is_answered_as_upstream_answers_it(
     assert status == upstream.status
     assert headers["Content-Type"] == dict(upstream.headers)["Content-Type"]
     assert without_ours(body) == expected
+
+
+class Native:
+    """A collector with a native histogram, which OpenMetrics has from version 2 on."""
+
+    def collect(self) -> Iterable[Any]:
+        samples = pytest.importorskip("prometheus_client.samples")
+        if not hasattr(samples, "NativeHistogram"):
+            pytest.skip("this prometheus_client has no native histograms")
+        family = prometheus_client.metrics_core.HistogramMetricFamily("native", "Help.", buckets=None)
+        value = samples.NativeHistogram(1.0, 2.0, 3, 4.0, 5.0)
+        family.add_sample("native", {}, 0, None, None, value)
+        yield family
+
+
+@pytest.mark.parametrize("escaping", ["", ";escaping=allow-utf-8", ";escaping=dots", ";escaping=values"])
+@pytest.mark.parametrize(
+    "version", ["0.0.4", "1", "1.0.0", "1.0.7", "1.9999.0.0", "2", "2.0.0", "2.5", "77.1"]
+)
+def test_fault_70_a_version_that_a_client_invents_is_answered_as_upstream_answers_it(
+    version: str, escaping: str
+) -> None:
+    registry = CollectorRegistry()
+    registry.register(Native())
+    for media_type in ("application/openmetrics-text", "text/plain"):
+        accept = f"{media_type};version={version}{escaping}"
+        upstream = Server()
+        expected = upstream.run(
+            prometheus_client.make_wsgi_app(registry), environ_of("/metrics", HTTP_ACCEPT=accept)
+        )
+        _, headers, body = scrape(make_wsgi_app(registry), HTTP_ACCEPT=accept)
+        assert headers["Content-Type"] == dict(upstream.headers)["Content-Type"]
+        assert without_ours(body) == expected
 
 
 @pytest.mark.parametrize("accept", BROKEN_ACCEPTS)
@@ -528,6 +563,50 @@ def test_fault_26_forty_overlapping_scrapes_run_a_collector_a_few_times(
     texts = [gzip.decompress(body) if encoding else body for body in bodies]
     assert b"\nruns 1.0\n" in texts[0]
     assert not any(b"\nruns 1.0\n" in text for text in texts[1:])
+
+
+def test_fault_70_invented_versions_and_escapings_share_one_text(
+    registry: CollectorRegistry, flight_waits: Waits
+) -> None:
+    slow = Slow()
+    registry.register(slow)
+    app = make_wsgi_app(registry)
+    invented = [
+        f"application/openmetrics-text;version=1.{number}.0;escaping=my-{number};q=0.{number}"
+        for number in range(30)
+    ]
+    with ThreadPoolExecutor(40) as pool:
+        first = pool.submit(scrape, app)
+        assert slow.here.wait(30)
+        others = [pool.submit(scrape, app, HTTP_ACCEPT=accept) for accept in invented]
+        flight_waits.wait_for(29)
+        slow.leave.set()
+        answers = [future.result(30) for future in [first, *others]]
+    assert slow.runs == 2
+    assert [status for status, _, _ in answers] == ["200 OK"] * 31
+
+
+def test_fault_70_different_names_are_bounded_and_never_hold_up_a_scrape_of_everything(
+    registry: CollectorRegistry,
+) -> None:
+    slow = Slow()
+    registry.register(slow)
+    app = make_wsgi_app(registry)
+    with ThreadPoolExecutor(60) as pool:
+        first = pool.submit(scrape, app)
+        assert slow.here.wait(30)
+        named = [
+            pool.submit(scrape, app, QUERY_STRING=f"name[]=runs&name[]=x{number}") for number in range(50)
+        ]
+        for future in islice(as_completed(named), 34):
+            status, headers, _ = future.result()
+            assert (status, headers["Retry-After"]) == ("503 Service Unavailable", "1")
+        whole = pool.submit(scrape, app)
+        slow.leave.set()
+        first.result(30)
+        assert whole.result(30)[0] == "200 OK"
+        statuses = Counts(future.result(30)[0] for future in named)
+    assert statuses == {"200 OK": 16, "503 Service Unavailable": 34}
 
 
 def test_scrapes_that_ask_for_something_else_share_nothing(

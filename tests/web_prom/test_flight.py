@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
-from web_prom.flight import SingleFlight
+from web_prom.errors import BusyError
+from web_prom.flight import SingleFlight, _Run
 
 from .support import Waits, python
 
@@ -38,7 +40,7 @@ class Stage:
         self._at_once = 0
 
     def call(
-        self, key: Hashable = "key", outcome: Callable[[int], int] = lambda number: number
+        self, key: Hashable = "key", outcome: Callable[[int], int] = lambda number: number, **options: Any
     ) -> Future[int]:
         """Have another thread call; its work gives its number among all."""
 
@@ -52,11 +54,15 @@ class Stage:
             self._at_once -= 1
             return outcome(number)
 
-        return self._pool.submit(self.flight.run, key, work)
+        return self._pool.submit(self.flight.run, key, work, **options)
 
     def wait_for_run(self) -> None:
         """Wait until one more run was begun."""
         assert self._here.acquire(timeout=PATIENCE_SECONDS)
+
+    def has_in_line(self, count: int) -> bool:
+        """Return whether so many runs wait for their turn."""
+        return sum(len(queue._line) for queue in self.flight._queues.values()) == count
 
     def finish_runs(self, count: int = 1) -> None:
         """Let so many runs come to their end."""
@@ -70,6 +76,19 @@ def stage(flight_waits: Waits) -> Iterator[Stage]:
         made = Stage(pool)
         yield made
         made.finish_runs(1000)
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Return what waits for a condition."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.001)
+
+    return wait
 
 
 def results(futures: list[Future[int]]) -> list[int]:
@@ -177,24 +196,119 @@ def test_nothing_is_kept_of_what_is_over() -> None:
         flight.run(number, lambda: 1)
     (queue,) = flight._queues.values()
     assert not queue._waiting
-
-
-@contextmanager
-def _raising_lock() -> Iterator[Any]:
-    raise KeyboardInterrupt
-    yield
+    assert not queue._line
 
 
 def test_a_leader_that_is_stopped_before_its_turn_leaves_nobody_waiting() -> None:
     flight: SingleFlight[int] = SingleFlight()
-    flight.run("x", lambda: 1)
-    (queue,) = flight._queues.values()
-    turn = queue._turn
-    queue._turn = _raising_lock()  # type: ignore[assignment]
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        flight.run("x", lambda: 2)
-    queue._turn = turn
+        flight.run("x", lambda: 2, before=stop)
     assert flight.run("x", lambda: 3) == 3
+
+
+def test_a_leader_that_is_stopped_in_the_line_leaves_nobody_waiting(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = stage.call()
+    stage.wait_for_run()
+
+    class Stopped(_Run[int]):
+        def __init__(self, minor: bool) -> None:
+            super().__init__(minor)
+            self.gate = _RaisingLock()  # type: ignore[assignment]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("web_prom.flight._Run", Stopped)
+        with pytest.raises(KeyboardInterrupt):
+            stage.flight.run("other", lambda: 2)
+    second = stage.call("other")
+    stage.finish_runs(2)
+    assert results([first, second]) == [1, 2]
+
+
+class _RaisingLock:
+    def acquire(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_fault_70_the_whole_goes_first_and_the_minor_are_not_forgotten(
+    stage: Stage, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    first = stage.call("current")
+    stage.wait_for_run()
+    for number in range(3):
+        stage.call(f"minor {number}", minor=True)
+        until(partial(stage.has_in_line, number + 1))
+    for number in range(7):
+        stage.call(f"whole {number}")
+        until(partial(stage.has_in_line, number + 4))
+    stage.finish_runs(11)
+    first.result(PATIENCE_SECONDS)
+    until(lambda: len(stage.begun) == 11)
+    assert [str(key) for key in stage.begun[1:]] == [
+        *(f"whole {number}" for number in range(4)),
+        "minor 0",
+        *(f"whole {number}" for number in range(4, 7)),
+        "minor 1",
+        "minor 2",
+    ]
+
+
+def test_fault_70_nobody_is_held_up_by_two_minor_results(
+    stage: Stage, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    stage.call("minor 0", minor=True)
+    stage.wait_for_run()
+    for number in range(2):
+        stage.call(f"minor {number + 1}", minor=True)
+        until(partial(stage.has_in_line, number + 1))
+    for number in range(6):
+        stage.call(f"whole {number}")
+        until(partial(stage.has_in_line, number + 3))
+    stage.finish_runs(9)
+    until(lambda: len(stage.begun) == 9)
+    whole = [f"whole {number}" for number in range(6)]
+    assert [str(key) for key in stage.begun] == ["minor 0", *whole, "minor 1", "minor 2"]
+
+
+def test_fault_70_there_is_a_bound_on_minor_results_and_none_on_others(
+    stage: Stage, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    first = stage.call("current", minor=True)
+    stage.wait_for_run()
+    waiting = [stage.call(number, minor=True) for number in range(16)]
+    until(partial(stage.has_in_line, 16))
+    for number in range(16, 20):
+        with pytest.raises(BusyError):
+            stage.flight.run(number, lambda: 0, minor=True)
+    shared = stage.call(3, minor=True)
+    whole = stage.call("whole")
+    until(partial(stage.has_in_line, 17))
+    stage.finish_runs(20)
+    assert whole.result(PATIENCE_SECONDS) == 2
+    results([first, *waiting, shared])
+    assert stage.flight.run(20, lambda: 7, minor=True) == 7
+
+
+def test_who_comes_while_a_run_is_held_back_gets_its_result(stage: Stage, flight_waits: Waits) -> None:
+    """A server may wait for room for the answer."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        entered.set()
+        assert leave.wait(PATIENCE_SECONDS)
+
+    first = stage.call(before=wait)
+    assert entered.wait(PATIENCE_SECONDS)
+    others = [stage.call() for _ in range(5)]
+    flight_waits.wait_for(5)
+    leave.set()
+    stage.finish_runs()
+    assert results([first, *others]) == [1] * 6
 
 
 def test_a_child_forked_during_a_run_is_not_stuck() -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,9 @@ _INHERITED = "WEB_PROM_LISTENER"
 _ANSWER_SECONDS = 2.0
 # More than the supervisor gives its exporter.
 _END_SECONDS = 9.0
+# From a supervisor's start to that of the next one, should it be gone: doubled each time, until a reload.
+_FIRST_DELAY_SECONDS = 1.0
+_LAST_DELAY_SECONDS = 60.0
 
 
 class Plan(NamedTuple):
@@ -47,6 +51,9 @@ class Companion:
     def __init__(self) -> None:
         self._plan: Plan | None = None
         self._channel: socket.socket | None = None
+        # When to start the next one, should this one be gone.
+        self._due = 0.0
+        self._delay = _FIRST_DELAY_SECONDS
 
     def check(self) -> None:
         """Check the exporter's settings as the environment has them.
@@ -73,8 +80,48 @@ class Companion:
         if former is not None:
             with contextlib.suppress(OSError), former:
                 former.shutdown(socket.SHUT_WR)
+        self._delay = _FIRST_DELAY_SECONDS
         if wanted is not None:
             self._start(server, wanted, listener)
+
+    def watch(self, server: Any) -> None:
+        """Have the master look after the exporter each time that it looks after its workers.
+
+        gunicorn has no hook that it calls regularly, and none for a child that is no worker. A thread is out
+        of the question in a process that forks. So the method that the main loop calls at least once a
+        second, in each release from 21 to 27, is wrapped on this one server object.
+        """
+        manage = getattr(server, "manage_workers", None)
+        if manage is None or getattr(manage, "_web_prom", False):
+            return
+
+        def manage_workers(*args: Any, **options: Any) -> Any:
+            self.look_after(server)
+            return manage(*args, **options)
+
+        manage_workers._web_prom = True  # type: ignore[attr-defined]
+        server.manage_workers = manage_workers
+
+    def look_after(self, server: Any) -> None:
+        """Start another exporter if its supervisor is gone. Never raises, and waits for nothing."""
+        plan, now = self._plan, time.monotonic()
+        if plan is None or self._is_alive():
+            return
+        try:
+            if self._channel is not None:
+                if now - self._due > _LAST_DELAY_SECONDS:
+                    self._delay = _FIRST_DELAY_SECONDS
+                # The exporter ends with its supervisor, and has the port until then.
+                self._due = max(self._due, now + _FIRST_DELAY_SECONDS)
+                server.log.error(
+                    "The exporter's supervisor is gone; starting another one in %.0f s", self._due - now
+                )
+                self._channel.close()
+                self._channel = None
+            elif now >= self._due:
+                self._start(server, plan, None)
+        except Exception as error:
+            server.log.error("The exporter cannot be started: %s", error)
 
     def hand_over(self, environ: MutableMapping[str, str]) -> None:
         """Hand the listening socket on to the server that is about to replace this process. Never raises."""
@@ -116,6 +163,8 @@ class Companion:
         return None
 
     def _start(self, server: Any, plan: Plan, listener: socket.socket | None) -> None:
+        self._plan, self._due = plan, time.monotonic() + self._delay
+        self._delay = min(2 * self._delay, _LAST_DELAY_SECONDS)
         listener = listener or _inherited(plan.bind)
         try:
             listener = listener or listen(plan.bind)
@@ -126,9 +175,9 @@ class Companion:
         ours, theirs = socket.socketpair()
         try:
             _spawn(server, plan, theirs, listener)
-            self._plan, self._channel = plan, ours
+            self._channel = ours
         except (OSError, subprocess.SubprocessError) as error:
-            server.log.error("The exporter cannot be started: %s", error)
+            server.log.error("The exporter cannot be started: %s; trying again", error)
             ours.close()
         finally:
             theirs.close()

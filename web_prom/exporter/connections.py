@@ -1,15 +1,22 @@
-"""The exporter's connections: bounded in number and in time, so that no client can hold the server."""
+"""The exporter's connections: bounded in number, time and memory, so that no client can hold the server."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from enum import Enum
 from threading import Lock
 
 # What a client may take over a request or an answer even when others have no place.
 _COURTESY_SECONDS = 1.0
+
+# While bodies that are being sent take more than this, no other one is made: so many bytes, or so many
+# bodies as large as the largest.
+_BODY_BYTES = 33_554_432
+_BODIES = 3
+_POLL_SECONDS = 0.02
 
 
 class State(Enum):
@@ -38,12 +45,14 @@ class Connection:
         peer: The client's address.
         state: What the connection is doing.
         since: When that began.
+        body: The answer's body while it is sent; several connections may send the same one.
     """
 
     def __init__(self, connected: socket.socket, peer: str, clock: Callable[[], float]) -> None:
         self.socket = connected
         self.peer = peer
         self._clock = clock
+        self.body = b""
         self.enter(State.ARRIVING)
 
     def enter(self, state: State) -> None:
@@ -56,6 +65,11 @@ class Connection:
         """Whether it takes longer than it may."""
         allowed = self.state.value
         return allowed is not None and self._clock() - self.since > allowed
+
+    @property
+    def work_seconds(self) -> float:
+        """For how long the answer has been made, in seconds."""
+        return self._clock() - self.since if self.state is State.WORKING else 0.0
 
     @property
     def may_go(self) -> bool:
@@ -95,7 +109,9 @@ class Connections:
 
     def all(self) -> list[Connection]:
         """Return those that there are, without a lock."""
-        return list(self._open)
+        with contextlib.suppress(RuntimeError):  # another thread added one meanwhile
+            return list(self._open)
+        return []
 
     def add(self, connection: Connection) -> None:
         """Take one in."""
@@ -127,6 +143,20 @@ class Connections:
         longest.abort()
         return True
 
+    def wait_for_memory(self) -> None:
+        """Wait until another body may be made beside those that are sent.
+
+        Meanwhile clients that take more than a second over their answer are ended. May be called from any
+        thread.
+        """
+        while not self._have_memory():
+            self._end(lambda one: one.state is State.SENDING and one.may_go)
+            time.sleep(_POLL_SECONDS)
+
+    def longest_work(self) -> float:
+        """Return for how many seconds the oldest scrape has been made."""
+        return max((one.work_seconds for one in self.all()), default=0.0)
+
     def end_overdue(self) -> None:
         """End those that take too long."""
         self._end(lambda one: one.overdue)
@@ -138,6 +168,11 @@ class Connections:
     def end_all(self) -> None:
         """End all, whatever they are doing."""
         self._end(lambda _: True)
+
+    def _have_memory(self) -> bool:
+        with self._lock:
+            sizes = list({id(one.body): len(one.body) for one in self._open}.values())
+        return sum(sizes) < max(_BODY_BYTES, _BODIES * max(sizes, default=0))
 
     def _who_may_go(self) -> list[Connection]:
         return [one for one in self._open if one.may_go]

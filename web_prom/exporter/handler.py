@@ -2,145 +2,129 @@
 
 from __future__ import annotations
 
-import http.client
 import logging
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
+from email.utils import formatdate
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from web_prom.environ import header_variables
 from web_prom.exporter.connections import Connection, State
-from web_prom.exposition import Response
+from web_prom.exporter.heads import Head, HeadError, end_of_head, read_head
+from web_prom.exposition import BEFORE_SCRAPE, Response
 
 logger = logging.getLogger("web_prom")
 
 Respond = Callable[[Mapping[str, Any]], Response]
 
-# The line and headers of one request; what a scraper sends is below 1 kB.
-_HEAD_BYTES = 32_768
+_READ_BYTES = 16_384
+# Up to here a body is sent in one piece with its head; a larger one is not copied.
+_JOINED_BYTES = 65_536
 
 
-class _Head:
-    """Reads no more of a request than a head may have."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.left = _HEAD_BYTES
-
-    def readline(self, size: int = -1) -> bytes:
-        line: bytes = self._file.readline(self.left + 1)
-        self.left -= len(line)
-        if self.left < 0:
-            raise http.client.LineTooLong("head")
-        return line
-
-    def wait(self) -> bool:
-        """Wait for the next request; return whether there is one."""
-        self.left = _HEAD_BYTES
-        return bool(self._file.peek(1))
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class Handler(BaseHTTPRequestHandler):
+class Handler:
     """Serves one connection, request after request.
 
     Args:
         connection: The connection.
         respond: Answers a request.
         going_on: Whether the connection may stay open after this request.
+        wait_for_memory: Waits until the text of a scrape may be made.
     """
 
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, connection: Connection, respond: Respond, going_on: Callable[[], bool]) -> None:
-        self._record = connection
+    def __init__(
+        self,
+        connection: Connection,
+        respond: Respond,
+        going_on: Callable[[], bool],
+        wait_for_memory: Callable[[], None],
+    ) -> None:
+        self._connection = connection
         self._respond = respond
         self._going_on = going_on
-        # What an answer to a request that could not be read has to know.
-        self.requestline, self.command, self.request_version = "", "", ""
-        super().__init__(connection.socket, (connection.peer, 0), None)  # type: ignore[arg-type]
+        self._wait_for_memory = wait_for_memory
+        # What was read beyond the last head.
+        self._rest = b""
 
-    def setup(self) -> None:
-        """Bound what is read of a request."""
-        super().setup()
-        self.rfile = _Head(self.rfile)  # type: ignore[assignment]
-
-    def handle(self) -> None:
+    def run(self) -> None:
         """Serve requests until either side has enough."""
-        self.close_connection = False
         try:
-            while not self.close_connection and self.rfile.wait():  # type: ignore[attr-defined]
-                self._record.enter(State.ARRIVING)
-                self.handle_one_request()
-                self._record.enter(State.IDLE)
+            while self._serve_request():
+                self._connection.enter(State.IDLE)
         except OSError as error:
             logger.debug("a scraper's connection broke: %s", error)
 
-    def handle_one_request(self) -> None:
-        """Read a request and answer it."""
+    def _serve_request(self) -> bool:
+        """Read a request and answer it; return whether there may be another one."""
         try:
-            self.raw_requestline = self.rfile.readline()
-            # Reads the headers too; answers by itself what it cannot read.
-            if not self.parse_request():
-                return
-            environ = self._environ()
-        except http.client.LineTooLong:
-            self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-            return
-        except ValueError:
-            self.send_error(HTTPStatus.BAD_REQUEST)
-            return
-        if self._has_body():
-            # It is not read, so nothing after it can be.
-            self.close_connection = True
-        self._record.enter(State.WORKING)
-        response = self._respond(environ)
-        self._record.enter(State.SENDING)
-        self._send(response)
+            data = self._read()
+            if data is None:
+                return False
+            head = read_head(data)
+        except HeadError as error:
+            self._refuse(error.status)
+            return False
+        self._connection.enter(State.WORKING)
+        response = self._respond(self._environ(head))
+        # A body is not read, and so nothing after it.
+        stays = head.keeps_alive and not head.has_body and self._going_on()
+        self._send(response, stays=stays, with_body=head.method != "HEAD")
+        return stays
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer a request that could not be read, and close the connection."""
-        self.close_connection = True
-        status = HTTPStatus(code)
-        body = f"{status.phrase.lower()}\n".encode()
-        self._record.enter(State.SENDING)
-        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-        self._send(Response(f"{status.value} {status.phrase}", headers, body))
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep the log clean: what clients do is no event of the server's."""
-        logger.debug(format, *args)
-
-    def _environ(self) -> dict[str, Any]:
-        """Return the request as WSGI has it, as far as whoever decides on access may ask.
+    def _read(self) -> bytes | None:
+        """Return a complete head; None if the client ended before it began.
 
         Raises:
-            ValueError: The target is no URL.
+            HeadError: What arrived is none.
         """
-        target = urlsplit(self.path)
+        data, checked = self._rest, 0
+        while True:
+            if data and not checked:
+                self._connection.enter(State.ARRIVING)
+            end = end_of_head(data, checked)
+            if end >= 0:
+                self._rest = data[end:]
+                return data[:end]
+            checked = len(data)
+            more = self._connection.socket.recv(_READ_BYTES)
+            if not more:
+                if data:
+                    raise HeadError
+                return None
+            data += more
+
+    def _environ(self, head: Head) -> dict[str, Any]:
+        """Return the request as WSGI has it, as far as whoever decides on access may ask."""
         return {
-            "REQUEST_METHOD": self.command,
+            "REQUEST_METHOD": head.method,
             "SCRIPT_NAME": "",
-            "PATH_INFO": unquote(target.path, "latin-1"),
-            "QUERY_STRING": target.query,
-            "SERVER_PROTOCOL": self.request_version,
-            "REMOTE_ADDR": self._record.peer,
-            **header_variables(self.headers.items()),
+            "PATH_INFO": head.path,
+            "QUERY_STRING": head.query,
+            "SERVER_PROTOCOL": head.version,
+            "REMOTE_ADDR": self._connection.peer,
+            BEFORE_SCRAPE: self._wait_for_memory,
+            **header_variables(head.fields),
         }
 
-    def _has_body(self) -> bool:
-        length = self.headers.get("Content-Length", "0").strip()
-        return length != "0" or "Transfer-Encoding" in self.headers
+    def _refuse(self, status: str) -> None:
+        """Answer a request that could not be read."""
+        body = f"{status.partition(' ')[2].lower()}\n".encode()
+        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        self._send(Response(status, headers, body), stays=False, with_body=True)
 
-    def _send(self, response: Response) -> None:
-        if not self._going_on():
-            self.close_connection = True
-        connection = "close" if self.close_connection else "keep-alive"
-        headers = [*response.headers, ("Date", self.date_time_string()), ("Connection", connection)]
-        head = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        body = b"" if self.command == "HEAD" else response.body
-        self.wfile.write(f"{self.protocol_version} {response.status}\r\n{head}\r\n".encode("latin-1") + body)
+    def _send(self, response: Response, *, stays: bool, with_body: bool) -> None:
+        body = response.body if with_body else b""
+        self._connection.body = body
+        self._connection.enter(State.SENDING)
+        headers = [
+            *response.headers,
+            ("Date", formatdate(usegmt=True)),
+            ("Connection", "keep-alive" if stays else "close"),
+        ]
+        fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        head = f"HTTP/1.1 {response.status}\r\n{fields}\r\n".encode("latin-1")
+        if len(body) <= _JOINED_BYTES:
+            self._connection.socket.sendall(head + body)
+        else:
+            self._connection.socket.sendall(head)
+            self._connection.socket.sendall(body)
+        self._connection.body = b""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterator
 
 from web_prom.errors import ListenError
 from web_prom.parsing import Address
+
+# A kernel may know IPv6 and have it switched off.
+_NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT, errno.EINVAL})
 
 BACKLOG = 128
 """How many scrapes may wait, while an exporter that died is replaced, say."""
@@ -23,18 +27,25 @@ def listen(address: Address) -> socket.socket:
         ListenError: The address is in use, is none of this machine's, or needs more privileges.
     """
     try:
-        if not address.host and socket.has_dualstack_ipv6():
-            listener = socket.create_server(
-                ("", address.port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
-            )
-        else:
-            listener = _listen_at(address)
+        listener = (None if address.host else _listen_at_all(address.port)) or _listen_at(address)
     except OSError as error:
         failure = ListenError(f"cannot listen at {address} ({_reason(error)})")
         failure.errno = error.errno
         raise failure from error
     listener.setblocking(False)
     return listener
+
+
+def _listen_at_all(port: int) -> socket.socket | None:
+    """Listen at every address of IPv4 and IPv6; return None where there is no IPv6."""
+    if not socket.has_dualstack_ipv6():
+        return None
+    try:
+        return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
+    except OSError as error:
+        if error.errno in _NO_IPV6:
+            return None
+        raise
 
 
 def _listen_at(address: Address) -> socket.socket:
@@ -72,6 +83,11 @@ def address_of(listener: socket.socket) -> Address:
     """Return where a socket listens."""
     host, port = listener.getsockname()[:2]
     return Address(host, port)
+
+
+def plain_address(address: str) -> str:
+    """Return a client's address; IPv4 as such, also where the socket is of IPv6 and takes both."""
+    return address.removeprefix("::ffff:") if "." in address else address
 
 
 def send_listener(channel: socket.socket, listener: socket.socket | None) -> None:

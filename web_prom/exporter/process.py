@@ -7,8 +7,10 @@ import signal
 from pathlib import Path
 
 from web_prom.config import Config
+from web_prom.exporter.heartbeat import Heart
 from web_prom.exporter.lifeline import Lifeline
 from web_prom.exporter.listening import address_of, adopt, listen
+from web_prom.exporter.memory import give_large_blocks_back
 from web_prom.exporter.server import DEFAULT_PATH, ExporterServer, Scrapes
 from web_prom.exporter.settings import is_loopback
 from web_prom.exporter.tls import Certificates
@@ -16,7 +18,14 @@ from web_prom.exporter.tls import Certificates
 logger = logging.getLogger("web_prom")
 
 
-def serve(directory: Path, config: Config, *, listener: int | None = None, parent: int | None = None) -> None:
+def serve(
+    directory: Path,
+    config: Config,
+    *,
+    listener: int | None = None,
+    parent: int | None = None,
+    heartbeat: int | None = None,
+) -> None:
     """Answer scrapes until SIGTERM or SIGINT comes, or the parent is gone.
 
     Args:
@@ -24,12 +33,14 @@ def serve(directory: Path, config: Config, *, listener: int | None = None, paren
         config: The settings.
         listener: A listening socket that the parent handed on, by descriptor; without it one is opened.
         parent: The process to end with.
+        heartbeat: A pipe to the parent, by descriptor, to show it once a second that this process works.
 
     Raises:
         ConfigError: A certificate cannot be used.
         ListenError: It cannot listen.
     """
     lifeline = Lifeline(parent)
+    give_large_blocks_back()
     certificates = None
     if config.certfile:
         certificates = Certificates(config.certfile, config.keyfile, config.client_cafile)
@@ -52,4 +63,11 @@ def serve(directory: Path, config: Config, *, listener: int | None = None, paren
             "count here; set PROM_BEARER_TOKEN_FILE, PROM_ALLOWED_NETWORKS or the like in the environment",
             address,
         )
-    server.run(lambda: not lifeline.cut)
+    heart = Heart(heartbeat)
+
+    def going_on() -> bool:
+        if not server.is_stuck:
+            heart.beat()
+        return not lifeline.cut
+
+    server.run(going_on)

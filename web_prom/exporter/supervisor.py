@@ -21,6 +21,7 @@ from pathlib import Path
 
 from web_prom.errors import ListenError
 from web_prom.exporter import log
+from web_prom.exporter.heartbeat import Pulse
 from web_prom.exporter.lifeline import POLL_SECONDS, Lifeline
 from web_prom.exporter.listening import adopt, listen, send_listener
 from web_prom.parsing import Address, address
@@ -41,7 +42,7 @@ _ENDING = (signal.SIGTERM, signal.SIGQUIT)
 
 
 class Supervisor:
-    """Keeps one exporter running for as long as its parent lives.
+    """Keeps one exporter running for as long as its parent lives, and replaces one that hangs.
 
     The listening socket stays open here while there is no exporter: scrapes wait instead of being refused.
     The parent's end of ``channel`` asks for it with any byte, and ends the supervisor by shutting it down.
@@ -68,6 +69,7 @@ class Supervisor:
         self._listener = listener
         self._arguments = arguments
         self._exporter: subprocess.Popen[bytes] | None = None
+        self._pulse: Pulse | None = None
         self._started = 0.0
         self._delay = _FIRST_DELAY_SECONDS
         # When to listen or start next.
@@ -132,15 +134,28 @@ class Supervisor:
                 self._delay,
             )
             self._exporter = None
+            self._forget_pulse()
             self._due = now + self._delay
             self._delay = min(2 * self._delay, _LAST_DELAY_SECONDS)
         if self._exporter is not None:
             self._due = now + POLL_SECONDS
+            self._kill_if_hung(self._exporter)
         elif now >= self._due:
             if self._listener is None:
                 self._listen()
             if self._listener is not None:
                 self._start(self._listener)
+
+    def _kill_if_hung(self, exporter: subprocess.Popen[bytes]) -> None:
+        if self._pulse is not None and self._pulse.is_missing():
+            logger.error("the exporter (pid %d) hangs; it is killed", exporter.pid)
+            self._forget_pulse()
+            exporter.kill()
+
+    def _forget_pulse(self) -> None:
+        if self._pulse is not None:
+            self._pulse.close()
+        self._pulse = None
 
     def _listen(self) -> None:
         try:
@@ -159,10 +174,16 @@ class Supervisor:
             f"--parent={os.getpid()}",
         ]
         try:
-            self._exporter = subprocess.Popen(  # noqa: S603 - what it runs is this package
-                [*command, *self._arguments], pass_fds=[descriptor]
-            )
+            self._pulse = pulse = Pulse()
+            try:
+                command.append(f"--heartbeat={pulse.heart}")
+                self._exporter = subprocess.Popen(  # noqa: S603 - what it runs is this package
+                    [*command, *self._arguments], pass_fds=[descriptor, pulse.heart]
+                )
+            finally:
+                os.close(pulse.heart)
         except OSError as error:
+            self._forget_pulse()
             logger.error("the exporter cannot be started (%s); again in %g s", error, self._delay)
             self._due = time.monotonic() + self._delay
             self._delay = min(2 * self._delay, _LAST_DELAY_SECONDS)

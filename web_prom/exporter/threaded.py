@@ -29,6 +29,9 @@ from web_prom.parsing import Address
 # The name that other programs see in a list of threads.
 _NAME = "web-prom-http"
 
+# Equal to prometheus_client's default, and another object than the same text in a caller's program.
+_NOT_GIVEN = ".".join("0000")
+
 # Each with its registry.
 _servers: WeakKeyDictionary[MetricsServer, Any] = WeakKeyDictionary()
 
@@ -62,7 +65,7 @@ class MetricsServer(ExporterServer):
 
 def start_http_server(  # noqa: PLR0917 - prometheus_client's parameters, in its order
     port: int,
-    addr: str = "0.0.0.0",  # noqa: S104 - as prometheus_client has it
+    addr: str = _NOT_GIVEN,
     registry: Any = REGISTRY,
     certfile: str | None = None,
     keyfile: str | None = None,
@@ -95,7 +98,8 @@ def start_http_server(  # noqa: PLR0917 - prometheus_client's parameters, in its
 
     Args:
         port: Where to listen; 0 takes a free port, which ``server.server_port`` tells.
-        addr: The address to listen at; ``::`` and ``""`` stand for every one, of IPv4 and IPv6.
+        addr: The address to listen at. ``::``, ``""`` and no ``addr`` stand for every address of IPv4 and
+            IPv6; ``0.0.0.0`` stands for every address of IPv4.
         registry: What to expose.
         certfile: Serve TLS with this certificate (PEM, with its chain).
         keyfile: The key to it, if it is in a file of its own.
@@ -186,7 +190,8 @@ def _listen(port: int, addr: str) -> socket.socket:
         raise ConfigError(f"port is {port!r}; allowed: a number from 0 to 65535, 0 for a free port")
     try:
         # prometheus_client's server takes IPv4 at "::" too.
-        return listen(Address("" if addr == "::" else addr, port))
+        every = addr is _NOT_GIVEN or addr == "::"
+        return listen(Address("" if every else addr, port))
     except ListenError as error:
         if error.errno != errno.EADDRINUSE:
             raise

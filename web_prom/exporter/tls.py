@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import ssl
+import sys
+import time
 from pathlib import Path
 
 from web_prom.errors import ConfigError
+from web_prom.exporter.log import Seldom
 
 logger = logging.getLogger("web_prom")
 
@@ -50,19 +55,26 @@ class Certificates:
             bool(client_cafile or client_capath) if client_required is None else client_required
         )
         self._protocol, self._minimum, self._maximum = protocol, minimum, maximum
-        self._seen = self._signature()
+        self._seen = self._refused = self._signature()
         self._context = self._load()
+        self._period = _Period(certfile)
+        self._period.check()
 
     def context(self) -> ssl.SSLContext:
-        """Return the context to use now."""
+        """Return the context to use now. Never raises."""
         seen = self._signature()
         if seen != self._seen:
-            self._seen = seen
             try:
                 self._context = self._load()
+                self._seen = self._refused = seen
+                self._period = _Period(self._certfile)
                 logger.info("the exporter's certificate was renewed from %s", self._certfile)
-            except ConfigError as error:
-                logger.error("%s; the former certificate stays in use", error)
+            except Exception as error:
+                # It is tried again at the next connection: descriptors may have been missing, or memory.
+                if seen != self._refused:
+                    self._refused = seen
+                    logger.error("%s; the former certificate stays in use", error)
+        self._period.check()
         return self._context
 
     def _signature(self) -> list[tuple[int, ...]]:
@@ -99,6 +111,40 @@ class Certificates:
                 "without a password"
             ) from None
         return context
+
+
+class _Period:
+    """The period in which a certificate is valid. Outside of it the log says so, once an hour.
+
+    Clients refuse such a certificate, and nothing else on this side shows why.
+    """
+
+    def __init__(self, certfile: Path) -> None:
+        self._certfile = certfile
+        self._seldom = Seldom(3600.0)
+        self._begin, self._end = -math.inf, math.inf
+        # The only decoder of the standard library that needs no connection. It has no public name.
+        decode = getattr(sys.modules.get("_ssl"), "_test_decode_cert", None)
+        if decode is not None:
+            with contextlib.suppress(Exception):
+                found = decode(str(certfile))
+                self._begin = ssl.cert_time_to_seconds(found["notBefore"])
+                self._end = ssl.cert_time_to_seconds(found["notAfter"])
+
+    def check(self) -> None:
+        """Log an error if the certificate is not valid now."""
+        now = time.time()
+        if self._begin <= now < self._end:
+            return
+        expired = now >= self._end
+        if self._seldom.is_due("expired"):
+            moment = time.gmtime(self._end if expired else self._begin)
+            logger.error(
+                "the certificate in %s %s %s, and clients refuse it; a new file is read without a restart",
+                self._certfile,
+                "expired on" if expired else "is not valid before",
+                time.strftime("%Y-%m-%d %H:%M:%S UTC", moment),
+            )
 
 
 def _refuse() -> str:

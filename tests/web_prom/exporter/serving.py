@@ -120,7 +120,7 @@ def ask(
 
 def request(client: socket.socket, path: str) -> bytes:
     """Send one request on a connection that stays open; return the answer's body."""
-    client.sendall(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     with contextlib.closing(http.client.HTTPResponse(client)) as response:
         response.begin()
         return response.read()

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -17,6 +18,7 @@ from web_prom.exposition import Response
 from web_prom.secret import Secret
 
 from ..support import environ_of, python
+from .serving import Serving
 
 WRITES = """
     from prometheus_client import Counter
@@ -169,3 +171,25 @@ def test_a_key_that_no_setting_has_is_told(caplog: pytest.LogCaptureFixture) -> 
     """A token under a misspelt key would leave the port open."""
     load({"PROM_BEARER_TOKN": "x"})
     assert "PROM_BEARER_TOKN" in caplog.text
+
+
+def test_fault_78_whoever_may_not_scrape_does_not_learn_the_path(directory: Path) -> None:
+    config = load({"PROM_PATH": "/hidden", "PROM_BEARER_TOKEN": "sesame"})
+    for path in ("/", "/metrics", "/hidden", "/hidden/x"):
+        answer = scrape(directory, config, path)
+        assert answer.status == "401 Unauthorized"
+        assert answer.body == b""
+    told = scrape(directory, config, "/", HTTP_AUTHORIZATION="Bearer sesame")
+    assert (told.status, told.body) == ("404 Not Found", b"metrics are at /hidden\n")
+    networks = load({"PROM_PATH": "/hidden", "PROM_ALLOWED_NETWORKS": "10.0.0.0/8"})
+    assert scrape(directory, networks, "/", REMOTE_ADDR="192.0.2.1").status == "403 Forbidden"
+
+
+@pytest.mark.parametrize("path", ["/größe", "/metriken/été", "/指标"])
+def test_fault_78_a_path_may_have_letters_beyond_ascii(directory: Path, path: str) -> None:
+    scrapes = Scrapes(directory, load({"PROM_PATH": path}))
+    with Serving(scrapes) as serving:
+        assert serving.get(quote(path))[0] == 200
+        assert serving.get(quote(path) + "/")[0] == 200
+        status, _, body = serving.get("/metrics")
+        assert (status, body.decode()) == (404, f"metrics are at {path}\n")

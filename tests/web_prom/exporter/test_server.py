@@ -55,14 +55,16 @@ def test_one_connection_serves_many_requests() -> None:
 
 def test_requests_that_are_sent_in_one_go_are_answered_in_turn() -> None:
     with Serving() as serving, serving.client() as client:
-        client.sendall(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\nConnection: close\r\n\r\n")
+        client.sendall(
+            b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
         answers = everything(client)
         assert answers.index(b"GET /1") < answers.index(b"GET /2")
 
 
 def test_head_is_answered_without_a_body() -> None:
     with Serving() as serving, serving.client() as client:
-        client.sendall(b"HEAD /1 HTTP/1.1\r\nConnection: close\r\n\r\n")
+        client.sendall(b"HEAD /1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         answer = everything(client)
         assert b"Content-Length: 7\r\n" in answer
         assert answer.endswith(b"\r\n\r\n")
@@ -75,10 +77,10 @@ def test_http_1_0_is_answered_and_closed() -> None:
 
 
 def test_a_body_is_never_taken_for_the_next_request() -> None:
-    smuggled = b"GET /smuggled HTTP/1.1\r\n\r\n"
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
     for length in (b"Content-Length: %d" % len(smuggled), b"Transfer-Encoding: chunked"):
         with Serving() as serving, serving.client() as client:
-            client.sendall(b"POST / HTTP/1.1\r\n" + length + b"\r\n\r\n" + smuggled)
+            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n" + length + b"\r\n\r\n" + smuggled)
             answer = everything(client)
             assert b"POST /" in answer
             assert b"smuggled" not in answer
@@ -93,8 +95,8 @@ def test_the_environ_is_that_of_wsgi() -> None:
 
     with Serving(respond) as serving, serving.client() as client:
         client.sendall(
-            b"GET http://host/a%20b?name[]=x HTTP/1.1\r\nConnection: close\r\nAccept: a\r\nAccept: b\r\n"
-            b"X_Forwarded_For: 10.0.0.1\r\n\r\n"
+            b"GET http://host/a%20b?name[]=x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            b"Accept: a\r\nAccept: b\r\nX_Forwarded_For: 10.0.0.1\r\n\r\n"
         )
         everything(client)
     assert seen["PATH_INFO"] == "/a b"
@@ -112,7 +114,7 @@ def test_the_environ_is_that_of_wsgi() -> None:
         (b"GET http://[ HTTP/1.1\r\n\r\n", b"400"),
         (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n", b"431"),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", b"431"),
-        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"431"),
     ],
 )
 def test_what_is_no_request_is_answered_and_closed(sent: bytes, status: bytes) -> None:
@@ -126,7 +128,7 @@ def test_what_is_no_request_is_answered_and_closed(sent: bytes, status: bytes) -
 
 def test_a_client_that_hangs_up_is_no_event(caplog: pytest.LogCaptureFixture) -> None:
     with Serving() as serving:
-        for sent in (b"", b"GET", b"GET / HTTP/1.1\r\n\r\n"):
+        for sent in (b"", b"GET", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"):
             with serving.client() as client:
                 client.sendall(sent)
         assert serving.get()[0] == 200
@@ -141,7 +143,7 @@ def test_an_answer_that_cannot_be_made_costs_that_connection_only(caplog: pytest
 
     with Serving(respond) as serving:
         with serving.client() as client:
-            client.sendall(b"GET /bad HTTP/1.1\r\n\r\n")
+            client.sendall(b"GET /bad HTTP/1.1\r\nHost: x\r\n\r\n")
             assert everything(client) == b""
         assert serving.get()[0] == 200
     assert [record.levelname for record in caplog.records] == ["ERROR"]
@@ -189,7 +191,7 @@ def test_a_client_that_does_not_take_its_answer_is_ended() -> None:
         return Response("200 OK", [], b"x" * 50_000_000)
 
     with Serving(respond) as serving, serving.client() as client:
-        client.sendall(b"GET /large HTTP/1.1\r\n\r\n")
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         assert sending.wait(PATIENCE_SECONDS)
         assert client.recv(1)
         serving.clock.go(31)
@@ -257,7 +259,7 @@ def test_at_the_end_what_is_under_way_is_answered_and_the_port_is_free(
         answer = clients.submit(serving.get)
         assert held.asked.acquire(timeout=PATIENCE_SECONDS)
         with serving.client() as queued:
-            queued.sendall(b"GET /queued HTTP/1.1\r\n\r\n")
+            queued.sendall(b"GET /queued HTTP/1.1\r\nHost: x\r\n\r\n")
             serving.server.stop()
             assert held.asked.acquire(timeout=PATIENCE_SECONDS)
             serving.wait_until_refused()

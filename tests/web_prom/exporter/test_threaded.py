@@ -11,7 +11,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from web_prom.errors import ListenError
 from web_prom.exporter.threaded import MetricsServer
 
 from ..support import ROOT, python
-from .serving import PATIENCE_SECONDS, ask
+from .serving import PATIENCE_SECONDS, ask, everything
 
 BEARER = "Bearer sesame"
 
@@ -122,6 +122,67 @@ def test_every_address_is_of_both_kinds(registry: CollectorRegistry, addr: str) 
         server.shutdown()
 
 
+def test_fault_64_without_an_address_it_listens_at_ipv6_too(registry: CollectorRegistry) -> None:
+    seen: list[str] = []
+
+    def note(environ: Mapping[str, Any]) -> bool:
+        seen.append(environ["REMOTE_ADDR"])
+        return True
+
+    server, _ = start_http_server(0, registry=registry, allow_scrape=note)
+    try:
+        for host in ("127.0.0.1", *_hosts_of_ipv6()):
+            with socket.create_connection((host, server.server_port), PATIENCE_SECONDS) as client:
+                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                assert everything(client).startswith(b"HTTP/1.1 200 ")
+    finally:
+        server.shutdown()
+    assert seen == ["127.0.0.1", *_hosts_of_ipv6()]
+
+
+def test_fault_64_an_address_that_is_given_counts(registry: CollectorRegistry) -> None:
+    """``0.0.0.0`` is IPv4 alone, as prometheus_client has it."""
+    server, _ = start_http_server(0, "0.0.0.0", registry)
+    try:
+        assert server.server_address == ("0.0.0.0", server.server_port)
+        assert ask(server.server_port)[0] == 200
+        for host in _hosts_of_ipv6():
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((host, server.server_port), PATIENCE_SECONDS)
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["no IPv6", "IPv6 is off"])
+def test_fault_64_without_ipv6_it_listens_at_ipv4(
+    kind: str, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "no IPv6":
+        monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    create = socket.create_server
+
+    def without(address: Any, *, family: int = socket.AF_INET, **options: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EADDRNOTAVAIL, "as meant")
+        return create(address, family=family, **options)
+
+    monkeypatch.setattr(socket, "create_server", without)
+    server, _ = start_http_server(0, registry=registry)
+    try:
+        assert ask(server.server_port)[0] == 200
+    finally:
+        server.shutdown()
+
+
+def _hosts_of_ipv6() -> list[str]:
+    """Return this machine's loopback address of IPv6, if it has one."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return ["::1"]
+    except OSError:
+        return []
+
+
 # Settings --------------------------------------------------------------------------------------------------
 
 
@@ -184,7 +245,7 @@ def test_a_port_that_is_taken_says_how_to_mend_it(registry: CollectorRegistry) -
         start_http_server(server.server_port, "127.0.0.1", registry)
     assert told.value.errno == errno.EADDRINUSE
     document = " ".join((ROOT / "docs" / "jobs.rst").read_text("utf-8").split())
-    assert str(told.value).replace(f"127.0.0.1:{server.server_port}", "0.0.0.0:9464") in document
+    assert str(told.value).replace(f"127.0.0.1:{server.server_port}", ":9464") in document
 
 
 def test_another_address_than_ours_is_another_error(registry: CollectorRegistry) -> None:
@@ -259,7 +320,7 @@ def test_a_forked_child_keeps_neither_port_nor_connections(registry: CollectorRe
         serving(registry) as server,
         socket.create_connection(("127.0.0.1", server.server_port), PATIENCE_SECONDS) as client,
     ):
-        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(12) == b"HTTP/1.1 200"
         ours = {one.fileno() for one in (server._listener, server._wake, server._wakes)}
         ours |= {one.socket.fileno() for one in server._connections.all()}

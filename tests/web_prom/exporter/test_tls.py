@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_scrapes_are_encrypted(server: Pair) -> None:
     with Serving(certificates=Certificates(*server)) as serving:
         assert serving.get(tls=trusting(server[0]))[0] == 200
         with serving.client() as plain:
-            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"200" not in everything(plain)
 
 
@@ -98,3 +99,29 @@ def test_files_that_cannot_be_used_are_named(case: str, server: Pair, stranger: 
         files = (*server, wrong)
     with pytest.raises(ConfigError, match=rf"{files[-1].name} cannot be used"):
         Certificates(*files)
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [(-1, "is not valid before"), (1, None), (3, "expired on")],
+)
+def test_fault_78_a_certificate_that_is_not_valid_now_is_logged_once_an_hour(
+    days: int,
+    words: str | None,
+    server: Pair,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At the start, and later, when the time comes."""
+    made = [Certificates(*server)]
+    assert caplog.records == []
+    now = time.time() + days * 86_400
+    monkeypatch.setattr("web_prom.exporter.tls.time.time", lambda: now)
+    made.append(Certificates(*server))
+    for _ in range(3):
+        for certificates in made:
+            certificates.context()
+    found = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(found) == (2 if words else 0)
+    for record in found:
+        assert f"the certificate in {server[0]} {words} 20" in record.getMessage()
