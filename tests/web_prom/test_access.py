@@ -398,7 +398,7 @@ def test_fault_75_a_client_cannot_fill_the_log(
     path = tmp_path / "token"
     path.write_text("x")
     access = AccessControl(load(bearer_token_file=path))
-    monkeypatch.setattr(access, "_failures", LogLimit(clock))
+    monkeypatch.setattr(access, "_failures", LogLimit(clock=clock))
     path.unlink()
     for _ in range(1000):
         assert access.check({}) is not None

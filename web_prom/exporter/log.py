@@ -1,4 +1,4 @@
-"""The log of the exporter's processes: its format, which is gunicorn's, and how often one event is logged."""
+"""The log of the exporter's processes: its format, which is gunicorn's."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import contextlib
 import logging
 import logging.handlers
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 
@@ -23,28 +21,3 @@ def configure(path: Path | None = None) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-
-
-class Seldom:
-    """Limits how often events are logged: each kind once in a number of seconds.
-
-    May be used from any thread. Two threads at the same moment may both log.
-
-    Args:
-        seconds: How long a kind is silent after it was logged.
-        clock: Seconds that only go forward.
-    """
-
-    def __init__(self, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds = seconds
-        self._clock = clock
-        self._last: dict[str, float] = {}
-
-    def is_due(self, kind: str) -> bool:
-        """Return whether an event of this kind is to be logged now. The kinds are few and fixed."""
-        now = self._clock()
-        last = self._last.get(kind)
-        if last is not None and now - last < self._seconds:
-            return False
-        self._last[kind] = now
-        return True

@@ -18,9 +18,9 @@ from web_prom.config import Config
 from web_prom.exporter.connections import Connection, Connections
 from web_prom.exporter.handler import Handler, Respond
 from web_prom.exporter.listening import BACKLOG, plain_address
-from web_prom.exporter.log import Seldom
 from web_prom.exporter.tls import Certificates
 from web_prom.exposition import Exposition, Response
+from web_prom.log_limit import LogLimit
 
 logger = logging.getLogger("web_prom")
 
@@ -124,7 +124,7 @@ class ExporterServer:
         self._connections = Connections(limit)
         self._clock = clock
         self._stopping = False
-        self._seldom = Seldom()
+        self._failures = LogLimit()
         self._unserved: Connection | None = None
         self._wakes, self._wake = socket.socketpair()
         self._wakes.setblocking(False)
@@ -197,10 +197,12 @@ class ExporterServer:
         try:
             self._turn()
         except Exception as error:
-            if self._seldom.is_due("turn"):
+            remark = self._failures.admit("turn")
+            if remark is not None:
                 logger.error(
-                    "the metrics server cannot accept connections: %s; it tries again every second",
+                    "the metrics server cannot accept connections: %s; it tries again every second%s",
                     error,
+                    remark,
                     exc_info=not isinstance(error, OSError),
                 )
             self._pause()

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from web_prom.errors import ConfigError
-from web_prom.exporter.log import Seldom
+from web_prom.log_limit import LogLimit
 
 logger = logging.getLogger("web_prom")
 
@@ -121,7 +121,7 @@ class _Period:
 
     def __init__(self, certfile: Path) -> None:
         self._certfile = certfile
-        self._seldom = Seldom(3600.0)
+        self._expiries = LogLimit(3600.0)
         self._begin, self._end = -math.inf, math.inf
         # The only decoder of the standard library that needs no connection. It has no public name.
         decode = getattr(sys.modules.get("_ssl"), "_test_decode_cert", None)
@@ -137,7 +137,7 @@ class _Period:
         if self._begin <= now < self._end:
             return
         expired = now >= self._end
-        if self._seldom.is_due("expired"):
+        if self._expiries.admit("expired") is not None:
             moment = time.gmtime(self._end if expired else self._begin)
             logger.error(
                 "the certificate in %s %s %s, and clients refuse it; a new file is read without a restart",

@@ -18,11 +18,10 @@ import pytest
 
 from web_prom.exporter import server as server_module
 from web_prom.exporter.listening import listen
-from web_prom.exporter.log import Seldom
 from web_prom.exporter.server import ExporterServer
 from web_prom.parsing import Address
 
-from ..support import Clock, python
+from ..support import python
 from .serving import PATIENCE_SECONDS, Serving, everything, hello
 
 
@@ -201,14 +200,3 @@ def test_fault_68_a_server_that_cannot_begin_connections_can_be_stopped(
         serving.server.stop()
         with contextlib.suppress(ConnectionError):
             assert everything(client) == b""
-
-
-def test_an_event_is_logged_once_a_minute_for_each_kind() -> None:
-    clock = Clock()
-    seldom = Seldom(clock=clock)
-    assert [seldom.is_due(kind) for kind in "aab"] == [True, False, True]
-    clock.go(59)
-    assert not seldom.is_due("a")
-    clock.go(2)
-    assert seldom.is_due("a")
-    assert not seldom.is_due("a")
