@@ -19,3 +19,7 @@ class DirectoryError(WebPromError, OSError):
 
 class ListenError(WebPromError, OSError):
     """The exporter cannot listen at its address."""
+
+
+class UnreadableError(WebPromError, OSError):
+    """Something that a scrape reports could not be read this time, so that the scrape would show less."""

@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterable
 from time import perf_counter
 from typing import Any
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import RestrictedRegistry
 
 from web_prom.custom import Guard, collectors_of, is_custom, not_in_files, store_callbacks, units_of
 from web_prom.instruments import existing_instruments
+from web_prom.multiprocess import processes
 from web_prom.multiprocess.collector import WorkersCollector, collector_for
 from web_prom.multiprocess.directory import VARIABLE
-from web_prom.multiprocess.processes import process_families
 from web_prom.multiprocess.takeover import is_shared
 from web_prom.rendering import Renderer
 from web_prom.text import Encode, Text
@@ -91,6 +91,8 @@ class Scraper:
             with self._guard.of(collector):
                 if id(collector) in collected:
                     text.put(collected[id(collector)])
+                elif isinstance(collector, ProcessCollector):
+                    text.put(processes.collected(collector))
                 else:
                     text.put_collected(collector, self._renderer)
         self._renderer.keep(collectors)
@@ -104,7 +106,7 @@ class Scraper:
         store_callbacks(registered, self._guard)
         text.put_merged(collector, units_of(registered))
         workers = collector.workers
-        for owner, families in ((process_families, process_families(workers)), *custom):
+        for owner, families in ((processes.process_families, processes.process_families(workers)), *custom):
             for family in families:
                 with self._guard.of(owner):
                     text.put_new(family)

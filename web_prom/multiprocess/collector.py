@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import Counter
@@ -25,6 +26,8 @@ logger = logging.getLogger("web_prom")
 
 # More formats than Prometheus asks for; a content type holds a version that a client may invent.
 _MOST_FORMATS = 16
+# Files that vanish while others are read are moved by a process that starts: then all are read again.
+_MOST_READINGS = 3
 
 Held = Callable[[], Mapping[int, int]]
 """Tells which slots are held, and by which process."""
@@ -40,23 +43,43 @@ class _View:
 
     def __init__(self, path: Path) -> None:
         self.lock = Lock()
+        self._path = path
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, so that the next refresh begins from the files."""
         self.workers: dict[int, int] = {}
         self.files = 0
         self.damaged = 0
         self.series = 0
-        self._path = path
         self._names: dict[str, FileName | None] = {}
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._parsed: dict[str, ParsedFile] = {}
         self._told: set[tuple[str, str]] = set()
         self._formats: dict[str, Format] = {}
+        # What was read and is not merged yet: kept where a file could not be read, for the next time.
+        self._changed: set[LabelSet] = set()
 
     def refresh(self, workers: Mapping[int, int]) -> None:
-        """Read what has changed in the directory since the last time, and merge it."""
+        """Read what has changed in the directory since the last time, and merge it.
+
+        Raises:
+            OSError: The directory or a file could not be read this time. What is merged would be less than
+                there is, so that there is to be no scrape.
+        """
         self.workers = dict(workers)
-        self.damaged = 0
-        changed: set[LabelSet] = set()
-        wanted = self._wanted()
+        for _ in range(_MOST_READINGS):
+            wanted = self._wanted()
+            if self._read_all(wanted):
+                break
+        self._told = {(name, reason) for name, reason in self._told if name in wanted}
+        changed, self._changed = self._changed, set()
+        self._merge(changed)
+
+    def _read_all(self, wanted: Mapping[str, FileName]) -> bool:
+        """Read the files; return whether all of them were there."""
+        self.files = self.damaged = 0
+        changed, complete = self._changed, True
         for name in self._parsed.keys() - wanted.keys():
             self._parsed.pop(name).drop(changed)
         for (type_, mode), count in Counter((told.kind, told.mode) for told in wanted.values()).items():
@@ -67,11 +90,12 @@ class _View:
             if name not in self._parsed:
                 self._parsed[name] = ParsedFile(self._path / name, told, self._kinds[told.kind, told.mode])
         for name in wanted:
-            if not self._read(name, self._parsed[name], changed):
-                self._parsed.pop(name).drop(changed)
-        self.files = len(self._parsed)
-        self._told = {(name, reason) for name, reason in self._told if name in wanted}
-        self._merge(changed)
+            try:
+                self.files += self._read(name, self._parsed[name], changed)
+            except FileNotFoundError:
+                del self._parsed[name]
+                complete = False
+        return complete
 
     def families(self) -> Iterator[list[Family]]:
         """Give the families in the order of their names, those of one name together."""
@@ -128,12 +152,15 @@ class _View:
         }
 
     def _read(self, name: str, file: ParsedFile, changed: set[LabelSet]) -> bool:
-        """Read one file; whatever is wrong with it is its own problem, and not the scrape's."""
+        """Read one file; return whether it has values. Only what is in a file may be left out of a scrape.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OSError: It could not be read.
+        """
         try:
             return file.refresh(changed)
-        except FileNotFoundError:
-            return False
-        except (DamagedFileError, OSError) as error:
+        except DamagedFileError as error:
             self.damaged += 1
             if (name, str(error)) not in self._told:
                 self._told.add((name, str(error)))
@@ -173,10 +200,12 @@ class WorkersCollector:
         self._views: dict[int, _View] = {}
 
     def collect(self) -> Iterable[Metric]:
-        """Return the merged families; those of dead workers count on, except live gauges."""
-        view = self._view()
-        with view.lock:
-            view.refresh(self._held())
+        """Return the merged families; those of dead workers count on, except live gauges.
+
+        Raises:
+            OSError: Something could not be read this time, and there would be less than there is.
+        """
+        with self._refreshed() as view:
             return view.metrics()
 
     def render(self, encode: Encoder, content_type: str) -> bytes:
@@ -188,10 +217,11 @@ class WorkersCollector:
 
         Returns:
             The text, without the ``# EOF`` at the end of OpenMetrics.
+
+        Raises:
+            OSError: As with :meth:`collect`.
         """
-        view = self._view()
-        with view.lock:
-            view.refresh(self._held())
+        with self._refreshed() as view:
             return view.text(view.format(encode, content_type))
 
     @property
@@ -206,13 +236,29 @@ class WorkersCollector:
 
     @property
     def damaged(self) -> int:
-        """The number of files that the last scrape could not read."""
+        """The number of files that the last scrape left out because of what is in them."""
         return self._view().damaged
 
     @property
     def workers(self) -> dict[int, int]:
         """The slots that were held at the last scrape, each with its holder's process id."""
         return self._view().workers
+
+    @contextlib.contextmanager
+    def _refreshed(self) -> Iterator[_View]:
+        """Read what is new; give the view, which nobody else uses meanwhile."""
+        view = self._view()
+        with view.lock:
+            workers = self._held()
+            try:
+                view.refresh(workers)
+            except OSError:
+                raise
+            except BaseException:
+                # Stopped half-way (SystemExit, a killed greenlet, no memory).
+                view.reset()
+                raise
+            yield view
 
     def _view(self) -> _View:
         # Inherited from a parent it may be locked, or half-way through a scrape.
