@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from web_prom.access import AccessControl
+from web_prom.colons import keeping_colons
 from web_prom.config import PREFIX, Config
 from web_prom.flight import SingleFlight
 from web_prom.multiprocess.takeover import is_shared, share_values
@@ -160,7 +161,7 @@ def encoder_for(accept: str | None) -> tuple[Encode, str]:
         return choose_encoder("")
     if not (content_type.isascii() and content_type.isprintable()):
         return choose_encoder("")
-    return encoder, content_type
+    return keeping_colons(encoder), content_type
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("web_prom")
 
-_PLAIN_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
+_PLAIN_NAME = re.compile(r"(?!__)[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
+_PLAIN_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
 
 Series = tuple[str, Labels]
 """A sample's name and labels."""
@@ -231,7 +232,7 @@ class Family:
     def _is_plain(self, name: str, label_names: tuple[str, ...]) -> bool:
         # Samples with these names the text format shows as families of their own.
         apart = name.startswith(self.name) and name[len(self.name) :] in ("_created", "_gsum", "_gcount")
-        return not apart and all(map(_PLAIN_NAME, (self.name, name, *label_names)))
+        return not apart and all([*map(_PLAIN_NAME, (self.name, name)), *map(_PLAIN_LABEL, label_names)])
 
     def raw(self, column: int) -> Iterable[tuple[Any, ...]]:
         """Return what one file says, as the arguments of samples before they are merged."""

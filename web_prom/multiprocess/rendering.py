@@ -133,9 +133,9 @@ class Format:
     def __init__(self, encode: Encoder) -> None:
         self._encode = encode
         self._headers: dict[str, tuple[str, bytes]] = {}
-        probe = Metric("a_b", "", "gauge")
-        probe.add_sample("a_b", {"c_d": 'x\\y"z\n'}, 1e6)
-        line = _template([("a_b", (("c_d", 'x\\y"z\n'),))]) % number(1e6)
+        probe = Metric("a_b:c", "", "gauge")
+        probe.add_sample("a_b:c", {"c_d": 'x\\y"z\n'}, 1e6)
+        line = _template([("a_b:c", (("c_d", 'x\\y"z\n'),))]) % number(1e6)
         self.is_plain = self.encode(probe).endswith(line.encode())
 
     def header(self, family: Family) -> bytes:
