@@ -49,7 +49,7 @@ class Guard:
             families: list[Metric] = []
             with self.of(collector):
                 run = begun.get(id(collector))
-                families = _collected(collector) if run is None else run()
+                families = families_of(collector) if run is None else run()
             found.append((collector, families))
         return found
 
@@ -102,6 +102,11 @@ def not_in_files(collectors: Iterable[Any]) -> Iterator[Any]:
             yield collector
 
 
+def is_instrument(collector: Any) -> bool:
+    """Tell whether a collector is an instrument of prometheus_client, whose names its registry knows."""
+    return isinstance(collector, MetricWrapperBase)
+
+
 def is_custom(collector: Any) -> bool:
     """Tell whether a collector is the user's own, which may ask a database, say, and wait for it."""
     return not isinstance(collector, (MetricWrapperBase, *_OF_THIS_HOUSE))
@@ -149,7 +154,13 @@ class _Target:
 _OF_THIS_HOUSE = (ProcessCollector, PlatformCollector, GCCollector, *_READERS, _Target)
 
 
-def _collected(collector: Any) -> list[Metric]:
+def families_of(collector: Any) -> list[Metric]:
+    """Return what a collector has.
+
+    Raises:
+        UnreadableError: It watches a process that could not be read this time.
+        Exception: What the collector raises.
+    """
     return collected(collector) if isinstance(collector, ProcessCollector) else list(collector.collect())
 
 
