@@ -99,15 +99,7 @@ class Text:
             collector: Whoever merges it.
             units: Of families by name: the value files do not tell them.
         """
-        if self._names is not None:
-            # prometheus_client's restricted_registry() needs collectors that describe their names, which
-            # this one cannot: name[] found nothing there before 0.25.
-            families = self._wanted(collector.collect())
-            for family in families:
-                family.unit = units.get(family.name, "")
-            self._taken |= _names_in(self._put(families))
-            return
-        text = collector.render(self._encode, self._content_type)
+        text = collector.render(self._encode, self._content_type, self._names)
         self.series += collector.series
         lines = self._unit_lines(units)
         begun = 0

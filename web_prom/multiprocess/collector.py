@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -19,7 +19,7 @@ from web_prom.multiprocess.keys import DamagedFileError
 from web_prom.multiprocess.kinds import Kind
 from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.merging import Family, LabelSet, mixed
-from web_prom.multiprocess.rendering import Encoder, Format, write
+from web_prom.multiprocess.rendering import Encoder, Format, part_of, write
 from web_prom.multiprocess.slots import slots_of
 
 logger = logging.getLogger("web_prom")
@@ -110,19 +110,25 @@ class _View:
         self.series = sum(len(metric.samples) for metric in found)
         return found
 
-    def text(self, chosen: Format) -> bytes:
-        """Return the merged families as text."""
+    def text(self, chosen: Format, names: Collection[str] | None) -> bytes:
+        """Return the merged families as text, or what is wanted of them."""
         parts: list[bytes] = []
         self.series = 0
         for families in self.families():
             family = families[0]
+            if names is not None and not any(not each.sample_names().isdisjoint(names) for each in families):
+                continue
             if len(families) == 1 and family.plain and chosen.is_plain:
-                parts.append(chosen.header(family))
-                parts += family.texts
-                self.series += family.size
+                lines, size = (family.texts, family.size) if names is None else part_of(family, names)
+                if names is None or size:
+                    parts.append(chosen.header(family))
+                    parts += lines
+                self.series += size
             else:
                 metric = _metric(families)
-                if metric is not None:
+                if metric is not None and names is not None:
+                    metric.samples = [sample for sample in metric.samples if sample.name in names]
+                if metric is not None and (names is None or metric.samples):
                     parts.append(chosen.encode(metric))
                     self.series += len(metric.samples)
         return b"".join(parts)
@@ -208,12 +214,13 @@ class WorkersCollector:
         with self._refreshed() as view:
             return view.metrics()
 
-    def render(self, encode: Encoder, content_type: str) -> bytes:
+    def render(self, encode: Encoder, content_type: str, names: Collection[str] | None = None) -> bytes:
         """Return the merged families as text, as ``encode`` would write what :meth:`collect` gives.
 
         Args:
             encode: The encoder of prometheus_client for the content type.
             content_type: By which what can be kept of the format is found again.
+            names: The samples that are wanted; None for all.
 
         Returns:
             The text, without the ``# EOF`` at the end of OpenMetrics.
@@ -222,7 +229,7 @@ class WorkersCollector:
             OSError: As with :meth:`collect`.
         """
         with self._refreshed() as view:
-            return view.text(view.format(encode, content_type))
+            return view.text(view.format(encode, content_type), names)
 
     @property
     def series(self) -> int:

@@ -179,6 +179,13 @@ class Histogram(Family):
         if different and shapes:
             self.shapes[label_set] = shapes
 
+    def sample_names(self) -> set[str]:
+        """Return the names of its samples."""
+        others = {
+            entry for shape in self._known.values() for entry in shape.entries if isinstance(entry, str)
+        }
+        return others | {f"{self.name}{suffix}" for suffix in ("_bucket", "_count", "_sum")}
+
     def merged(self, label_set: LabelSet) -> tuple[float, ...]:
         """Return the buckets, the count and the sum."""
         if label_set.shape is not None and label_set.shape.plain:

@@ -209,6 +209,10 @@ class Family:
                 return sorted(label_sets, key=dict(zip(label_sets, keys, strict=True)).__getitem__)
         return sorted(label_sets, key=attrgetter("labels", "name"))
 
+    def sample_names(self) -> set[str]:
+        """Return the names of its samples."""
+        return {form.name for form in self.forms.values()}
+
     def merged(self, label_set: LabelSet) -> tuple[float, ...]:
         """Return the values of the samples; none where no file has set any."""
         return (total(label_set.values),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.metrics_core import Metric
@@ -73,6 +73,38 @@ def write(label_sets: Iterable[LabelSet]) -> None:
 def _before(label_set: LabelSet) -> bytes:
     """Return the text of a single sample before its value."""
     return _template_of(label_set)[: -len(_VALUE)].replace("%%", "%").encode("utf-8")
+
+
+def part_of(family: Family, names: Collection[str]) -> tuple[list[bytes], int]:
+    """Return the lines of some samples of a family with plain names, and how many there are.
+
+    They are chosen from the text that there is already, which costs less than to make samples of them.
+    """
+    own = family.sample_names()
+    if own <= names:
+        return family.texts, family.size
+    wanted = own & names
+    if not wanted:
+        return [], 0
+    if family.is_single:
+        pairs = zip(family.ordered, family.texts, strict=True)
+        lines = [text for label_set, text in pairs if text and label_set.name in wanted]
+        return lines, len(lines)
+    begins = tuple([f"{name}{after}".encode() for name in wanted for after in "{ "])
+    # Buckets, count, sum: one search for each label set takes a fifth of the time of one for each line.
+    mark = f"\n{family.name}_count".encode()
+    parts = []
+    for text in family.texts:
+        count = text.find(mark) + 1
+        last = text.find(b"\n", count) + 1
+        pieces = (text[:count], text[count:last], text[last:]) if count else _lines(text)
+        parts += [piece for piece in pieces if piece.startswith(begins)]
+    return parts, sum([part.count(b"\n") for part in parts])
+
+
+def _lines(text: bytes) -> list[bytes]:
+    # Not splitlines(), which ends a line at a carriage return too.
+    return [line + b"\n" for line in text.split(b"\n")[:-1]]
 
 
 def _template_of(label_set: LabelSet) -> str:
