@@ -217,7 +217,7 @@ def _chosen(
 
     The first one is always there, because its heading is.
     """
-    chosen = []
+    chosen: list[tuple[Section, list[int], list[int]]] = []
     for section in sections:
         kept = [line for line, sample in enumerate(section.lines) if sample in wanted]
         if kept or not chosen:

@@ -129,6 +129,11 @@ class Scraper:
             _gauge("web_prom_workers", "Processes that write metrics now.", len(workers)),
             _gauge("web_prom_files", "Value files, those of past workers too.", collector.files),
             _gauge("web_prom_damaged_files", "Value files that could not be read.", collector.damaged),
+            _gauge(
+                "web_prom_ambiguous_families",
+                "Families whose samples have different labels: two libraries measure under one name.",
+                collector.ambiguous,
+            ),
         ]
 
     def _registered(self) -> list[Any]:

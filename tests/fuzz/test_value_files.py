@@ -71,7 +71,7 @@ ODD_VALUES = [math.nan, math.inf, -math.inf, -0.0, 1e308, -1e308, 5e-324, 0.1, 2
 COUNTS = [0, 1, 7, 8, 12, 16, 24, 4096, 65536, 1 << 20, 0x7FFFF000, 0x7FFFFFFF, -1, -8, -(1 << 31)]
 
 
-def entries(data: bytes) -> list[tuple[int, int]]:
+def entries(data: bytes | bytearray) -> list[tuple[int, int]]:
     """Return where the entries of a file begin and end, as far as it is whole."""
     found = []
     used = HEADER.unpack_from(data)[0] if len(data) >= HEADER.size else 0

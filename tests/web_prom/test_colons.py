@@ -73,7 +73,7 @@ def test_fault_57_names_with_colons_stay_as_they_are_in_one_process(accept: str)
     assert values["vllm:build_info"] == 1
     assert (values["queue:depth"], values["queue_depth"]) == (3, 7)
     if text.endswith("# EOF\n"):
-        for family in text_string_to_metric_families(text):
+        for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
             assert family.type != "unknown"
             assert all(sample.name.startswith(family.name) for sample in family.samples)
 

@@ -15,6 +15,7 @@ ABOUT = [
     "web_prom_workers",
     "web_prom_files",
     "web_prom_damaged_files",
+    "web_prom_ambiguous_families",
     "web_prom_scrape_series",
     "web_prom_scrape_duration_seconds",
 ]
@@ -265,6 +266,57 @@ def test_fault_41_collectors_stand_in_the_order_of_their_registration() -> None:
     text = run(CUSTOM + REPEATING)
     order = [text.index(f"# TYPE {name} ") for name in ("own", "queue_depth", "own_too", "shop_orders_total")]
     assert order == sorted(order)
+
+
+def test_fault_93_two_writers_of_one_family_are_found_in_the_files(tmp_path: Path) -> None:
+    """Another library beside web-prom, on a registry of its own: sums would double without a word."""
+    scrape = scraped(
+        """
+theirs = CollectorRegistry()
+wrapped = PrometheusMiddleware(app)
+names = ["method", "path", "status"]
+Counter("http_requests", "Theirs.", names, registry=theirs).labels("GET", "/a", "2xx").inc()
+Histogram("http_request_duration_seconds", "Theirs.", ["handler"], registry=theirs).labels("/a").observe(1)
+Counter("shop_orders", "Orders.", ["kind"]).labels("x").inc()
+serve(wrapped, "/a")
+lines = []
+log.warning = lambda message, *arguments, **options: lines.append(message % arguments)
+scrape(wrapped)
+text = scrape(wrapped)
+assert len(lines) == 1, lines
+assert "set PROM_NAMESPACE" in lines[0]
+assert "http_requests (method, path, status and method, route, status)" in lines[0], lines
+assert "http_request_duration_seconds (handler and method, route)" in lines[0], lines
+print(text)
+        """,
+        tmp_path,
+    )
+    assert scrape["web_prom_ambiguous_families"] == 2
+    assert scrape['http_requests_total{method="GET",route="/a",status="200"}'] == 1
+
+
+def test_fault_93_one_definition_is_not_warned_of(tmp_path: Path) -> None:
+    """Whatever kinds of families there are; nor is another name of a namespace."""
+    scrape = scraped(
+        """
+theirs = CollectorRegistry()
+wrapped = PrometheusMiddleware(app, namespace="shop")
+names = ["method", "path", "status"]
+Counter("http_requests", "Theirs.", names, registry=theirs).labels("GET", "/a", "2xx").inc()
+Summary("s", "Help.", ["b", "a"]).labels("1", "2").observe(1)
+for mode in ("all", "livesum", "mostrecent"):
+    Gauge(f"g_{mode}", "Help.", ["a"], multiprocess_mode=mode).labels("1").set(1)
+serve(wrapped, "/a")
+in_child(lambda: serve(wrapped, "/a"))
+lines = []
+log.warning = lambda message, *arguments, **options: lines.append(message % arguments)
+text = scrape(wrapped)
+assert lines == []
+print(text)
+        """,
+        tmp_path,
+    )
+    assert scrape["web_prom_ambiguous_families"] == 0
 
 
 def test_collectors_that_read_the_files_show_nothing_twice(tmp_path: Path) -> None:

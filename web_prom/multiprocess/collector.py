@@ -38,7 +38,7 @@ class _View:
 
     Attributes:
         lock: Held by whoever uses the view.
-        workers, files, damaged, series: As in :class:`WorkersCollector`.
+        workers, files, damaged, ambiguous, series: As in :class:`WorkersCollector`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,11 +51,13 @@ class _View:
         self.workers: dict[int, int] = {}
         self.files = 0
         self.damaged = 0
+        self.ambiguous = 0
         self.series = 0
         self._names: dict[str, FileName | None] = {}
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._parsed: dict[str, ParsedFile] = {}
         self._told: set[tuple[str, str]] = set()
+        self._warned: set[str] = set()
         self._formats: dict[str, Format] = {}
         # What was read and is not merged yet: kept where a file could not be read, for the next time.
         self._changed: set[LabelSet] = set()
@@ -75,6 +77,7 @@ class _View:
         self._told = {(name, reason) for name, reason in self._told if name in wanted}
         changed, self._changed = self._changed, set()
         self._merge(changed)
+        self._look_for_two_definitions()
 
     def _read_all(self, wanted: Mapping[str, FileName]) -> bool:
         """Read the files; return whether all of them were there."""
@@ -173,6 +176,28 @@ class _View:
                 logger.warning("%s in %s does not count, because %s", name, self._path, error)
             return False
 
+    def _look_for_two_definitions(self) -> None:
+        """Count the families whose samples have different labels, and log those that are new."""
+        kinds = self._kinds.values()
+        found = {
+            f"{each.name} ({' and '.join(map(', '.join, each.definitions))})": each.name
+            for kind in kinds
+            for each in kind.families.values()
+            if each.definitions
+        }
+        self.ambiguous = len(found)
+        new = [text for text, name in found.items() if name not in self._warned]
+        if new:
+            self._warned.update(found.values())
+            logger.warning(
+                "%s has metrics whose samples have different labels: %s. Either two libraries measure under "
+                "one name, and sums count twice: set PROM_NAMESPACE, which gives web-prom's metrics other "
+                "names, or remove one of the two. Or the labels changed with a release: empty the directory "
+                "while the server is stopped.",
+                self._path,
+                "; ".join(sorted(new)),
+            )
+
     def _merge(self, changed: set[LabelSet]) -> None:
         if any(kind.lost for kind in self._kinds.values()):
             for kind in self._kinds.values():
@@ -245,6 +270,11 @@ class WorkersCollector:
     def damaged(self) -> int:
         """The number of files that the last scrape left out because of what is in them."""
         return self._view().damaged
+
+    @property
+    def ambiguous(self) -> int:
+        """The number of families in the last scrape whose samples have different labels."""
+        return self._view().ambiguous
 
     @property
     def workers(self) -> dict[int, int]:

@@ -114,6 +114,8 @@ class Family:
         size: The number of samples.
         plain: Whether every name in it is of Prometheus' old character set, so that its text is the same
             in every format.
+        definitions: The names of labels, where samples of one name have different ones: of two definitions
+            of the family. Valid after :meth:`settle`.
     """
 
     is_single = True
@@ -133,6 +135,7 @@ class Family:
         self.size = 0
         self.plain = True
         self.stale = False
+        self.definitions: list[tuple[str, ...]] = []
 
     @property
     def documentation(self) -> str:
@@ -198,7 +201,14 @@ class Family:
         self.texts = [texts[each.rank] if each.rank >= 0 else b"" for each in self.ordered]
         for rank, label_set in enumerate(self.ordered):
             label_set.rank = rank
+        self.definitions = self._definitions()
         self.stale = False
+
+    def _definitions(self) -> list[tuple[str, ...]]:
+        forms = set(self.forms.values())
+        if len(forms) == len({form.name for form in forms}):
+            return []
+        return sorted({form.label_names for form in forms})
 
     def _sorted(self, label_sets: list[LabelSet]) -> list[LabelSet]:
         names = {form.label_names for form in self.forms.values()}

@@ -75,7 +75,7 @@ def collected(collector: ProcessCollector) -> list[Metric]:
     if type(collector) is not ProcessCollector:
         return list(collector.collect())
     if not collector._btime and not _is_forbidden(collector._boot_time):
-        collector._btime = collector._boot_time()
+        collector._btime = collector._boot_time()  # type: ignore[no-untyped-call]
     families = list(collector.collect())
     if len(families) < _FAMILIES and collector._btime and len(families) < _readable(collector):
         raise UnreadableError(errno.EAGAIN, "a process could not be read this time", collector._proc)

@@ -81,9 +81,9 @@ def part_of(family: Family, names: Collection[str]) -> tuple[list[bytes], int]:
     They are chosen from the text that there is already, which costs less than to make samples of them.
     """
     own = family.sample_names()
-    if own <= names:
+    if own.issubset(names):
         return family.texts, family.size
-    wanted = own & names
+    wanted = own.intersection(names)
     if not wanted:
         return [], 0
     if family.is_single:
