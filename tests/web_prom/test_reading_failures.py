@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -324,6 +325,34 @@ def test_fault_72_a_damaged_file_is_read_again_only_when_it_changes(
     os.utime(path, ns=(0, 0))
     assert samples(collector, "a_total") == {(): 3}
     assert (collector.files, collector.damaged) == (5, 0)
+
+
+def _entries_of_one_sample() -> tuple[str, bytes]:
+    others = b"".join(entry(key_of("a", "a_total", {"x": str(x)}).encode()) for x in range(5000))
+    return "counter_s7.db", others + entry(COUNTER, 1.0) * 5000
+
+
+def _two_histograms_bucket_by_bucket() -> tuple[str, bytes]:
+    labels = [{"le": f"{bound}.0", "x": x} for bound in range(3000) for x in "ab"]
+    return "histogram_s7.db", b"".join(entry(key_of("h", "h_bucket", each).encode(), 1.0) for each in labels)
+
+
+@pytest.mark.parametrize("make", [_entries_of_one_sample, _two_histograms_bucket_by_bucket])
+def test_fault_72_no_file_takes_memory_that_grows_with_the_square_of_its_size(
+    workers: list[Worker], collector: WorkersCollector, make: Any
+) -> None:
+    """Half a megabyte took 200."""
+    name, data = make()
+    (workers[0].directory / name).write_bytes(HEADER.pack(HEADER.size + len(data), 1) + data)
+    tracemalloc.start()
+    try:
+        assert samples(collector, "a_total") == {(): 2}
+        assert samples(collector, "h_count") == {(): 2}
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 60 * len(data)
+    assert collector.damaged == 1
 
 
 @pytest.mark.parametrize("size", [0, 3, 8, 40, -1])
