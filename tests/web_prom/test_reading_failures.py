@@ -299,7 +299,7 @@ def test_fault_72_a_damaged_file_is_read_again_only_when_it_changes(
 ) -> None:
     """Its header is looked at, its time, its size and its inode."""
     path = workers[0].directory / "counter_s7.db"
-    data = entry(COUNTER, 1.0) * 5000
+    data = entry(COUNTER, 1.0) * 1500
     path.write_bytes(HEADER.pack(8 + len(data) + len(entry(b"x")), 1) + data + entry(b"x"))
     os.utime(path, ns=(0, 0))
     monkeypatch.setattr("web_prom.multiprocess.files._CLOCK_STEP_SECONDS", 0.0)
@@ -328,12 +328,12 @@ def test_fault_72_a_damaged_file_is_read_again_only_when_it_changes(
 
 
 def _entries_of_one_sample() -> tuple[str, bytes]:
-    others = b"".join(entry(key_of("a", "a_total", {"x": str(x)}).encode()) for x in range(5000))
-    return "counter_s7.db", others + entry(COUNTER, 1.0) * 5000
+    others = b"".join(entry(key_of("a", "a_total", {"x": str(x)}).encode()) for x in range(1500))
+    return "counter_s7.db", others + entry(COUNTER, 1.0) * 1500
 
 
 def _two_histograms_bucket_by_bucket() -> tuple[str, bytes]:
-    labels = [{"le": f"{bound}.0", "x": x} for bound in range(3000) for x in "ab"]
+    labels = [{"le": f"{bound}.0", "x": x} for bound in range(1200) for x in "ab"]
     return "histogram_s7.db", b"".join(entry(key_of("h", "h_bucket", each).encode(), 1.0) for each in labels)
 
 

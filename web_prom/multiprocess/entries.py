@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from web_prom.multiprocess.chunks import (
     DOUBLE_BYTES,
     Chunk,
+    Layout,
     MarkedChunk,
     RowChunk,
     Run,
@@ -233,7 +234,7 @@ class Contents:
                 if len(shape.entries) > _MOST_PIECES:
                     raise DamagedFileError(f"it has a histogram in more than {_MOST_PIECES} pieces")
                 moved = [start - run.start + offset for offset in entries.values()]
-                run.layout = layout_at((*run.layout.offsets, *moved))
+                run.layout = Layout((*run.layout.offsets, *moved))  # not kept: the next one is longer
                 owners[place] = run
                 shape = family.shape((*shape.entries, *entries))
                 self._kind.see(family, shape)
