@@ -72,17 +72,21 @@ class _View:
         self.workers = dict(workers)
         for _ in range(_MOST_READINGS):
             wanted = self._wanted()
-            if self._read_all(wanted):
+            vanished = self._read_all(wanted)
+            if not vanished:
                 break
+        for name in vanished:
+            self._parsed.pop(name).drop(self._changed)
         self._told = {(name, reason) for name, reason in self._told if name in wanted}
         changed, self._changed = self._changed, set()
         self._merge(changed)
         self._look_for_two_definitions()
 
-    def _read_all(self, wanted: Mapping[str, FileName]) -> bool:
-        """Read the files; return whether all of them were there."""
+    def _read_all(self, wanted: Mapping[str, FileName]) -> list[str]:
+        """Read the files; return the names of those that have gone since the directory was listed."""
         self.files = self.damaged = 0
-        changed, complete = self._changed, True
+        changed = self._changed
+        vanished: list[str] = []
         for name in self._parsed.keys() - wanted.keys():
             self._parsed.pop(name).drop(changed)
         for (type_, mode), count in Counter((told.kind, told.mode) for told in wanted.values()).items():
@@ -96,9 +100,8 @@ class _View:
             try:
                 self.files += self._read(name, self._parsed[name], changed)
             except FileNotFoundError:
-                del self._parsed[name]
-                complete = False
-        return complete
+                vanished.append(name)
+        return vanished
 
     def families(self) -> Iterator[list[Family]]:
         """Give the families in the order of their names, those of one name together."""

@@ -69,17 +69,13 @@ class ParsedFile:
 
         Raises:
             DamagedFileError: It holds what cannot be, or is no file; the message says what.
-            FileNotFoundError: It has gone.
-            OSError: It could not be read this time; nothing is changed.
+            OSError: It could not be read this time, or has gone (``FileNotFoundError``); nothing is changed.
         """
         try:
             opened = self._opened()
             if opened is None:
                 return False
             self._take(*opened, changed)
-        except FileNotFoundError:
-            self.drop(changed)
-            raise
         except DamagedFileError as error:
             self.drop(changed)
             self._note_damage(str(error))
