@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test soak lint bench clean
+.PHONY: help demo test soak fuzz lint bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ lint: $(VENV)/.lint ## Check style, types and the documents
 	@for file in README.rst docs/*.rst; do \
 		$(BIN)/python -m docutils --halt=warning --report=warning --writer=null $$file || exit 1; \
 	done
+
+fuzz: $(VENV)/.test ## Try the parsers with damaged input, FUZZ_SECONDS (30) for each fuzzer
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-30} $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 bench: $(VENV)-bench/.done ## Measure what requests and scrapes cost, beside others
 	@$(VENV)-bench/bin/python -m benchmarks $(ARGS)

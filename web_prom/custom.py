@@ -13,8 +13,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from web_prom.collecting import Collecting
+from web_prom.errors import UnreadableError
 from web_prom.instruments import error_counter
 from web_prom.multiprocess.collector import WorkersCollector
+from web_prom.multiprocess.processes import collected
 
 logger = logging.getLogger("web_prom")
 
@@ -47,15 +49,21 @@ class Guard:
             families: list[Metric] = []
             with self.of(collector):
                 run = begun.get(id(collector))
-                families = list(collector.collect()) if run is None else run()
+                families = families_of(collector) if run is None else run()
             found.append((collector, families))
         return found
 
     @contextlib.contextmanager
     def of(self, collector: Any) -> Iterator[None]:
-        """Count what is raised within, and log the first of each collector."""
+        """Count what is raised within, and log the first of each collector.
+
+        Raises:
+            UnreadableError: The same, because there is to be no scrape.
+        """
         try:
             yield
+        except UnreadableError:
+            raise
         except Exception as error:
             self._failed(f"collector {name_of(collector)}", type(error))
 
@@ -92,6 +100,11 @@ def not_in_files(collectors: Iterable[Any]) -> Iterator[Any]:
     for collector in collectors:
         if not isinstance(collector, (*_IN_FILES, *_READERS)) and not _is_of_this_process(collector):
             yield collector
+
+
+def is_instrument(collector: Any) -> bool:
+    """Tell whether a collector is an instrument of prometheus_client, whose names its registry knows."""
+    return isinstance(collector, MetricWrapperBase)
 
 
 def is_custom(collector: Any) -> bool:
@@ -139,6 +152,16 @@ class _Target:
 
 # prometheus_client's and ours, of which none waits for anything.
 _OF_THIS_HOUSE = (ProcessCollector, PlatformCollector, GCCollector, *_READERS, _Target)
+
+
+def families_of(collector: Any) -> list[Metric]:
+    """Return what a collector has.
+
+    Raises:
+        UnreadableError: It watches a process that could not be read this time.
+        Exception: What the collector raises.
+    """
+    return collected(collector) if isinstance(collector, ProcessCollector) else list(collector.collect())
 
 
 def _is_of_this_process(collector: Any) -> bool:

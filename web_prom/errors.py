@@ -23,3 +23,7 @@ class ListenError(WebPromError, OSError):
 
 class BusyError(WebPromError, RuntimeError):
     """Too many different results are waited for; it may be tried again in a moment."""
+
+
+class UnreadableError(WebPromError, OSError):
+    """Something that a scrape reports could not be read this time, so that the scrape would show less."""

@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from web_prom.access import AccessControl
+from web_prom.colons import keeping_colons
 from web_prom.config import PREFIX, Config
 from web_prom.errors import BusyError
 from web_prom.flight import SingleFlight
@@ -189,7 +190,7 @@ def encoder_for(accept: str | None) -> tuple[Encode, str]:
         return choose_encoder("")
     if not (content_type.isascii() and content_type.isprintable()):
         return choose_encoder("")
-    return encoder, content_type
+    return keeping_colons(encoder), content_type
 
 
 def _existing_format(encode: Encode, content_type: str) -> tuple[Encode, str]:

@@ -73,12 +73,14 @@ class Section(NamedTuple):
             it is to be filled so with the values of its samples.
         labels: Which of the labels that takes, in order; after the last one is when it was created.
         samples: Which of the samples that takes, in order.
+        lines: Which sample each line is, the one of its creation too.
     """
 
     heading: bytes
     outline: str
     labels: tuple[int, ...]
     samples: tuple[int, ...]
+    lines: tuple[int, ...]
 
     def template(self, children: Iterable[Sequence[str]], created: Iterable[float]) -> str:
         """Return the lines of children, with a place for each value.
@@ -160,12 +162,13 @@ def _sections(form: Form, text: str) -> tuple[Section, ...]:
     heading, outline = "", ""
     labels: list[int] = []
     samples: list[int] = []
+    order: list[int] = []
     for line in text.split("\n"):
         if line.startswith("# ") or not line:
             if outline:
-                section = Section(heading.encode("utf-8"), outline, tuple(labels), tuple(samples))
-                sections.append(section)
-                heading, outline, labels, samples = "", "", [], []
+                places = tuple(labels), tuple(samples), tuple(order)
+                sections.append(Section(heading.encode("utf-8"), outline, *places))
+                heading, outline, labels, samples, order = "", "", [], [], []
             heading += f"{line}\n"
         else:
             before, _, place = line.rpartition(" ")
@@ -173,6 +176,7 @@ def _sections(form: Form, text: str) -> tuple[Section, ...]:
             labels += map(int, literals[1::2])
             outline += "%s".join(literals[::2])
             sample = int(float(place))
+            order.append(sample)
             if form.samples[sample].suffix == CREATED:
                 outline += " %s\n"
                 labels.append(len(form.label_names))

@@ -119,12 +119,7 @@ class _Family:
         if names is not None and not wanted:
             return Rendered([], 0)
         form = Form(
-            metric.name,
-            metric.documentation,
-            metric.type,
-            metric.unit,
-            tuple(collector._labelnames),
-            tuple([forms[place] for place in wanted]),
+            metric.name, metric.documentation, metric.type, metric.unit, tuple(collector._labelnames), forms
         )
         outline = self._outline(content_type, form, encoded)
         if outline is None:
@@ -133,19 +128,18 @@ class _Family:
         if not children:
             return Rendered([outline.heading], 0)
         read = [form for form in forms if form.suffix != CREATED]
-        sections = [(section, [wanted[place] for place in section.samples]) for section in outline.sections]
-        parts = [[section.heading] for section in outline.sections]
+        sections = _chosen(outline.sections, frozenset(wanted))
+        parts = [[section.heading] for section, _, _ in sections]
         for block in blocks:
             rows = self._reading.rows(block.children, read)
-            for (section, places), lines in zip(sections, parts, strict=True):
+            for (section, kept, places), lines in zip(sections, parts, strict=True):
                 texts = _texts(rows, places)
                 if outline.shows_exemplars:
                     for child, place, exemplar in self._reading.exemplars(block.children, read):
                         if place in places:
-                            at = places.index(place)
-                            text = outline.exemplar(section.samples[at], exemplar, encoded)
-                            texts[child * len(places) + at] += text
-                lines.append((block.template(section) % tuple(texts)).encode("utf-8"))
+                            text = outline.exemplar(place, exemplar, encoded)
+                            texts[child * len(places) + places.index(place)] += text
+                lines.append((block.template(section, kept) % tuple(texts)).encode("utf-8"))
         return Rendered(list(chain.from_iterable(parts)), len(children) * len(wanted))
 
     def _outline(self, content_type: str, form: Form, encoded: Encoded) -> Outline | None:
@@ -190,8 +184,23 @@ class _Block:
         self.created = created
         self._templates: dict[str, str] = {}
 
-    def template(self, section: Section) -> str:
-        """Return the children's lines of a section, with a place for each value."""
+    def template(self, section: Section, kept: Sequence[int]) -> str:
+        """Return the children's lines of a section, with a place for each value.
+
+        Args:
+            section: The section.
+            kept: Which of a child's lines. Some of them are cut out of the whole each time: who asks for
+                ever other ones must not make the whole anew for everybody else.
+        """
+        whole = self._whole(section)
+        count = len(section.lines)
+        if len(kept) == count:
+            return whole
+        lines = whole.split("\n")
+        rows = zip(*[lines[line:-1:count] for line in kept], strict=True)
+        return "".join([f"{line}\n" for line in chain.from_iterable(rows)])
+
+    def _whole(self, section: Section) -> str:
         template = self._templates.get(section.outline)
         if template is None:
             labels = [child._labelvalues for child in self.children]
@@ -199,6 +208,21 @@ class _Block:
             kept = self._templates if len(self._templates) < _MOST_TEMPLATES else {}
             self._templates = {**kept, section.outline: template}
         return template
+
+
+def _chosen(
+    sections: Sequence[Section], wanted: Collection[int]
+) -> list[tuple[Section, list[int], list[int]]]:
+    """Return the sections with samples that are wanted: each with its lines, and the places of its values.
+
+    The first one is always there, because its heading is.
+    """
+    chosen: list[tuple[Section, list[int], list[int]]] = []
+    for section in sections:
+        kept = [line for line, sample in enumerate(section.lines) if sample in wanted]
+        if kept or not chosen:
+            chosen.append((section, kept, [sample for sample in section.samples if sample in wanted]))
+    return chosen
 
 
 def _children(collector: Any) -> list[Any]:

@@ -11,14 +11,23 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import RestrictedRegistry
 
-from web_prom.custom import Guard, collectors_of, is_custom, not_in_files, store_callbacks, units_of
+from web_prom.custom import (
+    Guard,
+    collectors_of,
+    families_of,
+    is_custom,
+    is_instrument,
+    not_in_files,
+    store_callbacks,
+    units_of,
+)
 from web_prom.instruments import existing_instruments
 from web_prom.multiprocess.collector import WorkersCollector, collector_for
 from web_prom.multiprocess.directory import VARIABLE
 from web_prom.multiprocess.processes import process_families
 from web_prom.multiprocess.takeover import is_shared
 from web_prom.rendering import Renderer
-from web_prom.text import Encode, Text
+from web_prom.text import Encode, Text, joined
 
 
 class Scraper:
@@ -87,14 +96,24 @@ class Scraper:
         collected = {id(collector): families for collector, families in custom}
         # Once more: what counts a failure may just have been registered.
         collectors = collectors_of(self._source)
-        for collector in collectors:
-            with self._guard.of(collector):
-                if id(collector) in collected:
-                    text.put(collected[id(collector)])
-                else:
+        # Of two that want one name, the instrument has it, as where values are shared.
+        for place, collector in sorted(enumerate(collectors), key=lambda item: _rank(item[1])):
+            with self._guard.of(collector), text.at(place):
+                if is_instrument(collector):
                     text.put_collected(collector, self._renderer)
+                elif id(collector) in collected:
+                    self._put(text, collector, collected[id(collector)])
+                else:
+                    self._put(text, collector, families_of(collector))
         self._renderer.keep(collectors)
         return []
+
+    def _put(self, text: Text, source: Any, families: Iterable[Metric]) -> None:
+        """Put the families of one source, without those whose names another one has."""
+        own: set[bytes] = set()
+        for family in joined(families):
+            with self._guard.of(source):
+                text.put_new(family, own)
 
     def _workers(self, text: Text, collector: WorkersCollector) -> Iterable[Metric]:
         """Put what all workers have, and what else this process has; return what is told about them."""
@@ -105,19 +124,26 @@ class Scraper:
         text.put_merged(collector, units_of(registered))
         workers = collector.workers
         for owner, families in ((process_families, process_families(workers)), *custom):
-            for family in families:
-                with self._guard.of(owner):
-                    text.put_new(family)
+            self._put(text, owner, families)
         return [
             _gauge("web_prom_workers", "Processes that write metrics now.", len(workers)),
             _gauge("web_prom_files", "Value files, those of past workers too.", collector.files),
             _gauge("web_prom_damaged_files", "Value files that could not be read.", collector.damaged),
+            _gauge(
+                "web_prom_ambiguous_families",
+                "Families whose samples have different labels: two libraries measure under one name.",
+                collector.ambiguous,
+            ),
         ]
 
     def _registered(self) -> list[Any]:
         if isinstance(self._registry, CollectorRegistry):
             return collectors_of(self._registry)
         return [] if self._registry is None else [self._registry]
+
+
+def _rank(collector: Any) -> int:
+    return 0 if is_instrument(collector) else 2 if is_custom(collector) else 1
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -42,35 +43,54 @@ class Text:
         self._names = names
         self._end = encode(_Families(()))  # OpenMetrics has one, the others none
         self._parts: list[bytes] = []
+        self._apart: dict[int, list[bytes]] = {}
         self._taken: set[bytes] = set()
 
     def put(self, families: Iterable[Metric]) -> None:
         """Add families, as far as they are wanted."""
         self._put(self._wanted(families))
 
+    @contextlib.contextmanager
+    def at(self, place: int) -> Iterator[None]:
+        """Put what is added within at a place among others of its kind, in whichever order they come."""
+        outer, self._parts = self._parts, []
+        try:
+            yield
+        finally:
+            self._apart[place], self._parts = self._parts, outer
+
     def put_collected(self, collector: Any, renderer: Renderer) -> None:
-        """Add what a collector of this process has, as far as it is wanted."""
+        """Add what an instrument of this process has, as far as it is wanted, and note its names."""
         rendered = renderer.render(collector, self._encoded, self._content_type, self._names)
         if rendered is None:
-            self.put(collector.collect())
+            self._taken |= _names_in(self._put(self._wanted(collector.collect())))
         else:
             self._parts += rendered.parts
             self.series += rendered.series
+            self._taken.update(*map(_names_in, rendered.parts))
 
-    def put_new(self, family: Metric) -> None:
-        """Add a family whose names are not there yet.
+    def put_new(self, family: Metric, own: set[bytes] | None = None) -> None:
+        """Add a family whose names no other source has taken.
 
-        Only what came by this method and by :meth:`put_merged` is compared, as it reads in this format.
+        Names are compared as they read in this format.
+
+        Args:
+            family: The family.
+            own: The names that its source has so far, which it may use again; those of this family are added.
 
         Raises:
-            ConflictError: They are.
+            ConflictError: Another source has one of the names.
         """
+        own = set() if own is None else own
         for kept in self._wanted([family]):
-            taken = _names_in(self._encoded([kept]))
-            if not self._taken.isdisjoint(taken):
+            text = self._encoded([kept])
+            taken = _names_in(text)
+            if not (taken - own).isdisjoint(self._taken):
                 raise ConflictError(f"another metric in this scrape is called {family.name}; rename one")
             self._taken |= taken
-            self._put([kept])
+            own |= taken
+            self._parts.append(text)
+            self.series += len(kept.samples)
 
     def put_merged(self, collector: WorkersCollector, units: Mapping[str, str]) -> None:
         """Add what all workers have.
@@ -79,15 +99,7 @@ class Text:
             collector: Whoever merges it.
             units: Of families by name: the value files do not tell them.
         """
-        if self._names is not None:
-            # prometheus_client's restricted_registry() needs collectors that describe their names, which
-            # this one cannot: name[] found nothing there before 0.25.
-            families = self._wanted(collector.collect())
-            for family in families:
-                family.unit = units.get(family.name, "")
-            self._taken |= _names_in(self._put(families))
-            return
-        text = collector.render(self._encode, self._content_type)
+        text = collector.render(self._encode, self._content_type, self._names)
         self.series += collector.series
         lines = self._unit_lines(units)
         begun = 0
@@ -99,8 +111,9 @@ class Text:
         self._parts.append(text[begun:] if begun else text)
 
     def finish(self) -> bytes:
-        """Return the whole."""
-        return b"".join([*self._parts, self._end])
+        """Return the whole: what was put at a place first."""
+        apart = [part for place in sorted(self._apart) for part in self._apart[place]]
+        return b"".join([*apart, *self._parts, self._end])
 
     def _wanted(self, families: Iterable[Metric]) -> list[Metric]:
         if self._names is None:
@@ -131,6 +144,24 @@ class Text:
                 if head[end:]:
                     lines.update(dict.fromkeys(names, head[end:]))
         return lines
+
+
+def joined(families: Iterable[Metric]) -> list[Metric]:
+    """Return the families of one source, those of one name and type as one, with the first one's help.
+
+    OpenTelemetry's scopes give one family several times, and so do collectors that yield one for each item.
+    """
+    found: dict[tuple[str, str], list[Metric]] = {}
+    for family in families:
+        found.setdefault((family.name, family.type), []).append(family)
+    return [_as_one(same) if len(same) > 1 else same[0] for same in found.values()]
+
+
+def _as_one(families: list[Metric]) -> Metric:
+    first = families[0]
+    whole = Metric(first.name, first.documentation, first.type, first.unit)
+    whole.samples = [sample for family in families for sample in family.samples]
+    return whole
 
 
 class _Families:

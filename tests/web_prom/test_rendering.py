@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
 from web_prom.multiprocess.collector import WorkersCollector
@@ -185,9 +186,13 @@ def test_labels_with_what_stands_for_a_place_in_a_template(worker: Worker) -> No
 
 
 def test_names_with_what_stands_for_a_place_in_a_template(worker: Worker) -> None:
-    worker.file("counter").set(key_of("a", "a_%d", {"50%": "x", "%s": "y"}), 1.0)
+    try:
+        Metric("a_%d", "", "counter")
+    except ValueError:
+        pytest.skip("this version of prometheus_client has no such names")
+    worker.file("counter").set(key_of("a_%d", "a_%d_total", {"50%": "x", "%s": "y"}), 1.0)
     collector = WorkersCollector(worker.directory, dict)
-    assert samples(collector, "a_%d", "50%", "%s") == {("x", "y"): 1}
+    assert samples(collector, "a_%d_total", "50%", "%s") == {("x", "y"): 1}
 
 
 def test_the_order_of_labels_with_the_lowest_character(worker: Worker) -> None:

@@ -15,6 +15,7 @@ ABOUT = [
     "web_prom_workers",
     "web_prom_files",
     "web_prom_damaged_files",
+    "web_prom_ambiguous_families",
     "web_prom_scrape_series",
     "web_prom_scrape_duration_seconds",
 ]
@@ -206,6 +207,116 @@ print(scrape(wrapped))
         'web_prom_instrumentation_errors_total{stage="collector Second"}': 2,
         'web_prom_instrumentation_errors_total{stage="collector process_families"}': 1,
     }
+
+
+REPEATING = """
+class Repeating:
+    def describe(self): return []
+    def collect(self):
+        for queue in "abc":
+            family = GaugeMetricFamily("queue_depth", "Help." if queue < "c" else "Other.", labels=["q"])
+            family.add_metric([queue], 1)
+            yield family
+            yield GaugeMetricFamily(f"after_{queue}", "Help.", value=1)
+        yield CounterMetricFamily("queue_depth", "Help.", value=7)
+class Second(Custom): pass
+registry = CollectorRegistry()  # which asks nobody for names
+registry.register(Second(names=["shop_orders_total", "own"]))
+registry.register(Repeating())
+registry.register(Custom(names=["after_a", "queue_depth", "own_too"]))
+Counter("shop_orders", "Orders.", registry=registry).inc(5)
+wrapped = PrometheusMiddleware(app, registry=registry)
+scrape(wrapped)
+print(scrape(wrapped, HTTP_ACCEPT=os.environ.get("ACCEPT", "")))
+"""
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_fault_41_a_collector_may_give_a_family_several_times(tmp_path: Path, shared: bool) -> None:
+    """All its series are there, below one heading; a name of another source costs one family alone."""
+    environ = {VARIABLE: str(tmp_path)} if shared else {}
+    scrape = Scrape(run(CUSTOM + REPEATING, **environ))
+    assert [scrape[f'queue_depth{{q="{queue}"}}'] for queue in "abc"] == [1, 1, 1]
+    assert [scrape[f"after_{queue}"] for queue in "abc"] == [1, 1, 1]
+    assert scrape["queue_depth_total"] == 7
+    assert scrape["own"] == scrape["own_too"] == 2
+    assert scrape["shop_orders_total"] == 5
+    assert scrape["queue_depth"] is None
+    assert scrape.text.count("# TYPE queue_depth gauge") == 1
+    types = re.findall(r"^# TYPE (\S+)", scrape.text, re.MULTILINE)
+    assert sorted(types) == sorted(set(types))
+    # A failure is counted for the next scrape where the counters were read before.
+    assert (scrape['web_prom_instrumentation_errors_total{stage="collector Second"}'] or 0) >= 1
+    assert (scrape['web_prom_instrumentation_errors_total{stage="collector Custom"}'] or 0) >= 2
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_fault_41_a_collector_may_give_families_of_one_name_and_two_types(
+    tmp_path: Path, shared: bool
+) -> None:
+    """In OpenMetrics they have one name: both are there, as prometheus_client shows them."""
+    environ = {VARIABLE: str(tmp_path)} if shared else {}
+    text = run(CUSTOM + REPEATING, ACCEPT="application/openmetrics-text", **environ)
+    assert "\nqueue_depth_total 7.0\n" in text
+    assert all(f'\nqueue_depth{{q="{queue}"}} 1.0\n' in text for queue in "abc")
+
+
+def test_fault_41_collectors_stand_in_the_order_of_their_registration() -> None:
+    """Though the names of instruments are looked at first."""
+    text = run(CUSTOM + REPEATING)
+    order = [text.index(f"# TYPE {name} ") for name in ("own", "queue_depth", "own_too", "shop_orders_total")]
+    assert order == sorted(order)
+
+
+def test_fault_93_two_writers_of_one_family_are_found_in_the_files(tmp_path: Path) -> None:
+    """Another library beside web-prom, on a registry of its own: sums would double without a word."""
+    scrape = scraped(
+        """
+theirs = CollectorRegistry()
+wrapped = PrometheusMiddleware(app)
+names = ["method", "path", "status"]
+Counter("http_requests", "Theirs.", names, registry=theirs).labels("GET", "/a", "2xx").inc()
+Histogram("http_request_duration_seconds", "Theirs.", ["handler"], registry=theirs).labels("/a").observe(1)
+Counter("shop_orders", "Orders.", ["kind"]).labels("x").inc()
+serve(wrapped, "/a")
+lines = []
+log.warning = lambda message, *arguments, **options: lines.append(message % arguments)
+scrape(wrapped)
+text = scrape(wrapped)
+assert len(lines) == 1, lines
+assert "set PROM_NAMESPACE" in lines[0]
+assert "http_requests (method, path, status and method, route, status)" in lines[0], lines
+assert "http_request_duration_seconds (handler and method, route)" in lines[0], lines
+print(text)
+        """,
+        tmp_path,
+    )
+    assert scrape["web_prom_ambiguous_families"] == 2
+    assert scrape['http_requests_total{method="GET",route="/a",status="200"}'] == 1
+
+
+def test_fault_93_one_definition_is_not_warned_of(tmp_path: Path) -> None:
+    """Whatever kinds of families there are; nor is another name of a namespace."""
+    scrape = scraped(
+        """
+theirs = CollectorRegistry()
+wrapped = PrometheusMiddleware(app, namespace="shop")
+names = ["method", "path", "status"]
+Counter("http_requests", "Theirs.", names, registry=theirs).labels("GET", "/a", "2xx").inc()
+Summary("s", "Help.", ["b", "a"]).labels("1", "2").observe(1)
+for mode in ("all", "livesum", "mostrecent"):
+    Gauge(f"g_{mode}", "Help.", ["a"], multiprocess_mode=mode).labels("1").set(1)
+serve(wrapped, "/a")
+in_child(lambda: serve(wrapped, "/a"))
+lines = []
+log.warning = lambda message, *arguments, **options: lines.append(message % arguments)
+text = scrape(wrapped)
+assert lines == []
+print(text)
+        """,
+        tmp_path,
+    )
+    assert scrape["web_prom_ambiguous_families"] == 0
 
 
 def test_collectors_that_read_the_files_show_nothing_twice(tmp_path: Path) -> None:

@@ -59,7 +59,12 @@ class Merged:
     def collect(self) -> Iterable[Metric]:
         return self.families
 
-    def render(self, encode: Callable[[Any], bytes], content_type: str) -> bytes:
+    def render(
+        self, encode: Callable[[Any], bytes], content_type: str, names: set[str] | None = None
+    ) -> bytes:
+        assert (
+            names is None or {sample.name for family in self.families for sample in family.samples} <= names
+        )
         return encode(self).removesuffix(b"# EOF\n")
 
 

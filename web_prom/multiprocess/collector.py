@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -18,13 +19,15 @@ from web_prom.multiprocess.keys import DamagedFileError
 from web_prom.multiprocess.kinds import Kind
 from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.merging import Family, LabelSet, mixed
-from web_prom.multiprocess.rendering import Encoder, Format, write
+from web_prom.multiprocess.rendering import Encoder, Format, part_of, write
 from web_prom.multiprocess.slots import slots_of
 
 logger = logging.getLogger("web_prom")
 
 # More formats than Prometheus asks for; a content type holds a version that a client may invent.
 _MOST_FORMATS = 16
+# Files that vanish while others are read are moved by a process that starts: then all are read again.
+_MOST_READINGS = 3
 
 Held = Callable[[], Mapping[int, int]]
 """Tells which slots are held, and by which process."""
@@ -35,28 +38,55 @@ class _View:
 
     Attributes:
         lock: Held by whoever uses the view.
-        workers, files, damaged, series: As in :class:`WorkersCollector`.
+        workers, files, damaged, ambiguous, series: As in :class:`WorkersCollector`.
     """
 
     def __init__(self, path: Path) -> None:
         self.lock = Lock()
+        self._path = path
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, so that the next refresh begins from the files."""
         self.workers: dict[int, int] = {}
         self.files = 0
         self.damaged = 0
+        self.ambiguous = 0
         self.series = 0
-        self._path = path
         self._names: dict[str, FileName | None] = {}
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._parsed: dict[str, ParsedFile] = {}
         self._told: set[tuple[str, str]] = set()
+        self._warned: set[str] = set()
         self._formats: dict[str, Format] = {}
+        # What was read and is not merged yet: kept where a file could not be read, for the next time.
+        self._changed: set[LabelSet] = set()
 
     def refresh(self, workers: Mapping[int, int]) -> None:
-        """Read what has changed in the directory since the last time, and merge it."""
+        """Read what has changed in the directory since the last time, and merge it.
+
+        Raises:
+            OSError: The directory or a file could not be read this time. What is merged would be less than
+                there is, so that there is to be no scrape.
+        """
         self.workers = dict(workers)
-        self.damaged = 0
-        changed: set[LabelSet] = set()
-        wanted = self._wanted()
+        for _ in range(_MOST_READINGS):
+            wanted = self._wanted()
+            vanished = self._read_all(wanted)
+            if not vanished:
+                break
+        for name in vanished:
+            self._parsed.pop(name).drop(self._changed)
+        self._told = {(name, reason) for name, reason in self._told if name in wanted}
+        changed, self._changed = self._changed, set()
+        self._merge(changed)
+        self._look_for_two_definitions()
+
+    def _read_all(self, wanted: Mapping[str, FileName]) -> list[str]:
+        """Read the files; return the names of those that have gone since the directory was listed."""
+        self.files = self.damaged = 0
+        changed = self._changed
+        vanished: list[str] = []
         for name in self._parsed.keys() - wanted.keys():
             self._parsed.pop(name).drop(changed)
         for (type_, mode), count in Counter((told.kind, told.mode) for told in wanted.values()).items():
@@ -67,11 +97,11 @@ class _View:
             if name not in self._parsed:
                 self._parsed[name] = ParsedFile(self._path / name, told, self._kinds[told.kind, told.mode])
         for name in wanted:
-            if not self._read(name, self._parsed[name], changed):
-                self._parsed.pop(name).drop(changed)
-        self.files = len(self._parsed)
-        self._told = {(name, reason) for name, reason in self._told if name in wanted}
-        self._merge(changed)
+            try:
+                self.files += self._read(name, self._parsed[name], changed)
+            except FileNotFoundError:
+                vanished.append(name)
+        return vanished
 
     def families(self) -> Iterator[list[Family]]:
         """Give the families in the order of their names, those of one name together."""
@@ -86,19 +116,25 @@ class _View:
         self.series = sum(len(metric.samples) for metric in found)
         return found
 
-    def text(self, chosen: Format) -> bytes:
-        """Return the merged families as text."""
+    def text(self, chosen: Format, names: Collection[str] | None) -> bytes:
+        """Return the merged families as text, or what is wanted of them."""
         parts: list[bytes] = []
         self.series = 0
         for families in self.families():
             family = families[0]
+            if names is not None and not any(not each.sample_names().isdisjoint(names) for each in families):
+                continue
             if len(families) == 1 and family.plain and chosen.is_plain:
-                parts.append(chosen.header(family))
-                parts += family.texts
-                self.series += family.size
+                lines, size = (family.texts, family.size) if names is None else part_of(family, names)
+                if names is None or size:
+                    parts.append(chosen.header(family))
+                    parts += lines
+                self.series += size
             else:
                 metric = _metric(families)
-                if metric is not None:
+                if metric is not None and names is not None:
+                    metric.samples = [sample for sample in metric.samples if sample.name in names]
+                if metric is not None and (names is None or metric.samples):
                     parts.append(chosen.encode(metric))
                     self.series += len(metric.samples)
         return b"".join(parts)
@@ -128,17 +164,42 @@ class _View:
         }
 
     def _read(self, name: str, file: ParsedFile, changed: set[LabelSet]) -> bool:
-        """Read one file; whatever is wrong with it is its own problem, and not the scrape's."""
+        """Read one file; return whether it has values. Only what is in a file may be left out of a scrape.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OSError: It could not be read.
+        """
         try:
             return file.refresh(changed)
-        except FileNotFoundError:
-            return False
-        except (DamagedFileError, OSError) as error:
+        except DamagedFileError as error:
             self.damaged += 1
             if (name, str(error)) not in self._told:
                 self._told.add((name, str(error)))
                 logger.warning("%s in %s does not count, because %s", name, self._path, error)
             return False
+
+    def _look_for_two_definitions(self) -> None:
+        """Count the families whose samples have different labels, and log those that are new."""
+        kinds = self._kinds.values()
+        found = {
+            f"{each.name} ({' and '.join(map(', '.join, each.definitions))})": each.name
+            for kind in kinds
+            for each in kind.families.values()
+            if each.definitions
+        }
+        self.ambiguous = len(found)
+        new = [text for text, name in found.items() if name not in self._warned]
+        if new:
+            self._warned.update(found.values())
+            logger.warning(
+                "%s has metrics whose samples have different labels: %s. Either two libraries measure under "
+                "one name, and sums count twice: set PROM_NAMESPACE, which gives web-prom's metrics other "
+                "names, or remove one of the two. Or the labels changed with a release: empty the directory "
+                "while the server is stopped.",
+                self._path,
+                "; ".join(sorted(new)),
+            )
 
     def _merge(self, changed: set[LabelSet]) -> None:
         if any(kind.lost for kind in self._kinds.values()):
@@ -173,26 +234,30 @@ class WorkersCollector:
         self._views: dict[int, _View] = {}
 
     def collect(self) -> Iterable[Metric]:
-        """Return the merged families; those of dead workers count on, except live gauges."""
-        view = self._view()
-        with view.lock:
-            view.refresh(self._held())
+        """Return the merged families; those of dead workers count on, except live gauges.
+
+        Raises:
+            OSError: Something could not be read this time, and there would be less than there is.
+        """
+        with self._refreshed() as view:
             return view.metrics()
 
-    def render(self, encode: Encoder, content_type: str) -> bytes:
+    def render(self, encode: Encoder, content_type: str, names: Collection[str] | None = None) -> bytes:
         """Return the merged families as text, as ``encode`` would write what :meth:`collect` gives.
 
         Args:
             encode: The encoder of prometheus_client for the content type.
             content_type: By which what can be kept of the format is found again.
+            names: The samples that are wanted; None for all.
 
         Returns:
             The text, without the ``# EOF`` at the end of OpenMetrics.
+
+        Raises:
+            OSError: As with :meth:`collect`.
         """
-        view = self._view()
-        with view.lock:
-            view.refresh(self._held())
-            return view.text(view.format(encode, content_type))
+        with self._refreshed() as view:
+            return view.text(view.format(encode, content_type), names)
 
     @property
     def series(self) -> int:
@@ -206,13 +271,34 @@ class WorkersCollector:
 
     @property
     def damaged(self) -> int:
-        """The number of files that the last scrape could not read."""
+        """The number of files that the last scrape left out because of what is in them."""
         return self._view().damaged
+
+    @property
+    def ambiguous(self) -> int:
+        """The number of families in the last scrape whose samples have different labels."""
+        return self._view().ambiguous
 
     @property
     def workers(self) -> dict[int, int]:
         """The slots that were held at the last scrape, each with its holder's process id."""
         return self._view().workers
+
+    @contextlib.contextmanager
+    def _refreshed(self) -> Iterator[_View]:
+        """Read what is new; give the view, which nobody else uses meanwhile."""
+        view = self._view()
+        with view.lock:
+            workers = self._held()
+            try:
+                view.refresh(workers)
+            except OSError:
+                raise
+            except BaseException:
+                # Stopped half-way (SystemExit, a killed greenlet, no memory).
+                view.reset()
+                raise
+            yield view
 
     def _view(self) -> _View:
         # Inherited from a parent it may be locked, or half-way through a scrape.

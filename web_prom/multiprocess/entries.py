@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from web_prom.multiprocess.chunks import (
     DOUBLE_BYTES,
     Chunk,
+    Layout,
     MarkedChunk,
     RowChunk,
     Run,
@@ -25,6 +26,10 @@ from web_prom.multiprocess.merging import Family, LabelSet
 # What a label set has from a file until it is read for the first time: not None, which would mean no entry.
 _UNREAD: Any = ()
 _PAIR = layout_at((0, DOUBLE_BYTES))
+# Each takes room in every label set. One sample has an entry for each help text that it ever had.
+_MOST_COLUMNS = 64
+# A histogram whose buckets stand in several places is read piece by piece, each time anew.
+_MOST_PIECES = 512
 
 
 class _Known(NamedTuple):
@@ -226,8 +231,10 @@ class Contents:
         for column, run, owners, place in self._all_runs()[label_set]:
             shape = family.shape_of(label_set, column)
             if not entries.keys() & set(shape.entries):
+                if len(shape.entries) > _MOST_PIECES:
+                    raise DamagedFileError(f"it has a histogram in more than {_MOST_PIECES} pieces")
                 moved = [start - run.start + offset for offset in entries.values()]
-                run.layout = layout_at((*run.layout.offsets, *moved))
+                run.layout = Layout((*run.layout.offsets, *moved))  # not kept: the next one is longer
                 owners[place] = run
                 shape = family.shape((*shape.entries, *entries))
                 self._kind.see(family, shape)
@@ -281,6 +288,8 @@ class Contents:
         for column in self._columns:
             if label_set.values[column] is None:
                 return column
+        if len(self._columns) >= _MOST_COLUMNS:
+            raise DamagedFileError(f"it has more than {_MOST_COLUMNS} entries of one sample")
         self._columns.append(self._kind.add_column(self._name))
         return self._columns[-1]
 

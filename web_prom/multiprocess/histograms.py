@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from prometheus_client.utils import floatToGoString
 
@@ -30,7 +31,7 @@ class Shape:
         plain: Whether it is a sum and then buckets with ascending bounds, as both writers make them.
     """
 
-    __slots__ = ("_frames", "bounds", "entries", "le", "marker", "plain")
+    __slots__ = ("__weakref__", "_frames", "bounds", "entries", "le", "marker", "plain")
 
     def __init__(self, family: str, entries: tuple[str | float, ...]) -> None:
         self.entries = entries
@@ -135,7 +136,8 @@ class Histogram(Family):
         super().__init__(kind, name)
         self.shapes: dict[LabelSet, dict[int, Shape]] = {}
         self.usual: Shape | None = None
-        self._known: dict[tuple[str | float, ...], Shape] = {}
+        # A label set that is found piece by piece has one after the other, each longer than the last.
+        self._known: WeakValueDictionary[tuple[str | float, ...], Shape] = WeakValueDictionary()
 
     def shape(self, entries: Iterable[str | float]) -> Shape:
         """Return the shape with these entries."""
@@ -178,6 +180,13 @@ class Histogram(Family):
         label_set.template = None
         if different and shapes:
             self.shapes[label_set] = shapes
+
+    def sample_names(self) -> set[str]:
+        """Return the names of its samples."""
+        others = {
+            entry for shape in self._known.values() for entry in shape.entries if isinstance(entry, str)
+        }
+        return others | {f"{self.name}{suffix}" for suffix in ("_bucket", "_count", "_sum")}
 
     def merged(self, label_set: LabelSet) -> tuple[float, ...]:
         """Return the buckets, the count and the sum."""

@@ -9,13 +9,21 @@ from itertools import chain
 
 from web_prom.multiprocess.gauges import GaugeOfAll, GreatestGauge, LatestGauge, LeastGauge, SumOfGauges
 from web_prom.multiprocess.histograms import Foretold, Histogram, Shape
-from web_prom.multiprocess.keys import Key, Labels, decode, take_apart
+from web_prom.multiprocess.keys import DamagedFileError, Key, Labels, decode, take_apart
 from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.merging import Family, LabelSet
 
 # Fewer keys are read one by one for less; of more, the first are out of the processor's cache before they are
 # looked at again.
 _LEAST_TOGETHER, _MOST_TOGETHER = 8, 512
+
+_SUFFIXES = {
+    "counter": ("_total", "_created"),
+    "gauge": ("",),
+    "histogram": ("_bucket", "_sum", "_count", "_created"),
+    "summary": ("_count", "_sum", "_created"),
+}
+"""By type, what the names of samples have after that of their family."""
 
 Place = tuple[bool, int, str]
 """Where a file stands in the fixed order: by slot, and then those that belong to no slot, by name."""
@@ -103,9 +111,15 @@ class Kind:
         return self._places[column]
 
     def parse(self, key: bytes) -> Key:
-        """Read a key; asked twice in a row for the same one, it is read once."""
+        """Read a key; asked twice in a row for the same one, it is read once.
+
+        Raises:
+            DamagedFileError: It is none that a file of this type has.
+        """
         if self._last is None or self._last[0] != key:
-            self._last = key, Key.parse(key)
+            parsed = Key.parse(key)
+            self._check(parsed.family, parsed.sample)
+            self._last = key, parsed
         return self._last[1]
 
     def learn(self, keys: Iterable[bytes]) -> None:
@@ -130,6 +144,7 @@ class Kind:
     def _learn(self, keys: Sequence[bytes], family: str, sample: str, labels: dict[str, list[str]]) -> None:
         if self.mode and self._family is not GaugeOfAll:
             labels.pop("pid", None)
+        self._check(family, sample)
         label_sets = self._family_of(family).add_all(sample, labels, len(keys), self._room)
         self.keys.update(zip(keys, label_sets, strict=True))
 
@@ -165,6 +180,14 @@ class Kind:
             DamagedFileError: prometheus_client does not allow the name.
         """
         return self._family_of(family_name).add(name, dict(labels), self._room)
+
+    def _check(self, family: str, sample: str) -> None:
+        """Raise DamagedFileError for a sample that no file of this type has.
+
+        The content of another file would change the type of a family that other files have.
+        """
+        if not (sample.startswith(family) and sample[len(family) :] in _SUFFIXES[self.type]):
+            raise DamagedFileError(f"it has the sample {sample[:200]!r} of the {self.type} {family[:200]!r}")
 
     def _family_of(self, name: str) -> Family:
         family = self.families.get(name)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("web_prom")
 
-_PLAIN_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
+_PLAIN_NAME = re.compile(r"(?!__)[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
+_PLAIN_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
 
 Series = tuple[str, Labels]
 """A sample's name and labels."""
@@ -113,6 +114,8 @@ class Family:
         size: The number of samples.
         plain: Whether every name in it is of Prometheus' old character set, so that its text is the same
             in every format.
+        definitions: The names of labels, where samples of one name have different ones: of two definitions
+            of the family. Valid after :meth:`settle`.
     """
 
     is_single = True
@@ -132,6 +135,7 @@ class Family:
         self.size = 0
         self.plain = True
         self.stale = False
+        self.definitions: list[tuple[str, ...]] = []
 
     @property
     def documentation(self) -> str:
@@ -197,7 +201,14 @@ class Family:
         self.texts = [texts[each.rank] if each.rank >= 0 else b"" for each in self.ordered]
         for rank, label_set in enumerate(self.ordered):
             label_set.rank = rank
+        self.definitions = self._definitions()
         self.stale = False
+
+    def _definitions(self) -> list[tuple[str, ...]]:
+        forms = set(self.forms.values())
+        if len(forms) == len({form.name for form in forms}):
+            return []
+        return sorted({form.label_names for form in forms})
 
     def _sorted(self, label_sets: list[LabelSet]) -> list[LabelSet]:
         names = {form.label_names for form in self.forms.values()}
@@ -207,6 +218,10 @@ class Family:
             if sum([key.count("\0") for key in keys]) == len(keys) * len(names.pop()):
                 return sorted(label_sets, key=dict(zip(label_sets, keys, strict=True)).__getitem__)
         return sorted(label_sets, key=attrgetter("labels", "name"))
+
+    def sample_names(self) -> set[str]:
+        """Return the names of its samples."""
+        return {form.name for form in self.forms.values()}
 
     def merged(self, label_set: LabelSet) -> tuple[float, ...]:
         """Return the values of the samples; none where no file has set any."""
@@ -231,7 +246,7 @@ class Family:
     def _is_plain(self, name: str, label_names: tuple[str, ...]) -> bool:
         # Samples with these names the text format shows as families of their own.
         apart = name.startswith(self.name) and name[len(self.name) :] in ("_created", "_gsum", "_gcount")
-        return not apart and all(map(_PLAIN_NAME, (self.name, name, *label_names)))
+        return not apart and all([*map(_PLAIN_NAME, (self.name, name)), *map(_PLAIN_LABEL, label_names)])
 
     def raw(self, column: int) -> Iterable[tuple[Any, ...]]:
         """Return what one file says, as the arguments of samples before they are merged."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Mapping
 
 from prometheus_client import ProcessCollector
 from prometheus_client.metrics_core import Metric
+
+from web_prom.errors import UnreadableError
 
 logger = logging.getLogger("web_prom")
 
@@ -14,22 +18,30 @@ LABEL = "worker"
 """The label that tells the workers apart: the number of the slot, which a successor takes over."""
 
 
+# Of a process that has ended, or of another user, and of a system without the file.
+_LASTING = (FileNotFoundError, NotADirectoryError, PermissionError, ProcessLookupError)
+_FAMILIES = 6
+
+
 def process_families(workers: Mapping[int, int]) -> list[Metric]:
     """Return what prometheus_client tells of its own process, for each of several.
 
-    What cannot be read is left out: a process that has ended meanwhile, the open files of another user's
+    What can never be read is left out: a process that has ended meanwhile, the open files of another user's
     process, everything where there is no ``/proc``. Safe to call from any thread and any process, the
     exporter's too.
 
     Args:
         workers: Process ids by slot; 0 where the process is not known, as in another pid namespace.
+
+    Raises:
+        UnreadableError: A file of ``/proc`` could not be read this time.
     """
     found: dict[str, Metric] = {}
     pid = 0
     # One for all: each new one reads when the machine was started.
     collector = ProcessCollector(pid=lambda: pid, registry=None)
     for slot, pid in sorted(workers.items()):
-        for family in _collected(collector) if pid > 0 else ():
+        for family in _of_worker(collector) if pid > 0 else ():
             merged = found.get(family.name)
             if merged is None:
                 merged = Metric(family.name, family.documentation, family.type, family.unit)
@@ -40,9 +52,53 @@ def process_families(workers: Mapping[int, int]) -> list[Metric]:
     return list(found.values())
 
 
-def _collected(collector: ProcessCollector) -> Iterable[Metric]:
+def _of_worker(collector: ProcessCollector) -> list[Metric]:
     try:
-        return collector.collect()
+        return collected(collector)
+    except UnreadableError:
+        raise
     except Exception:  # a line of /proc that upstream does not expect
         logger.debug("a worker's process cannot be read", exc_info=True)
         return []
+
+
+def collected(collector: ProcessCollector) -> list[Metric]:
+    """Return the families of a collector, without those that can never be read.
+
+    prometheus_client leaves out whatever it cannot open, also where the process that asks only has no
+    descriptor left at this moment.
+
+    Raises:
+        UnreadableError: A file of ``/proc`` could not be read this time.
+        Exception: What the collector raises.
+    """
+    if type(collector) is not ProcessCollector:
+        return list(collector.collect())
+    if not collector._btime and not _is_forbidden(collector._boot_time):
+        collector._btime = collector._boot_time()  # type: ignore[no-untyped-call]
+    families = list(collector.collect())
+    if len(families) < _FAMILIES and collector._btime and len(families) < _readable(collector):
+        raise UnreadableError(errno.EAGAIN, "a process could not be read this time", collector._proc)
+    return families
+
+
+def _readable(collector: ProcessCollector) -> int:
+    """Return how many families a collector should have, without those that can never be read."""
+    process = os.path.join(collector._proc, str(collector._pid()).strip())
+    of_stat = 0 if _is_forbidden(_open, os.path.join(process, "stat")) else 4
+    limits, open_files = os.path.join(process, "limits"), os.path.join(process, "fd")
+    return of_stat + (0 if _is_forbidden(_open, limits) or _is_forbidden(os.listdir, open_files) else 2)
+
+
+def _is_forbidden(read: Callable[..., object], *arguments: str) -> bool:
+    try:
+        read(*arguments)
+    except _LASTING:
+        return True
+    except OSError as error:
+        raise UnreadableError(error.errno, error.strerror, *arguments) from error
+    return False
+
+
+def _open(path: str) -> None:
+    os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))

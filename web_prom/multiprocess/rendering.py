@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.metrics_core import Metric
@@ -75,6 +75,38 @@ def _before(label_set: LabelSet) -> bytes:
     return _template_of(label_set)[: -len(_VALUE)].replace("%%", "%").encode("utf-8")
 
 
+def part_of(family: Family, names: Collection[str]) -> tuple[list[bytes], int]:
+    """Return the lines of some samples of a family with plain names, and how many there are.
+
+    They are chosen from the text that there is already, which costs less than to make samples of them.
+    """
+    own = family.sample_names()
+    if own.issubset(names):
+        return family.texts, family.size
+    wanted = own.intersection(names)
+    if not wanted:
+        return [], 0
+    if family.is_single:
+        pairs = zip(family.ordered, family.texts, strict=True)
+        lines = [text for label_set, text in pairs if text and label_set.name in wanted]
+        return lines, len(lines)
+    begins = tuple([f"{name}{after}".encode() for name in wanted for after in "{ "])
+    # Buckets, count, sum: one search for each label set takes a fifth of the time of one for each line.
+    mark = f"\n{family.name}_count".encode()
+    parts = []
+    for text in family.texts:
+        count = text.find(mark) + 1
+        last = text.find(b"\n", count) + 1
+        pieces = (text[:count], text[count:last], text[last:]) if count else _lines(text)
+        parts += [piece for piece in pieces if piece.startswith(begins)]
+    return parts, sum([part.count(b"\n") for part in parts])
+
+
+def _lines(text: bytes) -> list[bytes]:
+    # Not splitlines(), which ends a line at a carriage return too.
+    return [line + b"\n" for line in text.split(b"\n")[:-1]]
+
+
 def _template_of(label_set: LabelSet) -> str:
     """Return the text of a label set's samples, with a place for each value."""
     family, form, shape = label_set.family, label_set.form, label_set.shape
@@ -133,9 +165,9 @@ class Format:
     def __init__(self, encode: Encoder) -> None:
         self._encode = encode
         self._headers: dict[str, tuple[str, bytes]] = {}
-        probe = Metric("a_b", "", "gauge")
-        probe.add_sample("a_b", {"c_d": 'x\\y"z\n'}, 1e6)
-        line = _template([("a_b", (("c_d", 'x\\y"z\n'),))]) % number(1e6)
+        probe = Metric("a_b:c", "", "gauge")
+        probe.add_sample("a_b:c", {"c_d": 'x\\y"z\n'}, 1e6)
+        line = _template([("a_b:c", (("c_d", 'x\\y"z\n'),))]) % number(1e6)
         self.is_plain = self.encode(probe).endswith(line.encode())
 
     def header(self, family: Family) -> bytes:

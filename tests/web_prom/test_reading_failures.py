@@ -1,0 +1,399 @@
+"""What a scrape does where something cannot be read this time, and where a name leads to no regular file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from web_prom.errors import UnreadableError
+from web_prom.exposition import Exposition
+from web_prom.multiprocess import slots
+from web_prom.multiprocess.collector import WorkersCollector
+from web_prom.multiprocess.layout import HEADER, entry
+from web_prom.multiprocess.processes import collected, process_families
+
+from .support import environ_of, samples
+from .value_files import Worker, key_of
+
+PASSING = [errno.EMFILE, errno.ENFILE, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EINTR]
+COUNTER = key_of("a", "a_total", {}).encode()
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[list[Worker]]:
+    """Return two workers of web-prom, each with a counter and a histogram."""
+    made = [Worker(tmp_path, f"s{number}") for number in range(2)]
+    for each in made:
+        each.inc("a")
+        each.observe("h", 0.5)
+    yield made
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> WorkersCollector:
+    """Return a collector of the directory, in which both slots are held."""
+    return WorkersCollector(tmp_path, lambda: {0: 100, 1: 101})
+
+
+class Fault:
+    """Lets one call of the operating system fail while it is on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, call: str, number: int, ending: str) -> None:
+        self.on = False
+        self.hits = 0
+        original = getattr(os, call)
+
+        def failing(what: Any, *arguments: Any, **options: Any) -> Any:
+            path = os.readlink(f"/dev/fd/{what}") if isinstance(what, int) else str(what)
+            if self.on and path.endswith(ending):
+                self.hits += 1
+                raise OSError(number, os.strerror(number), path)
+            return original(what, *arguments, **options)
+
+        monkeypatch.setattr(os, call, failing)
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("number", PASSING)
+@pytest.mark.parametrize(
+    ("call", "ending"),
+    [("open", "counter_s1.db"), ("pread", "histogram_s1.db"), ("fstat", "counter_s0.db"), ("listdir", "")],
+)
+def test_fault_67_a_scrape_fails_where_something_cannot_be_read_this_time(
+    workers: list[Worker],
+    collector: WorkersCollector,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    call: str,
+    ending: str,
+    number: int,
+    known: bool,
+) -> None:
+    """Prometheus would take a smaller sum for a restart; nothing is forgotten, and nothing counted twice."""
+    fault = Fault(monkeypatch, call, number, ending)
+    if known:
+        assert samples(collector, "a_total") == {(): 2}
+    for each in workers:
+        each.inc("a")
+        each.inc("b", {"new": "yes"})
+        each.observe("h", 0.5)
+    fault.on = True
+    for _ in range(2):
+        with pytest.raises(OSError, match=os.strerror(number)):
+            collector.collect()
+    assert fault.hits
+    fault.on = False
+    assert samples(collector, "a_total") == {(): 4}
+    assert samples(collector, "b_total", "new") == {("yes",): 2}
+    assert samples(collector, "h_count") == {(): 4}
+    assert samples(collector, "h_bucket", "le") == {("0.1",): 0, ("1.0",): 4, ("+Inf",): 4}
+    assert (collector.files, collector.damaged) == (4, 0)
+
+
+def test_fault_67_the_answer_is_500(
+    workers: list[Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For whatever asks: a value file, the directory, the slots that are held, a process in /proc."""
+    slots.slots_of(tmp_path).take()
+    exposition = Exposition(directory=str(tmp_path))
+    assert exposition.respond(environ_of("/metrics")).status == "200 OK"
+    for call, ending in (
+        ("open", "counter_s0.db"),
+        ("pread", "counter_s0.db"),
+        ("listdir", str(tmp_path)),
+        ("listdir", f"/proc/{os.getpid()}/fd"),
+    ):
+        with monkeypatch.context() as patch:
+            fault = Fault(patch, call, errno.EMFILE, ending)
+            fault.on = True
+            assert exposition.respond(environ_of("/metrics")).status == "500 Internal Server Error"
+            assert fault.hits
+        response = exposition.respond(environ_of("/metrics"))
+        assert (response.status, b"\na_total 2.0\n" in response.body) == ("200 OK", True)
+
+
+def test_fault_67_the_lock_file_that_cannot_be_opened_is_no_directory_without_holders(
+    workers: list[Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Live gauges of all workers would be gone."""
+    (tmp_path / "slots.lock").write_bytes(b"")
+    fault = Fault(monkeypatch, "open", errno.EMFILE, "slots.lock")
+    fault.on = True
+    exposition = Exposition(directory=str(tmp_path))
+    assert exposition.respond(environ_of("/metrics")).status == "500 Internal Server Error"
+    assert fault.hits
+
+
+@pytest.mark.parametrize("missing", ["/stat", "/limits", "/fd"])
+def test_fault_67_a_process_that_cannot_be_read_this_time_fails_the_scrape(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """prometheus_client leaves its families out, in one process as in many."""
+    own: Any = ProcessCollector(registry=None)
+    everything = {family.name for family in collected(own)}
+    refuse = {"on": False}
+    listdir, opened = os.listdir, open
+
+    def refusing(call: Any) -> Any:
+        def wrapped(path: Any, *arguments: Any, **options: Any) -> Any:
+            if refuse["on"] and str(path).endswith(missing) and "/proc/" in str(path):
+                raise OSError(errno.EMFILE, "too many")
+            return call(path, *arguments, **options)
+
+        return wrapped
+
+    monkeypatch.setattr(os, "listdir", refusing(listdir))
+    monkeypatch.setattr("prometheus_client.process_collector.open", refusing(opened), raising=False)
+    refuse["on"] = True
+    with pytest.raises(UnreadableError):
+        collected(own)
+    with pytest.raises(UnreadableError):
+        process_families({0: os.getpid()})
+    registry = CollectorRegistry()
+    registry.register(own)
+    assert Exposition(registry).respond(environ_of("/metrics")).status == "500 Internal Server Error"
+    refuse["on"] = False
+    assert {family.name for family in collected(own)} == everything
+    assert Exposition(registry).respond(environ_of("/metrics")).status == "200 OK"
+
+
+def test_fault_67_a_read_that_gives_less_than_asked_is_gone_on_with(
+    workers: list[Worker], collector: WorkersCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel gives what it has before an error, which is no sign of a file without an end."""
+    for number in range(500):
+        workers[0].inc("many", {"number": str(number)})
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, length, at: pread(file, min(length, 1000), at))
+    assert len(samples(collector, "many_total", "number")) == 500
+    assert samples(collector, "a_total") == {(): 2}
+    workers[0].inc("a")
+    assert samples(collector, "a_total") == {(): 3}
+    assert collector.damaged == 0
+
+
+def test_fault_67_a_file_that_moves_while_others_are_read_is_found_where_it_went(
+    workers: list[Worker], collector: WorkersCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that starts adds the values of one file to another, which may have been read already."""
+    assert samples(collector, "a_total") == {(): 2}
+    absorbed = Worker(workers[0].directory, "4711")
+    absorbed.inc("a", amount=10)
+    moved: list[str] = []
+    opened = os.open
+
+    def moving(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).endswith("counter_4711.db") and not moved:
+            moved.append(path)
+            absorbed.remove("counter")
+            workers[0].inc("a", amount=10)
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", moving)
+    assert samples(collector, "a_total") == {(): 12}
+    assert moved
+    absorbed.close()
+
+
+def test_fault_67_a_scrape_that_is_stopped_half_way_leaves_nothing_half(
+    workers: list[Worker], collector: WorkersCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server stops a worker that takes too long by SystemExit, wherever it is."""
+    assert samples(collector, "a_total") == {(): 2}
+    for each in workers:
+        each.inc("a")
+
+    def stopped(changed: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("web_prom.multiprocess.collector.write", stopped)
+        with pytest.raises(SystemExit):
+            collector.collect()
+    assert samples(collector, "a_total") == {(): 4}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+def test_fault_72_a_file_that_another_user_keeps_to_himself_stops_no_scrape(
+    workers: list[Worker], collector: WorkersCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the application's own user does, because its values count."""
+    path = workers[0].directory / "counter_s7.db"
+    path.write_bytes(HEADER.pack(HEADER.size, 1))
+    fault = Fault(monkeypatch, "open", errno.EACCES, "counter_s7.db")
+    fault.on = True
+    with pytest.raises(PermissionError):
+        collector.collect()
+    os.chown(path, 54321, -1)
+    assert samples(collector, "a_total") == {(): 2}
+    assert (collector.files, collector.damaged) == (4, 1)
+
+
+def _link(path: Path) -> None:
+    (path.parent / "elsewhere").write_bytes(HEADER.pack(8 + len(entry(COUNTER)), 1) + entry(COUNTER, 5.0))
+    path.symlink_to(path.parent / "elsewhere")
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def _sparse(path: Path) -> None:
+    path.write_bytes(HEADER.pack(0x7FFFF000, 1) + entry(COUNTER, 5.0))
+    os.truncate(path, 0x7FFFF000)
+
+
+def _claims(path: Path) -> None:
+    path.write_bytes((HEADER.pack(0x7FFFF000, 1) + entry(COUNTER, 5.0)).ljust(108, b"\0"))
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, _link, _socket, _sparse, _claims])
+def test_fault_72_what_is_no_value_file_costs_neither_time_nor_memory(
+    workers: list[Worker],
+    collector: WorkersCollector,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    make: Any,
+    known: bool,
+) -> None:
+    """It is left out, counted, and logged once, also where a value file had the name before."""
+    third = Worker(workers[0].directory, "s7")
+    path = workers[0].directory / "counter_s7.db"
+    if known:
+        third.inc("a")
+        assert samples(collector, "a_total") == {(): 3}
+        third.remove("counter")
+    make(path)
+    asked: list[int] = []
+    pread = os.pread
+
+    def noting(file: int, length: int, at: int) -> bytes:
+        asked.append(length)
+        return pread(file, length, at)
+
+    monkeypatch.setattr(os, "pread", noting)
+    for _ in range(2):
+        assert samples(collector, "a_total") == {(): 2}
+        assert (collector.files, collector.damaged) == (4, 1)
+    assert max(asked) <= 1 << 16
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["counter_s7.db"]
+    third.close()
+
+
+def test_fault_72_a_damaged_file_is_read_again_only_when_it_changes(
+    workers: list[Worker], collector: WorkersCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its header is looked at, its time, its size and its inode."""
+    path = workers[0].directory / "counter_s7.db"
+    data = entry(COUNTER, 1.0) * 1500
+    path.write_bytes(HEADER.pack(8 + len(data) + len(entry(b"x")), 1) + data + entry(b"x"))
+    os.utime(path, ns=(0, 0))
+    monkeypatch.setattr("web_prom.multiprocess.files._CLOCK_STEP_SECONDS", 0.0)
+    read: list[int] = []
+    pread = os.pread
+
+    def noting(file: int, length: int, at: int) -> bytes:
+        got = pread(file, length, at)
+        if os.readlink(f"/dev/fd/{file}") == str(path):
+            read.append(len(got))
+        return got
+
+    monkeypatch.setattr(os, "pread", noting)
+    assert samples(collector, "a_total") == {(): 2}
+    assert sum(read) > len(data)
+    read.clear()
+    for _ in range(5):
+        assert samples(collector, "a_total") == {(): 2}
+        assert collector.damaged == 1
+    assert sum(read) <= 5 * HEADER.size
+    with path.open("r+b") as file:  # as a writer that maps it: neither size nor time change
+        file.write(HEADER.pack(8 + len(entry(COUNTER)), 1))
+    os.utime(path, ns=(0, 0))
+    assert samples(collector, "a_total") == {(): 3}
+    assert (collector.files, collector.damaged) == (5, 0)
+
+
+def _entries_of_one_sample() -> tuple[str, bytes]:
+    others = b"".join(entry(key_of("a", "a_total", {"x": str(x)}).encode()) for x in range(1500))
+    return "counter_s7.db", others + entry(COUNTER, 1.0) * 1500
+
+
+def _two_histograms_bucket_by_bucket() -> tuple[str, bytes]:
+    labels = [{"le": f"{bound}.0", "x": x} for bound in range(1200) for x in "ab"]
+    return "histogram_s7.db", b"".join(entry(key_of("h", "h_bucket", each).encode(), 1.0) for each in labels)
+
+
+@pytest.mark.parametrize("make", [_entries_of_one_sample, _two_histograms_bucket_by_bucket])
+def test_fault_72_no_file_takes_memory_that_grows_with_the_square_of_its_size(
+    workers: list[Worker], collector: WorkersCollector, make: Any
+) -> None:
+    """Half a megabyte took 200."""
+    name, data = make()
+    (workers[0].directory / name).write_bytes(HEADER.pack(HEADER.size + len(data), 1) + data)
+    tracemalloc.start()
+    try:
+        assert samples(collector, "a_total") == {(): 2}
+        assert samples(collector, "h_count") == {(): 2}
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 60 * len(data)
+    assert collector.damaged == 1
+
+
+@pytest.mark.parametrize("size", [0, 3, 8, 40, -1])
+def test_fault_78_a_file_that_is_truncated_is_counted_and_logged(
+    workers: list[Worker], collector: WorkersCollector, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    """With `>` or `truncate`, by somebody who wants to save space."""
+    assert samples(collector, "a_total") == {(): 2}
+    path = workers[1].directory / "counter_s1.db"
+    if size < 0:
+        path.write_bytes(bytes(4096))
+    else:
+        os.truncate(path, size)
+    for _ in range(3):
+        assert samples(collector, "a_total") == {(): 1}
+        assert collector.damaged == 1
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["counter_s1.db"]
+
+
+def test_fault_78_a_file_that_was_truncated_long_ago_is_known_to_a_new_process(
+    workers: list[Worker], collector: WorkersCollector
+) -> None:
+    """One that is empty since a moment ago is just being made."""
+    path = workers[1].directory / "counter_s1.db"
+    os.truncate(path, 0)
+    assert samples(collector, "a_total") == {(): 1}
+    assert collector.damaged == 0
+    os.utime(path, (1, 1))
+    assert samples(collector, "a_total") == {(): 1}
+    assert collector.damaged == 1
+
+
+def test_fault_72_a_pipe_holds_no_other_scrape_up(workers: list[Worker], collector: WorkersCollector) -> None:
+    """The view's lock was held for ever."""
+    os.mkfifo(workers[0].directory / "counter_x.db")
+    done = []
+    threads = [
+        threading.Thread(target=lambda: done.append(list(collector.collect())), daemon=True) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(done) == 3
