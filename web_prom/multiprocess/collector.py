@@ -10,6 +10,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
+from time import monotonic
 
 from prometheus_client.metrics_core import Metric
 
@@ -25,6 +26,9 @@ logger = logging.getLogger("web_prom")
 
 # More formats than Prometheus asks for; a content type holds a version that a client may invent.
 _MOST_FORMATS = 16
+
+# On a full disk a process cannot make its files again. That has to be seen.
+_MISSING_SECONDS = 30.0
 
 Held = Callable[[], Mapping[int, int]]
 """Tells which slots are held, and by which process."""
@@ -49,16 +53,22 @@ class _View:
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._parsed: dict[str, ParsedFile] = {}
         self._told: set[tuple[str, str]] = set()
+        self._missing: dict[str, float] = {}
         self._formats: dict[str, Format] = {}
 
     def refresh(self, workers: Mapping[int, int]) -> None:
         """Read what has changed in the directory since the last time, and merge it."""
-        self.workers = dict(workers)
+        former, self.workers = self.workers, dict(workers)
         self.damaged = 0
         changed: set[LabelSet] = set()
         wanted = self._wanted()
-        for name in self._parsed.keys() - wanted.keys():
-            self._parsed.pop(name).drop(changed)
+        missing = self._parsed.keys() - wanted.keys()
+        self._missing = {name: self._missing.get(name, monotonic()) for name in missing}
+        for name in missing:
+            if self._is_coming_back(name, former):
+                self.damaged += 1
+            else:
+                self._parsed.pop(name).drop(changed)
         for (type_, mode), count in Counter((told.kind, told.mode) for told in wanted.values()).items():
             if (type_, mode) not in self._kinds:
                 self._kinds[type_, mode] = Kind(type_, mode)
@@ -111,6 +121,19 @@ class _View:
                 self._formats.clear()
             found = self._formats[content_type] = Format(encode)
         return found
+
+    def _is_coming_back(self, name: str, former: Mapping[int, int]) -> bool:
+        """Return whether a file was removed under a living process, which makes it again within two seconds.
+
+        Its values count on meanwhile: a total that is lower for a moment is a restart to Prometheus.
+        """
+        file = FileName.parse(name)
+        slot = None if file is None else file.slot
+        return (
+            slot in self.workers
+            and former.get(slot) == self.workers[slot]
+            and monotonic() - self._missing[name] < _MISSING_SECONDS
+        )
 
     def _wanted(self) -> dict[str, FileName]:
         """Return the names of the files whose values count."""

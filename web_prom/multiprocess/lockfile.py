@@ -107,13 +107,14 @@ class LockFile:
             return True
 
     @property
+    def has_descriptor(self) -> bool:
+        """Whether the descriptor is open, whatever the path leads to."""
+        return self._opened is not None and self._opened.is_open
+
+    @property
     def is_nameless(self) -> bool:
         """Whether the descriptor is open, and the path leads to nothing: the file was removed."""
-        opened = self._opened
-        try:
-            return opened is not None and opened.is_open and not os.path.lexists(self.path)
-        except OSError:
-            return False
+        return self.has_descriptor and not os.path.lexists(self.path)
 
     def is_open(self, *, writing: bool, making: bool = False) -> bool:
         """Tell whether there is a descriptor that will do, of a removed file too if none is to be made."""
@@ -156,6 +157,14 @@ class LockFile:
         # A fork may inherit one that its parent was just opening, but no record under its own id.
         if any(_has_record(number, identity, os.getpid()) for number in numbers):
             raise OtherInterpreterError(f"another interpreter of process {os.getpid()} uses {self.path.name}")
+
+    def set_aside(self) -> LockFile | None:
+        """Let go a file that the path no longer leads to; return what has its descriptor from now on."""
+        if self.is_current or not self.has_descriptor:
+            return None
+        former = LockFile(self.path)
+        former._opened, self._opened = self._opened, None
+        return former
 
     def close(self) -> None:
         """Close the file, and give back what this process has locked."""

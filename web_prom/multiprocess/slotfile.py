@@ -34,7 +34,16 @@ class SlotFile(LockFile):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        self._former: LockFile | None = None
         self._reported: set[str] = set()
+
+    def open(self, *, writing: bool, making: bool = False) -> bool:
+        """Open the file, as LockFile does. A removed one is kept, for those that still hold slots in it."""
+        former = self.set_aside()
+        if former is not None:
+            former.unlock(Span(0, None))
+            self._former = former
+        return super().open(writing=writing, making=making)
 
     def lock_from(self, first: int, patience: float) -> int:
         """Lock the lowest free slot from ``first`` up, and return it.
@@ -134,8 +143,19 @@ class SlotFile(LockFile):
     def holders(self) -> dict[int, int]:
         """Return the other processes that hold slots, by slot; 0 for one that this process cannot see.
 
-        Where the kernel does not tell, it is those that recorded their slots and are alive.
+        Where the kernel does not tell, it is those that recorded their slots and are alive. Processes that
+        have not noticed yet that the former file was removed are among them.
         """
+        found = self._holders()
+        if self._former is not None and self._former.has_descriptor:
+            late = {lock.span.first: lock.pid for lock in self._former.locks()}
+            if late:
+                return {**late, **found}
+            self._former.close()
+        self._former = None
+        return found
+
+    def _holders(self) -> dict[int, int]:
         try:
             return {lock.span.first: lock.pid for lock in self.locks()}
         except OSError as error:
