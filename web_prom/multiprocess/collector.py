@@ -192,7 +192,7 @@ class WorkersCollector:
 
     def __init__(self, path: str | Path, held: Held | None = None) -> None:
         self._path = Path(path)
-        self._held = held or (lambda: slots_of(self._path).held())
+        self._held = held or (lambda: slots_of(self._path).presumed())
         self._views: dict[int, _View] = {}
 
     def collect(self) -> Iterable[Metric]:

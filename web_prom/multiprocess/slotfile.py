@@ -7,12 +7,13 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain, count
 from pathlib import Path
 
+from web_prom.errors import DirectoryError
 from web_prom.multiprocess.layout import FileName
-from web_prom.multiprocess.lockfile import Lock, LockFile, Span
+from web_prom.multiprocess.lockfile import Lock, LockFile, OtherInterpreterError, Span
 from web_prom.multiprocess.regular_file import is_in_use
 
 logger = logging.getLogger("web_prom")
@@ -175,6 +176,31 @@ class SlotFile(LockFile):
         if message not in self._reported:
             self._reported.add(message)
             logger.warning("%s: %s", self.path, message)
+
+
+@contextlib.contextmanager
+def explained(variable: str, directory: Path, name: str) -> Iterator[None]:
+    """Raise DirectoryError, with what to do, for what is raised within.
+
+    Args:
+        variable: The environment variable that names the directory.
+        directory: The directory.
+        name: The name of the file with the locks.
+    """
+    try:
+        yield
+    except OtherInterpreterError as error:
+        raise DirectoryError(
+            f"{variable} is {str(directory)!r}, which another interpreter of process {os.getpid()} "
+            "uses already, and no lock keeps two of one process apart; let the applications share one "
+            "(mod_wsgi: application-group=%{GLOBAL}; uWSGI: single-interpreter), or give each of them "
+            "processes or a directory of its own"
+        ) from error
+    except OSError as error:
+        raise DirectoryError(
+            f"{variable} is {str(directory)!r}, where user {os.geteuid()} cannot use {name} "
+            f"({error}); name a directory on a local disk that all workers can write"
+        ) from error
 
 
 def all_but(slot: int | None) -> list[Span]:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess.lockfile import OtherInterpreterError, Span
+from web_prom.multiprocess.lockfile import Span
 from web_prom.multiprocess.regular_file import NotRegularError
-from web_prom.multiprocess.slotfile import SlotFile, all_but
+from web_prom.multiprocess.slotfile import SlotFile, all_but, explained
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the shared directory; prometheus_client's own."""
@@ -156,23 +156,36 @@ class Slots:
         no more than to read; nobody holds one where there is no such file.
 
         Where the kernel does not tell the holders, those are returned that recorded their slots and are
-        alive. Where this process may not read the file, every slot with files counts as held, by the id 0.
+        alive.
 
         Raises:
-            DirectoryError: The file cannot be read.
+            DirectoryError: This process may not read the file.
         """
         process = self._process()
         with process.lock, self._explained():
-            try:
-                if not self._open(process, writing=False):
-                    return {}
-            except (NotRegularError, PermissionError) as error:
-                self._file.report(f"{error}; every slot with files counts as a worker's")
-                return dict.fromkeys(sorted(self._file.slots_with_files()), 0)
+            if not self._open(process, writing=False):
+                return {}
             found = self._file.holders()
             if process.slot is not None:  # one's own locks are not in one's way, and so not told
                 found[process.slot] = os.getpid()
         return dict(sorted(found.items()))
+
+    def presumed(self) -> dict[int, int]:
+        """Return who holds which slot, for a scrape, which goes on if that is not to be known.
+
+        Where this process may not read the file, or something else has its name, every slot with files counts
+        as held, by the id 0.
+
+        Raises:
+            DirectoryError: The file cannot be read for another reason, which may pass.
+        """
+        try:
+            return self.held()
+        except DirectoryError as error:
+            if not isinstance(error.__cause__, NotRegularError | PermissionError):
+                raise
+            self._file.report(f"{error.__cause__}; every slot with files counts as a worker's")
+            return dict.fromkeys(sorted(self._file.slots_with_files()), 0)
 
     def find(self, pid: int) -> list[int]:
         """Return the slots that this process id took last, whether or not anybody holds them now.
@@ -279,22 +292,8 @@ class Slots:
                 return slot
             # The directory was removed in between, and perhaps made again.
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OtherInterpreterError as error:
-            raise DirectoryError(
-                f"{VARIABLE} is {str(self.directory)!r}, which another interpreter of process {os.getpid()} "
-                "uses already, and no lock keeps two of one process apart; let the applications share one "
-                "(mod_wsgi: application-group=%{GLOBAL}; uWSGI: single-interpreter), or give each of them "
-                "processes or a directory of its own"
-            ) from error
-        except OSError as error:
-            raise DirectoryError(
-                f"{VARIABLE} is {str(self.directory)!r}, where user {os.geteuid()} cannot use {LOCK_NAME} "
-                f"({error}); name a directory on a local disk that all workers can write"
-            ) from error
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        return explained(VARIABLE, self.directory, LOCK_NAME)
 
 
 @dataclass(frozen=True)
