@@ -110,7 +110,15 @@ def test_fault_94_an_application_that_empties_the_directory_as_it_starts(place: 
     place.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
     app = "tests.servers.apps.emptying_app:app"
     with Uvicorn(place, "--workers=2", app=app) as server:
-        for _ in range(100):
+
+        def served() -> bool:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return server.get("/")[0] == 200
+            return False
+
+        # Its workers listen later than it says so.
+        wait_until(served, "a worker", shown=server.log)
+        for _ in range(99):
             assert server.get("/")[0] == 200
 
         def total() -> float:
