@@ -71,9 +71,9 @@ class Watch:
 
 
 def _is_uwsgi_master() -> bool:
-    """Return whether uWSGI forks workers from this process: it does so without asking Python's threads."""
+    """Return whether uWSGI forks workers from this process: it does so without Python's hooks."""
     uwsgi = sys.modules.get("uwsgi")
-    return uwsgi is not None and getattr(uwsgi, "masterpid", int)() in (0, os.getpid())
+    return uwsgi is not None and getattr(uwsgi, "worker_id", int)() == 0
 
 
 _running: set[Watch] = set()
