@@ -25,6 +25,7 @@ from web_prom.instruments import existing_instruments
 from web_prom.multiprocess.collector import WorkersCollector, collector_for
 from web_prom.multiprocess.directory import VARIABLE
 from web_prom.multiprocess.processes import process_families
+from web_prom.multiprocess.storage import look
 from web_prom.multiprocess.takeover import is_shared
 from web_prom.rendering import Renderer
 from web_prom.text import Encode, Text, joined
@@ -118,6 +119,7 @@ class Scraper:
     def _workers(self, text: Text, collector: WorkersCollector) -> Iterable[Metric]:
         """Put what all workers have, and what else this process has; return what is told about them."""
         registered = self._registered()
+        look()
         # Before the files are read, so that what this writes is in the scrape.
         custom = self._guard.collect(not_in_files(registered))
         store_callbacks(registered, self._guard)

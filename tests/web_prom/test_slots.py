@@ -733,15 +733,21 @@ def test_a_full_disk_does_not_keep_a_process_from_its_slot(
     assert hold().slot == 1
 
 
-@pytest.mark.parametrize("mode", [0o700, 0o770, 0o777, 0o755])
-def test_whoever_may_write_to_the_directory_may_take_a_slot(mode: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [(0o700, 0o600), (0o770, 0o660), (0o777, 0o666), (0o755, 0o600), (0o775, 0o660), (0o750, 0o600)],
+)
+def test_fault_73_whoever_may_write_to_the_directory_may_take_a_slot_and_nobody_else_can_lock(
+    mode: int, expected: int, tmp_path: Path
+) -> None:
+    """A read lock needs no more than to read, and keeps writers away."""
     tmp_path.chmod(mode)
     before = os.umask(0o077)
     try:
         slots_of(tmp_path).take()
     finally:
         os.umask(before)
-    assert (tmp_path / LOCK_NAME).stat().st_mode & 0o777 == mode & 0o666
+    assert (tmp_path / LOCK_NAME).stat().st_mode & 0o777 == expected
 
 
 def test_taking_waits_no_longer_than_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
+from time import monotonic
 
 from prometheus_client.metrics_core import Metric
 
@@ -28,6 +29,9 @@ logger = logging.getLogger("web_prom")
 _MOST_FORMATS = 16
 # Files that vanish while others are read are moved by a process that starts: then all are read again.
 _MOST_READINGS = 3
+
+# On a full disk a process cannot make its files again. That has to be seen.
+_MISSING_SECONDS = 30.0
 
 Held = Callable[[], Mapping[int, int]]
 """Tells which slots are held, and by which process."""
@@ -58,6 +62,7 @@ class _View:
         self._parsed: dict[str, ParsedFile] = {}
         self._told: set[tuple[str, str]] = set()
         self._warned: set[str] = set()
+        self._missing: dict[str, float] = {}
         self._formats: dict[str, Format] = {}
         # What was read and is not merged yet: kept where a file could not be read, for the next time.
         self._changed: set[LabelSet] = set()
@@ -69,10 +74,10 @@ class _View:
             OSError: The directory or a file could not be read this time. What is merged would be less than
                 there is, so that there is to be no scrape.
         """
-        self.workers = dict(workers)
+        former, self.workers = self.workers, dict(workers)
         for _ in range(_MOST_READINGS):
             wanted = self._wanted()
-            vanished = self._read_all(wanted)
+            vanished = self._read_all(wanted, former)
             if not vanished:
                 break
         for name in vanished:
@@ -82,13 +87,18 @@ class _View:
         self._merge(changed)
         self._look_for_two_definitions()
 
-    def _read_all(self, wanted: Mapping[str, FileName]) -> list[str]:
+    def _read_all(self, wanted: Mapping[str, FileName], former: Mapping[int, int]) -> list[str]:
         """Read the files; return the names of those that have gone since the directory was listed."""
         self.files = self.damaged = 0
         changed = self._changed
         vanished: list[str] = []
-        for name in self._parsed.keys() - wanted.keys():
-            self._parsed.pop(name).drop(changed)
+        missing = self._parsed.keys() - wanted.keys()
+        self._missing = {name: self._missing.get(name, monotonic()) for name in missing}
+        for name in missing:
+            if self._is_coming_back(name, former):
+                self.damaged += 1
+            else:
+                self._parsed.pop(name).drop(changed)
         for (type_, mode), count in Counter((told.kind, told.mode) for told in wanted.values()).items():
             if (type_, mode) not in self._kinds:
                 self._kinds[type_, mode] = Kind(type_, mode)
@@ -147,6 +157,19 @@ class _View:
                 self._formats.clear()
             found = self._formats[content_type] = Format(encode)
         return found
+
+    def _is_coming_back(self, name: str, former: Mapping[int, int]) -> bool:
+        """Return whether a file was removed under a living process, which makes it again within two seconds.
+
+        Its values count on meanwhile: a total that is lower for a moment is a restart to Prometheus.
+        """
+        file = FileName.parse(name)
+        slot = None if file is None else file.slot
+        return (
+            slot in self.workers
+            and former.get(slot) == self.workers[slot]
+            and monotonic() - self._missing[name] < _MISSING_SECONDS
+        )
 
     def _wanted(self) -> dict[str, FileName]:
         """Return the names of the files whose values count."""
@@ -230,7 +253,7 @@ class WorkersCollector:
 
     def __init__(self, path: str | Path, held: Held | None = None) -> None:
         self._path = Path(path)
-        self._held = held or (lambda: slots_of(self._path).held())
+        self._held = held or (lambda: slots_of(self._path).presumed())
         self._views: dict[int, _View] = {}
 
     def collect(self) -> Iterable[Metric]:

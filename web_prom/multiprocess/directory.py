@@ -148,6 +148,11 @@ class SharedDirectory:
         if lock is None:
             return
         with contextlib.suppress(OSError):
+            if self.private and not self._is_at(lock):
+                # Somebody removed it, and a worker made it again.
+                again = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                os.close(lock)
+                lock = again
             if self.private and _try_lock(lock) and self._is_at(lock):
                 self._remove()
         os.close(lock)

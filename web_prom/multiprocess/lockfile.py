@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +17,13 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
+from web_prom.multiprocess.regular_file import open_regular
+
 RECORD = Struct("=q")
 """A record: one whole number."""
+
+# Another user may have made the file, and given it any size.
+_MOST_RECORDS = 1 << 16
 
 # C's struct flock, which differs from system to system: its layout with padding, and the order of its fields.
 _FLOCK = {
@@ -91,16 +95,32 @@ class LockFile:
 
     @property
     def is_current(self) -> bool:
-        """Whether the descriptor is open, and the path leads to the same file."""
-        try:
-            opened = self._opened
-            return opened is not None and opened.is_open and _identity(self.path.stat()) == opened.identity
-        except OSError:
+        """Whether the descriptor is open, and the path leads to the same file, as far as that is known."""
+        opened = self._opened
+        if opened is None or not opened.is_open:
             return False
+        try:
+            return _identity(os.lstat(self.path)) == opened.identity
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # the path cannot be asked now: the locks are kept
+            return True
 
-    def is_open(self, *, writing: bool) -> bool:
-        """Tell whether there is a descriptor that will do."""
-        return self.is_current and self._opened is not None and self._opened.writable >= writing
+    @property
+    def has_descriptor(self) -> bool:
+        """Whether the descriptor is open, whatever the path leads to."""
+        return self._opened is not None and self._opened.is_open
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether the descriptor is open, and the path leads to nothing: the file was removed."""
+        return self.has_descriptor and not os.path.lexists(self.path)
+
+    def is_open(self, *, writing: bool, making: bool = False) -> bool:
+        """Tell whether there is a descriptor that will do, of a removed file too if none is to be made."""
+        if self._opened is None or self._opened.writable < writing:
+            return False
+        return self.is_current or (not making and self.is_nameless)
 
     def open(self, *, writing: bool, making: bool = False) -> bool:
         """Open the file anew: nothing is locked by this process afterwards. Tell whether there is one.
@@ -119,11 +139,7 @@ class LockFile:
         number = self._open(writing=writing, making=making)
         if number is None:
             return False
-        found = os.fstat(number)
-        if not stat.S_ISREG(found.st_mode):
-            os.close(number)
-            raise OSError(f"{self.path.name} is not a file")
-        self._opened = _Opened(number, _identity(found), writing)
+        self._opened = _Opened(number, _identity(os.fstat(number)), writing)
         return True
 
     def refuse_another(self) -> None:
@@ -134,13 +150,21 @@ class LockFile:
         """
         own = None if self._opened is None else self._opened.number
         try:
-            identity = _identity(self.path.stat())
+            identity = _identity(os.lstat(self.path))
             numbers = {int(name) for name in os.listdir("/dev/fd")} - {own}
         except OSError:  # no such file, so nobody uses it; or no such list, so nobody knows
             return
         # A fork may inherit one that its parent was just opening, but no record under its own id.
         if any(_has_record(number, identity, os.getpid()) for number in numbers):
             raise OtherInterpreterError(f"another interpreter of process {os.getpid()} uses {self.path.name}")
+
+    def set_aside(self) -> LockFile | None:
+        """Let go a file that the path no longer leads to; return what has its descriptor from now on."""
+        if self.is_current or not self.has_descriptor:
+            return None
+        former = LockFile(self.path)
+        former._opened, self._opened = self._opened, None
+        return former
 
     def close(self) -> None:
         """Close the file, and give back what this process has locked."""
@@ -161,11 +185,17 @@ class LockFile:
         """Give records back."""
         fcntl.lockf(self._number, fcntl.LOCK_UN, *span.position)
 
-    def lock_in(self, span: Span) -> Lock | None:
-        """Return a lock that other processes have on any of these records, whichever the kernel tells."""
+    def lock_in(self, span: Span, *, shared: bool = True) -> Lock | None:
+        """Return a lock that other processes have on any of these records, whichever the kernel tells.
+
+        Args:
+            span: The records.
+            shared: Whether read locks are wanted too. Other users may have many.
+        """
         layout, fields = _FLOCK[sys.platform]
         length, start = span.position
-        asked = {"type": fcntl.F_WRLCK, "whence": os.SEEK_SET, "start": start, "length": length, "pid": 0}
+        kind = fcntl.F_WRLCK if shared else fcntl.F_RDLCK
+        asked = {"type": kind, "whence": os.SEEK_SET, "start": start, "length": length, "pid": 0}
         answer = fcntl.fcntl(self._number, fcntl.F_GETLK, layout.pack(*(asked[field] for field in fields)))
         told = dict(zip(fields, layout.unpack(answer), strict=True))
         if told["type"] == fcntl.F_UNLCK:
@@ -175,11 +205,11 @@ class LockFile:
         return Lock(covered, told["type"] == fcntl.F_RDLCK, told["pid"])
 
     def locks(self) -> Iterator[Lock]:
-        """Give all locks that other processes have, in no order."""
+        """Give all write locks that other processes have, in no order."""
         pending = [Span(0, None)]
         while pending:
             span = pending.pop()
-            lock = self.lock_in(span)
+            lock = self.lock_in(span, shared=False)
             if lock is None:
                 continue
             yield lock
@@ -192,6 +222,15 @@ class LockFile:
         """Return all records."""
         return _records(self._number)
 
+    def record_of(self, index: int) -> int:
+        """Return one record; 0 where nothing was ever recorded."""
+        found = os.pread(self._number, RECORD.size, index * RECORD.size)
+        return int(RECORD.unpack(found)[0]) if len(found) == RECORD.size else 0
+
+    def touch(self) -> None:
+        """Give the file the present time: what cleans directories by age leaves it."""
+        os.utime(self._number)
+
     def record(self, index: int, value: int) -> None:
         """Write one record."""
         os.pwrite(self._number, RECORD.pack(value), index * RECORD.size)
@@ -202,11 +241,13 @@ class LockFile:
         return self._opened.number
 
     def _open(self, *, writing: bool, making: bool) -> int | None:
-        # Another user's link must not be followed, nor another user's pipe waited for.
-        flags = (os.O_RDWR if writing else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        flags = os.O_RDWR if writing else os.O_RDONLY
         while True:
             try:
-                return os.open(self.path, flags)
+                number = open_regular(self.path, flags)
+                if writing:
+                    self._restrict(number)
+                return number
             except FileNotFoundError:
                 if not making:
                     return None
@@ -216,12 +257,24 @@ class LockFile:
     def _make(self, flags: int) -> int:
         # Whoever may write to the directory may lock, whatever the mask of whoever was first.
         directory = self.path.parent.stat()
-        mode = directory.st_mode & 0o666
-        number = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, mode)
+        number = open_regular(self.path, flags | os.O_CREAT | os.O_EXCL, mode=0o600)
         with contextlib.suppress(OSError):
-            os.fchown(number, -1, directory.st_gid)
-            os.fchmod(number, mode)
+            # Root gives it to the directory's owner, who could not open it otherwise.
+            os.fchown(number, -1 if os.geteuid() else directory.st_uid, directory.st_gid)
+            os.fchmod(number, _mode(directory))
         return number
+
+    def _restrict(self, number: int) -> None:
+        """Take away permissions that a former release gave."""
+        with contextlib.suppress(OSError):
+            found, mode = os.fstat(number).st_mode & 0o777, _mode(self.path.parent.stat())
+            if found & ~mode:
+                os.fchmod(number, found & mode)
+
+
+def _mode(directory: os.stat_result) -> int:
+    """Return the permissions of the file: a read lock, for which reading is enough, keeps writers away."""
+    return sum(bits for bits in (0o600, 0o060, 0o006) if directory.st_mode & bits & 0o222)
 
 
 def _has_record(number: int, identity: tuple[int, int], value: int) -> bool:
@@ -232,7 +285,7 @@ def _has_record(number: int, identity: tuple[int, int], value: int) -> bool:
 
 
 def _records(number: int) -> list[int]:
-    found = os.pread(number, os.fstat(number).st_size, 0)
+    found = os.pread(number, min(os.fstat(number).st_size, _MOST_RECORDS * RECORD.size), 0)
     return [record for (record,) in RECORD.iter_unpack(found[: len(found) // RECORD.size * RECORD.size])]
 
 

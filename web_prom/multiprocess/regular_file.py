@@ -1,8 +1,10 @@
-"""Opening files that another local user may have replaced with something else."""
+"""Regular files: opened without trusting their names, and marked as in use."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -43,7 +45,8 @@ def open_regular(path: str | Path, flags: int, dir_fd: int | None = None, *, mod
         descriptor = os.open(path, flags | _FLAGS, mode, dir_fd=dir_fd)
     except OSError as error:
         if error.errno in _NO_REGULAR_FILE:
-            raise NotRegularError(error.errno, "not a regular file", str(path)) from None
+            reason = f"not a regular file: {os.strerror(error.errno)}"
+            raise NotRegularError(error.errno, reason, str(path)) from None
         if error.errno == errno.EAGAIN:
             raise NotRegularError(error.errno, "its owner has a lease on it", str(path)) from None
         raise
@@ -74,3 +77,29 @@ def has_data(descriptor: int, length: int) -> bool:
         if error.errno in {errno.EINVAL, errno.EOPNOTSUPP}:  # a file system that does not know its holes
             return True
         raise
+
+
+def mark_in_use(descriptor: int) -> None:
+    """Mark a file as in use for as long as the descriptor or a mapping made with it is open.
+
+    A fork inherits the mark. Nothing happens where the file system has no such marks (``flock``).
+    """
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def is_in_use(path: str | Path) -> bool:
+    """Return whether any process marked a file as in use; false where it cannot be opened."""
+    try:
+        descriptor = open_regular(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False

@@ -12,23 +12,23 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess.lockfile import LockFile, OtherInterpreterError, Span
+from web_prom.multiprocess.lockfile import Span
+from web_prom.multiprocess.regular_file import NotRegularError
+from web_prom.multiprocess.slotfile import SlotFile, all_but, explained
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the shared directory; prometheus_client's own."""
 
 LOCK_NAME = "slots.lock"
-"""The name of the file with the locks. Never removed while its directory stays."""
+"""The name of the file with the locks. web-prom never removes it while its directory stays."""
 
 # Others hold read locks only for as long as it takes to remove files.
 _PATIENCE_SECONDS = 1.0
-_PAUSE_SECONDS = 0.001
 
 
 class _Process:
@@ -37,6 +37,7 @@ class _Process:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.slot: int | None = None
+        self.waits = True
 
 
 class Slots:
@@ -55,7 +56,7 @@ class Slots:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._file = LockFile(directory / LOCK_NAME)
+        self._file = SlotFile(directory / LOCK_NAME)
         self._processes: dict[int, _Process] = {}
 
     def take(self) -> int:
@@ -92,16 +93,70 @@ class Slots:
                 return process.slot
             if self._open(process, writing=True) and process.slot is not None:
                 process.slot = None
-                self._record(slot, 0)
+                self._file.try_record(slot, 0)
                 self._file.unlock(Span(slot, slot + 1))
             process.slot = self._take_from(slot + 1, process)
             return process.slot
+
+    def holds(self, slot: int) -> bool:
+        """Return whether this process holds the slot in the file that the path leads to now. Never waits."""
+        process = self._process()
+        if not process.lock.acquire(blocking=False):
+            return True  # another thread is at work here; the caller asks again
+        try:
+            return process.slot == slot and self._file.is_current
+        finally:
+            process.lock.release()
+
+    def renew(self, slot: int, fits: Callable[[int], bool]) -> int:
+        """Take another slot, where the present one is lost or cannot be used any more. Never waits.
+
+        A slot that is not lost stays locked as well, until :meth:`give_back`.
+
+        Args:
+            slot: The former slot. If it is lost it is taken again, provided that it is free and fits.
+            fits: Whether the files of a slot, which this process has locked, are no obstacle.
+
+        Returns:
+            The number of the slot that the process holds now.
+
+        Raises:
+            DirectoryError: As with :meth:`take`.
+        """
+        process = self._process()
+        with process.lock, self._explained():
+            while True:
+                self._open(process, writing=True, making=True)
+                self._file.refuse_another()
+                found = self._file.lock_again(slot, fits, process.slot)
+                if self._file.is_current:
+                    self._file.try_record(found, os.getpid())
+                    process.slot = found
+                    return found
+
+    def give_back(self, slot: int) -> None:
+        """Unlock a slot that :meth:`renew` left locked."""
+        process = self._process()
+        with process.lock, contextlib.suppress(OSError):
+            if process.slot not in (None, slot):
+                self._file.try_record(slot, 0)
+                self._file.unlock(Span(slot, slot + 1))
+
+    def touch(self) -> None:
+        """Give the file with the locks the present time, so that no clean-up by age removes it."""
+        process = self._process()
+        with process.lock, contextlib.suppress(OSError):
+            if process.slot is not None:
+                self._file.touch()
 
     def held(self) -> dict[int, int]:
         """Return who holds which slot: process ids by slot, in the order of the slots.
 
         The id is 0 where this process cannot see the holder: another container's. Takes no slot, and needs
         no more than to read; nobody holds one where there is no such file.
+
+        Where the kernel does not tell the holders, those are returned that recorded their slots and are
+        alive.
 
         Raises:
             DirectoryError: This process may not read the file.
@@ -110,10 +165,27 @@ class Slots:
         with process.lock, self._explained():
             if not self._open(process, writing=False):
                 return {}
-            found = {lock.span.first: lock.pid for lock in self._file.locks() if not lock.shared}
+            found = self._file.holders()
             if process.slot is not None:  # one's own locks are not in one's way, and so not told
                 found[process.slot] = os.getpid()
         return dict(sorted(found.items()))
+
+    def presumed(self) -> dict[int, int]:
+        """Return who holds which slot, for a scrape, which goes on if that is not to be known.
+
+        Where this process may not read the file, or something else has its name, every slot with files counts
+        as held, by the id 0.
+
+        Raises:
+            DirectoryError: The file cannot be read for another reason, which may pass.
+        """
+        try:
+            return self.held()
+        except DirectoryError as error:
+            if not isinstance(error.__cause__, NotRegularError | PermissionError):
+                raise
+            self._file.report(f"{error.__cause__}; every slot with files counts as a worker's")
+            return dict.fromkeys(sorted(self._file.slots_with_files()), 0)
 
     def find(self, pid: int) -> list[int]:
         """Return the slots that this process id took last, whether or not anybody holds them now.
@@ -172,7 +244,7 @@ class Slots:
         with process.lock:
             with self._explained():
                 self._open(process, writing=True, making=True)
-                others = _all_but(process.slot)
+                others = all_but(process.slot)
                 locked = [span for span in others if self._file.try_lock(span, shared=True)]
             try:
                 yield locked == others
@@ -198,7 +270,8 @@ class Slots:
         return process
 
     def _open(self, process: _Process, *, writing: bool, making: bool = False) -> bool:
-        if self._file.is_open(writing=writing):
+        # A removed file goes on to tell who holds what, until somebody makes another.
+        if self._file.is_open(writing=writing, making=making):
             return True
         # Closed or replaced, or one that nothing can be held by: with it goes what was held.
         process.slot = None
@@ -208,52 +281,19 @@ class Slots:
         while True:
             self._open(process, writing=True, making=True)
             self._file.refuse_another()  # which came between our parent's opening and our taking
-            slot = self._lock_from(first)
+            try:
+                slot = self._file.lock_from(first, _PATIENCE_SECONDS if process.waits else 0.0)
+            except TimeoutError:
+                # A request may have waited. The next attempts do not: they could fail in the same way.
+                process.waits = False
+                raise
             if self._file.is_current:
-                self._record(slot, os.getpid())
+                self._file.try_record(slot, os.getpid())
                 return slot
             # The directory was removed in between, and perhaps made again.
 
-    def _lock_from(self, first: int) -> int:
-        slot = first
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not self._file.try_lock(Span(slot, slot + 1)):
-            lock = self._file.lock_in(Span(slot, slot + 1))
-            if lock is not None and not lock.shared:
-                slot += 1
-            elif time.monotonic() > deadline:
-                raise TimeoutError(f"process {lock.pid if lock else '?'} does not end cleaning up")
-            else:
-                time.sleep(_PAUSE_SECONDS)
-        # One that was passed may have become free meanwhile: in a rush of deaths and births the numbers would
-        # grow beyond the processes that there are.
-        for lower in range(first, slot):
-            if self._file.try_lock(Span(lower, lower + 1)):
-                self._file.unlock(Span(slot, slot + 1))
-                return lower
-        return slot
-
-    def _record(self, slot: int, pid: int) -> None:
-        # On a full disk the slot is held all the same; the record only helps to clean up sooner.
-        with contextlib.suppress(OSError):
-            self._file.record(slot, pid)
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OtherInterpreterError as error:
-            raise DirectoryError(
-                f"{VARIABLE} is {str(self.directory)!r}, which another interpreter of process {os.getpid()} "
-                "uses already, and no lock keeps two of one process apart; let the applications share one "
-                "(mod_wsgi: application-group=%{GLOBAL}; uWSGI: single-interpreter), or give each of them "
-                "processes or a directory of its own"
-            ) from error
-        except OSError as error:
-            raise DirectoryError(
-                f"{VARIABLE} is {str(self.directory)!r}, where user {os.geteuid()} cannot use {LOCK_NAME} "
-                f"({error}); name a directory on a local disk that all workers can write"
-            ) from error
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        return explained(VARIABLE, self.directory, LOCK_NAME)
 
 
 @dataclass(frozen=True)
@@ -297,9 +337,3 @@ def _forget() -> None:
 
 # Needed only where the system gives a fork the id of an ancestor that is dead by then.
 os.register_at_fork(after_in_child=_forget)
-
-
-def _all_but(slot: int | None) -> list[Span]:
-    if slot is None:
-        return [Span(0, None)]
-    return [span for span in (Span(0, slot), Span(slot + 1, None)) if span.first != span.last]

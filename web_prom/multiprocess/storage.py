@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import logging
 import os
 from collections import deque
-from pathlib import Path
 from threading import RLock
-from time import monotonic
+from time import monotonic, sleep
 from typing import Protocol
 
 from prometheus_client.mmap_dict import mmap_key
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess.layout import FileName
+from web_prom.multiprocess.place import DAMAGED, LostFilesError, Place
 from web_prom.multiprocess.presence import ABSENT, presence
-from web_prom.multiprocess.slots import VARIABLE, slots_of
-from web_prom.multiprocess.valuefile import UNFINISHED, DamagedError, Held, ValueFile
+from web_prom.multiprocess.slots import LOCK_NAME, VARIABLE, slots_of
+from web_prom.multiprocess.valuefile import DamagedError, Held, ValueFile
+from web_prom.multiprocess.watch import Watch
 
 logger = logging.getLogger("web_prom")
-
-DAMAGED = ".damaged"
-"""Ends the name of a file that its next writer could not go on with."""
 
 ERRORS = "web_prom_storage_errors"
 _ERRORS_HELP = (
     "Failures to make, open or extend a value file, such as on a full disk, where values wait in memory "
-    "meanwhile; and damaged files that were put aside."
+    "meanwhile; damaged files that were put aside; and files that were removed while a process used them."
 )
 _ERRORS_KEY = mmap_key(ERRORS, f"{ERRORS}_total", [], [], _ERRORS_HELP).encode()
 
 # How long values wait in memory before it is tried again.
 _RETRY_SECONDS = 1.0
+# Whoever removes a directory removes one file after the other.
+_REMOVAL_SECONDS = 0.1
+_REPORT_SECONDS = 3600.0
 
 
 class Cell(Protocol):
@@ -77,15 +76,15 @@ class Storage:
         self.lock = RLock()
         self.here = presence()
         self.heirs: dict[int, Storage] = {}
-        self._directory: Path | None = None
-        self._slot = -1
+        self._place: Place | None = None
+        self._watch = Watch(self._look_around)
         self._files: dict[str, ValueFile] = {}
         self._waiting: deque[Cell] = deque()
         self._retry_at = 0.0
         self._busy = False
         self._uncounted = 0.0
         self._unreported: deque[BaseException] = deque()
-        self._reported: set[str] = set()
+        self._reported: dict[str, float] = {}
 
     def attach(self, cell: Cell) -> ValueFile | Held:
         """Return where a cell's value is in this process: its file, or memory as long as that fails."""
@@ -110,8 +109,31 @@ class Storage:
             self._busy = False
         return cell.file
 
+    def look(self) -> None:
+        """See whether the files and the slot are still this process's, and have them again if they are not.
+
+        Files can be removed while they are used: by a clean-up, by hand, or by the application. Their values
+        are still in memory, and go on in copies.
+        """
+        if self._busy or self._place is None:
+            return
+        self._busy = True
+        try:
+            if self._place.is_lost(self._files):
+                self._recover()
+            if self._waiting and monotonic() >= self._retry_at:
+                self._settle()
+        except OSError as error:
+            self._failed(error)
+        finally:
+            self._busy = False
+
     def finish(self) -> None:
         """Write what waits in memory, if there is room by now: the process ends."""
+        self._watch.stop()
+        # A directory that is removed as the process ends stays removed.
+        if self._place is not None and self._place.slots.directory.exists():
+            self.look()
         if not self._busy:
             self._settle()
 
@@ -119,15 +141,16 @@ class Storage:
         """Log what failed, the first of each kind; to be called without the lock, which handlers may want."""
         while self._unreported:
             error = self._unreported.popleft()
-            kind = f"{type(error).__name__} {getattr(error, 'errno', '')}"
-            if kind not in self._reported:
-                self._reported.add(kind)
+            kind, now = f"{type(error).__name__} {getattr(error, 'errno', '')}", monotonic()
+            if now >= self._reported.get(kind, now):
+                self._reported[kind] = now + _REPORT_SECONDS
                 logger.warning(
                     "the metrics of process %s: %s; counted in %s_total", os.getpid(), error, ERRORS
                 )
 
     def close(self) -> None:
         """Close all files; what is written later waits in memory for ever. For a test that is over."""
+        self._watch.stop()
         self._stop()
         while self._files:
             self._files.popitem()[1].close()
@@ -171,8 +194,10 @@ class Storage:
     def _file(self, prefix: str) -> ValueFile:
         found = self._files.get(prefix)
         if found is None:
-            if self._directory is None:
+            if self._place is None:
                 self._take_over()
+            elif self._place.is_lost({}):
+                self._recover()
             # Where errors are counted; before anything fails, as it may do on a disk that is full by then.
             if "counter" not in self._files:
                 self._open("counter")
@@ -183,25 +208,61 @@ class Storage:
         path = os.environ.get(VARIABLE)
         if not path:
             raise DirectoryError(f"{VARIABLE} is no longer in the environment")
-        slots = slots_of(path)
-        slot = slots.take()
-        while not _clear(slots.directory, slot):
-            slot = slots.pass_over(slot)
-        self._directory, self._slot = slots.directory, slot
+        self._place = Place(slots_of(path), self._failed)
+        self._watch.start()
+
+    def _recover(self) -> None:
+        assert self._place is not None
+        for prefix in self._place.recover(self._files):
+            # It stays mapped: another thread may be about to write to it.
+            file = self._files.pop(prefix)
+            file.owner, file.here = None, ABSENT
+        self._failed(
+            LostFilesError(
+                f"value files or {LOCK_NAME} in {self._place.slots.directory} were removed or replaced by "
+                f"others; the values of this process go on there, in slot {self._place.slot}"
+            )
+        )
+
+    def _look_around(self) -> None:
+        """Look, as the watch does: never while the lock is held, and not while files are being removed."""
+        if not self.here[0] or self._place is None or not self._place.is_lost(dict(self._files)):
+            if self._place is not None:
+                self._place.touch(self._files)
+            return
+        sleep(_REMOVAL_SECONDS)
+        if self.lock.acquire(timeout=_RETRY_SECONDS):
+            try:
+                self.look()
+            finally:
+                self.lock.release()
+            self.report()
 
     def _open(self, prefix: str) -> ValueFile:
-        assert self._directory is not None
-        path = self._directory / str(FileName(*_split(prefix), f"s{self._slot}"))
+        assert self._place is not None
         try:
-            file = ValueFile(path, self.lock, ABSENT if self._waiting else self.here)
-        except DamagedError as error:
-            path.replace(f"{path}{DAMAGED}")
+            file = self._opened(prefix)
+        except OSError as error:
+            if not self._place.is_blocked(prefix, error):
+                raise
             self._failed(error)
-            file = ValueFile(path, self.lock, ABSENT if self._waiting else self.here)
+            self._place.leave(self._files)
+            file = self._opened(prefix)
         file.owner = self
         self._files[prefix] = file
         self._count()
         return file
+
+    def _opened(self, prefix: str) -> ValueFile:
+        assert self._place is not None
+        path = self._place.path(prefix)
+        here = ABSENT if self._waiting else self.here
+        try:
+            return ValueFile(path, self.lock, here)
+        except DamagedError as error:
+            path.replace(f"{path}{DAMAGED}")
+            self._failed(error)
+            return ValueFile(path, self.lock, here)
 
     def _failed(self, error: BaseException) -> None:
         self._unreported.append(error)
@@ -228,6 +289,17 @@ def current() -> Storage:
     return last
 
 
+def look() -> None:
+    """Have this process's files and slot again if they were removed or replaced. Never raises.
+
+    Every process does so by itself, within about a second. A process that answers a scrape does so at once.
+    """
+    storage = current()
+    with storage.lock:
+        storage.look()
+    storage.report()
+
+
 # A parent's storage is kept, through its heirs: to unmap a file closes a descriptor by its number, which in a
 # daemon that closed all is another file's by now.
 _first = _last = Storage()
@@ -240,26 +312,3 @@ def _at_exit() -> None:
 
 
 atexit.register(_at_exit)
-
-
-def _split(prefix: str) -> tuple[str, str]:
-    kind, _, mode = prefix.partition("_")
-    return kind, mode
-
-
-def _clear(directory: Path, slot: int) -> bool:
-    """Remove of a slot what ended with its last holder; tell whether this process can write the rest."""
-    try:
-        for name in os.listdir(directory):
-            found = FileName.parse(name.removesuffix(UNFINISHED))
-            if found is None or found.slot != slot:
-                continue
-            if found.is_live or name.endswith(UNFINISHED):
-                os.unlink(directory / name)
-            else:
-                os.close(os.open(directory / name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC))
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM):
-            return False
-        raise
-    return True

@@ -16,6 +16,7 @@ from typing import Any
 from web_prom.errors import WebPromError
 from web_prom.multiprocess.layout import HEADER, LENGTH, VALUE, entry, value_offset
 from web_prom.multiprocess.presence import ABSENT, Presence, presence
+from web_prom.multiprocess.regular_file import NotRegularError, has_data, mark_in_use, open_regular
 
 UNFINISHED = ".new"
 """Ends the name of a file that is being made."""
@@ -23,7 +24,8 @@ UNFINISHED = ".new"
 INITIAL_BYTES = 1 << 16
 _BLOCK = 4096
 _MOST_BYTES = (1 << 31) - _BLOCK  # the count of bytes in use has 32 bits, and a sign
-_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+# prometheus_client makes its files this large, mostly empty.
+_MOST_UNUSED_BYTES = 1 << 21
 
 
 class DamagedError(WebPromError, ValueError):
@@ -69,9 +71,11 @@ class ValueFile:
         view: The file as doubles. Another object after the file has grown: never kept.
         here: Its first item is true where one may write without asking the storage first.
         owner: The storage that it belongs to, if any.
+        path: Where it is, or was before somebody removed it.
 
     Raises:
         OSError: It cannot be opened or made, or there is no room for it.
+        NotRegularError: The path leads to something else than a file.
         DamagedError: It is no value file any more.
     """
 
@@ -82,19 +86,21 @@ class ValueFile:
         self.lock = RLock() if lock is None else lock
         self.here = presence() if here is None else here
         self.owner: object = None
-        self._path = path
+        self.path = path
         try:
-            descriptor = os.open(path, _FLAGS)
+            descriptor = open_regular(path, os.O_RDWR)
         except FileNotFoundError:
-            _make(path)
-            descriptor = os.open(path, _FLAGS)
+            _make(path, LENGTH.pack(HEADER.size) + _identity(), INITIAL_BYTES)
+            descriptor = open_regular(path, os.O_RDWR)
         try:
             self._status = os.fstat(descriptor)
             used = _used(descriptor, self._status.st_size)
             self._positions = _positions(os.pread(descriptor, used, 0))
-            size = _fitting(self._status.st_size)
+            # What is beyond is not reserved: anybody could have made the file larger than the disk.
+            size = _fitting(min(self._status.st_size, 2 * used + _MOST_UNUSED_BYTES))
             if self._status.st_blocks * 512 < size:
                 _reserve(descriptor, 0, size)
+            mark_in_use(descriptor)
             mapping = mmap.mmap(descriptor, size)
         except (ValueError, RecursionError):
             raise DamagedError(f"{path} is damaged, and begun anew") from None
@@ -112,6 +118,34 @@ class ValueFile:
         """
         at = self._positions.get(key)
         return self._append(key) if at is None else at
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to this file, as far as that is known."""
+        try:
+            return os.path.samestat(self._status, os.lstat(self.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+
+    def move(self, path: Path) -> None:
+        """Give the file another path; one that was removed goes on as a copy of what is still in memory.
+
+        Places of values stay what they are. A file that is in place at ``path`` already stays there.
+
+        Raises:
+            OSError: It cannot be moved, or there is no room for a copy; nothing has changed then.
+        """
+        if self.is_in_place:
+            if path != self.path:
+                os.rename(self.path, path)
+            self.path = path
+            return
+        size = len(self._mapping)
+        _make(path, self._mapping[: self._head[0]], size)
+        self._map(path, size)
+        self.path = path
 
     def close(self) -> None:
         """Let the file go; the view can no longer be used."""
@@ -135,15 +169,30 @@ class ValueFile:
         size = len(self._mapping)
         wanted = _fitting(max(end, size + size // 4, size + INITIAL_BYTES))
         if wanted > _MOST_BYTES:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(self._path))
-        descriptor = os.open(self._path, _FLAGS)
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(self.path))
+        descriptor = open_regular(self.path, os.O_RDWR)
         try:
             if not os.path.samestat(self._status, os.fstat(descriptor)):
-                raise OSError(errno.ESTALE, "another file was put in its place", str(self._path))
+                raise OSError(errno.ESTALE, "another file was put in its place", str(self.path))
             _reserve(descriptor, size, wanted - size)
+            mark_in_use(descriptor)
             mapping = mmap.mmap(descriptor, wanted)
         finally:
             os.close(descriptor)
+        self._replace(mapping)
+
+    def _map(self, path: Path, size: int) -> None:
+        descriptor = open_regular(path, os.O_RDWR)
+        try:
+            status = os.fstat(descriptor)
+            mark_in_use(descriptor)
+            mapping = mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+        self._status = status
+        self._replace(mapping)
+
+    def _replace(self, mapping: mmap.mmap) -> None:
         former = self.view, self._head, self._mapping
         self._use(mapping)
         for each in former[:2]:
@@ -159,13 +208,16 @@ class ValueFile:
             mapping[LENGTH.size : HEADER.size] = _identity()
 
 
-def _make(path: Path) -> None:
+def _make(path: Path, contents: bytes, size: int) -> None:
     # Under another name at first: prometheus_client cannot read a file that is empty.
     unfinished = f"{path}{UNFINISHED}"
-    descriptor = os.open(unfinished, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o666)
+    descriptor = open_regular(unfinished, os.O_RDWR | os.O_CREAT)
     try:
-        _reserve(descriptor, 0, INITIAL_BYTES)
-        os.pwrite(descriptor, LENGTH.pack(HEADER.size) + _identity(), 0)
+        if os.fstat(descriptor).st_nlink != 1:
+            raise NotRegularError(errno.EMLINK, "the file has another name too", unfinished)
+        os.ftruncate(descriptor, 0)
+        _reserve(descriptor, 0, size)
+        os.pwrite(descriptor, contents, 0)
         os.rename(unfinished, path)
     except BaseException:
         os.unlink(unfinished)
@@ -192,7 +244,7 @@ def _used(descriptor: int, size: int) -> int:
     used: int = LENGTH.unpack_from(head)[0] if len(head) == HEADER.size else 0
     if used == 0:  # prometheus_client's writer was killed as it began
         return HEADER.size
-    if not HEADER.size <= used <= size or used % 8:
+    if not HEADER.size <= used <= size or used % 8 or not has_data(descriptor, used):
         raise ValueError("it lost its end, or never had one")
     return used
 

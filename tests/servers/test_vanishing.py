@@ -1,0 +1,138 @@
+"""Real servers whose shared directory vanishes while they serve: no total is lost, nor lower for a moment."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.servers.exporting import Exporting, ask
+from tests.servers.process import PATIENCE_SECONDS, Scratch, wait_until
+from tests.servers.test_uvicorn import Uvicorn
+
+REQUESTS = "http_requests_total"
+ERRORS = "web_prom_storage_errors_total"
+
+
+class NoDirectoryError(Exception):
+    """The exporter finds no shared directory."""
+
+
+def remove_values(directory: Path) -> None:
+    """Remove all files but the locks."""
+    for path in directory.glob("*.db"):
+        path.unlink()
+
+
+REMOVALS: list[Callable[[Path], object]] = [
+    shutil.rmtree,
+    remove_values,
+    lambda directory: (directory / "slots.lock").unlink(),
+]
+
+
+@contextlib.contextmanager
+def vanishing(server: Exporting) -> Iterator[None]:
+    """See that no scrape of the exporter has another total meanwhile, until all processes have noticed.
+
+    A scrape fails while there is no directory.
+    """
+    before, holders = seen(server), server.total("web_prom_workers")
+    errors = server.total(ERRORS)
+    yield
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        with contextlib.suppress(NoDirectoryError):
+            assert seen(server) == before, server.log()
+            if seen(server, ERRORS)[0] >= errors + holders and not seen(server, "web_prom_damaged_files")[0]:
+                break
+        assert time.monotonic() < deadline, (errors, holders, server.log())
+        time.sleep(0.05)
+
+
+def send(server: Exporting) -> None:
+    """Send one request."""
+    try:
+        assert server.get("/")[0] == 200
+    except OSError as error:
+        raise AssertionError((server.processes(), server.log())) from error
+
+
+def seen(server: Exporting, *names: str) -> list[float]:
+    """Return totals of one scrape of the exporter.
+
+    Raises:
+        NoDirectoryError: It says that there is no directory.
+    """
+    try:
+        status, body = ask(server.metrics_port)
+    except OSError as error:
+        raise AssertionError((server.processes(), server.log())) from error
+    if status == 503:
+        raise NoDirectoryError
+    assert status == 200, server.log()
+    samples = [
+        sample for family in text_string_to_metric_families(body.decode()) for sample in family.samples
+    ]
+    names = names or (REQUESTS, "http_requests_in_progress", "http_request_duration_seconds_count")
+    return [sum(sample.value for sample in samples if sample.name == name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("worker_class", "arguments"),
+    [("sync", ()), ("gthread", ()), ("gevent", ()), ("gthread", ("--preload",))],
+    ids=["sync", "gthread", "gevent", "preload"],
+)
+def test_fault_42_idle_workers_of_gunicorn_keep_their_totals(
+    place: Scratch, worker_class: str, arguments: tuple[str, ...]
+) -> None:
+    """The directory is web-prom's own; the exporter, which only reads, works through it."""
+    with Exporting(place, *arguments, worker_class=worker_class, workers=3) as server:
+        (directory,) = place.shared_directories()
+        sent = 0
+        for remove in REMOVALS:
+            for _ in range(30):
+                send(server)
+            sent += 30
+            wait_until(lambda: server.total(REQUESTS) == sent, "all requests", shown=server.log)  # noqa: B023
+            with vanishing(server):
+                remove(directory)
+            assert server.value(REQUESTS, route="/") == sent
+        server.signal(signal.SIGHUP)
+        server.wait_for_boots(6)
+        send(server)
+        wait_until(lambda: server.total(REQUESTS) == sent + 1, "successors to go on", shown=server.log)
+
+
+def test_fault_94_an_application_that_empties_the_directory_as_it_starts(place: Scratch) -> None:
+    """Each of its processes has a slot, and values, by then."""
+    shared = place.folder / "shared"
+    shared.mkdir()
+    place.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
+    app = "tests.servers.apps.emptying_app:app"
+    with Uvicorn(place, "--workers=2", app=app) as server:
+
+        def served() -> bool:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return server.get("/")[0] == 200
+            return False
+
+        # Its workers listen later than it says so.
+        wait_until(served, "a worker", shown=server.log)
+        for _ in range(99):
+            assert server.get("/")[0] == 200
+
+        def total() -> float:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return sum(server.samples("http_requests", REQUESTS, "route").values())
+            return 0.0
+
+        wait_until(lambda: total() == 100, "all requests", shown=server.log)
+        assert server.gauge("web_prom_workers") == 2

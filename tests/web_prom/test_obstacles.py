@@ -1,0 +1,353 @@
+"""What another local user can put into, read in or lock in the shared directory stops nothing."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from web_prom import collector_for, make_wsgi_app
+from web_prom.multiprocess import storage
+from web_prom.multiprocess.layout import HEADER, FileName
+from web_prom.multiprocess.slots import LOCK_NAME, slots_of
+from web_prom.multiprocess.storage import ERRORS
+from web_prom.multiprocess.valuefile import DamagedError, ValueFile
+
+from .support import ROOT, serve
+from .test_regular_file import KINDS
+from .test_storage import contents, counter, run
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+def errors(slot: int, directory: Path) -> float:
+    """Return what is counted in the file of a slot."""
+    return contents(directory / f"counter_s{slot}.db")[f"{ERRORS}_total"][0]
+
+
+def gauge(name: str, mode: str = "all") -> Any:
+    """Return a gauge of the test's own."""
+    return Gauge(name, "Help.", multiprocess_mode=mode, registry=CollectorRegistry())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["counter_s0.db", "gauge_liveall_s0.db", "histogram_s0.db.new"])
+def test_fault_72_a_slot_with_an_obstacle_is_passed_over_and_counted(
+    shared: Path, name: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    KINDS[kind](shared / name)
+    counter().inc(10)
+    live = FileName.parse(name) is None or "live" in name
+    if live and kind != "directory":  # what is removed anyway as the slot is taken
+        assert contents(shared / "counter_s0.db")["c_total"] == (10, 0)
+        assert not os.path.lexists(shared / name)
+        return
+    assert contents(shared / "counter_s1.db")["c_total"] == (10, 0)
+    assert errors(1, shared) == 1
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert name in caplog.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["gauge_all_s0.db", "gauge_all_s0.db.new"])
+def test_fault_72_an_obstacle_that_comes_later_moves_the_process_to_another_slot(
+    shared: Path, name: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All its values go with it, and the place of each stays known to those who write them."""
+    cell = counter()
+    cell.inc(10)
+    KINDS[kind](shared / name)
+    gauge("g").set(7)
+    cell.inc(1)
+    assert contents(shared / "gauge_all_s1.db")["g"][0] == 7
+    assert contents(shared / "counter_s1.db")["c_total"] == (11, 0)
+    assert not (shared / "counter_s0.db").exists(), "nothing counts twice"
+    assert errors(1, shared) == 1
+    assert slots_of(shared).held() == {1: os.getpid()}
+    assert len(caplog.records) == 1
+    assert slots_of(shared)._file.record_of(0) == 0
+    storage.look()
+    assert errors(1, shared) == 1, "nothing is lost"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fault_72_an_obstacle_in_place_of_a_removed_file(shared: Path, kind: str) -> None:
+    cell = counter()
+    cell.inc(10)
+    gauge("g", "livesum").set(3)
+    (shared / "counter_s0.db").unlink()
+    KINDS[kind](shared / "counter_s0.db")
+    storage.look()
+    cell.inc(1)
+    slot = 1 if kind == "directory" else 0
+    assert contents(shared / f"counter_s{slot}.db")["c_total"] == (11, 0)
+    assert contents(shared / f"gauge_livesum_s{slot}.db")["g"][0] == 3
+    assert sorted(slots_of(shared).held()) == [slot]
+
+
+def test_fault_72_an_obstacle_where_a_damaged_file_is_put(shared: Path) -> None:
+    (shared / "counter_s0.db").write_bytes(b"\xff" * 100)
+    (shared / "counter_s0.db.damaged").mkdir()
+    counter().inc(2)
+    assert contents(shared / "counter_s1.db")["c_total"] == (2, 0)
+    assert errors(1, shared) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fault_72_an_obstacle_in_place_of_the_locks_is_put_aside(shared: Path, kind: str) -> None:
+    KINDS[kind](shared / LOCK_NAME)
+    counter().inc(2)
+    assert contents(shared / "counter_s0.db")["c_total"] == (2, 0)
+    assert (shared / LOCK_NAME).is_file()
+    assert os.path.lexists(shared / f"{LOCK_NAME}.damaged")
+    if (shared / "target").exists():
+        assert (shared / "target").read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fault_72_an_obstacle_in_place_of_removed_locks(shared: Path, kind: str) -> None:
+    cell = counter()
+    cell.inc(2)
+    (shared / LOCK_NAME).unlink()
+    KINDS[kind](shared / LOCK_NAME)
+    assert slots_of(shared).presumed() == {0: 0}
+    storage.look()
+    cell.inc(1)
+    assert slots_of(shared).held() == {0: os.getpid()}
+    assert contents(shared / "counter_s0.db")["c_total"] == (3, 0)
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("kind", KINDS)
+def test_fault_72_what_another_user_put_in_place_of_the_locks_costs_no_request(
+    tmp_path: Path, kind: str
+) -> None:
+    """In a directory like /tmp nobody can move it: values wait, and requests and scrapes go on."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    KINDS[kind](shared / LOCK_NAME)
+    for parent in [shared, *list(shared.parents)[:3]]:
+        parent.chmod(0o755)
+    shared.chmod(0o1777)
+    printed = run(
+        """
+        import time
+        from web_prom import make_wsgi_app
+        os.setuid(65534)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+        counter = Counter("c", "Help.")
+        begun = time.monotonic()
+        for _ in range(1000):
+            counter.inc()
+        app = make_wsgi_app()
+        body = b"".join(app({"REQUEST_METHOD": "GET", "PATH_INFO": "/"}, lambda status, _: print(status)))
+        print(time.monotonic() - begun < 5, counter._value.get())
+        """,
+        tmp_path / "of_the_parent",
+        str(shared),
+    )
+    assert printed == ["200", "OK", "True", "1000.0"]
+
+
+def test_fault_72_a_sparse_file_takes_neither_memory_nor_room(shared: Path) -> None:
+    """It is as large as a value file can be, claims to use it all, and is empty."""
+    path = shared / "counter_s0.db"
+    with path.open("wb") as file:
+        file.write(struct.pack("=iI", 0x7FFFF000, 1))
+        file.truncate(0x7FFFF000)
+    begun = time.monotonic()
+    with pytest.raises(DamagedError):
+        ValueFile(path)
+    assert time.monotonic() - begun < 5
+    counter().inc(2)
+    assert contents(path)["c_total"] == (2, 0)
+    assert errors(0, shared) == 1
+
+
+def test_fault_72_the_empty_rest_of_a_file_is_not_reserved(shared: Path) -> None:
+    """Whoever may write to a file may give it any size."""
+    path = shared / "counter_s0.db"
+    ValueFile(path).close()
+    os.truncate(path, 1 << 40)
+    cell = counter()
+    cell.inc(2)
+    for number in range(3000):
+        counter(f"c{number}").inc(1)
+    assert path.stat().st_blocks * 512 < 1 << 24
+    with path.open("rb") as file:
+        assert HEADER.unpack(file.read(HEADER.size))[0] < 1 << 24
+    assert cell.get() == 2
+
+
+def test_fault_72_a_huge_file_in_place_of_the_locks_takes_no_memory(shared: Path) -> None:
+    (shared / LOCK_NAME).touch()
+    os.truncate(shared / LOCK_NAME, 1 << 40)
+    counter().inc(2)
+    assert slots_of(shared).find(os.getpid()) == [0]
+    assert slots_of(shared).held() == {0: os.getpid()}
+
+
+LOCKER = """
+import fcntl, sys
+file = open(sys.argv[1])
+fcntl.lockf(file, fcntl.LOCK_SH)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def locked(shared: Path) -> Iterator[subprocess.Popen[str]]:
+    """Have a process that holds a read lock on all slots for ever."""
+    (shared / LOCK_NAME).touch()
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOCKER, str(shared / LOCK_NAME)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+    yield process
+    process.communicate()
+
+
+def test_fault_73_a_lock_for_ever_is_waited_for_once(
+    shared: Path, locked: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(storage, "_RETRY_SECONDS", 0.0)  # each write tries again
+    monkeypatch.setattr("web_prom.multiprocess.slots._PATIENCE_SECONDS", 0.05)
+    sleep = time.sleep
+    monkeypatch.setattr(
+        "web_prom.multiprocess.slotfile.time.sleep", lambda seconds: (waits.append(seconds), sleep(seconds))
+    )
+    cell = counter()
+    assert waits
+    waits.clear()
+    for _ in range(20):
+        cell.inc(1)
+    assert not waits, "in no later write"
+    assert collector_for(shared).collect() == [], "a scrape goes on"
+    locked.communicate()
+    cell.inc(1)
+    assert contents(shared / "counter_s0.db")["c_total"] == (21, 0)
+    assert errors(0, shared) == 21
+
+
+def test_fault_73_read_locks_are_no_workers_and_cost_a_scrape_nothing(shared: Path) -> None:
+    """A reader may have any number of them."""
+    counter().inc(1)
+    code = """
+        import fcntl, sys
+        file = open(sys.argv[1])
+        for offset in range(8, 40_000, 16):
+            fcntl.lockf(file, fcntl.LOCK_SH, 1, offset)
+        print("locked", flush=True)
+        sys.stdin.read()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), str(shared / LOCK_NAME)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        calls: list[object] = []
+        original = fcntl.fcntl
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(fcntl, "fcntl", lambda *arguments: (calls.append(1), original(*arguments))[1])
+            assert slots_of(shared).held() == {0: os.getpid()}
+        assert len(calls) == 1
+    finally:
+        process.communicate()
+
+
+def test_fault_73_permissions_of_a_former_release_are_taken_away(shared: Path) -> None:
+    (shared / LOCK_NAME).touch()
+    (shared / LOCK_NAME).chmod(0o644)
+    counter().inc(1)
+    assert (shared / LOCK_NAME).stat().st_mode & 0o777 == 0o600
+
+
+@ROOT_ONLY
+def test_fault_73_a_reader_that_may_not_ask_for_the_holders_shows_all(shared: Path) -> None:
+    """Such as an exporter that runs as another user."""
+    counter().inc(3)
+    gauge("busy", "livesum").inc()
+    for parent in [shared, *list(shared.parents)[:3]]:
+        parent.chmod(0o755)
+    code = """
+        import os, sys
+        from web_prom import collector_for
+        os.setuid(65534)
+        collector = collector_for(sys.argv[1])
+        print({sample.name: sample.value for family in collector.collect() for sample in family.samples})
+        print(collector.workers)
+    """
+    printed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(shared)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    values, workers = map(eval, printed.splitlines())
+    assert (values["c_total"], values["busy"], workers) == (3, 1, {0: 0})
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_fault_65_a_scrape_goes_on_where_the_kernel_does_not_tell_who_holds_a_lock(
+    shared: Path, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in old releases of gVisor; the recorded process ids tell it then."""
+    original = fcntl.fcntl
+
+    def refused(descriptor: int, command: int, *arguments: Any) -> Any:
+        if command == fcntl.F_GETLK:
+            raise OSError(number, os.strerror(number))
+        return original(descriptor, command, *arguments)
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    code = (
+        "import sys; from web_prom.multiprocess.slots import slots_of\n"
+        "print(slots_of(sys.argv[1]).take(), flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(shared)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "0\n"
+        monkeypatch.setattr(fcntl, "fcntl", refused)
+        Counter("c", "Help.", registry=CollectorRegistry()).inc(2)
+        gauge("busy", "livesum").inc()
+        slots_of(shared)._file.record(2, dead.pid)
+        (shared / "gauge_livesum_s2.db").write_bytes((shared / "gauge_livesum_s1.db").read_bytes())
+        app = make_wsgi_app()
+        for _ in range(2):
+            lines = serve(app).decode().splitlines()
+            assert "c_total 2.0" in lines
+            assert "busy 1.0" in lines
+            assert "web_prom_workers 2.0" in lines
+        assert slots_of(shared).held() == {0: other.pid, 1: os.getpid()}
+        assert caplog.text.count("does not tell who holds a lock") == 1
+        other.communicate()

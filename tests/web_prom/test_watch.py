@@ -1,0 +1,106 @@
+"""The thread that looks whether the files of its process are there: where it runs, and where it must not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+from web_prom.multiprocess import watch
+from web_prom.multiprocess.watch import Watch
+
+from .support import ROOT
+
+FORKS = """
+import os, sys
+from prometheus_client import Counter
+from web_prom import share_values
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+share_values()
+before = threads()
+counter = Counter("jobs", "Help.")
+counter.inc()
+print(threads() - before)
+for _ in range(10):
+    pid = os.fork()
+    if not pid:
+        alone = threads()
+        counter.inc()  # which takes a slot
+        os._exit(0 if (alone, threads()) == (1, 2) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+print(threads() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux tells the threads of a process")
+def test_fault_42_no_process_forks_beside_the_thread(tmp_path: Path) -> None:
+    """Python warns of it, and what the thread has locked would stay locked."""
+    printed = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FORKS],
+        cwd=ROOT,
+        env={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert printed.stdout.split() == ["1", "1"]
+    assert not printed.stderr
+
+
+def test_watch_calls_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error does not end it."""
+    monkeypatch.setattr(watch, "SECONDS", 0.001)
+    calls: list[int] = []
+    often = threading.Event()
+
+    def look() -> None:
+        calls.append(threading.get_ident())
+        if len(calls) > 3:
+            often.set()
+        raise ZeroDivisionError
+
+    made = Watch(look)
+    made.stop()
+    made.start()
+    made.start()
+    assert often.wait(30)
+    made.stop()
+    assert made not in watch._running
+    assert len(set(calls)) == 1, "one thread"
+    assert calls[0] != threading.get_ident()
+    count = len(calls)
+    time.sleep(0.02)
+    assert len(calls) == count
+
+
+@pytest.mark.parametrize(("worker", "expected"), [(0, False), (2, True)])
+def test_watch_does_not_run_in_the_master_of_uwsgi(
+    worker: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uwsgi = types.ModuleType("uwsgi")
+    uwsgi.worker_id = lambda: worker  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    made = Watch(lambda: None)
+    made.start()
+    assert (made in watch._running) is expected
+    made.stop()
+
+
+def test_watch_does_without_a_thread_where_there_can_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(watch._thread, "start_new_thread", refuse)
+    made = Watch(lambda: None)
+    made.start()
+    assert made not in watch._running
+    made.stop()
