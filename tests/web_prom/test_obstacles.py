@@ -231,9 +231,12 @@ def test_fault_73_a_lock_for_ever_is_waited_for_once(
     monkeypatch.setattr(storage, "_RETRY_SECONDS", 0.0)  # each write tries again
     monkeypatch.setattr("web_prom.multiprocess.slots._PATIENCE_SECONDS", 0.05)
     sleep = time.sleep
-    monkeypatch.setattr(
-        "web_prom.multiprocess.slotfile.time.sleep", lambda seconds: (waits.append(seconds), sleep(seconds))
-    )
+
+    def noted(seconds: float) -> None:
+        waits.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr("web_prom.multiprocess.slotfile.time.sleep", noted)
     cell = counter()
     assert waits
     waits.clear()
@@ -269,8 +272,13 @@ def test_fault_73_read_locks_are_no_workers_and_cost_a_scrape_nothing(shared: Pa
         assert process.stdout.readline() == "locked\n"
         calls: list[object] = []
         original = fcntl.fcntl
+
+        def noted(*arguments: Any) -> Any:
+            calls.append(arguments)
+            return original(*arguments)
+
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(fcntl, "fcntl", lambda *arguments: (calls.append(1), original(*arguments))[1])
+            patched.setattr(fcntl, "fcntl", noted)
             assert slots_of(shared).held() == {0: os.getpid()}
         assert len(calls) == 1
     finally:

@@ -99,7 +99,7 @@ def test_watch_does_without_a_thread_where_there_can_be_none(monkeypatch: pytest
     def refuse(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(watch._thread, "start_new_thread", refuse)
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
     made = Watch(lambda: None)
     made.start()
     assert made not in watch._running

@@ -42,9 +42,15 @@ class SlotFile(LockFile):
         """Open the file, as LockFile does. A removed one is kept, for those that still hold slots in it."""
         former = self.set_aside()
         if former is not None:
-            former.unlock(Span(0, None))
+            if self._former is not None:
+                self._former.close()
             self._former = former
         return super().open(writing=writing, making=making)
+
+    def give_former_back(self) -> None:
+        """Give back what this process locked in a removed file, now that it has a slot in this one."""
+        if self._former is not None and self._former.has_descriptor:
+            self._former.unlock(Span(0, None))
 
     def lock_from(self, first: int, patience: float) -> int:
         """Lock the lowest free slot from ``first`` up, and return it.
@@ -151,7 +157,8 @@ class SlotFile(LockFile):
         if self._former is not None and self._former.has_descriptor:
             late = {lock.span.first: lock.pid for lock in self._former.locks()}
             if late:
-                return {**late, **found}
+                here = set(found.values()) - {0}
+                return {**{slot: pid for slot, pid in late.items() if pid not in here}, **found}
             self._former.close()
         self._former = None
         return found

@@ -131,6 +131,7 @@ class Slots:
                 found = self._file.lock_again(slot, fits, process.slot)
                 if self._file.is_current:
                     self._file.try_record(found, os.getpid())
+                    self._file.give_former_back()
                     process.slot = found
                     return found
 
@@ -289,6 +290,7 @@ class Slots:
                 raise
             if self._file.is_current:
                 self._file.try_record(slot, os.getpid())
+                self._file.give_former_back()
                 return slot
             # The directory was removed in between, and perhaps made again.
 
