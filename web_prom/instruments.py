@@ -15,11 +15,15 @@ from prometheus_client.metrics import MetricWrapperBase
 from web_prom.config import PREFIX, Config
 from web_prom.errors import ConflictError
 from web_prom.labels import CLOSED, LabelSetCap
+from web_prom.multiprocess.early import switch_at_first_value
 from web_prom.multiprocess.takeover import share_values
 from web_prom.naming import NAMINGS, Named, same
 from web_prom.registration import find, get_or_create
 
 logger = logging.getLogger("web_prom")
+
+# A process that imports an adapter and never builds its middleware writes to a slot too.
+switch_at_first_value()
 
 # Settings that give the families their names, labels, buckets and values. Applications that share a
 # registry must agree on them: other buckets would break `sum by (le)`, other labels the family itself.

@@ -8,6 +8,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from web_prom.multiprocess.directory import VARIABLE, SharedDirectory, is_private
+from web_prom.multiprocess.variable import shared_path
 
 
 class Deployment:
@@ -21,7 +22,7 @@ class Deployment:
     """
 
     def __init__(self) -> None:
-        path = os.environ.get(VARIABLE, "")
+        path = shared_path()
         # A private directory that is gone has no other user left; its old name is not to be trusted.
         gone = is_private(path) and not Path(path).is_dir()
         self.directory = SharedDirectory(path) if path and not gone else SharedDirectory.make_private()
@@ -82,3 +83,8 @@ def begin() -> Deployment:
     if _current is None:
         _current = Deployment()
     return _current
+
+
+def is_begun() -> bool:
+    """Tell whether a server has begun a deployment in this process, or in the parent that forked it."""
+    return _current is not None

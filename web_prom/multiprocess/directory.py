@@ -17,11 +17,14 @@ from pathlib import Path
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.filesystem import refuse_network
 from web_prom.multiprocess.layout import FileName
+from web_prom.multiprocess.selftest import PREFIX, prove
 from web_prom.multiprocess.slots import LOCK_NAME, VARIABLE, slots_of
 
-__all__ = ["VARIABLE", "SharedDirectory", "is_private", "make_usable"]
+__all__ = ["VARIABLE", "SharedDirectory", "is_private", "make_usable", "was_used"]
 
 _PRIVATE_PREFIX = "web_prom-private-"
+# Where the directory for temporary files cannot be used: in memory, and there with a read-only root too.
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory in it is made with a random name, for this user alone
 # Others hold the lock alone only for as long as it takes to remove files.
 _PATIENCE_SECONDS = 10.0
 # Workers that were killed just now are still dying.
@@ -53,10 +56,24 @@ def make_usable(path: str | Path) -> Path:
         ) from error
 
 
+def was_used(path: str | Path) -> bool:
+    """Tell whether any process has held a slot in the directory, now or before, as far as can be seen."""
+    try:
+        os.lstat(Path(path, LOCK_NAME))
+        return True
+    except PermissionError:
+        # The directory of this user, which can no longer be searched: somebody has changed it.
+        with contextlib.suppress(OSError):
+            return os.stat(path).st_uid == os.geteuid()
+    except OSError:
+        pass
+    return False
+
+
 def is_private(path: str | Path) -> bool:
     """Tell whether a path is one that :meth:`SharedDirectory.make_private` gives."""
     path = Path(path)
-    return path.parent == Path(tempfile.gettempdir()) and path.name.startswith(_PRIVATE_PREFIX)
+    return path.name.startswith(_PRIVATE_PREFIX) and path.parent in _places()
 
 
 class SharedDirectory:
@@ -85,6 +102,11 @@ class SharedDirectory:
         self.path = Path(path).absolute()
         self.private = is_private(self.path)
         self._lock: int | None = self._hold()
+        try:
+            prove(self.path)
+        except DirectoryError:
+            os.close(self._lock)
+            raise
         self._dead: deque[int] = deque()
         self._burying = False
 
@@ -92,27 +114,35 @@ class SharedDirectory:
     def make_private(cls) -> SharedDirectory:
         """Make a directory that only this user can read, after removing those that dead servers left.
 
+        It is in the directory for temporary files, or if that cannot be used, in ``/dev/shm``.
+
         Raises:
-            DirectoryError: There is no place for it.
+            DirectoryError: It can be made in neither.
         """
-        try:
-            parent = Path(tempfile.gettempdir())
-            _remove_abandoned(parent)
-            # Nobody may find the directory before it is locked, and remove it as abandoned.
-            unfinished = Path(tempfile.mkdtemp(prefix=f".{_PRIVATE_PREFIX}", dir=parent))
+        failures = []
+        for parent in _places():
             try:
-                made = cls(unfinished)
-            except BaseException:
-                shutil.rmtree(unfinished, ignore_errors=True)
-                raise
-            made.path = unfinished.with_name(unfinished.name.removeprefix("."))
-            made.private = True
-            unfinished.rename(made.path)
-        except OSError as error:
-            raise DirectoryError(
-                f"no private directory can be made for the workers to share ({error}); set {VARIABLE} to "
-                "a directory that they can write"
-            ) from error
+                return cls._make_in(parent)
+            except OSError as error:
+                failures.append(str(error))
+        raise DirectoryError(
+            f"no private directory can be made for the workers to share ({'; '.join(failures)}); "
+            f"set {VARIABLE} to a directory that they can write"
+        )
+
+    @classmethod
+    def _make_in(cls, parent: Path) -> SharedDirectory:
+        _remove_abandoned(parent)
+        # Nobody may find the directory before it is locked, and remove it as abandoned.
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{_PRIVATE_PREFIX}", dir=parent))
+        try:
+            made = cls(unfinished)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        made.path = unfinished.with_name(unfinished.name.removeprefix("."))
+        made.private = True
+        unfinished.rename(made.path)
         return made
 
     def hand_to(self, uid: int, gid: int) -> None:
@@ -251,9 +281,17 @@ class SharedDirectory:
                 os.chown(name, uid, gid, dir_fd=self._lock, follow_symlinks=False)
 
 
+def _places() -> list[Path]:
+    """Return where a private directory may be, the best place first."""
+    found = []
+    with contextlib.suppress(OSError):  # no temporary directory can be written: a read-only root
+        found.append(Path(tempfile.gettempdir()))
+    return [*dict.fromkeys([*found, _MEMORY])]
+
+
 def _holds_values(name: str) -> bool:
     # Whatever else is in a directory that the user named is not ours to remove.
-    return FileName.parse(name.removesuffix(".damaged")) is not None
+    return name.startswith(PREFIX) or FileName.parse(name.removesuffix(".damaged")) is not None
 
 
 def _is_ours(name: str) -> bool:
