@@ -13,6 +13,8 @@ from threading import Lock
 
 from prometheus_client.metrics_core import Metric
 
+from web_prom.multiprocess.alive import seems_dead
+from web_prom.multiprocess.dead_files import absorb, superseded
 from web_prom.multiprocess.files import ParsedFile
 from web_prom.multiprocess.keys import DamagedFileError
 from web_prom.multiprocess.kinds import Kind
@@ -26,6 +28,9 @@ logger = logging.getLogger("web_prom")
 # More formats than Prometheus asks for; a content type holds a version that a client may invent.
 _MOST_FORMATS = 16
 
+# Files of dead processes are merged by another process just now, which takes milliseconds.
+_MOST_TRIES = 10
+
 Held = Callable[[], Mapping[int, int]]
 """Tells which slots are held, and by which process."""
 
@@ -38,13 +43,15 @@ class _View:
         workers, files, damaged, series: As in :class:`WorkersCollector`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, tidy: bool) -> None:
         self.lock = Lock()
         self.workers: dict[int, int] = {}
         self.files = 0
         self.damaged = 0
         self.series = 0
         self._path = path
+        self._tidy = tidy
+        self._vanished = False
         self._names: dict[str, FileName | None] = {}
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._parsed: dict[str, ParsedFile] = {}
@@ -54,8 +61,16 @@ class _View:
     def refresh(self, workers: Mapping[int, int]) -> None:
         """Read what has changed in the directory since the last time, and merge it."""
         self.workers = dict(workers)
-        self.damaged = 0
         changed: set[LabelSet] = set()
+        for _ in range(_MOST_TRIES):
+            self._vanished = False
+            self._read_all(changed)
+            if not self._vanished:
+                break
+        self._merge(changed)
+
+    def _read_all(self, changed: set[LabelSet]) -> None:
+        self.damaged = 0
         wanted = self._wanted()
         for name in self._parsed.keys() - wanted.keys():
             self._parsed.pop(name).drop(changed)
@@ -71,7 +86,6 @@ class _View:
                 self._parsed.pop(name).drop(changed)
         self.files = len(self._parsed)
         self._told = {(name, reason) for name, reason in self._told if name in wanted}
-        self._merge(changed)
 
     def families(self) -> Iterator[list[Family]]:
         """Give the families in the order of their names, those of one name together."""
@@ -114,24 +128,50 @@ class _View:
 
     def _wanted(self) -> dict[str, FileName]:
         """Return the names of the files whose values count."""
+        found = self._listed()
+        if any(told.slot is None for told in found.values()):
+            if self._tidy:
+                absorb(self._path, found.values())
+            found = self._listed_twice()
+            for past in superseded(found.values()):
+                del found[str(past)]
+        return {name: told for name, told in found.items() if not (told.is_live and self._is_over(told))}
+
+    def _listed(self) -> dict[str, FileName]:
+        """Return the names of all value files."""
         try:
             present = os.listdir(self._path)
         except FileNotFoundError:
             present = []
         names = self._names
         self._names = {name: names[name] if name in names else FileName.parse(name) for name in present}
-        return {
-            name: told
-            for name, told in self._names.items()
-            if told is not None
-            and not (told.is_live and told.slot is not None and told.slot not in self.workers)
-        }
+        return {name: told for name, told in self._names.items() if told is not None}
+
+    def _listed_twice(self) -> dict[str, FileName]:
+        """Return the same, where files may be renamed meanwhile: a long list is not made in one moment."""
+        found = self._listed()
+        for _ in range(_MOST_TRIES):
+            before, found = found, self._listed()
+            if before.keys() == found.keys():
+                break
+        return found
+
+    def _is_over(self, told: FileName) -> bool:
+        """Tell whether a live gauge's process is dead."""
+        if told.slot is not None:
+            return told.slot not in self.workers
+        if told.pid is None or not self._tidy:
+            return False
+        return seems_dead(self._path / str(told), told.pid, alone=0 not in self.workers.values())
 
     def _read(self, name: str, file: ParsedFile, changed: set[LabelSet]) -> bool:
         """Read one file; whatever is wrong with it is its own problem, and not the scrape's."""
         try:
             return file.refresh(changed)
         except FileNotFoundError:
+            # What a dead process left is in another file by now, and must not be missing from the scrape.
+            told = self._names.get(name)
+            self._vanished = self._vanished or (told is not None and told.slot is None)
             return False
         except (DamagedFileError, OSError) as error:
             self.damaged += 1
@@ -164,12 +204,14 @@ class WorkersCollector:
 
     Args:
         path: The directory.
-        held: Tells which slots are held, and by which process; by default the locks in the directory.
+        held: Tells which slots are held, and by which process; by default the locks in the directory, and
+            files that dead processes left under their process ids are then merged as well.
     """
 
     def __init__(self, path: str | Path, held: Held | None = None) -> None:
         self._path = Path(path)
         self._held = held or (lambda: slots_of(self._path).held())
+        self._tidy = held is None
         self._views: dict[int, _View] = {}
 
     def collect(self) -> Iterable[Metric]:
@@ -219,7 +261,7 @@ class WorkersCollector:
         process = os.getpid()
         view = self._views.get(process)
         if view is None:
-            view = self._views.setdefault(process, _View(self._path))
+            view = self._views.setdefault(process, _View(self._path, tidy=self._tidy))
             for other in self._views.keys() - {process}:
                 self._views.pop(other, None)
         return view

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
+from web_prom.multiprocess import dead_files
 from web_prom.multiprocess.filesystem import refuse_network
 from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.selftest import PREFIX, prove
@@ -107,6 +108,7 @@ class SharedDirectory:
         except DirectoryError:
             os.close(self._lock)
             raise
+        dead_files.absorb(self.path)
         self._dead: deque[int] = deque()
         self._burying = False
 
@@ -295,7 +297,7 @@ def _holds_values(name: str) -> bool:
 
 
 def _is_ours(name: str) -> bool:
-    return name == LOCK_NAME or _holds_values(name)
+    return name in {LOCK_NAME, dead_files.LOCK_NAME} or _holds_values(name)
 
 
 def _try_lock(lock: int) -> bool:

@@ -18,6 +18,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.values import MutexValue
 
 from web_prom.errors import DirectoryError
+from web_prom.multiprocess.alive import is_written
 from web_prom.multiprocess.deployment import is_begun
 from web_prom.multiprocess.directory import make_usable, was_used
 from web_prom.multiprocess.layout import FileName
@@ -48,7 +49,7 @@ def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
     before, it gives each process files of its own for ever. This reads it when first asked, and carries the
     instruments of ``registries`` and of the default one over with their values: local numbers are added
     to what is in the slot, gauges set; what prometheus_client wrote to files of this process is absorbed,
-    whichever registry it belongs to. So is what it wrote for processes that are dead.
+    whichever registry it belongs to.
 
     Both spellings of the variable count. A relative path is made absolute. If the variable is there and
     empty, it counts as absent: values stay in this process, and the files that prometheus_client has made in
@@ -208,6 +209,8 @@ def _absorb(directory: Path) -> None:
         if name is None:
             continue
         try:
+            if is_written(path) is False:  # left by a dead process that had the same process id
+                continue
             entries = list(MmapedDict.read_all_values_from_file(path))  # type: ignore[no-untyped-call]
             path.unlink()
         except (OSError, ValueError, RuntimeError, struct.error) as error:

@@ -7,6 +7,8 @@ import json
 import mmap
 import os
 import secrets
+import stat
+import struct
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -159,6 +161,27 @@ class ValueFile:
             mapping[LENGTH.size : HEADER.size] = _identity()
 
 
+def entries_of(path: Path) -> dict[bytes, tuple[float, float]]:
+    """Return the values of a file and their timestamps, by their keys.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+        DamagedError: It is no value file any more.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        data = os.pread(descriptor, _used(descriptor, status.st_size), 0)
+        positions = _positions(data)
+    except (ValueError, RecursionError, struct.error):
+        raise DamagedError(f"{path} is damaged") from None
+    finally:
+        os.close(descriptor)
+    return {key: VALUE.unpack_from(data, at * 8) for key, at in positions.items()}
+
+
 def _make(path: Path) -> None:
     # Under another name at first: prometheus_client cannot read a file that is empty.
     unfinished = f"{path}{UNFINISHED}"
@@ -174,8 +197,13 @@ def _make(path: Path) -> None:
         os.close(descriptor)
 
 
+def new_identity() -> int:
+    """Return a number by which to know a file again."""
+    return 1 + secrets.randbelow((1 << 31) - 1)
+
+
 def _identity() -> bytes:
-    return LENGTH.pack(1 + secrets.randbelow((1 << 31) - 1))
+    return LENGTH.pack(new_identity())
 
 
 def _fitting(size: int) -> int:
