@@ -18,6 +18,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.values import MutexValue
 
 from web_prom.errors import DirectoryError
+from web_prom.forking import free_locks_in_forks
 from web_prom.multiprocess.alive import is_written
 from web_prom.multiprocess.deployment import is_begun
 from web_prom.multiprocess.directory import make_usable, was_used
@@ -71,6 +72,7 @@ def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
             process has used the directory before: then the error is logged, and values wait in memory until
             the directory can be written.
     """
+    free_locks_in_forks(*registries)
     path = shared_path()
     if not path and not is_empty():
         return False
