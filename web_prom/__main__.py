@@ -52,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if config.bind is None and given.listener is None:
             serve.error("name the address to listen at: --bind HOST:PORT, or PROM_BIND in the environment")
         from web_prom.exporter import process
+        from web_prom.multiprocess.deployment import server_of
 
+        if given.server is not None:
+            server_of(given.server)
         process.serve(Path(directory), config, listener=given.listener, parent=given.parent)
     except (ConfigError, ListenError) as error:
         logger.error("%s", error)
@@ -69,6 +72,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     # What the supervisor passes on.
     parser.add_argument("--listener", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--server", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--log-file", type=Path, help=argparse.SUPPRESS)
 
 

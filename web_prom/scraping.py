@@ -14,6 +14,7 @@ from prometheus_client.registry import RestrictedRegistry
 from web_prom.custom import Guard, collectors_of, is_custom, not_in_files, store_callbacks, units_of
 from web_prom.instruments import existing_instruments
 from web_prom.multiprocess.collector import WorkersCollector, collector_for
+from web_prom.multiprocess.deployment import server_pid
 from web_prom.multiprocess.directory import VARIABLE
 from web_prom.multiprocess.processes import process_families
 from web_prom.multiprocess.takeover import is_shared
@@ -103,13 +104,17 @@ class Scraper:
         custom = self._guard.collect(not_in_files(registered))
         store_callbacks(registered, self._guard)
         text.put_merged(collector, units_of(registered))
-        workers = collector.workers
+        workers, server = collector.workers, server_pid()
         for owner, families in ((process_families, process_families(workers)), *custom):
             for family in families:
                 with self._guard.of(owner):
                     text.put_new(family)
         return [
-            _gauge("web_prom_workers", "Processes that write metrics now.", len(workers)),
+            _gauge(
+                "web_prom_workers",
+                "Processes that write metrics now, the server's own aside, which takes no requests.",
+                sum(pid != server for pid in workers.values()),
+            ),
             _gauge("web_prom_files", "Value files, those of past workers too.", collector.files),
             _gauge("web_prom_damaged_files", "Value files that could not be read.", collector.damaged),
         ]

@@ -185,7 +185,10 @@ def _spawn(server: Any, plan: Plan, channel: socket.socket, listener: socket.soc
     if plan.log_file is not None:
         arguments.append(f"--log-file={plan.log_file}")
     process = subprocess.Popen(  # noqa: S603 - what it runs is this package
-        [sys.executable, "-m", "web_prom.exporter.supervisor", *arguments, f"--dir={plan.directory}"],
+        [
+            *(sys.executable, "-m", "web_prom.exporter.supervisor"),
+            *(*arguments, f"--dir={plan.directory}", f"--server={os.getpid()}"),
+        ],
         stdin=subprocess.DEVNULL,
         pass_fds=descriptors,
         env=_environ(),

@@ -20,6 +20,7 @@ from web_prom.multiprocess.filesystem import refuse_network
 from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.selftest import PREFIX, prove
 from web_prom.multiprocess.slots import LOCK_NAME, VARIABLE, slots_of
+from web_prom.multiprocess.trust import warn_of_others
 
 __all__ = ["VARIABLE", "SharedDirectory", "is_private", "make_usable", "was_used"]
 
@@ -148,7 +149,7 @@ class SharedDirectory:
         return made
 
     def hand_to(self, uid: int, gid: int) -> None:
-        """Give the directory, and our files in it, to the user that the workers run as.
+        """Give the directory, and our files in it, to the user that the workers run as; warn of other users.
 
         A directory that the user named and that others can write already, that another user owns, or that
         holds files of another kind is left as it is: somebody arranged it. Links are not followed.
@@ -156,19 +157,24 @@ class SharedDirectory:
         Raises:
             DirectoryError: This process may not give it away.
         """
-        if self._lock is None or (uid, gid) == (os.geteuid(), os.getegid()):
+        if self._lock is None:
             return
         try:
-            names = os.listdir(self._lock)
-            if self.private or self._is_plain(self._lock, names):
-                os.fchown(self._lock, uid, gid)
-            for name in filter(_is_ours, names):
-                self._hand_file(name, uid, gid)
+            if (uid, gid) != (os.geteuid(), os.getegid()):
+                self._hand_to(self._lock, uid, gid)
         except OSError as error:
             raise DirectoryError(
                 f"the shared directory {str(self.path)!r} cannot be given to user {uid} and group {gid} "
                 f"({error}); name one in {VARIABLE} that they can write"
             ) from error
+        warn_of_others(self.path, uid)
+
+    def _hand_to(self, lock: int, uid: int, gid: int) -> None:
+        names = os.listdir(lock)
+        if self.private or self._is_plain(lock, names):
+            os.fchown(lock, uid, gid)
+        for name in filter(_is_ours, names):
+            self._hand_file(name, uid, gid)
 
     def leave(self) -> None:
         """Stop using the directory; remove it if it is private and nobody else uses it. Never raises.

@@ -26,6 +26,7 @@ from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.selftest import prove
 from web_prom.multiprocess.slots import VARIABLE
 from web_prom.multiprocess.storage import current
+from web_prom.multiprocess.trust import warn_of_others
 from web_prom.multiprocess.values import SharedValue
 from web_prom.multiprocess.variable import forget, is_empty, shared_path
 from web_prom.siblings import is_replacement
@@ -123,6 +124,7 @@ def _make_usable(path: str) -> None:
     try:
         make_usable(path)
         if not is_begun():  # the server has done it, once for all workers
+            warn_of_others(Path(path))
             prove(Path(path))
     except DirectoryError as error:
         # The site must go on when a worker is replaced, whatever has happened to the directory since its
