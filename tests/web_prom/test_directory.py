@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import multiprocess
 
 from web_prom.errors import DirectoryError, WebPromError
-from web_prom.multiprocess import directory, filesystem
+from web_prom.multiprocess import filesystem, private
 from web_prom.multiprocess.directory import SharedDirectory, is_private, make_usable
 from web_prom.multiprocess.slots import LOCK_NAME, slots_of
 
@@ -341,7 +341,7 @@ def test_without_a_place_for_a_private_directory_there_is_an_error_with_the_reme
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    monkeypatch.setattr(directory, "_MEMORY", tmp_path / "missing, too")
+    monkeypatch.setattr(private, "_MEMORY", tmp_path / "missing, too")
     with pytest.raises(DirectoryError, match="set PROMETHEUS_MULTIPROC_DIR"):
         SharedDirectory.make_private()
 
@@ -351,7 +351,7 @@ def test_fault_59_a_private_directory_is_in_memory_if_the_temporary_one_is_on_a_
 ) -> None:
     memory = tmp_path / "memory"
     memory.mkdir()
-    monkeypatch.setattr(directory, "_MEMORY", memory)
+    monkeypatch.setattr(private, "_MEMORY", memory)
     monkeypatch.setattr(filesystem, "_type_of", lambda path: 0 if memory in path.parents else 0x6969)
     made = SharedDirectory.make_private()
     assert made.path.parent == memory
@@ -371,7 +371,7 @@ def test_fault_59_a_private_directory_is_in_memory_if_no_temporary_one_can_be_wr
         raise FileNotFoundError("No usable temporary directory found")
 
     monkeypatch.setattr("tempfile.gettempdir", none_usable)
-    monkeypatch.setattr(directory, "_MEMORY", tmp_path)
+    monkeypatch.setattr(private, "_MEMORY", tmp_path)
     made = SharedDirectory.make_private()
     assert made.path.parent == tmp_path
     assert is_private(made.path)
@@ -382,7 +382,7 @@ def test_fault_59_a_private_directory_is_in_memory_if_no_temporary_one_can_be_wr
 def test_fault_59_the_error_names_each_place_that_was_tried(
     temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "_MEMORY", tmp_path / "missing")
+    monkeypatch.setattr(private, "_MEMORY", tmp_path / "missing")
     monkeypatch.setattr(filesystem, "_type_of", lambda path: 0x6969)
     with pytest.raises(DirectoryError, match=r"NFS.*missing.*set PROMETHEUS_MULTIPROC_DIR"):
         SharedDirectory.make_private()

@@ -18,21 +18,17 @@ from web_prom.errors import DirectoryError
 from web_prom.multiprocess import dead_files
 from web_prom.multiprocess.filesystem import refuse_network
 from web_prom.multiprocess.layout import FileName
-from web_prom.multiprocess.selftest import PREFIX, prove
+from web_prom.multiprocess.private import PREFIX, is_private, places, remove_abandoned, try_lock
+from web_prom.multiprocess.selftest import SELFTEST_PREFIX, prove
 from web_prom.multiprocess.slots import LOCK_NAME, VARIABLE, slots_of
 from web_prom.multiprocess.trust import warn_of_others
 
 __all__ = ["VARIABLE", "SharedDirectory", "is_private", "make_usable", "was_used"]
 
-_PRIVATE_PREFIX = "web_prom-private-"
-# Where the directory for temporary files cannot be used: in memory, and there with a read-only root too.
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory in it is made with a random name, for this user alone
 # Others hold the lock alone only for as long as it takes to remove files.
 _PATIENCE_SECONDS = 10.0
 # Workers that were killed just now are still dying.
 _DYING_SECONDS = 1.0
-# It takes milliseconds to finish a private directory; whoever did not in an hour was killed.
-_UNFINISHED_SECONDS = 3600.0
 
 
 def make_usable(path: str | Path) -> Path:
@@ -70,12 +66,6 @@ def was_used(path: str | Path) -> bool:
     except OSError:
         pass
     return False
-
-
-def is_private(path: str | Path) -> bool:
-    """Tell whether a path is one that :meth:`SharedDirectory.make_private` gives."""
-    path = Path(path)
-    return path.name.startswith(_PRIVATE_PREFIX) and path.parent in _places()
 
 
 class SharedDirectory:
@@ -123,7 +113,7 @@ class SharedDirectory:
             DirectoryError: It can be made in neither.
         """
         failures = []
-        for parent in _places():
+        for parent in places():
             try:
                 return cls._make_in(parent)
             except OSError as error:
@@ -135,9 +125,9 @@ class SharedDirectory:
 
     @classmethod
     def _make_in(cls, parent: Path) -> SharedDirectory:
-        _remove_abandoned(parent)
+        remove_abandoned(parent)
         # Nobody may find the directory before it is locked, and remove it as abandoned.
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{_PRIVATE_PREFIX}", dir=parent))
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
         try:
             made = cls(unfinished)
         except BaseException:
@@ -186,7 +176,7 @@ class SharedDirectory:
         if lock is None:
             return
         with contextlib.suppress(OSError):
-            if self.private and _try_lock(lock) and self._is_at(lock):
+            if self.private and try_lock(lock) and self._is_at(lock):
                 self._remove()
         os.close(lock)
         slots_of(self.path).close()
@@ -229,7 +219,7 @@ class SharedDirectory:
             with self._explained():
                 lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
                 try:
-                    if _try_lock(lock):
+                    if try_lock(lock):
                         self._clean(lock)
                     _share(lock)
                     if self._is_at(lock):
@@ -289,29 +279,13 @@ class SharedDirectory:
                 os.chown(name, uid, gid, dir_fd=self._lock, follow_symlinks=False)
 
 
-def _places() -> list[Path]:
-    """Return where a private directory may be, the best place first."""
-    found = []
-    with contextlib.suppress(OSError):  # no temporary directory can be written: a read-only root
-        found.append(Path(tempfile.gettempdir()))
-    return [*dict.fromkeys([*found, _MEMORY])]
-
-
 def _holds_values(name: str) -> bool:
     # Whatever else is in a directory that the user named is not ours to remove.
-    return name.startswith(PREFIX) or FileName.parse(name.removesuffix(".damaged")) is not None
+    return name.startswith(SELFTEST_PREFIX) or FileName.parse(name.removesuffix(".damaged")) is not None
 
 
 def _is_ours(name: str) -> bool:
     return name in {LOCK_NAME, dead_files.LOCK_NAME} or _holds_values(name)
-
-
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _share(lock: int) -> None:
@@ -323,28 +297,3 @@ def _share(lock: int) -> None:
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.01)
-
-
-def _remove_abandoned(parent: Path) -> None:
-    for path in [*parent.glob(f"{_PRIVATE_PREFIX}*"), *parent.glob(f".{_PRIVATE_PREFIX}*")]:
-        with contextlib.suppress(OSError):
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                if _is_abandoned(path, lock):
-                    shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(lock)
-
-
-def _is_abandoned(path: Path, lock: int) -> bool:
-    found = os.fstat(lock)
-    # Root gives its directories to the user that the workers run as.
-    if os.geteuid() not in (0, found.st_uid) or not _try_lock(lock):
-        return False
-    if path.name.startswith("."):  # not yet locked, perhaps
-        return time.time() - found.st_mtime > _UNFINISHED_SECONDS
-    slots = slots_of(path)
-    try:
-        return not slots.held()
-    finally:
-        slots.close()

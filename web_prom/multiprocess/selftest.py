@@ -16,7 +16,7 @@ from web_prom.errors import DirectoryError, WebPromError
 from web_prom.multiprocess.lockfile import LockFile, Span
 from web_prom.multiprocess.slots import VARIABLE
 
-PREFIX = ".web_prom-selftest-"
+SELFTEST_PREFIX = ".web_prom-selftest-"
 """How the names of the files begin that the self-test makes and removes."""
 
 _SPAN = Span(0, 1)
@@ -37,7 +37,7 @@ def prove(directory: Path) -> None:
     Raises:
         DirectoryError: The file system does not do what it says.
     """
-    path = directory / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+    path = directory / f"{SELFTEST_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
     try:
         fault = _fault_of_locks(path) or _fault_of_mappings(Path(f"{path}.values"))
     except OSError as error:
