@@ -129,7 +129,7 @@ class _View:
     def _wanted(self) -> dict[str, FileName]:
         """Return the names of the files whose values count."""
         found = self._listed()
-        if any(told.slot is None for told in found.values()):
+        if not all(told.owner.startswith("s") for told in found.values()):  # as those of slots do
             if self._tidy:
                 absorb(self._path, found.values())
             found = self._listed_twice()

@@ -33,7 +33,6 @@ from pathlib import Path
 from web_prom.multiprocess.alive import is_dead, is_written
 from web_prom.multiprocess.layout import HEADER, FileName, entry
 from web_prom.multiprocess.lockfile import LockFile, Span
-from web_prom.multiprocess.storage import DAMAGED
 from web_prom.multiprocess.valuefile import UNFINISHED, DamagedError, entries_of, new_identity
 
 logger = logging.getLogger("web_prom")
@@ -42,6 +41,9 @@ LOCK_NAME = "dead.lock"
 """The name of the file that whoever merges locks. There is none where nothing was ever merged."""
 
 _Entries = dict[bytes, tuple[float, float]]
+
+# As storage.py names them, which imports prometheus_client: gunicorn's configuration must not.
+_DAMAGED = ".damaged"
 
 # One for each process: a thread of the parent that held the parent's does not exist in a fork.
 _locks: dict[int, threading.Lock] = {}
@@ -108,6 +110,9 @@ def _absorb_alone(directory: Path) -> bool:
     try:
         if not (file.open(writing=True, making=True) and file.try_lock(Span(0, 1))):
             return False
+        if os.geteuid() == 0:  # the workers' user has to be able to lock it
+            owner = directory.stat()
+            os.chown(file.path, owner.st_uid, owner.st_gid, follow_symlinks=False)
         kinds: dict[tuple[str, str], list[FileName]] = defaultdict(list)
         for name in _listed(directory):
             if name.slot is None:
@@ -199,7 +204,7 @@ class _Merge:
             return [entries_of(self._merged)]
         except DamagedError as error:
             logger.warning("%s; it is put aside, and what it has does not count", error)
-            self._merged.rename(f"{self._merged}{DAMAGED}")
+            self._merged.rename(f"{self._merged}{_DAMAGED}")
             self._merged = None
             return []
 
