@@ -21,6 +21,7 @@ from web_prom.multiprocess.slots import LOCK_NAME, slots_of
 
 from .support import python
 from .test_slots import Hold, Holder, hold
+from .value_files import Worker
 
 __all__ = ["hold"]
 
@@ -128,6 +129,18 @@ def test_fault_27_nothing_is_removed_while_anybody_holds_a_slot(tmp_path: Path, 
     assert names(tmp_path) == {*VALUES, "counter_s5.db"}
     first.leave()
     other.kill()
+    SharedDirectory(tmp_path).leave()
+    assert names(tmp_path) == set()
+
+
+def test_fault_39_files_of_a_living_process_without_a_slot_stay(tmp_path: Path) -> None:
+    """It knows prometheus_client alone; who starts the server cannot see it in another container."""
+    fill(tmp_path)
+    worker = Worker(tmp_path, "4194400")
+    worker.inc("jobs")
+    SharedDirectory(tmp_path).leave()
+    assert names(tmp_path) == {"counter_4194400.db"}
+    worker.close()
     SharedDirectory(tmp_path).leave()
     assert names(tmp_path) == set()
 

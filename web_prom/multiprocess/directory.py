@@ -16,6 +16,7 @@ from pathlib import Path
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess import dead_files
+from web_prom.multiprocess.alive import is_written
 from web_prom.multiprocess.filesystem import refuse_network
 from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.private import PREFIX, is_private, places, remove_abandoned, try_lock
@@ -253,8 +254,17 @@ class SharedDirectory:
             return
         with slots_of(self.path).alone() as alone:
             for name in filter(_holds_values, os.listdir(lock)) if alone else ():
+                if self._is_written(name):
+                    continue
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=lock)
+
+    def _is_written(self, name: str) -> bool:
+        """Tell whether a process writes a file that knows prometheus_client alone, and so holds no slot."""
+        told = FileName.parse(name)
+        with contextlib.suppress(OSError):
+            return told is not None and told.pid is not None and is_written(self.path / name) is True
+        return False
 
     def _remove(self) -> None:
         deadline = time.monotonic() + _DYING_SECONDS

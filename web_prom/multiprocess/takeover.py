@@ -127,11 +127,10 @@ def _make_usable(path: str) -> None:
             warn_of_others(Path(path))
             prove(Path(path))
     except DirectoryError as error:
-        # The site must go on when a worker is replaced, whatever has happened to the directory since its
-        # start.
+        # The site must go on when a worker is replaced, whatever has happened to the directory meanwhile.
         if not (is_begun() or was_used(path) or is_replacement()):
             raise
-        logger.error("%s; values wait in memory until it can be written", error)
+        logger.error("%s; the site goes on, and values that cannot be written wait in memory", error)
 
 
 def _stay_local(former: Any, registries: tuple[CollectorRegistry, ...]) -> bool:
