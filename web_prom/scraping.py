@@ -60,7 +60,9 @@ class Scraper:
             if self._names is not None:
                 names = self._names if names is None else self._names.intersection(names)
             text = Text(encode, content_type, names)
-            about = self._workers(text, collector_for(directory))
+            # An exporter may not write, unless it is a server's own.
+            merging = self._directory is None or server_pid() is not None
+            about = self._workers(text, collector_for(directory, merging=merging))
         else:
             text = Text(encode, content_type, names)
             about = self._process(text)

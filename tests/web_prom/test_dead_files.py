@@ -16,14 +16,16 @@ from typing import Any
 import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from web_prom.multiprocess import dead_files
+from web_prom.config import Config
+from web_prom.exporter.server import Scrapes
+from web_prom.multiprocess import dead_files, deployment
 from web_prom.multiprocess.alive import is_dead, is_written, seems_dead
 from web_prom.multiprocess.collector import WorkersCollector
 from web_prom.multiprocess.dead_files import LOCK_NAME, absorb, merge, superseded
 from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.valuefile import entries_of
 
-from .support import ROOT, samples
+from .support import ROOT, environ_of, samples
 from .value_files import Worker
 
 # No process has it: Linux has at most four million.
@@ -252,6 +254,26 @@ def test_fault_39_a_reader_that_may_not_write_changes_nothing(
     assert set(os.listdir(tmp_path)) == before
 
 
+@pytest.mark.parametrize("server", [None, 1], ids=["by hand", "the server's own"])
+def test_fault_39_an_exporter_that_was_started_by_hand_changes_nothing(
+    server: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither kind shows a live gauge of a dead process."""
+    monkeypatch.setattr(deployment, "_server", server)
+    worker = dead(tmp_path)
+    worker.inc("jobs")
+    worker.gauge("livesum", "busy", 1.0)
+    worker.close()
+    before = set(os.listdir(tmp_path))
+    text = Scrapes(tmp_path, Config())(environ_of("/metrics")).body.decode()
+    assert "\njobs_total 1.0\n" in text
+    assert "\nbusy " not in text
+    if server is None:
+        assert set(os.listdir(tmp_path)) == before
+    else:
+        assert owners(tmp_path) == {"dead1"}
+
+
 def test_the_kernel_tells_who_has_a_file_open(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with path.open("wb") as file:
@@ -402,8 +424,7 @@ def test_fault_39_killed_at_any_step_the_next_merge_counts_each_process_once(tmp
             if batch == 0:
                 assert absorb(directory)
         was_killed = absorb_and_be_killed(directory, step)
-        reader = WorkersCollector(directory)
-        reader._tidy = False  # what is there after the kill, before anybody goes on
+        reader = WorkersCollector(directory, merging=False)  # after the kill, before anybody goes on
         assert samples(reader, "jobs_total") == {(): 1111}
         assert samples(reader, "h_count") == {(): 4}
         assert samples(collector, "jobs_total") == {(): 1111}

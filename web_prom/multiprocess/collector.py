@@ -43,7 +43,7 @@ class _View:
         workers, files, damaged, series: As in :class:`WorkersCollector`.
     """
 
-    def __init__(self, path: Path, *, tidy: bool) -> None:
+    def __init__(self, path: Path, *, tidy: bool, merging: bool) -> None:
         self.lock = Lock()
         self.workers: dict[int, int] = {}
         self.files = 0
@@ -51,6 +51,7 @@ class _View:
         self.series = 0
         self._path = path
         self._tidy = tidy
+        self._merging = merging
         self._vanished = False
         self._names: dict[str, FileName | None] = {}
         self._kinds: dict[tuple[str, str], Kind] = {}
@@ -130,7 +131,7 @@ class _View:
         """Return the names of the files whose values count."""
         found = self._listed()
         if not all(told.owner.startswith("s") for told in found.values()):  # as those of slots do
-            if self._tidy:
+            if self._merging:
                 absorb(self._path, found.values())
             found = self._listed_twice()
             for past in superseded(found.values()):
@@ -205,13 +206,15 @@ class WorkersCollector:
     Args:
         path: The directory.
         held: Tells which slots are held, and by which process; by default the locks in the directory, and
-            files that dead processes left under their process ids are then merged as well.
+            live gauges that dead processes left under their process ids do not count then.
+        merging: Merge the files that dead processes left under their process ids; else nothing is written.
     """
 
-    def __init__(self, path: str | Path, held: Held | None = None) -> None:
+    def __init__(self, path: str | Path, held: Held | None = None, *, merging: bool = True) -> None:
         self._path = Path(path)
         self._held = held or (lambda: slots_of(self._path).held())
         self._tidy = held is None
+        self._merging = held is None and merging
         self._views: dict[int, _View] = {}
 
     def collect(self) -> Iterable[Metric]:
@@ -261,16 +264,22 @@ class WorkersCollector:
         process = os.getpid()
         view = self._views.get(process)
         if view is None:
-            view = self._views.setdefault(process, _View(self._path, tidy=self._tidy))
+            view = self._views.setdefault(process, _View(self._path, tidy=self._tidy, merging=self._merging))
             for other in self._views.keys() - {process}:
                 self._views.pop(other, None)
         return view
 
 
-_collectors: dict[str, WorkersCollector] = {}
+_collectors: dict[tuple[str, bool], WorkersCollector] = {}
 
 
-def collector_for(path: str | Path) -> WorkersCollector:
-    """Return this process's collector of a directory: one for all, because it keeps what it has parsed."""
-    key = os.path.abspath(path)
-    return _collectors.get(key) or _collectors.setdefault(key, WorkersCollector(key))
+def collector_for(path: str | Path, *, merging: bool = True) -> WorkersCollector:
+    """Return this process's collector of a directory: one for all, because it keeps what it has parsed.
+
+    Args:
+        path: The directory.
+        merging: Whether it merges the files that dead processes left under their process ids, as far as this
+            process may; else it writes nothing.
+    """
+    key = os.path.abspath(path), merging
+    return _collectors.get(key) or _collectors.setdefault(key, WorkersCollector(key[0], merging=merging))
