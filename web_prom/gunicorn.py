@@ -15,7 +15,7 @@ from web_prom.errors import ConfigError, DirectoryError
 from web_prom.multiprocess.deployment import begin
 from web_prom.multiprocess.directory import VARIABLE
 from web_prom.multiprocess.early import switch_at_import
-from web_prom.multiprocess.variable import shared_path
+from web_prom.multiprocess.variable import is_empty, shared_path
 
 __all__ = [
     "child_exit",
@@ -107,8 +107,15 @@ def _follow(server: Any) -> None:
         if not server.WORKERS:
             raise SystemExit(f"Error: {error}") from None
         server.log.error("%s; going on with %s", error, _deployment.directory.path)
-        server.cfg.set("raw_env", [*server.cfg.raw_env, f"{VARIABLE}={_deployment.directory.path}"])
+        _tell_workers(server)
+    if is_empty(server.cfg.env):
+        _tell_workers(server)
     _deployment.pass_on(os.environ)
+
+
+def _tell_workers(server: Any) -> None:
+    # Each worker sets these again after its fork.
+    server.cfg.set("raw_env", [*server.cfg.raw_env, f"{VARIABLE}={_deployment.directory.path}"])
 
 
 def _exporter() -> Any:
