@@ -17,7 +17,9 @@ _OTHERS = frozenset({"INSTALLED_APPS", "MIDDLEWARE", "LANGUAGE_CODE"})
 class PrometheusConfig(AppConfig):  # type: ignore[misc]
     """Puts the middleware in its place, connects the signals and registers the checks.
 
-    It makes no instrument and no file: that is for the middleware, which only a server loads.
+    It makes no instrument: that is for the middleware, which only a server loads. Where the environment
+    names a shared directory, the project's own instruments write to slots of it from here on, in a command
+    too; the directory itself is the server's to make.
     """
 
     name = "django_prom"
@@ -29,7 +31,9 @@ class PrometheusConfig(AppConfig):  # type: ignore[misc]
 
         from django_prom import checks, signals
         from web_prom.collecting import tidy_with
+        from web_prom.multiprocess.takeover import share_values
 
+        share_values(making=False)
         checks.register()
         conf.hide_secrets()
         # As Django does around a request: a connection that broke would fail in every scrape from then on.

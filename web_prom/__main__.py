@@ -13,6 +13,7 @@ from web_prom.errors import ConfigError, ListenError
 from web_prom.exporter import log
 from web_prom.exporter.settings import IMPORT_PATH, OPTIONS, load
 from web_prom.multiprocess.directory import VARIABLE
+from web_prom.multiprocess.variable import forget, shared_path
 
 logger = logging.getLogger("web_prom")
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     _add_options(serve)
     given = parser.parse_args(arguments)
-    directory = given.dir or os.environ.get(VARIABLE)
+    directory = given.dir or shared_path()
     if not directory:
         serve.error(f"name the directory that the workers share: --dir DIR, or {VARIABLE} in the environment")
     log.configure(given.log_file)
@@ -44,14 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.path += [entry for entry in entries if entry and entry not in sys.path]
     # prometheus_client reads the variable when it is imported: without it, nothing that is made in this
     # process can write to the directory.
-    os.environ.pop(VARIABLE, None)
+    forget()
     options = {name: getattr(given, name) for name in OPTIONS if getattr(given, name) is not None}
     try:
         config = load(os.environ, options)
         if config.bind is None and given.listener is None:
             serve.error("name the address to listen at: --bind HOST:PORT, or PROM_BIND in the environment")
         from web_prom.exporter import process
+        from web_prom.multiprocess.deployment import server_of
 
+        if given.server is not None:
+            server_of(given.server)
         process.serve(
             Path(directory),
             config,
@@ -75,6 +79,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listener", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--heartbeat", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--server", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--log-file", type=Path, help=argparse.SUPPRESS)
 
 

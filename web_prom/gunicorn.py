@@ -14,6 +14,8 @@ from typing import Any
 from web_prom.errors import ConfigError, DirectoryError
 from web_prom.multiprocess.deployment import begin
 from web_prom.multiprocess.directory import VARIABLE
+from web_prom.multiprocess.early import switch_at_import
+from web_prom.multiprocess.variable import is_empty, shared_path
 
 __all__ = [
     "child_exit",
@@ -30,6 +32,8 @@ try:
 except DirectoryError as error:
     # gunicorn would print a traceback that says no more.
     raise SystemExit(f"Error: {error}") from None
+# The application may make instruments before it imports web-prom.
+switch_at_import()
 
 
 def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
@@ -100,15 +104,22 @@ def on_exit(server: Any) -> None:
 def _follow(server: Any) -> None:
     _deployment.own()
     try:
-        path = server.cfg.env.get(VARIABLE) or os.environ.get(VARIABLE) or _deployment.directory.path
+        path = shared_path(server.cfg.env) or shared_path() or _deployment.directory.path
         _deployment.move(path, in_use=bool(server.WORKERS))
         _deployment.directory.hand_to(server.cfg.uid, server.cfg.gid)
     except DirectoryError as error:
         if not server.WORKERS:
             raise SystemExit(f"Error: {error}") from None
         server.log.error("%s; going on with %s", error, _deployment.directory.path)
-        server.cfg.set("raw_env", [*server.cfg.raw_env, f"{VARIABLE}={_deployment.directory.path}"])
+        _tell_workers(server)
+    if is_empty(server.cfg.env):
+        _tell_workers(server)
     _deployment.pass_on(os.environ)
+
+
+def _tell_workers(server: Any) -> None:
+    # Each worker sets these again after its fork.
+    server.cfg.set("raw_env", [*server.cfg.raw_env, f"{VARIABLE}={_deployment.directory.path}"])
 
 
 def _exporter() -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, ref
@@ -15,11 +17,17 @@ from prometheus_client.metrics import MetricWrapperBase
 from web_prom.config import PREFIX, Config
 from web_prom.errors import ConflictError
 from web_prom.labels import CLOSED, LabelSetCap, encodable
-from web_prom.multiprocess.takeover import share_values
+from web_prom.multiprocess.dead_files import absorb
+from web_prom.multiprocess.early import switch_at_first_value
+from web_prom.multiprocess.slots import VARIABLE
+from web_prom.multiprocess.takeover import is_shared, share_values
 from web_prom.naming import NAMINGS, Named, same
 from web_prom.registration import find, get_or_create
 
 logger = logging.getLogger("web_prom")
+
+# A process that imports an adapter and never builds its middleware writes to a slot too.
+switch_at_first_value()
 
 # Settings that give the families their names, labels, buckets and values. Applications that share a
 # registry must agree on them: other buckets would break `sum by (le)`, other labels the family itself.
@@ -288,6 +296,8 @@ def instruments_for(registry: CollectorRegistry, config: Config, owner: str) -> 
         if share_values(registry, *_by_registry):
             for every in list(_by_registry.values()):
                 every.rebind()
+        if is_shared() and VARIABLE in os.environ:
+            absorb(Path(os.environ[VARIABLE]))
         instruments = _by_registry.get(registry)
         # Where a test suite emptied the registry, nothing is left to agree with.
         if instruments is None or not (instruments.config == config or instruments.is_registered):

@@ -23,6 +23,7 @@ from web_prom.custom import (
 )
 from web_prom.instruments import existing_instruments
 from web_prom.multiprocess.collector import WorkersCollector, collector_for
+from web_prom.multiprocess.deployment import server_pid
 from web_prom.multiprocess.directory import VARIABLE
 from web_prom.multiprocess.processes import process_families
 from web_prom.multiprocess.storage import look
@@ -69,7 +70,9 @@ class Scraper:
             if self._names is not None:
                 names = self._names if names is None else self._names.intersection(names)
             text = Text(encode, content_type, names)
-            about = self._workers(text, collector_for(directory))
+            # An exporter may not write, unless it is a server's own.
+            merging = self._directory is None or server_pid() is not None
+            about = self._workers(text, collector_for(directory, merging=merging))
         else:
             text = Text(encode, content_type, names)
             about = self._process(text)
@@ -124,11 +127,15 @@ class Scraper:
         custom = self._guard.collect(not_in_files(registered))
         store_callbacks(registered, self._guard)
         text.put_merged(collector, units_of(registered))
-        workers = collector.workers
+        workers, server = collector.workers, server_pid()
         for owner, families in ((process_families, process_families(workers)), *custom):
             self._put(text, owner, families)
         return [
-            _gauge("web_prom_workers", "Processes that write metrics now.", len(workers)),
+            _gauge(
+                "web_prom_workers",
+                "Processes that write metrics now, the server's own aside, which takes no requests.",
+                sum(pid != server for pid in workers.values()),
+            ),
             _gauge("web_prom_files", "Value files, those of past workers too.", collector.files),
             _gauge("web_prom_damaged_files", "Value files that could not be read.", collector.damaged),
             _gauge(

@@ -1,4 +1,4 @@
-"""Whether this process is one of several workers of a server, where no specification has the server tell."""
+"""Whether this process is a worker of a server, as far as the system shows it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
+
+# A server starts its first workers sooner after its own start.
+_START_SECONDS = 10.0
 
 
 def has_siblings() -> bool:
@@ -20,6 +23,27 @@ def has_siblings() -> bool:
         return False
     own = os.getpid()
     return any(not mine.isdisjoint(_files(pid)) for pid in _children(os.getppid()) if pid != own)
+
+
+def is_replacement() -> bool:
+    """Tell whether this process was started by a server that was running already: it replaces a worker.
+
+    The parent listens at a socket of this process, and is some seconds older. Linux only; anywhere else,
+    and where the parent may not be looked at, the answer is no. Safe to call from any thread, and after a
+    fork.
+    """
+    parent = os.getppid()
+    if set(_listeners()).isdisjoint(_files(parent)):
+        return False
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return _started(os.getpid()) - _started(parent) > _START_SECONDS
+    return False
+
+
+def _started(pid: int) -> float:
+    """Return when a process was started, in seconds after the machine was."""
+    with open(f"/proc/{pid}/stat") as stat:
+        return int(stat.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def _listeners() -> Iterator[str]:

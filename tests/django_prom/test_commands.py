@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from web_prom import collector_for
+
 # How long a process may take to come up, on a machine that has other things to do.
 PATIENCE_SECONDS = 60.0
 
@@ -268,3 +270,55 @@ def test_fault_20_commands_open_no_port_and_write_no_file(project: Project, tmp_
         assert "socket:" not in done.stdout
     assert list(shared.glob("*.db")) == []
     assert "PROM_" not in project.manage("diffsettings").stdout
+
+
+# Instruments of the project's own in commands -------------------------------------------------------
+
+MODELS = """
+from prometheus_client import Counter, Gauge
+ORDERS = Counter("shop_orders", "Orders taken.", ["paid_with"])
+BUSY = Gauge("shop_busy", "Commands at work.", multiprocess_mode="livesum")
+"""
+COMMAND = """
+from django.core.management.base import BaseCommand
+from shop.models import BUSY, ORDERS
+
+class Command(BaseCommand):
+    requires_system_checks = []
+
+    def handle(self, *args, **options):
+        ORDERS.labels("card").inc()
+        BUSY.set(1)
+"""
+
+
+@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+def test_fault_39_commands_write_to_slots_and_leave_no_files_of_their_own(tmp_path: Path, name: str) -> None:
+    """One slot's files, and no live gauge of a command that has ended."""
+    project = Project(tmp_path)
+    project.add("INSTALLED_APPS.append('shop')")
+    project.write("shop/models.py", MODELS)
+    (tmp_path / "shop" / "management" / "commands").mkdir(parents=True)
+    project.write("shop/management/commands/order.py", COMMAND)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for _ in range(3):
+        done = project.manage("order", **{name: str(shared), "PYTHONWARNINGS": "ignore"})
+        assert done.returncode == 0, done.stderr
+    assert {path.stem.rpartition("_")[2] for path in shared.glob("*.db")} == {"s0"}
+    found = {
+        sample.name: sample.value for family in collector_for(shared).collect() for sample in family.samples
+    }
+    assert found["shop_orders_total"] == 3
+    assert "shop_busy" not in found
+
+
+def test_fault_39_a_command_does_not_make_the_directory(tmp_path: Path) -> None:
+    """That is for the server, which may have another user; a warning tells what the command loses."""
+    project = Project(tmp_path)
+    shared = tmp_path / "shared"
+    count = "from prometheus_client import Counter; Counter('late', 'Help.').inc()"
+    done = project.manage("shell", "--command", count, PROMETHEUS_MULTIPROC_DIR=str(shared))
+    assert done.returncode == 0, done.stderr
+    assert not shared.exists()
+    assert "No such file or directory" in done.stderr

@@ -56,6 +56,27 @@ print(json.dumps(web_prom.gunicorn.__all__))
     assert sorted(taken) == sorted(meant)
 
 
+@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+def test_fault_56_an_empty_variable_counts_as_absent(place: Scratch, name: str) -> None:
+    """Gunicorn sets it again in each worker."""
+    with Gunicorn(place, f"--env={name}=", environ={name: ""}) as server:
+        counts_all_workers(server)
+        assert list(place.temporary.glob("*/counter_s*.db"))
+    assert not list(place.folder.glob("*.db"))
+
+
+@pytest.mark.parametrize("way", ["environment", "--env"])
+def test_fault_38_the_lower_case_spelling_names_the_directory(place: Scratch, way: str) -> None:
+    shared = place.folder / "shared"
+    named = {"prometheus_multiproc_dir": str(shared)}
+    options = [f"--env=prometheus_multiproc_dir={shared}"] if way == "--env" else []
+    with Gunicorn(place, *options, environ={} if options else named) as server:
+        counts_all_workers(server)
+        owners = {path.stem.rpartition("_")[2] for path in shared.glob("*.db")}
+        assert owners
+        assert all(owner.startswith("s") for owner in owners)
+
+
 def test_the_directory_is_private_while_it_serves_and_gone_afterwards(place: Scratch) -> None:
     """Nobody else may read or write it."""
     with Gunicorn(place) as server:

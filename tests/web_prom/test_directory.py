@@ -15,12 +15,13 @@ import pytest
 from prometheus_client import multiprocess
 
 from web_prom.errors import DirectoryError, WebPromError
-from web_prom.multiprocess import filesystem
+from web_prom.multiprocess import filesystem, private
 from web_prom.multiprocess.directory import SharedDirectory, is_private, make_usable
 from web_prom.multiprocess.slots import LOCK_NAME, slots_of
 
 from .support import python
 from .test_slots import Hold, Holder, hold
+from .value_files import Worker
 
 __all__ = ["hold"]
 
@@ -128,6 +129,18 @@ def test_fault_27_nothing_is_removed_while_anybody_holds_a_slot(tmp_path: Path, 
     assert names(tmp_path) == {*VALUES, "counter_s5.db"}
     first.leave()
     other.kill()
+    SharedDirectory(tmp_path).leave()
+    assert names(tmp_path) == set()
+
+
+def test_fault_39_files_of_a_living_process_without_a_slot_stay(tmp_path: Path) -> None:
+    """It knows prometheus_client alone; who starts the server cannot see it in another container."""
+    fill(tmp_path)
+    worker = Worker(tmp_path, "4194400")
+    worker.inc("jobs")
+    SharedDirectory(tmp_path).leave()
+    assert names(tmp_path) == {"counter_4194400.db"}
+    worker.close()
     SharedDirectory(tmp_path).leave()
     assert names(tmp_path) == set()
 
@@ -341,7 +354,50 @@ def test_without_a_place_for_a_private_directory_there_is_an_error_with_the_reme
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    monkeypatch.setattr(private, "_MEMORY", tmp_path / "missing, too")
     with pytest.raises(DirectoryError, match="set PROMETHEUS_MULTIPROC_DIR"):
+        SharedDirectory.make_private()
+
+
+def test_fault_59_a_private_directory_is_in_memory_if_the_temporary_one_is_on_a_network(
+    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    monkeypatch.setattr(private, "_MEMORY", memory)
+    monkeypatch.setattr(filesystem, "_type_of", lambda path: 0 if memory in path.parents else 0x6969)
+    made = SharedDirectory.make_private()
+    assert made.path.parent == memory
+    assert made.private
+    assert is_private(made.path)
+    assert names(temporary) == set()
+    made.leave()
+    assert names(memory) == set()
+
+
+def test_fault_59_a_private_directory_is_in_memory_if_no_temporary_one_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a read-only root: then Python finds no directory for temporary files at all."""
+
+    def none_usable() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", none_usable)
+    monkeypatch.setattr(private, "_MEMORY", tmp_path)
+    made = SharedDirectory.make_private()
+    assert made.path.parent == tmp_path
+    assert is_private(made.path)
+    made.leave()
+    assert names(tmp_path) == set()
+
+
+def test_fault_59_the_error_names_each_place_that_was_tried(
+    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(private, "_MEMORY", tmp_path / "missing")
+    monkeypatch.setattr(filesystem, "_type_of", lambda path: 0x6969)
+    with pytest.raises(DirectoryError, match=r"NFS.*missing.*set PROMETHEUS_MULTIPROC_DIR"):
         SharedDirectory.make_private()
 
 

@@ -16,7 +16,7 @@ from web_prom.config import PREFIX, Config
 from web_prom.errors import ConfigError, ListenError
 from web_prom.exporter.listening import adopt, deadline, listen, receive_listener
 from web_prom.exporter.settings import IMPORT_PATH, OPTIONS, load
-from web_prom.multiprocess.directory import VARIABLE
+from web_prom.multiprocess.variable import forget
 from web_prom.parsing import Address
 
 _INHERITED = "WEB_PROM_LISTENER"
@@ -234,7 +234,10 @@ def _spawn(server: Any, plan: Plan, channel: socket.socket, listener: socket.soc
     if plan.log_file is not None:
         arguments.append(f"--log-file={plan.log_file}")
     process = subprocess.Popen(  # noqa: S603 - what it runs is this package
-        [sys.executable, "-m", "web_prom.exporter.supervisor", *arguments, f"--dir={plan.directory}"],
+        [
+            *(sys.executable, "-m", "web_prom.exporter.supervisor"),
+            *(*arguments, f"--dir={plan.directory}", f"--server={os.getpid()}"),
+        ],
         stdin=subprocess.DEVNULL,
         pass_fds=descriptors,
         env=_environ(),
@@ -260,7 +263,8 @@ def _identity(server: Any) -> dict[str, Any]:
 
 def _environ() -> dict[str, str]:
     """Return the environment of a child that finds this package, and no other in the working directory."""
-    environ = {key: text for key, text in os.environ.items() if key not in (VARIABLE, _INHERITED)}
+    environ = {key: text for key, text in os.environ.items() if key != _INHERITED}
+    forget(environ)
     environ[IMPORT_PATH] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     # `-m` would put the application's directory first, and a module there before the standard library's.
     environ["PYTHONSAFEPATH"] = "1"

@@ -23,6 +23,7 @@ from web_prom.exporter.server import ExporterServer
 from web_prom.exporter.settings import load
 from web_prom.exporter.tls import Certificates
 from web_prom.exposition import Exposition
+from web_prom.forking import free
 from web_prom.multiprocess.takeover import share_values
 from web_prom.parsing import Address
 
@@ -212,17 +213,5 @@ def _mind_forks() -> None:
 def _disown() -> None:
     for server, registry in list(_servers.items()):
         server.disown()
-        _free(registry)
+        free(registry)
     _servers.clear()
-
-
-def _free(registry: Any) -> None:
-    """Free prometheus_client's locks, which the thread of a scrape may have held when the child was forked.
-
-    Without it the child would wait for ever, for a thread that it does not have, at the next instrument that
-    it makes or label set that it uses.
-    """
-    for owner in (registry, *list(getattr(registry, "_collector_to_names", ()))):
-        lock: Any = getattr(owner, "_lock", None)
-        if hasattr(lock, "_at_fork_reinit"):
-            lock._at_fork_reinit()

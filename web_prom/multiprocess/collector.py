@@ -15,6 +15,8 @@ from time import monotonic
 
 from prometheus_client.metrics_core import Metric
 
+from web_prom.multiprocess.alive import seems_dead
+from web_prom.multiprocess.dead_files import absorb, superseded
 from web_prom.multiprocess.files import ParsedFile
 from web_prom.multiprocess.keys import DamagedFileError
 from web_prom.multiprocess.kinds import Kind
@@ -27,8 +29,9 @@ logger = logging.getLogger("web_prom")
 
 # More formats than Prometheus asks for; a content type holds a version that a client may invent.
 _MOST_FORMATS = 16
-# Files that vanish while others are read are moved by a process that starts: then all are read again.
-_MOST_READINGS = 3
+# Files that vanish while others are read are moved or merged by another process just now, which takes
+# milliseconds: then the directory is listed and read again.
+_MOST_READINGS = 10
 
 # On a full disk a process cannot make its files again. That has to be seen.
 _MISSING_SECONDS = 30.0
@@ -45,9 +48,11 @@ class _View:
         workers, files, damaged, ambiguous, series: As in :class:`WorkersCollector`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, tidy: bool, merging: bool) -> None:
         self.lock = Lock()
         self._path = path
+        self._tidy = tidy
+        self._merging = merging
         self.reset()
 
     def reset(self) -> None:
@@ -173,18 +178,41 @@ class _View:
 
     def _wanted(self) -> dict[str, FileName]:
         """Return the names of the files whose values count."""
+        found = self._listed()
+        if not all(told.owner.startswith("s") for told in found.values()):  # as those of slots do
+            if self._merging:
+                absorb(self._path, found.values())
+            found = self._listed_twice()
+            for past in superseded(found.values()):
+                del found[str(past)]
+        return {name: told for name, told in found.items() if not (told.is_live and self._is_over(told))}
+
+    def _listed(self) -> dict[str, FileName]:
+        """Return the names of all value files."""
         try:
             present = os.listdir(self._path)
         except FileNotFoundError:
             present = []
         names = self._names
         self._names = {name: names[name] if name in names else FileName.parse(name) for name in present}
-        return {
-            name: told
-            for name, told in self._names.items()
-            if told is not None
-            and not (told.is_live and told.slot is not None and told.slot not in self.workers)
-        }
+        return {name: told for name, told in self._names.items() if told is not None}
+
+    def _listed_twice(self) -> dict[str, FileName]:
+        """Return the same, where files may be renamed meanwhile: a long list is not made in one moment."""
+        found = self._listed()
+        for _ in range(_MOST_READINGS):
+            before, found = found, self._listed()
+            if before.keys() == found.keys():
+                break
+        return found
+
+    def _is_over(self, told: FileName) -> bool:
+        """Tell whether a live gauge's process is dead."""
+        if told.slot is not None:
+            return told.slot not in self.workers
+        if told.pid is None or not self._tidy:
+            return False
+        return seems_dead(self._path / str(told), told.pid, alone=0 not in self.workers.values())
 
     def _read(self, name: str, file: ParsedFile, changed: set[LabelSet]) -> bool:
         """Read one file; return whether it has values. Only what is in a file may be left out of a scrape.
@@ -248,12 +276,16 @@ class WorkersCollector:
 
     Args:
         path: The directory.
-        held: Tells which slots are held, and by which process; by default the locks in the directory.
+        held: Tells which slots are held, and by which process; by default the locks in the directory, and
+            live gauges that dead processes left under their process ids do not count then.
+        merging: Merge the files that dead processes left under their process ids; else nothing is written.
     """
 
-    def __init__(self, path: str | Path, held: Held | None = None) -> None:
+    def __init__(self, path: str | Path, held: Held | None = None, *, merging: bool = True) -> None:
         self._path = Path(path)
         self._held = held or (lambda: slots_of(self._path).presumed())
+        self._tidy = held is None
+        self._merging = held is None and merging
         self._views: dict[int, _View] = {}
 
     def collect(self) -> Iterable[Metric]:
@@ -328,16 +360,22 @@ class WorkersCollector:
         process = os.getpid()
         view = self._views.get(process)
         if view is None:
-            view = self._views.setdefault(process, _View(self._path))
+            view = self._views.setdefault(process, _View(self._path, tidy=self._tidy, merging=self._merging))
             for other in self._views.keys() - {process}:
                 self._views.pop(other, None)
         return view
 
 
-_collectors: dict[str, WorkersCollector] = {}
+_collectors: dict[tuple[str, bool], WorkersCollector] = {}
 
 
-def collector_for(path: str | Path) -> WorkersCollector:
-    """Return this process's collector of a directory: one for all, because it keeps what it has parsed."""
-    key = os.path.abspath(path)
-    return _collectors.get(key) or _collectors.setdefault(key, WorkersCollector(key))
+def collector_for(path: str | Path, *, merging: bool = True) -> WorkersCollector:
+    """Return this process's collector of a directory: one for all, because it keeps what it has parsed.
+
+    Args:
+        path: The directory.
+        merging: Whether it merges the files that dead processes left under their process ids, as far as this
+            process may; else it writes nothing.
+    """
+    key = os.path.abspath(path), merging
+    return _collectors.get(key) or _collectors.setdefault(key, WorkersCollector(key[0], merging=merging))

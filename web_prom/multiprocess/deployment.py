@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
 
 from web_prom.multiprocess.directory import VARIABLE, SharedDirectory, is_private
+from web_prom.multiprocess.variable import shared_path
 
 
 class Deployment:
@@ -18,15 +21,16 @@ class Deployment:
 
     Attributes:
         directory: Where new workers write.
+        owner: The process id of the server.
     """
 
     def __init__(self) -> None:
-        path = os.environ.get(VARIABLE, "")
+        path = shared_path()
         # A private directory that is gone has no other user left; its old name is not to be trusted.
         gone = is_private(path) and not Path(path).is_dir()
         self.directory = SharedDirectory(path) if path and not gone else SharedDirectory.make_private()
         self._former: list[SharedDirectory] = []
-        self._owner = os.getpid()
+        self.owner = os.getpid()
         self.pass_on(os.environ)
         atexit.register(self.end)
 
@@ -37,7 +41,7 @@ class Deployment:
 
     def own(self) -> None:
         """Make this process the one whose end is the deployment's end: a daemon forks after it began."""
-        self._owner = os.getpid()
+        self.owner = os.getpid()
 
     def move(self, path: str | Path, *, in_use: bool) -> None:
         """Use another directory from now on.
@@ -64,12 +68,13 @@ class Deployment:
 
     def end(self) -> None:
         """Leave all directories, if this is the server process itself. Never raises."""
-        if os.getpid() == self._owner:
+        if os.getpid() == self.owner:
             for directory in self.directories:
                 directory.leave()
 
 
 _current: Deployment | None = None
+_server: int | None = None
 
 
 def begin() -> Deployment:
@@ -82,3 +87,25 @@ def begin() -> Deployment:
     if _current is None:
         _current = Deployment()
     return _current
+
+
+def server_of(pid: int) -> None:
+    """Say which process is the server's own: for an exporter, which is no child of it."""
+    global _server  # noqa: PLW0603 - an exporter has one server
+    _server = pid
+
+
+def server_pid() -> int | None:
+    """Return the process id of the server's own process, which takes no requests; None if that is not known.
+
+    It is known for gunicorn with the hooks of web-prom, in its workers and its exporter, and for uWSGI.
+    """
+    if _current is not None:
+        return _current.owner
+    uwsgi: Any = sys.modules.get("uwsgi")
+    return int(uwsgi.masterpid()) if _server is None and hasattr(uwsgi, "masterpid") else _server
+
+
+def is_begun() -> bool:
+    """Tell whether a server has begun a deployment in this process, or in the parent that forked it."""
+    return _current is not None

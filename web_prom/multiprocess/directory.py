@@ -15,19 +15,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
+from web_prom.multiprocess import dead_files
+from web_prom.multiprocess.alive import is_written
 from web_prom.multiprocess.filesystem import refuse_network
 from web_prom.multiprocess.layout import FileName
+from web_prom.multiprocess.private import PREFIX, is_private, places, remove_abandoned, try_lock
+from web_prom.multiprocess.selftest import SELFTEST_PREFIX, prove
 from web_prom.multiprocess.slots import LOCK_NAME, VARIABLE, slots_of
+from web_prom.multiprocess.trust import warn_of_others
 
-__all__ = ["VARIABLE", "SharedDirectory", "is_private", "make_usable"]
+__all__ = ["VARIABLE", "SharedDirectory", "is_private", "make_usable", "was_used"]
 
-_PRIVATE_PREFIX = "web_prom-private-"
 # Others hold the lock alone only for as long as it takes to remove files.
 _PATIENCE_SECONDS = 10.0
 # Workers that were killed just now are still dying.
 _DYING_SECONDS = 1.0
-# It takes milliseconds to finish a private directory; whoever did not in an hour was killed.
-_UNFINISHED_SECONDS = 3600.0
 
 
 def make_usable(path: str | Path) -> Path:
@@ -53,10 +55,18 @@ def make_usable(path: str | Path) -> Path:
         ) from error
 
 
-def is_private(path: str | Path) -> bool:
-    """Tell whether a path is one that :meth:`SharedDirectory.make_private` gives."""
-    path = Path(path)
-    return path.parent == Path(tempfile.gettempdir()) and path.name.startswith(_PRIVATE_PREFIX)
+def was_used(path: str | Path) -> bool:
+    """Tell whether any process has held a slot in the directory, now or before, as far as can be seen."""
+    try:
+        os.lstat(Path(path, LOCK_NAME))
+        return True
+    except PermissionError:
+        # The directory of this user, which can no longer be searched: somebody has changed it.
+        with contextlib.suppress(OSError):
+            return os.stat(path).st_uid == os.geteuid()
+    except OSError:
+        pass
+    return False
 
 
 class SharedDirectory:
@@ -85,6 +95,12 @@ class SharedDirectory:
         self.path = Path(path).absolute()
         self.private = is_private(self.path)
         self._lock: int | None = self._hold()
+        try:
+            prove(self.path)
+        except DirectoryError:
+            os.close(self._lock)
+            raise
+        dead_files.absorb(self.path)
         self._dead: deque[int] = deque()
         self._burying = False
 
@@ -92,31 +108,39 @@ class SharedDirectory:
     def make_private(cls) -> SharedDirectory:
         """Make a directory that only this user can read, after removing those that dead servers left.
 
+        It is in the directory for temporary files, or if that cannot be used, in ``/dev/shm``.
+
         Raises:
-            DirectoryError: There is no place for it.
+            DirectoryError: It can be made in neither.
         """
-        try:
-            parent = Path(tempfile.gettempdir())
-            _remove_abandoned(parent)
-            # Nobody may find the directory before it is locked, and remove it as abandoned.
-            unfinished = Path(tempfile.mkdtemp(prefix=f".{_PRIVATE_PREFIX}", dir=parent))
+        failures = []
+        for parent in places():
             try:
-                made = cls(unfinished)
-            except BaseException:
-                shutil.rmtree(unfinished, ignore_errors=True)
-                raise
-            made.path = unfinished.with_name(unfinished.name.removeprefix("."))
-            made.private = True
-            unfinished.rename(made.path)
-        except OSError as error:
-            raise DirectoryError(
-                f"no private directory can be made for the workers to share ({error}); set {VARIABLE} to "
-                "a directory that they can write"
-            ) from error
+                return cls._make_in(parent)
+            except OSError as error:
+                failures.append(str(error))
+        raise DirectoryError(
+            f"no private directory can be made for the workers to share ({'; '.join(failures)}); "
+            f"set {VARIABLE} to a directory that they can write"
+        )
+
+    @classmethod
+    def _make_in(cls, parent: Path) -> SharedDirectory:
+        remove_abandoned(parent)
+        # Nobody may find the directory before it is locked, and remove it as abandoned.
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
+        try:
+            made = cls(unfinished)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        made.path = unfinished.with_name(unfinished.name.removeprefix("."))
+        made.private = True
+        unfinished.rename(made.path)
         return made
 
     def hand_to(self, uid: int, gid: int) -> None:
-        """Give the directory, and our files in it, to the user that the workers run as.
+        """Give the directory, and our files in it, to the user that the workers run as; warn of other users.
 
         A directory that the user named and that others can write already, that another user owns, or that
         holds files of another kind is left as it is: somebody arranged it. Links are not followed.
@@ -124,19 +148,24 @@ class SharedDirectory:
         Raises:
             DirectoryError: This process may not give it away.
         """
-        if self._lock is None or (uid, gid) == (os.geteuid(), os.getegid()):
+        if self._lock is None:
             return
         try:
-            names = os.listdir(self._lock)
-            if self.private or self._is_plain(self._lock, names):
-                os.fchown(self._lock, uid, gid)
-            for name in filter(_is_ours, names):
-                self._hand_file(name, uid, gid)
+            if (uid, gid) != (os.geteuid(), os.getegid()):
+                self._hand_to(self._lock, uid, gid)
         except OSError as error:
             raise DirectoryError(
                 f"the shared directory {str(self.path)!r} cannot be given to user {uid} and group {gid} "
                 f"({error}); name one in {VARIABLE} that they can write"
             ) from error
+        warn_of_others(self.path, uid)
+
+    def _hand_to(self, lock: int, uid: int, gid: int) -> None:
+        names = os.listdir(lock)
+        if self.private or self._is_plain(lock, names):
+            os.fchown(lock, uid, gid)
+        for name in filter(_is_ours, names):
+            self._hand_file(name, uid, gid)
 
     def leave(self) -> None:
         """Stop using the directory; remove it if it is private and nobody else uses it. Never raises.
@@ -153,7 +182,7 @@ class SharedDirectory:
                 again = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
                 os.close(lock)
                 lock = again
-            if self.private and _try_lock(lock) and self._is_at(lock):
+            if self.private and try_lock(lock) and self._is_at(lock):
                 self._remove()
         os.close(lock)
         slots_of(self.path).close()
@@ -196,7 +225,7 @@ class SharedDirectory:
             with self._explained():
                 lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
                 try:
-                    if _try_lock(lock):
+                    if try_lock(lock):
                         self._clean(lock)
                     _share(lock)
                     if self._is_at(lock):
@@ -230,8 +259,17 @@ class SharedDirectory:
             return
         with slots_of(self.path).alone() as alone:
             for name in filter(_holds_values, os.listdir(lock)) if alone else ():
+                if self._is_written(name):
+                    continue
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=lock)
+
+    def _is_written(self, name: str) -> bool:
+        """Tell whether a process writes a file that knows prometheus_client alone, and so holds no slot."""
+        told = FileName.parse(name)
+        with contextlib.suppress(OSError):
+            return told is not None and told.pid is not None and is_written(self.path / name) is True
+        return False
 
     def _remove(self) -> None:
         deadline = time.monotonic() + _DYING_SECONDS
@@ -258,19 +296,11 @@ class SharedDirectory:
 
 def _holds_values(name: str) -> bool:
     # Whatever else is in a directory that the user named is not ours to remove.
-    return FileName.parse(name.removesuffix(".damaged")) is not None
+    return name.startswith(SELFTEST_PREFIX) or FileName.parse(name.removesuffix(".damaged")) is not None
 
 
 def _is_ours(name: str) -> bool:
-    return name == LOCK_NAME or _holds_values(name)
-
-
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return name in {LOCK_NAME, dead_files.LOCK_NAME} or _holds_values(name)
 
 
 def _share(lock: int) -> None:
@@ -282,28 +312,3 @@ def _share(lock: int) -> None:
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.01)
-
-
-def _remove_abandoned(parent: Path) -> None:
-    for path in [*parent.glob(f"{_PRIVATE_PREFIX}*"), *parent.glob(f".{_PRIVATE_PREFIX}*")]:
-        with contextlib.suppress(OSError):
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                if _is_abandoned(path, lock):
-                    shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(lock)
-
-
-def _is_abandoned(path: Path, lock: int) -> bool:
-    found = os.fstat(lock)
-    # Root gives its directories to the user that the workers run as.
-    if os.geteuid() not in (0, found.st_uid) or not _try_lock(lock):
-        return False
-    if path.name.startswith("."):  # not yet locked, perhaps
-        return time.time() - found.st_mtime > _UNFINISHED_SECONDS
-    slots = slots_of(path)
-    try:
-        return not slots.held()
-    finally:
-        slots.close()

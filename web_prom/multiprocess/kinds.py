@@ -80,11 +80,11 @@ class Kind:
         place = (slot is None, slot or 0, str(name))
         if self._free:
             column = heappop(self._free)
-            self._places[column], self.owners[column] = place, name.owner
+            self._places[column], self.owners[column] = place, name.label
         else:
             column = len(self._places)
             self._places.append(place)
-            self.owners.append(name.owner)
+            self.owners.append(name.label)
             self.reserve(column + 1)
         self.order = sorted((*self.order, column), key=self.place)
         return column

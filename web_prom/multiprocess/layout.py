@@ -30,6 +30,7 @@ VALUE = Struct("=dd")
 
 _NAME = re.compile(r"(counter|histogram|summary|gauge_(?P<mode>[a-z]+))_(?P<owner>.+)\.db")
 _SLOT = re.compile(r"s(\d+)")
+_DEAD = re.compile(r"dead(\d+)(?:-(\d+)(?:-\d+)?)?")
 
 
 class FileName(NamedTuple):
@@ -39,6 +40,7 @@ class FileName(NamedTuple):
         kind: ``counter``, ``gauge``, ``histogram`` or ``summary``.
         mode: A gauge's ``multiprocess_mode``; empty for the others.
         owner: Who writes the file: ``s`` and a slot's number, or with prometheus_client alone a process id.
+            Files of dead processes are named ``dead`` and a generation, see ``dead_files.py``.
     """
 
     kind: str
@@ -58,6 +60,29 @@ class FileName(NamedTuple):
         """The number of the slot whose holder writes the file; None with prometheus_client alone."""
         found = _SLOT.fullmatch(self.owner)
         return int(found[1]) if found else None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id by which prometheus_client alone names the file; None for any other file."""
+        return int(self.owner) if self.owner.isdecimal() else None
+
+    @property
+    def generation(self) -> int | None:
+        """Of a file of dead processes, the merge that it belongs to; None for any other file."""
+        found = _DEAD.fullmatch(self.owner)
+        return int(found[1]) if found else None
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it is a dead process's own file that waits to be merged."""
+        found = _DEAD.fullmatch(self.owner)
+        return found is not None and found[2] is not None
+
+    @property
+    def label(self) -> str:
+        """What the label ``pid`` of a gauge shows: the owner, without a generation."""
+        found = _DEAD.fullmatch(self.owner)
+        return (found[2] or "dead") if found else self.owner
 
     @property
     def is_live(self) -> bool:

@@ -137,6 +137,13 @@ class Storage:
         if not self._busy:
             self._settle()
 
+    def try_again(self) -> None:
+        """Write what waits in memory, if there is any and it can be written: something has been mended."""
+        with self.lock:
+            self._retry_at = 0.0
+            if self._waiting and not self._busy:
+                self._settle()
+
     def report(self) -> None:
         """Log what failed, the first of each kind; to be called without the lock, which handlers may want."""
         while self._unreported:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -14,15 +15,28 @@ from typing import Any
 from prometheus_client import REGISTRY, CollectorRegistry, values
 from prometheus_client.metrics import Counter, Gauge, Histogram, MetricWrapperBase, Summary
 from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.values import MutexValue
 
-from web_prom.multiprocess.directory import VARIABLE, make_usable
+from web_prom.errors import DirectoryError
+from web_prom.forking import free_locks_in_forks
+from web_prom.multiprocess.alive import is_written
+from web_prom.multiprocess.deployment import is_begun
+from web_prom.multiprocess.directory import make_usable, was_used
 from web_prom.multiprocess.layout import FileName
+from web_prom.multiprocess.selftest import prove
+from web_prom.multiprocess.slots import VARIABLE
+from web_prom.multiprocess.storage import current
+from web_prom.multiprocess.trust import warn_of_others
 from web_prom.multiprocess.values import SharedValue
+from web_prom.multiprocess.variable import forget, is_empty, shared_path
+from web_prom.siblings import is_replacement
 
 logger = logging.getLogger("web_prom")
 
 # One for each process: a thread of the parent that held the parent's is not in a fork, to let it go.
 _locks: dict[int, RLock] = {}
+# Directories that were found usable; a fork need not ask again.
+_usable: set[str] = set()
 
 
 def is_shared() -> bool:
@@ -30,33 +44,54 @@ def is_shared() -> bool:
     return bool(getattr(values.ValueClass, "_multiprocess", False))
 
 
-def share_values(*registries: CollectorRegistry) -> bool:
+def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
     """Write to the shared directory if the environment names one, from now on and for what exists.
 
     prometheus_client reads the variable once, when it is imported: set later, it has no effect; set
     before, it gives each process files of its own for ever. This reads it when first asked, and carries the
     instruments of ``registries`` and of the default one over with their values: local numbers are added
     to what is in the slot, gauges set; what prometheus_client wrote to files of this process is absorbed,
-    whichever registry it belongs to. Safe to call from any thread, any number of times; call it before
-    workers are forked or in each.
+    whichever registry it belongs to.
+
+    Both spellings of the variable count. A relative path is made absolute. If the variable is there and
+    empty, it counts as absent: values stay in this process, and the files that prometheus_client has made in
+    the working directory are removed.
+
+    Safe to call from any thread, any number of times; call it before workers are forked or in each.
+
+    Args:
+        *registries: Whose instruments are carried over, with those of the default registry.
+        making: Make the directory if it is missing, and raise an error if it cannot be used. Without it,
+            as for a command that is no server, values wait in memory until somebody has made the directory.
 
     Returns:
         Whether the switch happened in this call, so that anything bound to the old values is bound anew.
 
     Raises:
-        DirectoryError: The directory cannot be made or written.
+        DirectoryError: The directory cannot be made or written, or cannot hold shared values. Never in a
+            worker of a server with :mod:`web_prom.gunicorn`, nor in one that replaces another, nor where a
+            process has used the directory before: then the error is logged, and values wait in memory until
+            the directory can be written.
     """
-    path = os.environ.get(VARIABLE)
-    if not path:
+    free_locks_in_forks(*registries)
+    path = shared_path()
+    if not path and not is_empty():
         return False
     with _locks.setdefault(os.getpid(), RLock()):
-        make_usable(path)
-        former: Any = values.ValueClass
+        former: Any = _FirstValue.former if values.ValueClass is _FirstValue else values.ValueClass
+        if not path:
+            forget()  # for child processes too, which would write to their working directory
+            return _is_upstreams(former) and _stay_local(former, registries)
+        os.environ[VARIABLE] = path = os.path.abspath(path)  # the working directory may change later
+        if making and path not in _usable:
+            _make_usable(path)
+            _usable.add(path)
+            current().try_again()
         if is_shared() and not _is_upstreams(former):  # ours already, or somebody's who knows why
             return False
         values.ValueClass = SharedValue
         if is_upstreams := _is_upstreams(former):
-            _redirect(former)
+            _redirect(former, SharedValue)
         for registry in {REGISTRY, *registries}:
             for collector in list(registry._collector_to_names):
                 _carry_over(collector)
@@ -65,12 +100,61 @@ def share_values(*registries: CollectorRegistry) -> bool:
         return True
 
 
+def defer() -> None:
+    """Have the first value that is made call :func:`share_values`, where prometheus_client would make it."""
+    if _is_upstreams(values.ValueClass):
+        _FirstValue.former = values.ValueClass
+        values.ValueClass = _FirstValue
+
+
+class _FirstValue:
+    """Stands for the value class until a value is made."""
+
+    former: Any = None
+    _multiprocess = True
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Any:
+        share_values(making=False)
+        if values.ValueClass is cls:  # the variable is no longer there
+            values.ValueClass = MutexValue
+        return values.ValueClass(*arguments, **options)
+
+
+def _make_usable(path: str) -> None:
+    try:
+        make_usable(path)
+        if not is_begun():  # the server has done it, once for all workers
+            warn_of_others(Path(path))
+            prove(Path(path))
+    except DirectoryError as error:
+        # The site must go on when a worker is replaced, whatever has happened to the directory meanwhile.
+        if not (is_begun() or was_used(path) or is_replacement()):
+            raise
+        logger.error("%s; the site goes on, and values that cannot be written wait in memory", error)
+
+
+def _stay_local(former: Any, registries: tuple[CollectorRegistry, ...]) -> bool:
+    values.ValueClass = MutexValue
+    for registry in {REGISTRY, *registries}:
+        for collector in list(registry._collector_to_names):
+            _carry_over(collector, always=True)
+    _redirect(former, MutexValue)
+    for path in Path().glob(f"*_{os.getpid()}.db"):
+        if FileName.parse(path.name) is not None:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    return True
+
+
 def _is_upstreams(kind: type[Any]) -> bool:
     return kind.__qualname__ == "MultiProcessValue.<locals>.MmapedValue"
 
 
-def _carry_over(collector: Any) -> None:
-    """Give every child of an instrument a shared cell that begins with the value it had."""
+def _carry_over(collector: Any, *, always: bool = False) -> None:
+    """Give every child of an instrument a cell of the present class that begins with the value it had.
+
+    What is in a file is absorbed with the file, unless it is to be carried over ``always``.
+    """
     if not isinstance(collector, Counter | Gauge | Histogram | Summary):
         return
     children = getattr(collector, "_metrics", None)
@@ -78,8 +162,7 @@ def _carry_over(collector: Any) -> None:
         before = _cells(child)
         child._metric_init()
         for old, new in zip(before, _cells(child), strict=True):
-            # What is in a file is absorbed with it.
-            value = 0.0 if getattr(old, "_multiprocess", False) else old.get()
+            value = old.get() if always or not getattr(old, "_multiprocess", False) else 0.0
             if value:
                 # The time is what the mode mostrecent goes by.
                 _write(new, value, time.time(), replacing=isinstance(collector, Gauge))
@@ -93,20 +176,26 @@ def _cells(child: MetricWrapperBase) -> list[Any]:
     return [child._value]  # type: ignore[attr-defined]
 
 
-def _write(cell: SharedValue, value: float, timestamp: float, *, replacing: bool) -> None:
+def _write(cell: Any, value: float, timestamp: float, *, replacing: bool) -> None:
     if replacing:
         cell.set(value, timestamp)
     else:
         cell.inc(value)
 
 
-def _redirect(former: Any) -> None:
-    """Have prometheus_client's values write where ours do: not all are known, nor in a registry that is."""
+def _redirect(former: Any, kind: type[Any]) -> None:
+    """Have prometheus_client's values write to values of another class: not all are in a known registry."""
 
-    def successor(value: Any) -> SharedValue:
-        fields = vars(value)
-        found: SharedValue | None = fields.get("_successor")
-        return found or fields.setdefault("_successor", SharedValue(*value._params))
+    def successor(value: Any) -> Any:
+        found = vars(value).get("_successor")
+        return found or vars(value).setdefault("_successor", made(value))
+
+    def made(value: Any) -> Any:
+        if kind is SharedValue:
+            return SharedValue(*value._params)
+        local = kind(*value._params[:6])
+        local.set(value._value)
+        return local
 
     former.inc = lambda value, amount: successor(value).inc(amount)
     former.set = lambda value, amount, timestamp=None: successor(value).set(amount, timestamp)
@@ -123,6 +212,8 @@ def _absorb(directory: Path) -> None:
         if name is None:
             continue
         try:
+            if is_written(path) is False:  # left by a dead process that had the same process id
+                continue
             entries = list(MmapedDict.read_all_values_from_file(path))  # type: ignore[no-untyped-call]
             path.unlink()
         except (OSError, ValueError, RuntimeError, struct.error) as error:

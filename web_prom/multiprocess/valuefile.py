@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import secrets
+import struct
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -208,6 +209,24 @@ class ValueFile:
             mapping[LENGTH.size : HEADER.size] = _identity()
 
 
+def entries_of(path: Path) -> dict[bytes, tuple[float, float]]:
+    """Return the values of a file and their timestamps, by their keys.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+        DamagedError: It is no value file any more.
+    """
+    descriptor = open_regular(path, os.O_RDONLY)
+    try:
+        data = os.pread(descriptor, _used(descriptor, os.fstat(descriptor).st_size), 0)
+        positions = _positions(data)
+    except (ValueError, RecursionError, struct.error):
+        raise DamagedError(f"{path} is damaged") from None
+    finally:
+        os.close(descriptor)
+    return {key: VALUE.unpack_from(data, at * 8) for key, at in positions.items()}
+
+
 def _make(path: Path, contents: bytes, size: int) -> None:
     # Under another name at first: prometheus_client cannot read a file that is empty.
     unfinished = f"{path}{UNFINISHED}"
@@ -226,8 +245,13 @@ def _make(path: Path, contents: bytes, size: int) -> None:
         os.close(descriptor)
 
 
+def new_identity() -> int:
+    """Return a number by which to know a file again."""
+    return 1 + secrets.randbelow((1 << 31) - 1)
+
+
 def _identity() -> bytes:
-    return LENGTH.pack(1 + secrets.randbelow((1 << 31) - 1))
+    return LENGTH.pack(new_identity())
 
 
 def _fitting(size: int) -> int:

@@ -1,0 +1,27 @@
+"""``web_prom_workers`` counts processes that take requests, and not the server's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.servers.exporting import Exporting
+from tests.servers.process import Gunicorn, Scratch, wait_until
+
+
+def workers_seen(server: Gunicorn, count: int) -> None:
+    """Have each worker answer, which it does by its own process id."""
+    seen: set[bytes] = set()
+
+    def all_seen() -> bool:
+        seen.add(server.get("/")[2])
+        return len(seen) == count
+
+    wait_until(all_seen, f"{count} workers", shown=server.log)
+
+
+@pytest.mark.parametrize("options", [[], ["--preload"]], ids=["loaded late", "preloaded"])
+def test_fault_85_the_master_is_no_worker(place: Scratch, options: list[str]) -> None:
+    with Exporting(place, *options, workers=3) as server:
+        workers_seen(server, 3)
+        assert server.value("web_prom_workers") == 3
+        assert server.total("web_prom_workers") == 3, "the exporter tells the same"
