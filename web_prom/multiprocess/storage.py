@@ -8,10 +8,11 @@ import errno
 import logging
 import os
 from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import RLock
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client.mmap_dict import mmap_key
 
@@ -19,7 +20,7 @@ from web_prom.errors import DirectoryError
 from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.presence import ABSENT, presence
 from web_prom.multiprocess.slots import VARIABLE, slots_of
-from web_prom.multiprocess.valuefile import UNFINISHED, DamagedError, Held, ValueFile
+from web_prom.multiprocess.valuefile import UNFINISHED, DamagedError, Held, Removed, ValueFile
 
 logger = logging.getLogger("web_prom")
 
@@ -35,6 +36,10 @@ _ERRORS_KEY = mmap_key(ERRORS, f"{ERRORS}_total", [], [], _ERRORS_HELP).encode()
 
 # How long values wait in memory before it is tried again.
 _RETRY_SECONDS = 1.0
+
+
+Choose = Callable[[ValueFile], Iterable[bytes]]
+"""Returns the keys of entries of a file."""
 
 
 class Cell(Protocol):
@@ -60,6 +65,9 @@ class Cell(Protocol):
     def carry(self, held: Held) -> None:
         """Write what was held in memory."""
 
+    def detach(self) -> None:
+        """Keep the value where nobody else reads it: its label set was removed."""
+
 
 class Storage:
     """The value files of one process; get it with :func:`current`.
@@ -71,24 +79,29 @@ class Storage:
         lock: Held by whoever reads or writes values of this process.
         here: Its first item is true in this process, and in no fork of it.
         heirs: In a fork, its own storage.
+        admitted: The label sets of families with a cap (``admission``).
     """
 
     def __init__(self) -> None:
         self.lock = RLock()
         self.here = presence()
         self.heirs: dict[int, Storage] = {}
+        self.admitted: dict[bytes, Any] = {}
         self._directory: Path | None = None
         self._slot = -1
         self._files: dict[str, ValueFile] = {}
         self._waiting: deque[Cell] = deque()
         self._retry_at = 0.0
         self._busy = False
+        self._removals: deque[tuple[str, Choose]] = deque()
         self._uncounted = 0.0
         self._unreported: deque[BaseException] = deque()
         self._reported: set[str] = set()
 
     def attach(self, cell: Cell) -> ValueFile | Held:
         """Return where a cell's value is in this process: its file, or memory as long as that fails."""
+        if isinstance(cell.file, Removed):
+            return cell.file
         if self._busy:
             if cell.file.owner is not self:
                 self._hold(cell)
@@ -108,7 +121,53 @@ class Storage:
                     cell.place(*found)
         finally:
             self._busy = False
+        if self._removals:
+            self._remove_all()
         return cell.file
+
+    def is_ready(self) -> bool:
+        """Tell whether this process has its slot, or can take one now."""
+        if self._busy or monotonic() < self._retry_at:
+            return False
+        self.existing("counter")
+        return "counter" in self._files
+
+    def existing(self, prefix: str) -> ValueFile | None:
+        """Return a file of the slot, None if there is none; a process without a slot takes one."""
+        if self._busy:
+            return self._files.get(prefix)
+        self._busy = True
+        try:
+            self._file("counter")
+            there = prefix in self._files or self._path_of(prefix).exists()
+            return self._file(prefix) if there else None
+        except OSError as error:
+            self._retry_at = monotonic() + _RETRY_SECONDS
+            self._failed(error)
+            return None
+        finally:
+            self._busy = False
+
+    def remove(self, prefix: str, choose: Choose, cells: Iterable[Cell]) -> None:
+        """Remove label sets from the slot; what other slots have of them stays.
+
+        Args:
+            prefix: How the file's name begins.
+            choose: Returns the keys of all their entries in the file.
+            cells: The cells of this process with these label sets.
+        """
+        for cell in cells:
+            cell.detach()
+        self._removals.append((prefix, choose))
+        if not self._busy:
+            self._remove_all()
+
+    def _remove_all(self) -> None:
+        while self._removals:
+            prefix, choose = self._removals.popleft()
+            file = self.existing(prefix)
+            if file is not None:
+                file.remove(choose(file))
 
     def finish(self) -> None:
         """Write what waits in memory, if there is room by now: the process ends."""
@@ -135,6 +194,9 @@ class Storage:
     def _settle(self) -> None:
         while self._waiting:
             cell = self._waiting[0]
+            if isinstance(cell.file, Removed):
+                self._waiting.popleft()
+                continue
             found = self._find(cell)
             if found is None:
                 return
@@ -190,8 +252,7 @@ class Storage:
         self._directory, self._slot = slots.directory, slot
 
     def _open(self, prefix: str) -> ValueFile:
-        assert self._directory is not None
-        path = self._directory / str(FileName(*_split(prefix), f"s{self._slot}"))
+        path = self._path_of(prefix)
         try:
             file = ValueFile(path, self.lock, ABSENT if self._waiting else self.here)
         except DamagedError as error:
@@ -202,6 +263,10 @@ class Storage:
         self._files[prefix] = file
         self._count()
         return file
+
+    def _path_of(self, prefix: str) -> Path:
+        assert self._directory is not None
+        return self._directory / str(FileName(*_split(prefix), f"s{self._slot}"))
 
     def _failed(self, error: BaseException) -> None:
         self._unreported.append(error)

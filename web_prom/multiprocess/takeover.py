@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, values
 from prometheus_client.metrics import Counter, Gauge, Histogram, MetricWrapperBase, Summary
 from prometheus_client.mmap_dict import MmapedDict
 
+from web_prom.multiprocess import clearing
 from web_prom.multiprocess.directory import VARIABLE, make_usable
 from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.values import SharedValue
@@ -55,6 +56,7 @@ def share_values(*registries: CollectorRegistry) -> bool:
         if is_shared() and not _is_upstreams(former):  # ours already, or somebody's who knows why
             return False
         values.ValueClass = SharedValue
+        clearing.install()
         if is_upstreams := _is_upstreams(former):
             _redirect(former)
         for registry in {REGISTRY, *registries}:

@@ -8,13 +8,17 @@ import mmap
 import os
 import secrets
 from array import array
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
 from web_prom.errors import WebPromError
-from web_prom.multiprocess.layout import HEADER, LENGTH, VALUE, entry, value_offset
+from web_prom.multiprocess import removal
+from web_prom.multiprocess.layout import HEADER, LENGTH, VALUE, FileName, entry, removed_value, value_offset
 from web_prom.multiprocess.presence import ABSENT, Presence, presence
 
 UNFINISHED = ".new"
@@ -42,14 +46,29 @@ class Held:
 
     __slots__ = ("lock", "owner", "replaced", "view")
 
-    here = ABSENT
+    here: Presence = ABSENT
     """Nobody may write here without asking the storage first."""
 
     def __init__(self, owner: object, lock: Any) -> None:
         self.owner = owner
         self.lock = lock
-        self.view = array("d", (0.0, 0.0, 0.0))
+        self.view: Any = array("d", (0.0, 0.0, 0.0))
         self.replaced = False
+
+
+class Removed(Held):
+    """Where a cell's value is after its label set was removed: in memory that only the cell reads.
+
+    The cell keeps its place in the file as an index here. That holds in forks as well.
+    """
+
+    __slots__ = ()
+
+    here = b"\1"  # it is written without asking the storage, in this process and in forks
+
+    def __init__(self, at: int, value: float) -> None:
+        super().__init__(None, nullcontext())
+        self.view = defaultdict(float, {at: value})
 
 
 class ValueFile:
@@ -83,6 +102,8 @@ class ValueFile:
         self.here = presence() if here is None else here
         self.owner: object = None
         self._path = path
+        self._name = FileName.parse(path.name) or FileName("", "", "")
+        self._removed = removed_value(self._name.mode)
         try:
             descriptor = os.open(path, _FLAGS)
         except FileNotFoundError:
@@ -91,7 +112,8 @@ class ValueFile:
         try:
             self._status = os.fstat(descriptor)
             used = _used(descriptor, self._status.st_size)
-            self._positions = _positions(os.pread(descriptor, used, 0))
+            data = os.pread(descriptor, used, 0)
+            self._positions = _positions(data)
             size = _fitting(self._status.st_size)
             if self._status.st_blocks * 512 < size:
                 _reserve(descriptor, 0, size)
@@ -103,15 +125,49 @@ class ValueFile:
         self._use(mapping)
         if self._head[0] != used:
             self._head[0] = used
+        removal.finish(self._name, data, self.view, self._positions)
+        self._found = len(self._positions)
+        self._left: dict[bytes, dict[bytes, list[bytes]]] = {}
 
     def locate(self, key: bytes) -> int:
         """Return where the value of a key is, counted in doubles; its timestamp is behind it.
+
+        A removed entry counts again, from zero.
 
         Raises:
             OSError: It is new, and there is no room for it.
         """
         at = self._positions.get(key)
-        return self._append(key) if at is None else at
+        if at is None:
+            return self._append(key)
+        removal.restore(self._name, self.view, at)
+        return at
+
+    def has(self, key: bytes) -> bool:
+        """Tell whether there is an entry with this key that was not removed."""
+        at = self._positions.get(key)
+        return at is not None and self.view[at] != self._removed
+
+    def keys(self, start: bytes) -> list[bytes]:
+        """Return the keys that begin so, also those of removed entries."""
+        return [key for key in self._positions if key.startswith(start)]
+
+    def left(self, start: bytes) -> dict[bytes, list[bytes]]:
+        """Return the keys that begin so and were there when the file was opened, by their labels."""
+        found = self._left.get(start)
+        if found is None:
+            found = self._left[start] = defaultdict(list)
+            for key in islice(self._positions, self._found):
+                if key.startswith(start):
+                    found[removal.labels_of(key)].append(key)
+        return found
+
+    def remove(self, keys: Iterable[bytes]) -> None:
+        """Remove whole label sets, given the keys of all their entries; keys without an entry are ignored."""
+        positions = self._positions
+        removal.remove(
+            self._name, self.view, [(key, positions[key]) for key in dict.fromkeys(keys) if key in positions]
+        )
 
     def close(self) -> None:
         """Let the file go; the view can no longer be used."""
