@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from threading import RLock
@@ -15,6 +16,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from web_prom.config import PREFIX, Config
 from web_prom.errors import ConflictError
 from web_prom.labels import CLOSED, LabelSetCap
+from web_prom.multiprocess.admission import SlotCap, is_in_slots
 from web_prom.multiprocess.takeover import share_values
 from web_prom.naming import NAMINGS, Named, same
 from web_prom.registration import find, get_or_create
@@ -68,6 +70,9 @@ _by_registry: WeakKeyDictionary[CollectorRegistry, Instruments] = WeakKeyDiction
 class Family:
     """One metric family of ours and the cap on its label sets. Safe to share between threads.
 
+    Where values are in shared files, the cap is on what the slot of this process has, whichever process wrote
+    it. After a fork the child has its own slot, and what was admitted before does not count there.
+
     Args:
         metric: The family.
         limit: How many label sets it may have.
@@ -85,10 +90,14 @@ class Family:
         told = (*facts, *metric._labelnames[len(facts) :])
         all_closed = CLOSED.union(closed)
         self._cap = LabelSetCap(limit, [one in all_closed for one in told])
+        self._slot_cap = SlotCap(metric, limit, self._cap.is_overflow)
 
     def admit(self, values: tuple[str, ...]) -> tuple[Any, bool]:
         """Return the child for a label set, and whether the cap folded the set into ``_overflow``."""
-        admitted = self._cap.admit(values)
+        if is_in_slots():
+            admitted = values if self._slot_cap.admit(values) else self._cap.fold(values)
+        else:
+            admitted = self._cap.admit(values)
         return self.metric.labels(*admitted), admitted != values
 
 
@@ -301,6 +310,18 @@ def instruments_for(registry: CollectorRegistry, config: Config, owner: str) -> 
 def existing_instruments(registry: Any) -> Instruments | None:
     """Return the families of a registry if an application has made them."""
     return _by_registry.get(registry)
+
+
+def _bind_in_child() -> None:
+    """Forget what was admitted to the parent's slot: the child has another slot, with other label sets."""
+    if is_in_slots():
+        for instruments in list(_by_registry.values()):
+            for recorder in list(instruments.recorders):
+                recorder.cells = {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_bind_in_child)
 
 
 def error_counter(registry: CollectorRegistry) -> Counter:
