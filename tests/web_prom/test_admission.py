@@ -16,6 +16,7 @@ from web_prom import PrometheusMiddleware
 from web_prom.asgi import PrometheusMiddleware as AsgiMiddleware
 from web_prom.multiprocess import storage
 from web_prom.multiprocess.collector import WorkersCollector
+from web_prom.multiprocess.valuefile import ValueFile
 from web_prom.wsgi import set_route
 
 from .asgi_server import Server as AsgiServer
@@ -210,7 +211,7 @@ def test_the_slot_is_looked_through_once_for_each_family(
 ) -> None:
     """And a label set that was asked for once is known by its values."""
     looks: list[bytes] = []
-    keys = storage.ValueFile.keys
+    keys = ValueFile.keys
 
     def counted(file: Any, start: bytes) -> list[bytes]:
         looks.append(start)
@@ -218,7 +219,7 @@ def test_the_slot_is_looked_through_once_for_each_family(
 
     requests_of(measured(CollectorRegistry()), "a")
     next_holder()
-    monkeypatch.setattr(storage.ValueFile, "keys", counted)
+    monkeypatch.setattr(ValueFile, "keys", counted)
     app = measured(CollectorRegistry())
     requests_of(app, *"abcdefghijklm", *"abcdefghijklm")
     assert len(looks) == len(set(looks)) == 2

@@ -92,7 +92,8 @@ class WebPromFile:
             encoded = key.encode()
             self._places[key] = self._used + value_offset(len(encoded))
             self.append(entry(encoded))
-        removal.restore(self._name, self._view, self._places[key] // 8)
+        places = {each.encode(): place // 8 for each, place in self._places.items()}
+        removal.restore(self._name, self._view, places, key.encode())
         return self._places[key]
 
     def _put_header(self) -> None:

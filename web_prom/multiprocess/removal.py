@@ -21,6 +21,7 @@ class View(Protocol):
     def __setitem__(self, at: int, value: float, /) -> None: ...
 
 
+_SEVERAL = ("histogram", "summary")  # have several entries for a label set
 _REMOVING_BYTES = VALUE.pack(REMOVING, 0.0)[:8]
 _BOUND = re.compile(rb'"le": "[^"]*", |, "le": "[^"]*"(?=})|"le": "[^"]*"(?=})')
 _BUCKET, _COUNT = b'_bucket", {', b'_count", {'
@@ -31,7 +32,7 @@ def remove(name: FileName, view: View, places: Iterable[tuple[bytes, int]]) -> N
 
     A histogram or a summary has several entries. The *first* of them, which readers go by (the sum or the
     count), is marked before the others are written and once more at the end. If the process is killed in
-    between, :func:`finish` does the rest.
+    between, :func:`restore` or :func:`finish_all` does the rest.
 
     Args:
         name: What the file's name tells.
@@ -39,7 +40,7 @@ def remove(name: FileName, view: View, places: Iterable[tuple[bytes, int]]) -> N
         places: The keys of all entries of the label sets, and where their values are.
     """
     value = removed_value(name.mode)
-    if name.kind not in ("histogram", "summary"):
+    if name.kind not in _SEVERAL:
         for _, at in places:
             view[at + 1] = 0.0  # a gauge of the mode mostrecent is not shown from here on
             view[at] = value
@@ -59,16 +60,22 @@ def remove(name: FileName, view: View, places: Iterable[tuple[bytes, int]]) -> N
             view[at + 1] += 1.0  # the mark
 
 
-def restore(name: FileName, view: View, at: int) -> None:
+def restore(name: FileName, view: View, positions: Mapping[bytes, int], key: bytes) -> None:
     """Let a removed entry count again, from zero; does nothing where it was not removed."""
+    at = positions[key]
+    if view[at] == REMOVING and name.kind in _SEVERAL:
+        finish(name, view, positions, key)
     if view[at] == removed_value(name.mode):
         if name.kind != "histogram":  # where the timestamp is the mark
             view[at + 1] = 0.0
         view[at] = 0.0
 
 
-def finish(name: FileName, data: bytes, view: View, positions: Mapping[bytes, int]) -> None:
-    """Finish the removal that a process killed meanwhile has begun.
+def finish_all(name: FileName, data: bytes, view: View, positions: Mapping[bytes, int]) -> None:
+    """Finish the removals of summaries that a killed process has begun, as a file is opened.
+
+    Readers show the sum of such a summary without its count. They do not show such a histogram, and
+    :func:`restore` finishes its removal when it is used again.
 
     Args:
         name: What the file's name tells.
@@ -76,10 +83,18 @@ def finish(name: FileName, data: bytes, view: View, positions: Mapping[bytes, in
         view: The file's doubles.
         positions: Where the value of each key is.
     """
-    if name.kind not in ("histogram", "summary") or _REMOVING_BYTES not in data:
-        return
-    begun = {_whose(key) for key, at in positions.items() if view[at] == REMOVING}
-    remove(name, view, [(key, at) for key, at in positions.items() if _whose(key) in begun])
+    if name.kind == "summary" and _REMOVING_BYTES in data:
+        for key in [key for key, at in positions.items() if view[at] == REMOVING]:
+            finish(name, view, positions, key)
+
+
+def finish(name: FileName, view: View, positions: Mapping[bytes, int], first: bytes) -> None:
+    """Finish the removal of the label set that has this key, which a killed process has begun."""
+    metric, whose = first.partition(b", ")[0], labels_of(first)
+    places = [
+        (key, at) for key, at in positions.items() if key.startswith(metric) and labels_of(key) == whose
+    ]
+    remove(name, view, places)
 
 
 def labels_of(key: bytes) -> bytes:
@@ -91,7 +106,3 @@ def labels_of(key: bytes) -> bytes:
 
 def _is_first(kind: str, key: bytes) -> bool:
     return _BUCKET not in key if kind == "histogram" else _COUNT in key
-
-
-def _whose(key: bytes) -> tuple[bytes, bytes]:
-    return key.partition(b'", "')[0], labels_of(key)
