@@ -252,3 +252,59 @@ def test_prometheus_client_reads_the_files_and_removed_entries_change_nothing_el
         for_each_kind(parent)
     """
     run(code, tmp_path)
+
+
+def test_fault_44_a_kill_at_any_line_of_a_removal_leaves_the_label_set_or_not(tmp_path: Path) -> None:
+    """In real processes, each killed at the next line; the next holder begins at zero or goes on."""
+    code = """
+        import signal
+        from web_prom.multiprocess import removal, valuefile
+        WATCHED = {removal.__file__, valuefile.__file__}
+
+        def killed(kind, line):
+            instrument = make(kind)
+            use(instrument.labels("a", "1"))
+            use(instrument.labels("b", "1"))
+            left = line
+
+            def trace(frame, event, argument):
+                nonlocal left
+                if frame.f_code.co_filename not in WATCHED:
+                    return None
+                left -= event == "line"
+                if not left:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return trace
+
+            sys.settrace(trace)
+            instrument.remove("a", "1")
+            sys.settrace(None)
+
+        def next_one(kind, directory):
+            scrape, instrument = Scrape(directory), make(kind)
+            before = scrape(kind)
+            assert before["b", "1"] == 3 and before.get(("a", "1"), 3) == 3, before
+            use(instrument.labels("a", "1"), 1.0)
+            use(instrument.labels("b", "1"), 1.0)
+            assert scrape(kind) == {("a", "1"): before.get(("a", "1"), 0) + 1, ("b", "1"): 4}
+            count = [s for f in scrape.warm.collect() for s in f.samples if s.name == "m_count"]
+            if kind == "histogram":
+                found = {s.labels["x"]: s.value for s in count}
+                assert found == {"a": len(before), "b": 2}, (before, found)
+
+        for kind in ("histogram", "counter"):
+            for line in range(1, 400):
+                directory = Path(tempfile.mkdtemp(dir=sys.argv[1]))
+                os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+                pid = os.fork()
+                if not pid:
+                    killed(kind, line)
+                    os._exit(0)
+                status = os.waitpid(pid, 0)[1]
+                assert status in (0, signal.SIGKILL)
+                in_child(next_one, kind, directory)
+                if not status:
+                    break
+            assert 10 < line < 399, line
+    """
+    run(code, tmp_path)

@@ -66,8 +66,11 @@ class SlotCap:
         """Tell whether a label set is in the slot, or there is room for it."""
         storage = current()
         admitted = storage.admitted.get(self._start)
-        if admitted is not None and values in admitted.values:
-            return True
+        if admitted is not None:
+            if values in admitted.values:
+                return True
+            if self._limit <= len(admitted.keys) == len(admitted.values):
+                return False  # without its key, which takes longer
         key = first_key(self._metric, values)
         with storage.lock:
             admitted = storage.admitted.setdefault(self._start, Admitted())
