@@ -196,7 +196,10 @@ class ValueChunk(Chunk):
                 self._had_removed = True
         if self._had_removed:
             for label_set, value in zip(label_sets, values, strict=True):
-                label_set.put(column, value, value in removed)
+                if value in removed or label_set.removed:
+                    label_set.put(column, value, value in removed)
+                else:
+                    label_set.values[column] = value
         else:
             for label_set, value in zip(label_sets, values, strict=True):
                 label_set.values[column] = value

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
+from itertools import islice
 from typing import Any
 
 from prometheus_client.metrics import MetricWrapperBase
@@ -102,8 +103,13 @@ def _remove_from_slot(
 ) -> None:
     prefix = f"gauge_{metric._multiprocess_mode}" if metric._type == "gauge" else metric._type
     storage = current()
+    rest = iter(cells)
+    while some := list(islice(rest, 500)):
+        with storage.lock:  # which requests want too, and so not for long
+            for cell in some:
+                cell.detach()
     with storage.lock:
-        storage.remove(prefix, choose, cells)
+        storage.remove(prefix, choose)
 
 
 def _start(metric: Any) -> bytes:

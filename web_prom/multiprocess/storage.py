@@ -65,9 +65,6 @@ class Cell(Protocol):
     def carry(self, held: Held) -> None:
         """Write what was held in memory."""
 
-    def detach(self) -> None:
-        """Keep the value where nobody else reads it: its label set was removed."""
-
 
 class Storage:
     """The value files of one process; get it with :func:`current`.
@@ -148,16 +145,13 @@ class Storage:
         finally:
             self._busy = False
 
-    def remove(self, prefix: str, choose: Choose, cells: Iterable[Cell]) -> None:
-        """Remove label sets from the slot; what other slots have of them stays.
+    def remove(self, prefix: str, choose: Choose) -> None:
+        """Remove label sets, whose cells are detached, from the slot; other slots keep theirs.
 
         Args:
             prefix: How the file's name begins.
             choose: Returns the keys of all their entries in the file.
-            cells: The cells of this process with these label sets.
         """
-        for cell in cells:
-            cell.detach()
         self._removals.append((prefix, choose))
         if not self._busy:
             self._remove_all()

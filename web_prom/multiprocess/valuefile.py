@@ -64,6 +64,9 @@ class Held:
         self.replaced = False
 
 
+_NO_LOCK = nullcontext()
+
+
 class Removed(Held):
     """Where a cell's value is after its label set was removed: in memory that only the cell reads.
 
@@ -75,8 +78,10 @@ class Removed(Held):
     here = b"\1"  # it is written without asking the storage, in this process and in forks
 
     def __init__(self, at: int, value: float) -> None:
-        super().__init__(None, nullcontext())
+        self.owner = None
+        self.lock = _NO_LOCK
         self.view = defaultdict(float, {at: value})
+        self.replaced = False
 
 
 class ValueFile:

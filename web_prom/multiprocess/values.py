@@ -106,7 +106,7 @@ class SharedValue:
         self.file = file  # last, as others look at it without the lock
 
     def detach(self) -> None:
-        """Have the number in memory that nobody else reads; the storage calls this, under its lock."""
+        """Have the number in memory that nobody else reads; to be called under the storage's lock."""
         if isinstance(self.file, Removed):
             return
         value = self.file.view[self.at]
