@@ -17,6 +17,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from web_prom.config import PREFIX, Config
 from web_prom.errors import ConflictError
 from web_prom.labels import CLOSED, LabelSetCap, encodable
+from web_prom.multiprocess.admission import SlotCap, is_in_slots
 from web_prom.multiprocess.dead_files import absorb
 from web_prom.multiprocess.early import switch_at_first_value
 from web_prom.multiprocess.slots import VARIABLE
@@ -76,6 +77,9 @@ _by_registry: WeakKeyDictionary[CollectorRegistry, Instruments] = WeakKeyDiction
 class Family:
     """One metric family of ours and the cap on its label sets. Safe to share between threads.
 
+    Where values are in shared files, the cap is on what the slot of this process has, whichever process wrote
+    it. After a fork the child has its own slot, and what was admitted before does not count there.
+
     Args:
         metric: The family.
         limit: How many label sets it may have.
@@ -93,11 +97,15 @@ class Family:
         told = (*facts, *metric._labelnames[len(facts) :])
         all_closed = CLOSED.union(closed)
         self._cap = LabelSetCap(limit, [one in all_closed for one in told])
+        self._slot_cap = SlotCap(metric, limit, self._cap.is_overflow)
 
     def admit(self, values: tuple[str, ...]) -> tuple[Any, bool]:
         """Return the child for a label set, and whether the cap folded the set into ``_overflow``."""
         values = tuple(map(encodable, values))
-        admitted = self._cap.admit(values)
+        if is_in_slots():
+            admitted = values if self._slot_cap.admit(values) else self._cap.fold(values)
+        else:
+            admitted = self._cap.admit(values)
         return self.metric.labels(*admitted), admitted != values
 
 
@@ -312,6 +320,18 @@ def instruments_for(registry: CollectorRegistry, config: Config, owner: str) -> 
 def existing_instruments(registry: Any) -> Instruments | None:
     """Return the families of a registry if an application has made them."""
     return _by_registry.get(registry)
+
+
+def _bind_in_child() -> None:
+    """Forget what was admitted to the parent's slot: the child has another slot, with other label sets."""
+    if is_in_slots():
+        for instruments in list(_by_registry.values()):
+            for recorder in list(instruments.recorders):
+                recorder.cells = {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_bind_in_child)
 
 
 def error_counter(registry: CollectorRegistry) -> Counter:

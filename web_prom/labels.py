@@ -98,8 +98,10 @@ class LabelSetCap:
     """Admits the first ``limit`` label sets of one family and folds every later one into ``_overflow``.
 
     Nothing is dropped: a label set that comes too late is counted with :data:`OVERFLOW` in every label
-    that has a value and whose values are not from a closed list. Safe to share between threads; each
-    process has its own.
+    that has a value and whose values are not from a closed list. Safe to share between threads.
+
+    It counts the label sets of this process. Where values are in shared files, those of the slot count:
+    :class:`web_prom.multiprocess.admission.SlotCap`.
 
     Args:
         limit: How many distinct label sets are admitted.
@@ -120,7 +122,15 @@ class LabelSetCap:
             if len(self._admitted) < self.limit:
                 self._admitted.add(values)
                 return values
+        return self.fold(values)
+
+    def fold(self, values: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the overflow label set that stands for ``values``."""
         return tuple(
             value if closed or value == ABSENT else OVERFLOW
             for value, closed in zip(values, self._closed, strict=True)
         )
+
+    def is_overflow(self, values: tuple[str, ...]) -> bool:
+        """Tell whether a label set stands for others."""
+        return OVERFLOW in values and self.fold(values) == values

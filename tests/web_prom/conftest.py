@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import values
 
-from web_prom.multiprocess import storage
+from web_prom.multiprocess import clearing, storage
 from web_prom.multiprocess.slots import slots_of
 from web_prom.multiprocess.values import SharedValue
 
+from .label_sets import Scrape
 from .support import Clock, Waits
 
 
@@ -32,10 +33,17 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     directory.mkdir()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))
     monkeypatch.setattr(values, "ValueClass", SharedValue)
+    clearing.install()
     monkeypatch.setattr(storage, "_last", storage.Storage())
     yield directory
     storage.current().close()
     slots_of(directory)._file.close()
+
+
+@pytest.fixture
+def scrape(shared: Path) -> Scrape:
+    """Return what reads the shared directory."""
+    return Scrape(shared)
 
 
 @pytest.fixture

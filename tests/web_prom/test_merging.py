@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import tempfile
@@ -16,13 +17,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.multiprocess.layout import FileName
+from web_prom.multiprocess.layout import FileName, removed_value
 
 from .support import samples
-from .value_files import BOUNDS, Worker, key_of
+from .value_files import BOUNDS, WebPromFile, Worker, key_of
 
 ACCEPTS = (
     "",
@@ -45,6 +47,7 @@ MODES = (
     "mostrecent",
     "livemostrecent",
 )
+REMOVABLE = ("counter", "summary", "histogram", "histogram", "all", "min", "livemax", "sum", "mostrecent")
 OWNERS = ("s0", "s1", "s2", "s10", "17", "4711")
 
 # Few names, so that they meet: also in files of different kinds.
@@ -117,6 +120,25 @@ class Files(RuleBasedStateMachine):
         if self.latest.setdefault(name, "recent" in mode) == ("recent" in mode):
             self.workers[owner].gauge(mode, name, value, labels, timestamp)
 
+    # Names that only one kind has: where files of several kinds have one, its type depends on the first file.
+    @rule(owner=st.sampled_from(("s0", "s1")), kind=st.sampled_from(REMOVABLE), amount=amounts)
+    def use_what_is_removed_later(self, owner: str, kind: str, amount: float) -> None:
+        worker, name, labels = self.workers[owner], f"r_{kind}", {"r": "x" if amount > 1e6 else "y"}
+        if kind == "counter":
+            worker.inc(name, labels, amount)
+        elif kind == "summary":
+            worker.summarize(name, amount, labels)
+        elif kind == "histogram":
+            worker.observe(name, amount, labels)
+        else:
+            worker.gauge(kind, name, amount, labels, amount % 3)
+
+    @precondition(lambda self: self.removable())
+    @rule(data=st.data())
+    def remove_a_label_set(self, data: st.DataObject) -> None:
+        file, labels = data.draw(st.sampled_from(self.removable()))
+        file.remove([key for key in file.all_keys() if labels in key])
+
     @rule(slot=st.sampled_from((0, 1, 2, 10)))
     def take_or_leave_a_slot(self, slot: int) -> None:
         if self.held.pop(slot, None) is None:
@@ -131,9 +153,15 @@ class Files(RuleBasedStateMachine):
 
     @invariant()
     def a_scrape_is_as_prometheus_client_has_it(self) -> None:
-        expected = contents(MultiProcessCollector.merge(self.files()))  # type: ignore[no-untyped-call]
+        with tempfile.TemporaryDirectory() as copies:
+            files = [without_removed(Path(path), Path(copies)) for path in self.files()]
+            expected = contents(MultiProcessCollector.merge(files))  # type: ignore[no-untyped-call]
         metrics = list(self.collector.collect())
-        assert same(contents(metrics), expected), (contents(metrics), expected)
+        found = contents(metrics)
+        for family in found.keys() - expected.keys():
+            assert family[0].startswith("r_")
+            assert not found.pop(family), "all its label sets were removed"
+        assert same(found, expected), (found, expected)
         assert [metric.name for metric in metrics] == sorted({metric.name for metric in metrics})
         fresh = WorkersCollector(self.directory, lambda: self.held)
         for accept in ACCEPTS:
@@ -143,6 +171,16 @@ class Files(RuleBasedStateMachine):
             assert text == fresh.render(encode, content_type)
         assert self.collector.series == sum(len(metric.samples) for metric in metrics)
         assert self.collector.damaged == 0
+
+    def removable(self) -> list[tuple[WebPromFile, str]]:
+        """Return the label sets that can be removed: the file, and how the labels end in a key."""
+        found: dict[tuple[WebPromFile, str], None] = {}
+        for owner in ("s0", "s1"):
+            for file in self.workers[owner].files.values():
+                for key in file.all_keys() if isinstance(file, WebPromFile) else ():
+                    if key.startswith('["r_'):
+                        found[file, key[key.index('"r": ') : key.index("}")]] = None  # type: ignore[index]
+        return list(found)
 
     def files(self) -> list[str]:
         """Return the files that count, in the order in which web-prom takes them."""
@@ -166,6 +204,26 @@ class _Registry:
 
     def collect(self) -> list[Metric]:
         return self._metrics
+
+
+def without_removed(path: Path, copies: Path) -> str:
+    """Copy a value file without the label sets that were removed, for prometheus_client to read."""
+    every: Any = MmapedDict.read_all_values_from_file(str(path))  # type: ignore[no-untyped-call]
+    entries = [(*json.loads(key), key, value, timestamp) for key, value, timestamp, _ in every]
+    name = FileName.parse(path.name)
+    assert name is not None
+    removed = {
+        (family, str(labels))
+        for family, _, labels, _, _, value, _ in entries
+        if value == removed_value(name.mode)
+    }
+    copy: Any = MmapedDict(str(copies / path.name))  # type: ignore[no-untyped-call]
+    for family, _, labels, _, key, value, timestamp in entries:
+        labels.pop("le", None)
+        if (family, str(labels)) not in removed:
+            copy.write_value(key, value, timestamp)
+    copy.close()
+    return str(copies / path.name)
 
 
 Contents = dict[tuple[str, str, str], list[tuple[str, list[tuple[str, str]], float]]]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.utils import floatToGoString
 
+from web_prom.multiprocess import removal
 from web_prom.multiprocess.layout import HEADER, VALUE, FileName, entry, value_offset
 
 BOUNDS = (0.1, 1.0, float("inf"))
@@ -18,6 +20,20 @@ BOUNDS = (0.1, 1.0, float("inf"))
 def key_of(family: str, sample: str, labels: Mapping[str, str], documentation: str = "Help.") -> str:
     """Return a key as both writers make it."""
     return mmap_key(family, sample, list(labels), list(labels.values()), documentation)
+
+
+class Doubles:
+    """The doubles of a file."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def __getitem__(self, at: int) -> float:
+        (value,) = struct.unpack("=d", os.pread(self._file, 8, at * 8))
+        return float(value)
+
+    def __setitem__(self, at: int, value: float) -> None:
+        os.pwrite(self._file, struct.pack("=d", value), at * 8)
 
 
 class WebPromFile:
@@ -33,6 +49,8 @@ class WebPromFile:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         os.ftruncate(self._file, 4096)
         self._put_header()
+        self._name = FileName.parse(path.name) or FileName("", "", "")
+        self._view = Doubles(self._file)
 
     def get(self, key: str) -> tuple[float, float]:
         """Return a value and its timestamp; the entry is made if there is none."""
@@ -41,6 +59,14 @@ class WebPromFile:
     def set(self, key: str, value: float, timestamp: float = 0.0) -> None:
         """Write a value and its timestamp."""
         os.pwrite(self._file, VALUE.pack(value, timestamp), self._place(key))
+
+    def all_keys(self) -> list[str]:
+        """Return the keys of all entries."""
+        return list(self._places)
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove whole label sets."""
+        removal.remove(self._name, self._view, [(key.encode(), self._places[key] // 8) for key in keys])
 
     def append(self, data: bytes) -> None:
         """Add bytes as they are, and count them as used."""
@@ -66,6 +92,8 @@ class WebPromFile:
             encoded = key.encode()
             self._places[key] = self._used + value_offset(len(encoded))
             self.append(entry(encoded))
+        places = {each.encode(): place // 8 for each, place in self._places.items()}
+        removal.restore(self._name, self._view, places, key.encode())
         return self._places[key]
 
     def _put_header(self) -> None:

@@ -120,16 +120,21 @@ class Chunk:
         offsets: Of the doubles in the file.
         owners: For each offset, the label set whose value is there, or the entries that have changed when
             it has.
+        removed: What the value of a removed entry is.
         last: What the doubles were.
     """
 
     _gatherer = staticmethod(gatherer)
 
-    def __init__(self, column: int, offsets: array[int], owners: list[Any]) -> None:
+    def __init__(
+        self, column: int, offsets: array[int], owners: list[Any], removed: tuple[float, ...] = ()
+    ) -> None:
         self.column = column
         self.offsets = offsets
         self.owners = owners
+        self.removed = removed
         self.last: tuple[float, ...] = ()
+        self._had_removed = False
         self._gather = self._gatherer(offsets)
 
     def __len__(self) -> int:
@@ -158,7 +163,9 @@ class Chunk:
 
     def joined(self, other: Chunk) -> Chunk:
         """Return one chunk for two of the same file, this one being the earlier."""
-        both = type(self)(self.column, self.offsets + other.offsets, self.owners + other.owners)
+        offsets, owners = self.offsets + other.offsets, self.owners + other.owners
+        both = type(self)(self.column, offsets, owners, self.removed)
+        both._had_removed = self._had_removed or other._had_removed
         if self.last and other.last:
             both.last = self.last + other.last
         return both
@@ -174,17 +181,28 @@ class ValueChunk(Chunk):
     """Values as such: of counters, summaries and most gauges."""
 
     def _take(self, data: bytes, now: tuple[float, ...], differs: list[bool], changed: set[LabelSet]) -> None:
-        column = self.column
         label_sets = list(compress(self.owners, differs))
-        for label_set, value in zip(label_sets, compress(now, differs), strict=True):
-            label_set.values[column] = value
+        self._put(label_sets, list(compress(now, differs)))
         changed.update(label_sets)
 
     def _take_all(self, data: bytes, now: tuple[float, ...], changed: set[LabelSet]) -> None:
-        column = self.column
-        for label_set, value in zip(self.owners, now, strict=True):
-            label_set.values[column] = value
+        self._put(self.owners, now)
         changed.update(self.owners)
+
+    def _put(self, label_sets: list[LabelSet], values: Sequence[float]) -> None:
+        column, removed = self.column, self.removed
+        for mark in removed:
+            if mark in values:
+                self._had_removed = True
+        if self._had_removed:
+            for label_set, value in zip(label_sets, values, strict=True):
+                if value in removed or label_set.removed:
+                    label_set.put(column, value, value in removed)
+                else:
+                    label_set.values[column] = value
+        else:
+            for label_set, value in zip(label_sets, values, strict=True):
+                label_set.values[column] = value
 
     def label_sets(self) -> Iterable[LabelSet]:
         """Give the label sets of the values."""
@@ -197,9 +215,11 @@ class RowChunk(Chunk):
     def _take(self, data: bytes, now: tuple[float, ...], differs: list[bool], changed: set[LabelSet]) -> None:
         column = self.column
         add = changed.add
+        removed = frozenset(self.removed)
         for run in dict.fromkeys(compress(self.owners, differs)):
             label_set = run.label_set
-            label_set.values[column] = run.layout.read(data, run.start)
+            row = run.layout.read(data, run.start)
+            label_set.put(column, row, not removed.isdisjoint(row))
             add(label_set)
 
 
@@ -212,10 +232,14 @@ class MarkedChunk(Chunk):
     _gatherer = staticmethod(pairs_gatherer)
 
     def _take(self, data: bytes, now: tuple[float, ...], differs: list[bool], changed: set[LabelSet]) -> None:
-        column = self.column
+        column, removed = self.column, self.removed
         add = changed.add
         either = list(map(or_, differs[::2], differs[1::2]))
         for entries, at in zip(compress(self.owners, either), compress(self.offsets, either), strict=True):
             label_set, layout = entries.label_set, entries.layout
-            label_set.values[column] = layout.read(data, at - layout.first)
+            row = layout.read(data, at - layout.first)
+            if row[0] in removed or label_set.removed:
+                label_set.put(column, row, row[0] in removed)
+            else:
+                label_set.values[column] = row
             add(label_set)

@@ -169,7 +169,7 @@ class Contents:
         kind, marked, column = self._kind, self._marked, self._columns[0]
         offsets, owners = self._list(MarkedChunk, column)
         start = position = self.end
-        find, join = kind.foretold.get, b"".join
+        find, join, removed = kind.foretold.get, b"".join, kind.removed
         while position < end:
             start = position
             length = lengths[start >> 2]
@@ -182,7 +182,7 @@ class Contents:
                     self._note_help(label_set.family, key)
                 # What _add_run() does, for the many label sets with which nothing is unusual.
                 usual = marked and self._runs is None and label_set.shape is known.shape
-                if usual and label_set.values[column] is None:
+                if usual and label_set.values[column] is None and parts[1] not in removed:
                     label_set.values[column] = parts[1::2]
                     offsets.append(start + known.first)
                     owners.append(known)
@@ -251,7 +251,8 @@ class Contents:
         assert isinstance(family, Histogram)
         if label_set.shape is not shape:
             family.set_shape(label_set, column, shape)
-        label_set.values[column] = run.layout.read(data, run.start)
+        row = run.layout.read(data, run.start)
+        label_set.put(column, row, shape.marker is not None and row[shape.marker] in self._kind.removed)
         if self._marked and shape.marker == 0:
             offsets, owners = self._list(MarkedChunk, column)
             offsets.append(run.start + run.layout.first)
@@ -312,7 +313,7 @@ class Contents:
         for (make, column), (offsets, owners) in self._found.items():
             if not owners:
                 continue
-            chunk = make(column, offsets, owners)
+            chunk = make(column, offsets, owners, self._kind.removed)
             if make is MarkedChunk:  # all rows have been read
                 chunk.note(data)
                 changed.update(chunk.label_sets())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from web_prom.multiprocess.merging import Family, LabelSet, Series
+from web_prom.multiprocess.merging import GONE, Family, LabelSet, Series
 
 
 class _Gauge(Family):
@@ -14,7 +14,8 @@ class _Gauge(Family):
     def present(self, label_set: LabelSet) -> list[Any]:
         """Return the values that there are, in the order of the files."""
         values = label_set.values
-        return [values[column] for column in self.kind.order if values[column] is not None]
+        found = [values[column] for column in self.kind.order if values[column] is not None]
+        return [value for value in found if value is not GONE] if label_set.removed else found
 
     def raw(self, column: int) -> Iterable[tuple[Any, ...]]:
         """Return what one file says, with the ``pid`` of its process."""
@@ -41,7 +42,11 @@ class GaugeOfAll(_Gauge):
 
     def _by_owner(self, label_set: LabelSet) -> dict[str, float]:
         values, owners = label_set.values, self.kind.owners
-        return {owners[column]: values[column] for column in self.kind.order if values[column] is not None}
+        return {
+            owners[column]: values[column]
+            for column in self.kind.order
+            if values[column] is not None and values[column] is not GONE
+        }
 
 
 class LeastGauge(_Gauge):

@@ -225,7 +225,7 @@ class Histogram(Family):
         """Return the values of all files for each entry, and the bounds of the buckets, ascending."""
         values: dict[str | float, list[float]] = defaultdict(list)
         for column, row in enumerate(label_set.values):
-            if row is not None:
+            if row:
                 for entry, value in zip(self.shape_of(label_set, column).entries, row, strict=True):
                     values[entry].append(value)
         return values, sorted(entry for entry in values if not isinstance(entry, str))
@@ -234,7 +234,7 @@ class Histogram(Family):
         """Return what one file says, bucket by bucket."""
         for label_set in self.ordered:
             row = label_set.values[column]
-            if row is None:
+            if not row:
                 continue
             for entry, value in zip(self.shape_of(label_set, column).entries, row, strict=True):
                 if isinstance(entry, str):

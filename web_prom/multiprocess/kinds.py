@@ -10,7 +10,7 @@ from itertools import chain
 from web_prom.multiprocess.gauges import GaugeOfAll, GreatestGauge, LatestGauge, LeastGauge, SumOfGauges
 from web_prom.multiprocess.histograms import Foretold, Histogram, Shape
 from web_prom.multiprocess.keys import DamagedFileError, Key, Labels, decode, take_apart
-from web_prom.multiprocess.layout import FileName
+from web_prom.multiprocess.layout import REMOVED, REMOVING, FileName, removed_value
 from web_prom.multiprocess.merging import Family, LabelSet
 
 # Fewer keys are read one by one for less; of more, the first are out of the processor's cache before they are
@@ -47,6 +47,7 @@ class Kind:
         type: ``counter``, ``gauge``, ``histogram`` or ``summary``.
         mode: A gauge's ``multiprocess_mode``.
         has_pairs: Whether timestamps count.
+        removed: What the value of a removed entry is.
         keys: The label set that each key belongs to; not for histograms.
         foretold: For the key of a histogram's ``_sum``, the whole run of entries that it begins.
         families: By name.
@@ -60,6 +61,8 @@ class Kind:
         self.type = type
         self.mode = mode
         self.has_pairs = mode in ("mostrecent", "livemostrecent")
+        several = type in ("histogram", "summary")
+        self.removed = (REMOVED, REMOVING) if several else (removed_value(mode),)
         self.keys: dict[bytes, LabelSet] = {}
         self.foretold: dict[bytes, Foretold] = {}
         self.families: dict[str, Family] = {}

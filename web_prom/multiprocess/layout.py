@@ -11,6 +11,9 @@ Files that web-prom writes add two things, in places that prometheus_client does
   what a file contains can tell that another one was put in its place.
 - The timestamp of a histogram's ``_sum`` counts the writes to that label set's buckets, and so is its *mark*:
   where sum and mark are what they were, so are all the buckets.
+
+An entry is removed by its value (:func:`removed_value`), which is written with one store: a number that no
+application sets, and that adds nothing where prometheus_client merges it with the entries of other files.
 """
 
 from __future__ import annotations
@@ -27,6 +30,14 @@ LENGTH = Struct("=i")
 
 VALUE = Struct("=dd")
 """A value and its timestamp, behind the key."""
+
+REMOVED: float = Struct("=d").unpack(Struct("=Q").pack(0x0000_5D1A_C3E7_942B))[0]
+"""The value of an entry whose label set was removed: about 5e-310, which changes no sum but that of zeros."""
+
+REMOVING: float = Struct("=d").unpack(Struct("=Q").pack(0x0000_5D1A_C3E7_942C))[0]
+"""The value of a histogram's sum, or a summary's count, while the other entries of it are removed."""
+
+_HIGHEST = float.fromhex("0x1.fffffe3a7c5d1p+1023")  # the least of all that are in use, and not infinite
 
 _NAME = re.compile(r"(counter|histogram|summary|gauge_(?P<mode>[a-z]+))_(?P<owner>.+)\.db")
 _SLOT = re.compile(r"s(\d+)")
@@ -91,6 +102,12 @@ class FileName(NamedTuple):
 
     def __str__(self) -> str:
         return "_".join(filter(None, (self.kind, self.mode, self.owner))) + ".db"
+
+
+def removed_value(mode: str) -> float:
+    """Return the value of a removed entry, for a gauge's mode; an empty mode for the other kinds."""
+    limits = {"min": _HIGHEST, "max": -_HIGHEST}
+    return limits.get(mode.removeprefix("live"), REMOVED)
 
 
 def value_offset(length: int) -> int:

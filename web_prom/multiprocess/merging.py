@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("web_prom")
 
+GONE: Any = frozenset()
+"""What a label set has from a file whose entry of it was removed. It is false, as None is."""
+
 _PLAIN_NAME = re.compile(r"(?!__)[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
 _PLAIN_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
 
@@ -67,14 +70,16 @@ class LabelSet:
         family: Whose it is.
         form: The names.
         label_values: In the order of the names.
-        values: For each file of the kind, at its column: the value, or a :data:`Row`. None if it has none.
+        values: For each file of the kind, at its column: the value, or a :data:`Row`. None if it has none,
+            and :data:`GONE` if it was removed.
+        removed: Whether any file ever removed it.
         shape: Of a histogram's rows; None while files differ in it (then ``family.shapes`` has them).
         rank: The place in the family's order; -1 before it has one.
         template: The text of several samples, to be filled with their values; None when it has to be made.
         size: How many samples there were when it was merged last.
     """
 
-    __slots__ = ("family", "form", "label_values", "rank", "shape", "size", "template", "values")
+    __slots__ = ("family", "form", "label_values", "rank", "removed", "shape", "size", "template", "values")
 
     def __init__(self, form: Form, label_values: tuple[str, ...], columns: int) -> None:
         self.family = form.family
@@ -82,6 +87,7 @@ class LabelSet:
         self.label_values = label_values
         self.values: list[Any] = [None] * columns
         self.shape: Shape | None = None
+        self.removed = False
         self.rank = -1
         self.template: str | None = None
         self.size = 0
@@ -98,8 +104,20 @@ class LabelSet:
 
     @property
     def is_held(self) -> bool:
-        """Whether any file has it."""
+        """Whether any file has it, or has removed it and may have it again."""
         return self.values.count(None) < len(self.values)
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether any file has it that has not removed it."""
+        return not self.removed or any(value is not None and value is not GONE for value in self.values)
+
+    def put(self, column: int, value: Any, gone: bool) -> None:
+        """Take over what a file has, where it has removed the label set or may have done so before."""
+        self.values[column] = GONE if gone else value
+        self.removed = self.removed or gone
+        if self.removed and not self.family.is_single:  # perhaps another number of samples
+            self.template = None
 
 
 class Family:
@@ -237,6 +255,7 @@ class Family:
         metric.samples = [
             Sample(name, dict(labels), value)
             for label_set in self.ordered
+            if label_set.is_shown
             for (name, labels), value in zip(
                 self.series(label_set), self.merged(label_set), strict=False
             )  # without values, no samples
@@ -252,7 +271,7 @@ class Family:
         """Return what one file says, as the arguments of samples before they are merged."""
         for label_set in self.ordered:
             value = label_set.values[column]
-            if value is not None:
+            if value is not None and value is not GONE:
                 yield label_set.name, label_set.labels, value
 
 

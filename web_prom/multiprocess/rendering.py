@@ -51,7 +51,7 @@ def write(label_sets: Iterable[LabelSet]) -> None:
     """Bring the text of label sets up to date in their families, which must be settled."""
     for label_set in label_sets:
         family, rank = label_set.family, label_set.rank
-        values = family.merged(label_set)
+        values = family.merged(label_set) if label_set.is_shown else ()
         if len(values) != label_set.size:
             family.size += len(values) - label_set.size
             label_set.size = len(values)

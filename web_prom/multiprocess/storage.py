@@ -7,9 +7,10 @@ import contextlib
 import logging
 import os
 from collections import deque
+from collections.abc import Callable, Iterable
 from threading import RLock
 from time import monotonic, sleep
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client.mmap_dict import mmap_key
 
@@ -17,7 +18,7 @@ from web_prom.errors import DirectoryError
 from web_prom.multiprocess.place import DAMAGED, LostFilesError, Place
 from web_prom.multiprocess.presence import ABSENT, presence
 from web_prom.multiprocess.slots import LOCK_NAME, VARIABLE, slots_of
-from web_prom.multiprocess.valuefile import DamagedError, Held, ValueFile
+from web_prom.multiprocess.valuefile import DamagedError, Held, Removed, ValueFile
 from web_prom.multiprocess.watch import Watch
 
 logger = logging.getLogger("web_prom")
@@ -34,6 +35,10 @@ _RETRY_SECONDS = 1.0
 # Whoever removes a directory removes one file after the other.
 _REMOVAL_SECONDS = 0.1
 _REPORT_SECONDS = 3600.0
+
+
+Choose = Callable[[ValueFile], Iterable[bytes]]
+"""Returns the keys of entries of a file."""
 
 
 class Cell(Protocol):
@@ -70,24 +75,29 @@ class Storage:
         lock: Held by whoever reads or writes values of this process.
         here: Its first item is true in this process, and in no fork of it.
         heirs: In a fork, its own storage.
+        admitted: The label sets of families with a cap (``admission``).
     """
 
     def __init__(self) -> None:
         self.lock = RLock()
         self.here = presence()
         self.heirs: dict[int, Storage] = {}
+        self.admitted: dict[bytes, Any] = {}
         self._place: Place | None = None
         self._watch = Watch(self._look_around)
         self._files: dict[str, ValueFile] = {}
         self._waiting: deque[Cell] = deque()
         self._retry_at = 0.0
         self._busy = False
+        self._removals: deque[tuple[str, Choose]] = deque()
         self._uncounted = 0.0
         self._unreported: deque[BaseException] = deque()
         self._reported: dict[str, float] = {}
 
     def attach(self, cell: Cell) -> ValueFile | Held:
         """Return where a cell's value is in this process: its file, or memory as long as that fails."""
+        if isinstance(cell.file, Removed):
+            return cell.file
         if self._busy:
             if cell.file.owner is not self:
                 self._hold(cell)
@@ -107,6 +117,8 @@ class Storage:
                     cell.place(*found)
         finally:
             self._busy = False
+        if self._removals:
+            self._remove_all()
         return cell.file
 
     def look(self) -> None:
@@ -127,6 +139,48 @@ class Storage:
             self._failed(error)
         finally:
             self._busy = False
+
+    def is_ready(self) -> bool:
+        """Tell whether this process has its slot, or can take one now."""
+        if self._busy or monotonic() < self._retry_at:
+            return False
+        self.existing("counter")
+        return "counter" in self._files
+
+    def existing(self, prefix: str) -> ValueFile | None:
+        """Return a file of the slot, None if there is none; a process without a slot takes one."""
+        if self._busy:
+            return self._files.get(prefix)
+        self._busy = True
+        try:
+            self._file("counter")
+            assert self._place is not None
+            there = prefix in self._files or self._place.path(prefix).exists()
+            return self._file(prefix) if there else None
+        except OSError as error:
+            self._retry_at = monotonic() + _RETRY_SECONDS
+            self._failed(error)
+            return None
+        finally:
+            self._busy = False
+
+    def remove(self, prefix: str, choose: Choose) -> None:
+        """Remove label sets, whose cells are detached, from the slot; other slots keep theirs.
+
+        Args:
+            prefix: How the file's name begins.
+            choose: Returns the keys of all their entries in the file.
+        """
+        self._removals.append((prefix, choose))
+        if not self._busy:
+            self._remove_all()
+
+    def _remove_all(self) -> None:
+        while self._removals:
+            prefix, choose = self._removals.popleft()
+            file = self.existing(prefix)
+            if file is not None:
+                file.remove(choose(file))
 
     def finish(self) -> None:
         """Write what waits in memory, if there is room by now: the process ends."""
@@ -165,6 +219,9 @@ class Storage:
     def _settle(self) -> None:
         while self._waiting:
             cell = self._waiting[0]
+            if isinstance(cell.file, Removed):
+                self._waiting.popleft()
+                continue
             found = self._find(cell)
             if found is None:
                 return

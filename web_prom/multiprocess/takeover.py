@@ -19,6 +19,7 @@ from prometheus_client.values import MutexValue
 
 from web_prom.errors import DirectoryError
 from web_prom.forking import free_locks_in_forks
+from web_prom.multiprocess import clearing
 from web_prom.multiprocess.alive import is_written
 from web_prom.multiprocess.deployment import is_begun
 from web_prom.multiprocess.directory import make_usable, was_used
@@ -90,6 +91,7 @@ def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
         if is_shared() and not _is_upstreams(former):  # ours already, or somebody's who knows why
             return False
         values.ValueClass = SharedValue
+        clearing.install()
         if is_upstreams := _is_upstreams(former):
             _redirect(former, SharedValue)
         for registry in {REGISTRY, *registries}:

@@ -9,13 +9,25 @@ import os
 import secrets
 import struct
 from array import array
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
 from web_prom.errors import WebPromError
-from web_prom.multiprocess.layout import HEADER, LENGTH, VALUE, entry, value_offset
+from web_prom.multiprocess import removal
+from web_prom.multiprocess.layout import (
+    HEADER,
+    LENGTH,
+    REMOVING,
+    VALUE,
+    FileName,
+    entry,
+    removed_value,
+)
 from web_prom.multiprocess.presence import ABSENT, Presence, presence
 from web_prom.multiprocess.regular_file import NotRegularError, has_data, mark_in_use, open_regular
 
@@ -45,13 +57,33 @@ class Held:
 
     __slots__ = ("lock", "owner", "replaced", "view")
 
-    here = ABSENT
+    here: Presence = ABSENT
     """Nobody may write here without asking the storage first."""
 
     def __init__(self, owner: object, lock: Any) -> None:
         self.owner = owner
         self.lock = lock
-        self.view = array("d", (0.0, 0.0, 0.0))
+        self.view: Any = array("d", (0.0, 0.0, 0.0))
+        self.replaced = False
+
+
+_NO_LOCK = nullcontext()
+
+
+class Removed(Held):
+    """Where a cell's value is after its label set was removed: in memory that only the cell reads.
+
+    The cell keeps its place in the file as an index here. That holds in forks as well.
+    """
+
+    __slots__ = ()
+
+    here = b"\1"  # it is written without asking the storage, in this process and in forks
+
+    def __init__(self, at: int, value: float) -> None:
+        self.owner = None
+        self.lock = _NO_LOCK
+        self.view = defaultdict(float, {at: value})
         self.replaced = False
 
 
@@ -88,6 +120,8 @@ class ValueFile:
         self.here = presence() if here is None else here
         self.owner: object = None
         self.path = path
+        self._name = FileName.parse(path.name) or FileName("", "", "")
+        self._removed = (removed_value(self._name.mode), REMOVING)
         try:
             descriptor = open_regular(path, os.O_RDWR)
         except FileNotFoundError:
@@ -96,7 +130,8 @@ class ValueFile:
         try:
             self._status = os.fstat(descriptor)
             used = _used(descriptor, self._status.st_size)
-            self._positions = _positions(os.pread(descriptor, used, 0))
+            data = os.pread(descriptor, used, 0)
+            self._positions = _positions(data)
             # What is beyond is not reserved: anybody could have made the file larger than the disk.
             size = _fitting(min(self._status.st_size, 2 * used + _MOST_UNUSED_BYTES))
             if self._status.st_blocks * 512 < size:
@@ -110,15 +145,50 @@ class ValueFile:
         self._use(mapping)
         if self._head[0] != used:
             self._head[0] = used
+        removal.finish_all(self._name, data, self.view, self._positions)
+        self._found = len(self._positions)
+        self._left: dict[bytes, dict[bytes, list[bytes]]] = {}
 
     def locate(self, key: bytes) -> int:
         """Return where the value of a key is, counted in doubles; its timestamp is behind it.
+
+        A removed entry counts again, from zero.
 
         Raises:
             OSError: It is new, and there is no room for it.
         """
         at = self._positions.get(key)
-        return self._append(key) if at is None else at
+        if at is None:
+            return self._append(key)
+        if self.view[at] in self._removed:
+            removal.restore(self._name, self.view, self._positions, key)
+        return at
+
+    def has(self, key: bytes) -> bool:
+        """Tell whether there is an entry with this key that was not removed."""
+        at = self._positions.get(key)
+        return at is not None and self.view[at] not in self._removed
+
+    def keys(self, start: bytes) -> list[bytes]:
+        """Return the keys that begin so, also those of removed entries."""
+        return [key for key in self._positions if key.startswith(start)]
+
+    def left(self, start: bytes) -> dict[bytes, list[bytes]]:
+        """Return the keys that begin so and were there when the file was opened, by their labels."""
+        found = self._left.get(start)
+        if found is None:
+            found = self._left[start] = defaultdict(list)
+            for key in islice(self._positions, self._found):
+                if key.startswith(start):
+                    found[removal.labels_of(key)].append(key)
+        return found
+
+    def remove(self, keys: Iterable[bytes]) -> None:
+        """Remove whole label sets, given the keys of all their entries; keys without an entry are ignored."""
+        positions = self._positions
+        removal.remove(
+            self._name, self.view, [(key, positions[key]) for key in dict.fromkeys(keys) if key in positions]
+        )
 
     @property
     def is_in_place(self) -> bool:
@@ -281,20 +351,35 @@ def _positions(data: bytes) -> dict[bytes, int]:
         RecursionError: Likewise.
     """
     found: dict[bytes, int] = {}
-    offset = HEADER.size
-    while offset < len(data):
-        (length,) = LENGTH.unpack_from(data, offset)
-        at = offset + value_offset(length)
-        if length <= 0 or at + VALUE.size > len(data):
-            raise ValueError("an entry without its end")
-        begin = offset + LENGTH.size
-        found[data[begin : begin + length]] = at // 8
-        offset = at + VALUE.size
-    # Readers need every key; all at once is a third of the time of one by one.
-    keys: Sequence[Any] = json.loads((b"[" + b",".join(found) + b"]").decode())
-    if len(keys) != len(found) or not all(map(_is_key, keys)):
-        raise ValueError("a key is not what it should be")
+    offset, end = HEADER.size, len(data)
+    if end % 8:
+        raise ValueError("it lost its end a moment ago")
+    with memoryview(data) as view, view.cast("i") as lengths:
+        while offset < end:
+            length = lengths[offset >> 2]
+            key_end = offset + LENGTH.size + length
+            at = key_end // 8 * 8 + 8  # value_offset(), whose call would cost a third of this loop
+            if length <= 0 or at + VALUE.size > end:
+                raise ValueError("an entry without its end")
+            found[data[offset + LENGTH.size : key_end]] = at >> 3
+            offset = at + VALUE.size
+    _check_keys(found)
     return found
+
+
+def _check_keys(keys: Iterable[bytes]) -> None:
+    """Check that readers can read the keys.
+
+    Raises:
+        ValueError: A key is not what it should be.
+        RecursionError: Likewise.
+    """
+    # Some together take half the time of one by one; all together keep the garbage collector busy.
+    rest = iter(keys)
+    while some := list(islice(rest, 256)):
+        parsed: Sequence[Any] = json.loads((b"[" + b",".join(some) + b"]").decode())
+        if len(parsed) != len(some) or not all(map(_is_key, parsed)):
+            raise ValueError("a key is not what it should be")
 
 
 def _is_key(key: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client.mmap_dict import mmap_key
 
 from web_prom.multiprocess.storage import Storage, current
-from web_prom.multiprocess.valuefile import Held, ValueFile
+from web_prom.multiprocess.valuefile import Held, Removed, ValueFile
 
 NOWHERE = Held(None, None)
 """Where a cell's value is before anybody asks: any process's storage finds it a place."""
@@ -83,7 +83,7 @@ class SharedValue:
             self._slowly(self._put, value, timestamp or 0.0)
             return
         with file.lock:
-            self._put(file, value, timestamp or 0.0)
+            self._put(self.file, value, timestamp or 0.0)
 
     def get(self) -> float:
         """Return the number."""
@@ -91,7 +91,8 @@ class SharedValue:
         if not file.here[0]:
             return float(self._slowly(self._read))
         with file.lock:
-            return file.view[self.at]
+            value: float = self.file.view[self.at]
+            return value
 
     def set_exemplar(self, exemplar: Any) -> None:
         """Do nothing: the format has no place for it."""
@@ -103,6 +104,16 @@ class SharedValue:
         """Have the number there from now on; the storage calls this, under its lock."""
         self.at, self.mark = at, mark
         self.file = file  # last, as others look at it without the lock
+
+    def detach(self) -> None:
+        """Have the number in memory that nobody else reads; to be called under the storage's lock."""
+        if isinstance(self.file, Removed):
+            return
+        value = self.file.view[self.at]
+        # A thread that waits for the lock in inc() has the file already. What it adds goes to the timestamp
+        # of the removed entry, which nobody reads (that of a histogram's sum only has to change).
+        self.at += 1
+        self.file = Removed(self.at, value)
 
     def carry(self, held: Held) -> None:
         """Write what was held in memory; the storage calls this, under its lock."""

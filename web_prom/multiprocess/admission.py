@@ -1,0 +1,102 @@
+"""The cap on label sets where values are in shared files: it counts what the slot of this process has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import values as value_classes
+from prometheus_client.mmap_dict import mmap_key
+
+from web_prom.multiprocess.storage import Storage, current
+from web_prom.multiprocess.values import SharedValue
+
+_SUFFIXES = {"counter": "_total", "gauge": "", "histogram": "_sum", "summary": "_count"}
+
+
+def first_key(metric: Any, labelvalues: tuple[str, ...]) -> bytes:
+    """Return the key of the first entry that a file has of a label set, given the instrument."""
+    sample = metric._name + _SUFFIXES[metric._type]
+    names, documentation = metric._labelnames, metric._documentation
+    return mmap_key(metric._name, sample, list(names), list(labelvalues), documentation).encode()
+
+
+def is_in_slots() -> bool:
+    """Tell whether new instruments keep their values in files of slots."""
+    return value_classes.ValueClass is SharedValue
+
+
+class Admitted:
+    """The label sets of one family that the slot of this process has, or will have in a moment.
+
+    Attributes:
+        keys: Of their first entries.
+        values: Those of them that were asked for, by the labels' values.
+        is_complete: Whether those are among the keys that the slot had when it was taken.
+    """
+
+    def __init__(self) -> None:
+        self.keys: set[bytes] = set()
+        self.values: set[tuple[str, ...]] = set()
+        self.is_complete = False
+
+
+class SlotCap:
+    """Admits label sets of a family as long as the slot of this process has fewer of them than the limit.
+
+    The slot keeps the label sets of its former holders: they stay admitted, and are counted. A process counts
+    once, when it needs the number for the first time. Safe to share between threads; after a fork the child
+    counts those of its own slot. All instruments with the same name in the process share the count.
+
+    Args:
+        metric: The family; a counter or a histogram.
+        limit: How many label sets there may be.
+        is_overflow: Tells from the labels' values whether a label set is one of those that stand for others,
+            which are not counted.
+    """
+
+    def __init__(self, metric: Any, limit: int, is_overflow: Callable[[tuple[str, ...]], bool]) -> None:
+        self._metric = metric
+        self._limit = limit
+        self._is_overflow = is_overflow
+        self._start = first_key(metric, ("",) * len(metric._labelnames)).partition(b"{")[0]
+
+    def admit(self, values: tuple[str, ...]) -> bool:
+        """Tell whether a label set is in the slot, or there is room for it."""
+        storage = current()
+        admitted = storage.admitted.get(self._start)
+        if admitted is not None:
+            if values in admitted.values:
+                return True
+            if self._limit <= len(admitted.keys) == len(admitted.values):
+                return False  # without its key, which takes longer
+        key = first_key(self._metric, values)
+        with storage.lock:
+            admitted = storage.admitted.setdefault(self._start, Admitted())
+            if not admitted.is_complete:
+                self._count(storage, admitted)
+            if key not in admitted.keys:
+                if len(admitted.keys) >= self._limit:
+                    return False
+                admitted.keys.add(key)
+            admitted.values.add(values)
+        storage.report()
+        return True
+
+    def _count(self, storage: Storage, admitted: Admitted) -> None:
+        """Add what the slot has, if that can be read now."""
+        if not storage.is_ready():
+            return
+        file = storage.existing(self._metric._type)
+        if file is not None:
+            admitted.keys.update(key for key in file.keys(self._start) if file.has(key))
+            admitted.keys.difference_update([key for key in admitted.keys if self._stands_for_others(key)])
+        admitted.is_complete = True
+
+    def _stands_for_others(self, key: bytes) -> bool:
+        if b'"_overflow"' not in key:
+            return False
+        labels = json.loads(key)[2]
+        names = self._metric._labelnames
+        return set(labels) == set(names) and self._is_overflow(tuple(labels[name] for name in names))
