@@ -20,6 +20,7 @@ from web_prom.config import Config
 from web_prom.errors import ConflictError
 from web_prom.exclusion import exclude
 from web_prom.recorder import KEY, Recording
+from web_prom.scrape_context import scrape_context
 from web_prom.wsgi import PrometheusMiddleware
 
 EXTENSION = "web_prom"
@@ -40,6 +41,10 @@ class FlaskProm:
 
     One object serves any number of applications. It keeps nothing but its options and may be shared
     between threads and processes.
+
+    A scrape is answered inside of the application's context (``app.app_context()``), in each thread that
+    works for it: custom collectors and callbacks of gauges may use ``current_app``, ``g`` and ``db.session``,
+    and ``teardown_appcontext`` functions run afterwards.
 
     Args:
         app: An application to measure at once.
@@ -104,7 +109,10 @@ class Measured:
             config=config,
             annotate=self._annotate_with_labels if config.extra_labels else self._routes.annotate,
             owner=f"Flask application {app.name!r}",
+            scrape_context=app.app_context,
         )
+        # Also for expositions of the registry that are not this application's (start_http_server).
+        scrape_context(app.app_context, registry)
         # The bound method: to call the object takes 0.1 us more of each request.
         app.wsgi_app = middleware.__call__  # type: ignore[method-assign]
         self._watch_handled_exceptions(app)
