@@ -15,6 +15,8 @@ from web_prom.opening import ENVIRON, reader
 from web_prom.recorder import KEY, Recording
 from web_prom.scrape_context import Factory
 from web_prom.sizes import MeasuredExchange
+from web_prom.upgrades import MeasuredUpgradeExchange, Upgrade, UpgradeExchange, asks_for_websocket
+from web_prom.websockets import LABELS
 
 __all__ = ["PrometheusMiddleware", "set_route"]
 
@@ -69,6 +71,10 @@ class PrometheusMiddleware(Middleware):
             self._path = self._config.path.encode().decode("latin-1") or None
             self._metrics = as_wsgi(self._exposition)
             self._exchange = MeasuredExchange if self._sized else Exchange
+            # Without these names the families of WebSockets could not be made.
+            labels = {*self._config.constant_labels, *self._config.extra_labels}
+            upgrade = MeasuredUpgradeExchange if self._sized else UpgradeExchange
+            self._upgrade = self._exchange if labels & LABELS else upgrade
             self._begun = reader(self.recorder.naming.beginning, ENVIRON)
             # Without an adapter nobody else knows a request and its response.
             self._labels = bool(self._config.extra_labels) and annotate is None
@@ -82,12 +88,17 @@ class PrometheusMiddleware(Middleware):
         if KEY in environ and not environ[KEY].finished:
             return self._app(environ, self._telling(environ[KEY], start_response))
         try:
-            exchange = environ[KEY] = self._exchange(self.recorder, self._begun(environ))
+            kind = self._exchange
+            if "HTTP_UPGRADE" in environ and asks_for_websocket(environ):
+                kind = self._upgrade
+            exchange = environ[KEY] = kind(self.recorder, self._begun(environ))
         except Exception:
             self.recorder.failed("start")
             return self._app(environ, start_response)
         exchange._start_response = start_response
         exchange.length = ""
+        if kind is not self._exchange:
+            exchange.open(environ, labelled=self._labels)  # type: ignore[attr-defined]
         if self._prepares:
             exchange.prepare(environ)
         started = self._labelling(exchange, environ) if self._labels else exchange.start_response
@@ -115,6 +126,8 @@ class PrometheusMiddleware(Middleware):
 
     def _telling(self, outer: Recording, start_response: Callable[..., Any]) -> Callable[..., Any]:
         """Tell the recording of a middleware around us what our adapter knows."""
+        if isinstance(outer, Upgrade):
+            outer.annotators.append(self.recorder.annotate)
 
         def started(*args: Any) -> Any:
             try:
