@@ -91,7 +91,11 @@ class PrometheusMiddleware(Middleware):
             kind = self._exchange
             if "HTTP_UPGRADE" in environ and asks_for_websocket(environ):
                 kind = self._upgrade
-            exchange = environ[KEY] = kind(self.recorder, self._begun(environ))
+            try:
+                begun = self._begun(environ)
+            except KeyError:  # an environ that was made by hand, without a method
+                begun = None
+            exchange = environ[KEY] = kind(self.recorder, begun)
         except Exception:
             self.recorder.failed("start")
             return self._app(environ, start_response)
