@@ -231,8 +231,9 @@ def as_wsgi(exposition: Exposition) -> WSGIApp:
 
     def metrics_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         outer = environ.get(KEY)
-        if outer is not None:  # of a middleware around this
+        if outer is not None:  # of a middleware around this; a scrape is not in progress in itself
             outer.measured = False
+            outer.finish()
         status, headers, body = exposition.respond(environ)
         start_response(status, headers)
         return [body]

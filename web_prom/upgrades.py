@@ -47,6 +47,12 @@ class Upgrade(Recording):
     So a client cannot hide an error by asking for a WebSocket. Until the application starts a response, the
     request is in progress as a WebSocket.
 
+    Args:
+        recorder: Who observes it.
+        begun: How it begins.
+        environ: The WSGI environ.
+        labelled: Whether extra labels are computed from the environ, because there is no adapter.
+
     Attributes:
         accepted: Whether it is known that there is a WebSocket.
         environ: The WSGI environ, while adapters are asked for the route of a WebSocket that has ended.
@@ -57,14 +63,16 @@ class Upgrade(Recording):
     accepted = False
     sent = False
     environ: Mapping[str, Any] | None = None
-    _environ: Mapping[str, Any] | None = None
-    _labelled = False
     _socket: Socket | None = None
     _code: str | None = None
     _default_code = UNKNOWN
 
-    def __init__(self, recorder: Any, begun: Any) -> None:
+    def __init__(
+        self, recorder: Any, begun: Any, environ: Mapping[str, Any], *, labelled: bool = False
+    ) -> None:
         super().__init__(recorder, begun)
+        self._environ: Mapping[str, Any] | None = environ
+        self._labelled = labelled
         self.annotators: list[Callable[[Recording], None]] = []
         try:
             self._socket = Socket(recorder)
@@ -72,15 +80,6 @@ class Upgrade(Recording):
             watch(self)
         except Exception:
             recorder.failed("start")
-
-    def open(self, environ: Mapping[str, Any], *, labelled: bool) -> None:
-        """Keep until the end what the labels of a WebSocket need.
-
-        Args:
-            environ: The WSGI environ.
-            labelled: Whether extra labels are computed from the environ, because there is no adapter.
-        """
-        self._environ, self._labelled = environ, labelled
 
     def accept(self, default_code: str = UNKNOWN) -> None:
         """Note that there is a WebSocket. Never raises.
@@ -109,7 +108,7 @@ class Upgrade(Recording):
     def answer(self) -> None:
         """Note that the application answers as if nobody had asked for a WebSocket."""
         socket, self._socket = self._socket, None
-        if socket is not None:
+        if socket is not None and not self.finished:
             self.opening.enter(1)
             socket.cancel()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -19,6 +21,8 @@ from web_prom.upgrades import MeasuredUpgradeExchange, Upgrade, UpgradeExchange,
 from web_prom.websockets import LABELS
 
 __all__ = ["PrometheusMiddleware", "set_route"]
+
+logger = logging.getLogger("web_prom")
 
 
 class PrometheusMiddleware(Middleware):
@@ -74,7 +78,7 @@ class PrometheusMiddleware(Middleware):
             # Without these names the families of WebSockets could not be made.
             labels = {*self._config.constant_labels, *self._config.extra_labels}
             upgrade = MeasuredUpgradeExchange if self._sized else UpgradeExchange
-            self._upgrade = self._exchange if labels & LABELS else upgrade
+            self._upgrade = None if labels & LABELS else upgrade
             self._begun = reader(self.recorder.naming.beginning, ENVIRON)
             # Without an adapter nobody else knows a request and its response.
             self._labels = bool(self._config.extra_labels) and annotate is None
@@ -88,21 +92,15 @@ class PrometheusMiddleware(Middleware):
         if KEY in environ and not environ[KEY].finished:
             return self._app(environ, self._telling(environ[KEY], start_response))
         try:
-            kind = self._exchange
-            if "HTTP_UPGRADE" in environ and asks_for_websocket(environ):
-                kind = self._upgrade
-            try:
-                begun = self._begun(environ)
-            except KeyError:  # an environ that was made by hand, without a method
-                begun = None
-            exchange = environ[KEY] = kind(self.recorder, begun)
+            kind = self._kind_of(environ) if "HTTP_UPGRADE" in environ else self._exchange
+            exchange = environ[KEY] = kind(self.recorder, self._begun(environ))
         except Exception:
-            self.recorder.failed("start")
-            return self._app(environ, start_response)
+            begun = self._begin_without_method(environ)
+            if begun is None:
+                return self._app(environ, start_response)
+            exchange = begun
         exchange._start_response = start_response
         exchange.length = ""
-        if kind is not self._exchange:
-            exchange.open(environ, labelled=self._labels)  # type: ignore[attr-defined]
         if self._prepares:
             exchange.prepare(environ)
         started = self._labelling(exchange, environ) if self._labels else exchange.start_response
@@ -118,6 +116,23 @@ class PrometheusMiddleware(Middleware):
             self.recorder.failed("follow")
             exchange.finish()
             return body
+
+    def _kind_of(self, environ: Environ) -> Callable[..., Exchange]:
+        """Return what makes the exchange of a request that asks for another protocol."""
+        if self._upgrade is None or not asks_for_websocket(environ):
+            return self._exchange
+        return partial(self._upgrade, environ=environ, labelled=self._labels)
+
+    def _begin_without_method(self, environ: Environ) -> Exchange | None:
+        """Begin a request whose environ was made by hand, or count that a request cannot be begun."""
+        try:
+            if "REQUEST_METHOD" not in environ:
+                exchange = environ[KEY] = self._exchange(self.recorder, None)
+                return exchange
+        except Exception:
+            logger.debug("a request without a method could not be begun", exc_info=True)
+        self.recorder.failed("start")
+        return None
 
     def _labelling(self, exchange: Exchange, environ: Environ) -> Callable[..., Any]:
         def started(status: str, headers: list[Any], *exc_info: Any) -> Any:
