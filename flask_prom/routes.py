@@ -51,7 +51,8 @@ class Routes:
             rule = request.url_rule or self._rule_of_refusal(request)
         if rule is None:
             return
-        recording.route = rule.rule
+        if recording.route is None:  # or the view has told another (web_prom.wsgi.set_route)
+            recording.route = rule.rule
         try:
             if self._excluded[rule.endpoint]:
                 recording.measured = False

@@ -17,6 +17,7 @@ from web_prom.opening import ENVIRON, reader
 from web_prom.recorder import KEY, Recording
 from web_prom.scrape_context import Factory
 from web_prom.sizes import MeasuredExchange
+from web_prom.static_files import with_static_routes
 from web_prom.upgrades import MeasuredUpgradeExchange, Upgrade, UpgradeExchange, asks_for_websocket
 from web_prom.websockets import LABELS
 
@@ -71,6 +72,7 @@ class PrometheusMiddleware(Middleware):
         )
         self._app = app
         if self._enabled:
+            self._app = with_static_routes(app)
             # PEP 3333: a path is bytes, each read as a character. An empty one is an application's root.
             self._path = self._config.path.encode().decode("latin-1") or None
             self._metrics = as_wsgi(self._exposition)

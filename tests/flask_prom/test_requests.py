@@ -18,6 +18,7 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 import web_prom.recorder
 from flask_prom import FlaskProm
 from tests.flask_prom.conftest import MakeApp, Metrics
+from web_prom.wsgi import set_route
 
 
 class Clock:
@@ -708,3 +709,67 @@ def test_fault_92_a_later_extension_that_answers_exceptions_hides_none(
     setattr(app, method, lambda *_: app.response_class("sorry", 503))
     assert app.test_client().get("/fails").status_code == 503
     assert metrics.exceptions == {("GET", "/fails", "ValueError"): 1}
+
+
+# Routes of one's own ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["view", "before_request", "after_request", "body"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_fault_84_a_view_tells_its_own_route(
+    registry: CollectorRegistry, metrics: Metrics, where: str, wrapped: bool
+) -> None:
+    """By the type of a page, say; whatever stands between the extension and Flask."""
+    app = Flask("shop")
+    if wrapped:
+        app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+    FlaskProm(app, registry=registry)
+
+    def tell(*given: Any) -> Any:
+        set_route(request.environ, "/<article>")
+        return given[0] if given else None
+
+    @app.route("/<path:page>")
+    def catch_all(page: str) -> Any:
+        if where == "view":
+            tell()
+
+        def body() -> Iterator[str]:
+            if where == "body":
+                tell()
+            yield page
+
+        return Response(stream_with_context(body()), 404 if page == "missing" else 200)
+
+    if where in {"before_request", "after_request"}:
+        getattr(app, where)(tell)
+    client = app.test_client()
+    for page in ("one", "two/three", "missing"):
+        assert client.get(f"/{page}").text == page
+    assert metrics.requests == {("GET", "/<article>", "200"): 2, ("GET", "/<article>", "404"): 1}
+
+
+def test_fault_84_a_view_that_is_excluded_stays_so(make_app: MakeApp, metrics: Metrics) -> None:
+    app = make_app()
+
+    @app.get("/health")
+    @FlaskProm.exclude
+    def health() -> str:
+        set_route(request.environ, "/other")
+        return "ok"
+
+    app.test_client().get("/health")
+    assert metrics.requests == {}
+
+
+def test_fault_84_an_exception_has_the_route_that_the_view_told(make_app: MakeApp, metrics: Metrics) -> None:
+    app = make_app()
+
+    @app.get("/<path:page>")
+    def fails(page: str) -> str:
+        set_route(request.environ, "/<article>")
+        raise ValueError
+
+    assert app.test_client().get("/one").status_code == 500
+    assert metrics.requests == {("GET", "/<article>", "500"): 1}
+    assert metrics.exceptions == {("GET", "/<article>", "ValueError"): 1}
