@@ -85,10 +85,17 @@ def chatting(server: Prefork, path: str = "/ws/one") -> Iterator[ClientConnectio
         assert server.gauge("http_requests_in_progress") == 0
         yield ws
     wait_until(
-        lambda: not server.gauge("websocket_connections_in_progress"),
+        lambda: none_is_open(server),
         "the WebSocket to end",
         shown=server.log,
     )
+
+
+def none_is_open(server: Prefork) -> bool:
+    """Tell whether no WebSocket is in progress. gunicorn 21 may reset a connection as a WebSocket ends."""
+    with contextlib.suppress(ConnectionError):
+        return not server.gauge("websocket_connections_in_progress")
+    return False
 
 
 def only_prometheus_client(place: Scratch) -> None:
@@ -102,7 +109,7 @@ def only_prometheus_client(place: Scratch) -> None:
 def have_it(do: str, ws: ClientConnection, server: Prefork) -> None:
     """Have the handler ``end`` or ``fail``; some servers then send a page of HTTP and stay connected."""
     ws.send(do)
-    wait_until(lambda: not server.gauge("websocket_connections_in_progress"), "the end", shown=server.log)
+    wait_until(lambda: none_is_open(server), "the end", shown=server.log)
     hang_up(ws)
 
 
@@ -154,7 +161,7 @@ def test_fault_37_the_websockets_of_socketio_are_counted(place: Scratch, worker:
             assert str(ws.recv(PATIENCE_SECONDS)).startswith("0{")
             assert server.gauge("websocket_connections_in_progress") == 1
             ws.close(1001)
-        wait_until(lambda: not server.gauge("websocket_connections_in_progress"), "its end")
+        wait_until(lambda: none_is_open(server), "its end")
         assert server.connections() == {("_unmatched", "1001"): 1}
         server.settle(Counter({("GET", "/", "200"): server.sent}))
         assert server.exceptions() == {}
