@@ -15,11 +15,13 @@ from flask import (
 )
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from flask_prom.first_requests import watch_first_requests
 from flask_prom.routes import Routes, current_request
 from web_prom.config import Config
 from web_prom.errors import ConflictError
 from web_prom.exclusion import exclude
 from web_prom.recorder import KEY, Recording
+from web_prom.scrape_context import scrape_context
 from web_prom.wsgi import PrometheusMiddleware
 
 EXTENSION = "web_prom"
@@ -40,6 +42,10 @@ class FlaskProm:
 
     One object serves any number of applications. It keeps nothing but its options and may be shared
     between threads and processes.
+
+    A scrape is answered inside of the application's context (``app.app_context()``), in each thread that
+    works for it: custom collectors and callbacks of gauges may use ``current_app``, ``g`` and ``db.session``,
+    and ``teardown_appcontext`` functions run afterwards.
 
     Args:
         app: An application to measure at once.
@@ -97,6 +103,7 @@ class Measured:
         if not config.enabled:
             return
         self._routes = Routes(app)
+        self._watched: Any = None
         inner = app.wsgi_app
         middleware = PrometheusMiddleware(
             inner,
@@ -104,10 +111,15 @@ class Measured:
             config=config,
             annotate=self._annotate_with_labels if config.extra_labels else self._routes.annotate,
             owner=f"Flask application {app.name!r}",
+            scrape_context=app.app_context,
         )
+        # Also for expositions of the registry that are not this application's (start_http_server).
+        scrape_context(app.app_context, registry)
         # The bound method: to call the object takes 0.1 us more of each request.
         app.wsgi_app = middleware.__call__  # type: ignore[method-assign]
         self._watch_handled_exceptions(app)
+        # Another extension that answers exceptions itself may be initialised later (flask-restx).
+        watch_first_requests(app, lambda: self._watch_handled_exceptions(app))
         got_request_exception.connect(self._on_exception, app)
         # A signal with a receiver costs each request more than all of our counting, so these two are
         # connected only where nothing cheaper tells the same: a middleware between us and Flask may start
@@ -140,12 +152,14 @@ class Measured:
     def _watch_handled_exceptions(self, app: Flask) -> None:
         # got_request_exception is not sent for an exception that an error handler answered.
         handle = app.handle_user_exception
+        if handle is self._watched:
+            return
 
         def note_and_handle(*args: Any) -> Any:
             self._note(args[-1])
             return handle(*args)
 
-        app.handle_user_exception = note_and_handle  # type: ignore[assignment, method-assign]
+        self._watched = app.handle_user_exception = note_and_handle  # type: ignore[assignment, method-assign]
 
     def _note(self, error: BaseException) -> None:
         recording = request.environ.get(KEY) if has_request_context() else None

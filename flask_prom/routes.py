@@ -41,11 +41,18 @@ class Routes:
             if request.environ[KEY] is not recording:
                 return
         except (RuntimeError, KeyError):
-            return
-        rule = request.url_rule or self._rule_of_refusal(request)
+            environ = getattr(recording, "environ", None)
+            if environ is None:
+                return
+            # A WebSocket is over, and Flask has left its context: its router is asked again.
+            request = self._app.request_class(environ)
+            rule = self._match(request, None, None)
+        else:
+            rule = request.url_rule or self._rule_of_refusal(request)
         if rule is None:
             return
-        recording.route = rule.rule
+        if recording.route is None:  # or the view has told another (web_prom.wsgi.set_route)
+            recording.route = rule.rule
         try:
             if self._excluded[rule.endpoint]:
                 recording.measured = False
@@ -67,7 +74,7 @@ class Routes:
             return self._match(request, path.removeprefix(request.root_path.rstrip("/")), request.method)
         return None
 
-    def _match(self, request: Request, path: str | None, method: str) -> Any:
+    def _match(self, request: Request, path: str | None, method: str | None) -> Any:
         adapter = self._app.create_url_adapter(request)
         try:
             return None if adapter is None else adapter.match(path, method, return_rule=True)[0]

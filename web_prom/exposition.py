@@ -22,6 +22,7 @@ from web_prom.errors import BusyError
 from web_prom.flight import SingleFlight
 from web_prom.multiprocess.takeover import is_shared, share_values
 from web_prom.recorder import KEY
+from web_prom.scrape_context import Factory
 from web_prom.scraping import Scraper
 from web_prom.siblings import has_siblings
 from web_prom.text import Encode
@@ -80,6 +81,8 @@ class Exposition:
         compress: Compress for clients that ask for it.
         directory: Expose what workers wrote to this directory, and no registry: for a process that has
             no application.
+        context: Entered around each answer: a factory of context managers of the application that answers
+            (:mod:`web_prom.scrape_context`). Without it, that of the registry's first application is.
     """
 
     def __init__(
@@ -89,11 +92,15 @@ class Exposition:
         *,
         compress: bool = True,
         directory: str | None = None,
+        context: Factory | None = None,
     ) -> None:
         config = config or Config()
         self.access = AccessControl(config)
         self._scraper = Scraper(
-            registry if directory is None else None, directory, collector_timeout=config.collector_timeout
+            registry if directory is None else None,
+            directory,
+            collector_timeout=config.collector_timeout,
+            context=context,
         )
         self._flight: SingleFlight[bytes | None] = SingleFlight()
         self._compress = compress
@@ -103,6 +110,10 @@ class Exposition:
 
     def respond(self, environ: Mapping[str, Any]) -> Response:
         """Answer a scrape described by a WSGI environ (or Django's ``request.META``)."""
+        with self._scraper.context.enter():
+            return self._respond(environ)
+
+    def _respond(self, environ: Mapping[str, Any]) -> Response:
         method = environ.get("REQUEST_METHOD", "GET")
         denied = self.deny(environ)
         if denied is not None:
@@ -268,8 +279,9 @@ def as_wsgi(exposition: Exposition) -> WSGIApp:
 
     def metrics_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         outer = environ.get(KEY)
-        if outer is not None:  # of a middleware around this
+        if outer is not None:  # of a middleware around this; a scrape is not in progress in itself
             outer.measured = False
+            outer.finish()
         status, headers, body = exposition.respond(environ)
         start_response(status, headers)
         return [body]

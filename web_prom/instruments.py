@@ -23,6 +23,7 @@ from web_prom.multiprocess.early import switch_at_first_value
 from web_prom.multiprocess.slots import VARIABLE
 from web_prom.multiprocess.takeover import is_shared, share_values
 from web_prom.naming import NAMINGS, Named, same
+from web_prom.refusals import watch_refusals
 from web_prom.registration import find, get_or_create
 
 logger = logging.getLogger("web_prom")
@@ -137,7 +138,9 @@ class Instruments:
         self.in_flight: dict[tuple[str, ...], list[int]] = {}
         """For each label set of ``in_progress``, an item for each request (web_prom.cells)."""
         self._made: dict[str, Any] = {}
+        self._own: WeakSet[Any] = WeakSet()
         self.make()
+        watch_refusals(registry, self._own)
 
     def make(self) -> bool:
         """Make the families, or those of them that the registry no longer has.
@@ -275,7 +278,9 @@ class Instruments:
 
     def _plain(self, kind: type[Any], name: str, documentation: str, labels: Any, **options: Any) -> Any:
         try:
-            return get_or_create(kind, name, documentation, labels, registry=self.registry, **options)
+            made = get_or_create(kind, name, documentation, labels, registry=self.registry, **options)
+            self._own.add(made)
+            return made
         except ConflictError as error:
             if "namespace" not in options:
                 raise

@@ -1,4 +1,4 @@
-"""One WebSocket between an ASGI server and an application: its messages, its end, its time."""
+"""What is recorded of a WebSocket: its messages, its end, its time; and WebSockets under ASGI."""
 
 from __future__ import annotations
 
@@ -19,51 +19,122 @@ REJECTED = "_rejected"
 VANISHED, FAILED = "1006", "1011"
 """The codes of one that ended without a close, and of one whose application raised."""
 
+UNKNOWN = "_unknown"
+"""The code of a connection under WSGI whose end nobody tells."""
+
 # https://www.iana.org/assignments/websocket/websocket.xhtml#close-code-number; those from 3000 on are
 # anybody's, and a client can send all of them.
 _CODES = {code: str(code) for code in (*range(1000, 1004), *range(1005, 1016))}
 
 
-class Connection:
-    """A WebSocket's recording, and the ``receive`` and ``send`` that its application gets.
+def code_label(code: Any) -> str:
+    """Return the label value of a close code: one of a list that no client can add to."""
+    return _CODES.get(code, OTHER)
 
-    It ends once: with the first close or disconnect, or when the application ends without one. One task
-    at a time uses it, or several of one loop.
+
+class Socket:
+    """What is recorded of one WebSocket. One thread or task at a time uses it; several may count messages.
 
     Attributes:
         recorder: Who has the instruments.
-        scope: The connection's.
         route: The route template, or None where none is known.
         status: None: there is none as requests have it.
         measured: Whether it counts; false for an excluded view.
-        extra: Values of the extra labels, from the scope and the message that accepted or refused.
+        extra: Values of the extra labels.
         finished: Whether it was observed.
     """
 
     status: str | None = None
 
-    def __init__(self, recorder: Recorder, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self.scope = scope
         self.route: str | None = None
         self.measured = True
         self.extra: tuple[str, ...] = ()
         self.finished = False
-        self._receive, self._send = receive, send
-        self._accepted = False
         self._counted: tuple[str | None, dict[str, Any]] | None = None
         self._gauge = recorder.plain_child_of(recorder.instruments.websockets_in_progress)
         self._gauge.inc()
         self._started = perf_counter()
+
+    def count(self, direction: str) -> None:
+        """Count a message that was ``received`` or ``sent``."""
+        counted = self._counted
+        if counted is None or counted[0] != self.route:
+            counted = self._counted = (self.route, self._counters())
+        counter = counted[1].get(direction)
+        if counter is not None:
+            counter.inc()
+
+    def finish(self, code: str, ended: float | None = None) -> None:
+        """Observe the connection, once; further calls do nothing. Never raises.
+
+        Args:
+            code: The label value of its close code.
+            ended: ``perf_counter()`` at its end, if that is not now.
+        """
+        if self.finished:
+            return
+        self.finished = True
+        try:
+            duration = (perf_counter() if ended is None else ended) - self._started
+            self._gauge.dec()
+            route = self._label()
+            if route is not None:
+                recorder, instruments = self.recorder, self.recorder.instruments
+                recorder.child_of(instruments.websockets, (route, code), self.extra).inc()
+                recorder.child_of(instruments.websocket_duration, (route,), self.extra).observe(duration)
+        except Exception:
+            self.recorder.failed("finish")
+
+    def cancel(self) -> None:
+        """Forget the connection: there is none."""
+        if not self.finished:
+            self.finished = True
+            self._gauge.dec()
+
+    def _counters(self) -> dict[str, Any]:
+        route = self._label()
+        if route is None:
+            return {}
+        family = self.recorder.instruments.websocket_messages
+        return {
+            direction: self.recorder.child_of(family, (route, direction), self.extra)
+            for direction in ("received", "sent")
+        }
+
+    def _label(self) -> str | None:
+        """Return the route's label value, or None if the connection is not measured."""
+        route = UNMATCHED if self.route is None else self.route
+        excluded = route_is_excluded(route, self.recorder.config.exclude)
+        return route if self.measured and not excluded else None
+
+
+class Connection(Socket):
+    """A WebSocket's recording, and the ``receive`` and ``send`` that its ASGI application gets.
+
+    It ends once: with the first close or disconnect, or when the application ends without one. One task
+    at a time uses it, or several of one loop.
+
+    Attributes:
+        scope: The connection's.
+        extra: Values of the extra labels, from the scope and the message that accepted or refused.
+    """
+
+    def __init__(self, recorder: Recorder, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(recorder)
+        self.scope = scope
+        self._receive, self._send = receive, send
+        self._accepted = False
 
     async def receive(self) -> Message:
         """Pass on what the client sent."""
         message = await self._receive()
         try:
             if message["type"] == "websocket.receive":
-                self._count("received")
+                self.count("received")
             elif message["type"] == "websocket.disconnect":
-                self._finish(_CODES.get(message.get("code", 1005), OTHER))
+                self._finish(code_label(message.get("code", 1005)))
         except Exception:
             self.recorder.failed("follow")
         return message
@@ -94,13 +165,13 @@ class Connection:
     def _note(self, message: Message) -> None:
         kind = message["type"]
         if kind == "websocket.send":
-            self._count("sent")
+            self.count("sent")
         elif kind == "websocket.accept":
             self._accepted = True
             self._learn(message)
         elif kind == "websocket.close":
             self._learn(message)
-            self._finish(_CODES.get(message.get("code", 1000), OTHER) if self._accepted else REJECTED)
+            self._finish(code_label(message.get("code", 1000)) if self._accepted else REJECTED)
         elif kind == "websocket.http.response.start":
             self._learn(message)
         elif kind == "websocket.http.response.body" and not message.get("more_body"):
@@ -115,43 +186,8 @@ class Connection:
         except Exception:
             self.recorder.failed("annotate")
 
-    def _count(self, direction: str) -> None:
-        counted = self._counted
-        if counted is None or counted[0] != self.route:
-            counted = self._counted = (self.route, self._counters())
-        counter = counted[1].get(direction)
-        if counter is not None:
-            counter.inc()
-
-    def _counters(self) -> dict[str, Any]:
-        route = self._label()
-        if route is None:
-            return {}
-        family = self.recorder.instruments.websocket_messages
-        return {
-            direction: self.recorder.child_of(family, (route, direction), self.extra)
-            for direction in ("received", "sent")
-        }
-
     def _finish(self, code: str) -> None:
-        if self.finished:
-            return
-        self.finished = True
-        try:
-            duration = perf_counter() - self._started
-            self._gauge.dec()
+        if not self.finished:
             if not self._accepted:
                 self._learn(None)
-            route = self._label()
-            if route is not None:
-                recorder, instruments = self.recorder, self.recorder.instruments
-                recorder.child_of(instruments.websockets, (route, code), self.extra).inc()
-                recorder.child_of(instruments.websocket_duration, (route,), self.extra).observe(duration)
-        except Exception:
-            self.recorder.failed("finish")
-
-    def _label(self) -> str | None:
-        """Return the route's label value, or None if the connection is not measured."""
-        route = UNMATCHED if self.route is None else self.route
-        excluded = route_is_excluded(route, self.recorder.config.exclude)
-        return route if self.measured and not excluded else None
+            self.finish(code)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -13,9 +15,15 @@ from web_prom.exposition import WSGIApp, as_wsgi
 from web_prom.middleware import Annotate, Middleware, scrape_paths, set_route
 from web_prom.opening import ENVIRON, reader
 from web_prom.recorder import KEY, Recording
+from web_prom.scrape_context import Factory
 from web_prom.sizes import MeasuredExchange
+from web_prom.static_files import with_static_routes
+from web_prom.upgrades import MeasuredUpgradeExchange, Upgrade, UpgradeExchange, asks_for_websocket
+from web_prom.websockets import LABELS
 
 __all__ = ["PrometheusMiddleware", "set_route"]
+
+logger = logging.getLogger("web_prom")
 
 
 class PrometheusMiddleware(Middleware):
@@ -36,6 +44,8 @@ class PrometheusMiddleware(Middleware):
         annotate: Called with the recording as the response starts, in the context of the application's
             call; sets the route. Framework adapters pass their own.
         owner: The application's name, for messages.
+        scrape_context: Returns a context manager that is entered around each answer to a scrape, and around
+            each custom collector in its thread (:mod:`web_prom.scrape_context`).
         **options: The settings of README's table by their names in small letters, without the prefix.
             They win over the environment. Without an adapter, extra labels are computed from the environ
             and the pair of status line and headers.
@@ -54,15 +64,23 @@ class PrometheusMiddleware(Middleware):
         config: Config | None = None,
         annotate: Annotate | None = None,
         owner: str = "a WSGI application",
+        scrape_context: Factory | None = None,
         **options: object,
     ) -> None:
-        super().__init__(registry, config, options, annotate=annotate, owner=owner)
+        super().__init__(
+            registry, config, options, annotate=annotate, owner=owner, scrape_context=scrape_context
+        )
         self._app = app
         if self._enabled:
+            self._app = with_static_routes(app)
             # PEP 3333: a path is bytes, each read as a character.
             self._paths = scrape_paths(self._config.path.encode().decode("latin-1"))
             self._metrics = as_wsgi(self._exposition)
             self._exchange = MeasuredExchange if self._sized else Exchange
+            # Without these names the families of WebSockets could not be made.
+            labels = {*self._config.constant_labels, *self._config.extra_labels}
+            upgrade = MeasuredUpgradeExchange if self._sized else UpgradeExchange
+            self._upgrade = None if labels & LABELS else upgrade
             self._begun = reader(self.recorder.naming.beginning, ENVIRON)
             # Without an adapter nobody else knows a request and its response.
             self._labels = bool(self._config.extra_labels) and annotate is None
@@ -76,10 +94,13 @@ class PrometheusMiddleware(Middleware):
         if KEY in environ and not environ[KEY].finished:
             return self._app(environ, self._telling(environ[KEY], start_response))
         try:
-            exchange = environ[KEY] = self._exchange(self.recorder, self._begun(environ))
+            kind = self._kind_of(environ) if "HTTP_UPGRADE" in environ else self._exchange
+            exchange = environ[KEY] = kind(self.recorder, self._begun(environ))
         except Exception:
-            self.recorder.failed("start")
-            return self._app(environ, start_response)
+            begun = self._begin_without_method(environ)
+            if begun is None:
+                return self._app(environ, start_response)
+            exchange = begun
         exchange._start_response = start_response
         exchange.length = ""
         if self._prepares:
@@ -98,6 +119,23 @@ class PrometheusMiddleware(Middleware):
             exchange.finish()
             return body
 
+    def _kind_of(self, environ: Environ) -> Callable[..., Exchange]:
+        """Return what makes the exchange of a request that asks for another protocol."""
+        if self._upgrade is None or not asks_for_websocket(environ):
+            return self._exchange
+        return partial(self._upgrade, environ=environ, labelled=self._labels)
+
+    def _begin_without_method(self, environ: Environ) -> Exchange | None:
+        """Begin a request whose environ was made by hand, or count that a request cannot be begun."""
+        try:
+            if "REQUEST_METHOD" not in environ:
+                exchange = environ[KEY] = self._exchange(self.recorder, None)
+                return exchange
+        except Exception:
+            logger.debug("a request without a method could not be begun", exc_info=True)
+        self.recorder.failed("start")
+        return None
+
     def _labelling(self, exchange: Exchange, environ: Environ) -> Callable[..., Any]:
         def started(status: str, headers: list[Any], *exc_info: Any) -> Any:
             write = exchange.start_response(status, headers, *exc_info)
@@ -109,6 +147,8 @@ class PrometheusMiddleware(Middleware):
 
     def _telling(self, outer: Recording, start_response: Callable[..., Any]) -> Callable[..., Any]:
         """Tell the recording of a middleware around us what our adapter knows."""
+        if isinstance(outer, Upgrade):
+            outer.annotators.append(self.recorder.annotate)
 
         def started(*args: Any) -> Any:
             try:

@@ -10,6 +10,7 @@ from wsgiref.util import FileWrapper
 import pytest
 from flask import Blueprint, Flask, Response, abort, g, redirect, request, send_file, stream_with_context
 from flask.views import MethodView
+from prometheus_client import CollectorRegistry
 from webtest import TestApp
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import EnvironBuilder, run_wsgi_app
@@ -17,6 +18,7 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 import web_prom.recorder
 from flask_prom import FlaskProm
 from tests.flask_prom.conftest import MakeApp, Metrics
+from web_prom.wsgi import set_route
 
 
 class Clock:
@@ -580,3 +582,194 @@ def run_wsgi_app_raw(app: Any, environ: dict[str, Any]) -> tuple[Any, str, Any]:
     started: list[Any] = []
     body = app(environ, lambda status, headers, exc_info=None: started.append((status, headers)))
     return body, *started[0]
+
+
+# WebSockets -------------------------------------------------------------------------------------------------
+
+UPGRADE = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}
+
+
+class TakenOver(Response):
+    """What Flask-Sock returns: the WebSocket is over when the response is asked for."""
+
+    def __call__(self, *_: Any) -> Any:
+        raise StopIteration
+
+
+@pytest.mark.parametrize("excluded", [False, True])
+def test_fault_37_a_websocket_has_its_route_after_flask_has_left_its_context(
+    make_app: MakeApp, metrics: Metrics, excluded: bool
+) -> None:
+    app = make_app()
+
+    @app.route("/rooms/<int:number>", websocket=True)
+    def room(number: int) -> Response:
+        return TakenOver()
+
+    if excluded:
+        app.view_functions["room"] = FlaskProm.exclude(room)
+    with pytest.raises(StopIteration):
+        app.test_client().get("/rooms/1", environ_overrides=UPGRADE)
+    found = metrics.by_labels("websocket_connections_total", "route", "code")
+    assert found == ({} if excluded else {("/rooms/<int:number>", "_unknown"): 1})
+    assert metrics.requests == {}
+    assert metrics.exceptions == {}
+    assert metrics.in_progress == 0
+    assert metrics("websocket_connections_in_progress") == 0
+
+
+def test_fault_37_an_exception_of_a_view_is_counted_whatever_the_client_asks_for(
+    make_app: MakeApp, metrics: Metrics
+) -> None:
+    app = make_app()
+
+    @app.route("/fails")
+    def fails() -> str:
+        raise ConnectionError
+
+    only = {"HTTP_UPGRADE": "websocket"}  # Flask's router answers 400 to a request that has both headers
+    assert app.test_client().get("/fails", environ_overrides=only).status_code == 500
+    assert metrics.requests == {("GET", "/fails", "500"): 1}
+    assert metrics.exceptions == {("GET", "/fails", "ConnectionError"): 1}
+    assert metrics("websocket_connections_in_progress") == 0
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_fault_37_extra_labels_of_a_websocket(make_app: MakeApp, metrics: Metrics, own: bool) -> None:
+    """From the request, as those of any request."""
+    app = make_app(extra_labels={"host": lambda request, response: request.host})
+
+    @app.route("/ws", websocket=True)
+    def room() -> Response:
+        if own:
+            request.environ["web_prom.recording"].accept()
+        return TakenOver()
+
+    with pytest.raises(StopIteration):
+        app.test_client().get("/ws", environ_overrides=UPGRADE)
+    assert metrics.by_labels("websocket_connections_total", "route", "host") == {("/ws", "localhost"): 1}
+
+
+# Other extensions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["restx", "prom"])
+def test_fault_92_an_exception_that_flask_restx_answers_is_counted(
+    registry: CollectorRegistry, metrics: Metrics, first: str
+) -> None:
+    """Whichever of both was initialised first."""
+    restx = pytest.importorskip("flask_restx")
+    app = Flask("shop")
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    if first == "prom":
+        FlaskProm(app, registry=registry)
+    api = restx.Api(app)
+
+    class SoldOutError(Exception):
+        pass
+
+    @api.errorhandler(SoldOutError)  # type: ignore[untyped-decorator]
+    def answer(_: SoldOutError) -> tuple[dict[str, str], int]:
+        return {"message": "sold out"}, 503
+
+    @api.route("/sold-out")
+    class SoldOut(restx.Resource):  # type: ignore[misc, name-defined]
+        def get(self) -> None:
+            raise SoldOutError
+
+    @api.route("/fails")
+    class Fails(restx.Resource):  # type: ignore[misc, name-defined]
+        def get(self) -> None:
+            raise ValueError
+
+    if first == "restx":
+        FlaskProm(app, registry=registry)
+    client = app.test_client()
+    for _ in range(2):
+        assert client.get("/sold-out").status_code == 503
+        assert client.get("/fails").status_code == 500
+    assert metrics.requests == {("GET", "/sold-out", "503"): 2, ("GET", "/fails", "500"): 2}
+    assert metrics.exceptions == {
+        ("GET", "/sold-out", "SoldOutError"): 2,
+        ("GET", "/fails", "ValueError"): 2,
+    }
+
+
+@pytest.mark.parametrize("method", ["handle_user_exception", "handle_exception"])
+def test_fault_92_a_later_extension_that_answers_exceptions_hides_none(
+    make_app: MakeApp, metrics: Metrics, method: str
+) -> None:
+    """Each wraps a method of the application in its own way (flask-restful, flask-smorest)."""
+    app = make_app()
+
+    @app.get("/fails")
+    def fails() -> str:
+        raise ValueError
+
+    setattr(app, method, lambda *_: app.response_class("sorry", 503))
+    assert app.test_client().get("/fails").status_code == 503
+    assert metrics.exceptions == {("GET", "/fails", "ValueError"): 1}
+
+
+# Routes of one's own ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["view", "before_request", "after_request", "body"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_fault_84_a_view_tells_its_own_route(
+    registry: CollectorRegistry, metrics: Metrics, where: str, wrapped: bool
+) -> None:
+    """By the type of a page, say; whatever stands between the extension and Flask."""
+    app = Flask("shop")
+    if wrapped:
+        app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+    FlaskProm(app, registry=registry)
+
+    def tell(*given: Any) -> Any:
+        set_route(request.environ, "/<article>")
+        return given[0] if given else None
+
+    @app.route("/<path:page>")
+    def catch_all(page: str) -> Any:
+        if where == "view":
+            tell()
+
+        def body() -> Iterator[str]:
+            if where == "body":
+                tell()
+            yield page
+
+        return Response(stream_with_context(body()), 404 if page == "missing" else 200)
+
+    if where in {"before_request", "after_request"}:
+        getattr(app, where)(tell)
+    client = app.test_client()
+    for page in ("one", "two/three", "missing"):
+        assert client.get(f"/{page}").text == page
+    assert metrics.requests == {("GET", "/<article>", "200"): 2, ("GET", "/<article>", "404"): 1}
+
+
+def test_fault_84_a_view_that_is_excluded_stays_so(make_app: MakeApp, metrics: Metrics) -> None:
+    app = make_app()
+
+    @app.get("/health")
+    @FlaskProm.exclude
+    def health() -> str:
+        set_route(request.environ, "/other")
+        return "ok"
+
+    app.test_client().get("/health")
+    assert metrics.requests == {}
+
+
+def test_fault_84_an_exception_has_the_route_that_the_view_told(make_app: MakeApp, metrics: Metrics) -> None:
+    app = make_app()
+
+    @app.get("/<path:page>")
+    def fails(page: str) -> str:
+        set_route(request.environ, "/<article>")
+        raise ValueError
+
+    assert app.test_client().get("/one").status_code == 500
+    assert metrics.requests == {("GET", "/<article>", "500"): 1}
+    assert metrics.exceptions == {("GET", "/<article>", "ValueError"): 1}

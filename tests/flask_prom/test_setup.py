@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from flask.views import MethodView
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 from webtest import TestApp
+from werkzeug.test import Client
 
 from flask_prom import FlaskProm
 from tests.flask_prom.conftest import MakeApp, Metrics
 from web_prom import PrometheusMiddleware
 from web_prom.errors import ConfigError, ConflictError, WebPromError
+from web_prom.recorder import KEY
 
 # How long a real server may take to come up on a busy machine.
 PATIENCE_SECONDS = 60.0
@@ -358,3 +361,97 @@ def test_the_names_may_be_those_of_opentelemetry(registry: CollectorRegistry) ->
         ("", "404", ""),
     ]
     assert {(told["url_scheme"], told["network_protocol_version"]) for told in labels} == {("http", "1.1")}
+
+
+# Requests that do not pass the middleware -------------------------------------------------------------------
+
+
+def test_fault_45_a_request_past_the_middleware_is_a_warning(
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, whether others were measured before or not; then Flask's method is its own again."""
+    app = Flask("shop")
+    taken_before = app.wsgi_app
+    FlaskProm(app, registry=registry)
+    app.test_client().get("/")
+    assert caplog.messages == []
+    for _ in range(3):
+        Client(taken_before).get("/")
+    (message,) = caplog.messages
+    assert "'shop'" in message
+    assert "PrometheusMiddleware" in message
+    assert "full_dispatch_request" not in vars(app)
+
+
+def test_fault_45_measured_requests_are_looked_at_a_hundred_times(
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Flask("shop")
+    FlaskProm(app, registry=registry)
+    client = app.test_client()
+    for _ in range(99):
+        client.get("/")
+    assert "full_dispatch_request" in vars(app)
+    client.get("/")
+    assert "full_dispatch_request" not in vars(app)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("outer", ["wsgi", "asgi"])
+def test_fault_45_a_measured_layer_around_is_no_warning(
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture, outer: str
+) -> None:
+    """It counts such requests; a2wsgi, which connexion uses, passes the scope on."""
+    app = Flask("shop")
+    taken_before = app.wsgi_app
+    FlaskProm(app, registry=registry)
+    if outer == "wsgi":
+        Client(PrometheusMiddleware(taken_before, registry=registry)).get("/")
+    else:
+        Client(taken_before).get("/", environ_overrides={"asgi.scope": {KEY: object()}})
+    assert caplog.messages == []
+
+
+def test_fault_45_a_method_that_another_extension_replaced_is_put_back(registry: CollectorRegistry) -> None:
+    app = Flask("shop")
+    taken_before = app.wsgi_app
+    seen: list[int] = []
+    dispatch = app.full_dispatch_request
+
+    def theirs(*args: Any) -> Any:
+        seen.append(1)
+        return dispatch(*args)
+
+    app.full_dispatch_request = theirs  # type: ignore[method-assign]
+    FlaskProm(app, registry=registry)
+    Client(taken_before).get("/")
+    assert vars(app)["full_dispatch_request"] is theirs
+    assert seen == [1]
+
+
+# What refers to the application -----------------------------------------------------------------------------
+
+
+def test_fault_95_a_dropped_application_is_freed_by_the_collector(registry: CollectorRegistry) -> None:
+    """Its ``wsgi_app`` refers to it, as each WSGI middleware that Flask's documents put there does."""
+    app = Flask("shop")
+    FlaskProm(app, registry=registry)
+    app.test_client().get("/")
+    found = weakref.ref(app)
+    del app
+    gc.collect()
+    assert found() is None
+
+
+def test_fault_95_the_wsgi_application_alone_keeps_the_flask_application(registry: CollectorRegistry) -> None:
+    """A server may be given ``app.wsgi_app`` and nothing else: this is why there is a cycle."""
+
+    def make() -> Any:
+        app = Flask("shop")
+        app.add_url_rule("/", view_func=lambda: "ok")
+        FlaskProm(app, registry=registry)
+        return app.wsgi_app
+
+    wsgi_app = make()
+    gc.collect()
+    assert Client(wsgi_app).get("/").status_code == 200

@@ -1574,3 +1574,21 @@ def test_an_emptied_registry_takes_an_application_with_other_settings(registry: 
     b"".join(middleware({"REQUEST_METHOD": "GET"}, lambda *_: None))
     told = {"method": "GET", "route": "_unmatched", "status": "200"}
     assert registry.get_sample_value("two_http_requests_total", told) == 1
+
+
+@pytest.mark.parametrize("naming", ["prometheus", "opentelemetry"])
+@pytest.mark.parametrize("more", [{}, {"HTTP_UPGRADE": "websocket"}])
+def test_fault_95_an_environ_without_a_method_is_measured(
+    registry: CollectorRegistry, naming: str, more: Any
+) -> None:
+    """As one of another method; it is no error of the instrumentation."""
+    app = PrometheusMiddleware(hello, registry=registry, naming=naming)
+    environ = environ_of("/", **more)
+    del environ["REQUEST_METHOD"]
+    assert Server().run(app, environ) == b"hello"
+    assert "REQUEST_METHOD" not in environ
+    assert errors(registry) == {}
+    name, label = ("http_requests_total", "method")
+    if naming == "opentelemetry":
+        name, label = "http_server_request_duration_seconds_count", "http_request_method"
+    assert samples(registry, name, label) == {("_OTHER",): 1}

@@ -8,6 +8,7 @@ from typing import Any
 
 from prometheus_client.mmap_dict import mmap_key
 
+from web_prom.multiprocess.definitions import note_definition
 from web_prom.multiprocess.storage import Storage, current
 from web_prom.multiprocess.valuefile import Held, Removed, ValueFile
 
@@ -50,6 +51,7 @@ class SharedValue:
         **kwargs: Any,
     ) -> None:
         names, values = tuple(labelnames), tuple(labelvalues)
+        note_definition(metric_name, names)
         self.prefix = f"{typ}_{multiprocess_mode}" if typ == "gauge" else typ
         self.key = _key(metric_name, name, names, values, help_text)
         self.total: bytes | None = None

@@ -1,0 +1,190 @@
+"""WebSockets of WSGI applications on real servers, with real clients: each kind of end is counted as one."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import sys
+import sysconfig
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import prometheus_client
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from tests.programs import needs_program
+from tests.servers.prefork import Prefork, running
+from tests.servers.process import PATIENCE_SECONDS, ROOT, Scratch, wait_until
+
+APPS = "tests.servers.apps.sockets_app"
+
+UWSGI = "/usr/bin/uwsgi"
+
+Command = Callable[[int], list[str]]
+
+
+def gunicorn(app: str, worker: str) -> Command:
+    """Return the command line of gunicorn with one worker."""
+    script = str(Path(sysconfig.get_path("scripts"), "gunicorn"))
+    options = ["--worker-class", worker, "--threads", "8", "--graceful-timeout", "5"]
+    return lambda port: [sys.executable, script, *options, "--bind", f"127.0.0.1:{port}", f"{APPS}:{app}"]
+
+
+def program(server: str) -> Command:
+    """Return the command line of a server that the applications' module starts."""
+    return lambda port: [sys.executable, "-m", APPS, server, str(port)]
+
+
+def uwsgi(port: int) -> list[str]:
+    """Return the command line of Debian's uWSGI: PyPI's wheel of pyuwsgi is built without WebSockets."""
+    options = ["--master", "--processes", "1", "--threads", "8", "--die-on-term", "--plugin", "python3"]
+    where = ["--http-socket", f"127.0.0.1:{port}", "--module", f"{APPS.replace('sockets', 'uwsgi_sockets')}"]
+    return [UWSGI, *options, *where, "--need-app"]
+
+
+GEVENT_WEBSOCKET = "geventwebsocket.gunicorn.workers.GeventWebSocketWorker"
+
+SERVERS: dict[str, Command] = {
+    "gthread": gunicorn("sock", "gthread"),
+    "gevent": gunicorn("sock", "gevent"),
+    "gevent_pywsgi": gunicorn("sock", "gunicorn.workers.ggevent.GeventPyWSGIWorker"),
+    "pywsgi": program("pywsgi"),
+    "gevent-websocket": gunicorn("gevent_websocket", GEVENT_WEBSOCKET),
+    "werkzeug": program("werkzeug"),
+    "eventlet": program("eventlet"),
+    "uwsgi": uwsgi,
+}
+
+
+# The handler returns; the client closes with 1000 and 1001; the handler raises; the client vanishes.
+USUAL_CODES = {"1000": 2, "1001": 1, "1011": 1, "1006": 1}
+CODES = {
+    "eventlet": {"1005": 1, "1000": 1, "1001": 1, "1011": 1, "1006": 1},  # it closes without a code
+    "uwsgi": {"_unknown": 4, "1011": 1},
+}
+
+
+@contextlib.contextmanager
+def serving(place: Scratch, command: Command) -> Iterator[Prefork]:
+    """Run a server."""
+    with running(place, command, place.folder / "shared", folder=ROOT) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def chatting(server: Prefork, path: str = "/ws/one") -> Iterator[ClientConnection]:
+    """Open a WebSocket, and see that it is in progress as one."""
+    url = f"ws://127.0.0.1:{server.port}{path}"
+    with connect(url, close_timeout=1, open_timeout=PATIENCE_SECONDS) as ws:
+        ws.send("hello")
+        assert ws.recv(PATIENCE_SECONDS) in {"hello", b"hello"}, server.log()
+        wait_until(lambda: server.gauge("websocket_connections_in_progress") == 1, "a WebSocket")
+        assert server.gauge("http_requests_in_progress") == 0
+        yield ws
+    wait_until(
+        lambda: none_is_open(server),
+        "the WebSocket to end",
+        shown=server.log,
+    )
+
+
+def none_is_open(server: Prefork) -> bool:
+    """Tell whether no WebSocket is in progress. gunicorn 21 may reset a connection as a WebSocket ends."""
+    with contextlib.suppress(ConnectionError):
+        return not server.gauge("websocket_connections_in_progress")
+    return False
+
+
+def only_prometheus_client(place: Scratch) -> None:
+    """Have a server of another Python import that package from here: it is pure Python."""
+    packages = place.folder / "packages"
+    packages.mkdir()
+    (packages / "prometheus_client").symlink_to(Path(prometheus_client.__file__).parent)
+    place.environ["PYTHONPATH"] = f"{ROOT}:{packages}"
+
+
+def have_it(do: str, ws: ClientConnection, server: Prefork) -> None:
+    """Have the handler ``end`` or ``fail``; some servers then send a page of HTTP and stay connected."""
+    ws.send(do)
+    wait_until(lambda: none_is_open(server), "the end", shown=server.log)
+    hang_up(ws)
+
+
+def hang_up(ws: ClientConnection) -> None:
+    """Vanish without a close frame. A mere close() would wait for the client's thread that reads."""
+    with contextlib.suppress(OSError):  # closed by the server
+        ws.socket.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_fault_37_each_end_of_a_websocket_is_counted(place: Scratch, name: str) -> None:
+    """As a WebSocket: neither as a request nor as an exception, and not in the latency of requests."""
+    if name == "eventlet":
+        place.environ["EVENTLET_NO_GREENDNS"] = "yes"  # its DNS imports trio, which does not bear its sockets
+    if name == "uwsgi":
+        needs_program(UWSGI, package="uwsgi-core uwsgi-plugin-python3")
+        only_prometheus_client(place)
+    (place.folder / "shared").mkdir()
+    with serving(place, SERVERS[name]) as server:
+        with chatting(server) as ws:
+            have_it("end", ws, server)
+        with chatting(server) as ws:
+            ws.close(1000)
+        with chatting(server) as ws:
+            ws.close(1001)
+        with chatting(server) as ws:
+            have_it("fail", ws, server)
+        with chatting(server) as ws:
+            hang_up(ws)
+        with contextlib.suppress(http.client.RemoteDisconnected):  # uWSGI answers nothing
+            assert server.get("/error")[0] == 500
+        server.settle(Counter({("GET", "/", "200"): server.sent, ("GET", "/error", "500"): 1}))
+        assert server.exceptions() == {("/error", "MeantError"): 1}
+        route, codes = "/ws/<name>", CODES.get(name, USUAL_CODES)
+        assert server.connections() == {(route, code): number for code, number in codes.items()}
+        assert server.samples("websocket_messages", "websocket_messages_total", "route", "direction") == {
+            (route, "received"): 7,
+            (route, "sent"): 5,
+        }
+
+
+@pytest.mark.parametrize("worker", ["gthread", GEVENT_WEBSOCKET], ids=["gthread", "gevent-websocket"])
+def test_fault_37_the_websockets_of_socketio_are_counted(place: Scratch, worker: str) -> None:
+    """python-engineio serves them outside of Flask, which Flask-SocketIO puts it around."""
+    (place.folder / "shared").mkdir()
+    with serving(place, gunicorn("engineio", worker)) as server:
+        url = f"ws://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=websocket"
+        with connect(url, open_timeout=PATIENCE_SECONDS) as ws:
+            assert str(ws.recv(PATIENCE_SECONDS)).startswith("0{")
+            assert server.gauge("websocket_connections_in_progress") == 1
+            ws.close(1001)
+        wait_until(lambda: none_is_open(server), "its end")
+        assert server.connections() == {("_unmatched", "1001"): 1}
+        server.settle(Counter({("GET", "/", "200"): server.sent}))
+        assert server.exceptions() == {}
+
+
+@pytest.mark.parametrize("name", ["gthread", "werkzeug"])
+def test_fault_37_a_refused_handshake_is_an_ordinary_request(place: Scratch, name: str) -> None:
+    """So is an exception in a view, whatever its client asks for."""
+    (place.folder / "shared").mkdir()
+    with serving(place, SERVERS[name]) as server:
+        for path in ("/error", "/ws/one"):
+            # Without a key, and without the header by which Flask's router knows a WebSocket.
+            head = f"GET {path} HTTP/1.1\nHost: localhost\nUpgrade: websocket\nConnection: close\n\n"
+            with contextlib.closing(server.raw(head)) as opened:
+                assert opened.recv(1000).startswith(b"HTTP/1.1 ")
+        server.settle(
+            Counter(
+                {
+                    ("GET", "/", "200"): server.sent,
+                    ("GET", "/error", "500"): 1,
+                    ("GET", "_unmatched", "400"): 1,
+                }
+            )
+        )
+        assert server.exceptions() == {("/error", "MeantError"): 1}
+        assert server.connections() == {}

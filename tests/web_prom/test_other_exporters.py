@@ -1,0 +1,154 @@
+"""Other exporters in the same process, whose families have the names of ours."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import textwrap
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+
+from web_prom import ConflictError, PrometheusMiddleware
+from web_prom.multiprocess import definitions
+
+from .support import hello, python, requests, serve
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Return a registry of the test's own."""
+    return CollectorRegistry()
+
+
+@pytest.fixture(autouse=True)
+def no_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what other tests defined."""
+    monkeypatch.setattr(definitions, "_label_names", {})
+    monkeypatch.setattr(definitions, "_known", set())
+    monkeypatch.setattr(definitions, "_warned", set())
+
+
+def theirs(registry: CollectorRegistry) -> Counter:
+    """Make what another exporter makes."""
+    return Counter("http_requests_total", "Theirs.", ["handler", "method"], registry=registry)
+
+
+def test_fault_93_theirs_first_is_an_error_at_start(registry: CollectorRegistry) -> None:
+    """It names the way out."""
+    theirs(registry)
+    with pytest.raises(ConflictError, match="PROM_NAMESPACE"):
+        PrometheusMiddleware(hello, registry=registry)
+
+
+def test_fault_93_theirs_refused_is_a_warning(
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where their exporter swallows the error; once for each name, and none for others."""
+    app = PrometheusMiddleware(hello, registry=registry)
+    with caplog.at_level(logging.WARNING, "web_prom"):
+        Counter("own_total", "Help.", registry=registry)
+        with pytest.raises(ValueError, match="Duplicated"):
+            Counter("own_total", "Help.", registry=registry)
+        assert caplog.messages == []
+        for _ in range(2):
+            with pytest.raises(ValueError, match="Duplicated"):
+                theirs(registry)
+    (message,) = caplog.messages
+    assert "http_requests" in message
+    assert "PROM_NAMESPACE" in message
+    serve(app)
+    assert requests(registry) == {("GET", "_unmatched", "200"): 1}
+
+
+def test_fault_93_a_namespace_makes_room_for_both(
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    PrometheusMiddleware(hello, registry=registry, namespace="shop")
+    theirs(registry)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("ours_first", [False, True])
+def test_fault_93_registries_of_their_own_and_one_directory_are_a_warning(
+    shared: Path, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture, ours_first: bool
+) -> None:
+    def ours() -> None:
+        serve(PrometheusMiddleware(hello, registry=registry))
+
+    def others() -> None:
+        theirs(CollectorRegistry()).labels("/", "GET").inc()
+
+    for make in (ours, others) if ours_first else (others, ours):
+        make()
+        make()
+    (message,) = [message for message in caplog.messages if "two instruments" in message]
+    assert "http_requests," in message
+    assert "handler, method" in message
+    assert "PROM_NAMESPACE" in message
+
+
+def test_fault_93_the_same_definitions_are_no_warning(shared: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two of our applications have registries of their own; other names are nobody's concern."""
+    for _ in range(2):
+        registry = CollectorRegistry()
+        serve(PrometheusMiddleware(hello, registry=registry))
+        for kind in (Counter, Gauge, Histogram, Summary):
+            kind(f"own_{kind.__name__}", "Help.", ["label"], registry=registry).labels("x")
+            kind(f"bare_{kind.__name__}", "Help.", registry=registry)
+    assert caplog.messages == []
+
+
+LOGGED = (
+    "import logging, sys, warnings; logging.basicConfig(stream=sys.stdout); warnings.simplefilter('ignore')\n"
+)
+PEERS = {
+    "prometheus_flask_exporter, ours first": """
+        from flask import Flask
+        from flask_prom import FlaskProm
+        from prometheus_flask_exporter import PrometheusMetrics, NO_PREFIX
+        app = Flask("shop")
+        FlaskProm(app)
+        try:
+            PrometheusMetrics(app, defaults_prefix=NO_PREFIX)
+        except ValueError as error:
+            print("ValueError", error)
+        """,
+    "prometheus_fastapi_instrumentator, ours first": """
+        from fastapi import FastAPI
+        from fastapi.testclient import TestClient
+        from prometheus_fastapi_instrumentator import Instrumentator
+        from web_prom.asgi import PrometheusMiddleware
+        app = FastAPI()
+        Instrumentator().instrument(app).expose(app, endpoint="/theirs")
+        app = PrometheusMiddleware(app)
+        with TestClient(app) as client:
+            print(client.get("/theirs").status_code)
+        """,
+    "starlette_exporter, ours first": """
+        from fastapi import FastAPI
+        from fastapi.testclient import TestClient
+        import starlette_exporter
+        from web_prom.asgi import PrometheusMiddleware
+        app = FastAPI()
+        app.add_middleware(starlette_exporter.PrometheusMiddleware, prefix="http")
+        app = PrometheusMiddleware(app)
+        try:
+            with TestClient(app) as client:
+                print(client.get("/").status_code)
+        except ValueError as error:
+            print("ValueError", error)
+        """,
+}
+
+
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("shares", [False, True])
+def test_fault_93_real_exporters_are_told(peer: str, shares: bool, tmp_path: Path) -> None:
+    """On one registry; in a fresh process."""
+    if importlib.util.find_spec(peer.partition(",")[0]) is None:
+        pytest.skip("not for these versions")
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)} if shares else {}
+    text = python(LOGGED + textwrap.dedent(PEERS[peer]), **environ)
+    assert text.count("PROM_NAMESPACE") >= 1, text

@@ -1,0 +1,351 @@
+"""WSGI requests that ask for a WebSocket: which of them become one, and what is counted."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from web_prom import PrometheusMiddleware
+from web_prom.recorder import KEY
+from web_prom.wsgi import set_route
+
+from .support import (
+    App,
+    Clock,
+    Environ,
+    Server,
+    environ_of,
+    errors,
+    exceptions,
+    hello,
+    in_progress,
+    requests,
+    samples,
+    seconds,
+)
+from .test_asgi_websockets import connections, open_now
+
+Measured = Callable[..., App]
+
+UPGRADE = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Return a registry of the test's own."""
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def measured(registry: CollectorRegistry) -> Measured:
+    """Return a function that wraps an application so that the test's registry measures it."""
+
+    def wrap(app: App, **options: Any) -> App:
+        return PrometheusMiddleware(app, registry=registry, **options)
+
+    return wrap
+
+
+def connect(app: App, path: str = "/", **more: Any) -> Server:
+    """Serve one request that asks for a WebSocket; errors that the application raises are the server's."""
+    server = Server()
+    with contextlib.suppress(BaseException):
+        server.run(app, environ_of(path, **{**UPGRADE, **more}))
+    return server
+
+
+def raising(error: BaseException) -> App:
+    """Return an application that raises."""
+
+    def app(environ: Environ, _: Any) -> Iterable[bytes]:
+        set_route(environ, "/ws")
+        raise error
+
+    return app
+
+
+def returning(body: Any) -> App:
+    """Return an application that starts no response."""
+
+    def app(environ: Environ, _: Any) -> Iterable[bytes]:
+        set_route(environ, "/ws")
+        return body  # type: ignore[no-any-return]
+
+    return app
+
+
+def uwsgi_receive() -> OSError:
+    """Return what uWSGI raises where a WebSocket has ended."""
+    return OSError("unable to receive websocket message")
+
+
+def count(registry: CollectorRegistry) -> float:
+    """Return how many requests the latency histogram has."""
+    return sum(samples(registry, "http_request_duration_seconds_count", "route").values())
+
+
+LEAVING = {
+    "StopIteration": raising(StopIteration()),
+    "ConnectionError": raising(ConnectionError()),
+    "uWSGI's OSError": raising(uwsgi_receive()),
+    "list": returning([]),
+    "tuple": returning(()),
+    "bytes": returning(b""),
+    "text": returning(""),
+    "empty chunks": returning([b"", b""]),
+    "iterator": returning(iter([])),
+    "object": returning(object()),
+}
+
+
+@pytest.mark.parametrize("app", LEAVING.values(), ids=LEAVING)
+@pytest.mark.parametrize("sized", [False, True])
+def test_fault_37_an_application_that_leaves_without_a_response_had_a_websocket(
+    measured: Measured, registry: CollectorRegistry, clock: Clock, app: App, sized: bool
+) -> None:
+    """It is no request, no exception, and not in the latency histogram."""
+    found: list[tuple[float | None, float | None]] = []
+
+    def timed(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        found.append((open_now(registry), in_progress(registry)))
+        clock.go(4000)
+        return app(environ, start_response)
+
+    connect(measured(timed, response_size=sized, request_size=sized, first_byte=sized))
+    assert found == [(1, 0)]
+    assert connections(registry) == {("/ws", "_unknown"): 1}
+    assert seconds(registry, "websocket_connection_duration_seconds") == 4000
+    assert (open_now(registry), in_progress(registry), count(registry)) == (0, 0, 0)
+    assert (requests(registry), exceptions(registry), errors(registry)) == ({}, {}, {})
+
+
+@pytest.mark.parametrize("body", [[], (), b"", ""], ids=repr)
+def test_fault_37_an_empty_body_is_the_same_object(measured: Measured, body: Any) -> None:
+    """Servers compare it with the object by which they know that the connection is taken."""
+    assert measured(returning(body))(environ_of("/", **UPGRADE), Server().start_response) is body
+
+
+ERRORS = [
+    ValueError("x"),
+    StopIteration(1),
+    ConnectionError("the database is down"),
+    ConnectionRefusedError(),
+    ConnectionResetError(),
+    BrokenPipeError(),
+    OSError("no such file"),
+    OSError("unable to complete websocket handshake"),
+    SystemExit(),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+def test_fault_37_an_error_before_the_handshake_is_an_error_500(
+    measured: Measured, registry: CollectorRegistry, error: BaseException
+) -> None:
+    """A client cannot hide it by asking for a WebSocket."""
+    connect(measured(raising(error)))
+    assert requests(registry) == {("GET", "/ws", "500"): 1}
+    assert exceptions(registry) == {("/ws", type(error).__name__): 1}
+    assert (open_now(registry), in_progress(registry), count(registry)) == (0, 0, 1)
+    assert connections(registry) == {}
+
+
+@pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "403 No", "426 Upgrade Required", "500 No"])
+@pytest.mark.parametrize("sized", [False, True])
+def test_fault_37_an_ordinary_answer_is_an_ordinary_request(
+    measured: Measured, registry: CollectorRegistry, status: str, sized: bool
+) -> None:
+    """From the start of the response on it is in progress as a request."""
+    found: list[tuple[float | None, float | None]] = []
+
+    def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response(status, [("Content-Type", "text/plain")])
+        found.append((open_now(registry), in_progress(registry)))
+        return [b"answer"]
+
+    assert connect(measured(app, response_size=sized)).sent == [b"answer"]
+    assert found == [(0, 1)]
+    assert requests(registry) == {("GET", "_unmatched", status[:3]): 1}
+    assert (open_now(registry), in_progress(registry), count(registry)) == (0, 0, 1)
+    assert connections(registry) == {}
+    if sized:
+        assert seconds(registry, "http_response_size_bytes") == 6
+
+
+def test_fault_37_an_answer_of_status_101_is_a_websocket(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response("101 Switching Protocols", [])
+        return [b"frames"]
+
+    assert connect(measured(app)).sent == [b"frames"]
+    assert connections(registry) == {("_unmatched", "_unknown"): 1}
+    assert requests(registry) == {}
+
+
+def test_fault_37_an_answer_that_is_started_while_the_body_is_read_is_an_ordinary_request(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        yield b"late"
+
+    assert connect(measured(app)).sent == [b"late"]
+    assert requests(registry) == {("GET", "_unmatched", "200"): 1}
+    assert connections(registry) == {}
+
+
+@pytest.mark.parametrize("more", [{}, {"HTTP_UPGRADE": "h2c"}, {**UPGRADE, "REQUEST_METHOD": "POST"}])
+@pytest.mark.parametrize("app", [raising(StopIteration()), returning([])], ids=["raises", "returns"])
+def test_fault_37_without_the_question_a_missing_response_is_an_error_500(
+    measured: Measured, registry: CollectorRegistry, app: App, more: Any
+) -> None:
+    environ = environ_of("/", **more)
+    with contextlib.suppress(BaseException):
+        Server().run(measured(app), environ)
+    assert {key[1:]: value for key, value in requests(registry).items()} == {("/ws", "500"): 1}
+    assert connections(registry) == {}
+    assert open_now(registry) is None
+
+
+@pytest.mark.parametrize("body", [[b"text"], (chunk for chunk in [b"text"])], ids=["list", "generator"])
+def test_fault_37_a_body_without_a_start_is_an_error_500(
+    measured: Measured, registry: CollectorRegistry, body: Any
+) -> None:
+    """The server raises, when it gets the first chunk, and closes the body."""
+    connect(measured(returning(body)))
+    assert requests(registry) == {("GET", "/ws", "500"): 1}
+    assert connections(registry) == {}
+
+
+def test_fault_37_a_websocket_whose_body_nobody_reads_or_closes_is_counted(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    app = measured(returning(iter([])))
+    app(environ_of("/", **UPGRADE), Server().start_response)
+    gc.collect()
+    Server().run(app, environ_of("/metrics"))
+    assert connections(registry) == {("/ws", "_unknown"): 1}
+    assert open_now(registry) == 0
+
+
+# What libraries tell ----------------------------------------------------------------------------------------
+
+
+def accepting(act: Callable[[Any], object], answer: str | None = None) -> App:
+    """Return an application whose library accepts a WebSocket, and that does something then."""
+
+    def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        set_route(environ, "/ws")
+        upgrade = environ[KEY]
+        upgrade.accept("1006")
+        act(upgrade)
+        if answer is not None:
+            start_response(answer, [("Content-Type", "text/plain")])
+        return [b"not sent"] if answer else []
+
+    return app
+
+
+def fail(error: BaseException) -> Callable[[Any], object]:
+    """Return a function that raises."""
+
+    def act(_: Any) -> None:
+        raise error
+
+    return act
+
+
+def close_and_fail(upgrade: Any) -> None:
+    """Close, and raise then."""
+    upgrade.close_frame(1000)
+    raise ValueError
+
+
+ENDS = {
+    "returns": (accepting(bool), "1006"),
+    "answers 200 afterwards": (accepting(bool, "200 OK"), "1006"),  # Flask-Sock under Werkzeug
+    "answers 500 afterwards": (accepting(bool, "500 No"), "1011"),
+    "StopIteration": (accepting(fail(StopIteration())), "1006"),
+    "ConnectionError": (accepting(fail(ConnectionError())), "1006"),
+    "peer is gone": (accepting(fail(ConnectionResetError(104, "reset"))), "1006"),
+    "worker ends": (accepting(fail(SystemExit())), "1006"),
+    "handler fails": (accepting(fail(ValueError("x"))), "1011"),
+    "closes": (accepting(lambda upgrade: upgrade.close_frame(4000)), "_OTHER"),
+    "closes, then the peer does": (
+        accepting(lambda upgrade: (upgrade.close_frame(1001), upgrade.close_frame(1000))),
+        "1001",
+    ),
+    "closes, then fails": (accepting(close_and_fail), "1000"),
+}
+
+
+@pytest.mark.parametrize(("app", "code"), ENDS.values(), ids=ENDS)
+def test_fault_37_an_accepted_websocket_stays_one(
+    measured: Measured, registry: CollectorRegistry, app: App, code: str
+) -> None:
+    """Whatever the application does then; the close code says how it ended."""
+    connect(measured(app))
+    assert connections(registry) == {("/ws", code): 1}
+    assert (requests(registry), exceptions(registry), errors(registry)) == ({}, {}, {})
+    assert (open_now(registry), in_progress(registry), count(registry)) == (0, 0, 0)
+
+
+def test_fault_37_messages_are_counted(measured: Measured, registry: CollectorRegistry) -> None:
+    late: list[Any] = []
+
+    def act(upgrade: Any) -> None:
+        upgrade.message("received")
+        upgrade.message("sent")
+        upgrade.message("sent")
+        late.append(upgrade)
+
+    connect(measured(accepting(act)))
+    late[0].message("sent")  # by another thread of the library, after the end
+    assert samples(registry, "websocket_messages_total", "route", "direction") == {
+        ("/ws", "received"): 1,
+        ("/ws", "sent"): 2,
+    }
+
+
+# Labels -----------------------------------------------------------------------------------------------------
+
+
+def test_fault_37_excluded_routes_are_not_counted(measured: Measured, registry: CollectorRegistry) -> None:
+    connect(measured(returning([]), exclude=["/ws"]))
+    assert connections(registry) == {}
+    assert open_now(registry) == 0
+
+
+def test_fault_37_extra_labels_of_a_websocket_see_the_switch_of_protocols(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    labels = {"host": lambda environ, response: f"{environ['HTTP_HOST']} {response[0][:3]}"}
+    app = measured(returning([]), extra_labels=labels)
+    connect(app, HTTP_HOST="shop")
+    assert samples(registry, "websocket_connections_total", "route", "host") == {("/ws", "shop 101"): 1}
+
+
+@pytest.mark.parametrize("name", ["code", "direction"])
+def test_fault_37_an_extra_label_that_takes_a_name_leaves_websockets_out(
+    measured: Measured, registry: CollectorRegistry, name: str
+) -> None:
+    """Their families have labels of these names. Requests are measured as ever."""
+    connect(measured(hello, extra_labels={name: lambda *_: "x"}))
+    assert requests(registry) == {("GET", "_unmatched", "200"): 1}
+    assert errors(registry) == {}
+
+
+def test_fault_37_a_measured_application_inside_tells_its_route(registry: CollectorRegistry) -> None:
+    def annotate(recording: Any) -> None:
+        recording.route = "/inner"
+
+    inner = PrometheusMiddleware(lambda *_: [], registry=registry, annotate=annotate)
+    connect(PrometheusMiddleware(inner, registry=registry))
+    assert connections(registry) == {("/inner", "_unknown"): 1}
