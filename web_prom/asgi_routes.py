@@ -7,6 +7,8 @@ No framework is imported: objects are known by what they have. What each of them
 - FastAPI from 0.137 on: the path of ``scope["route"]`` lacks the prefixes of ``include_router`` too;
   the route with them is in ``scope["fastapi"]``.
 - Litestar: ``scope["path_template"]``; nothing at a 405, whose path is given to its router again.
+- Flask and Quart: nothing; :mod:`web_prom.url_maps` asks the application's URL map, also where a mount and an
+  adapter from ASGI to WSGI stand before it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 
 from web_prom.asgi_exchange import Scope
 from web_prom.exclusion import is_excluded
+from web_prom.url_maps import UrlMap, url_map_of
 
 # As many routes are kept ready. No client can make one, but an application might.
 _MOST = 10_000
@@ -30,11 +33,16 @@ class Found(NamedTuple):
         template: In its framework's notation, with everything that stands before it.
         excluded: Whether its view bears the mark of :func:`web_prom.exclude`.
         owner: What it was found by, kept alive: nothing else gets its identity meanwhile.
+        mount: The template of the path of a mount, where the route is that of a mounted application whose
+            own routes are not known.
+        inner: The URL map of that application, if it has one.
     """
 
     template: str
     excluded: bool
     owner: Any = None
+    mount: str | None = None
+    inner: UrlMap | None = None
 
 
 class Routes:
@@ -42,9 +50,17 @@ class Routes:
 
     Keeps what it found by the routes themselves, so that one of a thousand costs what one alone does.
     Safe to share between threads.
+
+    Args:
+        app: The application.
+
+    Attributes:
+        app: The application of Flask or Quart that it is, or that it wraps; or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, app: Any = None) -> None:
+        self._url_map = url_map_of(app)
+        self.app = None if self._url_map is None else self._url_map.app
         self._known: dict[int, Found] = {}
         self._indexes: dict[int, _Index] = {}
 
@@ -65,10 +81,25 @@ class Routes:
                 found = self._learn(route) or self._search(scope, recording.status)
         else:
             found = self._search(scope, recording.status)
-        if found is not None:
-            recording.route = found.template
-            if found.excluded:
-                recording.measured = False
+        if found is None:
+            if self._url_map is None or "router" in scope:
+                return
+            found = Found("", excluded=False, mount="", inner=self._url_map)
+        template, excluded = found.template, found.excluded
+        if found.inner is not None:
+            matched = found.inner.find(scope)
+            if matched is None:
+                return
+            template, excluded = f"{found.mount}{matched[0]}", matched[1]
+        recording.route = template
+        if excluded:
+            recording.measured = False
+
+    def mount_path(self, recording: Any) -> str:
+        """Return the template of the path at which the application that serves a recording is mounted."""
+        scope = getattr(recording, "scope", None)
+        found = None if scope is None else self._search(scope, None)
+        return "" if found is None or found.mount is None else found.mount
 
     def _learn(self, route: Any) -> Found | None:
         path = getattr(route, "path", None)
@@ -180,7 +211,8 @@ def _leaf(route: Any, prefix: str) -> tuple[Any, Found] | None:
     if mounted is None:
         return None
     # As Starlette writes the paths below a mount, whose application has no routes that it would show.
-    return mounted, Found(_absolute(f"{prefix}{path}/{{path:path}}"), is_excluded(mounted), mounted)
+    template, mount = _absolute(f"{prefix}{path}/{{path:path}}"), f"{prefix}{path}"
+    return mounted, Found(template, is_excluded(mounted), mounted, mount, url_map_of(mounted))
 
 
 def _real(route: Any) -> Any:
@@ -208,7 +240,8 @@ def _litestar(scope: Scope, status: str | None) -> Found | None:
     if handler is None:
         return _litestar_refusal(scope) if status == "405" else None
     if getattr(handler, "is_mount", False):
-        template = f"{min(handler.paths)}/*"
+        path = min(handler.paths)
+        return Found(_absolute(f"{path}/*"), is_excluded(getattr(handler, "fn", None)), mount=_absolute(path))
     return Found(_absolute(template or ""), is_excluded(getattr(handler, "fn", None)))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from web_prom.asgi_exchange import Receive, Scope, Send
 from web_prom.environ import header_variables
 from web_prom.exposition import Exposition, Response
-from web_prom.recorder import KEY
+from web_prom.layers import drop, find_around
 
 # As a rule one works, those that came meanwhile wait for its result, and a slow access check holds up nobody.
 _THREADS = 4
@@ -21,10 +21,8 @@ _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
 async def answer(exposition: Exposition, scope: Scope, send: Send) -> None:
-    """Answer a scrape. It is not counted as a request by a middleware around it."""
-    outer = scope.get(KEY)
-    if outer is not None:
-        outer.measured = False
+    """Answer a scrape. A layer around it neither counts it nor shows it as in progress."""
+    drop(find_around(scope))
     status, headers, body = await _respond(exposition, environ_of(scope))
     encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": int(status[:3]), "headers": encoded})

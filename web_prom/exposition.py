@@ -15,8 +15,8 @@ from prometheus_client.exposition import choose_encoder
 from web_prom.access import AccessControl
 from web_prom.config import PREFIX, Config
 from web_prom.flight import SingleFlight
+from web_prom.layers import drop, find
 from web_prom.multiprocess.takeover import is_shared, share_values
-from web_prom.recorder import KEY
 from web_prom.scraping import Scraper
 from web_prom.siblings import has_siblings
 from web_prom.text import Encode
@@ -219,9 +219,7 @@ def as_wsgi(exposition: Exposition) -> WSGIApp:
     """Return the WSGI application that answers with an exposition."""
 
     def metrics_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        outer = environ.get(KEY)
-        if outer is not None:  # of a middleware around this
-            outer.measured = False
+        drop(find(environ))
         status, headers, body = exposition.respond(environ)
         start_response(status, headers)
         return [body]

@@ -35,12 +35,14 @@ class Connection:
         scope: The connection's.
         route: The route template, or None where none is known.
         status: None: there is none as requests have it.
+        around: The recording of the same connection for another registry, by a layer around this one.
         measured: Whether it counts; false for an excluded view.
         extra: Values of the extra labels, from the scope and the message that accepted or refused.
         finished: Whether it was observed.
     """
 
     status: str | None = None
+    around: Any = None
 
     def __init__(self, recorder: Recorder, scope: Scope, receive: Receive, send: Send) -> None:
         self.recorder = recorder
