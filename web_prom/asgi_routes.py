@@ -9,6 +9,7 @@ No framework is imported: objects are known by what they have. What each of them
 - Litestar: ``scope["path_template"]``; nothing at a 405, whose path is given to its router again.
 - Flask and Quart: nothing; :mod:`web_prom.url_maps` asks the application's URL map, also where a mount and an
   adapter from ASGI to WSGI stand before it.
+- Connexion: nothing, as its routers get copies; Flask's URL map or the routers of its AsyncApp are asked.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Routes:
 
     def __init__(self, app: Any = None) -> None:
         self._url_map = url_map_of(app)
+        self._outer = app
         self.app = None if self._url_map is None else self._url_map.app
         self._known: dict[int, Found] = {}
         self._indexes: dict[int, _Index] = {}
@@ -82,18 +84,25 @@ class Routes:
         else:
             found = self._search(scope, recording.status)
         if found is None:
-            if self._url_map is None or "router" in scope:
+            found = self._search_inside(scope)
+            if found is None:
                 return
-            found = Found("", excluded=False, mount="", inner=self._url_map)
         template, excluded = found.template, found.excluded
         if found.inner is not None:
-            matched = found.inner.find(scope)
+            matched = found.inner.find(scope if found.owner is not None else _unmounted(scope))
             if matched is None:
                 return
             template, excluded = f"{found.mount}{matched[0]}", matched[1]
         recording.route = template
         if excluded:
             recording.measured = False
+
+    def _search_inside(self, scope: Scope) -> Found | None:
+        """Look further where the scope leads to nothing: the routers may have got a copy of it."""
+        if self._url_map is not None:
+            return Found("", excluded=False, mount="", inner=self._url_map)
+        router = _router_of_connexion(self._outer)
+        return None if router is None else _match(router.routes, {**_unmounted(scope), "fastapi": {}}, "")
 
     def mount_path(self, recording: Any) -> str:
         """Return the template of the path at which the application that serves a recording is mounted."""
@@ -154,8 +163,7 @@ class _Index:
 
     def _walk(self, scope: Scope, path: str) -> Found | None:
         """Match a path as the routers did, from the outermost on."""
-        root = scope.get("app_root_path", scope.get("root_path", ""))
-        return _match(self.router.routes, {**scope, "path": path, "root_path": root, "fastapi": {}}, "")
+        return _match(self.router.routes, {**_unmounted(scope), "path": path, "fastapi": {}}, "")
 
 
 def _match(routes: Iterable[Any], scope: Scope, prefix: str) -> Found | None:
@@ -226,6 +234,11 @@ def _path(route: Any) -> str:
     return path if isinstance(path, str) and not hasattr(route, "effective_candidates") else ""
 
 
+def _unmounted(scope: Scope) -> Scope:
+    """Return a scope as it was before the first router."""
+    return {**scope, "root_path": scope["app_root_path"]} if "app_root_path" in scope else scope
+
+
 def _other_path(scope: Scope) -> str:
     path: str = scope["path"]
     return path.rstrip("/") if path.endswith("/") else f"{path}/"
@@ -233,6 +246,14 @@ def _other_path(scope: Scope) -> str:
 
 def _absolute(path: str) -> str:
     return path if path.startswith("/") else f"/{path}"
+
+
+def _router_of_connexion(app: Any) -> Any:
+    """Return the router of the operations of Connexion's AsyncApp, which is made at the first connection."""
+    for layer in getattr(getattr(app, "middleware", None), "middleware_stack", None) or ():
+        if type(layer).__name__ == "RoutingMiddleware":
+            return layer.router
+    return None
 
 
 def _litestar(scope: Scope, status: str | None) -> Found | None:
