@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from types import MethodType
 from typing import Any
 
-from web_prom.disconnects import HUNG_UP, is_cancelled, is_disconnect
+from web_prom.disconnects import HUNG_UP, is_cancelled, is_disconnect, is_gone
 from web_prom.exchange import observe_queue
 from web_prom.layers import current
 from web_prom.recorder import Recording
@@ -82,6 +83,9 @@ class ASGIExchange(Recording):
     def start(self, message: Message) -> None:
         """Take the status from the start of the response, and what is to be known by then."""
         code = message["status"]
+        if self._send.__class__ is MethodType or self._receive.__class__ is MethodType:
+            # An error of the application stays one, whether or not somebody waits for it.
+            self.gone = self.gone or (code < 500 and is_gone(self._send, self._receive))
         self.status = HUNG_UP if self.gone else _STATUSES.get(code) or str(code)
         if self.status >= "500":
             # Frameworks answer in the place where they caught what the application raised.

@@ -720,6 +720,33 @@ def test_fault_90_a_cancelled_request_keeps_its_route(
     at_rest(registry)
 
 
+@pytest.mark.parametrize(
+    ("module", "knows", "status", "counted"),
+    [
+        ("uvicorn.protocols.http", True, 200, "499"),
+        ("uvicorn.protocols.http", True, 404, "499"),
+        ("uvicorn.protocols.http", True, 503, "503"),
+        ("uvicorn.protocols.http", False, 200, "200"),
+        ("uvicorn.protocols.http", None, 200, "200"),  # another release
+        ("elsewhere", True, 200, "200"),
+    ],
+)
+def test_fault_91_what_a_known_server_knows_of_its_client(  # noqa: PLR0917
+    module: str,
+    knows: bool | None,
+    status: int,
+    counted: str,
+    measured: Measured,
+    registry: CollectorRegistry,
+) -> None:
+    names = {"__module__": module, **({"disconnected": knows} if knows is not None else {})}
+    server = type("Cycle", (Server,), names)()
+    server.run(measured(sending(start(status), chunk())))
+    assert requests(registry) == {("GET", "_unmatched", counted): 1}
+    assert len(server.sent) == 2, "the application and the server are as they were"
+    at_rest(registry)
+
+
 @pytest.mark.parametrize("kind", ["http", "websocket", "lifespan", "disabled", "nested"])
 def test_fault_95_the_server_gets_what_the_application_returned(kind: str, measured: Measured) -> None:
     """Uvicorn logs an error for a value that is not None."""
