@@ -83,10 +83,11 @@ class ASGIExchange(Recording):
     def start(self, message: Message) -> None:
         """Take the status from the start of the response, and what is to be known by then."""
         code = message["status"]
-        if self._send.__class__ is MethodType or self._receive.__class__ is MethodType:
-            # An error of the application stays one, whether or not somebody waits for it.
-            self.gone = self.gone or (code < 500 and is_gone(self._send, self._receive))
         self.status = HUNG_UP if self.gone else _STATUSES.get(code) or str(code)
+        methods = self._send.__class__ is MethodType or self._receive.__class__ is MethodType
+        # An error of the application stays one, whether or not somebody waits for it.
+        if methods and self.status < "500" and is_gone(self._send, self._receive):
+            self.gone, self.status = True, HUNG_UP
         if self.status >= "500":
             # Frameworks answer in the place where they caught what the application raised.
             error = sys.exc_info()[1]
