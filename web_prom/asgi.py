@@ -12,7 +12,7 @@ from web_prom.asgi_exceptions import watch_exceptions
 from web_prom.asgi_exchange import ASGIApp, ASGIExchange, MeasuredASGIExchange, Message, Receive, Scope, Send
 from web_prom.asgi_placement import Refusal, is_built_late, move_outermost, surround
 from web_prom.asgi_routes import Routes
-from web_prom.asgi_scrapes import answer, live
+from web_prom.asgi_scrapes import MetricsApp, answer
 from web_prom.config import Config
 from web_prom.exclusion import exclude
 from web_prom.exposition import Exposition, mounted_config
@@ -224,7 +224,8 @@ def _leave(scope: Scope, around: Any) -> None:
 def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -> ASGIApp:
     """Return an ASGI application that answers scrapes, as prometheus_client's of the same name does.
 
-    Mount it anywhere; it answers on every path below. Unlike upstream's it merges the workers that share
+    Mount it anywhere; it answers on every path below. Starlette's ``Mount("/metrics", ...)`` redirects
+    ``/metrics`` to ``/metrics/``; ``Route("/metrics", make_asgi_app())`` answers it. Unlike upstream's it merges the workers that share
     a directory, answers HEAD, reads Accept headers that are broken, and does not hold up the event loop.
 
     Args:
@@ -238,13 +239,5 @@ def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -
     share_values(*[registry] if isinstance(registry, CollectorRegistry) else [])
     exposition = Exposition(registry, mounted_config(), compress=not disable_compression)
 
-    @exclude  # for what a router answers itself on the way, such as the redirect of a mount to its slash
-    async def metrics_app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await answer(exposition, scope, send)
-        elif scope["type"] == "lifespan":
-            await live(receive, send)
-        else:
-            raise ValueError(f"metrics are answered to http, not to {scope['type']}")
-
-    return metrics_app
+    # The mark is for what a router answers itself, for example the redirect of a mount to its slash.
+    return exclude(MetricsApp(exposition))

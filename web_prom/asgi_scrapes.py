@@ -20,6 +20,28 @@ _THREADS = 4
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
+class MetricsApp:
+    """An ASGI application that answers scrapes. Safe to share between event loops.
+
+    It is an object, and not a function, which ``Route`` of Starlette would call as a view.
+
+    Args:
+        exposition: What it answers with.
+    """
+
+    def __init__(self, exposition: Exposition) -> None:
+        self._exposition = exposition
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, or the start and the end of a server."""
+        if scope["type"] == "http":
+            await answer(self._exposition, scope, send)
+        elif scope["type"] == "lifespan":
+            await live(receive, send)
+        else:
+            raise ValueError(f"metrics are answered to http, not to {scope['type']}")
+
+
 async def answer(exposition: Exposition, scope: Scope, send: Send) -> None:
     """Answer a scrape. A layer around it neither counts it nor shows it as in progress."""
     drop(find_around(scope))

@@ -571,6 +571,24 @@ def test_a_mounted_scrape_of_fastapi(registry: CollectorRegistry) -> None:
     assert requests(registry) == {}
 
 
+@pytest.mark.parametrize("how", ["Route", "add_route", "append"])
+@pytest.mark.parametrize("kind", [Starlette, FastAPI])
+def test_fault_53_a_scrape_on_a_route_is_answered_without_a_redirect(
+    kind: Any, how: str, registry: CollectorRegistry
+) -> None:
+    route = Route("/metrics", make_asgi_app(registry))
+    app = kind(routes=[route] if how == "Route" else [])
+    if how == "add_route":
+        app.add_route("/metrics", make_asgi_app(registry))
+    elif how == "append":
+        app.router.routes.append(route)
+    PrometheusMiddleware.install(app, registry=registry, path="")
+    for method, status in (("GET", 200), ("HEAD", 200), ("OPTIONS", 200), ("POST", 405)):
+        assert request(app, "/metrics", method) == status
+    assert requests(registry) == {}
+    assert in_progress(registry) == 0
+
+
 # Quart -----------------------------------------------------------------------------------------------
 
 
