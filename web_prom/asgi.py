@@ -225,8 +225,9 @@ def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -
     """Return an ASGI application that answers scrapes, as prometheus_client's of the same name does.
 
     Mount it anywhere; it answers on every path below. Starlette's ``Mount("/metrics", ...)`` redirects
-    ``/metrics`` to ``/metrics/``; ``Route("/metrics", make_asgi_app())`` answers it. Unlike upstream's it merges the workers that share
-    a directory, answers HEAD, reads Accept headers that are broken, and does not hold up the event loop.
+    ``/metrics`` to ``/metrics/``; ``Route("/metrics", make_asgi_app())`` answers it. Unlike upstream's it
+    merges the workers that share a directory, answers HEAD, reads Accept headers that are broken, and does
+    not hold up the event loop.
 
     Args:
         registry: What to expose.
