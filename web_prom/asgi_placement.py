@@ -32,7 +32,7 @@ def surround(app: Any, wrap: Wrap) -> None:
     build = getattr(app, "build_middleware_stack", None)
     if build is not None:
         app.build_middleware_stack = lambda: wrap(build())
-        if app.middleware_stack is not None:  # it has served a connection
+        if getattr(app, "middleware_stack", None) is not None:  # it has served a connection
             app.middleware_stack = wrap(app.middleware_stack)
         if _home(type(app)) in ("starlette", "fastapi"):
             return

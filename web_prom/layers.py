@@ -123,30 +123,38 @@ def told(recording: Any) -> list[Recording]:
 
 
 def find(environ: MutableMapping[str, Any]) -> Any:
-    """Return the unfinished recording that a WSGI request is part of, or None.
+    """Return the unfinished recording that a WSGI request is part of, or None. Never raises.
 
     If it is the recording of an ASGI request, an :class:`Inside` is put into the environ, where adapters
     look for a recording.
     """
     recording = environ.get(KEY)
     if recording is None:
-        scope = environ.get(ASGI_SCOPE)
-        around = None if scope is None else scope.get(KEY)
-        knows = around is not None
-        if around is None:
-            around = current.get()
-            if around is not None and not around.finished:
-                knows = _is_same(getattr(around, "scope", {}), environ)
-        if around is None or around.finished:
+        try:
+            recording = _find_in_asgi(environ)
+        except Exception:  # somebody else means something else by the keys
             return None
-        recording = environ[KEY] = Inside(around, knows=knows)
-    return None if recording.finished else recording
+    return None if recording is None or recording.finished else recording
+
+
+def _find_in_asgi(environ: MutableMapping[str, Any]) -> Any:
+    scope = environ.get(ASGI_SCOPE)
+    around = None if scope is None else scope.get(KEY)
+    knows = around is not None
+    if around is None:
+        around = current.get()
+        if around is not None and not around.finished:
+            knows = _is_same(getattr(around, "scope", {}), environ)
+    if around is None or around.finished:
+        return None
+    environ[KEY] = Inside(around, knows=knows)
+    return environ[KEY]
 
 
 def find_around(scope: Mapping[str, Any]) -> Any:
-    """Return the unfinished recording that an ASGI request is part of, or None."""
+    """Return the unfinished recording that an ASGI request is part of, or None. Never raises."""
     recording = scope.get(KEY)
-    if recording is None and WSGI_ENVIRON in scope:
+    if recording is None and isinstance(scope.get(WSGI_ENVIRON), MutableMapping):
         recording = find(scope[WSGI_ENVIRON])
         if recording is not None:
             recording = Inside(recording, scope=scope)

@@ -43,7 +43,7 @@ class UrlMap:
         """Return a scope's route template, and whether its view is excluded; None where nothing matches."""
         environ = _environ_of(scope)
         rule = self._match(environ, environ["PATH_INFO"], environ["REQUEST_METHOD"])
-        if rule is None:
+        if rule is None or not isinstance(rule.rule, str):
             return None
         return rule.rule, is_excluded(self.app.view_functions.get(rule.endpoint))
 
@@ -75,7 +75,17 @@ class UrlMap:
 
 
 def url_map_of(app: Any) -> UrlMap | None:
-    """Return the URL map of an application, or of the one that adapters and middlewares wrap; or None."""
+    """Return the URL map of an application, or of the one that adapters and middlewares wrap; or None.
+
+    Never raises: an attribute may be a proxy that has no object now.
+    """
+    try:
+        return _find(app)
+    except Exception:
+        return None
+
+
+def _find(app: Any) -> UrlMap | None:
     seen: set[int] = set()
     for _ in range(_DEPTH):
         if hasattr(getattr(app, "url_map", None), "bind_to_environ") and hasattr(app, "view_functions"):

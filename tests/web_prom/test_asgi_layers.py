@@ -7,6 +7,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import a2wsgi
@@ -25,8 +26,9 @@ from flask_prom import FlaskProm
 from web_prom import make_wsgi_app
 from web_prom.asgi import PrometheusMiddleware, set_route
 
-from .asgi_server import Server, scope_of
-from .support import errors, exceptions, in_progress, requests, samples
+from .asgi_server import Server, hello, scope_of
+from .support import errors, exceptions, in_progress, python, requests, samples
+from .support import hello as hello_wsgi
 from .support import serve as serve_wsgi
 
 with warnings.catch_warnings():
@@ -347,3 +349,44 @@ def test_each_registry_counts_a_websocket_once(registry: CollectorRegistry) -> N
     for each in (registry, other):
         counted = samples(each, "websocket_connections_total", "route", "code")
         assert counted == {("/chat", "1000"): 1}
+
+
+def test_fault_87_two_registries_that_share_a_directory_count_once(tmp_path: Path) -> None:
+    """Both write to the same files."""
+    told = python(
+        """
+        import asyncio
+        from prometheus_client import CollectorRegistry
+        from tests.web_prom.asgi_server import Server, hello, scope_of
+        from tests.web_prom.support import hello as wsgi_hello, serve as serve_wsgi
+        from web_prom import asgi, wsgi
+
+        app, wsgi_app = hello, wsgi_hello
+        for registry in (CollectorRegistry(), CollectorRegistry()):
+            app = asgi.PrometheusMiddleware(app, registry=registry)
+            wsgi_app = wsgi.PrometheusMiddleware(wsgi_app, registry=registry)
+        Server().run(app)
+        serve_wsgi(wsgi_app)
+        for line in Server().run(app, scope_of("/metrics")).decode().splitlines():
+            if line.startswith(("http_requests_total{", "http_requests_in_progress")):
+                print(line)
+        """,
+        PROMETHEUS_MULTIPROC_DIR=str(tmp_path),
+    )
+    assert sorted(told.splitlines()) == [
+        "http_requests_in_progress 0.0",
+        'http_requests_total{method="GET",route="_unmatched",status="200"} 2.0',
+    ]
+
+
+@pytest.mark.parametrize("key", ["asgi.scope", "wsgi_environ"])
+@pytest.mark.parametrize("value", [None, 1, "x", object(), {}])
+def test_keys_that_mean_something_else_cost_no_request(
+    key: str, value: Any, registry: CollectorRegistry
+) -> None:
+    assert serve_wsgi(web_prom.wsgi.PrometheusMiddleware(hello_wsgi, registry=registry), **{key: value}) == (
+        b"hello"
+    )
+    app = PrometheusMiddleware(hello, registry=registry)
+    assert Server().run(app, scope_of(**{key: value})) == b"hello"
+    assert requests(registry) == {("GET", "_unmatched", "200"): 2}
