@@ -13,6 +13,7 @@ from django_prom.conf import Measured
 from django_prom.signals import STARTED, EarlyInput
 from web_prom.disconnects import HUNG_UP, is_cancelled
 from web_prom.exchange import queue_seconds
+from web_prom.layers import Inside, State, find, hand_on, is_counted
 from web_prom.recorder import KEY, Recorder, Recording
 
 _STATUSES = {code: str(code) for code in range(100, 600)}
@@ -217,19 +218,20 @@ def begin(measured: Measured, request: Any) -> Recording | None:
     recorder = measured.recorder
     try:
         meta = request.META
-        outer: Recording | None = meta.get(KEY)
         started = meta.get(STARTED)
         scope = None
         if started is None:  # under ASGI META is not the server's; or somebody made the request by hand
             scope = getattr(request, "scope", None)
             if scope is not None:
                 started = scope.get(STARTED)
-                outer = outer or scope.get(KEY)
-        if outer is not None and not outer.finished:
-            meta[KEY] = outer
-            return outer
+        around = _around(meta, scope)
+        if around is not None and is_counted(around, recorder):
+            meta[KEY] = around
+            return around  # type: ignore[no-any-return]  # it has what a recording has
         kind = SizedRecording if measured.sized else RequestRecording
         recording = meta[KEY] = kind(recorder, measured.begun(request))
+        if around is not None:
+            recording.around = around
         if started is not None:
             recording.started = started
         if scope is not None:
@@ -268,6 +270,8 @@ def end(recording: Recording, request: Any, response: Any) -> None:
                 recording.measured = False
         if recorder.extra_labels:
             recording.annotate(request, response)
+        if isinstance(recording, RequestRecording) and recording.around is not None:
+            hand_on(recording, recording.around)
     except Exception:
         recorder.failed("annotate")
 
@@ -284,6 +288,19 @@ def abort(recording: Recording, request: Any, error: BaseException) -> None:
         recording.recorder.failed("annotate")
     if isinstance(recording, RequestRecording):
         recording.abort(error, asgi=hasattr(request, "scope"), sent=False)
+
+
+def _around(meta: dict[str, Any], scope: Any) -> Any:
+    """Return the unfinished recording of a layer around Django, or None."""
+    recording = meta.get(KEY)
+    if recording is None:
+        if scope is not None:
+            recording = scope.get(KEY)
+            if recording is not None and recording.recorder.mount_path is not None:
+                recording = Inside(recording)
+        elif State.asgi:
+            recording = find(meta)
+    return None if recording is None or recording.finished else recording
 
 
 def _is_sent_as_file(request: Any, response: Any) -> bool:

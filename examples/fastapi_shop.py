@@ -4,7 +4,7 @@ From the directory above this one, with a directory that the workers share::
 
     PROMETHEUS_MULTIPROC_DIR=$(mktemp -d) uvicorn --app-dir examples --workers 4 fastapi_shop:app
 
-``add_middleware(PrometheusMiddleware)`` is all that web-prom asks for. ORDERS and the like are the shop's
+``PrometheusMiddleware.install(app)`` is all that web-prom asks for. ORDERS and the like are the shop's
 own, from metrics.py.
 """
 
@@ -18,7 +18,7 @@ from web_prom.asgi import PrometheusMiddleware
 PRODUCTS = {1: ("teapot", 39), 2: ("kettle", 59), 3: ("samovar", 240)}
 
 app = FastAPI()
-app.add_middleware(PrometheusMiddleware)
+PrometheusMiddleware.install(app)
 
 
 @app.get("/")

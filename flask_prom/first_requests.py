@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from flask import Flask, request
 
+from web_prom.layers import find
 from web_prom.recorder import KEY
 
 logger = logging.getLogger("web_prom")
@@ -48,9 +49,9 @@ def watch_first_requests(app: Flask, prepare: Callable[[], None]) -> None:
     app.full_dispatch_request = look_and_dispatch  # type: ignore[method-assign]
 
 
-def is_measured(environ: Mapping[str, Any]) -> bool:
-    """Tell whether a layer of ours is around: a middleware of WSGI, or one of ASGI that a2wsgi passes on."""
-    return KEY in environ or KEY in (environ.get("asgi.scope") or ())
+def is_measured(environ: MutableMapping[str, Any]) -> bool:
+    """Tell whether a measuring layer is around the request, of WSGI or of ASGI."""
+    return KEY in environ or find(environ) is not None
 
 
 def _restore(app: Flask, ours: Any, before: Any) -> None:

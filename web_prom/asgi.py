@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from web_prom.asgi_exceptions import watch_exceptions
 from web_prom.asgi_exchange import ASGIApp, ASGIExchange, MeasuredASGIExchange, Message, Receive, Scope, Send
+from web_prom.asgi_placement import Refusal, is_built_late, move_outermost, surround
 from web_prom.asgi_routes import Routes
-from web_prom.asgi_scrapes import answer, live
+from web_prom.asgi_scrapes import MetricsApp, answer
 from web_prom.config import Config
 from web_prom.exclusion import exclude
 from web_prom.exposition import Exposition, mounted_config
+from web_prom.layers import WSGI_ENVIRON, Inside, State, current, find_around, is_counted
 from web_prom.middleware import Annotate, Middleware, scrape_paths, set_route
 from web_prom.multiprocess.takeover import share_values
 from web_prom.opening import SCOPE, reader
-from web_prom.recorder import KEY
+from web_prom.recorder import KEY, Recording
 from web_prom.websockets import LABELS, Connection
 
 __all__ = ["PrometheusMiddleware", "make_asgi_app", "set_route"]
@@ -26,13 +31,13 @@ class PrometheusMiddleware(Middleware):
 
     ::
 
-        app = PrometheusMiddleware(app)                  # any application
-        app.add_middleware(PrometheusMiddleware)         # Starlette, FastAPI
+        PrometheusMiddleware.install(app)       # FastAPI, Starlette, Litestar, Quart: app stays the same
+        app = PrometheusMiddleware(app)         # any ASGI application
 
     The routes of Starlette, FastAPI and Litestar are found in the scope (:mod:`web_prom.asgi_routes`);
-    other applications tell theirs with :func:`set_route`. An application that two of these wrap is
-    measured by the outer one alone. There is no state on it for a request; any number of event loops may
-    share it.
+    other applications tell theirs with :func:`set_route`. A request that passes several measured layers
+    is counted once for each registry: by the outermost layer. There is no state on it for a request; any
+    number of event loops may share it.
 
     Args:
         app: The ASGI application, of version 3.
@@ -61,67 +66,131 @@ class PrometheusMiddleware(Middleware):
         owner: str = "an ASGI application",
         **options: Any,
     ) -> None:
-        annotate = annotate or Routes().annotate
-        super().__init__(registry, config, options, annotate=annotate, owner=owner, reserved=LABELS)
+        routes = Routes(app)
+        annotate = annotate or routes.annotate
         self._app = app
+        try:
+            super().__init__(registry, config, options, annotate=annotate, owner=owner, reserved=LABELS)
+        except Exception as error:
+            if not is_built_late():
+                raise
+            self._enabled, self._app = False, Refusal(error)
         if self._enabled:
+            State.asgi = True
+            watch_exceptions(routes.app)
+            self.recorder.mount_path = routes.mount_path
             self._paths = scrape_paths(self._config.path)
             self._exchange = MeasuredASGIExchange if self._sized else ASGIExchange
-            self._begun = reader(self.recorder.naming.beginning, SCOPE)
+            self._reader = reader(self.recorder.naming.beginning, SCOPE)
+            self._begun: Callable[[Any], Any] = self._begun_first
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection: a request, or something else that is passed on."""
+    @classmethod
+    def install(cls, app: Any, **options: Any) -> None:
+        """Measure an application that stays the same object: FastAPI, Starlette, Litestar, Quart and others.
+
+        Middlewares and handlers of exceptions that the application gets later are inside: every answer is
+        counted with the status that the client gets. An error of the settings is raised here, while
+        ``app.add_middleware`` of Starlette and FastAPI makes the middleware only when the server starts the
+        application, and puts others around it.
+
+        Args:
+            app: The application, an object with an asynchronous ``__call__``.
+            **options: Those of the class.
+
+        Raises:
+            TypeError: The application is a function, or does not allow it: wrap it.
+            ConfigError, ConflictError, DirectoryError: As the class.
+        """
+        surround(app, cls(app, **options)._around)
+
+    def _around(self, app: ASGIApp, *, scrapes: bool = True) -> PrometheusMiddleware:
+        """Return a layer of this middleware around another application."""
+        layer = copy(self)
+        layer._app = app
+        if layer._enabled:
+            layer._paths = layer._paths if scrapes else ()
+            layer._begun = layer._reader
+        return layer
+
+    def _begun_first(self, scope: Scope) -> Any:
+        """Read how the first request begins."""
+        self._settle(scope)
+        return self._begun(scope)
+
+    def _settle(self, scope: Scope) -> None:
+        """Measure around the whole stack of Starlette, which is there when the first connection comes."""
+        self._begun = self._reader
+        try:
+            move_outermost(self, scope, self._around)
+        except Exception:
+            self.recorder.failed("start")
+
+    # One coroutine, and not several short ones: each more takes a tenth of a microsecond of each request.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:  # noqa: C901, PLR0912
+        """Serve one connection: a request, or something else that is passed on.
+
+        Returns:
+            What the application returned: uvicorn reports a value that is not None.
+        """
         kind = scope["type"]
         if not self._enabled or kind != "http":
+            if self._enabled and kind == "lifespan":
+                self._settle(scope)
             serve = self._serve_websocket if self._enabled and kind == "websocket" else self._app
-            await serve(scope, receive, send)
-            return
+            return await serve(scope, receive, send)
         if scope.get("path", "") in self._paths or (scope.get("root_path") and self._is_scrape(scope)):
-            await answer(self._exposition, scope, send)
-            return
-        if KEY in scope and not scope[KEY].finished:
-            await self._app(scope, receive, self._telling(scope, send))
-            return
+            return await answer(self._exposition, scope, send)
+        around = find_around(scope) if KEY in scope or WSGI_ENVIRON in scope else None
+        if around is not None and is_counted(around, self.recorder):
+            return await self._app(scope, receive, self._telling(around, scope, send))
         try:
             exchange = scope[KEY] = self._exchange(self.recorder, self._begun(scope))
         except Exception:
             self.recorder.failed("start")
-            await self._app(scope, receive, send)
-            return
+            return await self._app(scope, receive, send)
+        if around is not None:
+            exchange.around = around
+            if isinstance(around, Inside):
+                send = self._telling(around, scope, send)
         exchange.scope = scope
         exchange._receive = receive
         exchange._send = send
         if self._prepares:
             exchange.prepare()
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            return await self._app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             exchange.abort(error)
             raise
         finally:
             if not exchange.finished:
                 exchange.end()
+            if exchange.entered:
+                current.set(around)
             # The server's send refers to the scope, the scope to us, and we to that send.
-            scope.pop(KEY, None)
+            if around is None:
+                scope.pop(KEY, None)
+            else:
+                _leave(scope, around)
 
-    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if KEY in scope and not scope[KEY].finished:
-            await self._app(scope, receive, send)
-            return
+    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        around = find_around(scope) if KEY in scope else None
+        if around is not None and is_counted(around, self.recorder):
+            return await self._app(scope, receive, send)
         try:
             connection = scope[KEY] = Connection(self.recorder, scope, receive, send)
         except Exception:
             self.recorder.failed("start")
-            await self._app(scope, receive, send)
-            return
+            return await self._app(scope, receive, send)
+        connection.around = around
         try:
-            await self._app(scope, connection.receive, connection.send)
+            return await self._app(scope, connection.receive, connection.send)
         except BaseException as error:
             connection.end(error)
             raise
         finally:
             connection.end()
-            scope.pop(KEY, None)
+            _leave(scope, around)
 
     def _is_scrape(self, scope: Scope) -> bool:
         """Tell whether a path below the application's root is that of scrapes."""
@@ -129,27 +198,38 @@ class PrometheusMiddleware(Middleware):
         path: str = scope.get("path", "")
         return path.startswith(root) and path[len(root) :] in self._paths
 
-    def _telling(self, scope: Scope, send: Send) -> Send:
-        """Tell the recording of a middleware around us what our scope knows."""
-        outer = scope[KEY]
+    def _telling(self, around: Any, scope: Scope, send: Send) -> Send:
+        """Tell the recording around this layer what the layer's scope knows."""
+        if around.scope is scope and around.recorder is self.recorder and not isinstance(around, Inside):
+            return send
 
         async def telling(message: Message) -> None:
             await send(message)
             try:
-                if message["type"] == "http.response.start" and outer.route is None:
-                    outer.scope = scope  # a copy, if somebody in between made one
-                    self.recorder.annotate(outer)
+                if message["type"] == "http.response.start" and around.route is None:
+                    around.scope = scope  # a copy, if somebody in between made one
+                    self.recorder.annotate(around)
             except Exception:
                 self.recorder.failed("annotate")
 
         return telling
 
 
+def _leave(scope: Scope, around: Any) -> None:
+    """Take a recording out of its scope; the one around it takes its place again."""
+    if isinstance(around, Recording | Connection):
+        scope[KEY] = around
+    else:
+        scope.pop(KEY, None)
+
+
 def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -> ASGIApp:
     """Return an ASGI application that answers scrapes, as prometheus_client's of the same name does.
 
-    Mount it anywhere; it answers on every path below. Unlike upstream's it merges the workers that share
-    a directory, answers HEAD, reads Accept headers that are broken, and does not hold up the event loop.
+    Mount it anywhere; it answers on every path below. Starlette's ``Mount("/metrics", ...)`` redirects
+    ``/metrics`` to ``/metrics/``; ``Route("/metrics", make_asgi_app())`` answers it. Unlike upstream's it
+    merges the workers that share a directory, answers HEAD, reads Accept headers that are broken, and does
+    not hold up the event loop.
 
     Args:
         registry: What to expose.
@@ -162,13 +242,5 @@ def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -
     share_values(*[registry] if isinstance(registry, CollectorRegistry) else [])
     exposition = Exposition(registry, mounted_config(), compress=not disable_compression)
 
-    @exclude  # for what a router answers itself on the way, such as the redirect of a mount to its slash
-    async def metrics_app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await answer(exposition, scope, send)
-        elif scope["type"] == "lifespan":
-            await live(receive, send)
-        else:
-            raise ValueError(f"metrics are answered to http, not to {scope['type']}")
-
-    return metrics_app
+    # The mark is for what a router answers itself, for example the redirect of a mount to its slash.
+    return exclude(MetricsApp(exposition))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from types import MethodType
 from typing import Any
 
-from web_prom.disconnects import HUNG_UP, is_cancelled, is_disconnect
+from web_prom.disconnects import HUNG_UP, is_cancelled, is_disconnect, is_gone
 from web_prom.exchange import observe_queue
+from web_prom.layers import current
 from web_prom.recorder import Recording
 from web_prom.sizes import Measures
 
@@ -15,7 +17,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[Any]]
 
 _STATUSES = {code: str(code) for code in range(100, 600)}
 
@@ -29,10 +31,12 @@ class ASGIExchange(Recording):
     Attributes:
         scope: The request's.
         gone: Whether the client is known to have gone away.
+        entered: Whether the recording is in the context of the application.
     """
 
     scope: Scope
     gone = False
+    entered = False
     measures = False
     _receive: Receive
     _send: Send
@@ -40,6 +44,10 @@ class ASGIExchange(Recording):
 
     async def receive(self) -> Message:
         """Pass on what the client sent; keep whether it went away."""
+        # Adapters from ASGI to WSGI read the body, and then copy the context for their thread. To put the
+        # recording into the context of each request takes longer than all else that is done at its start.
+        self.entered = True
+        current.set(self)
         message = await self._receive()
         try:
             if message["type"] == "http.disconnect":
@@ -76,6 +84,10 @@ class ASGIExchange(Recording):
         """Take the status from the start of the response, and what is to be known by then."""
         code = message["status"]
         self.status = HUNG_UP if self.gone else _STATUSES.get(code) or str(code)
+        methods = self._send.__class__ is MethodType or self._receive.__class__ is MethodType
+        # An error of the application stays one, whether or not somebody waits for it.
+        if methods and self.status < "500" and is_gone(self._send, self._receive):
+            self.gone, self.status = True, HUNG_UP
         if self.status >= "500":
             # Frameworks answer in the place where they caught what the application raised.
             error = sys.exc_info()[1]
@@ -97,7 +109,9 @@ class ASGIExchange(Recording):
                 if id(error) != self._noted and isinstance(error, Exception):
                     self.count_late(error)
             elif is_cancelled(error) or (self.gone and is_disconnect(error)):
-                self.status = self.status or HUNG_UP
+                if self.status is None:
+                    self.status = HUNG_UP
+                    self._learn()
             else:
                 self.note(error)
                 if self.status is not None or self.gone:

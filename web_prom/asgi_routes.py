@@ -7,6 +7,9 @@ No framework is imported: objects are known by what they have. What each of them
 - FastAPI from 0.137 on: the path of ``scope["route"]`` lacks the prefixes of ``include_router`` too;
   the route with them is in ``scope["fastapi"]``.
 - Litestar: ``scope["path_template"]``; nothing at a 405, whose path is given to its router again.
+- Flask and Quart: nothing; :mod:`web_prom.url_maps` asks the application's URL map, also where a mount and an
+  adapter from ASGI to WSGI stand before it.
+- Connexion: nothing, as its routers get copies; Flask's URL map or the routers of its AsyncApp are asked.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any, NamedTuple
 
 from web_prom.asgi_exchange import Scope
 from web_prom.exclusion import is_excluded
+from web_prom.url_maps import UrlMap, url_map_of
 
 # As many routes are kept ready. No client can make one, but an application might.
 _MOST = 10_000
@@ -30,11 +34,16 @@ class Found(NamedTuple):
         template: In its framework's notation, with everything that stands before it.
         excluded: Whether its view bears the mark of :func:`web_prom.exclude`.
         owner: What it was found by, kept alive: nothing else gets its identity meanwhile.
+        mount: The template of the path of a mount, where the route is that of a mounted application whose
+            own routes are not known.
+        inner: The URL map of that application, if it has one.
     """
 
     template: str
     excluded: bool
     owner: Any = None
+    mount: str | None = None
+    inner: UrlMap | None = None
 
 
 class Routes:
@@ -42,9 +51,18 @@ class Routes:
 
     Keeps what it found by the routes themselves, so that one of a thousand costs what one alone does.
     Safe to share between threads.
+
+    Args:
+        app: The application.
+
+    Attributes:
+        app: The application of Flask or Quart that it is, or that it wraps; or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, app: Any = None) -> None:
+        self._url_map = url_map_of(app)
+        self._outer = app
+        self.app = None if self._url_map is None else self._url_map.app
         self._known: dict[int, Found] = {}
         self._indexes: dict[int, _Index] = {}
 
@@ -65,10 +83,32 @@ class Routes:
                 found = self._learn(route) or self._search(scope, recording.status)
         else:
             found = self._search(scope, recording.status)
-        if found is not None:
-            recording.route = found.template
-            if found.excluded:
-                recording.measured = False
+        if found is None:
+            found = self._search_inside(scope)
+            if found is None:
+                return
+        template, excluded = found.template, found.excluded
+        if found.inner is not None:
+            matched = found.inner.find(scope if found.owner is not None else _unmounted(scope))
+            if matched is None:
+                return
+            template, excluded = f"{found.mount}{matched[0]}", matched[1]
+        recording.route = template
+        if excluded:
+            recording.measured = False
+
+    def _search_inside(self, scope: Scope) -> Found | None:
+        """Look further where the scope leads to nothing: the routers may have got a copy of it."""
+        if self._url_map is not None:
+            return Found("", excluded=False, mount="", inner=self._url_map)
+        router = _router_of_connexion(self._outer)
+        return None if router is None else _match(router.routes, {**_unmounted(scope), "fastapi": {}}, "")
+
+    def mount_path(self, recording: Any) -> str:
+        """Return the template of the path at which the application that serves a recording is mounted."""
+        scope = getattr(recording, "scope", None)
+        found = None if scope is None else self._search(scope, None)
+        return "" if found is None or found.mount is None else found.mount
 
     def _learn(self, route: Any) -> Found | None:
         path = getattr(route, "path", None)
@@ -123,8 +163,7 @@ class _Index:
 
     def _walk(self, scope: Scope, path: str) -> Found | None:
         """Match a path as the routers did, from the outermost on."""
-        root = scope.get("app_root_path", scope.get("root_path", ""))
-        return _match(self.router.routes, {**scope, "path": path, "root_path": root, "fastapi": {}}, "")
+        return _match(self.router.routes, {**_unmounted(scope), "path": path, "fastapi": {}}, "")
 
 
 def _match(routes: Iterable[Any], scope: Scope, prefix: str) -> Found | None:
@@ -180,7 +219,8 @@ def _leaf(route: Any, prefix: str) -> tuple[Any, Found] | None:
     if mounted is None:
         return None
     # As Starlette writes the paths below a mount, whose application has no routes that it would show.
-    return mounted, Found(_absolute(f"{prefix}{path}/{{path:path}}"), is_excluded(mounted), mounted)
+    template, mount = _absolute(f"{prefix}{path}/{{path:path}}"), f"{prefix}{path}"
+    return mounted, Found(template, is_excluded(mounted), mounted, mount, url_map_of(mounted))
 
 
 def _real(route: Any) -> Any:
@@ -194,6 +234,11 @@ def _path(route: Any) -> str:
     return path if isinstance(path, str) and not hasattr(route, "effective_candidates") else ""
 
 
+def _unmounted(scope: Scope) -> Scope:
+    """Return a scope as it was before the first router."""
+    return {**scope, "root_path": scope["app_root_path"]} if "app_root_path" in scope else scope
+
+
 def _other_path(scope: Scope) -> str:
     path: str = scope["path"]
     return path.rstrip("/") if path.endswith("/") else f"{path}/"
@@ -203,12 +248,21 @@ def _absolute(path: str) -> str:
     return path if path.startswith("/") else f"/{path}"
 
 
+def _router_of_connexion(app: Any) -> Any:
+    """Return the router of the operations of Connexion's AsyncApp, which is made at the first connection."""
+    for layer in getattr(getattr(app, "middleware", None), "middleware_stack", None) or ():
+        if type(layer).__name__ == "RoutingMiddleware":
+            return layer.router
+    return None
+
+
 def _litestar(scope: Scope, status: str | None) -> Found | None:
     handler, template = scope.get("route_handler"), scope.get("path_template")
     if handler is None:
         return _litestar_refusal(scope) if status == "405" else None
     if getattr(handler, "is_mount", False):
-        template = f"{min(handler.paths)}/*"
+        path = min(handler.paths)
+        return Found(_absolute(f"{path}/*"), is_excluded(getattr(handler, "fn", None)), mount=_absolute(path))
     return Found(_absolute(template or ""), is_excluded(getattr(handler, "fn", None)))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from web_prom.asgi_exchange import Receive, Scope, Send
 from web_prom.environ import header_variables
 from web_prom.exposition import Exposition, Response
-from web_prom.recorder import KEY
+from web_prom.layers import drop, find_around
 
 # One works, those that came meanwhile wait for its result. There are more threads than different results with
 # name[] to wait for, so that a scrape of everything finds a thread.
@@ -23,11 +23,31 @@ _PIECE_BYTES = 262_144
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
+class MetricsApp:
+    """An ASGI application that answers scrapes. Safe to share between event loops.
+
+    It is an object, and not a function, which ``Route`` of Starlette would call as a view.
+
+    Args:
+        exposition: What it answers with.
+    """
+
+    def __init__(self, exposition: Exposition) -> None:
+        self._exposition = exposition
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, or the start and the end of a server."""
+        if scope["type"] == "http":
+            await answer(self._exposition, scope, send)
+        elif scope["type"] == "lifespan":
+            await live(receive, send)
+        else:
+            raise ValueError(f"metrics are answered to http, not to {scope['type']}")
+
+
 async def answer(exposition: Exposition, scope: Scope, send: Send) -> None:
-    """Answer a scrape. It is not counted as a request by a middleware around it."""
-    outer = scope.get(KEY)
-    if outer is not None:
-        outer.measured = False
+    """Answer a scrape. A layer around it neither counts it nor shows it as in progress."""
+    drop(find_around(scope))
     status, headers, whole = await _respond(exposition, environ_of(scope))
     body = memoryview(whole)
     encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]

@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 from asyncio import CancelledError, current_task
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any
 
 HUNG_UP = "499"
 """The status of a request whose client went away before the response began."""
 
 # What frameworks raise for it; they have no common base, and the core imports none of them.
 _NAMES = frozenset({"ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect"})
+
+# How the object that `send` or `receive` is a method of says that the client is gone. By package.
+_SERVERS: Mapping[str, Callable[[Any], Any]] = {
+    "uvicorn": attrgetter("disconnected"),
+    "hypercorn": attrgetter("closed"),
+    "gunicorn": attrgetter("protocol._conn_lost_handled"),
+}
+
+
+def is_gone(*calls: Any) -> bool:
+    """Tell whether the server knows that the client of a request is gone. Never raises.
+
+    A server tells an application only if the application asks, by ``receive()``. To ask in its place is not
+    sound: a message that is received here is lost to the application, and a ``receive()`` that is cancelled
+    has effects in some servers. So the server's object is looked at. Under a server that is not known here,
+    or in another release with other attributes, the answer is False.
+
+    Args:
+        calls: The server's ``send`` and ``receive``.
+    """
+    for call in calls:
+        owner = getattr(call, "__self__", None)
+        look = _SERVERS.get(type(owner).__module__.partition(".")[0])
+        try:
+            if look is not None and look(owner) is True:
+                return True
+        except AttributeError:
+            continue
+    return False
 
 
 def is_cancelled(error: BaseException) -> bool:

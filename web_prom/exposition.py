@@ -20,8 +20,8 @@ from web_prom.colons import keeping_colons
 from web_prom.config import PREFIX, Config
 from web_prom.errors import BusyError
 from web_prom.flight import SingleFlight
+from web_prom.layers import drop, find
 from web_prom.multiprocess.takeover import is_shared, share_values
-from web_prom.recorder import KEY
 from web_prom.scrape_context import Factory
 from web_prom.scraping import Scraper
 from web_prom.siblings import has_siblings
@@ -278,10 +278,7 @@ def as_wsgi(exposition: Exposition) -> WSGIApp:
     """Return the WSGI application that answers with an exposition."""
 
     def metrics_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        outer = environ.get(KEY)
-        if outer is not None:  # of a middleware around this; a scrape is not in progress in itself
-            outer.measured = False
-            outer.finish()
+        drop(find(environ))
         status, headers, body = exposition.respond(environ)
         start_response(status, headers)
         return [body]

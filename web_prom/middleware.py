@@ -12,6 +12,7 @@ from web_prom.config import Config
 from web_prom.errors import ConfigError
 from web_prom.exposition import Exposition
 from web_prom.labels import encodable
+from web_prom.layers import State, find, told
 from web_prom.recorder import KEY, Recorder, Recording
 from web_prom.scrape_context import Factory
 
@@ -22,15 +23,19 @@ def set_route(environ: Mapping[str, Any], template: str) -> None:
     """Tell the route template of a request or a WebSocket that a middleware of ours measures.
 
     For applications without an adapter; at any time until the response body ends. Without it the route
-    is ``_unmatched``: the path itself is never a label. Does nothing where nothing measures.
+    is ``_unmatched``: the path itself is never a label. Does nothing where nothing measures. The template
+    is the whole route: the path of a mount is not put before it. It works in a WSGI application inside a
+    measured ASGI application too.
 
     Args:
         environ: The WSGI environ, or the ASGI scope.
         template: Such as ``/users/<id>``; one of a list that no client can grow.
     """
     recording = environ.get(KEY)
-    if recording is not None:
-        recording.route = encodable(template)
+    if recording is None and State.asgi and "REQUEST_METHOD" in environ:
+        recording = find(environ)  # type: ignore[arg-type]  # an environ can be written
+    for each in told(recording):
+        each.route = encodable(template)
 
 
 def scrape_paths(path: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from web_prom.labels import (
     route_is_excluded,
     status_label,
 )
+from web_prom.multiprocess.takeover import is_shared
 from web_prom.opening import Opening, Openings
 
 logger = logging.getLogger("web_prom")
@@ -52,6 +53,9 @@ class Recorder:
         ConflictError: As :func:`web_prom.instruments.instruments_for`.
         DirectoryError: Likewise.
     """
+
+    mount_path: Callable[[Recording], str] | None = None
+    """Returns the path template at which the application of a request is mounted, where that is known."""
 
     def __init__(
         self,
@@ -87,6 +91,12 @@ class Recorder:
             if getattr(self.config, field)
         ]
         self.cells: dict[CacheKey, Cells | None] = {}
+
+    def counts_with(self, other: Recorder) -> bool:
+        """Tell whether both count in the same families: a request that passes both is counted by one."""
+        if self.registry is other.registry:
+            return True
+        return is_shared() and self.instruments.duration.name == other.instruments.duration.name
 
     def failed(self, stage: str) -> None:
         """Count an error of the instrumentation itself, and log the first of each stage. Never raises."""
@@ -206,6 +216,7 @@ class Recording:
         route: The route template, or None where no route matched.
         status: The three digits of the status that the client gets, as text; None before there is one.
         extra: Values of the extra labels.
+        around: The recording of the same request by a layer around this one, for another registry; or None.
         measured: Whether the request is counted and timed; false for an excluded view.
         broken: Whether the body failed half way.
         finished: Whether it was observed.
@@ -217,6 +228,7 @@ class Recording:
     # The class keeps what few requests change, and nothing that each of them sets: the interpreter does
     # not specialise a store to a name that the class has too. With slots the same takes half as long again.
     extra: tuple[str, ...] = ()
+    around: Any = None
     measured = True
     broken = False
     _errors: list[BaseException] | None = None

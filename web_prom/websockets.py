@@ -39,12 +39,14 @@ class Socket:
         recorder: Who has the instruments.
         route: The route template, or None where none is known.
         status: None: there is none as requests have it.
+        around: The recording of the same connection for another registry, by a layer around this one.
         measured: Whether it counts; false for an excluded view.
         extra: Values of the extra labels.
         finished: Whether it was observed.
     """
 
     status: str | None = None
+    around: Any = None
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder

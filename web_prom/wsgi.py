@@ -12,9 +12,10 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from web_prom.config import Config
 from web_prom.exchange import Environ, Exchange
 from web_prom.exposition import WSGIApp, as_wsgi
+from web_prom.layers import State, find, hand_on, is_counted
 from web_prom.middleware import Annotate, Middleware, scrape_paths, set_route
 from web_prom.opening import ENVIRON, reader
-from web_prom.recorder import KEY, Recording
+from web_prom.recorder import KEY
 from web_prom.scrape_context import Factory
 from web_prom.sizes import MeasuredExchange
 from web_prom.static_files import with_static_routes
@@ -33,9 +34,9 @@ class PrometheusMiddleware(Middleware):
 
         application = PrometheusMiddleware(application)
 
-    The application tells its route template with :func:`set_route`. An application that two of these
-    wrap is measured by the outer one alone. Safe to share between threads and processes; there is no
-    state on it for a request.
+    The application tells its route template with :func:`set_route`. A request that passes several
+    measured layers is counted once for each registry: by the outermost layer. Safe to share between
+    threads and processes; there is no state on it for a request.
 
     Args:
         app: The WSGI application.
@@ -85,14 +86,18 @@ class PrometheusMiddleware(Middleware):
             # Without an adapter nobody else knows a request and its response.
             self._labels = bool(self._config.extra_labels) and annotate is None
 
-    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    # One function, and not several short ones: each call costs each request.
+    def __call__(  # noqa: C901
+        self, environ: Environ, start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
         """Serve one request."""
         if not self._enabled:
             return self._app(environ, start_response)
         if environ.get("PATH_INFO", "") in self._paths:
             return self._metrics(environ, start_response)
-        if KEY in environ and not environ[KEY].finished:
-            return self._app(environ, self._telling(environ[KEY], start_response))
+        around = find(environ) if KEY in environ or State.asgi else None
+        if around is not None and is_counted(around, self.recorder):
+            return self._app(environ, self._telling(around, start_response))
         try:
             kind = self._kind_of(environ) if "HTTP_UPGRADE" in environ else self._exchange
             exchange = environ[KEY] = kind(self.recorder, self._begun(environ))
@@ -106,9 +111,14 @@ class PrometheusMiddleware(Middleware):
         if self._prepares:
             exchange.prepare(environ)
         started = self._labelling(exchange, environ) if self._labels else exchange.start_response
+        if around is not None:
+            exchange.around = around
+            started = self._handing_on(exchange, started)
         try:
             body = self._app(environ, started)
         except BaseException as error:
+            if around is not None:
+                hand_on(exchange, around)
             exchange.abort(error)
             exchange.finish()
             raise
@@ -145,7 +155,20 @@ class PrometheusMiddleware(Middleware):
 
         return started
 
-    def _telling(self, outer: Recording, start_response: Callable[..., Any]) -> Callable[..., Any]:
+    def _handing_on(self, exchange: Exchange, start_response: Callable[..., Any]) -> Callable[..., Any]:
+        """Tell the recording around a request's, which is of another registry, what the request's knows."""
+
+        def started(*args: Any) -> Any:
+            write = start_response(*args)
+            try:
+                hand_on(exchange, exchange.around)
+            except Exception:
+                self.recorder.failed("annotate")
+            return write
+
+        return started
+
+    def _telling(self, outer: Any, start_response: Callable[..., Any]) -> Callable[..., Any]:
         """Tell the recording of a middleware around us what our adapter knows."""
         if isinstance(outer, Upgrade):
             outer.annotators.append(self.recorder.annotate)

@@ -1,4 +1,4 @@
-"""/metrics mounted by hand in a FastAPI application.
+"""/metrics on a route of its own in a FastAPI application.
 
 ::
 
@@ -11,8 +11,8 @@ from web_prom import make_asgi_app
 from web_prom.asgi import PrometheusMiddleware
 
 app = FastAPI()
-app.add_middleware(PrometheusMiddleware, path="")  # measures, and answers no path itself
-app.mount("/internal/metrics", make_asgi_app())
+PrometheusMiddleware.install(app, path="")  # measures, and answers no path itself
+app.add_route("/internal/metrics", make_asgi_app())
 
 
 @app.get("/teapots/{number}")

@@ -25,7 +25,7 @@ async def count(request: Request, call_next: Callable[[Request], Awaitable[Respo
     return response
 
 
-app.add_middleware(PrometheusMiddleware)
+PrometheusMiddleware.install(app)
 
 
 @app.get("/")

@@ -12,7 +12,7 @@ from web_prom.asgi import PrometheusMiddleware
 PRODUCTS = {1: "teapot", 2: "kettle", 3: "samovar"}
 
 app = FastAPI()
-app.add_middleware(PrometheusMiddleware)
+PrometheusMiddleware.install(app)
 
 
 @app.get("/")

@@ -688,6 +688,78 @@ def test_fault_08_the_body_of_a_head_request_is_not_sent(
     assert seconds(registry, "http_response_size_bytes") == 0
 
 
+async def cancelled_in_a_route(scope: Scope, receive: Receive, send: Send) -> None:
+    """Find a route, and be cancelled by the server."""
+
+    class Route:
+        path, endpoint = "/users/{id}", hello
+
+    scope["route"] = Route
+    if scope["query_string"]:
+        await send(start())
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize(("query", "status"), [(b"", "499"), (b"started", "200")])
+def test_fault_90_a_cancelled_request_keeps_its_route(
+    query: bytes, status: str, measured: Measured, registry: CollectorRegistry
+) -> None:
+    wrapped = measured(cancelled_in_a_route)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(Server().serve(wrapped, scope_of(query_string=query)))
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    asyncio.run(main())
+    assert requests(registry) == {("GET", "/users/{id}", status): 1}
+    assert exceptions(registry) == {}
+    at_rest(registry)
+
+
+@pytest.mark.parametrize(
+    ("module", "knows", "status", "counted"),
+    [
+        ("uvicorn.protocols.http", True, 200, "499"),
+        ("uvicorn.protocols.http", True, 404, "499"),
+        ("uvicorn.protocols.http", True, 503, "503"),
+        ("uvicorn.protocols.http", False, 200, "200"),
+        ("uvicorn.protocols.http", None, 200, "200"),  # another release
+        ("elsewhere", True, 200, "200"),
+    ],
+)
+def test_fault_91_what_a_known_server_knows_of_its_client(  # noqa: PLR0917
+    module: str,
+    knows: bool | None,
+    status: int,
+    counted: str,
+    measured: Measured,
+    registry: CollectorRegistry,
+) -> None:
+    names = {"__module__": module, **({"disconnected": knows} if knows is not None else {})}
+    server = type("Cycle", (Server,), names)()
+    server.run(measured(sending(start(status), chunk())))
+    assert requests(registry) == {("GET", "_unmatched", counted): 1}
+    assert len(server.sent) == 2, "the application and the server are as they were"
+    at_rest(registry)
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket", "lifespan", "disabled", "nested"])
+def test_fault_95_the_server_gets_what_the_application_returned(kind: str, measured: Measured) -> None:
+    """Uvicorn logs an error for a value that is not None."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> Any:
+        return scope["type"]
+
+    wrapped = measured(measured(app) if kind == "nested" else app, enabled=kind != "disabled")
+    scope = scope_of(type=kind if kind in ("websocket", "lifespan") else "http")
+    server = Server()
+    assert asyncio.run(wrapped(scope, server.receive, server.send)) == scope["type"]
+
+
 # One request, one count ------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 
 from web_prom import exclude, make_asgi_app
-from web_prom.asgi import PrometheusMiddleware, set_route
+from web_prom.asgi import PrometheusMiddleware
 
 from .asgi_server import HANG_UP, Server, scope_of, websocket_of
 from .support import errors, exceptions, in_progress, requests, samples
@@ -571,21 +571,34 @@ def test_a_mounted_scrape_of_fastapi(registry: CollectorRegistry) -> None:
     assert requests(registry) == {}
 
 
+@pytest.mark.parametrize("how", ["Route", "add_route", "append"])
+@pytest.mark.parametrize("kind", [Starlette, FastAPI])
+def test_fault_53_a_scrape_on_a_route_is_answered_without_a_redirect(
+    kind: Any, how: str, registry: CollectorRegistry
+) -> None:
+    route = Route("/metrics", make_asgi_app(registry))
+    app = kind(routes=[route] if how == "Route" else [])
+    if how == "add_route":
+        app.add_route("/metrics", make_asgi_app(registry))
+    elif how == "append":
+        app.router.routes.append(route)
+    PrometheusMiddleware.install(app, registry=registry, path="")
+    for method, status in (("GET", 200), ("HEAD", 200), ("OPTIONS", 200), ("POST", 405)):
+        assert request(app, "/metrics", method) == status
+    assert requests(registry) == {}
+    assert in_progress(registry) == 0
+
+
 # Quart -----------------------------------------------------------------------------------------------
 
 
 def quart(**config: Any) -> Any:
-    """Return an application that tells its routes as README says."""
+    """Return an application with routes of all kinds."""
     pytest.importorskip("quart", reason="Quart does not go with Flask 2")
     from quart import Quart, abort, websocket
-    from quart import request as current
 
     app = Quart("shop")
     app.config.update(config)
-
-    async def tell_route() -> None:
-        if current.url_rule is not None:
-            set_route(current.scope, current.url_rule.rule)
 
     async def user(user_id: int) -> str:
         return "ok"
@@ -597,12 +610,10 @@ def quart(**config: Any) -> Any:
         raise ZeroDivisionError
 
     async def talk(room: str) -> None:
-        set_route(websocket.scope, websocket.url_rule.rule)
         await websocket.accept()
         await websocket.send(await websocket.receive())
         await websocket.close(1000)
 
-    app.before_request(tell_route)
     app.add_url_rule("/users/<int:user_id>", view_func=user)
     app.add_url_rule("/missing", view_func=missing)
     app.add_url_rule("/error", view_func=failing)
@@ -615,7 +626,7 @@ QUART: list[Case] = [
     ("/missing", "GET", 404, "/missing"),
     ("/error", "GET", 500, "/error"),
     ("/nothing", "GET", 404, "_unmatched"),
-    ("/users/1", "POST", 405, "_unmatched"),
+    ("/users/1", "POST", 405, "/users/<int:user_id>"),
 ]
 
 
@@ -634,6 +645,48 @@ def test_routes_of_quart(
     else:
         app.asgi_app = measured(app.asgi_app)
     assert route_of(app, registry, path, method) == (status, route)
+
+
+@pytest.mark.parametrize("how", ["around", "inside", "install"])
+def test_fault_92_exceptions_of_quart_are_counted_whichever_handler_answers(
+    how: str, measured: Measured, registry: CollectorRegistry
+) -> None:
+    app = quart()
+    app.add_url_rule("/shown", view_func=quart_shown)
+    app.register_error_handler(KeyError, lambda error: ("sorry", 503))
+    app.register_error_handler(IndexError, lambda error: ("no", 404))
+    app.add_url_rule("/busy", "busy", raises(KeyError))
+    app.add_url_rule("/none", "none", raises(IndexError))
+    wrapped = app
+    if how == "around":
+        wrapped = measured(app)
+    elif how == "inside":
+        app.asgi_app = measured(measured(app.asgi_app))
+    else:
+        PrometheusMiddleware.install(app, registry=registry)
+        PrometheusMiddleware.install(app, registry=registry)
+    sent = {"/error": 500, "/busy": 503, "/none": 404, "/missing": 404, "/shown": 200}
+    for path, status in sent.items():
+        assert request(wrapped, path) == status
+    assert requests(registry) == {("GET", path, str(status)): 1 for path, status in sent.items()}
+    assert exceptions(registry) == {("/error", "ZeroDivisionError"): 1, ("/busy", "KeyError"): 1}
+    assert errors(registry) == {}
+
+
+async def quart_shown() -> str:
+    """Answer after an exception of the view's own."""
+    with contextlib.suppress(KeyError):
+        raise KeyError
+    return "ok"
+
+
+def raises(error: type[Exception]) -> Callable[[], Any]:
+    """Return a view that raises."""
+
+    async def view() -> None:
+        raise error
+
+    return view
 
 
 def test_quart_cancels_a_request_whose_client_hangs_up(

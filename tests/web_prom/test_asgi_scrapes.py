@@ -119,6 +119,17 @@ def test_a_scrape_is_answered_and_not_counted(registry: CollectorRegistry) -> No
     assert in_progress(registry) == 0
 
 
+def test_fault_79_a_mounted_scrape_is_not_in_progress(registry: CollectorRegistry) -> None:
+    mounted, other = make_asgi_app(registry), CollectorRegistry()
+    wrapped = asgi.PrometheusMiddleware(mounted, registry=registry, path="")
+    wrapped = asgi.PrometheusMiddleware(wrapped, registry=other, path="")
+    for _ in range(2):
+        assert b"\nhttp_requests_in_progress 0.0\n" in serve(wrapped, "/metrics")
+    for each in (registry, other):
+        assert in_progress(each) == 0
+        assert requests(each) == {}
+
+
 def test_a_mounted_scrape_is_not_counted_either(registry: CollectorRegistry) -> None:
     """Whoever mounts the application below a measured one."""
     app = asgi.PrometheusMiddleware(make_asgi_app(registry), registry=registry, path="")

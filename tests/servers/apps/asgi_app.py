@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -67,6 +68,30 @@ async def patient(request: Any) -> Any:
     return PlainTextResponse("too late")
 
 
+async def slow(request: Any) -> Any:
+    """Answer when a file is there, and never look for the client."""
+    while not os.path.exists(request.query_params["until"]):
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)
+    return PlainTextResponse("too late", int(request.query_params.get("status", "200")))
+
+
+async def slow_body(request: Any) -> Any:
+    await request.body()
+    return await slow(request)
+
+
+def slow_sync(request: Any) -> Any:
+    while not os.path.exists(request.query_params["until"]):
+        time.sleep(0.05)
+    return PlainTextResponse("too late")
+
+
+async def slow_stream(request: Any) -> Any:
+    await slow(request)
+    return await stream(request)
+
+
 async def echo(websocket: Any) -> None:
     await websocket.accept()
     async for text in websocket.iter_text():
@@ -93,6 +118,10 @@ app = PrometheusMiddleware(
             Route("/endless", endless),
             Route("/breaks-half-way", breaks_half_way),
             Route("/patient", patient),
+            Route("/slow", slow),
+            Route("/slow-body", slow_body, methods=["POST"]),
+            Route("/slow-sync", slow_sync),
+            Route("/slow-stream", slow_stream),
             WebSocketRoute("/echo/{room}", echo),
             WebSocketRoute("/refused", refuse),
             Mount("/mounted", make_asgi_app()),

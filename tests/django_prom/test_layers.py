@@ -1,0 +1,77 @@
+"""Django inside a measured ASGI application: one request counts once, with Django's route."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import Any
+
+import a2wsgi
+import httpx
+import pytest
+from asgiref.wsgi import WsgiToAsgi
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from tests.web_prom.support import errors, exceptions, in_progress, requests
+from web_prom.asgi import PrometheusMiddleware
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Starlette's is deprecated, and used
+    from starlette.middleware.wsgi import WSGIMiddleware
+
+
+def django(kind: str) -> Any:
+    """Return Django as an ASGI application."""
+    if kind == "asgi":
+        return get_asgi_application()
+    adapters = {"starlette": WSGIMiddleware, "a2wsgi": a2wsgi.WSGIMiddleware, "asgiref": WsgiToAsgi}
+    return adapters[kind](get_wsgi_application())
+
+
+def send(app: Any, path: str) -> int:
+    """Send a request, and return the status."""
+
+    async def client() -> int:
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as opened:
+            return int((await opened.get(path)).status_code)
+
+    return asyncio.run(client())
+
+
+# The adapters of Starlette and asgiref do not close a response, which is how a recording of Django's ends.
+CASES = [
+    ("asgi", True),
+    ("asgi", False),
+    ("starlette", True),
+    ("a2wsgi", True),
+    ("a2wsgi", False),
+    ("asgiref", True),
+]
+
+
+@pytest.mark.parametrize(("kind", "same"), CASES)
+def test_fault_87_a_request_of_django_inside_asgi_counts_once_with_djangos_route(
+    kind: str, same: bool, registry: CollectorRegistry
+) -> None:
+    outer = registry if same else CollectorRegistry()
+    inner = django(kind)
+    app = Starlette(routes=[Mount("/shop", app=inner)])
+    PrometheusMiddleware.install(app, registry=outer)
+    sent = [("/users/1/", 200), ("/fail/", 500), ("/missing/", 404)]
+    for path, status in sent:
+        assert send(app, f"/shop{path}") == status
+    if hasattr(inner, "executor"):
+        inner.executor.shutdown()
+    templates = {"/users/1/": "/users/<int:pk>/"}
+    for each, prefix in {outer: "/shop", registry: "/shop" if same else ""}.items():
+        assert requests(each) == {
+            ("GET", prefix + templates.get(path, path), str(status)): 1 for path, status in sent
+        }
+        assert list(exceptions(each)) == [(f"{prefix}/fail/", next(iter(exceptions(each)))[1])]
+        assert in_progress(each) == 0
+        assert errors(each) == {}
