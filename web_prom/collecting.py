@@ -14,17 +14,7 @@ from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-_tidying: list[Callable[[], object]] = []
-
-
-def tidy_with(function: Callable[[], object]) -> None:
-    """Have a function called before and after each run of a collector, in its thread.
-
-    For a framework that keeps something for each thread, such as a database connection that may be broken
-    or too old by the next scrape.
-    """
-    if function not in _tidying:
-        _tidying.append(function)
+from web_prom.scrape_context import Factory
 
 
 class Collecting:
@@ -41,10 +31,12 @@ class Collecting:
 
     Args:
         limit: Seconds that all of them may take together; 0 for no limit and no threads.
+        surrounding: Returns a context manager, entered around each run in the collector's own thread.
     """
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, surrounding: Factory) -> None:
         self._limit = limit
+        self._surrounding = surrounding
         # The process is looked at each time: at-fork hooks are not run everywhere (uWSGI).
         self._lanes: dict[int, dict[int, _Lane]] = {}
 
@@ -67,17 +59,18 @@ class Collecting:
         try:
             lane = lanes.get(id(collector))
             if lane is None or lane.is_spent:
-                lane = lanes[id(collector)] = _Lane(collector)
+                lane = lanes[id(collector)] = _Lane(collector, self._surrounding)
             return lane.begin()
         except Exception as error:  # no thread to be had, say
-            return _Run(collector, error)
+            return _Run(collector, self._surrounding, error)
 
 
 class _Run:
     """One call of a collector, made in its thread and waited for in a scrape's."""
 
-    def __init__(self, collector: Any, error: BaseException | None = None) -> None:
+    def __init__(self, collector: Any, surrounding: Factory, error: BaseException | None = None) -> None:
         self.collector = collector
+        self._surrounding = surrounding
         self.over = threading.Event()
         self.error = error
         self._families: list[Metric] = []
@@ -89,10 +82,14 @@ class _Run:
     def make(self) -> None:
         """Call the collector, to the end of what it gives."""
         try:
-            self._families = self._context.run(_families_of, self.collector)
+            self._families = self._context.run(self._collect)
         except BaseException as error:
             self.error = error
         self.over.set()
+
+    def _collect(self) -> list[Metric]:
+        with self._surrounding():
+            return list(self.collector.collect())
 
     def result(self, deadline: float, limit: float) -> list[Metric]:
         """Wait until it is over, and return the families.
@@ -117,8 +114,9 @@ class _Run:
 class _Lane:
     """The thread of one collector, and the call that was begun in it last."""
 
-    def __init__(self, collector: Any) -> None:
+    def __init__(self, collector: Any, surrounding: Factory) -> None:
         self._collector = collector
+        self._surrounding = surrounding
         self._last: _Run | None = None
         # The thread knows the queue and what is in it, and not this: it ends when nobody refers to this.
         self._runs: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
@@ -136,11 +134,12 @@ class _Lane:
     def begin(self) -> _Run:
         """Begin a call, and return it; the last one, if that is not over."""
         if self._last is None or self._last.over.is_set():
-            self._last = _Run(self._collector)
+            self._last = _Run(self._collector, self._surrounding)
             self._runs.put(self._last)
             return self._last
         return _Run(
             self._collector,
+            self._surrounding,
             TimeoutError("it still runs since an earlier scrape, and is not started again meanwhile"),
         )
 
@@ -154,13 +153,3 @@ def _work(runs: queue.SimpleQueue[_Run | None]) -> None:
         if run.error is not None:
             return
         del run  # and with it all that it knows, until the next scrape
-
-
-def _families_of(collector: Any) -> list[Metric]:
-    for tidy in _tidying:
-        tidy()
-    try:
-        return list(collector.collect())
-    finally:
-        for tidy in _tidying:
-            tidy()

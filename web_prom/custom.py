@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from web_prom.collecting import Collecting
 from web_prom.instruments import error_counter
 from web_prom.multiprocess.collector import WorkersCollector
+from web_prom.scrape_context import Factory, ScrapeContext
 
 logger = logging.getLogger("web_prom")
 
@@ -31,12 +33,16 @@ class Guard:
     Args:
         registry: Where failures are counted; if it is none, they are only logged.
         limit: Seconds that custom collectors may take; 0 for no limit.
+        context: The context manager of the application that answers.
+
+    Attributes:
+        context: What is entered around each answer; collectors in their own threads enter it as well.
     """
 
-    def __init__(self, registry: Any, limit: float) -> None:
-        self._registry = registry if isinstance(registry, CollectorRegistry) else None
-        self._collecting = Collecting(limit)
-        self._warned: set[tuple[str, type[BaseException]]] = set()
+    def __init__(self, registry: Any, limit: float, context: Factory | None = None) -> None:
+        self._failures = _Failures(registry)
+        self.context = ScrapeContext(registry, context, self._failures.count)
+        self._collecting = Collecting(limit, self.context.enter)
 
     def collect(self, collectors: Iterable[Any]) -> list[tuple[Any, list[Metric]]]:
         """Return collectors, each with its families: none where it fails, which is counted."""
@@ -56,16 +62,25 @@ class Guard:
         """Count what is raised within, and log the first of each collector."""
         try:
             yield
-        except Exception as error:
-            self._failed(f"collector {name_of(collector)}", type(error))
+        except Exception:
+            self._failures.count(f"collector {name_of(collector)}", "scrapes are without its metrics")
 
-    def _failed(self, stage: str, kind: type[BaseException]) -> None:
+
+class _Failures:
+    """Counts failures of a registry's scrapes, and logs the first of each kind."""
+
+    def __init__(self, registry: Any) -> None:
+        self._registry = registry if isinstance(registry, CollectorRegistry) else None
+        self._warned: set[tuple[str, type[BaseException] | None]] = set()
+
+    def count(self, stage: str, consequence: str) -> None:
+        """Count the exception that is being handled. Never raises."""
         try:
+            kind = sys.exc_info()[0]
             if (stage, kind) not in self._warned:
                 self._warned.add((stage, kind))
                 logger.warning(
-                    "the %s failed, and scrapes are without its metrics; counted in "
-                    "web_prom_instrumentation_errors_total",
+                    f"the %s failed, and {consequence}; counted in web_prom_instrumentation_errors_total",
                     stage,
                     exc_info=True,
                 )

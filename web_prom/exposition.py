@@ -17,6 +17,7 @@ from web_prom.config import PREFIX, Config
 from web_prom.flight import SingleFlight
 from web_prom.multiprocess.takeover import is_shared, share_values
 from web_prom.recorder import KEY
+from web_prom.scrape_context import Factory
 from web_prom.scraping import Scraper
 from web_prom.siblings import has_siblings
 from web_prom.text import Encode
@@ -70,6 +71,8 @@ class Exposition:
         compress: Compress for clients that ask for it.
         directory: Expose what workers wrote to this directory, and no registry: for a process that has
             no application.
+        context: Entered around each answer: a factory of context managers of the application that answers
+            (:mod:`web_prom.scrape_context`). Without it, that of the registry's first application is.
     """
 
     def __init__(
@@ -79,11 +82,15 @@ class Exposition:
         *,
         compress: bool = True,
         directory: str | None = None,
+        context: Factory | None = None,
     ) -> None:
         config = config or Config()
         self.access = AccessControl(config)
         self._scraper = Scraper(
-            registry if directory is None else None, directory, collector_timeout=config.collector_timeout
+            registry if directory is None else None,
+            directory,
+            collector_timeout=config.collector_timeout,
+            context=context,
         )
         self._flight: SingleFlight[bytes | None] = SingleFlight()
         self._compress = compress
@@ -93,6 +100,10 @@ class Exposition:
 
     def respond(self, environ: Mapping[str, Any]) -> Response:
         """Answer a scrape described by a WSGI environ (or Django's ``request.META``)."""
+        with self._scraper.context.enter():
+            return self._respond(environ)
+
+    def _respond(self, environ: Mapping[str, Any]) -> Response:
         method = environ.get("REQUEST_METHOD", "GET")
         denial = self.access.check(environ)
         if denial is not None:

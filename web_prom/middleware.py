@@ -12,6 +12,7 @@ from web_prom.config import Config
 from web_prom.errors import ConfigError
 from web_prom.exposition import Exposition
 from web_prom.recorder import KEY, Recorder, Recording
+from web_prom.scrape_context import Factory
 
 Annotate = Callable[[Recording], None]
 
@@ -41,6 +42,7 @@ class Middleware:
         annotate: Sets on a recording what only a framework knows.
         owner: The application's name, for messages.
         reserved: Label names that only this kind of application has in its families.
+        scrape_context: Entered around each answer to a scrape (:mod:`web_prom.scrape_context`).
 
     Attributes:
         recorder: Observes the requests; only where the application is measured at all.
@@ -61,6 +63,7 @@ class Middleware:
         annotate: Annotate | None,
         owner: str,
         reserved: frozenset[str] = frozenset(),
+        scrape_context: Factory | None = None,
     ) -> None:
         if config is not None and options:
             raise TypeError(f"settings are in config or in options, not in both (not {', '.join(options)})")
@@ -71,7 +74,7 @@ class Middleware:
         self._enabled = self._config.enabled
         if self._enabled:
             self.recorder = Recorder(self._config, registry, owner=owner, annotate=annotate)
-            self._exposition = Exposition(registry, self._config)
+            self._exposition = Exposition(registry, self._config, context=scrape_context)
             measured = (self._config.request_size, self._config.response_size, self._config.first_byte)
             self._sized = any(measured)
             self._prepares = self._sized or self._config.queue_time

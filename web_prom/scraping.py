@@ -18,6 +18,7 @@ from web_prom.multiprocess.directory import VARIABLE
 from web_prom.multiprocess.processes import process_families
 from web_prom.multiprocess.takeover import is_shared
 from web_prom.rendering import Renderer
+from web_prom.scrape_context import Factory
 from web_prom.text import Encode, Text
 
 
@@ -30,15 +31,27 @@ class Scraper:
         registry: The application's; anything with a ``collect()``, or None where there is no application.
         directory: What the workers share; None to see at each scrape whether this process shares one.
         collector_timeout: Seconds that custom collectors may take; 0 for no limit.
+        context: The context manager of the application that answers (:mod:`web_prom.scrape_context`).
+
+    Attributes:
+        context: What a caller enters around a scrape.
     """
 
-    def __init__(self, registry: Any, directory: str | None = None, *, collector_timeout: float) -> None:
+    def __init__(
+        self,
+        registry: Any,
+        directory: str | None = None,
+        *,
+        collector_timeout: float,
+        context: Factory | None = None,
+    ) -> None:
         self._source = registry
         self._directory = directory
         restricted = isinstance(registry, RestrictedRegistry)
         self._registry = registry._registry if restricted else registry
         self._names: frozenset[str] | None = frozenset(registry._name_set) if restricted else None
-        self._guard = Guard(self._registry, collector_timeout)
+        self._guard = Guard(self._registry, collector_timeout, context)
+        self.context = self._guard.context
         self._renderer = Renderer()
 
     def scrape(self, encode: Encode, content_type: str, names: Collection[str] | None) -> bytes:

@@ -13,6 +13,7 @@ from web_prom.exposition import WSGIApp, as_wsgi
 from web_prom.middleware import Annotate, Middleware, set_route
 from web_prom.opening import ENVIRON, reader
 from web_prom.recorder import KEY, Recording
+from web_prom.scrape_context import Factory
 from web_prom.sizes import MeasuredExchange
 
 __all__ = ["PrometheusMiddleware", "set_route"]
@@ -36,6 +37,8 @@ class PrometheusMiddleware(Middleware):
         annotate: Called with the recording as the response starts, in the context of the application's
             call; sets the route. Framework adapters pass their own.
         owner: The application's name, for messages.
+        scrape_context: Returns a context manager that is entered around each answer to a scrape, and around
+            each custom collector in its thread (:mod:`web_prom.scrape_context`).
         **options: The settings of README's table by their names in small letters, without the prefix.
             They win over the environment. Without an adapter, extra labels are computed from the environ
             and the pair of status line and headers.
@@ -54,9 +57,12 @@ class PrometheusMiddleware(Middleware):
         config: Config | None = None,
         annotate: Annotate | None = None,
         owner: str = "a WSGI application",
+        scrape_context: Factory | None = None,
         **options: object,
     ) -> None:
-        super().__init__(registry, config, options, annotate=annotate, owner=owner)
+        super().__init__(
+            registry, config, options, annotate=annotate, owner=owner, scrape_context=scrape_context
+        )
         self._app = app
         if self._enabled:
             # PEP 3333: a path is bytes, each read as a character. An empty one is an application's root.

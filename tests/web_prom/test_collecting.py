@@ -15,7 +15,6 @@ from prometheus_client.core import GaugeMetricFamily
 from flask_prom import FlaskProm
 from web_prom import PrometheusMiddleware, make_asgi_app, make_wsgi_app, start_http_server
 from web_prom.asgi import PrometheusMiddleware as ASGIMiddleware
-from web_prom.collecting import _tidying, tidy_with
 from web_prom.config import Config
 from web_prom.exposition import Exposition
 
@@ -264,27 +263,6 @@ def test_another_process_has_threads_of_its_own(
     monkeypatch.setattr("web_prom.collecting.os.getpid", lambda: -1)
     scrape()
     assert len(set(one.threads)) == 2
-
-
-def test_what_a_framework_tidies_is_tidied_around_each_run(registry: CollectorRegistry) -> None:
-    """In the collector's thread, also where it raises; once, however often it is asked for."""
-    done: list[Any] = []
-
-    def tidy() -> None:
-        done.append(threading.current_thread())
-
-    def act() -> None:
-        done.append("run")
-        raise ValueError
-
-    tidy_with(tidy)
-    tidy_with(tidy)
-    try:
-        one = Named("one", act=act)
-        exposing(registry, one)()
-    finally:
-        _tidying.remove(tidy)
-    assert done == [one.threads[0], "run", one.threads[0]]
 
 
 # Everywhere ------------------------------------------------------------------------------------------------
