@@ -13,9 +13,10 @@ from django_prom import conf, signals
 from django_prom.placement import MIDDLEWARE
 from django_prom.recording import abort, begin, end
 from django_prom.routes import is_metrics_path
+from django_prom.unmeasured import apart, withdraw
 from django_prom.views import answer
 from web_prom.errors import WebPromError
-from web_prom.recorder import KEY, Recording
+from web_prom.recorder import Recording
 
 GetResponse = Callable[[Any], Any]
 
@@ -46,6 +47,8 @@ class PrometheusMiddleware:
         self._is_first = bool(settings.MIDDLEWARE) and settings.MIDDLEWARE[0] == MIDDLEWARE
         if not self._is_first:
             signals.finish_replaced()
+        # Each callable that a handler gives to a middleware is wrapped; a test may call us without a handler.
+        self._served = hasattr(get_response, "__wrapped__")
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
@@ -62,7 +65,8 @@ class PrometheusMiddleware:
             return _answer(request)
         recording = self._begin(measured, request)
         if recording is None:
-            return self._get_response(request)
+            with apart(request):
+                return self._get_response(request)
         try:
             response = self._get_response(request)
         except BaseException as error:
@@ -80,7 +84,8 @@ class PrometheusMiddleware:
             return await sync_to_async(_answer, thread_sensitive=False)(request)
         recording = self._begin(measured, request)
         if recording is None:
-            return await self._get_response(request)
+            with apart(request):
+                return await self._get_response(request)
         try:
             response = await self._get_response(request)
         except BaseException as error:
@@ -90,16 +95,14 @@ class PrometheusMiddleware:
         return response
 
     def _begin(self, measured: conf.Measured, request: Any) -> Recording | None:
-        recording = begin(measured, request)
+        recording = begin(measured, request, served=self._served)
         if recording is not None and not self._is_first:
-            signals.replaceable.set(recording)
+            signals.watch_replaced(recording)
         return recording
 
 
 def _answer(request: Any) -> Any:
-    outer = request.META.get(KEY)
-    if outer is not None:
-        outer.measured = False
+    withdraw(request)
     return answer(request)
 
 

@@ -209,27 +209,43 @@ class AsyncBody(_Watched):
         return self._pass(chunk)
 
 
-def begin(measured: Measured, request: Any) -> Recording | None:
-    """Return the recording of a request: a new one, or that of whatever measures around Django already.
+def begin(measured: Measured, request: Any, *, served: bool = True) -> Recording | None:  # noqa: C901 - one call
+    """Return the recording of a client's request: a new one, or that of a middleware around Django.
 
-    Never raises: None if the request cannot be measured.
+    Django sends request_started for the requests of clients, test clients included. A request without it
+    was made by the application, for example for the preview of a page: it is not measured. Django also
+    sends the signal where the application calls a handler with a copy of a request's environ or scope:
+    the copy has the recording of the outer request, and is not measured either.
+
+    Never raises: None if the request is not measured.
+
+    Args:
+        measured: What measures the project.
+        request: Django's request.
+        served: False where no handler called the middleware: then every request is measured.
     """
     recorder = measured.recorder
     try:
         meta = request.META
         outer: Recording | None = meta.get(KEY)
-        started = meta.get(STARTED)
+        started = meta.pop(STARTED, None)
         scope = None
         if started is None:  # under ASGI META is not the server's; or somebody made the request by hand
             scope = getattr(request, "scope", None)
             if scope is not None:
-                started = scope.get(STARTED)
+                started = scope.pop(STARTED, None)
                 outer = outer or scope.get(KEY)
+            if served and started is None:
+                return None
         if outer is not None and not outer.finished:
+            if hasattr(outer, "request_id") and outer.status is None:
+                return None
+            outer.request_id = id(request)
             meta[KEY] = outer
             return outer
         kind = SizedRecording if measured.sized else RequestRecording
         recording = meta[KEY] = kind(recorder, measured.begun(request))
+        recording.request_id = id(request)
         if started is not None:
             recording.started = started
         if scope is not None:

@@ -7,6 +7,7 @@ from typing import Any
 from django.http import HttpResponse
 
 from django_prom import conf
+from django_prom.unmeasured import withdraw
 from web_prom.exclusion import exclude
 
 
@@ -29,6 +30,7 @@ def answer(request: Any) -> Any:
 @exclude
 def metrics(request: Any) -> Any:
     """Answer a scrape, where the middleware does not do so itself."""
+    withdraw(request)
     return answer(request)
 
 

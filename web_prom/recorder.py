@@ -212,6 +212,7 @@ class Recording:
         started: ``perf_counter()`` when the application was called, in seconds.
         request_size, response_size: Bytes of the bodies, where they are measured.
         first_byte: Seconds to the first byte, where it is measured.
+        request_id: ``id()`` of the framework's request object; only Django's adapter sets it.
     """
 
     # The class keeps what few requests change, and nothing that each of them sets: the interpreter does
@@ -220,6 +221,7 @@ class Recording:
     measured = True
     broken = False
     _errors: list[BaseException] | None = None
+    request_id: int
 
     def __init__(self, recorder: Recorder, begun: Any) -> None:
         self.finished = True  # until the gauge is up, there is nothing to take down
