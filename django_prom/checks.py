@@ -16,7 +16,8 @@ from web_prom.access import AccessControl
 from web_prom.config import Config
 from web_prom.errors import ConfigError, ConflictError, DirectoryError
 from web_prom.instruments import existing_instruments
-from web_prom.multiprocess.directory import VARIABLE, make_usable
+from web_prom.multiprocess.directory import VARIABLE
+from web_prom.multiprocess.usable import check_usable
 
 TAG = "django_prom"
 """``manage.py check --tag django_prom`` runs these checks alone."""
@@ -66,9 +67,10 @@ def _read() -> tuple[Config | None, list[Any]]:
 
 
 def _check_shared(config: Config) -> Iterator[Any]:
-    """Check what the middleware needs when it makes the instruments, without making any.
+    """Check what the middleware needs when it makes the instruments, and make nothing.
 
-    A command that ends at once must not leave files of values in the workers' directory.
+    A command must not leave files in the directory of the workers, and must not make the directory: often
+    root runs migrate, and another user runs the server.
     """
     instruments = existing_instruments(conf.REGISTRY)
     try:
@@ -78,7 +80,7 @@ def _check_shared(config: Config) -> Iterator[Any]:
         yield checks.Error(str(error), hint=_NO_START, id="django_prom.E002")
     try:
         if os.environ.get(VARIABLE):
-            make_usable(os.environ[VARIABLE])
+            check_usable(os.environ[VARIABLE])
     except DirectoryError as error:
         yield checks.Error(str(error), hint=_NO_START, id="django_prom.E003")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +69,25 @@ def test_e002_another_application_on_the_registry(registry: CollectorRegistry) -
 
 
 def test_e003_a_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is tried, and nothing is left in one that can."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "file" / "below"))
     message = found()["django_prom.E003"]
     assert message.level == checks.ERROR
     assert "PROMETHEUS_MULTIPROC_DIR" in message.msg
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "made"))
-    assert found() == {}
-    assert list((tmp_path / "made").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["new", "new/below/it", "there"])
+def test_fault_47_a_check_does_not_change_the_directory(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither makes it nor writes to it."""
+    (tmp_path / "there").mkdir()
+    before = [os.stat(each).st_mtime_ns for each in (tmp_path, tmp_path / "there")]
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / name))
+    assert list(found(deploy=True)) == ["django_prom.W001"]
+    assert [each.name for each in tmp_path.iterdir()] == ["there"]
+    assert list((tmp_path / "there").iterdir()) == []
+    assert [os.stat(each).st_mtime_ns for each in (tmp_path, tmp_path / "there")] == before
 
 
 def test_w001_open_metrics_in_deployment() -> None:
