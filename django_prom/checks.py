@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core import checks
 
 from django_prom import conf, placement
-from django_prom.routes import metrics_path
+from django_prom.mounts import Mounts, mounts
 from web_prom.access import AccessControl
 from web_prom.config import Config
 from web_prom.errors import ConfigError, ConflictError, DirectoryError
@@ -44,9 +44,13 @@ def check_security(**_: Any) -> list[Any]:
     config, _errors = _read()
     if config is None or not config.enabled or not config.path or not AccessControl(config).is_open:
         return []
+    mounted = _mounts()
+    if mounted is None or not mounted.is_somewhere:
+        return []
+    paths = ", ".join(mounted.paths) or config.path
     return [
         checks.Warning(
-            f"Everybody who reaches this project can read its metrics at {config.path}.",
+            f"Everybody who reaches this project can read its metrics at {paths}.",
             hint=(
                 "Set PROM_BEARER_TOKEN_FILE, PROM_BASIC_AUTH_FILE, PROM_ALLOWED_NETWORKS or "
                 "PROM_ALLOW_SCRAPE. If a proxy keeps others away, add 'django_prom.W001' to "
@@ -86,11 +90,8 @@ def _check_shared(config: Config) -> Iterator[Any]:
 
 
 def _check_urls(config: Config) -> Iterator[Any]:
-    try:
-        mounted = metrics_path(settings.ROOT_URLCONF) is not None
-    except Exception:
-        return  # the URLs cannot be imported; Django's own check tells why
-    if config.path and not mounted:
+    mounted = _mounts()
+    if config.path and mounted is not None and not mounted.is_somewhere:
         yield checks.Warning(
             f"Nothing answers a scrape at {config.path}: the project's URLs do not include django_prom.urls.",
             hint=(
@@ -99,6 +100,13 @@ def _check_urls(config: Config) -> Iterator[Any]:
             ),
             id="django_prom.W002",
         )
+
+
+def _mounts() -> Mounts | None:
+    try:
+        return mounts(settings.ROOT_URLCONF)
+    except Exception:
+        return None  # the URLs cannot be imported; Django's own check tells why
 
 
 def _check_middleware() -> Iterator[Any]:

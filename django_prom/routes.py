@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
-from django.urls import NoReverseMatch, Resolver404, get_resolver, get_script_prefix, reverse
+from django.urls import Resolver404, get_resolver, get_script_prefix
 from django.utils import translation
 
+from django_prom.mounts import is_mounted_at, mounts
 from django_prom.patterns import guess, template
 from web_prom.exclusion import is_excluded
 
@@ -38,7 +39,7 @@ known: dict[tuple[str, Any], Route] = {}
 def reset() -> None:
     """Forget what depends on settings."""
     known.clear()
-    metrics_path.cache_clear()
+    mounts.cache_clear()
 
 
 def find(request: Any, response: Any) -> Route | None:
@@ -69,23 +70,19 @@ def is_metrics_path(request: Any) -> bool:
     """Tell whether a request asks for the project's metrics. Never raises."""
     try:
         urlconf = getattr(request, "urlconf", None) or settings.ROOT_URLCONF
-        return bool(request.path_info == metrics_path(urlconf))
+        return is_mounted_at(urlconf, request.path_info)
     except Exception:
         return False  # the URLs cannot be imported, which Django itself is about to tell
 
 
-@lru_cache(maxsize=64)
 def metrics_path(urlconf: Any) -> str | None:
-    """Return the path below the script's own at which metrics are mounted, or None if they are not.
+    """Return the first path below the script's own at which metrics are mounted, or None if there is none.
 
-    Inside ``i18n_patterns`` it is that of the project's own language; the view answers at the others.
+    Raises:
+        Exception: The URLs cannot be imported.
     """
-    try:
-        with translation.override(settings.LANGUAGE_CODE):
-            url = reverse("django_prom:metrics", urlconf)
-    except NoReverseMatch:
-        return None
-    return "/" + unquote(url)[len(get_script_prefix()) :]
+    paths = mounts(urlconf).paths
+    return paths[0] if paths else None
 
 
 def _route(match: Any) -> Route:
