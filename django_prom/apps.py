@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.apps import AppConfig
@@ -27,29 +25,14 @@ class PrometheusConfig(AppConfig):  # type: ignore[misc]
 
     def ready(self) -> None:
         """Prepare the project; any number of times. Bad settings are left to checks and middleware."""
-        from django_prom import checks, signals
+        from django_prom import checks, connections, signals
         from web_prom.scrape_context import scrape_context
 
         checks.register()
-        scrape_context(_as_in_a_request)
+        scrape_context(connections.around_scrape)
         signals.connect()
         setting_changed.connect(_on_setting_changed, dispatch_uid=f"{__name__}.setting_changed")
         _apply()
-
-
-@contextmanager
-def _as_in_a_request() -> Iterator[None]:
-    """Close old database connections before and after, as Django does around a request.
-
-    A connection that broke would fail in every scrape from then on.
-    """
-    from django.db import close_old_connections
-
-    close_old_connections()
-    try:
-        yield
-    finally:
-        close_old_connections()
 
 
 def _apply() -> None:

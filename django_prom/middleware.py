@@ -14,7 +14,7 @@ from django_prom.placement import MIDDLEWARE
 from django_prom.recording import abort, begin, end
 from django_prom.routes import is_metrics_path
 from django_prom.unmeasured import apart, withdraw
-from django_prom.views import answer
+from django_prom.views import answer, answer_in_request
 from web_prom.errors import WebPromError
 from web_prom.recorder import Recording
 
@@ -62,7 +62,7 @@ class PrometheusMiddleware:
             return self._get_response(request)
         # Nearly no path ends like that: the exact answer costs ten times as much.
         if request.path_info.endswith(measured.suffix) and is_metrics_path(request):
-            return _answer(request)
+            return answer_in_request(request)
         recording = self._begin(measured, request)
         if recording is None:
             with apart(request):
@@ -81,7 +81,8 @@ class PrometheusMiddleware:
             return await self._get_response(request)
         if request.path_info.endswith(measured.suffix) and is_metrics_path(request):
             # A scrape of many workers takes long enough to hold up every other request of the loop.
-            return await sync_to_async(_answer, thread_sensitive=False)(request)
+            withdraw(request)
+            return await sync_to_async(answer, thread_sensitive=False)(request)
         recording = self._begin(measured, request)
         if recording is None:
             with apart(request):
@@ -99,11 +100,6 @@ class PrometheusMiddleware:
         if recording is not None and not self._is_first:
             signals.watch_replaced(recording)
         return recording
-
-
-def _answer(request: Any) -> Any:
-    withdraw(request)
-    return answer(request)
 
 
 def watch_exceptions(get_response: GetResponse) -> GetResponse:

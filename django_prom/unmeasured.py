@@ -28,6 +28,17 @@ def apart(request: Any) -> Iterator[None]:
             place[KEY] = recording
 
 
+def is_clients(request: Any) -> bool:
+    """Tell whether a request is one of a client, for which Django sent request_started. Never raises."""
+    recording = request.META.get(KEY)
+    scope = getattr(request, "scope", None)
+    return (
+        STARTED in request.META
+        or (scope is not None and STARTED in scope)
+        or getattr(recording, "request_id", None) == id(request)
+    )
+
+
 def withdraw(request: Any) -> None:
     """Do not measure a request, which is a scrape; it is no longer in progress. Never raises.
 
@@ -35,9 +46,8 @@ def withdraw(request: Any) -> None:
     """
     scope = getattr(request, "scope", None)
     recording = request.META.get(KEY) or (None if scope is None else scope.get(KEY))
-    if recording is None or getattr(recording, "request_id", id(request)) != id(request):
+    if recording is None or not is_clients(request):
         return
-    is_clients = STARTED in request.META or (scope is not None and STARTED in scope)
-    if is_clients or hasattr(recording, "request_id"):
+    if getattr(recording, "request_id", id(request)) == id(request):
         recording.measured = False
         recording.finish()
