@@ -9,9 +9,12 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
+from django.urls import Resolver404, get_resolver
+from django.utils import translation
 
 from django_prom import conf, placement
 from django_prom.mounts import Mounts, mounts
+from django_prom.patterns import guess
 from web_prom.access import AccessControl
 from web_prom.config import Config
 from web_prom.errors import ConfigError, ConflictError, DirectoryError
@@ -91,15 +94,32 @@ def _check_shared(config: Config) -> Iterator[Any]:
 
 def _check_urls(config: Config) -> Iterator[Any]:
     mounted = _mounts()
-    if config.path and mounted is not None and not mounted.is_somewhere:
-        yield checks.Warning(
-            f"Nothing answers a scrape at {config.path}: the project's URLs do not include django_prom.urls.",
-            hint=(
-                'Add path("", include("django_prom.urls")) to urlpatterns, or set PROM_PATH to "" if the '
-                "metrics are read elsewhere."
-            ),
-            id="django_prom.W002",
-        )
+    if not config.path or mounted is None or mounted.is_somewhere or _is_read_elsewhere(config.path):
+        return
+    yield checks.Warning(
+        f"Nothing answers a scrape at {config.path}: the project's URLs do not include django_prom.urls.",
+        hint=(
+            'Add path("", include("django_prom.urls")) to urlpatterns, or set PROM_PATH to "" if the '
+            "metrics are read elsewhere, or add 'django_prom.W002' to SILENCED_SYSTEM_CHECKS."
+        ),
+        id="django_prom.W002",
+    )
+
+
+def _is_read_elsewhere(path: str) -> bool:
+    """Tell whether an exporter or a view of the project gives the metrics, or there is no site at all."""
+    if os.environ.get("PROM_BIND"):
+        return True
+    resolver = get_resolver(settings.ROOT_URLCONF)
+    if not resolver.url_patterns:
+        return True
+    try:
+        with translation.override(settings.LANGUAGE_CODE):
+            match = resolver.resolve(path)
+    except Resolver404:
+        return False
+    # A view that takes every path is none for this one.
+    return guess(match.route).rstrip("/") == path.rstrip("/")
 
 
 def _mounts() -> Mounts | None:
@@ -114,7 +134,10 @@ def _check_middleware() -> Iterator[Any]:
     if placement.MIDDLEWARE not in present:
         yield checks.Warning(
             f"No request is measured: {placement.MIDDLEWARE} is not in MIDDLEWARE.",
-            hint="Put it first, or leave that to the app: remove PROM_INSTALL_MIDDLEWARE.",
+            hint=(
+                "Put it first, or leave that to the app: remove PROM_INSTALL_MIDDLEWARE. If a WSGI or ASGI "
+                "middleware around the project measures it, add 'django_prom.W003' to SILENCED_SYSTEM_CHECKS."
+            ),
             id="django_prom.W003",
         )
         return
