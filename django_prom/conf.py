@@ -31,6 +31,7 @@ class Measured:
         prepares: Whether there is more to measure as a request begins than that it does.
         suffix: How every path ends at which a scrape is answered.
         begun: Returns how a request begins.
+        labels_need_thread: Whether an extra label was refused the database in an event loop.
     """
 
     def __init__(self, config: Config) -> None:
@@ -39,6 +40,7 @@ class Measured:
         self.prepares = self.sized or config.queue_time
         self.suffix = config.path[1:]
         self.begun = reader(self.recorder.naming.beginning)
+        self.labels_need_thread = False
 
 
 @cache

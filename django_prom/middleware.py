@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 
 from django_prom import conf, signals
+from django_prom.labelling import label
 from django_prom.placement import MIDDLEWARE
 from django_prom.recording import abort, begin, end
 from django_prom.routes import is_metrics_path
@@ -89,10 +90,12 @@ class PrometheusMiddleware:
                 return await self._get_response(request)
         try:
             response = await self._get_response(request)
+            end(recording, request, response, labels=False)
+            if recording.recorder.extra_labels:
+                await label(measured, recording, request, response)
         except BaseException as error:
             abort(recording, request, error)
             raise
-        end(recording, request, response)
         return response
 
     def _begin(self, measured: conf.Measured, request: Any) -> Recording | None:

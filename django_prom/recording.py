@@ -261,8 +261,15 @@ def begin(measured: Measured, request: Any, *, served: bool = True) -> Recording
     return recording
 
 
-def end(recording: Recording, request: Any, response: Any) -> None:
-    """Take from a response what a recording has to know, and have it finished with the body. Never raises."""
+def end(recording: Recording, request: Any, response: Any, *, labels: bool = True) -> None:
+    """Take from a response what a recording has to know, and have it finished with the body. Never raises.
+
+    Args:
+        recording: The request's.
+        request: Django's request.
+        response: Django's response.
+        labels: Compute the extra labels too.
+    """
     recorder = recording.recorder
     try:
         if isinstance(recording, RequestRecording):
@@ -282,7 +289,7 @@ def end(recording: Recording, request: Any, response: Any) -> None:
             recording.route = route.template
             if route.excluded:
                 recording.measured = False
-        if recorder.extra_labels:
+        if labels and recorder.extra_labels:
             recording.annotate(request, response)
     except Exception:
         recorder.failed("annotate")

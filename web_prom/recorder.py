@@ -158,12 +158,16 @@ class Recorder:
         """Return the child of an instrument that has no labels but the constant ones."""
         return instrument.labels(*self._constants) if self._constants else instrument
 
-    def extra_values(self, request: Any, response: Any) -> tuple[str, ...]:
-        """Return the values of the extra labels for a request and its response; never raises."""
+    def extra_values(
+        self, request: Any, response: Any, *, passing: tuple[type[Exception], ...] = ()
+    ) -> tuple[str, ...]:
+        """Return the values of the extra labels for a request and its response; raises only ``passing``."""
         values = []
         for name, function in self.extra_labels:
             try:
                 values.append(encodable(str(function(request, response))))
+            except passing:
+                raise
             except Exception:
                 self.failed(f"label {name}")
                 values.append("")
