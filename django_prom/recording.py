@@ -285,10 +285,10 @@ def end(recording: Recording, request: Any, response: Any, *, labels: bool = Tru
         route = None if match is None else routes.known.get((match.route, match.func))
         if route is None:
             route = routes.find(request, response)
-        if route is not None:
-            recording.route = route.template
-            if route.excluded:
-                recording.measured = False
+        if getattr(recording, "named", None) is None:
+            recording.route = None if route is None else route.template
+        if route is not None and route.excluded:
+            recording.measured = False
         if labels and recorder.extra_labels:
             recording.annotate(request, response)
     except Exception:
@@ -299,10 +299,10 @@ def abort(recording: Recording, request: Any, error: BaseException) -> None:
     """Finish the recording of a request that no response of Django's follows. Never raises."""
     try:
         route = routes.find(request, None)
-        if route is not None:
-            recording.route = route.template
-            if route.excluded:
-                recording.measured = False
+        if getattr(recording, "named", None) is None:
+            recording.route = None if route is None else route.template
+        if route is not None and route.excluded:
+            recording.measured = False
     except Exception:
         recording.recorder.failed("annotate")
     if isinstance(recording, RequestRecording):

@@ -54,6 +54,8 @@ def find(request: Any, response: Any) -> Route | None:
         # Where nothing matched, Django has tried already. Otherwise a middleware answered before it did.
         if response is None or response.status_code == 404:
             return None
+        if type(response).__name__ == "WhiteNoiseFileResponse":
+            return _static_files(request.path_info)
         match = _match_early(request, response)
         if match is None:
             return None
@@ -94,6 +96,14 @@ def _route(match: Any) -> Route:
     if chain and getattr(chain[-1], "callback", None) is match.func:
         return Route(template([each.pattern for each in chain], match.route), is_excluded(view))
     return Route(guess(match.route), is_excluded(view))
+
+
+def _static_files(path: str) -> Route:
+    """Return the route of a file that WhiteNoise serves: one for all, so that files do not make series."""
+    prefix = getattr(settings, "WHITENOISE_STATIC_PREFIX", None) or urlsplit(settings.STATIC_URL or "").path
+    prefix = prefix.removeprefix(get_script_prefix().rstrip("/"))
+    prefix = f"/{prefix.strip('/')}/" if prefix.strip("/") else "/"
+    return Route(f"{prefix}*" if path.startswith(prefix) else "/*", excluded=False)
 
 
 def _match_early(request: Any, response: Any) -> Any:

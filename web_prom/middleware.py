@@ -29,7 +29,7 @@ def set_route(environ: Mapping[str, Any], template: str) -> None:
     """
     recording = environ.get(KEY)
     if recording is not None:
-        recording.route = template
+        recording.route = recording.named = template
 
 
 class Middleware:

@@ -208,6 +208,7 @@ class Recording:
         recorder: Who observes it.
         opening: What it has in common with all that begin alike.
         route: The route template, or None where no route matched.
+        named: The route that the application named itself; a framework's own route does not replace it.
         status: The three digits of the status that the client gets, as text; None before there is one.
         extra: Values of the extra labels.
         measured: Whether the request is counted and timed; false for an excluded view.
@@ -222,6 +223,7 @@ class Recording:
     # The class keeps what few requests change, and nothing that each of them sets: the interpreter does
     # not specialise a store to a name that the class has too. With slots the same takes half as long again.
     extra: tuple[str, ...] = ()
+    named: str | None = None
     measured = True
     broken = False
     _errors: list[BaseException] | None = None

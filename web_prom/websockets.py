@@ -34,6 +34,7 @@ class Connection:
         recorder: Who has the instruments.
         scope: The connection's.
         route: The route template, or None where none is known.
+        named: The route that the application named itself, if it did.
         status: None: there is none as requests have it.
         measured: Whether it counts; false for an excluded view.
         extra: Values of the extra labels, from the scope and the message that accepted or refused.
@@ -41,6 +42,7 @@ class Connection:
     """
 
     status: str | None = None
+    named: str | None = None
 
     def __init__(self, recorder: Recorder, scope: Scope, receive: Receive, send: Send) -> None:
         self.recorder = recorder
