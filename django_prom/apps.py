@@ -25,12 +25,13 @@ class PrometheusConfig(AppConfig):  # type: ignore[misc]
 
     def ready(self) -> None:
         """Prepare the project; any number of times. Bad settings are left to checks and middleware."""
-        from django_prom import checks, connections, signals
+        from django_prom import checks, connections, consumers, signals
         from web_prom.scrape_context import scrape_context
 
         checks.register()
         scrape_context(connections.around_scrape)
         signals.connect()
+        consumers.connect()
         setting_changed.connect(_on_setting_changed, dispatch_uid=f"{__name__}.setting_changed")
         _apply()
 
