@@ -17,8 +17,8 @@ def apart(request: Any) -> Iterator[None]:
     Otherwise its route, its exceptions and its exclusion would count for the outer request.
     """
     hidden = []
-    for place in (request.META, getattr(request, "scope", None)):
-        recording = None if place is None else place.get(KEY)
+    for place in (request.META, getattr(request, "scope", {})):
+        recording = place.get(KEY)
         if recording is not None and getattr(recording, "request_id", None) not in (None, id(request)):
             hidden.append((place, place.pop(KEY)))
     try:

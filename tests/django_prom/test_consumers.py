@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -110,11 +111,11 @@ def test_fault_83_a_package_of_the_project_with_that_name(monkeypatch: pytest.Mo
     """Is left alone, and without Channels nothing is imported."""
 
     def missing(name: str) -> str:
-        raise consumers.metadata.PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
     def imported(name: str) -> Any:
         raise AssertionError(name)
 
-    monkeypatch.setattr(consumers.metadata, "version", missing)
+    monkeypatch.setattr(metadata, "version", missing)
     monkeypatch.setattr(consumers, "import_module", imported)
     consumers.connect()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -38,7 +37,8 @@ class Preview(BaseHandler):  # type: ignore[misc]
 
 
 def _redirected(request: Any, path: str) -> Any:
-    other = copy.copy(request)
+    other = type(request).__new__(type(request))
+    vars(other).update(vars(request))  # copy.copy() leaves some of it out in Django 4.2
     other.path_info = other.path = path
     return other
 
@@ -58,7 +58,7 @@ BUILT_ASYNC: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
-@pytest.fixture(params=BUILT.values(), ids=BUILT)
+@pytest.fixture(params=list(BUILT.values()), ids=list(BUILT))
 def built(request: pytest.FixtureRequest) -> Any:
     """Return how a view builds a request for another path."""
     return request.param

@@ -73,7 +73,8 @@ async def ask_asynchronously() -> None:
 
 
 ask()
-with warnings.catch_warnings(action="ignore") if sys.version_info >= (3, 11) else warnings.catch_warnings():
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # WhiteNoise's bodies are synchronous iterators
     asyncio.run(ask_asynchronously())
 for family in REGISTRY.collect():
     for sample in family.samples:
