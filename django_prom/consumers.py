@@ -83,14 +83,21 @@ class _Route:
     def _tell(self, scope: Any) -> None:
         recording = self._recording
         try:
-            patterns = scope[PATTERNS] = (*scope.get(PATTERNS, ()), self._route.pattern)
-            if getattr(recording, "named", None) is None:
+            pattern, application = self._route.pattern, self._route.callback
+            consumer = getattr(application, "consumer_class", None)
+            patterns = scope[PATTERNS] = (*scope.get(PATTERNS, ()), pattern)
+            # A pattern that takes every path is no route of the application behind it, usually Django.
+            if getattr(recording, "named", None) is None and (consumer or not _takes_all(pattern)):
                 recording.route = _template(patterns)
-            application = self._route.callback
-            if is_excluded(application) or is_excluded(getattr(application, "consumer_class", None)):
+            if is_excluded(application) or is_excluded(consumer):
                 recording.measured = False
         except Exception:
             recording.recorder.failed("annotate")
+
+
+@lru_cache(maxsize=10_000)
+def _takes_all(pattern: Any) -> bool:
+    return pattern.match("\0") is not None
 
 
 @lru_cache(maxsize=10_000)
