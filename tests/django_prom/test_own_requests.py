@@ -37,7 +37,7 @@ class Preview(BaseHandler):  # type: ignore[misc]
 
 
 def _redirected(request: Any, path: str) -> Any:
-    other = type(request).__new__(type(request))
+    other: Any = object.__new__(type(request))
     vars(other).update(vars(request))  # copy.copy() leaves some of it out in Django 4.2
     other.path_info = other.path = path
     return other
