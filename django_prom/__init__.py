@@ -1,5 +1,22 @@
-"""Measure Django projects with Prometheus: ``INSTALLED_APPS += ["django_prom"]`` and one line in ``urls``."""
+"""Measure Django projects with Prometheus: ``INSTALLED_APPS += ["django_prom"]`` and one line in ``urls``.
+
+``set_route`` is imported when it is first used. Importing this package alone does not import
+prometheus_client.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from web_prom.exclusion import exclude
 
-__all__ = ["exclude"]
+if TYPE_CHECKING:
+    from django_prom.own_routes import set_route
+
+__all__ = ["exclude", "set_route"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "set_route":
+        from django_prom.own_routes import set_route
+
+        return set_route
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.apps import AppConfig
@@ -29,32 +27,18 @@ class PrometheusConfig(AppConfig):  # type: ignore[misc]
 
     def ready(self) -> None:
         """Prepare the project; any number of times. Bad settings are left to checks and middleware."""
-        from django_prom import checks, signals
+        from django_prom import checks, connections, consumers, signals
         from web_prom.multiprocess.takeover import share_values
         from web_prom.scrape_context import scrape_context
 
         share_values(making=False)
         checks.register()
         conf.hide_secrets()
-        scrape_context(_as_in_a_request)
+        scrape_context(connections.around_scrape)
         signals.connect()
+        consumers.connect()
         setting_changed.connect(_on_setting_changed, dispatch_uid=f"{__name__}.setting_changed")
         _apply()
-
-
-@contextmanager
-def _as_in_a_request() -> Iterator[None]:
-    """Close old database connections before and after, as Django does around a request.
-
-    A connection that broke would fail in every scrape from then on.
-    """
-    from django.db import close_old_connections
-
-    close_old_connections()
-    try:
-        yield
-    finally:
-        close_old_connections()
 
 
 def _apply() -> None:

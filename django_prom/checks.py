@@ -9,14 +9,18 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
+from django.urls import Resolver404, get_resolver
+from django.utils import translation
 
 from django_prom import conf, placement
-from django_prom.routes import metrics_path
+from django_prom.mounts import Mounts, mounts
+from django_prom.patterns import guess
 from web_prom.access import AccessControl
 from web_prom.config import Config
 from web_prom.errors import ConfigError, ConflictError, DirectoryError
 from web_prom.instruments import existing_instruments
-from web_prom.multiprocess.directory import VARIABLE, make_usable
+from web_prom.multiprocess.directory import VARIABLE
+from web_prom.multiprocess.usable import check_usable
 
 TAG = "django_prom"
 """``manage.py check --tag django_prom`` runs these checks alone."""
@@ -43,9 +47,13 @@ def check_security(**_: Any) -> list[Any]:
     config, _errors = _read()
     if config is None or not config.enabled or not config.path or not AccessControl(config).is_open:
         return []
+    mounted = _mounts()
+    if mounted is None or not mounted.is_somewhere:
+        return []
+    paths = ", ".join(mounted.paths) or config.path
     return [
         checks.Warning(
-            f"Everybody who reaches this project can read its metrics at {config.path}.",
+            f"Everybody who reaches this project can read its metrics at {paths}.",
             hint=(
                 "Set PROM_BEARER_TOKEN_FILE, PROM_BASIC_AUTH_FILE, PROM_ALLOWED_NETWORKS or "
                 "PROM_ALLOW_SCRAPE. If a proxy keeps others away, add 'django_prom.W001' to "
@@ -66,9 +74,10 @@ def _read() -> tuple[Config | None, list[Any]]:
 
 
 def _check_shared(config: Config) -> Iterator[Any]:
-    """Check what the middleware needs when it makes the instruments, without making any.
+    """Check what the middleware needs when it makes the instruments, and make nothing.
 
-    A command that ends at once must not leave files of values in the workers' directory.
+    A command must not leave files in the directory of the workers, and must not make the directory: often
+    root runs migrate, and another user runs the server.
     """
     instruments = existing_instruments(conf.REGISTRY)
     try:
@@ -78,25 +87,46 @@ def _check_shared(config: Config) -> Iterator[Any]:
         yield checks.Error(str(error), hint=_NO_START, id="django_prom.E002")
     try:
         if os.environ.get(VARIABLE):
-            make_usable(os.environ[VARIABLE])
+            check_usable(os.environ[VARIABLE])
     except DirectoryError as error:
         yield checks.Error(str(error), hint=_NO_START, id="django_prom.E003")
 
 
 def _check_urls(config: Config) -> Iterator[Any]:
+    mounted = _mounts()
+    if not config.path or mounted is None or mounted.is_somewhere or _is_read_elsewhere(config.path):
+        return
+    yield checks.Warning(
+        f"Nothing answers a scrape at {config.path}: the project's URLs do not include django_prom.urls.",
+        hint=(
+            'Add path("", include("django_prom.urls")) to urlpatterns, or set PROM_PATH to "" if the '
+            "metrics are read elsewhere, or add 'django_prom.W002' to SILENCED_SYSTEM_CHECKS."
+        ),
+        id="django_prom.W002",
+    )
+
+
+def _is_read_elsewhere(path: str) -> bool:
+    """Tell whether an exporter or a view of the project gives the metrics, or there is no site at all."""
+    if os.environ.get("PROM_BIND"):
+        return True
+    resolver = get_resolver(settings.ROOT_URLCONF)
+    if not resolver.url_patterns:
+        return True
     try:
-        mounted = metrics_path(settings.ROOT_URLCONF) is not None
+        with translation.override(settings.LANGUAGE_CODE):
+            match = resolver.resolve(path)
+    except Resolver404:
+        return False
+    # A view that takes every path is none for this one.
+    return guess(match.route).rstrip("/") == path.rstrip("/")
+
+
+def _mounts() -> Mounts | None:
+    try:
+        return mounts(settings.ROOT_URLCONF)
     except Exception:
-        return  # the URLs cannot be imported; Django's own check tells why
-    if config.path and not mounted:
-        yield checks.Warning(
-            f"Nothing answers a scrape at {config.path}: the project's URLs do not include django_prom.urls.",
-            hint=(
-                'Add path("", include("django_prom.urls")) to urlpatterns, or set PROM_PATH to "" if the '
-                "metrics are read elsewhere."
-            ),
-            id="django_prom.W002",
-        )
+        return None  # the URLs cannot be imported; Django's own check tells why
 
 
 def _check_middleware() -> Iterator[Any]:
@@ -104,7 +134,10 @@ def _check_middleware() -> Iterator[Any]:
     if placement.MIDDLEWARE not in present:
         yield checks.Warning(
             f"No request is measured: {placement.MIDDLEWARE} is not in MIDDLEWARE.",
-            hint="Put it first, or leave that to the app: remove PROM_INSTALL_MIDDLEWARE.",
+            hint=(
+                "Put it first, or leave that to the app: remove PROM_INSTALL_MIDDLEWARE. If a WSGI or ASGI "
+                "middleware around the project measures it, add 'django_prom.W003' to SILENCED_SYSTEM_CHECKS."
+            ),
             id="django_prom.W003",
         )
         return

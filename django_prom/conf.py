@@ -14,6 +14,7 @@ from django_prom.beginning import reader
 from web_prom.config import FIELDS, PREFIX, Config
 from web_prom.errors import WebPromError
 from web_prom.exposition import Exposition
+from web_prom.middleware import scrape_paths
 from web_prom.recorder import Recorder
 from web_prom.secret import Secret
 
@@ -30,16 +31,18 @@ class Measured:
         recorder: Observes the project's requests.
         sized: Whether bytes, or the time to the first of them, are measured.
         prepares: Whether there is more to measure as a request begins than that it does.
-        suffix: How every path ends at which a scrape is answered.
+        suffixes: How every path ends at which a scrape is answered.
         begun: Returns how a request begins.
+        labels_need_thread: Whether an extra label was refused the database in an event loop.
     """
 
     def __init__(self, config: Config) -> None:
         self.recorder = Recorder(config, REGISTRY, owner=owner())
         self.sized = config.request_size or config.response_size or config.first_byte
         self.prepares = self.sized or config.queue_time
-        self.suffix = config.path[1:]
+        self.suffixes = tuple(path[1:] for path in scrape_paths(config.path)) or ("",)
         self.begun = reader(self.recorder.naming.beginning)
+        self.labels_need_thread = False
 
 
 @cache

@@ -10,12 +10,14 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 
 from django_prom import conf, signals
+from django_prom.labelling import label
 from django_prom.placement import MIDDLEWARE
 from django_prom.recording import abort, begin, end
 from django_prom.routes import is_metrics_path
-from django_prom.views import answer
+from django_prom.unmeasured import apart, withdraw
+from django_prom.views import answer, answer_in_request
 from web_prom.errors import WebPromError
-from web_prom.recorder import KEY, Recording
+from web_prom.recorder import Recording
 
 GetResponse = Callable[[Any], Any]
 
@@ -46,6 +48,8 @@ class PrometheusMiddleware:
         self._is_first = bool(settings.MIDDLEWARE) and settings.MIDDLEWARE[0] == MIDDLEWARE
         if not self._is_first:
             signals.finish_replaced()
+        # Each callable that a handler gives to a middleware is wrapped; a test may call us without a handler.
+        self._served = hasattr(get_response, "__wrapped__")
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
@@ -58,11 +62,12 @@ class PrometheusMiddleware:
         if measured is None:
             return self._get_response(request)
         # Nearly no path ends like that: the exact answer costs ten times as much.
-        if request.path_info.endswith(measured.suffix) and is_metrics_path(request):
-            return _answer(request)
+        if request.path_info.endswith(measured.suffixes) and is_metrics_path(request):
+            return answer_in_request(request)
         recording = self._begin(measured, request)
         if recording is None:
-            return self._get_response(request)
+            with apart(request):
+                return self._get_response(request)
         try:
             response = self._get_response(request)
         except BaseException as error:
@@ -75,32 +80,29 @@ class PrometheusMiddleware:
         measured = conf.current()
         if measured is None:
             return await self._get_response(request)
-        if request.path_info.endswith(measured.suffix) and is_metrics_path(request):
+        if request.path_info.endswith(measured.suffixes) and is_metrics_path(request):
             # A scrape of many workers takes long enough to hold up every other request of the loop.
-            return await sync_to_async(_answer, thread_sensitive=False)(request)
+            withdraw(request)
+            return await sync_to_async(answer, thread_sensitive=False)(request)
         recording = self._begin(measured, request)
         if recording is None:
-            return await self._get_response(request)
+            with apart(request):
+                return await self._get_response(request)
         try:
             response = await self._get_response(request)
+            end(recording, request, response, labels=False)
+            if recording.recorder.extra_labels:
+                await label(measured, recording, request, response)
         except BaseException as error:
             abort(recording, request, error)
             raise
-        end(recording, request, response)
         return response
 
     def _begin(self, measured: conf.Measured, request: Any) -> Recording | None:
-        recording = begin(measured, request)
+        recording = begin(measured, request, served=self._served)
         if recording is not None and not self._is_first:
-            signals.replaceable.set(recording)
+            signals.watch_replaced(recording)
         return recording
-
-
-def _answer(request: Any) -> Any:
-    outer = request.META.get(KEY)
-    if outer is not None:
-        outer.measured = False
-    return answer(request)
 
 
 def watch_exceptions(get_response: GetResponse) -> GetResponse:

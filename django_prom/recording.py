@@ -210,26 +210,44 @@ class AsyncBody(_Watched):
         return self._pass(chunk)
 
 
-def begin(measured: Measured, request: Any) -> Recording | None:
-    """Return the recording of a request: a new one, or that of whatever measures around Django already.
+def begin(measured: Measured, request: Any, *, served: bool = True) -> Recording | None:  # noqa: C901 - one call
+    """Return the recording of a client's request: a new one, or that of a middleware around Django.
 
-    Never raises: None if the request cannot be measured.
+    Django sends request_started for the requests of clients, test clients included. A request without it
+    was made by the application, for example for the preview of a page: it is not measured. Django also
+    sends the signal where the application calls a handler with a copy of a request's environ or scope:
+    the copy has the recording of the outer request, and is not measured either.
+
+    Never raises: None if the request is not measured.
+
+    Args:
+        measured: What measures the project.
+        request: Django's request.
+        served: False where no handler called the middleware: then every request is measured.
     """
     recorder = measured.recorder
     try:
         meta = request.META
-        started = meta.get(STARTED)
+        started = meta.pop(STARTED, None)
         scope = None
         if started is None:  # under ASGI META is not the server's; or somebody made the request by hand
             scope = getattr(request, "scope", None)
             if scope is not None:
-                started = scope.get(STARTED)
+                started = scope.pop(STARTED, None)
+            if served and started is None:
+                return None
         around = _around(meta, scope)
-        if around is not None and is_counted(around, recorder):
-            meta[KEY] = around
-            return around  # type: ignore[no-any-return]  # it has what a recording has
+        if around is not None:
+            inner = around.around if isinstance(around, Inside) else around
+            if hasattr(inner, "request_id") and inner.status is None:
+                return None
+            inner.request_id = around.request_id = id(request)
+            if is_counted(around, recorder):
+                meta[KEY] = around
+                return around  # type: ignore[no-any-return]  # it has what a recording has
         kind = SizedRecording if measured.sized else RequestRecording
         recording = meta[KEY] = kind(recorder, measured.begun(request))
+        recording.request_id = id(request)
         if around is not None:
             recording.around = around
         if started is not None:
@@ -247,8 +265,15 @@ def begin(measured: Measured, request: Any) -> Recording | None:
     return recording
 
 
-def end(recording: Recording, request: Any, response: Any) -> None:
-    """Take from a response what a recording has to know, and have it finished with the body. Never raises."""
+def end(recording: Recording, request: Any, response: Any, *, labels: bool = True) -> None:
+    """Take from a response what a recording has to know, and have it finished with the body. Never raises.
+
+    Args:
+        recording: The request's.
+        request: Django's request.
+        response: Django's response.
+        labels: Compute the extra labels too.
+    """
     recorder = recording.recorder
     try:
         if isinstance(recording, RequestRecording):
@@ -264,11 +289,11 @@ def end(recording: Recording, request: Any, response: Any) -> None:
         route = None if match is None else routes.known.get((match.route, match.func))
         if route is None:
             route = routes.find(request, response)
-        if route is not None:
-            recording.route = route.template
-            if route.excluded:
-                recording.measured = False
-        if recorder.extra_labels:
+        if getattr(recording, "named", None) is None:
+            recording.route = None if route is None else route.template
+        if route is not None and route.excluded:
+            recording.measured = False
+        if labels and recorder.extra_labels:
             recording.annotate(request, response)
         if isinstance(recording, RequestRecording) and recording.around is not None:
             hand_on(recording, recording.around)
@@ -280,10 +305,10 @@ def abort(recording: Recording, request: Any, error: BaseException) -> None:
     """Finish the recording of a request that no response of Django's follows. Never raises."""
     try:
         route = routes.find(request, None)
-        if route is not None:
-            recording.route = route.template
-            if route.excluded:
-                recording.measured = False
+        if getattr(recording, "named", None) is None:
+            recording.route = None if route is None else route.template
+        if route is not None and route.excluded:
+            recording.measured = False
     except Exception:
         recording.recorder.failed("annotate")
     if isinstance(recording, RequestRecording):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
-from django.urls import NoReverseMatch, Resolver404, get_resolver, get_script_prefix, reverse
+from django.urls import Resolver404, get_resolver, get_script_prefix
 from django.utils import translation
 
+from django_prom.mounts import is_mounted_at, mounts
 from django_prom.patterns import guess, template
 from web_prom.exclusion import is_excluded
 
@@ -38,7 +39,7 @@ known: dict[tuple[str, Any], Route] = {}
 def reset() -> None:
     """Forget what depends on settings."""
     known.clear()
-    metrics_path.cache_clear()
+    mounts.cache_clear()
 
 
 def find(request: Any, response: Any) -> Route | None:
@@ -53,6 +54,8 @@ def find(request: Any, response: Any) -> Route | None:
         # Where nothing matched, Django has tried already. Otherwise a middleware answered before it did.
         if response is None or response.status_code == 404:
             return None
+        if type(response).__name__ == "WhiteNoiseFileResponse":
+            return _static_files(request.path_info)
         match = _match_early(request, response)
         if match is None:
             return None
@@ -69,23 +72,19 @@ def is_metrics_path(request: Any) -> bool:
     """Tell whether a request asks for the project's metrics. Never raises."""
     try:
         urlconf = getattr(request, "urlconf", None) or settings.ROOT_URLCONF
-        return bool(request.path_info == metrics_path(urlconf))
+        return is_mounted_at(urlconf, request.path_info)
     except Exception:
         return False  # the URLs cannot be imported, which Django itself is about to tell
 
 
-@lru_cache(maxsize=64)
 def metrics_path(urlconf: Any) -> str | None:
-    """Return the path below the script's own at which metrics are mounted, or None if they are not.
+    """Return the first path below the script's own at which metrics are mounted, or None if there is none.
 
-    Inside ``i18n_patterns`` it is that of the project's own language; the view answers at the others.
+    Raises:
+        Exception: The URLs cannot be imported.
     """
-    try:
-        with translation.override(settings.LANGUAGE_CODE):
-            url = reverse("django_prom:metrics", urlconf)
-    except NoReverseMatch:
-        return None
-    return "/" + unquote(url)[len(get_script_prefix()) :]
+    paths = mounts(urlconf).paths
+    return paths[0] if paths else None
 
 
 def _route(match: Any) -> Route:
@@ -97,6 +96,14 @@ def _route(match: Any) -> Route:
     if chain and getattr(chain[-1], "callback", None) is match.func:
         return Route(template([each.pattern for each in chain], match.route), is_excluded(view))
     return Route(guess(match.route), is_excluded(view))
+
+
+def _static_files(path: str) -> Route:
+    """Return the route of a file that WhiteNoise serves: one for all, so that files do not make series."""
+    prefix = getattr(settings, "WHITENOISE_STATIC_PREFIX", None) or urlsplit(settings.STATIC_URL or "").path
+    prefix = prefix.removeprefix(get_script_prefix().rstrip("/"))
+    prefix = f"/{prefix.strip('/')}/" if prefix.strip("/") else "/"
+    return Route(f"{prefix}*" if path.startswith(prefix) else "/*", excluded=False)
 
 
 def _match_early(request: Any, response: Any) -> Any:

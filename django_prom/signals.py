@@ -15,8 +15,11 @@ from web_prom.sizes import CountedInput
 STARTED = "web_prom.started"
 """Where the start of a request is in its WSGI environ or ASGI scope: ``perf_counter()``, in seconds."""
 
-replaceable: ContextVar[Recording | None] = ContextVar("web_prom_replaceable", default=None)
-"""The recording of a request whose response another middleware may put aside without closing it."""
+replaceable: ContextVar[tuple[Recording, Any] | None] = ContextVar("web_prom_replaceable", default=None)
+"""The recording of a request whose response another middleware may put aside without closing it.
+
+The second item is the value of the outer request, where a view makes a request with a test client.
+"""
 
 
 class EarlyInput(CountedInput):
@@ -62,6 +65,13 @@ def finish_replaced() -> None:
     request_finished.connect(_finish, dispatch_uid=f"{__name__}.finished")
 
 
+def watch_replaced(recording: Recording) -> None:
+    """Have a recording finished by the end of its request, even if nobody closes its response."""
+    outer = replaceable.get()
+    is_inside = outer is not None and outer[0].status is None and not outer[0].finished
+    replaceable.set((recording, outer if is_inside else None))
+
+
 def _stamp(environ: dict[str, Any] | None = None, scope: dict[str, Any] | None = None, **_: Any) -> None:
     # The middleware sees the request later: after other receivers, which may reconnect to a database.
     place = scope if environ is None else environ
@@ -91,8 +101,8 @@ def _note_current(request: Any = None, **_: Any) -> None:
 
 
 def _finish(**_: Any) -> None:
-    recording = replaceable.get()
+    found = replaceable.get()
     # Closing any response sends this signal: a view may close one that it does not answer with.
-    if recording is not None and recording.status is not None:
-        replaceable.set(None)
-        recording.finish()
+    if found is not None and found[0].status is not None:
+        replaceable.set(found[1])
+        found[0].finish()

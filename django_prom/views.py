@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from django.http import HttpResponse
 
 from django_prom import conf
+from django_prom.connections import handled_by_django
+from django_prom.unmeasured import is_clients, withdraw
 from web_prom.exclusion import exclude
 
 
@@ -26,10 +29,18 @@ def answer(request: Any) -> Any:
     return response
 
 
+def answer_in_request(request: Any) -> Any:
+    """Return the response to a scrape, in the thread of its request."""
+    served = is_clients(request)
+    withdraw(request)
+    with handled_by_django() if served else nullcontext():
+        return answer(request)
+
+
 @exclude
 def metrics(request: Any) -> Any:
     """Answer a scrape, where the middleware does not do so itself."""
-    return answer(request)
+    return answer_in_request(request)
 
 
 metrics.login_required = False  # type: ignore[attr-defined]  # django.contrib.auth.middleware.LoginRequiredMiddleware

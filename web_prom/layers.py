@@ -85,6 +85,11 @@ class Inside:
                 each.route = prefix + template
 
     @property
+    def named(self) -> str | None:
+        """The route that the application named itself."""
+        return self.around.named
+
+    @property
     def measured(self) -> bool:
         """Whether the request is counted; False for an excluded view."""
         return self.around.measured

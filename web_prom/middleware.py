@@ -35,7 +35,7 @@ def set_route(environ: Mapping[str, Any], template: str) -> None:
     if recording is None and State.asgi and "REQUEST_METHOD" in environ:
         recording = find(environ)  # type: ignore[arg-type]  # an environ can be written
     for each in told(recording):
-        each.route = encodable(template)
+        each.route = each.named = encodable(template)
 
 
 def scrape_paths(path: str) -> tuple[str, ...]:

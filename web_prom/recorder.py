@@ -168,12 +168,16 @@ class Recorder:
         """Return the child of an instrument that has no labels but the constant ones."""
         return instrument.labels(*self._constants) if self._constants else instrument
 
-    def extra_values(self, request: Any, response: Any) -> tuple[str, ...]:
-        """Return the values of the extra labels for a request and its response; never raises."""
+    def extra_values(
+        self, request: Any, response: Any, *, passing: tuple[type[Exception], ...] = ()
+    ) -> tuple[str, ...]:
+        """Return the values of the extra labels for a request and its response; raises only ``passing``."""
         values = []
         for name, function in self.extra_labels:
             try:
                 values.append(encodable(str(function(request, response))))
+            except passing:
+                raise
             except Exception:
                 self.failed(f"label {name}")
                 values.append("")
@@ -214,6 +218,7 @@ class Recording:
         recorder: Who observes it.
         opening: What it has in common with all that begin alike.
         route: The route template, or None where no route matched.
+        named: The route that the application named itself; a framework's own route does not replace it.
         status: The three digits of the status that the client gets, as text; None before there is one.
         extra: Values of the extra labels.
         around: The recording of the same request by a layer around this one, for another registry; or None.
@@ -223,15 +228,18 @@ class Recording:
         started: ``perf_counter()`` when the application was called, in seconds.
         request_size, response_size: Bytes of the bodies, where they are measured.
         first_byte: Seconds to the first byte, where it is measured.
+        request_id: ``id()`` of the framework's request object; only Django's adapter sets it.
     """
 
     # The class keeps what few requests change, and nothing that each of them sets: the interpreter does
     # not specialise a store to a name that the class has too. With slots the same takes half as long again.
     extra: tuple[str, ...] = ()
     around: Any = None
+    named: str | None = None
     measured = True
     broken = False
     _errors: list[BaseException] | None = None
+    request_id: int
 
     def __init__(self, recorder: Recorder, begun: Any) -> None:
         self.finished = True  # until the gauge is up, there is nothing to take down

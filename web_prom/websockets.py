@@ -38,6 +38,7 @@ class Socket:
     Attributes:
         recorder: Who has the instruments.
         route: The route template, or None where none is known.
+        named: The route that the application named itself, if it did.
         status: None: there is none as requests have it.
         around: The recording of the same connection for another registry, by a layer around this one.
         measured: Whether it counts; false for an excluded view.
@@ -46,6 +47,7 @@ class Socket:
     """
 
     status: str | None = None
+    named: str | None = None
     around: Any = None
 
     def __init__(self, recorder: Recorder) -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
 from django.core import checks
+from django.core.management import call_command
 from django.test import override_settings
+from django.urls import path, re_path
 from prometheus_client import CollectorRegistry
 
+from django_prom import conf
+from django_prom.views import metrics
 from web_prom.config import Config
 from web_prom.recorder import Recorder
 
 from .conftest import configured
+from .views import hello
 
 OURS = "django_prom.middleware.PrometheusMiddleware"
 WATCHER = "django_prom.middleware.watch_exceptions"
@@ -68,15 +77,25 @@ def test_e002_another_application_on_the_registry(registry: CollectorRegistry) -
 
 
 def test_e003_a_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is tried, and nothing is left in one that can."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "file" / "below"))
     message = found()["django_prom.E003"]
     assert message.level == checks.ERROR
     assert "PROMETHEUS_MULTIPROC_DIR" in message.msg
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "made"))
-    assert found() == {}
-    assert list((tmp_path / "made").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["new", "new/below/it", "there"])
+def test_fault_47_a_check_does_not_change_the_directory(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither makes it nor writes to it."""
+    (tmp_path / "there").mkdir()
+    before = [os.stat(each).st_mtime_ns for each in (tmp_path, tmp_path / "there")]
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / name))
+    assert list(found(deploy=True)) == ["django_prom.W001"]
+    assert [each.name for each in tmp_path.iterdir()] == ["there"]
+    assert list((tmp_path / "there").iterdir()) == []
+    assert [os.stat(each).st_mtime_ns for each in (tmp_path, tmp_path / "there")] == before
 
 
 def test_w001_open_metrics_in_deployment() -> None:
@@ -110,6 +129,77 @@ def test_w002_urls_that_are_not_included() -> None:
         assert 'include("django_prom.urls")' in message.hint
         with override_settings(PROM_PATH=""):
             assert found() == {}
+
+
+@pytest.mark.parametrize("bind", [":9464", "127.0.0.1:9464"])
+def test_fault_82_w002_is_silent_where_an_exporter_gives_the_metrics(
+    bind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROM_BIND", bind)
+    with override_settings(ROOT_URLCONF="tests.django_prom.urls_i18n_bare"):
+        assert found() == {}
+        monkeypatch.setenv("PROM_BIND", "")
+        assert list(found()) == ["django_prom.W002"]
+
+
+@pytest.mark.parametrize("environ", [False, True])
+def test_fault_82_w002_is_silent_without_a_path(environ: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the settings and from the environment."""
+    if environ:
+        monkeypatch.setenv("PROM_PATH", "")
+        conf.reset()
+    with override_settings(
+        ROOT_URLCONF="tests.django_prom.urls_i18n_bare", **({} if environ else {"PROM_PATH": ""})
+    ):
+        assert found(deploy=True) == {}
+
+
+class Bare:
+    """URLs of a project that has no site."""
+
+    urlpatterns: ClassVar[list[Any]] = []
+
+
+class Own:
+    """URLs with a view of the project's own for the metrics."""
+
+    urlpatterns: ClassVar[list[Any]] = [path("metrics", login_required(metrics))]
+
+
+class CatchAll:
+    """URLs with a view for every path."""
+
+    urlpatterns: ClassVar[list[Any]] = [re_path(r"^(.*)$", hello), re_path(r"^.*$", hello)]
+
+
+@pytest.mark.parametrize(("urls", "warned"), [(Bare, False), (Own, False), (CatchAll, True)])
+def test_fault_82_w002_only_where_the_metrics_are_meant_to_be(urls: Any, warned: bool) -> None:
+    """Not where a view of the project's own is at the path; a catch-all is none."""
+    with override_settings(ROOT_URLCONF=urls):
+        assert list(found()) == (["django_prom.W002"] if warned else [])
+
+
+@pytest.mark.parametrize("key", ["django_prom.W002", "django_prom.W003"])
+def test_fault_82_a_check_can_be_silenced(key: str) -> None:
+    """As its hint says; a command then says nothing."""
+    with override_settings(
+        ROOT_URLCONF="tests.django_prom.urls_i18n_bare",
+        MIDDLEWARE=[COMMON],
+        PROM_INSTALL_MIDDLEWARE=False,
+        SILENCED_SYSTEM_CHECKS={"django_prom.W002", "django_prom.W003"} - {key},
+    ):
+        assert key in found()[key].hint
+        with override_settings(SILENCED_SYSTEM_CHECKS=["django_prom.W002", "django_prom.W003"]):
+            output = io.StringIO()
+            call_command("check", fail_level="WARNING", stdout=output, stderr=output)
+    assert "no issues (2 silenced)" in output.getvalue()
+
+
+def test_fault_82_a_project_without_root_urlconf() -> None:
+    """Django's own tests have some."""
+    with override_settings():
+        del settings.ROOT_URLCONF
+        assert found(deploy=True) == {}
 
 
 def test_w002_leaves_urls_that_cannot_be_imported_to_django() -> None:

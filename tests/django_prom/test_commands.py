@@ -268,7 +268,7 @@ def test_fault_20_commands_open_no_port_and_write_no_file(project: Project, tmp_
         done = project.manage(*command, PROMETHEUS_MULTIPROC_DIR=str(shared))
         assert done.returncode == 0, done.stderr
         assert "socket:" not in done.stdout
-    assert list(shared.glob("*.db")) == []
+    assert not shared.exists()
     assert "PROM_" not in project.manage("diffsettings").stdout
 
 
@@ -322,3 +322,20 @@ def test_fault_39_a_command_does_not_make_the_directory(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert not shared.exists()
     assert "No such file or directory" in done.stderr
+
+
+def test_fault_47_migrate_and_check_do_not_make_the_directory(project: Project, tmp_path: Path) -> None:
+    """Root often runs them, and the user of the server could not write to a directory of root."""
+    project.add("DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:'}}")
+    for command in (("migrate",), ("check",), ("collectstatic", "--dry-run", "--no-input")):
+        project.add("STATIC_ROOT = 'static'")
+        done = project.manage(*command, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "volume" / "shared"))
+        assert done.returncode == 0, done.stderr
+        assert not (tmp_path / "volume").exists(), command
+
+
+def test_fault_47_check_tells_a_directory_that_cannot_be_made(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = project.manage("check", PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "file" / "shared"))
+    assert done.returncode == 1
+    assert "(django_prom.E003) PROMETHEUS_MULTIPROC_DIR is" in done.stderr

@@ -1,0 +1,43 @@
+"""Extra labels of asynchronous requests, some of which need a thread."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
+
+from django_prom.conf import Measured
+from web_prom.recorder import Recording
+
+logger = logging.getLogger("web_prom")
+
+
+async def label(measured: Measured, recording: Recording, request: Any, response: Any) -> None:
+    """Compute the extra labels of a request in the event loop, or in the request's thread if one needs that.
+
+    Django refuses the database in an event loop: ``request.user`` of a user that is not loaded raises
+    SynchronousOnlyOperation there. Labels that do so once are computed in the thread in which Django runs the
+    synchronous code of the request, from then on. Never raises, unless the request is cancelled meanwhile.
+    """
+    recorder = recording.recorder
+    if not measured.labels_need_thread:
+        try:
+            recording.extra = recorder.extra_values(request, response, passing=(SynchronousOnlyOperation,))
+        except SynchronousOnlyOperation:
+            measured.labels_need_thread = True
+            logger.warning(
+                "an extra label (%s) of %s uses the database in the event loop (SynchronousOnlyOperation). "
+                "From now on PROM_EXTRA_LABELS are computed in a thread, which each request waits for. To "
+                "avoid that, load what they need in an asynchronous middleware, for example request.name = "
+                "(await request.auser()).username, and let the label read request.name",
+                ", ".join(name for name, _ in recorder.extra_labels),
+                recorder.owner,
+            )
+        else:
+            return
+    try:
+        await sync_to_async(recording.annotate)(request, response)
+    except Exception:
+        recorder.failed("annotate")

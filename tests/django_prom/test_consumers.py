@@ -1,0 +1,121 @@
+"""What a URLRouter of Channels is and does stays as it was; only the route becomes known."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+import pytest
+from django.urls import path, re_path
+from prometheus_client import CollectorRegistry
+
+from django_prom import consumers, exclude, set_route
+from tests.web_prom.asgi_server import Server, scope_of, websocket_of
+from tests.web_prom.support import errors, requests, samples
+from web_prom.asgi import PrometheusMiddleware
+from web_prom.recorder import KEY
+
+from .test_async import ASGISite
+
+routing = pytest.importorskip("channels.routing")
+
+
+def routes(registry: CollectorRegistry) -> set[str]:
+    """Return the routes of the WebSockets that were counted."""
+    return {key[0] for key in samples(registry, "websocket_connections_total", "route")}
+
+
+async def accept(scope: Any, receive: Any, send: Any) -> None:
+    seen.append(scope)
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close"})
+
+
+seen: list[Any] = []
+
+
+def run(app: Any, scope: Any) -> None:
+    seen.clear()
+    Server([{"type": "websocket.connect"}]).run(app, scope)
+
+
+def test_fault_83_the_scope_of_a_consumer_is_what_it_was(registry: CollectorRegistry) -> None:
+    router = routing.URLRouter([path("ws/<int:room>/", accept, {"extra": 1})])
+    before = list(router.routes), router.routes[0].callback
+    run(PrometheusMiddleware(router, registry=registry), websocket_of("/ws/5/"))
+    (measured,) = seen
+    run(router, websocket_of("/ws/5/"))
+    (plain,) = seen
+    assert {key for key in measured if not key.startswith("web_prom.")} == plain.keys()
+    assert measured["url_route"] == plain["url_route"] == {"args": (), "kwargs": {"room": 5, "extra": 1}}
+    assert (router.routes, router.routes[0].callback) == before
+    assert routes(registry) == {"/ws/<int:room>/"}
+
+
+def test_fault_83_what_no_route_matches_is_unmatched(registry: CollectorRegistry) -> None:
+    """Also where an outer route matched its beginning; the router's own exception comes out."""
+    inner = routing.URLRouter([path("a/", accept)])
+    app = PrometheusMiddleware(routing.URLRouter([path("ws/", inner)]), registry=registry)
+    for where in ("/ws/b/", "/nowhere/"):
+        with pytest.raises(ValueError, match="No route found for path"):
+            run(app, websocket_of(where))
+    assert routes(registry) == {"_unmatched"}
+
+
+def test_fault_83_below_a_root_path(registry: CollectorRegistry) -> None:
+    app = PrometheusMiddleware(routing.URLRouter([path("ws/", accept)]), registry=registry)
+    run(app, websocket_of("/shop/ws/", root_path="/shop"))
+    assert routes(registry) == {"/ws/"}
+
+
+def test_fault_83_excluded_and_named_consumers(registry: CollectorRegistry) -> None:
+    @exclude
+    async def hidden(scope: Any, receive: Any, send: Any) -> None:
+        await accept(scope, receive, send)
+
+    async def named(scope: Any, receive: Any, send: Any) -> None:
+        set_route(scope, "/named")
+        await accept(scope, receive, send)
+
+    router = routing.URLRouter([path("hidden/", hidden), path("named/", named)])
+    for where in ("/hidden/", "/named/"):
+        run(PrometheusMiddleware(router, registry=registry), websocket_of(where))
+    assert routes(registry) == {"/named"}
+
+
+def test_fault_83_django_behind_a_router_names_its_own_routes(registry: CollectorRegistry) -> None:
+    from django.core.asgi import get_asgi_application
+
+    site = ASGISite()
+    router = routing.URLRouter([re_path(r"", get_asgi_application())])
+    site._app = PrometheusMiddleware(router, registry=registry)
+    assert [site(each) for each in ("/async/", "/users/1/", "/no/such/")] == ["200", "200", "404"]
+    assert requests(registry) == {
+        ("GET", "/async/", "200"): 1,
+        ("GET", "/users/<int:pk>/", "200"): 1,
+        ("GET", "_unmatched", "404"): 1,
+    }
+    assert errors(registry) == {}
+
+
+def test_fault_83_without_a_measurement_the_router_itself_runs() -> None:
+    consumers.connect()  # again
+    assert not hasattr(routing.URLRouter.__call__.__wrapped__, "__wrapped__")
+    scope = scope_of("/x/")
+    run(routing.URLRouter([path("x/", accept)]), scope)
+    assert KEY not in seen[0]
+    assert consumers.PATTERNS not in seen[0]
+
+
+def test_fault_83_a_package_of_the_project_with_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is left alone, and without Channels nothing is imported."""
+
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    def imported(name: str) -> Any:
+        raise AssertionError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    monkeypatch.setattr(consumers, "import_module", imported)
+    consumers.connect()
