@@ -53,7 +53,7 @@ def test_the_checks_make_no_instrument(registry: CollectorRegistry) -> None:
     [
         ("PROM_DURATION_BUCKETS", [], "PROM_DURATION_BUCKETS is []; allowed: upper bounds as numbers"),
         ("PROM_PAHT", "/metrics", "PROM_PAHT is not a setting of web-prom (did you mean PROM_PATH?)"),
-        ("PROM_BEARER_TOKEN_FILE", "/no/such", "allowed: a file that this process can read"),
+        ("PROM_BEARER_TOKEN_FILE", "/no/such", "allowed: the path of a file that this process can read"),
         ("PROM_CONSTANT_LABELS", {"method": "x"}, "reserved"),
     ],
 )

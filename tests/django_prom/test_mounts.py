@@ -98,6 +98,21 @@ def test_fault_81_a_scrape_is_answered_before_all_else_wherever_it_is_mounted(
     assert in_progress(registry) == 0
 
 
+@pytest.mark.parametrize("place", ["prefix", "variable", "language"])
+def test_fault_54_one_slash_more_is_the_same_path(
+    place: str, mount: Mount, registry: CollectorRegistry
+) -> None:
+    """A ServiceMonitor that comes from a mounted application has the slash."""
+    patterns, paths = PLACES[place]
+    with override_settings(ROOT_URLCONF=mount(*patterns())):
+        for each in paths:
+            for site in (Site(), ASGISite()):
+                assert site(f"{each}/") == "200"
+                assert "http_requests_in_progress 0.0" in site.text.splitlines()
+                assert site(f"{each}//") == "404"
+    assert requests(registry).keys() == {("GET", "_unmatched", "404")}
+
+
 def test_fault_81_a_view_of_the_project_wins_over_a_variable_prefix(
     mount: Mount, site: Site, registry: CollectorRegistry
 ) -> None:

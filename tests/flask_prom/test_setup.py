@@ -15,6 +15,7 @@ import urllib.request
 import weakref
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask, Response
@@ -408,7 +409,8 @@ def test_fault_45_a_measured_layer_around_is_no_warning(
     if outer == "wsgi":
         Client(PrometheusMiddleware(taken_before, registry=registry)).get("/")
     else:
-        Client(taken_before).get("/", environ_overrides={"asgi.scope": {KEY: object()}})
+        recording = Mock(finished=False, around=None, **{"recorder.mount_path": None})
+        Client(taken_before).get("/", environ_overrides={"asgi.scope": {KEY: recording}})
     assert caplog.messages == []
 
 
