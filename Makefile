@@ -22,6 +22,8 @@ lint: $(VENV)/.lint ## Check style, types and the documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin $(PACKAGES)
+	$(BIN)/mypy --platform win32 --follow-imports=silent $(shell git ls-files $(PACKAGES) | grep -E '\.py$$' | grep -vE '$(POSIX_ONLY)')
 	@for file in README.rst docs/*.rst; do \
 		$(BIN)/python -m docutils --halt=warning --report=warning --writer=null $$file || exit 1; \
 	done
@@ -31,6 +33,10 @@ fuzz: $(VENV)/.test ## Try the parsers with damaged input, FUZZ_SECONDS (30) for
 
 bench: $(VENV)-bench/.done ## Measure what requests and scrapes cost, beside others
 	@$(VENV)-bench/bin/python -m benchmarks $(ARGS)
+
+PACKAGES := web_prom flask_prom django_prom
+# Values shared by processes, and the exporter as a process of its own: elsewhere they are imported, and not used.
+POSIX_ONLY := ^web_prom/(multiprocess/|gunicorn|exporter/(companion|supervisor|listening|heartbeat|process|memory|lifeline))
 
 clean: ## Remove the virtual environment and what tools left
 	rm -rf $(VENV) $(VENV)-bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -14,6 +13,7 @@ from prometheus_client.values import MutexValue
 from web_prom.multiprocess.storage import Storage, current
 from web_prom.multiprocess.valuefile import Held, ValueFile
 from web_prom.multiprocess.values import NOWHERE, SharedValue
+from web_prom.posix import at_fork
 
 Step = Callable[[int], object]
 Measure = tuple[str, Callable[[float], None]]
@@ -22,7 +22,7 @@ _lock = Lock()
 """Held by whoever writes the values of a request: one lock, in the place of one for each value."""
 
 # A thread of the parent that held it does not exist in a forked child, and would never let it go there.
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class Cells(Protocol):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import _thread
 import functools
-import os
 from typing import Any
 from weakref import WeakSet
 
 from prometheus_client import REGISTRY
+
+from web_prom.posix import at_fork
 
 _registries: WeakSet[Any] = WeakSet()
 _had_threads = True
@@ -29,7 +30,7 @@ def free_locks_in_forks(*registries: Any) -> None:
 
 @functools.cache
 def _register() -> None:
-    os.register_at_fork(before=_look, after_in_child=_free)
+    at_fork(before=_look, after_in_child=_free)
 
 
 def _look() -> None:

@@ -23,6 +23,7 @@ from web_prom.multiprocess.early import switch_at_first_value
 from web_prom.multiprocess.slots import VARIABLE
 from web_prom.multiprocess.takeover import is_shared, share_values
 from web_prom.naming import NAMINGS, Named, same
+from web_prom.posix import at_fork
 from web_prom.refusals import watch_refusals
 from web_prom.registration import find, get_or_create
 
@@ -335,8 +336,7 @@ def _bind_in_child() -> None:
                 recorder.cells = {}
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_bind_in_child)
+at_fork(after_in_child=_bind_in_child)
 
 
 def error_counter(registry: CollectorRegistry) -> Counter:

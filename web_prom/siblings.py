@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Iterator
 
 # A server starts its first workers sooner after its own start.
@@ -41,7 +42,13 @@ def is_replacement() -> bool:
 
 
 def _started(pid: int) -> float:
-    """Return when a process was started, in seconds after the machine was."""
+    """Return when a process was started, in seconds after the machine was.
+
+    Raises:
+        OSError: There is no such process, or no ``/proc``.
+    """
+    if sys.platform == "win32":
+        raise FileNotFoundError("/proc")
     with open(f"/proc/{pid}/stat") as stat:
         return int(stat.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 

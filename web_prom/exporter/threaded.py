@@ -26,6 +26,7 @@ from web_prom.exposition import Exposition
 from web_prom.forking import free
 from web_prom.multiprocess.takeover import share_values
 from web_prom.parsing import Address
+from web_prom.posix import at_fork
 
 # The name that other programs see in a list of threads.
 _NAME = "web-prom-http"
@@ -207,7 +208,7 @@ def _listen(port: int, addr: str) -> socket.socket:
 
 @functools.cache
 def _mind_forks() -> None:
-    os.register_at_fork(after_in_child=_disown)
+    at_fork(after_in_child=_disown)
 
 
 def _disown() -> None:

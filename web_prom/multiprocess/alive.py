@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import signal
 import sys
 from functools import cache
 from pathlib import Path
+
+from web_prom.posix import fcntl
 
 # Linux, F_SETSIG: which signal tells that somebody wants to open the file meanwhile.
 _F_SETSIG = 10

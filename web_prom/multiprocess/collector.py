@@ -24,6 +24,7 @@ from web_prom.multiprocess.layout import FileName
 from web_prom.multiprocess.merging import Family, LabelSet, mixed
 from web_prom.multiprocess.rendering import Encoder, Format, part_of, write
 from web_prom.multiprocess.slots import slots_of
+from web_prom.posix import require_posix
 
 logger = logging.getLogger("web_prom")
 
@@ -376,6 +377,10 @@ def collector_for(path: str | Path, *, merging: bool = True) -> WorkersCollector
         path: The directory.
         merging: Whether it merges the files that dead processes left under their process ids, as far as this
             process may; else it writes nothing.
+
+    Raises:
+        DirectoryError: This system is not POSIX.
     """
+    require_posix(f"the directory is {str(path)!r}")
     key = os.path.abspath(path), merging
     return _collectors.get(key) or _collectors.setdefault(key, WorkersCollector(key[0], merging=merging))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import os
 import shutil
@@ -23,6 +22,7 @@ from web_prom.multiprocess.private import PREFIX, is_private, places, remove_aba
 from web_prom.multiprocess.selftest import SELFTEST_PREFIX, prove
 from web_prom.multiprocess.slots import LOCK_NAME, VARIABLE, slots_of
 from web_prom.multiprocess.trust import warn_of_others
+from web_prom.posix import fcntl
 
 __all__ = ["VARIABLE", "SharedDirectory", "is_private", "make_usable", "was_used"]
 

@@ -8,7 +8,6 @@ process may open the file.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from web_prom.multiprocess.regular_file import open_regular
+from web_prom.posix import fcntl
 
 RECORD = Struct("=q")
 """A record: one whole number."""

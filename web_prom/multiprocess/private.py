@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 from web_prom.multiprocess.slots import slots_of
+from web_prom.posix import fcntl
 
 PREFIX = "web_prom-private-"
 """How the names of private directories begin."""

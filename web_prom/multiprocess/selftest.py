@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import mmap
 import os
 import secrets
@@ -15,6 +14,7 @@ from pathlib import Path
 from web_prom.errors import DirectoryError, WebPromError
 from web_prom.multiprocess.lockfile import LockFile, Span
 from web_prom.multiprocess.slots import VARIABLE
+from web_prom.posix import fcntl
 
 SELFTEST_PREFIX = ".web_prom-selftest-"
 """How the names of the files begin that the self-test makes and removes."""

@@ -20,6 +20,7 @@ from web_prom.errors import DirectoryError
 from web_prom.multiprocess.lockfile import Span
 from web_prom.multiprocess.regular_file import NotRegularError
 from web_prom.multiprocess.slotfile import SlotFile, all_but, explained
+from web_prom.posix import at_fork
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the shared directory; prometheus_client's own."""
@@ -338,4 +339,4 @@ def _forget() -> None:
 
 
 # Needed only where the system gives a fork the id of an ancestor that is dead by then.
-os.register_at_fork(after_in_child=_forget)
+at_fork(after_in_child=_forget)

@@ -30,6 +30,7 @@ from web_prom.multiprocess.storage import current
 from web_prom.multiprocess.trust import warn_of_others
 from web_prom.multiprocess.values import SharedValue
 from web_prom.multiprocess.variable import forget, is_empty, shared_path
+from web_prom.posix import require_posix
 from web_prom.siblings import is_replacement
 
 logger = logging.getLogger("web_prom")
@@ -83,6 +84,7 @@ def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
         if not path:
             forget()  # for child processes too, which would write to their working directory
             return _is_upstreams(former) and _stay_local(former, registries)
+        require_posix(f"{VARIABLE} is {path!r}")
         os.environ[VARIABLE] = path = os.path.abspath(path)  # the working directory may change later
         if making and path not in _usable:
             _make_usable(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.filesystem import refuse_network
 from web_prom.multiprocess.slots import VARIABLE
+from web_prom.posix import require_posix
 
 
 def check_usable(path: str | Path) -> None:
@@ -18,9 +19,10 @@ def check_usable(path: str | Path) -> None:
     a write can show, for example a full disk, is not found here.
 
     Raises:
-        DirectoryError: It cannot be made or written, or is on a network file system.
+        DirectoryError: It cannot be made or written, is on a network file system, or this is not POSIX.
     """
     path = Path(path)
+    require_posix(f"{VARIABLE} is {str(path)!r}")
     nearest = path.absolute()
     while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent

@@ -10,7 +10,7 @@ import secrets
 import struct
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -388,11 +388,11 @@ def _is_key(key: Any) -> bool:
 
 def _reserve(descriptor: int, offset: int, length: int) -> None:
     """Give a file all blocks of a range that it lacks, or raise OSError; its contents stay."""
+    allocate: Callable[[int, int, int], None] | None = getattr(os, "posix_fallocate", None)
     try:
-        os.posix_fallocate(descriptor, offset, length)
-        return
-    except AttributeError:  # macOS
-        pass
+        if allocate is not None:  # macOS has none
+            allocate(descriptor, offset, length)
+            return
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
             raise

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import _thread
 import logging
-import os
 import sys
 from collections.abc import Callable
+
+from web_prom.posix import at_fork
 
 logger = logging.getLogger("web_prom")
 
@@ -97,4 +98,4 @@ def _forget() -> None:
 
 
 # Python warns of forks beside threads, and what a thread has locked stays locked in the fork.
-os.register_at_fork(before=_pause, after_in_parent=_resume, after_in_child=_forget)
+at_fork(before=_pause, after_in_parent=_resume, after_in_child=_forget)
