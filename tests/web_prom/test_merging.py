@@ -77,6 +77,12 @@ amounts = st.one_of(integers, st.floats(0, 1e9))
 bounds = st.sampled_from((BOUNDS, BOUNDS, BOUNDS, (0.5, 1.0, math.inf), (1.0,), (math.inf,)))
 
 
+@pytest.fixture(autouse=True)
+def _files_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that vanishes is gone: no process is there to make it again."""
+    monkeypatch.setattr("web_prom.multiprocess.collector._MISSING_SECONDS", 0.0)
+
+
 class Files(RuleBasedStateMachine):
     """Workers write, begin, die and are followed by others; between any two steps there may be a scrape."""
 
