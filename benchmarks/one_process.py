@@ -19,7 +19,7 @@ from wsgiref.util import FileWrapper
 from prometheus_client import values
 
 from benchmarks.pairing import BARE, OURS, Client, Environ, Variant, compare, serve_asgi, serve_wsgi
-from web_prom.multiprocess.takeover import is_shared
+from web_prom.multiprocess.writing.activation import is_shared
 
 ASGI = ("starlette", "django_async")
 """The frameworks that speak ASGI."""

@@ -13,9 +13,9 @@ from time import thread_time
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import choose_encoder
 
-from web_prom.custom import collectors_of
-from web_prom.rendering import Renderer
-from web_prom.text import Text
+from web_prom.exposition.collectors import collectors_of
+from web_prom.exposition.encoding.registry_encoder import Renderer
+from web_prom.exposition.encoding.text_builder import Text
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 # As Prometheus asks for it.

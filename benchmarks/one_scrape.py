@@ -21,7 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from benchmarks.scrape_files import Workers
-from web_prom.multiprocess.collector import WorkersCollector
+from web_prom.multiprocess.reading.collector import WorkersCollector
 
 SHARES = {"tenth": 0.1, "none": 0.0, "all": 1.0}
 ENCODE, CONTENT_TYPE = choose_encoder("")

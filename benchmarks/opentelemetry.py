@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from web_prom.multiprocess.takeover import is_shared
+from web_prom.multiprocess.writing.activation import is_shared
 
 
 def meter_provider() -> Any:

@@ -19,10 +19,10 @@ from prometheus_client import Counter, Gauge, Histogram
 from benchmarks.children import Child, IsOver, Tell
 from benchmarks.effort import Effort
 from benchmarks.machine import describe
-from web_prom.exposition import Exposition
-from web_prom.multiprocess.directory import VARIABLE
-from web_prom.multiprocess.layout import FileName
-from web_prom.multiprocess.takeover import share_values
+from web_prom.exposition.http import Exposition
+from web_prom.multiprocess.directory.shared_directory import VARIABLE
+from web_prom.multiprocess.file_format import FileName
+from web_prom.multiprocess.writing.activation import share_values
 
 TITLE = "restarts"
 WORKERS = {"quick": 60, "full": 1000}

@@ -11,7 +11,7 @@ from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.utils import floatToGoString
 
 from web_prom.config import DEFAULT_DURATION_BUCKETS
-from web_prom.multiprocess.layout import HEADER, FileName, entry, value_offset
+from web_prom.multiprocess.file_format import HEADER, FileName, entry, value_offset
 
 # Of a route: a counter for each of three statuses, and a histogram with eleven buckets, count and sum.
 STATUSES = ("200", "404", "500")

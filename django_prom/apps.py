@@ -7,7 +7,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.signals import setting_changed
 
-from django_prom import conf, placement
+from django_prom import conf, middleware_install
 from web_prom.config import PREFIX
 
 # What counts besides our own settings: where the middleware stands, and the language of the templates.
@@ -28,8 +28,8 @@ class PrometheusConfig(AppConfig):  # type: ignore[misc]
     def ready(self) -> None:
         """Prepare the project; any number of times. Bad settings are left to checks and middleware."""
         from django_prom import checks, connections, consumers, signals
-        from web_prom.multiprocess.takeover import share_values
-        from web_prom.scrape_context import scrape_context
+        from web_prom.exposition.scrape_context import scrape_context
+        from web_prom.multiprocess.writing.activation import share_values
 
         share_values(making=False)
         checks.register()
@@ -46,7 +46,7 @@ def _apply() -> None:
 
     conf.reset()
     signals.count_input(conf.wants("request_size"))
-    placement.place()
+    middleware_install.place()
 
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:

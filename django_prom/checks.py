@@ -12,15 +12,15 @@ from django.core import checks
 from django.urls import Resolver404, get_resolver
 from django.utils import translation
 
-from django_prom import conf, placement
+from django_prom import conf, middleware_install
 from django_prom.mounts import Mounts, mounts
 from django_prom.patterns import guess
-from web_prom.access import AccessControl
 from web_prom.config import Config
 from web_prom.errors import ConfigError, ConflictError, DirectoryError
-from web_prom.instruments import existing_instruments
-from web_prom.multiprocess.directory import VARIABLE
-from web_prom.multiprocess.usable import check_usable
+from web_prom.exposition.access_control import AccessControl
+from web_prom.metrics.families import existing_instruments
+from web_prom.multiprocess.directory.shared_directory import VARIABLE
+from web_prom.multiprocess.directory.usable import check_usable
 
 TAG = "django_prom"
 """``manage.py check --tag django_prom`` runs these checks alone."""
@@ -131,9 +131,9 @@ def _mounts() -> Mounts | None:
 
 def _check_middleware() -> Iterator[Any]:
     present = list(settings.MIDDLEWARE)
-    if placement.MIDDLEWARE not in present:
+    if middleware_install.MIDDLEWARE not in present:
         yield checks.Warning(
-            f"No request is measured: {placement.MIDDLEWARE} is not in MIDDLEWARE.",
+            f"No request is measured: {middleware_install.MIDDLEWARE} is not in MIDDLEWARE.",
             hint=(
                 "Put it first, or leave that to the app: remove PROM_INSTALL_MIDDLEWARE. If a WSGI or ASGI "
                 "middleware around the project measures it, add 'django_prom.W003' to SILENCED_SYSTEM_CHECKS."
@@ -141,16 +141,17 @@ def _check_middleware() -> Iterator[Any]:
             id="django_prom.W003",
         )
         return
-    if present[0] != placement.MIDDLEWARE:
+    if present[0] != middleware_install.MIDDLEWARE:
         yield checks.Warning(
-            f"Requests that {present[0]} answers are not measured: it stands above {placement.MIDDLEWARE}.",
+            f"Requests that {present[0]} answers are not measured: it stands above "
+            f"{middleware_install.MIDDLEWARE}.",
             hint="Put the measuring middleware first, or take it out of MIDDLEWARE: the app puts it there.",
             id="django_prom.W004",
         )
-    if placement.WATCHER not in present:
+    if middleware_install.WATCHER not in present:
         yield checks.Warning(
             "Exceptions that another middleware's process_exception answers are not counted: "
-            f"{placement.WATCHER} is not in MIDDLEWARE.",
+            f"{middleware_install.WATCHER} is not in MIDDLEWARE.",
             hint="Put it last, or leave that to the app: remove PROM_INSTALL_MIDDLEWARE.",
             id="django_prom.W005",
         )

@@ -10,13 +10,13 @@ from functools import cache
 import prometheus_client
 from django.conf import settings
 
-from django_prom.beginning import reader
+from django_prom.request_start import reader
 from web_prom.config import FIELDS, PREFIX, Config
+from web_prom.config.secret import Secret
 from web_prom.errors import WebPromError
-from web_prom.exposition import Exposition
+from web_prom.exposition.http import Exposition
+from web_prom.metrics.recording import Recorder
 from web_prom.middleware import scrape_paths
-from web_prom.recorder import Recorder
-from web_prom.secret import Secret
 
 logger = logging.getLogger("web_prom")
 

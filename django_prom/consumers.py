@@ -10,8 +10,8 @@ from typing import Any
 from django.urls.exceptions import Resolver404
 
 from django_prom.patterns import template
-from web_prom.exclusion import is_excluded
-from web_prom.recorder import KEY
+from web_prom.metrics.exclusion import is_excluded
+from web_prom.metrics.recording import KEY
 
 logger = logging.getLogger("web_prom")
 

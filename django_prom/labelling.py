@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 
 from django_prom.conf import Measured
-from web_prom.recorder import Recording
+from web_prom.metrics.recording import Recording
 
 logger = logging.getLogger("web_prom")
 

@@ -11,13 +11,13 @@ from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 
 from django_prom import conf, signals
 from django_prom.labelling import label
-from django_prom.placement import MIDDLEWARE
+from django_prom.middleware_install import MIDDLEWARE
 from django_prom.recording import abort, begin, end
 from django_prom.routes import is_metrics_path
 from django_prom.unmeasured import apart, withdraw
 from django_prom.views import answer, answer_in_request
 from web_prom.errors import WebPromError
-from web_prom.recorder import Recording
+from web_prom.metrics.recording import Recording
 
 GetResponse = Callable[[Any], Any]
 

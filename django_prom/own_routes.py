@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from web_prom.labels import encodable
+from web_prom.metrics.labels import encodable
+from web_prom.metrics.recording import KEY
 from web_prom.middleware import set_route as set_route_of
-from web_prom.recorder import KEY
 
 
 def set_route(request: Any, template: str) -> None:

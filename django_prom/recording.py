@@ -11,10 +11,10 @@ from typing import Any
 from django_prom import routes
 from django_prom.conf import Measured
 from django_prom.signals import STARTED, EarlyInput
-from web_prom.disconnects import HUNG_UP, is_cancelled
-from web_prom.exchange import queue_seconds
-from web_prom.layers import Inside, State, find, hand_on, is_counted
-from web_prom.recorder import KEY, Recorder, Recording
+from web_prom.asgi.disconnects import HUNG_UP, is_cancelled
+from web_prom.metrics.layers import Inside, State, find, hand_on, is_counted
+from web_prom.metrics.queue_time import queue_seconds
+from web_prom.metrics.recording import KEY, Recorder, Recording
 
 _STATUSES = {code: str(code) for code in range(100, 600)}
 

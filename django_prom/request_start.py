@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
-from web_prom import opening
+from web_prom.metrics import request_start
 
 
 def reader(facts: Sequence[str]) -> Callable[[Any], Any]:
@@ -19,7 +19,7 @@ def reader(facts: Sequence[str]) -> Callable[[Any], Any]:
     if not others:
         return attrgetter(method)
     # With one of them alone it would not give a tuple.
-    wsgi, asgi = (opening.reader(facts, keys) for keys in (opening.ENVIRON, opening.SCOPE))
+    wsgi, asgi = (request_start.reader(facts, keys) for keys in (request_start.ENVIRON, request_start.SCOPE))
 
     def read(request: Any) -> tuple[Any, ...]:
         scope = getattr(request, "scope", None)

@@ -9,8 +9,8 @@ from typing import Any
 
 from django.core.signals import got_request_exception, request_finished, request_started
 
-from web_prom.recorder import KEY, Recording
-from web_prom.sizes import CountedInput
+from web_prom.metrics.body_sizes import CountedInput
+from web_prom.metrics.recording import KEY, Recording
 
 STARTED = "web_prom.started"
 """Where the start of a request is in its WSGI environ or ASGI scope: ``perf_counter()``, in seconds."""

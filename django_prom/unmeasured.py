@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from django_prom.signals import STARTED
-from web_prom.layers import drop
-from web_prom.recorder import KEY
+from web_prom.metrics.layers import drop
+from web_prom.metrics.recording import KEY
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from flask_prom.first_requests import watch_first_requests
 from flask_prom.routes import Routes, current_request
 from web_prom.config import Config
 from web_prom.errors import ConflictError
-from web_prom.exclusion import exclude
-from web_prom.recorder import KEY, Recording
-from web_prom.scrape_context import scrape_context
+from web_prom.exposition.scrape_context import scrape_context
+from web_prom.metrics.exclusion import exclude
+from web_prom.metrics.recording import KEY, Recording
 from web_prom.wsgi import PrometheusMiddleware
 
 EXTENSION = "web_prom"

@@ -8,8 +8,8 @@ from typing import Any
 
 from flask import Flask, request
 
-from web_prom.layers import find
-from web_prom.recorder import KEY
+from web_prom.metrics.layers import find
+from web_prom.metrics.recording import KEY
 
 logger = logging.getLogger("web_prom")
 

@@ -9,16 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from web_prom.asgi import make_asgi_app
-    from web_prom.config import Config
+    from web_prom.asgi.middleware import make_asgi_app
+    from web_prom.config.settings import Config
     from web_prom.errors import ConfigError, ConflictError, DirectoryError, WebPromError
-    from web_prom.exclusion import exclude
-    from web_prom.exporter.threaded import start_http_server
-    from web_prom.exposition import make_wsgi_app
-    from web_prom.multiprocess.collector import collector_for
-    from web_prom.multiprocess.takeover import share_values
-    from web_prom.registration import get_or_create
-    from web_prom.wsgi import PrometheusMiddleware
+    from web_prom.exposition.http import make_wsgi_app
+    from web_prom.http_server.start_http_server import start_http_server
+    from web_prom.metrics.exclusion import exclude
+    from web_prom.metrics.get_or_create import get_or_create
+    from web_prom.multiprocess.reading.collector import collector_for
+    from web_prom.multiprocess.writing.activation import share_values
+    from web_prom.wsgi.middleware import PrometheusMiddleware
 
 __all__ = [
     "Config",
@@ -37,19 +37,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Config": "config",
+    "Config": "config.settings",
     "ConfigError": "errors",
     "ConflictError": "errors",
     "DirectoryError": "errors",
-    "PrometheusMiddleware": "wsgi",
+    "PrometheusMiddleware": "wsgi.middleware",
     "WebPromError": "errors",
-    "collector_for": "multiprocess.collector",
-    "exclude": "exclusion",
-    "get_or_create": "registration",
-    "make_asgi_app": "asgi",
-    "make_wsgi_app": "exposition",
-    "share_values": "multiprocess.takeover",
-    "start_http_server": "exporter.threaded",
+    "collector_for": "multiprocess.reading.collector",
+    "exclude": "metrics.exclusion",
+    "get_or_create": "metrics.get_or_create",
+    "make_asgi_app": "asgi.middleware",
+    "make_wsgi_app": "exposition.http",
+    "share_values": "multiprocess.writing.activation",
+    "start_http_server": "http_server.start_http_server",
 }
 
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from web_prom.errors import ConfigError, ListenError
-from web_prom.exporter import log
+from web_prom.exporter import logging_setup
 from web_prom.exporter.settings import IMPORT_PATH, OPTIONS, load
-from web_prom.multiprocess.directory import VARIABLE
-from web_prom.multiprocess.variable import forget, shared_path
+from web_prom.multiprocess.directory.shared_directory import VARIABLE
+from web_prom.multiprocess.directory.variable import forget, shared_path
 
 logger = logging.getLogger("web_prom")
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     directory = given.dir or shared_path()
     if not directory:
         serve.error(f"name the directory that the workers share: --dir DIR, or {VARIABLE} in the environment")
-    log.configure(given.log_file)
+    logging_setup.configure(given.log_file)
     # Last, for a callable of the application's: nothing there is to come before the standard library.
     entries = os.environ.pop(IMPORT_PATH, "").split(os.pathsep)
     sys.path += [entry for entry in entries if entry and entry not in sys.path]
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load(os.environ, options)
         if config.bind is None and given.listener is None:
             serve.error("name the address to listen at: --bind HOST:PORT, or PROM_BIND in the environment")
-        from web_prom.exporter import process
-        from web_prom.multiprocess.deployment import server_of
+        from web_prom.exporter import run
+        from web_prom.multiprocess.directory.server_directory import server_of
 
         if given.server is not None:
             server_of(given.server)
-        process.serve(
+        run.serve(
             Path(directory),
             config,
             listener=given.listener,

@@ -12,10 +12,10 @@ import os
 from typing import Any
 
 from web_prom.errors import ConfigError, DirectoryError
-from web_prom.multiprocess.deployment import begin
-from web_prom.multiprocess.directory import VARIABLE
-from web_prom.multiprocess.early import switch_at_import
-from web_prom.multiprocess.variable import is_empty, shared_path
+from web_prom.multiprocess.directory.server_directory import begin
+from web_prom.multiprocess.directory.shared_directory import VARIABLE
+from web_prom.multiprocess.directory.variable import is_empty, shared_path
+from web_prom.multiprocess.writing.early_activation import switch_at_import
 
 __all__ = [
     "child_exit",
@@ -124,6 +124,6 @@ def _tell_workers(server: Any) -> None:
 
 def _exporter() -> Any:
     # What it takes to talk to a process, gunicorn has imported by the time that a hook is called.
-    from web_prom.exporter.companion import companion
+    from web_prom.exporter.manager import companion
 
     return companion

@@ -8,13 +8,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from web_prom.config import Config
+from web_prom.config.settings import Config
 from web_prom.errors import ConfigError
-from web_prom.exposition import Exposition
-from web_prom.labels import encodable
-from web_prom.layers import State, find, told
-from web_prom.recorder import KEY, Recorder, Recording
-from web_prom.scrape_context import Factory
+from web_prom.exposition.http import Exposition
+from web_prom.exposition.scrape_context import Factory
+from web_prom.metrics.labels import encodable
+from web_prom.metrics.layers import State, find, told
+from web_prom.metrics.recording import KEY, Recorder, Recording
 
 Annotate = Callable[[Recording], None]
 
@@ -58,7 +58,7 @@ class Middleware:
         annotate: Sets on a recording what only a framework knows.
         owner: The application's name, for messages.
         reserved: Label names that only this kind of application has in its families.
-        scrape_context: Entered around each answer to a scrape (:mod:`web_prom.scrape_context`).
+        scrape_context: Entered around each answer to a scrape (:mod:`web_prom.exposition.scrape_context`).
 
     Attributes:
         recorder: Observes the requests; only where the application is measured at all.

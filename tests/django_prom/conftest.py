@@ -34,7 +34,12 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[CollectorRegistry]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Return the clock that requests are timed by, which goes only when it is told to."""
     clock = Clock()
-    for module in ("web_prom.recorder", "web_prom.sizes", "django_prom.signals", "django_prom.recording"):
+    for module in (
+        "web_prom.metrics.recording",
+        "web_prom.metrics.body_sizes",
+        "django_prom.signals",
+        "django_prom.recording",
+    ):
         monkeypatch.setattr(f"{module}.perf_counter", clock)
     return clock
 

@@ -76,7 +76,7 @@ from django.test import AsyncClient, Client, RequestFactory  # noqa: E402
 from django.urls import include, path  # noqa: E402
 
 from django_prom.views import metrics  # noqa: E402
-from tests.web_prom import asgi_server  # noqa: E402
+from tests.web_prom.asgi import asgi_server  # noqa: E402
 from tests.web_prom.support import hello, serve  # noqa: E402
 from web_prom import PrometheusMiddleware, make_asgi_app, make_wsgi_app, start_http_server  # noqa: E402
 

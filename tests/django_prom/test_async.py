@@ -23,7 +23,7 @@ from django_prom import conf
 from django_prom.middleware import PrometheusMiddleware
 from tests.web_prom.support import Clock, errors, exceptions, in_progress, requests, samples, seconds
 from web_prom import asgi
-from web_prom.recorder import KEY, Recording
+from web_prom.metrics.recording import KEY, Recording
 
 from . import views
 from .conftest import configured

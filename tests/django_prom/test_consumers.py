@@ -10,10 +10,10 @@ from django.urls import path, re_path
 from prometheus_client import CollectorRegistry
 
 from django_prom import consumers, exclude, set_route
-from tests.web_prom.asgi_server import Server, scope_of, websocket_of
+from tests.web_prom.asgi.asgi_server import Server, scope_of, websocket_of
 from tests.web_prom.support import errors, requests, samples
 from web_prom.asgi import PrometheusMiddleware
-from web_prom.recorder import KEY
+from web_prom.metrics.recording import KEY
 
 from .test_async import ASGISite
 

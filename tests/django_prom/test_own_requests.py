@@ -15,7 +15,7 @@ from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from prometheus_client import CollectorRegistry
 
-from django_prom.placement import MIDDLEWARE as OURS
+from django_prom.middleware_install import MIDDLEWARE as OURS
 from tests.web_prom.support import Server, errors, exceptions, in_progress, requests
 from web_prom import asgi
 from web_prom.middleware import set_route

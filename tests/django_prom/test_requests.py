@@ -27,7 +27,7 @@ from tests.web_prom.support import (
     samples,
     seconds,
 )
-from web_prom.recorder import KEY
+from web_prom.metrics.recording import KEY
 from web_prom.wsgi import PrometheusMiddleware as WSGIMiddleware
 
 from . import views

@@ -18,10 +18,10 @@ from prometheus_client import CollectorRegistry
 
 from django_prom import conf
 from django_prom.middleware import PrometheusMiddleware
-from django_prom.placement import place
+from django_prom.middleware_install import place
 from tests.web_prom.support import errors, exceptions, requests, samples
+from web_prom.config.secret import Secret
 from web_prom.errors import ConfigError, ConflictError
-from web_prom.secret import Secret
 
 from . import views
 from .conftest import Site, configured

@@ -12,8 +12,8 @@ from tests.console import Console, steps
 from tests.manifests import PROMETHEUS, documents
 from tests.pages import ROOT, code_blocks, sections
 from tests.programs import needs_program
-from web_prom.naming import OPENTELEMETRY
-from web_prom.naming import PROMETHEUS as DEFAULT
+from web_prom.metrics.conventions import OPENTELEMETRY
+from web_prom.metrics.conventions import PROMETHEUS as DEFAULT
 
 PAGE = ROOT / "docs" / "opentelemetry.rst"
 TEXT = PAGE.read_text("utf-8")

@@ -15,7 +15,7 @@ from webtest import TestApp
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-import web_prom.recorder
+import web_prom.metrics.recording
 from flask_prom import FlaskProm
 from tests.flask_prom.conftest import MakeApp, Metrics
 from web_prom.wsgi import set_route
@@ -38,7 +38,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Put a clock in the place of the recorder's."""
     clock = Clock()
-    monkeypatch.setattr(web_prom.recorder, "perf_counter", clock)
+    monkeypatch.setattr(web_prom.metrics.recording, "perf_counter", clock)
     return clock
 
 

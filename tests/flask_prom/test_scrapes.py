@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import GaugeMetricFamily
 
 from flask_prom import FlaskProm
-from tests.web_prom.exporter.serving import ask
+from tests.web_prom.http_server.serving import ask
 from tests.web_prom.support import serve
 from web_prom import make_wsgi_app, start_http_server
 

@@ -29,7 +29,7 @@ from flask_prom import FlaskProm
 from tests.flask_prom.conftest import MakeApp, Metrics
 from web_prom import PrometheusMiddleware
 from web_prom.errors import ConfigError, ConflictError, WebPromError
-from web_prom.recorder import KEY
+from web_prom.metrics.recording import KEY
 
 # How long a real server may take to come up on a busy machine.
 PATIENCE_SECONDS = 60.0

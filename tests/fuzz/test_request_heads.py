@@ -20,9 +20,9 @@ from urllib.parse import unquote_to_bytes
 import h11
 import pytest
 
-from tests.web_prom.exporter.serving import Serving
-from web_prom.exporter.heads import Head, HeadError, end_of_head, read_head
-from web_prom.exposition import Response
+from tests.web_prom.http_server.serving import Serving
+from web_prom.exposition.http import Response
+from web_prom.http_server.request_head import Head, HeadError, end_of_head, read_head
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 ANSWER_SECONDS = 60.0

@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from tests.web_prom.value_files import Worker
-from web_prom.exposition import encoder_for
-from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.multiprocess.layout import HEADER, LENGTH, VALUE, value_offset
+from tests.web_prom.multiprocess.reading.value_files import Worker
+from web_prom.exposition.http import encoder_for
+from web_prom.multiprocess.file_format import HEADER, LENGTH, VALUE, value_offset
+from web_prom.multiprocess.reading.collector import WorkersCollector
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 SEED = os.environ.get("FUZZ_SEED")

@@ -15,7 +15,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from tests.web_prom import asgi_server
+from tests.web_prom.asgi import asgi_server
 from tests.web_prom.support import Server, environ_of
 
 DURATION = "http_server_request_duration_seconds"

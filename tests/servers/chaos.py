@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.servers.exporting import ask
 from tests.servers.process import wait_until
-from web_prom.multiprocess.layout import FileName
+from web_prom.multiprocess.file_format import FileName
 
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 """What the run does; CHAOS_SEED repeats one."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.servers.client import Client
 from tests.servers.process import PATIENCE_SECONDS, Scratch, wait_until
-from web_prom.multiprocess.slots import slots_of
+from web_prom.multiprocess.directory.slots import slots_of
 
 
 class Prefork(Client):

@@ -17,7 +17,7 @@ import pytest
 from tests.servers.documented import commands, requirements
 from tests.servers.prefork import Prefork, running
 from tests.servers.process import ROOT, Scratch, wait_until
-from web_prom.multiprocess.slots import slots_of
+from web_prom.multiprocess.directory.slots import slots_of
 
 EXAMPLES = ROOT / "examples" / "servers"
 COMMANDS = commands()

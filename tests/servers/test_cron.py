@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.programs import needs_program
 from tests.servers.client import Client
 from tests.servers.process import FLASK_APP, PATIENCE_SECONDS, ROOT, Gunicorn, Scratch, wait_until
-from web_prom.multiprocess.layout import FileName
+from web_prom.multiprocess.file_format import FileName
 
 NIGHTLY = ROOT / "examples" / "jobs" / "nightly.py"
 CATALOGUE = ROOT / "examples" / "catalogue.csv"

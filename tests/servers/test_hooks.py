@@ -15,7 +15,7 @@ import pytest
 
 from tests.servers.load import Load, agree, held
 from tests.servers.process import FLASK_APP, HOOKS, ROOT, Gunicorn, Scratch, command, run, wait_until
-from web_prom.multiprocess.slots import slots_of
+from web_prom.multiprocess.directory.slots import slots_of
 
 IMPORTED = "from web_prom.gunicorn import child_exit, nworkers_changed, on_exit, on_starting, pre_exec\n"
 
@@ -230,7 +230,7 @@ def test_workers_that_run_as_another_user_can_write(place: Scratch, preload: boo
     config = place.configuration(
         f"{IMPORTED}import flask, prometheus_client.multiprocess, prometheus_client.openmetrics.exposition\n"
         "import encodings.idna, mimetypes, uuid, importlib.metadata\n"
-        "import web_prom.wsgi, web_prom.exposition, flask_prom\n"
+        "import web_prom.wsgi, web_prom.exposition.http, flask_prom\n"
     )
     options = ["--user=nobody", "--group=nogroup", *(["--preload"] if preload else [])]
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(place.folder / "named")} if named else {}
@@ -338,7 +338,7 @@ import os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
 from web_prom import gunicorn
-from web_prom.multiprocess.slots import slots_of
+from web_prom.multiprocess.directory.slots import slots_of
 
 shared = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
 slots = slots_of(shared)
@@ -430,7 +430,7 @@ def test_child_exit_in_a_signal_s_handler_waits_for_nothing_at_any_step(place: S
     """Older gunicorn calls it there, and what the handler interrupts cannot go on before it returns."""
     code = f"""
 import prometheus_client.multiprocess
-from web_prom.multiprocess import lockfile, slots as module
+from web_prom.multiprocess.directory import lockfile, slots as module
 
 files = {{lockfile.__file__, module.__file__}}
 signal.signal(signal.SIGUSR1, lambda *_: gunicorn.child_exit(server, worker))

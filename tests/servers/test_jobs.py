@@ -25,7 +25,7 @@ from tests.pages import code_blocks
 from tests.programs import needs_program
 from tests.servers.prefork import Prefork
 from tests.servers.process import PATIENCE_SECONDS, ROOT, Scratch, wait_until
-from web_prom.multiprocess.layout import FileName
+from web_prom.multiprocess.file_format import FileName
 
 DOCUMENT = ROOT / "docs" / "jobs.rst"
 CELERY = "celery --workdir examples -A jobs.celery_app worker --concurrency 2"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess import directory
-from web_prom.multiprocess.deployment import Deployment
-from web_prom.multiprocess.directory import VARIABLE, SharedDirectory
+from web_prom.multiprocess.directory import shared_directory
+from web_prom.multiprocess.directory.server_directory import Deployment
+from web_prom.multiprocess.directory.shared_directory import VARIABLE, SharedDirectory
 
 NOBODY = 65534
 
@@ -33,7 +33,7 @@ def test_a_directory_that_is_removed_while_it_is_joined_is_made_again(
 ) -> None:
     """The old server of an upgrade leaves between our opening the directory and our locking it."""
     old = SharedDirectory.make_private()
-    share = directory._share
+    share = shared_directory._share
     locks: list[int] = []
 
     def leave_and_share(lock: int) -> None:
@@ -42,7 +42,7 @@ def test_a_directory_that_is_removed_while_it_is_joined_is_made_again(
         locks.append(lock)
         share(lock)
 
-    monkeypatch.setattr(directory, "_share", leave_and_share)
+    monkeypatch.setattr(shared_directory, "_share", leave_and_share)
     new = SharedDirectory(old.path)
     assert len(locks) == 2
     assert new.path.is_dir()
@@ -52,7 +52,7 @@ def test_a_directory_that_is_removed_while_it_is_joined_is_made_again(
 
 def test_a_lock_that_is_not_given_back_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than a server that hangs."""
-    monkeypatch.setattr(directory, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(shared_directory, "_PATIENCE_SECONDS", 0.0)
     stuck = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(stuck, fcntl.LOCK_EX)
     with pytest.raises(DirectoryError, match="cannot be locked and cleaned"):

@@ -16,7 +16,7 @@ from tests.programs import needs_program
 from tests.servers.load import KINDS, Load, agree
 from tests.servers.process import Gunicorn, Scratch, wait_until
 from tests.servers.prometheus import Prometheus, scraping
-from web_prom.multiprocess.layout import FileName
+from web_prom.multiprocess.file_format import FileName
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
 WORKERS = 4

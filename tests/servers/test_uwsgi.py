@@ -20,7 +20,7 @@ from tests.manifests import replaced
 from tests.servers.client import reset
 from tests.servers.prefork import Prefork, running
 from tests.servers.process import DJANGO_APP, FLASK_APP, ROOT, Scratch, wait_until
-from web_prom.multiprocess.slots import slots_of
+from web_prom.multiprocess.directory.slots import slots_of
 
 EXAMPLE = ROOT / "examples" / "servers" / "uwsgi.ini"
 CATALOGUE = ROOT / "examples" / "catalogue.csv"

@@ -18,7 +18,7 @@ import pytest
 
 from tests.servers.prefork import running
 from tests.servers.process import Scratch, wait_until
-from web_prom.multiprocess.layout import FileName
+from web_prom.multiprocess.file_format import FileName
 
 WORKERS = 3
 

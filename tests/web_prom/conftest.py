@@ -8,21 +8,20 @@ from pathlib import Path
 import pytest
 from prometheus_client import values
 
-from web_prom.multiprocess import clearing, storage
-from web_prom.multiprocess.slots import slots_of
-from web_prom.multiprocess.values import SharedValue
-
-from .label_sets import Scrape
-from .support import Clock, Waits
+from tests.web_prom.multiprocess.writing.label_sets import Scrape
+from tests.web_prom.support import Clock, Waits
+from web_prom.multiprocess.directory.slots import slots_of
+from web_prom.multiprocess.writing import clearing, process_files
+from web_prom.multiprocess.writing.shared_value import SharedValue
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Return the clock that requests are timed by, which goes only when it is told to."""
     clock = Clock()
-    monkeypatch.setattr("web_prom.recorder.perf_counter", clock)
-    monkeypatch.setattr("web_prom.sizes.perf_counter", clock)
-    monkeypatch.setattr("web_prom.websockets.perf_counter", clock)
+    monkeypatch.setattr("web_prom.metrics.recording.perf_counter", clock)
+    monkeypatch.setattr("web_prom.metrics.body_sizes.perf_counter", clock)
+    monkeypatch.setattr("web_prom.asgi.websocket.perf_counter", clock)
     return clock
 
 
@@ -34,9 +33,9 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))
     monkeypatch.setattr(values, "ValueClass", SharedValue)
     clearing.install()
-    monkeypatch.setattr(storage, "_last", storage.Storage())
+    monkeypatch.setattr(process_files, "_last", process_files.Storage())
     yield directory
-    storage.current().close()
+    process_files.current().close()
     slots_of(directory)._file.close()
 
 

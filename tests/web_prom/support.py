@@ -48,7 +48,7 @@ class Waits:
                 return super().wait(timeout)
 
         watched = SimpleNamespace(Lock=threading.Lock, get_ident=threading.get_ident, Event=Event)
-        monkeypatch.setattr("web_prom.flight.threading", watched)
+        monkeypatch.setattr("web_prom.exposition.single_flight.threading", watched)
 
     def wait_for(self, count: int) -> None:
         """Wait until so many more wait."""

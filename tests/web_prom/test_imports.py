@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 import web_prom
-
-from .support import ROOT, python
+from tests.web_prom.support import ROOT, python
 
 PACKAGES = ("web_prom", "flask_prom", "django_prom")
 SERVERS = {"gunicorn", "uvicorn", "hypercorn", "waitress", "uwsgi", "gevent"}

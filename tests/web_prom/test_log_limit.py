@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from tests.web_prom.support import Clock
 from web_prom.log_limit import LogLimit
-
-from .support import Clock
 
 
 def test_an_event_is_admitted_once_a_minute_for_each_kind() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from .support import python
+from tests.web_prom.support import python
 
 # What the standard library and the frameworks need themselves is imported before it is taken away.
 WINDOWS = textwrap.dedent("""

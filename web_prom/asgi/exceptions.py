@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
 from typing import Any
 
-from web_prom.layers import current
-from web_prom.recorder import KEY
+from web_prom.metrics.layers import current
+from web_prom.metrics.recording import KEY
 
 _METHODS = ("handle_request", "handle_user_exception", "handle_exception")
 

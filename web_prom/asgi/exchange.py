@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from types import MethodType
 from typing import Any
 
-from web_prom.disconnects import HUNG_UP, is_cancelled, is_disconnect, is_gone
-from web_prom.exchange import observe_queue
-from web_prom.layers import current
-from web_prom.recorder import Recording
-from web_prom.sizes import Measures
+from web_prom.asgi.disconnects import HUNG_UP, is_cancelled, is_disconnect, is_gone
+from web_prom.metrics.body_sizes import Measures
+from web_prom.metrics.layers import current
+from web_prom.metrics.queue_time import observe_queue
+from web_prom.metrics.recording import Recording
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from web_prom.asgi_exchange import ASGIApp, Receive, Scope, Send
+from web_prom.asgi.exchange import ASGIApp, Receive, Scope, Send
 
 # Starlette and FastAPI, and Connexion, make their middlewares when the first connection comes.
 _BUILDERS = frozenset({"build_middleware_stack", "_build_middleware_stack"})

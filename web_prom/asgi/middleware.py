@@ -8,20 +8,21 @@ from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from web_prom.asgi_exceptions import watch_exceptions
-from web_prom.asgi_exchange import ASGIApp, ASGIExchange, MeasuredASGIExchange, Message, Receive, Scope, Send
-from web_prom.asgi_placement import Refusal, is_built_late, move_outermost, surround
-from web_prom.asgi_routes import Routes
-from web_prom.asgi_scrapes import MetricsApp, answer
-from web_prom.config import Config
-from web_prom.exclusion import exclude
-from web_prom.exposition import Exposition, mounted_config
-from web_prom.layers import WSGI_ENVIRON, Inside, State, current, find_around, is_counted
+from web_prom.asgi.endpoint import MetricsApp, answer
+from web_prom.asgi.exceptions import watch_exceptions
+from web_prom.asgi.exchange import ASGIApp, ASGIExchange, MeasuredASGIExchange, Message, Receive, Scope, Send
+from web_prom.asgi.installation import Refusal, is_built_late, move_outermost, surround
+from web_prom.asgi.routes import Routes
+from web_prom.asgi.websocket import Connection
+from web_prom.config.settings import Config
+from web_prom.exposition.http import Exposition, mounted_config
+from web_prom.metrics.exclusion import exclude
+from web_prom.metrics.layers import WSGI_ENVIRON, Inside, State, current, find_around, is_counted
+from web_prom.metrics.recording import KEY, Recording
+from web_prom.metrics.request_start import SCOPE, reader
+from web_prom.metrics.websocket import LABELS
 from web_prom.middleware import Annotate, Middleware, scrape_paths, set_route
-from web_prom.multiprocess.takeover import share_values
-from web_prom.opening import SCOPE, reader
-from web_prom.recorder import KEY, Recording
-from web_prom.websockets import LABELS, Connection
+from web_prom.multiprocess.writing.activation import share_values
 
 __all__ = ["PrometheusMiddleware", "make_asgi_app", "set_route"]
 
@@ -34,7 +35,7 @@ class PrometheusMiddleware(Middleware):
         PrometheusMiddleware.install(app)       # FastAPI, Starlette, Litestar, Quart: app stays the same
         app = PrometheusMiddleware(app)         # any ASGI application
 
-    The routes of Starlette, FastAPI and Litestar are found in the scope (:mod:`web_prom.asgi_routes`);
+    The routes of Starlette, FastAPI and Litestar are found in the scope (:mod:`web_prom.asgi.routes`);
     other applications tell theirs with :func:`set_route`. A request that passes several measured layers
     is counted once for each registry: by the outermost layer. There is no state on it for a request; any
     number of event loops may share it.

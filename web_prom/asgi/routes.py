@@ -7,8 +7,8 @@ No framework is imported: objects are known by what they have. What each of them
 - FastAPI from 0.137 on: the path of ``scope["route"]`` lacks the prefixes of ``include_router`` too;
   the route with them is in ``scope["fastapi"]``.
 - Litestar: ``scope["path_template"]``; nothing at a 405, whose path is given to its router again.
-- Flask and Quart: nothing; :mod:`web_prom.url_maps` asks the application's URL map, also where a mount and an
-  adapter from ASGI to WSGI stand before it.
+- Flask and Quart: nothing; :mod:`web_prom.asgi.url_maps` asks the application's URL map, also where a mount
+  and an adapter from ASGI to WSGI stand before it.
 - Connexion: nothing, as its routers get copies; Flask's URL map or the routers of its AsyncApp are asked.
 """
 
@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from web_prom.asgi_exchange import Scope
-from web_prom.exclusion import is_excluded
-from web_prom.url_maps import UrlMap, url_map_of
+from web_prom.asgi.exchange import Scope
+from web_prom.asgi.url_maps import UrlMap, url_map_of
+from web_prom.metrics.exclusion import is_excluded
 
 # As many routes are kept ready. No client can make one, but an application might.
 _MOST = 10_000

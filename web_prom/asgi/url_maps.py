@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from web_prom.exclusion import is_excluded
+from web_prom.metrics.exclusion import is_excluded
 
 # Where adapters and middlewares keep the application that they wrap.
 _WRAPPED = (

@@ -11,9 +11,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from web_prom.labels import encodable
-from web_prom.naming import NAMINGS
-from web_prom.secret import Secret
+from web_prom.config.secret import Secret
+from web_prom.metrics.conventions import NAMINGS
+from web_prom.metrics.labels import encodable
 
 Network = IPv4Network | IPv6Network
 LabelFunction = Callable[[Any, Any], object]

@@ -9,11 +9,11 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from web_prom import parsing
+from web_prom.config import parsing
+from web_prom.config.parsing import Address, LabelFunction, Network
+from web_prom.config.secret import Secret
 from web_prom.errors import ConfigError
-from web_prom.naming import NAMINGS, PROMETHEUS
-from web_prom.parsing import Address, LabelFunction, Network
-from web_prom.secret import Secret
+from web_prom.metrics.conventions import NAMINGS, PROMETHEUS
 
 PREFIX = "PROM_"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from web_prom.config import FIELDS, PREFIX, Config
+from web_prom.config.settings import FIELDS, PREFIX, Config
 
 IMPORT_PATH = "WEB_PROM_IMPORT_PATH"
 """The environment variable that tells the exporter where its server imports from."""

@@ -19,12 +19,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from web_prom.config.parsing import Address, address
 from web_prom.errors import ListenError
-from web_prom.exporter import log
+from web_prom.exporter import logging_setup
 from web_prom.exporter.heartbeat import Pulse
-from web_prom.exporter.lifeline import POLL_SECONDS, Lifeline
-from web_prom.exporter.listening import adopt, listen, send_listener
-from web_prom.parsing import Address, address
+from web_prom.exporter.parent_watch import POLL_SECONDS, Lifeline
+from web_prom.http_server.listener import adopt, listen, send_listener
 
 logger = logging.getLogger("web_prom")
 
@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--listener", type=int)
     parser.add_argument("--log-file", type=Path)
     given, others = parser.parse_known_args(arguments)
-    log.configure(given.log_file)
+    logging_setup.configure(given.log_file)
     if given.log_file:
         others = [*others, f"--log-file={given.log_file}"]
     channel = socket.socket(fileno=given.channel)

@@ -11,10 +11,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from web_prom.config import Config
+from web_prom.config.parsing import UNIX, Network, secret_text
+from web_prom.config.secret import Secret
+from web_prom.config.settings import Config
 from web_prom.log_limit import LogLimit
-from web_prom.parsing import UNIX, Network, secret_text
-from web_prom.secret import Secret
 
 logger = logging.getLogger("web_prom")
 

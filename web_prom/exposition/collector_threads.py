@@ -14,7 +14,7 @@ from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-from web_prom.scrape_context import Factory
+from web_prom.exposition.scrape_context import Factory
 
 
 class Collecting:
@@ -26,8 +26,8 @@ class Collecting:
     holds up the end of a program. They end with this object, or when their collector is no longer given;
     a forked child makes its own.
 
-    For one scrape at a time, as web_prom.flight has them: a second one would take the first one's
-    collectors for late.
+    For one scrape at a time, as web_prom.exposition.single_flight has them: a second one would take the
+    first one's collectors for late.
 
     Args:
         limit: Seconds that all of them may take together; 0 for no limit and no threads.

@@ -13,12 +13,12 @@ from prometheus_client.metrics import Counter, Gauge, Histogram, MetricWrapperBa
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from web_prom.collecting import Collecting
 from web_prom.errors import UnreadableError
-from web_prom.instruments import error_counter
-from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.multiprocess.processes import collected
-from web_prom.scrape_context import Factory, ScrapeContext
+from web_prom.exposition.collector_threads import Collecting
+from web_prom.exposition.scrape_context import Factory, ScrapeContext
+from web_prom.metrics.families import error_counter
+from web_prom.multiprocess.reading.collector import WorkersCollector
+from web_prom.multiprocess.reading.process_metrics import collected
 
 logger = logging.getLogger("web_prom")
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import RestrictedRegistry
 
-from web_prom.custom import (
+from web_prom.exposition.collectors import (
     Guard,
     collectors_of,
     families_of,
@@ -21,16 +21,16 @@ from web_prom.custom import (
     store_callbacks,
     units_of,
 )
-from web_prom.instruments import existing_instruments
-from web_prom.multiprocess.collector import WorkersCollector, collector_for
-from web_prom.multiprocess.deployment import server_pid
-from web_prom.multiprocess.directory import VARIABLE
-from web_prom.multiprocess.processes import process_families
-from web_prom.multiprocess.storage import look
-from web_prom.multiprocess.takeover import is_shared
-from web_prom.rendering import Renderer
-from web_prom.scrape_context import Factory
-from web_prom.text import Encode, Text, joined
+from web_prom.exposition.encoding.registry_encoder import Renderer
+from web_prom.exposition.encoding.text_builder import Encode, Text, joined
+from web_prom.exposition.scrape_context import Factory
+from web_prom.metrics.families import existing_instruments
+from web_prom.multiprocess.directory.server_directory import server_pid
+from web_prom.multiprocess.directory.shared_directory import VARIABLE
+from web_prom.multiprocess.reading.collector import WorkersCollector, collector_for
+from web_prom.multiprocess.reading.process_metrics import process_families
+from web_prom.multiprocess.writing.activation import is_shared
+from web_prom.multiprocess.writing.process_files import look
 
 
 class Scraper:
@@ -42,7 +42,8 @@ class Scraper:
         registry: The application's; anything with a ``collect()``, or None where there is no application.
         directory: What the workers share; None to see at each scrape whether this process shares one.
         collector_timeout: Seconds that custom collectors may take; 0 for no limit.
-        context: The context manager of the application that answers (:mod:`web_prom.scrape_context`).
+        context: The context manager of the application that answers
+            (:mod:`web_prom.exposition.scrape_context`).
 
     Attributes:
         context: What a caller enters around a scrape.

@@ -15,17 +15,17 @@ from urllib.parse import parse_qs
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from web_prom.access import AccessControl
-from web_prom.colons import keeping_colons
-from web_prom.config import PREFIX, Config
+from web_prom.config.settings import PREFIX, Config
 from web_prom.errors import BusyError
-from web_prom.flight import SingleFlight
-from web_prom.layers import drop, find
-from web_prom.multiprocess.takeover import is_shared, share_values
-from web_prom.scrape_context import Factory
-from web_prom.scraping import Scraper
-from web_prom.siblings import has_siblings
-from web_prom.text import Encode
+from web_prom.exposition.access_control import AccessControl
+from web_prom.exposition.encoding.colon_names import keeping_colons
+from web_prom.exposition.encoding.text_builder import Encode
+from web_prom.exposition.gatherer import Scraper
+from web_prom.exposition.scrape_context import Factory
+from web_prom.exposition.single_flight import SingleFlight
+from web_prom.exposition.worker_detection import has_siblings
+from web_prom.metrics.layers import drop, find
+from web_prom.multiprocess.writing.activation import is_shared, share_values
 
 logger = logging.getLogger("web_prom")
 
@@ -82,7 +82,8 @@ class Exposition:
         directory: Expose what workers wrote to this directory, and no registry: for a process that has
             no application.
         context: Entered around each answer: a factory of context managers of the application that answers
-            (:mod:`web_prom.scrape_context`). Without it, that of the registry's first application is.
+            (:mod:`web_prom.exposition.scrape_context`). Without it, that of the registry's first application
+            is.
     """
 
     def __init__(

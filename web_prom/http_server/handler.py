@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from typing import Any
 
-from web_prom.environ import header_variables
-from web_prom.exporter.connections import Connection, State
-from web_prom.exporter.heads import Head, HeadError, end_of_head, read_head
-from web_prom.exposition import BEFORE_SCRAPE, Response
+from web_prom.exposition.headers import header_variables
+from web_prom.exposition.http import BEFORE_SCRAPE, Response
+from web_prom.http_server.connections import Connection, State
+from web_prom.http_server.request_head import Head, HeadError, end_of_head, read_head
 
 logger = logging.getLogger("web_prom")
 

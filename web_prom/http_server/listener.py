@@ -8,8 +8,8 @@ import os
 import socket
 from collections.abc import Iterator
 
+from web_prom.config.parsing import Address
 from web_prom.errors import ListenError
-from web_prom.parsing import Address
 
 # A kernel may know IPv6 and have it switched off.
 _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT, errno.EINVAL})

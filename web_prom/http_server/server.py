@@ -14,12 +14,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from web_prom.config import Config
-from web_prom.exporter.connections import Connection, Connections
-from web_prom.exporter.handler import Handler, Respond
-from web_prom.exporter.listening import BACKLOG, plain_address
-from web_prom.exporter.tls import Certificates
-from web_prom.exposition import Exposition, Response
+from web_prom.config.settings import Config
+from web_prom.exposition.http import Exposition, Response
+from web_prom.http_server.connections import Connection, Connections
+from web_prom.http_server.handler import Handler, Respond
+from web_prom.http_server.listener import BACKLOG, plain_address
+from web_prom.http_server.tls import Certificates
 from web_prom.log_limit import LogLimit
 
 logger = logging.getLogger("web_prom")

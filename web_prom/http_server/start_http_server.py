@@ -15,17 +15,17 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from web_prom.config import Config
+from web_prom.config.parsing import Address
+from web_prom.config.settings import Config
 from web_prom.errors import ConfigError, ListenError
-from web_prom.exporter.handler import Respond
-from web_prom.exporter.listening import address_of, listen
-from web_prom.exporter.server import ExporterServer
 from web_prom.exporter.settings import load
-from web_prom.exporter.tls import Certificates
-from web_prom.exposition import Exposition
-from web_prom.forking import free
-from web_prom.multiprocess.takeover import share_values
-from web_prom.parsing import Address
+from web_prom.exposition.http import Exposition
+from web_prom.http_server.handler import Respond
+from web_prom.http_server.listener import address_of, listen
+from web_prom.http_server.server import ExporterServer
+from web_prom.http_server.tls import Certificates
+from web_prom.multiprocess.writing.activation import share_values
+from web_prom.multiprocess.writing.fork_locks import free
 from web_prom.posix import at_fork
 
 # The name that other programs see in a list of threads.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
-from web_prom.exchange import Environ, Exchange
-from web_prom.recorder import Recording
+from web_prom.metrics.recording import Recording
 
 
 class Measures(Recording):
@@ -29,34 +28,10 @@ class Measures(Recording):
         self.response_size = int(length) if length.isdecimal() else None
 
 
-class MeasuredExchange(Measures, Exchange):
-    """An exchange that also measures bytes and the time to the first of them."""
-
-    def prepare(self, environ: Environ) -> None:
-        """Also count the bytes of the request body."""
-        super().prepare(environ)
-        if self.recorder.config.request_size and "wsgi.input" in environ:
-            environ["wsgi.input"] = CountedInput(environ["wsgi.input"], self)
-
-    def write(self, data: bytes) -> Any:
-        """Also count the chunk."""
-        self.count(data)
-        return super().write(data)
-
-    def follow(self, body: Any, environ: Environ) -> Iterable[bytes]:
-        """Return a body that also counts its chunks."""
-        followed = super().follow(body, environ)
-        if followed is not body:
-            self._body = CountedBody(body, self)
-        else:
-            self.count_file(self.length)
-        return followed
-
-
 class CountedBody:
     """Counts the chunks of a response body as they pass."""
 
-    def __init__(self, body: Any, exchange: MeasuredExchange) -> None:
+    def __init__(self, body: Any, exchange: Measures) -> None:
         self._body = body
         self._exchange = exchange
         if hasattr(body, "close"):

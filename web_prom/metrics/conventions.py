@@ -1,7 +1,7 @@
 """The names of the families of requests: Prometheus's way, or by OpenTelemetry's conventions.
 
-What is here is data. The families are made of it by :mod:`web_prom.instruments`, and the recorder finds the
-values of their labels by the facts that stand here beside each label.
+What is here is data. The families are made of it by :mod:`web_prom.metrics.families`, and the recorder finds
+the values of their labels by the facts that stand here beside each label.
 """
 
 from __future__ import annotations

@@ -14,18 +14,18 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from web_prom.config import PREFIX, Config
+from web_prom.config.settings import PREFIX, Config
 from web_prom.errors import ConflictError
-from web_prom.labels import CLOSED, LabelSetCap, encodable
-from web_prom.multiprocess.admission import SlotCap, is_in_slots
+from web_prom.metrics.conventions import NAMINGS, Named, same
+from web_prom.metrics.get_or_create import find, get_or_create
+from web_prom.metrics.labels import CLOSED, LabelSetCap, encodable
+from web_prom.metrics.refusals import watch_refusals
 from web_prom.multiprocess.dead_files import absorb
-from web_prom.multiprocess.early import switch_at_first_value
-from web_prom.multiprocess.slots import VARIABLE
-from web_prom.multiprocess.takeover import is_shared, share_values
-from web_prom.naming import NAMINGS, Named, same
+from web_prom.multiprocess.directory.slots import VARIABLE
+from web_prom.multiprocess.writing.activation import is_shared, share_values
+from web_prom.multiprocess.writing.early_activation import switch_at_first_value
+from web_prom.multiprocess.writing.slot_cap import SlotCap, is_in_slots
 from web_prom.posix import at_fork
-from web_prom.refusals import watch_refusals
-from web_prom.registration import find, get_or_create
 
 logger = logging.getLogger("web_prom")
 
@@ -137,7 +137,7 @@ class Instruments:
         self._constants = tuple(config.constant_labels)
         self._extra = (*config.extra_labels, *self._constants)
         self.in_flight: dict[tuple[str, ...], list[int]] = {}
-        """For each label set of ``in_progress``, an item for each request (web_prom.cells)."""
+        """For each label set of ``in_progress``, an item for each request (web_prom.metrics.writers)."""
         self._made: dict[str, Any] = {}
         self._own: WeakSet[Any] = WeakSet()
         self.make()

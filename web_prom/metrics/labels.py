@@ -101,7 +101,7 @@ class LabelSetCap:
     that has a value and whose values are not from a closed list. Safe to share between threads.
 
     It counts the label sets of this process. Where values are in shared files, those of the slot count:
-    :class:`web_prom.multiprocess.admission.SlotCap`.
+    :class:`web_prom.multiprocess.writing.slot_cap.SlotCap`.
 
     Args:
         limit: How many distinct label sets are admitted.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
-from web_prom.recorder import KEY, Recorder, Recording
+from web_prom.metrics.recording import KEY, Recorder, Recording
 
 ASGI_SCOPE = "asgi.scope"
 """Where a2wsgi keeps the scope in the environ of a WSGI application inside an ASGI application."""

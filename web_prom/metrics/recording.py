@@ -10,10 +10,9 @@ from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from web_prom.cells import Cells, Step, cells_of, steps_of
-from web_prom.config import Config
-from web_prom.instruments import Family, instruments_for
-from web_prom.labels import (
+from web_prom.config.settings import Config
+from web_prom.metrics.families import Family, instruments_for
+from web_prom.metrics.labels import (
     ABSENT,
     OTHER,
     UNMATCHED,
@@ -22,8 +21,9 @@ from web_prom.labels import (
     route_is_excluded,
     status_label,
 )
-from web_prom.multiprocess.takeover import is_shared
-from web_prom.opening import Opening, Openings
+from web_prom.metrics.request_start import Opening, Openings
+from web_prom.metrics.writers import Cells, Step, cells_of, steps_of
+from web_prom.multiprocess.writing.activation import is_shared
 
 logger = logging.getLogger("web_prom")
 
@@ -50,7 +50,7 @@ class Recorder:
         annotate: Sets on a recording what only a framework knows, as the response starts.
 
     Raises:
-        ConflictError: As :func:`web_prom.instruments.instruments_for`.
+        ConflictError: As :func:`web_prom.metrics.families.instruments_for`.
         DirectoryError: Likewise.
     """
 

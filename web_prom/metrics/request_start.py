@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from web_prom.cells import Step
-from web_prom.labels import ABSENT, OTHER, PROTOCOLS, SCHEMES
+from web_prom.metrics.labels import ABSENT, OTHER, PROTOCOLS, SCHEMES
+from web_prom.metrics.writers import Step
 
 # Where a server tells the facts of a beginning: in the environ of WSGI, and in the scope of ASGI.
 ENVIRON: Mapping[str, str] = {

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.values import MutexValue
 
-from web_prom.multiprocess.storage import Storage, current
-from web_prom.multiprocess.valuefile import Held, ValueFile
-from web_prom.multiprocess.values import NOWHERE, SharedValue
+from web_prom.multiprocess.writing.process_files import Storage, current
+from web_prom.multiprocess.writing.shared_value import NOWHERE, SharedValue
+from web_prom.multiprocess.writing.value_file import Held, ValueFile
 from web_prom.posix import at_fork
 
 Step = Callable[[int], object]

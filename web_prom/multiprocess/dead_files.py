@@ -30,10 +30,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from web_prom.multiprocess.alive import is_dead, is_written
-from web_prom.multiprocess.layout import HEADER, FileName, entry
-from web_prom.multiprocess.lockfile import LockFile, Span
-from web_prom.multiprocess.valuefile import UNFINISHED, DamagedError, entries_of, new_identity
+from web_prom.multiprocess.directory.liveness import is_dead, is_written
+from web_prom.multiprocess.directory.lockfile import LockFile, Span
+from web_prom.multiprocess.file_format import HEADER, FileName, entry
+from web_prom.multiprocess.writing.value_file import UNFINISHED, DamagedError, entries_of, new_identity
 
 logger = logging.getLogger("web_prom")
 

@@ -9,18 +9,18 @@ from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from web_prom.config import Config
-from web_prom.exchange import Environ, Exchange
-from web_prom.exposition import WSGIApp, as_wsgi
-from web_prom.layers import State, find, hand_on, is_counted
+from web_prom.config.settings import Config
+from web_prom.exposition.http import WSGIApp, as_wsgi
+from web_prom.exposition.scrape_context import Factory
+from web_prom.metrics.layers import State, find, hand_on, is_counted
+from web_prom.metrics.recording import KEY
+from web_prom.metrics.request_start import ENVIRON, reader
+from web_prom.metrics.websocket import LABELS
 from web_prom.middleware import Annotate, Middleware, scrape_paths, set_route
-from web_prom.opening import ENVIRON, reader
-from web_prom.recorder import KEY
-from web_prom.scrape_context import Factory
-from web_prom.sizes import MeasuredExchange
-from web_prom.static_files import with_static_routes
-from web_prom.upgrades import MeasuredUpgradeExchange, Upgrade, UpgradeExchange, asks_for_websocket
-from web_prom.websockets import LABELS
+from web_prom.wsgi.exchange import Environ, Exchange
+from web_prom.wsgi.measured_exchange import MeasuredExchange
+from web_prom.wsgi.static_files import with_static_routes
+from web_prom.wsgi.upgrades import MeasuredUpgradeExchange, Upgrade, UpgradeExchange, asks_for_websocket
 
 __all__ = ["PrometheusMiddleware", "set_route"]
 
@@ -46,7 +46,7 @@ class PrometheusMiddleware(Middleware):
             call; sets the route. Framework adapters pass their own.
         owner: The application's name, for messages.
         scrape_context: Returns a context manager that is entered around each answer to a scrape, and around
-            each custom collector in its thread (:mod:`web_prom.scrape_context`).
+            each custom collector in its thread (:mod:`web_prom.exposition.scrape_context`).
         **options: The settings of README's table by their names in small letters, without the prefix.
             They win over the environment. Without an adapter, extra labels are computed from the environ
             and the pair of status line and headers.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from web_prom.exchange import Environ
 from web_prom.middleware import set_route
+from web_prom.wsgi.exchange import Environ
 
 WSGIApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from web_prom.exchange import Environ, Exchange
-from web_prom.recorder import Recording
-from web_prom.sizes import MeasuredExchange
-from web_prom.socket_libraries import is_disconnect, watch
-from web_prom.websockets import FAILED, UNKNOWN, VANISHED, Socket, code_label
+from web_prom.metrics.recording import Recording
+from web_prom.metrics.websocket import FAILED, UNKNOWN, VANISHED, Socket, code_label
+from web_prom.wsgi.exchange import Environ, Exchange
+from web_prom.wsgi.measured_exchange import MeasuredExchange
+from web_prom.wsgi.websocket_libraries import is_disconnect, watch
 
 # What stands for the response where extra labels are computed from an environ and a response.
 _SWITCHED: tuple[str, list[tuple[str, str]]] = ("101 Switching Protocols", [])
@@ -38,7 +38,7 @@ class Upgrade(Recording):
     WSGI knows no WebSockets: the application takes the connection from the server, and leaves later in a
     way that the server knows. So it is decided at the end what the request was. It was a WebSocket
 
-    - if the application's library accepted one (:mod:`web_prom.socket_libraries`), or the application
+    - if the application's library accepted one (:mod:`web_prom.wsgi.websocket_libraries`), or the application
       started a response of status 101;
     - if the application started no response, sent nothing, and left without an error or with one that
       :func:`hands_over` knows.

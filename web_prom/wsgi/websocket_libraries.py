@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from web_prom.recorder import KEY
+from web_prom.metrics.recording import KEY
 
 logger = logging.getLogger("web_prom")
 

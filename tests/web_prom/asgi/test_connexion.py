@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.web_prom.asgi.asgi_server import Server, scope_of
+from tests.web_prom.support import errors, exceptions, in_progress, requests
 from web_prom.asgi import PrometheusMiddleware
-
-from .asgi_server import Server, scope_of
-from .support import errors, exceptions, in_progress, requests
 
 connexion = pytest.importorskip("connexion", reason="Connexion does not go with Flask 2.3.0")
 

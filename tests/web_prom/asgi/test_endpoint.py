@@ -14,12 +14,11 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 import web_prom
+from tests.web_prom import support
+from tests.web_prom.asgi.asgi_server import Scope, Server, hello, scope_of, sending, serve
+from tests.web_prom.support import errors, in_progress, python, requests
 from web_prom import asgi, make_asgi_app, wsgi
-from web_prom.asgi_scrapes import environ_of
-
-from . import support
-from .asgi_server import Scope, Server, hello, scope_of, sending, serve
-from .support import errors, in_progress, python, requests
+from web_prom.asgi.endpoint import environ_of
 
 OK = ("GET", "_unmatched", "200")
 
@@ -428,7 +427,7 @@ def test_fault_62_without_a_thread_a_scrape_is_answered_on_the_loop(
     """At the end of a process there is none any more."""
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
-    monkeypatch.setattr("web_prom.asgi_scrapes._threads", lambda: pool)
+    monkeypatch.setattr("web_prom.asgi.endpoint._threads", lambda: pool)
     answer = scrape(make_asgi_app(registry))
     assert answer.status == 200
     assert b"web_prom_scrape_series" in answer.body

@@ -21,11 +21,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 
+from tests.web_prom.asgi.asgi_server import HANG_UP, Server, scope_of, websocket_of
+from tests.web_prom.support import errors, exceptions, in_progress, requests, samples
 from web_prom import exclude, make_asgi_app
 from web_prom.asgi import PrometheusMiddleware
-
-from .asgi_server import HANG_UP, Server, scope_of, websocket_of
-from .support import errors, exceptions, in_progress, requests, samples
 
 
 @pytest.fixture

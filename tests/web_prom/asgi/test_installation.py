@@ -20,11 +20,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
+from tests.web_prom.asgi.asgi_server import HANG_UP, Server, scope_of, websocket_of
+from tests.web_prom.support import errors, exceptions, in_progress, requests, samples
 from web_prom import ConfigError, ConflictError
 from web_prom.asgi import PrometheusMiddleware
-
-from .asgi_server import HANG_UP, Server, scope_of, websocket_of
-from .support import errors, exceptions, in_progress, requests, samples
 
 Make = Callable[..., Any]
 

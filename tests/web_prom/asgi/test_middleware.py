@@ -19,12 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from web_prom.asgi import PrometheusMiddleware, set_route
-from web_prom.config import Config
-from web_prom.errors import ConfigError
-from web_prom.recorder import KEY, Recording
-
-from .asgi_server import (
+from tests.web_prom.asgi.asgi_server import (
     HANG_UP,
     App,
     Message,
@@ -39,7 +34,11 @@ from .asgi_server import (
     serve,
     start,
 )
-from .support import Clock, errors, exceptions, in_progress, requests, samples, seconds
+from tests.web_prom.support import Clock, errors, exceptions, in_progress, requests, samples, seconds
+from web_prom.asgi import PrometheusMiddleware, set_route
+from web_prom.config import Config
+from web_prom.errors import ConfigError
+from web_prom.metrics.recording import KEY, Recording
 
 OK = ("GET", "_unmatched", "200")
 BROKEN = ("GET", "_unmatched", "500")
@@ -1012,7 +1011,7 @@ def test_a_counter_that_raises_costs_no_request(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
-    monkeypatch.setattr("web_prom.cells.LocalCells.write", boom)
+    monkeypatch.setattr("web_prom.metrics.writers.LocalCells.write", boom)
     for _ in range(3):
         assert serve(wrapped) == b"hello"
     assert errors(registry) == {("finish",): 3}
@@ -1253,9 +1252,8 @@ def test_mistakes_are_refused_at_start(measured: Measured) -> None:
 
 
 def test_wsgi_and_asgi_applications_share_a_registry(measured: Measured, registry: CollectorRegistry) -> None:
+    from tests.web_prom import support
     from web_prom import wsgi
-
-    from . import support
 
     support.serve(wsgi.PrometheusMiddleware(support.hello, registry=registry))
     serve(measured(hello))

@@ -11,11 +11,21 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.web_prom.asgi.asgi_server import (
+    App,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    Server,
+    hello,
+    sending,
+    serve,
+    websocket_of,
+)
+from tests.web_prom.support import Clock, errors, exceptions, requests, samples, seconds
 from web_prom.asgi import PrometheusMiddleware, set_route
-from web_prom.recorder import KEY
-
-from .asgi_server import App, Message, Receive, Scope, Send, Server, hello, sending, serve, websocket_of
-from .support import Clock, errors, exceptions, requests, samples, seconds
+from web_prom.metrics.recording import KEY
 
 CONNECT = {"type": "websocket.connect"}
 ACCEPT = {"type": "websocket.accept"}

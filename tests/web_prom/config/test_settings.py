@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from web_prom.config import DEFAULT_DURATION_BUCKETS, DEFAULT_SIZE_BUCKETS, FIELDS, PREFIX, Config
+from web_prom.config.parsing import Address, looks_like_path
+from web_prom.config.secret import Secret
 from web_prom.errors import ConfigError, WebPromError
-from web_prom.parsing import Address, looks_like_path
-from web_prom.secret import Secret
 
 
 def label(_request: Any, _response: Any) -> str:
@@ -396,7 +396,9 @@ def test_fault_77_the_local_variables_of_a_traceback_do_not_show_a_secret() -> N
     with pytest.raises(ConfigError) as raised:
         Config.load({"max_label_sets": 0}, settings=secrets, environ=secrets)
     ours = [
-        frame for frame in inspect.getinnerframes(raised.tb) if frame.filename.endswith("web_prom/config.py")
+        frame
+        for frame in inspect.getinnerframes(raised.tb)
+        if frame.filename.endswith("web_prom/config/settings.py")
     ]
     assert ours
     assert all("hush" not in repr(frame.frame.f_locals) for frame in ours)

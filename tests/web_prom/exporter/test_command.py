@@ -17,9 +17,8 @@ import pytest
 
 from tests.certificates import make, trusting
 from tests.programs import needs_program
-
-from ..support import ROOT, python
-from .serving import PATIENCE_SECONDS, ask
+from tests.web_prom.http_server.serving import PATIENCE_SECONDS, ask
+from tests.web_prom.support import ROOT, python
 
 WRITES = """
     from prometheus_client import Counter
@@ -207,7 +206,7 @@ def test_fault_27_a_sidecar_reads_a_read_only_volume_from_another_container(
         # A server that begins anew finds the directory unused, and cleans it under the sidecar.
         python(
             f"""
-            from web_prom.multiprocess.directory import SharedDirectory
+            from web_prom.multiprocess.directory.shared_directory import SharedDirectory
 
             SharedDirectory({str(directory)!r}).leave()
             """

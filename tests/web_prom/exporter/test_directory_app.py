@@ -11,14 +11,13 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.web_prom.http_server.serving import Serving
+from tests.web_prom.support import environ_of, python
 from web_prom.config import Config
-from web_prom.exporter.server import Scrapes
+from web_prom.config.secret import Secret
 from web_prom.exporter.settings import load
-from web_prom.exposition import Response
-from web_prom.secret import Secret
-
-from ..support import environ_of, python
-from .serving import Serving
+from web_prom.exposition.http import Response
+from web_prom.http_server.server import Scrapes
 
 WRITES = """
     from prometheus_client import Counter
@@ -56,8 +55,8 @@ def test_fault_23_it_has_the_process_metrics_of_the_workers_and_tells_about_them
         from prometheus_client import Counter, Gauge, Info
         from tests.web_prom.support import environ_of
         from web_prom.config import Config
-        from web_prom.exporter.server import Scrapes
-        from web_prom.multiprocess.takeover import share_values
+        from web_prom.http_server.server import Scrapes
+        from web_prom.multiprocess.writing.activation import share_values
 
         share_values()
         Counter("orders_total", "Orders.").inc(2)

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from web_prom.exporter.connections import State
+from tests.web_prom.http_server.serving import Serving
+from tests.web_prom.http_server.test_server import Held
+from tests.web_prom.support import Clock
 from web_prom.exporter.heartbeat import Heart, Pulse
-
-from ..support import Clock
-from .serving import Serving
-from .test_server import Held
+from web_prom.http_server.connections import State
 
 
 class Life:

@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
-from web_prom.exporter.connections import Connection, Connections, State
-from web_prom.exporter.handler import Handler
-from web_prom.exposition import Response
-
-from ..support import ROOT, Clock, python
-from .serving import PATIENCE_SECONDS, ask
+from tests.web_prom.http_server.serving import PATIENCE_SECONDS, ask
+from tests.web_prom.support import ROOT, Clock, python
+from web_prom.exposition.http import Response
+from web_prom.http_server.connections import Connection, Connections, State
+from web_prom.http_server.handler import Handler
 
 MEGABYTE = 1_000_000
 
@@ -126,7 +125,7 @@ def test_fault_71_a_large_body_is_sent_as_it_is_and_not_copied(method: str) -> N
 
 
 WRITES = """
-    from web_prom.multiprocess.takeover import share_values
+    from web_prom.multiprocess.writing.activation import share_values
 
     share_values()
     from prometheus_client import Counter

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from web_prom.config import Config
+from web_prom.config.parsing import Address
 from web_prom.errors import ConfigError, ListenError
-from web_prom.exporter.listening import address_of, listen
-from web_prom.parsing import Address
+from web_prom.http_server.listener import address_of, listen
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,11 @@ import pytest
 import webtest
 from prometheus_client import CollectorRegistry
 
+from tests.web_prom.support import hello
 from web_prom import PrometheusMiddleware
-from web_prom.access import AccessControl
 from web_prom.config import Config
+from web_prom.exposition.access_control import AccessControl
 from web_prom.log_limit import SECONDS, LogLimit
-
-from .support import hello
 
 
 def basic(text: str, encoding: str = "utf-8") -> str:
@@ -428,7 +427,9 @@ def test_fault_77_a_failed_check_does_not_show_the_secret_in_its_local_variables
     with pytest.raises(FileNotFoundError) as raised:
         access._check({})
     ours = [
-        frame for frame in inspect.getinnerframes(raised.tb) if frame.filename.endswith("web_prom/access.py")
+        frame
+        for frame in inspect.getinnerframes(raised.tb)
+        if frame.filename.endswith("web_prom/exposition/access_control.py")
     ]
     assert len(ours) > 1
     assert all("hush" not in repr(frame.frame.f_locals) for frame in ours)

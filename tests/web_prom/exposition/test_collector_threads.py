@@ -13,14 +13,13 @@ from prometheus_client import CollectorRegistry, Counter, Info
 from prometheus_client.core import GaugeMetricFamily
 
 from flask_prom import FlaskProm
+from tests.web_prom.asgi import asgi_server
+from tests.web_prom.http_server.serving import ask
+from tests.web_prom.support import environ_of, hello, python, serve
 from web_prom import PrometheusMiddleware, make_asgi_app, make_wsgi_app, start_http_server
 from web_prom.asgi import PrometheusMiddleware as ASGIMiddleware
 from web_prom.config import Config
-from web_prom.exposition import Exposition
-
-from . import asgi_server
-from .exporter.serving import ask
-from .support import environ_of, hello, python, serve
+from web_prom.exposition.http import Exposition
 
 PATIENCE_SECONDS = 60.0
 # Nothing that answers at once takes that long, and no test waits for it to pass.
@@ -198,7 +197,7 @@ def test_without_custom_collectors_there_is_no_thread(monkeypatch: pytest.Monkey
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a thread was made")
 
-    monkeypatch.setattr("web_prom.collecting.threading.Thread", refuse)
+    monkeypatch.setattr("web_prom.exposition.collector_threads.threading.Thread", refuse)
     registry = CollectorRegistry(target_info={"env": "prod"})
     Info("build", "Help.", registry=registry).info({"version": "7"})
     Counter("jobs", "Jobs.", registry=registry)
@@ -213,14 +212,14 @@ def test_fault_62_without_a_thread_a_collector_runs_in_that_of_the_scrape(
 ) -> None:
     """Its families are in each answer of status 200, also at the end of a process."""
     tidied: list[int] = []
-    monkeypatch.setattr("web_prom.collecting._tidying", [lambda: tidied.append(1)])
+    monkeypatch.setattr("web_prom.exposition.collector_threads._tidying", [lambda: tidied.append(1)])
 
     def refuse(*_: Any, **__: Any) -> None:
         raise error
 
     one, two = Named("one"), Named("two", act=lambda: 1 / 0)
     scrape = exposing(registry, one, two)
-    monkeypatch.setattr("web_prom.collecting.threading.Thread", refuse)
+    monkeypatch.setattr("web_prom.exposition.collector_threads.threading.Thread", refuse)
     found = scrape()
     assert found["one"] == 1
     assert ticks(found) == {"Named": 1}
@@ -273,7 +272,7 @@ def test_another_process_has_threads_of_its_own(
     one = Named("one")
     scrape = exposing(registry, one)
     scrape()
-    monkeypatch.setattr("web_prom.collecting.os.getpid", lambda: -1)
+    monkeypatch.setattr("web_prom.exposition.collector_threads.os.getpid", lambda: -1)
     scrape()
     assert len(set(one.threads)) == 2
 
@@ -350,7 +349,7 @@ PROGRAM = """
     from prometheus_client import REGISTRY, Counter
     from prometheus_client.core import GaugeMetricFamily
     from web_prom.config import Config
-    from web_prom.exposition import Exposition
+    from web_prom.exposition.http import Exposition
 
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     logging.disable()
@@ -381,7 +380,7 @@ def test_with_many_workers_it_is_the_same(tmp_path: Any) -> None:
     code = (
         PROGRAM
         + """
-    from web_prom.multiprocess.takeover import share_values
+    from web_prom.multiprocess.writing.activation import share_values
     share_values()
     jobs.inc()
     REGISTRY.register(Hanging())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from .test_multiprocess import VARIABLE, Scrape, run
+from tests.web_prom.multiprocess.test_many_processes import VARIABLE, Scrape, run
 
 ABOUT = [
     "web_prom_workers",
@@ -325,7 +325,7 @@ def test_collectors_that_read_the_files_show_nothing_twice(tmp_path: Path) -> No
         """
 from prometheus_client.multiprocess import MultiProcessCollector
 from web_prom import make_wsgi_app
-from web_prom.multiprocess.collector import WorkersCollector
+from web_prom.multiprocess.reading.collector import WorkersCollector
 
 orders = Counter("shop_orders", "Orders.")
 orders.inc(2)

@@ -31,11 +31,7 @@ from prometheus_client import (
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from web_prom import PrometheusMiddleware, make_wsgi_app
-from web_prom.config import Config
-from web_prom.exposition import Exposition, Response, accepts_gzip
-
-from .support import (
+from tests.web_prom.support import (
     App,
     Environ,
     Server,
@@ -48,6 +44,9 @@ from .support import (
     samples,
     serve,
 )
+from web_prom import PrometheusMiddleware, make_wsgi_app
+from web_prom.config import Config
+from web_prom.exposition.http import Exposition, Response, accepts_gzip
 
 SETTINGS = settings(deadline=None, max_examples=60, database=None)
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -342,7 +341,7 @@ def test_webtest_unpacks_what_it_asked_for(filled: CollectorRegistry) -> None:
 def test_fault_32_head_has_the_headers_of_get_and_no_body(
     encoding: str, filled: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web_prom.scraping.perf_counter", lambda: 1.0)
+    monkeypatch.setattr("web_prom.exposition.gatherer.perf_counter", lambda: 1.0)
     app = make_wsgi_app(filled)
     got = scrape(app, HTTP_ACCEPT_ENCODING=encoding)
     status, headers, body = scrape(app, method="HEAD", HTTP_ACCEPT_ENCODING=encoding)
@@ -524,7 +523,7 @@ def test_a_scrape_that_failed_leaves_the_next_one_alone(registry: CollectorRegis
 def test_an_application_whose_scrapes_fail_is_served(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web_prom.exposition.Scraper.scrape", lambda *_: 1 // 0)
+    monkeypatch.setattr("web_prom.exposition.http.Scraper.scrape", lambda *_: 1 // 0)
     app = PrometheusMiddleware(hello, registry=registry)
     assert scrape(app)[0] == "500 Internal Server Error"
     assert serve(app, "/") == b"hello"
@@ -684,13 +683,13 @@ def test_where_the_server_does_not_tell_it_is_looked_for_a_few_times(
 ) -> None:
     """Workers that start later count; where there are none, scrapes are not slowed for ever."""
     answers = iter([False, True])
-    monkeypatch.setattr("web_prom.exposition.has_siblings", lambda: next(answers))
+    monkeypatch.setattr("web_prom.exposition.http.has_siblings", lambda: next(answers))
     exposition = Exposition(filled)
     for expected in (0, 1, 1):
         exposition.respond({"wsgi.multiprocess": None})
         assert len(warnings_of_lone_workers(caplog)) == expected
     looks: list[None] = []
-    monkeypatch.setattr("web_prom.exposition.has_siblings", lambda: looks.append(None))
+    monkeypatch.setattr("web_prom.exposition.http.has_siblings", lambda: looks.append(None))
     exposition = Exposition(filled)
     for _ in range(5):
         exposition.respond({})
@@ -701,7 +700,9 @@ def test_who_may_not_scrape_causes_no_warning(
     filled: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     environ: Environ = {"REQUEST_METHOD": "GET", "wsgi.multiprocess": True}
-    assert Exposition(filled, Config(bearer_token="x")).respond(environ).status == "401 Unauthorized"
+    assert (
+        Exposition(filled, Config.load({"bearer_token": "x"})).respond(environ).status == "401 Unauthorized"
+    )
     assert warnings_of_lone_workers(caplog) == []
 
 

@@ -11,12 +11,11 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 from prometheus_client.metrics_core import Metric
 
-from web_prom.exposition import Exposition, encoder_for
-from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.multiprocess.merging import Family
-
-from .support import environ_of
-from .value_files import Worker
+from tests.web_prom.multiprocess.reading.value_files import Worker
+from tests.web_prom.support import environ_of
+from web_prom.exposition.http import Exposition, encoder_for
+from web_prom.multiprocess.reading.collector import WorkersCollector
+from web_prom.multiprocess.reading.merged_family import Family
 
 ACCEPTS = [
     "",
@@ -119,8 +118,8 @@ def test_fault_70_whoever_asks_for_ever_other_names_makes_no_other_scrape_slower
     def anew(*arguments: object) -> None:
         raise AssertionError("lines were made anew")
 
-    monkeypatch.setattr("web_prom.outlines.Section.template", anew)
-    monkeypatch.setattr("web_prom.outlines.Outline.learn", anew)
+    monkeypatch.setattr("web_prom.exposition.encoding.line_templates.Section.template", anew)
+    monkeypatch.setattr("web_prom.exposition.encoding.line_templates.Outline.learn", anew)
     for names in (*combinations(samples, 1), *combinations(samples, 2)):
         query = "&".join(f"name[]={name}" for name in names)
         response = exposition.respond(environ_of("/metrics", HTTP_ACCEPT=accept, QUERY_STRING=query))

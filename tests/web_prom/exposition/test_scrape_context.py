@@ -12,13 +12,12 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import GaugeMetricFamily
 
+from tests.web_prom.asgi import asgi_server
+from tests.web_prom.http_server.serving import ask
+from tests.web_prom.support import hello, serve
 from web_prom import PrometheusMiddleware, make_asgi_app, make_wsgi_app, start_http_server
 from web_prom.asgi import PrometheusMiddleware as ASGIMiddleware
-from web_prom.scrape_context import _of_process, scrape_context
-
-from . import asgi_server
-from .exporter.serving import ask
-from .support import hello, serve
+from web_prom.exposition.scrape_context import _of_process, scrape_context
 
 
 class Recorded:

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.web_prom.support import Waits, python
 from web_prom.errors import BusyError
-from web_prom.flight import SingleFlight, _Run
-
-from .support import Waits, python
+from web_prom.exposition.single_flight import SingleFlight, _Run
 
 PATIENCE_SECONDS = 30
 
@@ -222,7 +221,7 @@ def test_a_leader_that_is_stopped_in_the_line_leaves_nobody_waiting(
             self.gate = _RaisingLock()  # type: ignore[assignment]
 
     with monkeypatch.context() as patch:
-        patch.setattr("web_prom.flight._Run", Stopped)
+        patch.setattr("web_prom.exposition.single_flight._Run", Stopped)
         with pytest.raises(KeyboardInterrupt):
             stage.flight.run("other", lambda: 2)
     second = stage.call("other")
@@ -316,7 +315,7 @@ def test_a_child_forked_during_a_run_is_not_stuck() -> None:
     printed = python(
         """
         import os, signal, threading, warnings
-        from web_prom.flight import SingleFlight
+        from web_prom.exposition.single_flight import SingleFlight
 
         warnings.simplefilter("ignore")  # Python 3.12 has something to say about threads and fork
         flight, begun, end = SingleFlight(), threading.Event(), threading.Event()
@@ -351,7 +350,8 @@ def test_greenlets_share_too_when_the_standard_library_was_patched_late() -> Non
         """
         import warnings
         warnings.simplefilter("ignore")
-        from web_prom.flight import SingleFlight  # before the patch, as a preloaded configuration may
+        # Before the patch, as a preloaded configuration may.
+        from web_prom.exposition.single_flight import SingleFlight
         from gevent import monkey
         monkey.patch_all()
         import gevent

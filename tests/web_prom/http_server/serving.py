@@ -11,13 +11,12 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from web_prom.exporter.connections import State
-from web_prom.exporter.listening import listen
-from web_prom.exporter.server import ExporterServer
-from web_prom.exposition import Response
-from web_prom.parsing import Address
-
-from ..support import Clock
+from tests.web_prom.support import Clock
+from web_prom.config.parsing import Address
+from web_prom.exposition.http import Response
+from web_prom.http_server.connections import State
+from web_prom.http_server.listener import listen
+from web_prom.http_server.server import ExporterServer
 
 # How long anything may take on a busy machine; nothing waits that long when all is well.
 PATIENCE_SECONDS = 60.0

@@ -16,13 +16,12 @@ from typing import Any
 
 import pytest
 
-from web_prom.exporter import server as server_module
-from web_prom.exporter.listening import listen
-from web_prom.exporter.server import ExporterServer
-from web_prom.parsing import Address
-
-from ..support import python
-from .serving import PATIENCE_SECONDS, Serving, everything, hello
+from tests.web_prom.http_server.serving import PATIENCE_SECONDS, Serving, everything, hello
+from tests.web_prom.support import python
+from web_prom.config.parsing import Address
+from web_prom.http_server import server as server_module
+from web_prom.http_server.listener import listen
+from web_prom.http_server.server import ExporterServer
 
 
 @pytest.fixture(autouse=True)
@@ -58,9 +57,9 @@ def test_fault_68_a_scrape_during_exhausted_descriptors_is_answered_when_they_ar
             port = server.server_port
         else:
             from web_prom.config import Config
-            from web_prom.exporter.listening import listen
-            from web_prom.exporter.server import ExporterServer, Scrapes
-            from web_prom.parsing import Address
+            from web_prom.http_server.listener import listen
+            from web_prom.http_server.server import ExporterServer, Scrapes
+            from web_prom.config.parsing import Address
             listener = listen(Address("127.0.0.1", 0))
             port = listener.getsockname()[1]
             scrapes = Scrapes(Path(tempfile.gettempdir()) / "none", Config())

@@ -6,11 +6,10 @@ import socket
 
 import pytest
 
+from tests.web_prom.http_server.serving import Serving, everything
 from web_prom.config import Config
-from web_prom.exporter.heads import HeadError, end_of_head, read_head
-from web_prom.exposition import Exposition
-
-from .serving import Serving, everything
+from web_prom.exposition.http import Exposition
+from web_prom.http_server.request_head import HeadError, end_of_head, read_head
 
 REFUSED = {
     "two lengths": b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n",

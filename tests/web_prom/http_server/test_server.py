@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from web_prom.exporter.connections import State
-from web_prom.exporter.listening import listen
-from web_prom.exporter.server import ExporterServer
-from web_prom.exposition import Response
-from web_prom.parsing import Address
-
-from .serving import PATIENCE_SECONDS, Serving, ask, everything, hello, request
+from tests.web_prom.http_server.serving import PATIENCE_SECONDS, Serving, ask, everything, hello, request
+from web_prom.config.parsing import Address
+from web_prom.exposition.http import Response
+from web_prom.http_server.connections import State
+from web_prom.http_server.listener import listen
+from web_prom.http_server.server import ExporterServer
 
 
 class Held:
@@ -253,7 +252,7 @@ def test_forty_clients_at_once_are_all_answered() -> None:
 def test_at_the_end_what_is_under_way_is_answered_and_the_port_is_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("web_prom.exporter.server._GRACE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr("web_prom.http_server.server._GRACE_SECONDS", PATIENCE_SECONDS)
     held = Held()
     with Serving(held, limit=1) as serving, ThreadPoolExecutor(1) as clients:
         answer = clients.submit(serving.get)

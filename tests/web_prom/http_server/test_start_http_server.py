@@ -21,12 +21,11 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from tests.certificates import make, trusting
+from tests.web_prom.http_server.serving import PATIENCE_SECONDS, ask, everything
+from tests.web_prom.support import ROOT, python
 from web_prom import ConfigError, start_http_server
 from web_prom.errors import ListenError
-from web_prom.exporter.threaded import MetricsServer
-
-from ..support import ROOT, python
-from .serving import PATIENCE_SECONDS, ask, everything
+from web_prom.http_server.start_http_server import MetricsServer
 
 BEARER = "Bearer sesame"
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import make, trusting
+from tests.web_prom.http_server.serving import Serving, everything
 from web_prom.errors import ConfigError
-from web_prom.exporter.tls import Certificates
-
-from .serving import Serving, everything
+from web_prom.http_server.tls import Certificates
 
 Pair = tuple[Path, Path]
 
@@ -116,7 +115,7 @@ def test_fault_78_a_certificate_that_is_not_valid_now_is_logged_once_an_hour(
     made = [Certificates(*server)]
     assert caplog.records == []
     now = time.time() + days * 86_400
-    monkeypatch.setattr("web_prom.exporter.tls.time.time", lambda: now)
+    monkeypatch.setattr("web_prom.http_server.tls.time.time", lambda: now)
     made.append(Certificates(*server))
     for _ in range(3):
         for certificates in made:

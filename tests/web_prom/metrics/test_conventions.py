@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from tests.web_prom.asgi import asgi_server
+from tests.web_prom.support import App, Environ, Server, environ_of, errors, hello, python, samples, serve
 from web_prom import asgi
-from web_prom.cells import LocalHistogram, SharedHistogram, StockCells
 from web_prom.config import Config
 from web_prom.errors import ConfigError, ConflictError
-from web_prom.naming import NAMINGS, OPENTELEMETRY
+from web_prom.metrics.conventions import NAMINGS, OPENTELEMETRY
+from web_prom.metrics.writers import LocalHistogram, SharedHistogram, StockCells
 from web_prom.wsgi import PrometheusMiddleware, set_route
-
-from . import asgi_server
-from .support import App, Environ, Server, environ_of, errors, hello, python, samples, serve
 
 NAME = "http_server_request_duration_seconds"
 LABELS = (

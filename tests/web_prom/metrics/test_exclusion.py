@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from web_prom import exclude
-from web_prom.exclusion import is_excluded
+from web_prom.metrics.exclusion import is_excluded
 
 
 def test_a_view_is_returned_itself_with_a_mark() -> None:

@@ -13,13 +13,7 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.metrics import MetricWrapperBase
 
-from web_prom import ConflictError, PrometheusMiddleware
-from web_prom.config import Config
-from web_prom.instruments import existing_instruments
-from web_prom.recorder import Recorder, Recording
-from web_prom.wsgi import set_route
-
-from .support import (
+from tests.web_prom.support import (
     App,
     Environ,
     Server,
@@ -32,6 +26,11 @@ from .support import (
     samples,
     serve,
 )
+from web_prom import ConflictError, PrometheusMiddleware
+from web_prom.config import Config
+from web_prom.metrics.families import existing_instruments
+from web_prom.metrics.recording import Recorder, Recording
+from web_prom.wsgi import set_route
 
 Start = Callable[..., Any]
 

@@ -22,10 +22,9 @@ from prometheus_client import (
 )
 from prometheus_client.metrics import MetricWrapperBase
 
+from tests.web_prom.support import samples
 from web_prom import get_or_create
 from web_prom.errors import ConflictError, WebPromError
-
-from .support import samples
 
 KINDS: list[tuple[type[MetricWrapperBase], dict[str, Any]]] = [
     (Counter, {}),

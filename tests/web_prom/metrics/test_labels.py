@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from web_prom.labels import (
+from web_prom.metrics.labels import (
     OTHER,
     OVERFLOW,
     STANDARD_METHODS,

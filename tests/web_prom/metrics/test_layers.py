@@ -23,13 +23,12 @@ from starlette.routing import Mount, Route
 
 import web_prom.wsgi
 from flask_prom import FlaskProm
+from tests.web_prom.asgi.asgi_server import Server, hello, scope_of
+from tests.web_prom.support import errors, exceptions, in_progress, python, requests, samples
+from tests.web_prom.support import hello as hello_wsgi
+from tests.web_prom.support import serve as serve_wsgi
 from web_prom import make_wsgi_app
 from web_prom.asgi import PrometheusMiddleware, set_route
-
-from .asgi_server import Server, hello, scope_of
-from .support import errors, exceptions, in_progress, python, requests, samples
-from .support import hello as hello_wsgi
-from .support import serve as serve_wsgi
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Starlette's is deprecated, and used

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
+from tests.web_prom.support import hello, python, requests, serve
 from web_prom import ConflictError, PrometheusMiddleware
-from web_prom.multiprocess import definitions
-
-from .support import hello, python, requests, serve
+from web_prom.multiprocess.writing import definitions
 
 
 @pytest.fixture

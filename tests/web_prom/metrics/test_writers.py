@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
-from web_prom import cells
-from web_prom.cells import (
+from tests.web_prom.support import python
+from web_prom.metrics import writers
+from web_prom.metrics.writers import (
     LocalCells,
     LocalHistogram,
     MeasuredCells,
@@ -24,11 +25,9 @@ from web_prom.cells import (
     cells_of,
     steps_of,
 )
-from web_prom.multiprocess import storage
-from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.multiprocess.values import SharedValue
-
-from .support import python
+from web_prom.multiprocess.reading.collector import WorkersCollector
+from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing.shared_value import SharedValue
 
 BOUNDS = (0.1, 0.5, 1.0)
 
@@ -128,7 +127,7 @@ class Probe(float):
         return other + float(self)
 
     def is_held(self) -> bool:
-        return cells._lock.locked()
+        return writers._lock.locked()
 
 
 def test_a_request_is_written_under_one_lock() -> None:
@@ -137,9 +136,9 @@ def test_a_request_is_written_under_one_lock() -> None:
     probe.held = []
     cells_of(pair.requests, pair.duration, BOUNDS, []).write(probe, None)
     assert probe.held == [True]
-    assert not cells._lock.locked()
+    assert not writers._lock.locked()
     all_values: list[Any] = [pair.requests._value, pair.duration._sum, *pair.duration._buckets]
-    assert {value._lock for value in all_values} == {cells._lock}
+    assert {value._lock for value in all_values} == {writers._lock}
 
 
 def test_shared_values_are_written_under_one_lock(shared: Path) -> None:
@@ -158,7 +157,7 @@ def test_shared_values_are_written_under_one_lock(shared: Path) -> None:
     probe.held, probe.is_held = [], lambda: lock.held  # type: ignore[method-assign]
     written = cells_of(pair.requests, pair.duration, BOUNDS, [])
     written.write(0.3, None)
-    for file in storage.current()._files.values():
+    for file in process_files.current()._files.values():
         file.lock = lock
     written.write(probe, None)
     assert probe.held == [True]
@@ -183,9 +182,9 @@ def test_after_a_fork_the_childs_requests_are_written_to_the_childs_files(tmp_pa
 import os, sys
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
 from prometheus_client import Counter, Histogram
-from web_prom.cells import cells_of
-from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.multiprocess.takeover import share_values
+from web_prom.metrics.writers import cells_of
+from web_prom.multiprocess.reading.collector import WorkersCollector
+from web_prom.multiprocess.writing.activation import share_values
 share_values()
 requests, duration = Counter("r", "R."), Histogram("d", "D.", buckets=(1, 2))
 written = cells_of(requests, duration, (1.0, 2.0), [])
@@ -223,7 +222,7 @@ def test_a_write_that_fails_leaves_no_lock_held() -> None:
     pair.duration._sum._value = None
     with pytest.raises(TypeError):
         written.write(0.3, None)
-    assert not cells._lock.locked()
+    assert not writers._lock.locked()
 
 
 def test_what_was_not_measured_is_not_observed() -> None:

@@ -16,17 +16,17 @@ from typing import Any
 import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from tests.web_prom.multiprocess.reading.value_files import Worker
+from tests.web_prom.support import ROOT, environ_of, samples
 from web_prom.config import Config
-from web_prom.exporter.server import Scrapes
-from web_prom.multiprocess import dead_files, deployment
-from web_prom.multiprocess.alive import is_dead, is_written, seems_dead
-from web_prom.multiprocess.collector import WorkersCollector
+from web_prom.http_server.server import Scrapes
+from web_prom.multiprocess import dead_files
 from web_prom.multiprocess.dead_files import LOCK_NAME, absorb, merge, superseded
-from web_prom.multiprocess.layout import FileName
-from web_prom.multiprocess.valuefile import entries_of
-
-from .support import ROOT, environ_of, samples
-from .value_files import Worker
+from web_prom.multiprocess.directory import server_directory
+from web_prom.multiprocess.directory.liveness import is_dead, is_written, seems_dead
+from web_prom.multiprocess.file_format import FileName
+from web_prom.multiprocess.reading.collector import WorkersCollector
+from web_prom.multiprocess.writing.value_file import entries_of
 
 # No process has it: Linux has at most four million.
 DEAD = 4_194_400
@@ -225,7 +225,7 @@ def test_fault_39_where_nobody_can_say_counters_stay_and_live_gauges_go(
     tmp_path: Path, collector: WorkersCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As for another user's exporter; unless there are holders of another pid namespace."""
-    monkeypatch.setattr("web_prom.multiprocess.alive.is_written", lambda path: None)
+    monkeypatch.setattr("web_prom.multiprocess.directory.liveness.is_written", lambda path: None)
     worker = dead(tmp_path)
     worker.inc("jobs")
     worker.gauge("livesum", "busy", 1.0)
@@ -259,7 +259,7 @@ def test_fault_39_an_exporter_that_was_started_by_hand_changes_nothing(
     server: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither kind shows a live gauge of a dead process."""
-    monkeypatch.setattr(deployment, "_server", server)
+    monkeypatch.setattr(server_directory, "_server", server)
     worker = dead(tmp_path)
     worker.inc("jobs")
     worker.gauge("livesum", "busy", 1.0)
@@ -439,7 +439,7 @@ def test_fault_39_killed_at_any_step_the_next_merge_counts_each_process_once(tmp
 
 READER = """
     import json, sys
-    from web_prom.multiprocess.collector import WorkersCollector
+    from web_prom.multiprocess.reading.collector import WorkersCollector
     collector = WorkersCollector(sys.argv[1])
     seen = []
     print("ready", flush=True)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.mmap_dict import MmapedDict
 
-from web_prom.multiprocess.layout import HEADER, LENGTH, VALUE, FileName, entry, value_offset
+from web_prom.multiprocess.file_format import HEADER, LENGTH, VALUE, FileName, entry, value_offset
 
 
 @given(st.lists(st.text(min_size=1, max_size=40), unique=True, max_size=8))

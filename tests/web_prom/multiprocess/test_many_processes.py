@@ -12,11 +12,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.web_prom.support import python
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.multiprocess.takeover import is_shared, share_values
-
-from .support import python
+from web_prom.multiprocess.reading.collector import WorkersCollector
+from web_prom.multiprocess.writing.activation import is_shared, share_values
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 

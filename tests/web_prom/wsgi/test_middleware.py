@@ -19,13 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from web_prom import PrometheusMiddleware, make_wsgi_app
-from web_prom.config import Config
-from web_prom.exchange import queue_seconds
-from web_prom.recorder import KEY, Recording
-from web_prom.wsgi import set_route
-
-from .support import (
+from tests.web_prom.support import (
     App,
     Clock,
     Environ,
@@ -40,6 +34,11 @@ from .support import (
     seconds,
     serve,
 )
+from web_prom import PrometheusMiddleware, make_wsgi_app
+from web_prom.config import Config
+from web_prom.metrics.queue_time import queue_seconds
+from web_prom.metrics.recording import KEY, Recording
+from web_prom.wsgi import set_route
 
 Start = Callable[..., Any]
 OK = ("GET", "_unmatched", "200")
@@ -1077,7 +1076,7 @@ def test_fault_34_an_extra_label_that_raises_costs_its_value_and_no_request(
 def test_fault_55_no_client_can_break_the_lines_of_a_scrape(registry: CollectorRegistry) -> None:
     """Some readers split lines as ``str.splitlines()`` does."""
 
-    def careless(environ: Any, start_response: Any) -> list[bytes]:
+    def careless(environ: Any, start_response: Any) -> Iterable[bytes]:
         set_route(environ, f"/{environ.get('HTTP_X_TENANT', '')}")
         return hello(environ, start_response)
 
@@ -1132,7 +1131,7 @@ def test_a_counter_that_raises_costs_no_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wrapped = measured(hello)
-    monkeypatch.setattr("web_prom.cells.LocalCells.write", boom)
+    monkeypatch.setattr("web_prom.metrics.writers.LocalCells.write", boom)
     for _ in range(3):
         assert serve(wrapped) == b"hello"
     assert errors(registry) == {("finish",): 3}
@@ -1170,7 +1169,7 @@ def test_a_queue_histogram_that_raises_costs_no_request_and_no_count(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello, queue_time=True)
-    monkeypatch.setattr("web_prom.exchange.queue_seconds", lambda *_: 1.0)
+    monkeypatch.setattr("web_prom.wsgi.exchange.queue_seconds", lambda *_: 1.0)
     monkeypatch.setattr(wrapped.recorder.queue, "observe", boom)
     assert serve(wrapped, HTTP_X_REQUEST_START="t=1") == b"hello"
     assert errors(registry) == {("queue",): 1}
@@ -1189,7 +1188,7 @@ def test_a_body_that_cannot_be_followed_is_served_as_it_is(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
-    monkeypatch.setattr("web_prom.exchange.SizedBody", boom)
+    monkeypatch.setattr("web_prom.wsgi.exchange.SizedBody", boom)
     assert serve(wrapped) == b"hello"
     assert errors(registry) == {("follow",): 1}
     assert requests(registry) == {OK: 1}

@@ -12,9 +12,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from whitenoise import WhiteNoise
 
 from flask_prom import FlaskProm
+from tests.web_prom.support import errors, hello, requests, serve
 from web_prom import PrometheusMiddleware
-
-from .support import errors, hello, requests, serve
 
 
 @pytest.fixture

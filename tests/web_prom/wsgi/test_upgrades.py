@@ -10,11 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from web_prom import PrometheusMiddleware
-from web_prom.recorder import KEY
-from web_prom.wsgi import set_route
-
-from .support import (
+from tests.web_prom.asgi.test_websocket import connections, open_now
+from tests.web_prom.support import (
     App,
     Clock,
     Environ,
@@ -28,7 +25,9 @@ from .support import (
     samples,
     seconds,
 )
-from .test_asgi_websockets import connections, open_now
+from web_prom import PrometheusMiddleware
+from web_prom.metrics.recording import KEY
+from web_prom.wsgi import set_route
 
 Measured = Callable[..., App]
 

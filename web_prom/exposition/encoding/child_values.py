@@ -11,7 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Exemplar
 from prometheus_client.values import MutexValue
 
-from web_prom.outlines import CREATED, SampleForm
+from web_prom.exposition.encoding.line_templates import CREATED, SampleForm
 
 Rows = Sequence[Sequence[float]]
 """For each child, the value of each of its samples."""

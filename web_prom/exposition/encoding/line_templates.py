@@ -9,7 +9,7 @@ from typing import NamedTuple
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Exemplar
 
-from web_prom.multiprocess.rendering import escape, number
+from web_prom.multiprocess.reading.merged_text import escape, number
 
 Encoded = Callable[[Iterable[Metric]], bytes]
 """Upstream's encoder of a format, for families, without what ends a scrape."""

@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client.metrics import Counter, Gauge, Histogram, Summary
 
-from web_prom.multiprocess.rendering import numbers
-from web_prom.outlines import CREATED, Encoded, Form, Outline, SampleForm, Section
-from web_prom.readings import (
+from web_prom.exposition.encoding.child_values import (
     CounterReading,
     GaugeReading,
     HistogramReading,
@@ -21,6 +19,8 @@ from web_prom.readings import (
     created_of,
     is_stock,
 )
+from web_prom.exposition.encoding.line_templates import CREATED, Encoded, Form, Outline, SampleForm, Section
+from web_prom.multiprocess.reading.merged_text import numbers
 
 # Samples whose text one call makes: more make it no faster, and hold the interpreter longer.
 _SAMPLES = 512

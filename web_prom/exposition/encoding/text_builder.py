@@ -9,8 +9,8 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 
 from web_prom.errors import ConflictError
-from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.rendering import Renderer
+from web_prom.exposition.encoding.registry_encoder import Renderer
+from web_prom.multiprocess.reading.collector import WorkersCollector
 
 Encode = Callable[[Any], bytes]
 

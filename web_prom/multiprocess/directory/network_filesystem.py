@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess.slots import VARIABLE
+from web_prom.multiprocess.directory.slots import VARIABLE
 
 # statfs(2) and the kernel's include/uapi/linux/magic.h; the last two are their makers' own.
 _NETWORK = {

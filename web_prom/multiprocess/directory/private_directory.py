@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from web_prom.multiprocess.slots import slots_of
+from web_prom.multiprocess.directory.slots import slots_of
 from web_prom.posix import fcntl
 
 PREFIX = "web_prom-private-"

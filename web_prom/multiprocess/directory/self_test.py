@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from web_prom.errors import DirectoryError, WebPromError
-from web_prom.multiprocess.lockfile import LockFile, Span
-from web_prom.multiprocess.slots import VARIABLE
+from web_prom.multiprocess.directory.lockfile import LockFile, Span
+from web_prom.multiprocess.directory.slots import VARIABLE
 from web_prom.posix import fcntl
 
 SELFTEST_PREFIX = ".web_prom-selftest-"
@@ -101,7 +101,7 @@ def _fault_of_whole_locks(path: Path, other: int) -> str | None:
 
 
 def _fault_of_mappings(path: Path) -> str | None:
-    from web_prom.multiprocess.valuefile import ValueFile
+    from web_prom.multiprocess.writing.value_file import ValueFile
 
     file = ValueFile(path)
     try:

@@ -9,8 +9,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
-from web_prom.multiprocess.directory import VARIABLE, SharedDirectory, is_private
-from web_prom.multiprocess.variable import shared_path
+from web_prom.multiprocess.directory.shared_directory import VARIABLE, SharedDirectory, is_private
+from web_prom.multiprocess.directory.variable import shared_path
 
 
 class Deployment:

@@ -15,13 +15,19 @@ from pathlib import Path
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess import dead_files
-from web_prom.multiprocess.alive import is_written
-from web_prom.multiprocess.filesystem import refuse_network
-from web_prom.multiprocess.layout import FileName
-from web_prom.multiprocess.private import PREFIX, is_private, places, remove_abandoned, try_lock
-from web_prom.multiprocess.selftest import SELFTEST_PREFIX, prove
-from web_prom.multiprocess.slots import LOCK_NAME, VARIABLE, slots_of
-from web_prom.multiprocess.trust import warn_of_others
+from web_prom.multiprocess.directory.liveness import is_written
+from web_prom.multiprocess.directory.network_filesystem import refuse_network
+from web_prom.multiprocess.directory.private_directory import (
+    PREFIX,
+    is_private,
+    places,
+    remove_abandoned,
+    try_lock,
+)
+from web_prom.multiprocess.directory.self_test import SELFTEST_PREFIX, prove
+from web_prom.multiprocess.directory.slots import LOCK_NAME, VARIABLE, slots_of
+from web_prom.multiprocess.directory.trust import warn_of_others
+from web_prom.multiprocess.file_format import FileName
 from web_prom.posix import fcntl
 
 __all__ = ["VARIABLE", "SharedDirectory", "is_private", "make_usable", "was_used"]

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from web_prom.multiprocess.slots import VARIABLE
+from web_prom.multiprocess.directory.slots import VARIABLE
 
 logger = logging.getLogger("web_prom")
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess.filesystem import refuse_network
-from web_prom.multiprocess.slots import VARIABLE
+from web_prom.multiprocess.directory.network_filesystem import refuse_network
+from web_prom.multiprocess.directory.slots import VARIABLE
 from web_prom.posix import require_posix
 
 

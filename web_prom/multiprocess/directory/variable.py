@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import MutableMapping
 
-from web_prom.multiprocess.slots import VARIABLE
+from web_prom.multiprocess.directory.slots import VARIABLE
 
 FORMER = "prometheus_multiproc_dir"
 """The spelling of old releases of prometheus_client, which it still reads."""

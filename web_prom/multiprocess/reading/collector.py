@@ -15,15 +15,15 @@ from time import monotonic
 
 from prometheus_client.metrics_core import Metric
 
-from web_prom.multiprocess.alive import seems_dead
 from web_prom.multiprocess.dead_files import absorb, superseded
-from web_prom.multiprocess.files import ParsedFile
-from web_prom.multiprocess.keys import DamagedFileError
-from web_prom.multiprocess.kinds import Kind
-from web_prom.multiprocess.layout import FileName
-from web_prom.multiprocess.merging import Family, LabelSet, mixed
-from web_prom.multiprocess.rendering import Encoder, Format, part_of, write
-from web_prom.multiprocess.slots import slots_of
+from web_prom.multiprocess.directory.liveness import seems_dead
+from web_prom.multiprocess.directory.slots import slots_of
+from web_prom.multiprocess.file_format import FileName
+from web_prom.multiprocess.reading.file_group import Kind
+from web_prom.multiprocess.reading.file_reader import ParsedFile
+from web_prom.multiprocess.reading.keys import DamagedFileError
+from web_prom.multiprocess.reading.merged_family import Family, LabelSet, mixed
+from web_prom.multiprocess.reading.merged_text import Encoder, Format, part_of, write
 from web_prom.posix import require_posix
 
 logger = logging.getLogger("web_prom")

@@ -7,11 +7,17 @@ from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import chain
 
-from web_prom.multiprocess.gauges import GaugeOfAll, GreatestGauge, LatestGauge, LeastGauge, SumOfGauges
-from web_prom.multiprocess.histograms import Foretold, Histogram, Shape
-from web_prom.multiprocess.keys import DamagedFileError, Key, Labels, decode, take_apart
-from web_prom.multiprocess.layout import REMOVED, REMOVING, FileName, removed_value
-from web_prom.multiprocess.merging import Family, LabelSet
+from web_prom.multiprocess.file_format import REMOVED, REMOVING, FileName, removed_value
+from web_prom.multiprocess.reading.gauges import (
+    GaugeOfAll,
+    GreatestGauge,
+    LatestGauge,
+    LeastGauge,
+    SumOfGauges,
+)
+from web_prom.multiprocess.reading.histograms import Foretold, Histogram, Shape
+from web_prom.multiprocess.reading.keys import DamagedFileError, Key, Labels, decode, take_apart
+from web_prom.multiprocess.reading.merged_family import Family, LabelSet
 
 # Fewer keys are read one by one for less; of more, the first are out of the processor's cache before they are
 # looked at again.

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from web_prom.multiprocess.chunks import (
+from web_prom.multiprocess.file_format import HEADER, LENGTH, VALUE, FileName, value_offset
+from web_prom.multiprocess.reading.file_group import Kind
+from web_prom.multiprocess.reading.histograms import Histogram, Shape
+from web_prom.multiprocess.reading.keys import DamagedFileError
+from web_prom.multiprocess.reading.merged_family import Family, LabelSet
+from web_prom.multiprocess.reading.value_blocks import (
     DOUBLE_BYTES,
     Chunk,
     Layout,
@@ -17,11 +22,6 @@ from web_prom.multiprocess.chunks import (
     ValueChunk,
     layout_at,
 )
-from web_prom.multiprocess.histograms import Histogram, Shape
-from web_prom.multiprocess.keys import DamagedFileError
-from web_prom.multiprocess.kinds import Kind
-from web_prom.multiprocess.layout import HEADER, LENGTH, VALUE, FileName, value_offset
-from web_prom.multiprocess.merging import Family, LabelSet
 
 # What a label set has from a file until it is read for the first time: not None, which would mean no entry.
 _UNREAD: Any = ()

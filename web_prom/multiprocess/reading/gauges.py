@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from web_prom.multiprocess.merging import GONE, Family, LabelSet, Series
+from web_prom.multiprocess.reading.merged_family import GONE, Family, LabelSet, Series
 
 
 class _Gauge(Family):

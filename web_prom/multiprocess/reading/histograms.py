@@ -11,13 +11,13 @@ from weakref import WeakValueDictionary
 
 from prometheus_client.utils import floatToGoString
 
-from web_prom.multiprocess.chunks import Layout, entries_of, layout_of
-from web_prom.multiprocess.keys import around_bound
-from web_prom.multiprocess.layout import LENGTH, VALUE, value_offset
-from web_prom.multiprocess.merging import Family, LabelSet, Series, total
+from web_prom.multiprocess.file_format import LENGTH, VALUE, value_offset
+from web_prom.multiprocess.reading.keys import around_bound
+from web_prom.multiprocess.reading.merged_family import Family, LabelSet, Series, total
+from web_prom.multiprocess.reading.value_blocks import Layout, entries_of, layout_of
 
 if TYPE_CHECKING:
-    from web_prom.multiprocess.kinds import Kind
+    from web_prom.multiprocess.reading.file_group import Kind
 
 
 class Shape:

@@ -20,11 +20,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Sample
 
-from web_prom.multiprocess.keys import DamagedFileError, Labels
+from web_prom.multiprocess.reading.keys import DamagedFileError, Labels
 
 if TYPE_CHECKING:
-    from web_prom.multiprocess.histograms import Shape
-    from web_prom.multiprocess.kinds import Kind
+    from web_prom.multiprocess.reading.file_group import Kind
+    from web_prom.multiprocess.reading.histograms import Shape
 
 logger = logging.getLogger("web_prom")
 

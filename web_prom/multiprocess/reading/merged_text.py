@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
-from web_prom.multiprocess.merging import Family, Form, LabelSet, Series
+from web_prom.multiprocess.reading.merged_family import Family, Form, LabelSet, Series
 
 if TYPE_CHECKING:
-    from web_prom.multiprocess.histograms import Shape
+    from web_prom.multiprocess.reading.histograms import Shape
 
 Encoder = Callable[[Any], bytes]
 """What ``choose_encoder`` of prometheus_client gives: from a registry, or what collects like one, to text."""

@@ -10,8 +10,8 @@ from operator import ne, or_, sub
 from struct import Struct
 from typing import Any, Protocol
 
-from web_prom.multiprocess.layout import VALUE
-from web_prom.multiprocess.merging import LabelSet, Row
+from web_prom.multiprocess.file_format import VALUE
+from web_prom.multiprocess.reading.merged_family import LabelSet, Row
 
 Gather = Callable[..., tuple[Any, ...]]
 """``Struct.unpack_from``."""

@@ -18,20 +18,20 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.values import MutexValue
 
 from web_prom.errors import DirectoryError
-from web_prom.forking import free_locks_in_forks
-from web_prom.multiprocess import clearing
-from web_prom.multiprocess.alive import is_written
-from web_prom.multiprocess.deployment import is_begun
-from web_prom.multiprocess.directory import make_usable, was_used
-from web_prom.multiprocess.layout import FileName
-from web_prom.multiprocess.selftest import prove
-from web_prom.multiprocess.slots import VARIABLE
-from web_prom.multiprocess.storage import current
-from web_prom.multiprocess.trust import warn_of_others
-from web_prom.multiprocess.values import SharedValue
-from web_prom.multiprocess.variable import forget, is_empty, shared_path
+from web_prom.exposition.worker_detection import is_replacement
+from web_prom.multiprocess.directory.liveness import is_written
+from web_prom.multiprocess.directory.self_test import prove
+from web_prom.multiprocess.directory.server_directory import is_begun
+from web_prom.multiprocess.directory.shared_directory import make_usable, was_used
+from web_prom.multiprocess.directory.slots import VARIABLE
+from web_prom.multiprocess.directory.trust import warn_of_others
+from web_prom.multiprocess.directory.variable import forget, is_empty, shared_path
+from web_prom.multiprocess.file_format import FileName
+from web_prom.multiprocess.writing import clearing
+from web_prom.multiprocess.writing.fork_locks import free_locks_in_forks
+from web_prom.multiprocess.writing.process_files import current
+from web_prom.multiprocess.writing.shared_value import SharedValue
 from web_prom.posix import require_posix
-from web_prom.siblings import is_replacement
 
 logger = logging.getLogger("web_prom")
 

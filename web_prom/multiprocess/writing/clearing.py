@@ -15,11 +15,11 @@ from typing import Any
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from web_prom.multiprocess.admission import first_key, is_in_slots
-from web_prom.multiprocess.removal import labels_of
-from web_prom.multiprocess.storage import current
-from web_prom.multiprocess.valuefile import ValueFile
-from web_prom.multiprocess.values import SharedValue
+from web_prom.multiprocess.writing.process_files import current
+from web_prom.multiprocess.writing.removal import labels_of
+from web_prom.multiprocess.writing.shared_value import SharedValue
+from web_prom.multiprocess.writing.slot_cap import first_key, is_in_slots
+from web_prom.multiprocess.writing.value_file import ValueFile
 
 _TYPES = ("counter", "gauge", "histogram", "summary")
 _METHODS = ("remove", "remove_by_labels", "clear")

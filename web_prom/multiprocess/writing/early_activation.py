@@ -19,9 +19,9 @@ def switch_at_first_value() -> None:
     Nothing is read and nothing is made before. It does nothing where values are not shared, or shared by
     web-prom already. Safe to call any number of times.
     """
-    from web_prom.multiprocess import takeover
+    from web_prom.multiprocess.writing import activation
 
-    takeover.defer()
+    activation.defer()
 
 
 def switch_at_import() -> None:

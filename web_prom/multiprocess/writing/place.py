@@ -9,10 +9,10 @@ from pathlib import Path
 from time import monotonic
 
 from web_prom.errors import DirectoryError, WebPromError
-from web_prom.multiprocess.layout import FileName
-from web_prom.multiprocess.regular_file import NotRegularError, open_regular
-from web_prom.multiprocess.slots import LOCK_NAME, VARIABLE, Slots
-from web_prom.multiprocess.valuefile import UNFINISHED, ValueFile
+from web_prom.multiprocess.directory.regular_file import NotRegularError, open_regular
+from web_prom.multiprocess.directory.slots import LOCK_NAME, VARIABLE, Slots
+from web_prom.multiprocess.file_format import FileName
+from web_prom.multiprocess.writing.value_file import UNFINISHED, ValueFile
 
 DAMAGED = ".damaged"
 """Ends the name of what the next writer could not use, and put aside."""

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 from prometheus_client.mmap_dict import mmap_key
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess.place import DAMAGED, LostFilesError, Place
-from web_prom.multiprocess.presence import ABSENT, presence
-from web_prom.multiprocess.slots import LOCK_NAME, VARIABLE, slots_of
-from web_prom.multiprocess.valuefile import DamagedError, Held, Removed, ValueFile
-from web_prom.multiprocess.watch import Watch
+from web_prom.multiprocess.directory.slots import LOCK_NAME, VARIABLE, slots_of
+from web_prom.multiprocess.writing.fork_guard import ABSENT, presence
+from web_prom.multiprocess.writing.place import DAMAGED, LostFilesError, Place
+from web_prom.multiprocess.writing.value_file import DamagedError, Held, Removed, ValueFile
+from web_prom.multiprocess.writing.watch import Watch
 
 logger = logging.getLogger("web_prom")
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from web_prom.multiprocess.layout import REMOVED, REMOVING, VALUE, FileName, removed_value
+from web_prom.multiprocess.file_format import REMOVED, REMOVING, VALUE, FileName, removed_value
 
 
 class View(Protocol):

@@ -8,9 +8,9 @@ from typing import Any
 
 from prometheus_client.mmap_dict import mmap_key
 
-from web_prom.multiprocess.definitions import note_definition
-from web_prom.multiprocess.storage import Storage, current
-from web_prom.multiprocess.valuefile import Held, Removed, ValueFile
+from web_prom.multiprocess.writing.definitions import note_definition
+from web_prom.multiprocess.writing.process_files import Storage, current
+from web_prom.multiprocess.writing.value_file import Held, Removed, ValueFile
 
 NOWHERE = Held(None, None)
 """Where a cell's value is before anybody asks: any process's storage finds it a place."""

@@ -9,8 +9,8 @@ from typing import Any
 from prometheus_client import values as value_classes
 from prometheus_client.mmap_dict import mmap_key
 
-from web_prom.multiprocess.storage import Storage, current
-from web_prom.multiprocess.values import SharedValue
+from web_prom.multiprocess.writing.process_files import Storage, current
+from web_prom.multiprocess.writing.shared_value import SharedValue
 
 _SUFFIXES = {"counter": "_total", "gauge": "", "histogram": "_sum", "summary": "_count"}
 

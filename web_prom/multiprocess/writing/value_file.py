@@ -18,8 +18,8 @@ from threading import RLock
 from typing import Any
 
 from web_prom.errors import WebPromError
-from web_prom.multiprocess import removal
-from web_prom.multiprocess.layout import (
+from web_prom.multiprocess.directory.regular_file import NotRegularError, has_data, mark_in_use, open_regular
+from web_prom.multiprocess.file_format import (
     HEADER,
     LENGTH,
     REMOVING,
@@ -28,8 +28,8 @@ from web_prom.multiprocess.layout import (
     entry,
     removed_value,
 )
-from web_prom.multiprocess.presence import ABSENT, Presence, presence
-from web_prom.multiprocess.regular_file import NotRegularError, has_data, mark_in_use, open_regular
+from web_prom.multiprocess.writing import removal
+from web_prom.multiprocess.writing.fork_guard import ABSENT, Presence, presence
 
 UNFINISHED = ".new"
 """Ends the name of a file that is being made."""

@@ -11,10 +11,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from web_prom.exposition import Exposition, encoder_for
-
-from .support import environ_of
-from .value_files import Worker
+from tests.web_prom.multiprocess.reading.value_files import Worker
+from tests.web_prom.support import environ_of
+from web_prom.exposition.http import Exposition, encoder_for
 
 OPENMETRICS = [
     "application/openmetrics-text",

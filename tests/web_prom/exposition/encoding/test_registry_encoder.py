@@ -29,14 +29,13 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.samples import Exemplar, Sample
 from prometheus_client.values import MutexValue
 
-from web_prom.custom import collectors_of
-from web_prom.exposition import encoder_for, make_wsgi_app
-from web_prom.outlines import Section
-from web_prom.rendering import Renderer
-from web_prom.scraping import Scraper
-from web_prom.text import Text
-
-from .support import errors, serve
+from tests.web_prom.support import errors, serve
+from web_prom.exposition.collectors import collectors_of
+from web_prom.exposition.encoding.line_templates import Section
+from web_prom.exposition.encoding.registry_encoder import Renderer
+from web_prom.exposition.encoding.text_builder import Text
+from web_prom.exposition.gatherer import Scraper
+from web_prom.exposition.http import encoder_for, make_wsgi_app
 
 TEXT = "text/plain"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"

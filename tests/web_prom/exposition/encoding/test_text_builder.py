@@ -17,8 +17,8 @@ from prometheus_client.metrics_core import (
 )
 
 from web_prom.errors import ConflictError
-from web_prom.exposition import encoder_for
-from web_prom.text import Text
+from web_prom.exposition.encoding.text_builder import Text
+from web_prom.exposition.http import encoder_for
 
 TEXT = "text/plain"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"

@@ -18,16 +18,15 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from tests.web_prom.multiprocess.directory.test_regular_file import KINDS
+from tests.web_prom.multiprocess.writing.test_process_files import contents, counter, run
+from tests.web_prom.support import ROOT, serve
 from web_prom import collector_for, make_wsgi_app
-from web_prom.multiprocess import storage
-from web_prom.multiprocess.layout import HEADER, FileName
-from web_prom.multiprocess.slots import LOCK_NAME, slots_of
-from web_prom.multiprocess.storage import ERRORS
-from web_prom.multiprocess.valuefile import DamagedError, ValueFile
-
-from .support import ROOT, serve
-from .test_regular_file import KINDS
-from .test_storage import contents, counter, run
+from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
+from web_prom.multiprocess.file_format import HEADER, FileName
+from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing.process_files import ERRORS
+from web_prom.multiprocess.writing.value_file import DamagedError, ValueFile
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
@@ -78,7 +77,7 @@ def test_fault_72_an_obstacle_that_comes_later_moves_the_process_to_another_slot
     assert slots_of(shared).held() == {1: os.getpid()}
     assert len(caplog.records) == 1
     assert slots_of(shared)._file.record_of(0) == 0
-    storage.look()
+    process_files.look()
     assert errors(1, shared) == 1, "nothing is lost"
 
 
@@ -89,7 +88,7 @@ def test_fault_72_an_obstacle_in_place_of_a_removed_file(shared: Path, kind: str
     gauge("g", "livesum").set(3)
     (shared / "counter_s0.db").unlink()
     KINDS[kind](shared / "counter_s0.db")
-    storage.look()
+    process_files.look()
     cell.inc(1)
     slot = 1 if kind == "directory" else 0
     assert contents(shared / f"counter_s{slot}.db")["c_total"] == (11, 0)
@@ -123,7 +122,7 @@ def test_fault_72_an_obstacle_in_place_of_removed_locks(shared: Path, kind: str)
     (shared / LOCK_NAME).unlink()
     KINDS[kind](shared / LOCK_NAME)
     assert slots_of(shared).presumed() == {0: 0}
-    storage.look()
+    process_files.look()
     cell.inc(1)
     assert slots_of(shared).held() == {0: os.getpid()}
     assert contents(shared / "counter_s0.db")["c_total"] == (3, 0)
@@ -228,15 +227,15 @@ def test_fault_73_a_lock_for_ever_is_waited_for_once(
     shared: Path, locked: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(storage, "_RETRY_SECONDS", 0.0)  # each write tries again
-    monkeypatch.setattr("web_prom.multiprocess.slots._PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(process_files, "_RETRY_SECONDS", 0.0)  # each write tries again
+    monkeypatch.setattr("web_prom.multiprocess.directory.slots._PATIENCE_SECONDS", 0.05)
     sleep = time.sleep
 
     def noted(seconds: float) -> None:
         waits.append(seconds)
         sleep(seconds)
 
-    monkeypatch.setattr("web_prom.multiprocess.slotfile.time.sleep", noted)
+    monkeypatch.setattr("web_prom.multiprocess.directory.slot_file.time.sleep", noted)
     cell = counter()
     assert waits
     waits.clear()
@@ -333,7 +332,7 @@ def test_fault_65_a_scrape_goes_on_where_the_kernel_does_not_tell_who_holds_a_lo
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     code = (
-        "import sys; from web_prom.multiprocess.slots import slots_of\n"
+        "import sys; from web_prom.multiprocess.directory.slots import slots_of\n"
         "print(slots_of(sys.argv[1]).take(), flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -15,11 +15,12 @@ import pytest
 from prometheus_client import values
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess import lockfile, valuefile
-from web_prom.multiprocess.directory import SharedDirectory
-from web_prom.multiprocess.lockfile import LockFile
-from web_prom.multiprocess.selftest import prove
-from web_prom.multiprocess.takeover import share_values
+from web_prom.multiprocess.directory import lockfile
+from web_prom.multiprocess.directory.lockfile import LockFile
+from web_prom.multiprocess.directory.self_test import prove
+from web_prom.multiprocess.directory.shared_directory import SharedDirectory
+from web_prom.multiprocess.writing import value_file
+from web_prom.multiprocess.writing.activation import share_values
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -54,14 +55,14 @@ def mappings_that_nobody_else_sees(monkeypatch: pytest.MonkeyPatch) -> None:
         def __new__(cls, descriptor: int, size: int) -> Any:
             return super().__new__(cls, descriptor, size, flags=mmap.MAP_PRIVATE)
 
-    monkeypatch.setattr(valuefile, "mmap", SimpleNamespace(mmap=Private))
+    monkeypatch.setattr(value_file, "mmap", SimpleNamespace(mmap=Private))
 
 
 def mappings_that_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
-    monkeypatch.setattr(valuefile, "mmap", SimpleNamespace(mmap=refuse))
+    monkeypatch.setattr(value_file, "mmap", SimpleNamespace(mmap=refuse))
 
 
 def files_that_forget(monkeypatch: pytest.MonkeyPatch) -> None:

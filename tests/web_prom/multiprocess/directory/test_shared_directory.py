@@ -14,14 +14,13 @@ from typing import Any
 import pytest
 from prometheus_client import multiprocess
 
+from tests.web_prom.multiprocess.directory.test_slots import Hold, Holder, hold
+from tests.web_prom.multiprocess.reading.value_files import Worker
+from tests.web_prom.support import python
 from web_prom.errors import DirectoryError, WebPromError
-from web_prom.multiprocess import filesystem, private
-from web_prom.multiprocess.directory import SharedDirectory, is_private, make_usable
-from web_prom.multiprocess.slots import LOCK_NAME, slots_of
-
-from .support import python
-from .test_slots import Hold, Holder, hold
-from .value_files import Worker
+from web_prom.multiprocess.directory import network_filesystem, private_directory
+from web_prom.multiprocess.directory.shared_directory import SharedDirectory, is_private, make_usable
+from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
 
 __all__ = ["hold"]
 
@@ -184,7 +183,7 @@ def test_leaving_closes_what_was_opened(tmp_path: Path) -> None:
 FORKS = """
     import os, sys
     from pathlib import Path
-    from web_prom.multiprocess.directory import SharedDirectory
+    from web_prom.multiprocess.directory.shared_directory import SharedDirectory
 
     path = Path(sys.argv[1])
     ready, tell_ready = os.pipe()
@@ -265,7 +264,7 @@ def test_fault_21_private_directories_of_servers_that_were_killed_are_removed(te
         """
         import os, sys, tempfile
         tempfile.tempdir = sys.argv[1]
-        from web_prom.multiprocess.directory import SharedDirectory
+        from web_prom.multiprocess.directory.shared_directory import SharedDirectory
         (SharedDirectory.make_private().path / "counter_1.db").write_bytes(b"x")
         os._exit(0)  # as by a kill: nothing is cleaned up
         """,
@@ -305,7 +304,7 @@ def test_a_private_directory_with_a_held_slot_stays_until_that_is_free(
     temporary: Path, hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program that a worker began outlives the server."""
-    monkeypatch.setattr("web_prom.multiprocess.directory._DYING_SECONDS", 0)
+    monkeypatch.setattr("web_prom.multiprocess.directory.shared_directory._DYING_SECONDS", 0)
     shared = SharedDirectory.make_private()
     fill(shared.path)
     program = hold(shared.path)
@@ -333,7 +332,7 @@ def test_a_pipe_in_place_of_the_slots_holds_nobody_up(temporary: Path) -> None:
         """
         import sys, tempfile
         tempfile.tempdir = sys.argv[1]
-        from web_prom.multiprocess.directory import SharedDirectory
+        from web_prom.multiprocess.directory.shared_directory import SharedDirectory
         SharedDirectory.make_private().leave()
         """,
         str(temporary),
@@ -344,7 +343,7 @@ def test_a_pipe_in_place_of_the_slots_holds_nobody_up(temporary: Path) -> None:
 def test_a_private_directory_that_cannot_be_finished_is_not_left_behind(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filesystem, "_type_of", lambda path: 0x6969)
+    monkeypatch.setattr(network_filesystem, "_type_of", lambda path: 0x6969)
     with pytest.raises(DirectoryError, match=r"NFS.*set PROMETHEUS_MULTIPROC_DIR"):
         SharedDirectory.make_private()
     assert names(temporary) == set()
@@ -354,7 +353,7 @@ def test_without_a_place_for_a_private_directory_there_is_an_error_with_the_reme
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    monkeypatch.setattr(private, "_MEMORY", tmp_path / "missing, too")
+    monkeypatch.setattr(private_directory, "_MEMORY", tmp_path / "missing, too")
     with pytest.raises(DirectoryError, match="set PROMETHEUS_MULTIPROC_DIR"):
         SharedDirectory.make_private()
 
@@ -364,8 +363,8 @@ def test_fault_59_a_private_directory_is_in_memory_if_the_temporary_one_is_on_a_
 ) -> None:
     memory = tmp_path / "memory"
     memory.mkdir()
-    monkeypatch.setattr(private, "_MEMORY", memory)
-    monkeypatch.setattr(filesystem, "_type_of", lambda path: 0 if memory in path.parents else 0x6969)
+    monkeypatch.setattr(private_directory, "_MEMORY", memory)
+    monkeypatch.setattr(network_filesystem, "_type_of", lambda path: 0 if memory in path.parents else 0x6969)
     made = SharedDirectory.make_private()
     assert made.path.parent == memory
     assert made.private
@@ -384,7 +383,7 @@ def test_fault_59_a_private_directory_is_in_memory_if_no_temporary_one_can_be_wr
         raise FileNotFoundError("No usable temporary directory found")
 
     monkeypatch.setattr("tempfile.gettempdir", none_usable)
-    monkeypatch.setattr(private, "_MEMORY", tmp_path)
+    monkeypatch.setattr(private_directory, "_MEMORY", tmp_path)
     made = SharedDirectory.make_private()
     assert made.path.parent == tmp_path
     assert is_private(made.path)
@@ -395,8 +394,8 @@ def test_fault_59_a_private_directory_is_in_memory_if_no_temporary_one_can_be_wr
 def test_fault_59_the_error_names_each_place_that_was_tried(
     temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(private, "_MEMORY", tmp_path / "missing")
-    monkeypatch.setattr(filesystem, "_type_of", lambda path: 0x6969)
+    monkeypatch.setattr(private_directory, "_MEMORY", tmp_path / "missing")
+    monkeypatch.setattr(network_filesystem, "_type_of", lambda path: 0x6969)
     with pytest.raises(DirectoryError, match=r"NFS.*missing.*set PROMETHEUS_MULTIPROC_DIR"):
         SharedDirectory.make_private()
 
@@ -536,12 +535,12 @@ def test_a_process_that_only_seems_dead_keeps_its_live_gauges(tmp_path: Path, ho
 # File systems ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "name"), filesystem._NETWORK.items())
+@pytest.mark.parametrize(("number", "name"), network_filesystem._NETWORK.items())
 @pytest.mark.parametrize("use", [make_usable, SharedDirectory])
 def test_a_network_file_system_is_refused_with_the_remedy(
     use: Callable[[Path], object], number: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filesystem, "_type_of", lambda path: number)
+    monkeypatch.setattr(network_filesystem, "_type_of", lambda path: number)
     with pytest.raises(DirectoryError) as raised:
         use(tmp_path)
     message = str(raised.value)
@@ -574,7 +573,7 @@ def test_the_type_is_what_statfs_tells(number: int, tmp_path: Path, monkeypatch:
 
 
 def test_statfs_is_asked_about_the_directory() -> None:
-    assert filesystem._type_of(Path("/proc")) == 0x9FA0
+    assert network_filesystem._type_of(Path("/proc")) == 0x9FA0
 
 
 @pytest.mark.parametrize("way", ["error", "no function", "no library", "another system"])
@@ -583,7 +582,7 @@ def test_where_statfs_cannot_be_asked_nothing_is_refused(
 ) -> None:
     if way == "another system":
         monkeypatch.setattr(sys, "platform", "darwin")
-        monkeypatch.setattr(filesystem, "_type_of", lambda path: pytest.fail("it was asked"))
+        monkeypatch.setattr(network_filesystem, "_type_of", lambda path: pytest.fail("it was asked"))
     else:
         libraries: dict[str, Callable[[None], Any]] = {
             "error": lambda name: LibC(-1, 0x6969),

@@ -13,16 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.web_prom.support import ROOT, python
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess import lockfile, slots
-from web_prom.multiprocess.slots import LOCK_NAME, Identifier, Slots, process_identifier, slots_of
-
-from .support import ROOT, python
+from web_prom.multiprocess.directory import lockfile, slots
+from web_prom.multiprocess.directory.slots import LOCK_NAME, Identifier, Slots, process_identifier, slots_of
 
 HELPERS = """
 import ctypes, multiprocessing, os, signal, subprocess, sys, threading, time
 from pathlib import Path
-from web_prom.multiprocess.slots import Identifier, process_identifier, slots_of
+from web_prom.multiprocess.directory.slots import Identifier, process_identifier, slots_of
 
 path = Path(sys.argv[1])
 slots = slots_of(path)
@@ -49,7 +48,7 @@ def second():
     \"\"\"Return the slots that another interpreter of this process would have: all modules are new.\"\"\"
     for name in [name for name in sys.modules if name.startswith("web_prom")]:
         del sys.modules[name]
-    from web_prom.multiprocess.slots import slots_of
+    from web_prom.multiprocess.directory.slots import slots_of
     return slots_of(path)
 """
 
@@ -63,7 +62,7 @@ class Holder:
     """A process that holds a slot until it is killed, or told to end."""
 
     def __init__(self, path: Path) -> None:
-        code = "import sys; from web_prom.multiprocess.slots import slots_of\n"
+        code = "import sys; from web_prom.multiprocess.directory.slots import slots_of\n"
         code += "print(slots_of(sys.argv[1]).take(), flush=True); sys.stdin.read()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, str(path)],
@@ -244,7 +243,7 @@ def test_a_fork_with_the_id_of_a_dead_ancestor_begins_with_nothing(tmp_path: Pat
 def test_a_fork_while_a_thread_is_in_the_middle_of_taking(fork: str, tmp_path: Path) -> None:
     """The lock that the thread holds is held for ever in the fork, by nobody."""
     code = f"""
-        from web_prom.multiprocess.lockfile import LockFile
+        from web_prom.multiprocess.directory.lockfile import LockFile
         inside, go_on, original = threading.Event(), threading.Event(), LockFile.try_lock
         def slowly(self, *arguments, **more):
             inside.set()
@@ -276,7 +275,7 @@ def test_a_process_that_becomes_another_program_holds_nothing(tmp_path: Path) ->
     code = """
         if len(sys.argv) == 2:
             assert slots.take() == 0
-            asks = "import sys; from web_prom.multiprocess.slots import *; slots = slots_of(sys.argv[1])\\n"
+            asks = "import sys; from web_prom.multiprocess.directory.slots import *\\nslots = slots_of(sys.argv[1])\\n"
             asks += "print(slots.held(), slots.take(), len(slots.held()))"
             os.execv(sys.executable, [sys.executable, "-c", asks, sys.argv[1]])
     """
@@ -285,7 +284,7 @@ def test_a_process_that_becomes_another_program_holds_nothing(tmp_path: Path) ->
 
 def test_a_program_that_is_started_takes_its_own_and_its_end_changes_nothing(tmp_path: Path) -> None:
     code = """
-        asks = "import sys; from web_prom.multiprocess.slots import *; print(slots_of(sys.argv[1]).take())"
+        asks = "import sys; from web_prom.multiprocess.directory.slots import slots_of as of; print(of(sys.argv[1]).take())"
         ask = [sys.executable, "-c", asks, sys.argv[1]]
         print(slots.take(), *[int(subprocess.run(ask, stdout=-1).stdout) for _ in range(2)], flush=True)
         os.write(1, subprocess.run(ask, stdout=-1, close_fds=False).stdout)
@@ -295,7 +294,7 @@ def test_a_program_that_is_started_takes_its_own_and_its_end_changes_nothing(tmp
 
 MULTIPROCESSING = """
 import multiprocessing, sys
-from web_prom.multiprocess.slots import slots_of
+from web_prom.multiprocess.directory.slots import slots_of
 
 def child(path, queue):
     queue.put(slots_of(path).take())
@@ -558,8 +557,8 @@ def test_what_was_never_there_cannot_be_claimed(tmp_path: Path) -> None:
 
 
 IMPATIENT = """
-    import web_prom.multiprocess.slots
-    web_prom.multiprocess.slots._PATIENCE_SECONDS = 0
+    import web_prom.multiprocess.directory.slots
+    web_prom.multiprocess.directory.slots._PATIENCE_SECONDS = 0
     print(slots.held())
     try:
         slots.take()
@@ -631,7 +630,7 @@ def test_what_is_kept_free_is_given_back_when_cleaning_fails(manner: str, tmp_pa
 def test_a_signal_s_handler_neither_waits_nor_takes_away_what_is_being_taken(tmp_path: Path) -> None:
     """It comes at the worst moment: when the slot is locked and not yet written down."""
     code = """
-        from web_prom.multiprocess.lockfile import LockFile
+        from web_prom.multiprocess.directory.lockfile import LockFile
         def handler(*_):
             with slots.claim(0) as free:
                 print(slots.find(os.getpid()), free)
@@ -668,7 +667,7 @@ def test_a_second_interpreter_of_a_process_is_refused_and_takes_no_lock_away(
             except OSError as error:
                 print(type(error).__name__, error)
         print(in_child(second().take))
-        from web_prom.multiprocess.lockfile import LockFile, Span
+        from web_prom.multiprocess.directory.lockfile import LockFile, Span
         print(in_child(lambda: LockFile.lock_in(slots._file, Span(0, 1)).pid == os.getppid()))
         """,
         tmp_path,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from .test_slots import program
+from tests.web_prom.multiprocess.directory.test_slots import program
 
 KILLED = """
     from web_prom.multiprocess import directory, filesystem, lockfile, slots as slots_module
-    from web_prom.multiprocess.directory import SharedDirectory
+    from web_prom.multiprocess.directory.shared_directory import SharedDirectory
 
-    FILES = {module.__file__ for module in (directory, filesystem, lockfile, slots_module)}
+    FILES = {module.__file__ for module in (shared_directory, filesystem, lockfile, slots_module)}
 
     def killed_at(step, function):
         \"\"\"Call a function in a fork that kills itself before a line; tell whether it came that far.\"\"\"

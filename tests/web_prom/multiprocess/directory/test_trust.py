@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from prometheus_client import values
 
-from web_prom.multiprocess import trust
-from web_prom.multiprocess.directory import SharedDirectory
-from web_prom.multiprocess.takeover import share_values
-from web_prom.multiprocess.trust import warn_of_others
+from web_prom.multiprocess.directory import trust
+from web_prom.multiprocess.directory.shared_directory import SharedDirectory
+from web_prom.multiprocess.directory.trust import warn_of_others
+from web_prom.multiprocess.writing.activation import share_values
 
 OTHER = os.geteuid() + 12345
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess import filesystem
-from web_prom.multiprocess.usable import check_usable
+from web_prom.multiprocess.directory import network_filesystem
+from web_prom.multiprocess.directory.usable import check_usable
 
 
 @pytest.fixture
@@ -66,6 +66,6 @@ def test_fault_47_a_parent_that_cannot_be_written(mode: int, name: str, nobody: 
 
 def test_fault_47_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The nearest parent tells it."""
-    monkeypatch.setattr(filesystem, "_type_of", lambda path: 0x6969 if path == tmp_path else 0)
+    monkeypatch.setattr(network_filesystem, "_type_of", lambda path: 0x6969 if path == tmp_path else 0)
     with pytest.raises(DirectoryError, match="NFS"):
         check_usable(tmp_path / "a" / "b")

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from web_prom.multiprocess.variable import FORMER, forget, is_empty, shared_path
-
-from .support import ROOT
+from tests.web_prom.support import ROOT
+from web_prom.multiprocess.directory.variable import FORMER, forget, is_empty, shared_path
 
 UPPER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -109,7 +108,7 @@ def test_fault_56_an_empty_variable_counts_as_absent(tmp_path: Path, name: str) 
         seconds.observe(1.5)
         assert os.listdir()
         from web_prom import make_wsgi_app
-        from web_prom.multiprocess.takeover import is_shared
+        from web_prom.multiprocess.writing.activation import is_shared
         app = make_wsgi_app()
         assert not is_shared()
         unknown.inc()

@@ -12,10 +12,9 @@ from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
 from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.parser import text_string_to_metric_families
 
-from web_prom.multiprocess.collector import WorkersCollector, collector_for
-
-from .support import samples, serve
-from .value_files import Worker
+from tests.web_prom.multiprocess.reading.value_files import Worker
+from tests.web_prom.support import samples, serve
+from web_prom.multiprocess.reading.collector import WorkersCollector, collector_for
 
 
 @pytest.fixture

@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 
-from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.multiprocess.histograms import Shape
-from web_prom.multiprocess.keys import DamagedFileError, around_bound, decode, take_apart
-from web_prom.multiprocess.layout import HEADER, VALUE, entry
-
-from .support import samples
-from .value_files import BOUNDS, WebPromFile, Worker, key_of
+from tests.web_prom.multiprocess.reading.value_files import BOUNDS, WebPromFile, Worker, key_of
+from tests.web_prom.support import samples
+from web_prom.multiprocess.file_format import HEADER, VALUE, entry
+from web_prom.multiprocess.reading.collector import WorkersCollector
+from web_prom.multiprocess.reading.histograms import Shape
+from web_prom.multiprocess.reading.keys import DamagedFileError, around_bound, decode, take_apart
 
 COUNTER = key_of("a", "a_total", {}).encode()
 
@@ -55,8 +54,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         seen.append(key)
         return decode(key)
 
-    monkeypatch.setattr("web_prom.multiprocess.keys.decode", decode_and_note)
-    monkeypatch.setattr("web_prom.multiprocess.kinds.decode", decode_and_note)
+    monkeypatch.setattr("web_prom.multiprocess.reading.keys.decode", decode_and_note)
+    monkeypatch.setattr("web_prom.multiprocess.reading.file_group.decode", decode_and_note)
     return seen
 
 
@@ -363,7 +362,8 @@ def test_a_file_that_grows_at_every_scrape_is_still_read_at_once(
         assert len(samples(collector, "a_total", "x")) == number + 1
     calls: list[int] = []
     monkeypatch.setattr(
-        "web_prom.multiprocess.chunks.Chunk.read", lambda self, *_: calls.append(len(self.owners))
+        "web_prom.multiprocess.reading.value_blocks.Chunk.read",
+        lambda self, *_: calls.append(len(self.owners)),
     )
     collector.collect()
     assert sum(calls) == 100 + 100
@@ -402,7 +402,7 @@ def test_no_descriptor_and_no_mapping_is_left_open(worker: Worker, collector: Wo
 TRUNCATED = """
 import os, sys, threading, time
 from pathlib import Path
-from web_prom.multiprocess.collector import WorkersCollector
+from web_prom.multiprocess.reading.collector import WorkersCollector
 
 path = Path(sys.argv[1])
 whole = path.read_bytes()

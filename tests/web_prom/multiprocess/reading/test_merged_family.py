@@ -20,11 +20,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.multiprocess.layout import FileName, removed_value
-
-from .support import samples
-from .value_files import BOUNDS, WebPromFile, Worker, key_of
+from tests.web_prom.multiprocess.reading.value_files import BOUNDS, WebPromFile, Worker, key_of
+from tests.web_prom.support import samples
+from web_prom.multiprocess.file_format import FileName, removed_value
+from web_prom.multiprocess.reading.collector import WorkersCollector
 
 ACCEPTS = (
     "",
@@ -80,7 +79,7 @@ bounds = st.sampled_from((BOUNDS, BOUNDS, BOUNDS, (0.5, 1.0, math.inf), (1.0,), 
 @pytest.fixture(autouse=True)
 def _files_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that vanishes is gone: no process is there to make it again."""
-    monkeypatch.setattr("web_prom.multiprocess.collector._MISSING_SECONDS", 0.0)
+    monkeypatch.setattr("web_prom.multiprocess.reading.collector._MISSING_SECONDS", 0.0)
 
 
 class Files(RuleBasedStateMachine):

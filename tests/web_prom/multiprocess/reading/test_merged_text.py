@@ -14,13 +14,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
-from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.multiprocess.histograms import Histogram
-from web_prom.multiprocess.merging import Family, LabelSet
-from web_prom.multiprocess.rendering import number
-
-from .support import samples
-from .value_files import Worker, key_of
+from tests.web_prom.multiprocess.reading.value_files import Worker, key_of
+from tests.web_prom.support import samples
+from web_prom.multiprocess.reading.collector import WorkersCollector
+from web_prom.multiprocess.reading.histograms import Histogram
+from web_prom.multiprocess.reading.merged_family import Family, LabelSet
+from web_prom.multiprocess.reading.merged_text import number
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import ProcessCollector
 
-from web_prom.multiprocess.processes import process_families
+from web_prom.multiprocess.reading.process_metrics import process_families
 
 FAMILIES = [
     "process_virtual_memory_bytes",

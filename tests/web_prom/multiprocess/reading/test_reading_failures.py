@@ -14,15 +14,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from tests.web_prom.multiprocess.reading.value_files import Worker, key_of
+from tests.web_prom.support import environ_of, samples
 from web_prom.errors import UnreadableError
-from web_prom.exposition import Exposition
-from web_prom.multiprocess import slots
-from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.multiprocess.layout import HEADER, entry
-from web_prom.multiprocess.processes import collected, process_families
-
-from .support import environ_of, samples
-from .value_files import Worker, key_of
+from web_prom.exposition.http import Exposition
+from web_prom.multiprocess.directory import slots
+from web_prom.multiprocess.file_format import HEADER, entry
+from web_prom.multiprocess.reading.collector import WorkersCollector
+from web_prom.multiprocess.reading.process_metrics import collected, process_families
 
 PASSING = [errno.EMFILE, errno.ENFILE, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EINTR]
 COUNTER = key_of("a", "a_total", {}).encode()
@@ -218,7 +217,7 @@ def test_fault_67_a_scrape_that_is_stopped_half_way_leaves_nothing_half(
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr("web_prom.multiprocess.collector.write", stopped)
+        patch.setattr("web_prom.multiprocess.reading.collector.write", stopped)
         with pytest.raises(SystemExit):
             collector.collect()
     assert samples(collector, "a_total") == {(): 4}
@@ -302,7 +301,7 @@ def test_fault_72_a_damaged_file_is_read_again_only_when_it_changes(
     data = entry(COUNTER, 1.0) * 1500
     path.write_bytes(HEADER.pack(8 + len(data) + len(entry(b"x")), 1) + data + entry(b"x"))
     os.utime(path, ns=(0, 0))
-    monkeypatch.setattr("web_prom.multiprocess.files._CLOCK_STEP_SECONDS", 0.0)
+    monkeypatch.setattr("web_prom.multiprocess.reading.file_reader._CLOCK_STEP_SECONDS", 0.0)
     read: list[int] = []
     pread = os.pread
 

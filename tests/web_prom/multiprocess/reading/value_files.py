@@ -11,8 +11,8 @@ from typing import Any
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.utils import floatToGoString
 
-from web_prom.multiprocess import removal
-from web_prom.multiprocess.layout import HEADER, VALUE, FileName, entry, value_offset
+from web_prom.multiprocess.file_format import HEADER, VALUE, FileName, entry, value_offset
+from web_prom.multiprocess.writing import removal
 
 BOUNDS = (0.1, 1.0, float("inf"))
 

@@ -8,11 +8,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 from prometheus_client.exposition import generate_latest
 
-from web_prom.multiprocess import storage
-from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.multiprocess.storage import Storage
-
-from .support import samples
+from tests.web_prom.support import samples
+from web_prom.multiprocess.reading.collector import WorkersCollector
+from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing.process_files import Storage
 
 MODES = ("all", "min", "max", "sum", "mostrecent")
 KINDS = ("counter", "summary", "histogram", *MODES, *(f"live{mode}" for mode in MODES))
@@ -64,5 +63,5 @@ class Scrape:
 
 def next_holder() -> None:
     """Have this process be another one, which takes the same slot."""
-    storage.current().close()
-    storage._last = Storage()
+    process_files.current().close()
+    process_files._last = Storage()

@@ -11,12 +11,11 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, values
 from prometheus_client.mmap_dict import MmapedDict
 
-from web_prom.multiprocess import storage
-from web_prom.multiprocess.storage import Storage
-from web_prom.multiprocess.takeover import is_shared, share_values
-from web_prom.multiprocess.values import SharedValue
-
-from .support import python
+from tests.web_prom.support import python
+from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing.activation import is_shared, share_values
+from web_prom.multiprocess.writing.process_files import Storage
+from web_prom.multiprocess.writing.shared_value import SharedValue
 
 
 def gauge(mode: str) -> Any:
@@ -25,8 +24,8 @@ def gauge(mode: str) -> Any:
 
 
 def next_holder() -> None:
-    storage.current().close()
-    storage._last = Storage()
+    process_files.current().close()
+    process_files._last = Storage()
 
 
 def entries(path: Path) -> dict[str, tuple[float, float]]:
@@ -121,7 +120,7 @@ def local(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_was_counted_before_the_switch_is_added_to_what_the_slot_has_and_gauges_are_set(
     local: Path, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web_prom.multiprocess.takeover.time.time", lambda: 42.0)
+    monkeypatch.setattr("web_prom.multiprocess.writing.activation.time.time", lambda: 42.0)
     labelled: Any = {"registry": registry}
 
     def instruments() -> tuple[Any, ...]:
@@ -187,7 +186,7 @@ from pathlib import Path
 directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, values
 from prometheus_client.multiprocess import MultiProcessCollector
-from web_prom.multiprocess.takeover import share_values
+from web_prom.multiprocess.writing.activation import share_values
 
 def scrape():
     return {
@@ -335,20 +334,20 @@ def test_a_fork_while_a_thread_switches_does_not_wait_for_it(tmp_path: Path, for
     printed = run(
         f"""
         import ctypes, threading
-        from web_prom.multiprocess import takeover
+        from web_prom.multiprocess.writing import activation
         counter = Counter("c", "Help.")
         begun, end = threading.Event(), threading.Event()
-        def wait(path, usable=takeover.make_usable):
+        def wait(path, usable=activation.make_usable):
             begun.set()
             end.wait()
             return usable(path)
-        takeover.make_usable = wait
+        activation.make_usable = wait
         thread = threading.Thread(target=share_values)
         thread.start()
         begun.wait()
         pid = {fork}()
         if not pid:
-            takeover.make_usable = lambda path: path
+            activation.make_usable = lambda path: path
             print(share_values(), flush=True)
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.values import MutexValue
 
-from web_prom.multiprocess import storage, values
-from web_prom.multiprocess.layout import REMOVED, REMOVING, removed_value
-
-from .label_sets import KINDS, Scrape, make, next_holder, use
-from .support import samples
+from tests.web_prom.multiprocess.writing.label_sets import KINDS, Scrape, make, next_holder, use
+from tests.web_prom.support import samples
+from web_prom.multiprocess.file_format import REMOVED, REMOVING, removed_value
+from web_prom.multiprocess.writing import process_files, shared_value
 
 has_remove_by_labels = pytest.mark.skipif(
     not hasattr(Gauge, "remove_by_labels"), reason="this prometheus_client has no remove_by_labels()"
@@ -217,7 +216,9 @@ def test_any_steps_show_what_one_process_would_show(
         else:
             next_holder()
             instrument = make(kind)
-            storage.current().attach(values.SharedValue("counter", "other", "other", (), (), "Help."))
+            process_files.current().attach(
+                shared_value.SharedValue("counter", "other", "other", (), (), "Help.")
+            )
             if kind.startswith("live"):
                 expected.clear()
         assert scrape(kind) == expected
@@ -274,12 +275,12 @@ def test_what_waits_in_memory_is_removed_too(shared: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as context:
-        context.setattr("web_prom.multiprocess.valuefile.ValueFile._append", full)
+        context.setattr("web_prom.multiprocess.writing.value_file.ValueFile._append", full)
         for x in "bc":
             counter.labels(x, "1").inc()
         counter.remove("b", "1")
         counter.remove("a", "1")
-    storage.current()._retry_at = 0.0
+    process_files.current()._retry_at = 0.0
     counter.labels("d", "1").inc()
     assert Scrape(shared)("counter") == {("c", "1"): 1, ("d", "1"): 1}
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from web_prom.multiprocess import storage
-
-from .label_sets import MODES, Scrape, make, next_holder, use
-from .support import python, samples
+from tests.web_prom.multiprocess.writing.label_sets import MODES, Scrape, make, next_holder, use
+from tests.web_prom.support import python, samples
+from web_prom.multiprocess.writing import process_files
 
 # The slot's former holders --------------------------------------------------------------------------
 
@@ -61,7 +60,7 @@ def test_a_kill_in_the_midst_of_a_removal_is_finished_by_the_next_holder(
     for x in "ab":
         use(instrument.labels(x, "1"))
         assert scrape(kind)[x, "1"] == 3
-    file = storage.current()._files[kind]
+    file = process_files.current()._files[kind]
 
     class Stopped(Exception):
         pass
@@ -107,7 +106,7 @@ def test_a_kill_in_the_midst_of_a_removal_is_finished_by_the_next_holder(
 PRELUDE = """
     import os, sys, tempfile
     from pathlib import Path
-    from web_prom.multiprocess.takeover import share_values
+    from web_prom.multiprocess.writing.activation import share_values
     from tests.web_prom.label_sets import KINDS, Scrape, make, use
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
     share_values()
@@ -258,8 +257,9 @@ def test_fault_44_a_kill_at_any_line_of_a_removal_leaves_the_label_set_or_not(tm
     """In real processes, each killed at the next line; the next holder begins at zero or goes on."""
     code = """
         import signal
-        from web_prom.multiprocess import removal, valuefile
-        WATCHED = {removal.__file__, valuefile.__file__}
+        from web_prom.multiprocess.writing import removal
+        from web_prom.multiprocess.writing import value_file
+        WATCHED = {removal.__file__, value_file.__file__}
 
         def killed(kind, line):
             instrument = make(kind)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import python
+from tests.web_prom.support import python
 
 
 def value_files(path: Path) -> list[str]:
@@ -55,7 +55,7 @@ def test_fault_66_the_hooks_of_gunicorn_switch_an_application_that_imports_web_p
     code = """
         import os, sys
         import web_prom.gunicorn
-        from web_prom.multiprocess.early import _Finder
+        from web_prom.multiprocess.writing.early_activation import _Finder
         assert isinstance(sys.meta_path[0], _Finder)
         import prometheus_client
         directory = os.environ["PROMETHEUS_MULTIPROC_DIR"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import python
+from tests.web_prom.support import python
 
 PRELUDE = """
     import os, signal, sys, threading, time, warnings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import python
+from tests.web_prom.support import python
 
 # Kills a process at the n-th line that it runs of the modules that write; then another takes the slot over.
 HARNESS = """
@@ -16,12 +16,13 @@ from collections import Counter as Counts
 from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, values
 from prometheus_client.multiprocess import MultiProcessCollector
-from web_prom.multiprocess import storage, valuefile
-from web_prom.multiprocess import values as values_module
-from web_prom.multiprocess.values import SharedValue
+from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing import value_file
+from web_prom.multiprocess.writing import shared_value as values_module
+from web_prom.multiprocess.writing.shared_value import SharedValue
 
 values.ValueClass = SharedValue
-WATCHED = {module.__file__ for module in (storage, valuefile, values_module)}
+WATCHED = {module.__file__ for module in (process_files, valuefile, values_module)}
 root = Path(sys.argv[1])
 root.mkdir()
 

@@ -14,26 +14,25 @@ from typing import Any
 import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
-from web_prom.multiprocess import presence, storage
-from web_prom.multiprocess.layout import HEADER, FileName, entry
-from web_prom.multiprocess.slots import slots_of
-from web_prom.multiprocess.storage import ERRORS, Storage
-from web_prom.multiprocess.values import SharedValue
-
-from .support import python
+from tests.web_prom.support import python
+from web_prom.multiprocess.directory.slots import slots_of
+from web_prom.multiprocess.file_format import HEADER, FileName, entry
+from web_prom.multiprocess.writing import fork_guard, process_files
+from web_prom.multiprocess.writing.process_files import ERRORS, Storage
+from web_prom.multiprocess.writing.shared_value import SharedValue
 
 PRELUDE = """
 import ctypes, json, multiprocessing, os, signal, subprocess, sys, threading
 from pathlib import Path
-import web_prom.multiprocess.presence
+import web_prom.multiprocess.writing.fork_guard
 if os.environ.get("OLD_KERNEL"):
-    web_prom.multiprocess.presence._MADV_WIPEONFORK = -1
+    web_prom.multiprocess.writing.fork_guard._MADV_WIPEONFORK = -1
 directory = os.environ["PROMETHEUS_MULTIPROC_DIR"]
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
-from web_prom.multiprocess import storage
-from web_prom.multiprocess.slots import slots_of
-from web_prom.multiprocess.takeover import share_values
+from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.directory.slots import slots_of
+from web_prom.multiprocess.writing.activation import share_values
 share_values()
 
 def in_child(work, fork=os.fork, wait=True):
@@ -85,9 +84,9 @@ def counter(name: str = "c") -> SharedValue:
 
 def successor() -> Storage:
     """End this process's hold on its files, and have it be another process with the same slot."""
-    storage.current().close()
-    storage._last = Storage()
-    return storage._last
+    process_files.current().close()
+    process_files._last = Storage()
+    return process_files._last
 
 
 # Forks -----------------------------------------------------------------------------------------------
@@ -193,7 +192,7 @@ def test_a_fork_while_a_thread_holds_the_lock_does_not_wait_for_it(
         counter.inc(100)
         taken, end = threading.Event(), threading.Event()
         def hold():
-            with storage.current().lock:
+            with process_files.current().lock:
                 taken.set()
                 end.wait()
         thread = threading.Thread(target=hold)
@@ -242,7 +241,7 @@ def test_processes_of_multiprocessing_count(tmp_path: Path, method: str) -> None
         textwrap.dedent(
             """
             from prometheus_client import Counter
-            from web_prom.multiprocess.takeover import share_values
+            from web_prom.multiprocess.writing.activation import share_values
             share_values()
             counter = Counter("c", "Help.")
             def work(_):
@@ -424,7 +423,7 @@ def test_a_directory_that_is_gone_is_an_error_that_is_counted_and_no_request_fai
     tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(storage, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(process_files, "monotonic", lambda: clock[0])
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
     cell = counter()
     cell.inc(1)
@@ -459,7 +458,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 FULL = """
 clock = [1000.0]
-storage.monotonic = lambda: clock[0]
+process_files.monotonic = lambda: clock[0]
 def fill():
     with open(Path(directory) / "ballast", "wb", buffering=0) as ballast:
         try:
@@ -598,7 +597,7 @@ def test_a_gauge_that_was_set_in_memory_replaces_what_the_file_has(
 ) -> None:
     """And one that was added to is added to it."""
     clock = [1000.0]
-    monkeypatch.setattr(storage, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(process_files, "monotonic", lambda: clock[0])
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -610,7 +609,7 @@ def test_a_gauge_that_was_set_in_memory_replaces_what_the_file_has(
         gauge(name).set(7, timestamp=1.0)
     successor()
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "ValueFile", full)
+        patched.setattr(process_files, "ValueFile", full)
         cells = gauge("set"), gauge("added")
         cells[0].set(3, timestamp=2.0)
         cells[1].inc(3)
@@ -628,8 +627,8 @@ def test_it_is_tried_again_once_a_second_and_logged_once(
         tried.append(arguments)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(storage, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(storage, "ValueFile", full)
+    monkeypatch.setattr(process_files, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(process_files, "ValueFile", full)
     cells = [counter(f"c{number}") for number in range(10)]
     for _ in range(30):
         for cell in cells:
@@ -645,7 +644,7 @@ def test_what_no_process_asks_for_any_more_is_written_by_whatever_is_written_nex
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(storage, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(process_files, "monotonic", lambda: clock[0])
     known = counter("known")
     with monkeypatch.context() as patched:
         patched.setattr(
@@ -657,13 +656,13 @@ def test_what_no_process_asks_for_any_more_is_written_by_whatever_is_written_nex
     clock[0] += 1
     known.inc(1)
     assert contents(shared / "summary_s0.db") == {"s_count": (5, 0)}
-    assert known.file.here is storage.current().here, "and then nobody asks any more"
+    assert known.file.here is process_files.current().here, "and then nobody asks any more"
 
 
 def test_where_the_kernel_wipes_no_pages_the_process_id_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "_MADV_WIPEONFORK", -1)
-    here = presence.presence()
+    monkeypatch.setattr(fork_guard, "_MADV_WIPEONFORK", -1)
+    here = fork_guard.presence()
     assert here[0]
-    monkeypatch.setattr(presence, "getpid", lambda: os.getpid() + 1)
+    monkeypatch.setattr(fork_guard, "getpid", lambda: os.getpid() + 1)
     assert not here[0]
-    assert not presence.ABSENT[0]
+    assert not fork_guard.ABSENT[0]

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.web_prom.support import ROOT
 from web_prom import collector_for
-from web_prom.multiprocess import place, storage
-from web_prom.multiprocess.slots import LOCK_NAME
-from web_prom.multiprocess.storage import ERRORS
-
-from .support import ROOT
+from web_prom.multiprocess.directory.slots import LOCK_NAME
+from web_prom.multiprocess.writing import place, process_files
+from web_prom.multiprocess.writing.process_files import ERRORS
 
 # Generous: a busy machine is slow. Each process looks once a second.
 DEADLINE_SECONDS = 20.0
@@ -29,7 +28,7 @@ import logging
 logging.basicConfig(format="%(message)s")
 from prometheus_client import Counter, Gauge, Histogram
 from web_prom import share_values
-from web_prom.multiprocess import storage
+from web_prom.multiprocess.writing import process_files
 share_values()
 counter = Counter("jobs", "Help.", ["who"]).labels(sys.argv[1])
 histogram = Histogram("seconds", "Help.")
@@ -43,7 +42,7 @@ for line in sys.stdin:
         histogram.observe(0.1)
         live.inc()
     latest.set(number)
-    print(storage.current()._place.slot, flush=True)
+    print(process_files.current()._place.slot, flush=True)
 """
 
 
@@ -331,26 +330,26 @@ def test_fault_42_another_users_directory_is_not_trusted(
 ) -> None:
     if os.geteuid():
         pytest.skip("only root can give a directory away")
-    from .test_storage import counter
+    from tests.web_prom.multiprocess.writing.test_process_files import counter
 
     cell = counter()
     cell.inc(3)
     make_again(shared)
     os.chown(shared, 12345, 12345)
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
-    storage.look()
+    process_files.look()
     assert os.listdir(shared) == []
     assert "user 12345 made another one" in caplog.text
     monkeypatch.undo()
     cell.inc(2)
-    storage.look()
+    process_files.look()
     assert cell.get() == 5
 
 
 def test_fault_42_a_full_disk_keeps_the_values_until_there_is_room(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from .test_storage import contents, counter
+    from tests.web_prom.multiprocess.writing.test_process_files import contents, counter
 
     cell = counter()
     cell.inc(3)
@@ -362,17 +361,17 @@ def test_fault_42_a_full_disk_keeps_the_values_until_there_is_room(
     with monkeypatch.context() as patched:
         patched.setattr(os, "posix_fallocate", full)
         for _ in range(3):
-            storage.look()
+            process_files.look()
             cell.inc(1)
         assert not list(shared.glob("*.db*"))
-    storage.look()
+    process_files.look()
     assert contents(shared / "counter_s0.db") == {"c_total": (6, 0), f"{ERRORS}_total": (4, 0)}
 
 
 def test_fault_42_threads_lose_nothing_while_their_files_are_removed(shared: Path) -> None:
     import threading
 
-    from .test_storage import contents, counter
+    from tests.web_prom.multiprocess.writing.test_process_files import contents, counter
 
     cell, done = counter(), threading.Event()
 
@@ -385,7 +384,7 @@ def test_fault_42_threads_lose_nothing_while_their_files_are_removed(shared: Pat
         thread.start()
     for number in range(30):
         (remove_all, remove_values, remove_lock, empty)[number % 4](shared)
-        storage.look()
+        process_files.look()
     for thread in threads:
         thread.join()
     done.set()
@@ -394,7 +393,7 @@ def test_fault_42_threads_lose_nothing_while_their_files_are_removed(shared: Pat
 
 def test_the_files_are_touched_once_an_hour(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clean-up by age, of /tmp say, removes what is old."""
-    from .test_storage import counter
+    from tests.web_prom.multiprocess.writing.test_process_files import counter
 
     clock = [time.monotonic()]
     monkeypatch.setattr(place, "monotonic", lambda: clock[0])
@@ -402,8 +401,8 @@ def test_the_files_are_touched_once_an_hour(shared: Path, monkeypatch: pytest.Mo
     names = [shared / "counter_s0.db", shared / LOCK_NAME]
     for name in names:
         os.utime(name, (1000, 1000))
-    storage.current()._look_around()
+    process_files.current()._look_around()
     assert [name.stat().st_mtime for name in names] == [1000, 1000]
     clock[0] += 4000
-    storage.current()._look_around()
+    process_files.current()._look_around()
     assert all(time.time() - name.stat().st_mtime < 60 for name in names)

@@ -20,10 +20,10 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Exemplar
 
-from web_prom.multiprocess import storage
-from web_prom.multiprocess.storage import ERRORS, Storage
-from web_prom.multiprocess.valuefile import INITIAL_BYTES
-from web_prom.multiprocess.values import SharedValue
+from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing.process_files import ERRORS, Storage
+from web_prom.multiprocess.writing.shared_value import SharedValue
+from web_prom.multiprocess.writing.value_file import INITIAL_BYTES
 
 MODES = sorted(Gauge._MULTIPROC_MODES)
 
@@ -115,10 +115,10 @@ def test_the_files_are_those_that_prometheus_clients_values_write(
                 patched.setattr(values, "ValueClass", kind)
                 patched.setenv("PROMETHEUS_MULTIPROC_DIR", upstream)
                 play(part)
-            storage._last = Storage()
+            process_files._last = Storage()
             play(part)
             assert read(shared) == read(Path(upstream))
-            storage.current().close()
+            process_files.current().close()
     for file in opened:
         file.close()
     for path in shared.glob("*.db"):
@@ -280,7 +280,7 @@ def test_a_value_that_is_used_within_the_making_of_another_loses_nothing(
 def test_a_log_handler_that_counts_is_no_endless_loop(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs as a failure of ours is logged."""
     clock = [1000.0]
-    monkeypatch.setattr(storage, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(process_files, "monotonic", lambda: clock[0])
 
     class Counting(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -12,18 +12,17 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.web_prom.asgi.asgi_server import Server as AsgiServer
+from tests.web_prom.asgi.asgi_server import websocket_of
+from tests.web_prom.asgi.test_websocket import CONNECT, PING, disconnect, echo
+from tests.web_prom.multiprocess.writing.label_sets import next_holder
+from tests.web_prom.support import Environ, python, serve
 from web_prom import PrometheusMiddleware
 from web_prom.asgi import PrometheusMiddleware as AsgiMiddleware
-from web_prom.multiprocess import storage
-from web_prom.multiprocess.collector import WorkersCollector
-from web_prom.multiprocess.valuefile import ValueFile
+from web_prom.multiprocess.reading.collector import WorkersCollector
+from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing.value_file import ValueFile
 from web_prom.wsgi import set_route
-
-from .asgi_server import Server as AsgiServer
-from .asgi_server import websocket_of
-from .label_sets import next_holder
-from .support import Environ, python, serve
-from .test_asgi_websockets import CONNECT, PING, disconnect, echo
 
 CAP = 5
 FAMILIES = {
@@ -237,9 +236,9 @@ def test_on_a_full_disk_label_sets_are_capped_all_the_same(
     next_holder()
     app = measured(CollectorRegistry())
     with monkeypatch.context() as context:
-        context.setattr("web_prom.multiprocess.valuefile.ValueFile._append", full)
+        context.setattr("web_prom.multiprocess.writing.value_file.ValueFile._append", full)
         requests_of(app, *"cdefgh")
-    storage.current()._retry_at = 0.0
+    process_files.current()._retry_at = 0.0
     requests_of(app, "b")
     assert sum(tenants(shared).values()) == 9
     assert tenants(shared).keys() == {*"abcde", "_overflow"}

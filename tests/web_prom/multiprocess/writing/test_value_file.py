@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
-from web_prom.multiprocess import valuefile
-from web_prom.multiprocess.layout import HEADER, LENGTH, entry
-from web_prom.multiprocess.valuefile import INITIAL_BYTES, DamagedError, ValueFile
+from web_prom.multiprocess.file_format import HEADER, LENGTH, entry
+from web_prom.multiprocess.writing import value_file
+from web_prom.multiprocess.writing.value_file import INITIAL_BYTES, DamagedError, ValueFile
 
 KEY = mmap_key("a", "a_total", ["x"], ["1"], "Help.").encode()
 
@@ -219,7 +219,7 @@ def test_a_growth_that_there_is_no_room_for_changes_nothing(
 def test_a_file_does_not_grow_beyond_what_its_count_can_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(valuefile, "_MOST_BYTES", 2 * INITIAL_BYTES)
+    monkeypatch.setattr(value_file, "_MOST_BYTES", 2 * INITIAL_BYTES)
     file = ValueFile(tmp_path / "counter_s0.db")
     file.locate(key_of("x" * INITIAL_BYTES))
     with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):

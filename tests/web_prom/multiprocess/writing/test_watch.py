@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from web_prom.multiprocess import watch
-from web_prom.multiprocess.watch import Watch
-
-from .support import ROOT
+from tests.web_prom.support import ROOT
+from web_prom.multiprocess.writing import watch
+from web_prom.multiprocess.writing.watch import Watch
 
 FORKS = """
 import os, sys

@@ -1,0 +1,1 @@
+"""How a scrape is answered: HTTP, access control, gathering, and the text formats."""

@@ -1,0 +1,1 @@
+"""Encoding of metric families in the Prometheus text formats."""

@@ -1,0 +1,1 @@
+"""The shared directory: slots, locks, and its life with a server."""

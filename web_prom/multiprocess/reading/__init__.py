@@ -1,0 +1,1 @@
+"""Reading the files of all slots and merging them into one scrape."""

@@ -1,0 +1,1 @@
+"""Writing values to the files of this process's slot."""
