@@ -67,7 +67,7 @@ class AccessControl:
             return self._check(environ)
         except Exception as error:
             # Any client can come here, as often as it likes.
-            remark = self._failures.admit(type(error))
+            remark = self._failures.admit(type(error).__qualname__)
             if remark is not None:
                 logger.exception("the access check of /metrics failed; the scrape is refused%s", remark)
             return _FORBIDDEN

@@ -21,6 +21,7 @@ __all__ = [
     "on_exit",
     "on_reload",
     "on_starting",
+    "post_worker_init",
     "pre_exec",
     "when_ready",
 ]
@@ -59,6 +60,28 @@ def on_starting(server: Any) -> None:
 def when_ready(server: Any) -> None:
     """Start the exporter, if ``PROM_BIND`` asks for one: a process of its own that ends with this one."""
     _exporter().follow(server, _deployment.directory.path)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Measure the application that the worker has loaded, if ``PROM_INSTRUMENT`` asks for it.
+
+    For products whose code and settings are not the operator's. An application that uses web-prom itself is
+    left as it is.
+
+    Raises:
+        WebPromError: A setting is not allowed. gunicorn logs it and ends.
+    """
+    # The environment is complete only now: gunicorn's raw_env is in it.
+    key = "PROM_INSTRUMENT"
+    if key not in os.environ:
+        return
+    from web_prom.config import Config
+    from web_prom.instrumentation import instrument
+
+    if Config.load(environ={key: os.environ[key]}).instrument:
+        # gunicorn's own worker for ASGI names it otherwise.
+        name = "asgi" if hasattr(worker, "asgi") else "wsgi"
+        setattr(worker, name, instrument(getattr(worker, name)))
 
 
 def on_reload(server: Any) -> None:
