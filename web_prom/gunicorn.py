@@ -26,6 +26,10 @@ __all__ = [
     "when_ready",
 ]
 
+# The modules of the workers whose protocol is known.
+_WSGI = {f"gunicorn.workers.{name}" for name in ("sync", "gthread", "ggevent", "geventlet")}
+_UVICORN = {"uvicorn.workers", "uvicorn_worker._workers"}
+
 try:
     _deployment = begin()
 except DirectoryError as error:
@@ -66,7 +70,7 @@ def post_worker_init(worker: Any) -> None:
     """Measure the application that the worker has loaded, if ``PROM_INSTRUMENT`` asks for it.
 
     For products whose code and settings are not the operator's. An application that uses web-prom itself is
-    left as it is.
+    left as it is, and so is one of a kind of worker that is not known: a warning is logged.
 
     Raises:
         WebPromError: A setting is not allowed. gunicorn logs it and ends.
@@ -76,12 +80,21 @@ def post_worker_init(worker: Any) -> None:
     if key not in os.environ:
         return
     from web_prom.config import Config
-    from web_prom.instrumentation import instrument
+    from web_prom.instrumentation import instrument, is_asgi
 
-    if Config.load(environ={key: os.environ[key]}).instrument:
-        # gunicorn's own worker for ASGI names it otherwise.
-        name = "asgi" if hasattr(worker, "asgi") else "wsgi"
-        setattr(worker, name, instrument(getattr(worker, name)))
+    if not Config.load(environ={key: os.environ[key]}).instrument:
+        return
+    # gunicorn's own worker for ASGI names the application otherwise.
+    name = "asgi" if hasattr(worker, "asgi") else "wsgi"
+    application = getattr(worker, name)
+    modules = {kind.__module__ for kind in type(worker).__mro__}
+    asgi = name == "asgi" or not modules.isdisjoint(_UVICORN)
+    # uvicorn calls what is not asynchronous by an old protocol.
+    is_known = is_asgi(application) if name == "wsgi" and asgi else asgi or not modules.isdisjoint(_WSGI)
+    if is_known:
+        setattr(worker, name, instrument(application, asgi=asgi))
+    else:
+        worker.log.warning("PROM_INSTRUMENT: %r of %s is not measured", application, type(worker).__name__)
 
 
 def on_reload(server: Any) -> None:

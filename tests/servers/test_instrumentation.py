@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from tests.servers.apps.flask_app import app as measured_app
 from tests.servers.exporting import Exporting
 from tests.servers.load import Account, measured
 from tests.servers.process import FLASK_APP, Scratch, command, run, wait_until
-from web_prom.instrumentation import instrument
 
 FLASK = "tests.servers.apps.unmeasured_flask:app"
 DJANGO = "tests.servers.apps.unmeasured_django:application"
@@ -83,18 +79,3 @@ def test_a_bad_setting_is_an_error_at_start(place: Scratch) -> None:
     done = run(place, command(app=FLASK), **INSTRUMENT, PROM_MAX_LABEL_SETS="none")
     assert done.returncode != 0
     assert "PROM_MAX_LABEL_SETS in the environment is 'none'" in done.stdout + done.stderr
-
-
-def test_what_is_no_known_framework_gets_the_middleware() -> None:
-    def wsgi(environ: Any, start_response: Any) -> Any:
-        return []
-
-    async def asgi(scope: Any, receive: Any, send: Any) -> None:
-        pass
-
-    assert type(instrument(wsgi)).__module__ == "web_prom.wsgi"
-    assert type(instrument(asgi)).__module__ == "web_prom.asgi"
-    assert instrument(instrument(wsgi)) is not wsgi
-    once = instrument(wsgi)
-    assert instrument(once) is once
-    assert instrument(measured_app) is measured_app
