@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
@@ -27,6 +28,8 @@ _WRAPPED = (
 # Where a dispatcher keeps several: werkzeug's DispatcherMiddleware, and ProtocolTypeRouter of channels.
 _MAPPINGS = ("mounts", "application_mapping")
 _MOST = 100
+
+logger = logging.getLogger("web_prom")
 
 
 def instrument(application: Any, *, asgi: bool) -> Any:
@@ -63,7 +66,14 @@ def is_asgi(application: Any) -> bool:
 
 def _adapters() -> list[Adapter]:
     """Return the adapters of the frameworks that are imported: no other can have made the application."""
-    return [found.load() for found in entry_points(group=GROUP) if found.name in sys.modules]
+    adapters = []
+    for found in entry_points(group=GROUP):
+        if found.name in sys.modules:
+            try:
+                adapters.append(found.load())
+            except ImportError:
+                logger.warning("the routes of %s are not known: its adapter fails", found.name, exc_info=True)
+    return adapters
 
 
 def _prepare(layer: Any, adapters: list[Adapter], asgi: bool) -> bool | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.servers.exporting import Exporting
@@ -44,6 +46,16 @@ def test_fault_86_a_product_is_measured_without_a_change(
         visit(server)
         settled(server, BOTH)
         assert server.total("http_request_exceptions_total", "http_request_exceptions") == 1
+
+
+def test_fault_86_a_reload_measures_the_new_workers(place: Scratch) -> None:
+    with Exporting(place, app=FLASK, environ={**INSTRUMENT, "PROM_PATH": ""}) as server:
+        visit(server)
+        before = set(server.servers())
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: len(before & set(server.servers())) == 1, "other workers", shown=server.log)
+        visit(server)
+        settled(server, BOTH + BOTH)
 
 
 @pytest.mark.parametrize("worker_class", ["asgi", "uvicorn_worker.UvicornWorker"])

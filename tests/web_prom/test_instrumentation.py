@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -182,6 +183,18 @@ def test_fault_86_any_other_application_gets_the_middleware() -> None:
     in_a_process(wrap_others)
 
 
+def instrument_without_the_adapter() -> None:
+    """Raise AssertionError if an adapter that cannot be imported stops the product."""
+    sys.modules["flask_prom.instrumentation"] = None  # type: ignore[assignment]
+    served = instrument(flask_app(), asgi=False)
+    assert isinstance(served, web_prom.wsgi.PrometheusMiddleware)
+    assert serve(served, "/items/1") == b"1"
+
+
+def test_fault_86_a_product_runs_where_the_adapter_does_not() -> None:
+    in_a_process(instrument_without_the_adapter)
+
+
 @pytest.mark.parametrize("module", ["aiohttp.worker", "gunicorn.workers.gtornado"])
 def test_fault_86_an_unknown_kind_of_worker_is_left_alone(
     module: str, monkeypatch: pytest.MonkeyPatch
@@ -197,7 +210,7 @@ def test_fault_86_an_unknown_kind_of_worker_is_left_alone(
     assert told == ["PROM_INSTRUMENT: <Flask 'shop'> of Worker is not measured"]
 
 
-@pytest.mark.parametrize("around", ["", "static files", "layer"])
+@pytest.mark.parametrize("around", ["", "static files", "layer", "router"])
 @pytest.mark.parametrize("asgi", [False, True], ids=["WSGI", "ASGI"])
 def test_fault_86_the_middlewares_of_a_django_project_are_made_once(around: str, asgi: bool) -> None:
     shown = python(
@@ -242,11 +255,20 @@ def test_fault_86_the_middlewares_of_a_django_project_are_made_once(around: str,
             def __call__(self, *args):
                 return self.app(*args)
 
+        class Router:
+            def __init__(self, http):
+                self.application_mapping = {"http": http}
+
+            def __call__(self, *args):
+                return self.application_mapping["http"](*args)
+
         application = get_asgi_application() if asgi else get_wsgi_application()
         if around == "static files":
             application = (ASGIStaticFilesHandler if asgi else StaticFilesHandler)(application)
         elif around == "layer":
             application = Layer(application)
+        elif around == "router":
+            application = Router(application)
         served = instrument(application, asgi=asgi)
 
         def ask(path):
