@@ -84,13 +84,15 @@ def post_worker_init(worker: Any) -> None:
 
     if not Config.load(environ={key: os.environ[key]}).instrument:
         return
+    modules = {kind.__module__ for kind in type(worker).__mro__}
     # gunicorn's own worker for ASGI names the application otherwise.
     name = "asgi" if hasattr(worker, "asgi") else "wsgi"
     application = getattr(worker, name)
-    modules = {kind.__module__ for kind in type(worker).__mro__}
-    asgi = name == "asgi" or not modules.isdisjoint(_UVICORN)
-    # uvicorn calls what is not asynchronous by an old protocol.
-    is_known = is_asgi(application) if name == "wsgi" and asgi else asgi or not modules.isdisjoint(_WSGI)
+    asgi = name == "asgi"
+    is_known = asgi or not modules.isdisjoint(_WSGI)
+    if not modules.isdisjoint(_UVICORN):
+        # uvicorn calls what is not asynchronous by an old protocol.
+        asgi = is_known = is_asgi(application)
     if is_known:
         setattr(worker, name, instrument(application, asgi=asgi))
     else:
