@@ -16,6 +16,7 @@ from web_prom.gunicorn import (
     on_exit,
     on_reload,
     on_starting,
+    post_worker_init,
     pre_exec,
     when_ready,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "on_exit",
     "on_reload",
     "on_starting",
+    "post_worker_init",
     "pre_exec",
     "when_ready",
 ]

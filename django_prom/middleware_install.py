@@ -16,6 +16,10 @@ WATCHER = "django_prom.middleware.watch_exceptions"
 """Sees exceptions; stands last, so that it sees them before another middleware answers them."""
 
 
+is_instrumented = False
+"""Whether the server measures the project, which does not have the app in ``INSTALLED_APPS``."""
+
+
 class Placed(str):
     """An entry of ``MIDDLEWARE`` that we put there, not the user.
 
@@ -41,7 +45,8 @@ def place() -> None:
 
 
 def _is_wanted() -> bool:
-    return apps.is_installed("django_prom") and conf.wants("enabled") and conf.wants("install_middleware")
+    installed = is_instrumented or apps.is_installed("django_prom")
+    return installed and conf.wants("enabled") and conf.wants("install_middleware")
 
 
 def _with_ours(theirs: Sequence[str]) -> list[str]:

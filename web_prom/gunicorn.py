@@ -23,9 +23,14 @@ __all__ = [
     "on_exit",
     "on_reload",
     "on_starting",
+    "post_worker_init",
     "pre_exec",
     "when_ready",
 ]
+
+# The modules of the workers whose protocol is known.
+_WSGI = {f"gunicorn.workers.{name}" for name in ("sync", "gthread", "ggevent", "geventlet")}
+_UVICORN = {"uvicorn.workers", "uvicorn_worker._workers"}
 
 try:
     _deployment = begin()
@@ -67,6 +72,39 @@ def when_ready(server: Any) -> None:
     """
     _exporter().follow(server, _deployment.directory.path)
     _exporter().watch(server)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Measure the application that the worker has loaded, if ``PROM_INSTRUMENT`` asks for it.
+
+    For products whose code and settings are not the operator's. An application that uses web-prom itself is
+    left as it is, and so is one of a kind of worker that is not known: a warning is logged.
+
+    Raises:
+        WebPromError: A setting is not allowed. gunicorn logs it and ends.
+    """
+    # The environment is complete only now: gunicorn's raw_env is in it.
+    key = "PROM_INSTRUMENT"
+    if key not in os.environ:
+        return
+    from web_prom.config import Config
+    from web_prom.instrumentation import instrument, is_asgi
+
+    if not Config.load(environ={key: os.environ[key]}).instrument:
+        return
+    modules = {kind.__module__ for kind in type(worker).__mro__}
+    # gunicorn's own worker for ASGI names the application otherwise.
+    name = "asgi" if hasattr(worker, "asgi") else "wsgi"
+    application = getattr(worker, name)
+    asgi = name == "asgi"
+    is_known = asgi or not modules.isdisjoint(_WSGI)
+    if not modules.isdisjoint(_UVICORN):
+        # uvicorn calls what is not asynchronous by an old protocol.
+        asgi = is_known = is_asgi(application)
+    if is_known:
+        setattr(worker, name, instrument(application, asgi=asgi))
+    else:
+        worker.log.warning("PROM_INSTRUMENT: %r of %s is not measured", application, type(worker).__name__)
 
 
 def on_reload(server: Any) -> None:

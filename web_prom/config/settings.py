@@ -17,7 +17,9 @@ from web_prom.metrics.conventions import NAMINGS, PROMETHEUS
 
 PREFIX = "PROM_"
 
-_BEFORE_THE_APPLICATION = frozenset({"PROM_BIND", "PROM_CERTFILE", "PROM_KEYFILE", "PROM_CLIENT_CAFILE"})
+_BEFORE_THE_APPLICATION = frozenset(
+    {"PROM_INSTRUMENT", "PROM_BIND", "PROM_CERTFILE", "PROM_KEYFILE", "PROM_CLIENT_CAFILE"}
+)
 
 DEFAULT_DURATION_BUCKETS = PROMETHEUS.duration_buckets
 DEFAULT_SIZE_BUCKETS = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
@@ -127,6 +129,12 @@ class Config:
     )
     install_middleware: bool = _setting(
         True, parsing.boolean, "Django: put the middleware first in `MIDDLEWARE` when it is not there."
+    )
+    instrument: bool = _setting(
+        False,
+        parsing.boolean,
+        "gunicorn: measure the application that it loads, with no change of the application; in the "
+        "environment only.",
     )
     bind: Address | None = _setting(
         None, parsing.address, "Address and port of an exporter of its own; in the environment only."

@@ -1,0 +1,56 @@
+"""docs/products.rst names settings, hooks and files that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from tests.pages import ROOT, code_blocks
+from web_prom import gunicorn
+from web_prom.config import FIELDS, PREFIX
+
+TEXT = (ROOT / "docs" / "products.rst").read_text("utf-8")
+PYTHON = code_blocks(TEXT, "python")
+
+
+def commands() -> list[list[str]]:
+    """Return the words of each command in the page's blocks without a language."""
+    blocks = re.findall(r"::\n\n((?: {4}.*\n|\n)+)", re.sub(r"\.\. code-block::.*", "", TEXT))
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.strip()]
+
+
+def test_fault_86_each_setting_on_the_page_exists() -> None:
+    known = {PREFIX + name.upper() for name in FIELDS}
+    assert known.issuperset(named := set(re.findall(r"PROM_[A-Z_]+", TEXT)))
+    assert "PROM_INSTRUMENT" in named
+
+
+def test_fault_86_each_gunicorn_of_the_page_has_the_hooks() -> None:
+    """With the settings that the recipe needs."""
+    starts = [words for words in commands() if words[0] in ("gunicorn", "mlflow")]
+    assert len(starts) == 5
+    for words in starts:
+        assert "--config python:web_prom.gunicorn" in " ".join(words)
+    needed = [
+        words[1:] for words in commands() if words[0] == "export" and words[1].startswith("PROM_INSTRUMENT")
+    ]
+    assert needed == [["PROM_INSTRUMENT=1", "PROM_BIND=127.0.0.1:9464", "PROM_PATH="]] * len(starts)
+
+
+def test_fault_86_the_python_of_the_page_compiles_and_has_all_hooks() -> None:
+    for block in PYTHON:
+        compile(block, "docs/products.rst", "exec")
+    importing = [block for block in PYTHON if "from web_prom.gunicorn import" in block]
+    assert len(importing) == 2
+    for block in importing:
+        found: dict[str, object] = {}
+        exec(block, found)
+        assert found.keys() >= set(gunicorn.__all__)
+        assert "PROM_INSTRUMENT=1" in found["raw_env"]  # type: ignore[operator]
+
+
+def test_fault_86_the_links_of_the_page_exist() -> None:
+    for target in re.findall(r"<([\w./]+\.rst)>", TEXT):
+        assert (ROOT / "docs" / target).exists(), target
+    assert "<docs/products.rst>" in (ROOT / "README.rst").read_text("utf-8")
