@@ -21,7 +21,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("web_prom.metrics.recording.perf_counter", clock)
     monkeypatch.setattr("web_prom.metrics.body_sizes.perf_counter", clock)
-    monkeypatch.setattr("web_prom.asgi.websocket.perf_counter", clock)
+    monkeypatch.setattr("web_prom.metrics.websocket.perf_counter", clock)
     return clock
 
 

@@ -275,7 +275,8 @@ def test_a_process_that_becomes_another_program_holds_nothing(tmp_path: Path) ->
     code = """
         if len(sys.argv) == 2:
             assert slots.take() == 0
-            asks = "import sys; from web_prom.multiprocess.directory.slots import *\\nslots = slots_of(sys.argv[1])\\n"
+            asks = "import sys; from web_prom.multiprocess.directory.slots import *\\n"
+            asks += "slots = slots_of(sys.argv[1])\\n"
             asks += "print(slots.held(), slots.take(), len(slots.held()))"
             os.execv(sys.executable, [sys.executable, "-c", asks, sys.argv[1]])
     """
@@ -284,7 +285,8 @@ def test_a_process_that_becomes_another_program_holds_nothing(tmp_path: Path) ->
 
 def test_a_program_that_is_started_takes_its_own_and_its_end_changes_nothing(tmp_path: Path) -> None:
     code = """
-        asks = "import sys; from web_prom.multiprocess.directory.slots import slots_of as of; print(of(sys.argv[1]).take())"
+        asks = "import sys; from web_prom.multiprocess.directory.slots import slots_of\\n"
+        asks += "print(slots_of(sys.argv[1]).take())"
         ask = [sys.executable, "-c", asks, sys.argv[1]]
         print(slots.take(), *[int(subprocess.run(ask, stdout=-1).stdout) for _ in range(2)], flush=True)
         os.write(1, subprocess.run(ask, stdout=-1, close_fds=False).stdout)

@@ -10,7 +10,10 @@ import pytest
 from tests.web_prom.multiprocess.directory.test_slots import program
 
 KILLED = """
-    from web_prom.multiprocess import directory, filesystem, lockfile, slots as slots_module
+    from web_prom.multiprocess.directory import network_filesystem as filesystem
+    from web_prom.multiprocess.directory import lockfile
+    from web_prom.multiprocess.directory import slots as slots_module
+    from web_prom.multiprocess.directory import shared_directory
     from web_prom.multiprocess.directory.shared_directory import SharedDirectory
 
     FILES = {module.__file__ for module in (shared_directory, filesystem, lockfile, slots_module)}
