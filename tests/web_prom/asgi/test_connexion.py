@@ -22,12 +22,12 @@ servers: [{url: /api}]
 paths:
   /users/{user_id}:
     get:
-      operationId: tests.web_prom.test_connexion.user
+      operationId: tests.web_prom.asgi.test_connexion.user
       parameters: [{name: user_id, in: path, required: true, schema: {type: integer}}]
       responses: {"200": {description: ok}}
   /error/{name}:
     get:
-      operationId: tests.web_prom.test_connexion.fail
+      operationId: tests.web_prom.asgi.test_connexion.fail
       parameters: [{name: name, in: path, required: true, schema: {type: string}}]
       responses: {"200": {description: ok}}
 """

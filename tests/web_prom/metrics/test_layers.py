@@ -356,7 +356,7 @@ def test_fault_87_two_registries_that_share_a_directory_count_once(tmp_path: Pat
         """
         import asyncio
         from prometheus_client import CollectorRegistry
-        from tests.web_prom.asgi_server import Server, hello, scope_of
+        from tests.web_prom.asgi.asgi_server import Server, hello, scope_of
         from tests.web_prom.support import hello as wsgi_hello, serve as serve_wsgi
         from web_prom import asgi, wsgi
 

@@ -107,7 +107,7 @@ PRELUDE = """
     import os, sys, tempfile
     from pathlib import Path
     from web_prom.multiprocess.writing.activation import share_values
-    from tests.web_prom.label_sets import KINDS, Scrape, make, use
+    from tests.web_prom.multiprocess.writing.label_sets import KINDS, Scrape, make, use
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
     share_values()
 
