@@ -36,7 +36,7 @@ bench: $(VENV)-bench/.done ## Measure what requests and scrapes cost, beside oth
 
 PACKAGES := web_prom flask_prom django_prom
 # Values shared by processes, and the exporter as a process of its own: elsewhere they are imported, and not used.
-POSIX_ONLY := ^web_prom/(multiprocess/|gunicorn|exporter/(companion|supervisor|listening|heartbeat|process|memory|lifeline))
+POSIX_ONLY := ^web_prom/(multiprocess/|gunicorn|exporter/|http_server/listener)
 
 clean: ## Remove the virtual environment and what tools left
 	rm -rf $(VENV) $(VENV)-bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from web_prom.config.exporter_settings import IMPORT_PATH, OPTIONS, load
 from web_prom.errors import ConfigError, ListenError
 from web_prom.exporter import logging_setup
-from web_prom.exporter.settings import IMPORT_PATH, OPTIONS, load
 from web_prom.multiprocess.directory.shared_directory import VARIABLE
 from web_prom.multiprocess.directory.variable import forget, shared_path
 

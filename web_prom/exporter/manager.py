@@ -12,10 +12,10 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from web_prom.config.exporter_settings import IMPORT_PATH, OPTIONS, load
 from web_prom.config.parsing import Address
 from web_prom.config.settings import PREFIX, Config
 from web_prom.errors import ConfigError, ListenError
-from web_prom.exporter.settings import IMPORT_PATH, OPTIONS, load
 from web_prom.http_server.listener import adopt, deadline, listen, receive_listener
 from web_prom.multiprocess.directory.variable import forget
 

@@ -6,11 +6,11 @@ import logging
 import signal
 from pathlib import Path
 
+from web_prom.config.exporter_settings import is_loopback
 from web_prom.config.settings import Config
 from web_prom.exporter.heartbeat import Heart
 from web_prom.exporter.memory import give_large_blocks_back
 from web_prom.exporter.parent_watch import Lifeline
-from web_prom.exporter.settings import is_loopback
 from web_prom.http_server.listener import address_of, adopt, listen
 from web_prom.http_server.server import DEFAULT_PATH, ExporterServer, Scrapes
 from web_prom.http_server.tls import Certificates

@@ -23,8 +23,8 @@ from web_prom.exposition.encoding.text_builder import Encode
 from web_prom.exposition.gatherer import Scraper
 from web_prom.exposition.scrape_context import Factory
 from web_prom.exposition.single_flight import SingleFlight
-from web_prom.exposition.worker_detection import has_siblings
 from web_prom.metrics.layers import drop, find
+from web_prom.multiprocess.worker_detection import has_siblings
 from web_prom.multiprocess.writing.activation import is_shared, share_values
 
 logger = logging.getLogger("web_prom")

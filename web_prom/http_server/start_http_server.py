@@ -15,10 +15,10 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from web_prom.config.exporter_settings import load
 from web_prom.config.parsing import Address
 from web_prom.config.settings import Config
 from web_prom.errors import ConfigError, ListenError
-from web_prom.exporter.settings import load
 from web_prom.exposition.http import Exposition
 from web_prom.http_server.handler import Respond
 from web_prom.http_server.listener import address_of, listen

@@ -14,8 +14,8 @@ import pytest
 from tests.web_prom.http_server.serving import Serving
 from tests.web_prom.support import environ_of, python
 from web_prom.config import Config
+from web_prom.config.exporter_settings import load
 from web_prom.config.secret import Secret
-from web_prom.exporter.settings import load
 from web_prom.exposition.http import Response
 from web_prom.http_server.server import Scrapes
 

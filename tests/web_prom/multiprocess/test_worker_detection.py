@@ -12,7 +12,7 @@ PARENT = """
     import socket
     import sys
 
-    from web_prom.exposition.worker_detection import has_siblings
+    from web_prom.multiprocess.worker_detection import has_siblings
 
     def listen():
         if sys.argv[2] == "unix":

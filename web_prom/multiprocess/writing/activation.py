@@ -18,7 +18,6 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.values import MutexValue
 
 from web_prom.errors import DirectoryError
-from web_prom.exposition.worker_detection import is_replacement
 from web_prom.multiprocess.directory.liveness import is_written
 from web_prom.multiprocess.directory.self_test import prove
 from web_prom.multiprocess.directory.server_directory import is_begun
@@ -27,6 +26,7 @@ from web_prom.multiprocess.directory.slots import VARIABLE
 from web_prom.multiprocess.directory.trust import warn_of_others
 from web_prom.multiprocess.directory.variable import forget, is_empty, shared_path
 from web_prom.multiprocess.file_format import FileName
+from web_prom.multiprocess.worker_detection import is_replacement
 from web_prom.multiprocess.writing import clearing
 from web_prom.multiprocess.writing.fork_locks import free_locks_in_forks
 from web_prom.multiprocess.writing.process_files import current
