@@ -60,6 +60,87 @@ def test_imports_point_one_way(package: str) -> None:
         assert not tops & FORBIDDEN[package], f"{module} imports {tops & FORBIDDEN[package]}"
 
 
+# What the modules of each folder may import of the core, beside their own folder and what stands in ANYWHERE.
+ALLOWED = {
+    "config": {"metrics.conventions", "metrics.labels"},  # data alone, which settings are checked by
+    "metrics": {"config", "multiprocess.writing", "multiprocess.directory", "multiprocess.dead_files"},
+    "exposition": {"config", "metrics", "multiprocess"},
+    "wsgi": {"config", "metrics", "exposition", "middleware"},
+    "asgi": {"config", "metrics", "exposition", "middleware", "multiprocess.writing"},
+    "multiprocess.directory": {
+        "multiprocess.file_format",
+        "multiprocess.dead_files",
+        "multiprocess.writing.value_file",
+    },
+    "multiprocess.writing": {
+        "multiprocess.directory",
+        "multiprocess.file_format",
+        "multiprocess.worker_detection",
+    },
+    "multiprocess.reading": {"multiprocess.directory", "multiprocess.file_format", "multiprocess.dead_files"},
+    "http_server": {"config", "exposition", "multiprocess.writing"},
+    "exporter": {"config", "http_server", "multiprocess.directory"},
+}
+ANYWHERE = {"errors", "log_limit", "posix"}
+
+
+def targets(path: Path) -> Iterator[str]:
+    """Give what a module imports of the core, also for annotations alone, without the name of the core."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.removeprefix("web_prom.") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("web_prom"):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                is_module = (ROOT / Path(*whole.split("."))).with_suffix(".py").exists()
+                yield (whole if is_module else str(node.module)).removeprefix("web_prom.")
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_imports_between_folders_go_one_way(folder: str) -> None:
+    """Folders are the architecture: each imports only what lies below it."""
+    modules = sorted((ROOT / "web_prom" / folder.replace(".", "/")).rglob("*.py"))
+    assert len(modules) > 2
+    mine = {folder, *ALLOWED[folder], *ANYWHERE}
+    core = {path.stem for path in (ROOT / "web_prom").iterdir()}
+    for path in modules:
+        for target in targets(path):
+            if target.split(".")[0] in core:
+                parts = target.split(".")
+                above = {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
+                assert above & mine, f"{path.relative_to(ROOT)} imports {target}"
+
+
+# For annotations alone: what a label set, a family and a file group have in common needs a module of its own.
+CIRCLES = {"multiprocess.reading.file_group", "multiprocess.reading.merged_family"}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not for annotations either. Packages are left out: they only name what is public."""
+    graph = {
+        module.removeprefix("web_prom."): {
+            target
+            for target in targets(path)
+            if (ROOT / "web_prom" / Path(*target.split("."))).with_suffix(".py").exists()
+        }
+        for module, path in sources("web_prom")
+        if path.name != "__init__.py"
+    }
+    graph["multiprocess.reading.merged_family"] -= CIRCLES | {"multiprocess.reading.histograms"}
+    graph["multiprocess.reading.histograms"] -= CIRCLES
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join((*way[way.index(module) :], module))
+        if module not in done:
+            for target in sorted(graph.get(module, ())):
+                visit(target, (*way, module))
+            done.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_import_is_tried(package: str) -> None:
     """The package boundary is the optional dependency."""
