@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 
 .PHONY: help demo test soak fuzz lint bench clean
 
@@ -12,8 +13,8 @@ help: ## List the targets
 demo: $(VENV)/.demo ## Serve the examples under gunicorn, send them requests, compare what was measured
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.test ## Run the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test ## Run the whole test suite, JOBS files at a time
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 soak: $(VENV)/.test ## Kill, stop, reload and upgrade real servers at random for five minutes (SOAK_SECONDS)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-300} $(BIN)/python -m pytest -s tests/servers/test_chaos.py $(ARGS)
