@@ -217,7 +217,7 @@ def test_any_steps_show_what_one_process_would_show(
         else:
             next_holder()
             instrument = make(kind)
-            storage.current().attach(values.SharedValue("counter", "other", "other", (), (), "Help."))
+            storage.current().attach(values.SharedValue("counter", "other", "other_total", (), (), "Help."))
             if kind.startswith("live"):
                 expected.clear()
         assert scrape(kind) == expected
