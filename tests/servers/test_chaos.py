@@ -48,16 +48,20 @@ class Shaken(Exporting):
     def master(self) -> int:
         """Return the master that has workers, the newest where an upgrade is under way."""
         found = self.processes()
-        servers = set(self.servers())
-        masters = [pid for pid in servers if any(found.get(one) == pid for one in servers)]
+        servers = found.keys() & self.servers()
+        # All workers may have been killed just now: a master is also who has no parent among them.
+        masters = {pid for pid in servers if found.get(pid) not in servers} | {
+            found[pid] for pid in servers if found.get(pid) in servers
+        }
         newest = [pid for pid in masters if not any(found.get(one) == pid for one in masters)]
         return max(newest or masters or [self.pid])
 
     def workers(self) -> list[int]:
-        """Return the processes of gunicorn that have no children."""
+        """Return the processes of gunicorn that have a parent among them, and no children."""
         found = self.processes()
         servers = set(self.servers())
-        return sorted(pid for pid in servers if not any(found.get(one) == pid for one in servers))
+        parents = {found.get(pid) for pid in servers}
+        return sorted(pid for pid in servers if found.get(pid) in servers and pid not in parents)
 
     def reload(self) -> None:
         """HUP: the master reads its configuration again, and replaces all workers."""
