@@ -286,10 +286,11 @@ def settle(scraper: Scraper, clients: Clients, server: Server) -> None:
 
     with contextlib.suppress(AssertionError):
         wait_until(agrees, "metrics and ledger to agree", shown=server.log)
-    shown = f"CHAOS_SEED={SEED}\n{server.log()[-5000:]}"
+    differences = clients.differences(scraper.requests())
+    shown = f"CHAOS_SEED={SEED}\n{server.log()[-5000:]}\n{scraper.decreases}\n{clients.wrong}\n{differences}"
     assert scraper.decreases == [], shown
     assert clients.wrong == [], shown
-    assert clients.differences(scraper.requests()) == [], shown
+    assert differences == [], shown
     assert scraper.total("http_requests_in_progress") == 0, shown
     # A bucket for each observation: neither is lost without the other.
     assert scraper.total("http_request_duration_seconds_count") == scraper.total("http_requests_total"), shown
