@@ -107,7 +107,8 @@ def test_gunicorn_counts_each_answered_request_once_whatever_happens_to_its_proc
             wait_until(lambda: sum(clients.answered.values()) >= 20, "the first answers", shown=server.log)
             chaos.run(SECONDS)
             wait_until(lambda: len(server.workers()) >= server.wanted, "all workers", shown=server.log)
-        settle(scraper, clients, server)
+        killed = max(chaos.done["kill"], server.log().count("was sent SIGKILL")) if app == ASGI_APP else 0
+        settle(scraper, clients, server, killed)
         assert sum(clients.answered.values()) > 0
         wait_until(
             lambda: scraper.scrape() and scraper.total("web_prom_workers") == len(server.workers()),
@@ -139,7 +140,8 @@ def test_uvicorn_counts_each_answered_request_once_whatever_happens_to_its_proce
             chaos.run(SECONDS)
             wait_until(lambda: len(server.workers()) >= WORKERS, "all workers", shown=server.log)
         clients.answered[REQUESTS[0]] += server.sent
-        settle(scraper, clients, _Listed(server))
+        killed = max(chaos.done["kill"], server.log().count("died"))
+        settle(scraper, clients, _Listed(server), killed)
         assert most_files_of_a_kind(os.listdir(directory)) <= chaos.most_processes + 2
         print(f"uvicorn: {dict(chaos.done)}, {clients}, {scraper.answers} scrapes")
 
