@@ -72,13 +72,20 @@ class Shaken(Exporting):
         """TTIN: one worker more."""
         if self.wanted < 2 * WORKERS:
             self.wanted += 1
-            send(self.master(), signal.SIGTTIN)
+            self._resize(signal.SIGTTIN, "ttin")
 
     def shrink(self) -> None:
         """TTOU: one worker less."""
         if self.wanted > 1:
             self.wanted -= 1
-            send(self.master(), signal.SIGTTOU)
+            self._resize(signal.SIGTTOU, "ttou")
+
+    def _resize(self, number: signal.Signals, name: str) -> None:
+        # Two of a kind that wait for a busy process come as one.
+        line = f"Handling signal: {name}"
+        before = self.log().count(line)
+        send(self.master(), number)
+        wait_until(lambda: self.log().count(line) > before, "the signal to be heard", shown=self.log)
 
     def upgrade(self) -> None:
         """USR2, and TERM for the old master once the new one has workers."""
