@@ -23,11 +23,16 @@ from web_prom.multiprocess.values import SharedValue
 from .support import python
 
 PRELUDE = """
-import ctypes, json, multiprocessing, os, signal, subprocess, sys, threading
+import ctypes, json, multiprocessing, os, signal, subprocess, sys, threading, types
 from pathlib import Path
 import web_prom.multiprocess.presence
 if os.environ.get("OLD_KERNEL"):
     web_prom.multiprocess.presence._MADV_WIPEONFORK = -1
+if os.environ.get("FORK") == "bare_fork":
+    # As in the master of uWSGI there is no watch: a thread that waits for the interpreter at the moment of
+    # the fork leaves the interpreter's lock in a state in which the fork hangs.
+    sys.modules["uwsgi"] = types.ModuleType("uwsgi")
+    sys.modules["uwsgi"].worker_id = lambda: 0
 directory = os.environ["PROMETHEUS_MULTIPROC_DIR"]
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -126,6 +131,7 @@ def test_a_fork_writes_to_a_slot_of_its_own(tmp_path: Path, kernel: str, fork: s
         """,
         tmp_path,
         OLD_KERNEL=kernel,
+        FORK=fork,
     )
     assert printed == ["221.0", "s0", "s1", "s2"]
 
@@ -144,6 +150,7 @@ def test_a_fork_that_writes_nothing_takes_no_slot(tmp_path: Path, kernel: str, f
         """,
         tmp_path,
         OLD_KERNEL=kernel,
+        FORK=fork,
     )
     assert printed == ["0", "s0", "s1"]
 
@@ -182,6 +189,7 @@ def test_a_fork_that_gets_its_dead_parents_slot_goes_on_with_the_parents_values(
         """,
         tmp_path,
         OLD_KERNEL=kernel,
+        FORK=fork,
     )
     assert printed == ["106.0", "0", "1", "106.0"]
 
@@ -213,6 +221,7 @@ def test_a_fork_while_a_thread_holds_the_lock_does_not_wait_for_it(
         """,
         tmp_path,
         OLD_KERNEL=kernel,
+        FORK=fork,
     )
     assert printed == ["1.0"]
 
