@@ -293,8 +293,22 @@ def seeds() -> Iterator[int]:
         number += 1
 
 
-def collector_of(directory: Path) -> WorkersCollector:
-    return WorkersCollector(directory, lambda: {0: 1, 1: 2, 2: 3})
+class Holders:
+    """Who holds the slots: three processes."""
+
+    def __init__(self) -> None:
+        self._first = 1
+
+    def __call__(self) -> dict[int, int]:
+        return {slot: self._first + slot for slot in range(3)}
+
+    def replace(self) -> None:
+        """Have others hold them: what is missing of the former ones does not come back."""
+        self._first += 3
+
+
+def collector_of(directory: Path, holders: Holders) -> WorkersCollector:
+    return WorkersCollector(directory, holders)
 
 
 def damage(chance: random.Random, paths: list[Path]) -> None:
@@ -308,7 +322,7 @@ def damage(chance: random.Random, paths: list[Path]) -> None:
             os.truncate(path, max(len(data), 1 << chance.randrange(12, 31)))
 
 
-def read(directory: Path) -> tuple[WorkersCollector, Samples, set[str]]:
+def read(directory: Path, holders: Holders) -> tuple[WorkersCollector, Samples, set[str]]:
     """Scrape as a new process does; return the files that are left out too."""
     told = Told()
     logger = logging.getLogger("web_prom")
@@ -316,7 +330,7 @@ def read(directory: Path) -> tuple[WorkersCollector, Samples, set[str]]:
     begun = time.thread_time()
     tracemalloc.start()
     try:
-        collector = collector_of(directory)
+        collector = collector_of(directory, holders)
         samples = samples_of(collector)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -351,14 +365,15 @@ def one_case(seed: int, directory: Path) -> None:
     tags = {owner: f"{chance.getrandbits(64):016x}" for owner in owners}
     for owner, tag in tags.items():
         write(directory, owner, tag, chance)
-    warm = collector_of(directory)
+    holders = Holders()
+    warm = collector_of(directory, holders)
     whole = samples_of(warm)
     victims = chance.sample(sorted(directory.iterdir()), k=chance.choice([1, 1, 2, 3]))
     damage(chance, victims)
     hurt = {path.stem.rpartition("_")[2] for path in victims}
     safe = {tag for owner, tag in tags.items() if owner not in hurt}
 
-    cold, seen, left_out = read(directory)
+    cold, seen, left_out = read(directory, holders)
     assert left_out <= {path.name for path in victims}
     assert own(seen, safe) == own(whole, safe)
     assert own(samples_of(warm), safe) == own(whole, safe)
@@ -372,7 +387,8 @@ def one_case(seed: int, directory: Path) -> None:
 
     for path in victims:
         path.unlink()
-    alone = samples_of(collector_of(directory))
+    holders.replace()
+    alone = samples_of(collector_of(directory, holders))
     assert samples_of(warm) == alone
     assert samples_of(cold) == alone
 

@@ -95,8 +95,11 @@ class Client:
 
         with contextlib.suppress(AssertionError):
             wait_until(settled, "requests to finish")
-        assert self.requests() == expected
-        assert self.gauge("http_requests_in_progress") == 0
+        counted, in_progress = self.requests(), self.gauge("http_requests_in_progress")
+        assert counted == expected, (
+            f"{counted} instead of {expected}, {in_progress} in progress\n{self.log()}"
+        )
+        assert in_progress == 0
         name = "web_prom_instrumentation_errors"
         assert self.samples(name, f"{name}_total", "stage") == {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,9 +27,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def open_path() -> Iterator[Path]:
+    """Return a directory that other users can enter; each run of pytest closes those of all runs to them."""
+    with tempfile.TemporaryDirectory(prefix="web-prom-tests-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def shared(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a shared directory of the test's own, where the instruments that it makes have their values."""
-    directory = tmp_path / "shared"
+    directory = open_path / "shared"
     directory.mkdir()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))
     monkeypatch.setattr(values, "ValueClass", SharedValue)

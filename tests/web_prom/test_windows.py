@@ -48,6 +48,9 @@ def test_fault_48_one_process_is_measured_without_posix() -> None:
     """Flask, plain WSGI, ASGI, access control, and the server in a thread."""
     windows(
         """
+    import warnings
+    # Flask 2.3's test client asks for it.
+    warnings.filterwarnings("ignore", "The '__version__' attribute", DeprecationWarning)
     from prometheus_client import CollectorRegistry
     from flask import Flask
     from flask_prom import FlaskProm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import gc
 import threading
@@ -20,6 +21,7 @@ from web_prom import PrometheusMiddleware, make_asgi_app, make_wsgi_app, start_h
 from web_prom.asgi import PrometheusMiddleware as ASGIMiddleware
 from web_prom.config import Config
 from web_prom.exposition.http import Exposition
+from web_prom.exposition.scrape_context import scrape_context
 
 PATIENCE_SECONDS = 60.0
 # Nothing that answers at once takes that long, and no test waits for it to pass.
@@ -210,21 +212,32 @@ def test_without_custom_collectors_there_is_no_thread(monkeypatch: pytest.Monkey
 def test_fault_62_without_a_thread_a_collector_runs_in_that_of_the_scrape(
     error: Exception, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its families are in each answer of status 200, also at the end of a process."""
-    tidied: list[int] = []
-    monkeypatch.setattr("web_prom.exposition.collector_threads._tidying", [lambda: tidied.append(1)])
+    """Its families are in each answer of status 200, also at the end of a process.
+
+    It runs within the context that the scrape is in, which is not entered again.
+    """
+    inside: list[str] = []
+
+    @contextlib.contextmanager
+    def surrounding() -> Iterator[None]:
+        inside.append("enter")
+        yield
+        inside.append("leave")
+
+    scrape_context(surrounding, registry)
 
     def refuse(*_: Any, **__: Any) -> None:
         raise error
 
-    one, two = Named("one"), Named("two", act=lambda: 1 / 0)
+    one = Named("one", act=lambda: inside.append("collect"))
+    two = Named("two", act=lambda: 1 / 0)
     scrape = exposing(registry, one, two)
     monkeypatch.setattr("web_prom.exposition.collector_threads.threading.Thread", refuse)
     found = scrape()
     assert found["one"] == 1
     assert ticks(found) == {"Named": 1}
     assert one.threads == [threading.current_thread()]
-    assert len(tidied) == 4
+    assert inside == ["enter", "collect", "leave"]
     monkeypatch.undo()
     assert scrape()["one"] == 1
     assert one.threads[1] is not threading.current_thread()
@@ -350,6 +363,7 @@ PROGRAM = """
     from prometheus_client.core import GaugeMetricFamily
     from web_prom.config import Config
     from web_prom.exposition.http import Exposition
+    from web_prom.exposition.scrape_context import scrape_context
 
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     logging.disable()

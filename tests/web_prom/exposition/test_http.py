@@ -46,6 +46,7 @@ from tests.web_prom.support import (
 )
 from web_prom import PrometheusMiddleware, make_wsgi_app
 from web_prom.config import Config
+from web_prom.config.secret import Secret
 from web_prom.exposition.http import Exposition, Response, accepts_gzip
 
 SETTINGS = settings(deadline=None, max_examples=60, database=None)
@@ -700,9 +701,7 @@ def test_who_may_not_scrape_causes_no_warning(
     filled: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     environ: Environ = {"REQUEST_METHOD": "GET", "wsgi.multiprocess": True}
-    assert (
-        Exposition(filled, Config.load({"bearer_token": "x"})).respond(environ).status == "401 Unauthorized"
-    )
+    assert Exposition(filled, Config(bearer_token=Secret("x"))).respond(environ).status == "401 Unauthorized"
     assert warnings_of_lone_workers(caplog) == []
 
 

@@ -82,8 +82,10 @@ _paused: list[Watch] = []
 
 
 def _pause() -> None:
-    _paused[:] = _running
-    for watch in _paused:
+    # Two threads may fork at once.
+    watches = list(_running)
+    _paused.extend(watches)
+    for watch in watches:
         watch.stop()
 
 
@@ -93,6 +95,8 @@ def _resume() -> None:
 
 
 def _forget() -> None:
+    for watch in _running:
+        watch._stopping = None
     _paused.clear()
     _running.clear()
 

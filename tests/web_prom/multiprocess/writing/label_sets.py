@@ -35,17 +35,27 @@ def use(child: Any, amount: float = 3.0) -> None:
     write(amount)
 
 
+# How many processes this one has been. The next holder of a slot has another process id: files that are
+# missing under the same one are expected back.
+_lives = [1]
+
+
+def holders() -> dict[int, int]:
+    """Return who holds the slots: this process the first, and another one the second."""
+    return {0: _lives[0], 1: -1}
+
+
 class Scrape:
     """What the slot shows now, to a collector that has read it before and to one that has not."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.warm = WorkersCollector(directory, lambda: {0: 1, 1: 2})
+        self.warm = WorkersCollector(directory, holders)
 
     def __call__(self, kind: str) -> dict[tuple[str, ...], float]:
         """Return the values of ``m`` by its labels."""
         name = {"counter": "m_total", "summary": "m_sum", "histogram": "m_sum"}.get(kind, "m")
-        fresh = WorkersCollector(self._directory, lambda: {0: 1, 1: 2})
+        fresh = WorkersCollector(self._directory, holders)
         found = samples(self.warm, name, "x", "y")
         assert found == samples(fresh, name, "x", "y")
         assert generate_latest(self.warm) == generate_latest(fresh)
@@ -65,3 +75,4 @@ def next_holder() -> None:
     """Have this process be another one, which takes the same slot."""
     process_files.current().close()
     process_files._last = Storage()
+    _lives[0] += 1

@@ -217,7 +217,7 @@ def test_any_steps_show_what_one_process_would_show(
             next_holder()
             instrument = make(kind)
             process_files.current().attach(
-                shared_value.SharedValue("counter", "other", "other", (), (), "Help.")
+                shared_value.SharedValue("counter", "other", "other_total", (), (), "Help.")
             )
             if kind.startswith("live"):
                 expected.clear()

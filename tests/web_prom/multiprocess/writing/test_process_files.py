@@ -22,15 +22,20 @@ from web_prom.multiprocess.writing.process_files import ERRORS, Storage
 from web_prom.multiprocess.writing.shared_value import SharedValue
 
 PRELUDE = """
-import ctypes, json, multiprocessing, os, signal, subprocess, sys, threading
+import ctypes, json, multiprocessing, os, signal, subprocess, sys, threading, types
 from pathlib import Path
 import web_prom.multiprocess.writing.fork_guard
 if os.environ.get("OLD_KERNEL"):
     web_prom.multiprocess.writing.fork_guard._MADV_WIPEONFORK = -1
+if os.environ.get("FORK") == "bare_fork":
+    # As in the master of uWSGI there is no watch: a thread that waits for the interpreter at the moment of
+    # the fork leaves the interpreter's lock in a state in which the fork hangs.
+    sys.modules["uwsgi"] = types.ModuleType("uwsgi")
+    sys.modules["uwsgi"].worker_id = lambda: 0
 directory = os.environ["PROMETHEUS_MULTIPROC_DIR"]
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
-from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing import process_files, watch
 from web_prom.multiprocess.directory.slots import slots_of
 from web_prom.multiprocess.writing.activation import share_values
 share_values()
@@ -50,8 +55,13 @@ def in_child(work, fork=os.fork, wait=True):
     return pid
 
 def bare_fork():
-    "Fork as uWSGI does: no hook of Python's runs."
-    return ctypes.PyDLL(None).fork()
+    "Fork as uWSGI does: no hook of Python's runs, and no watch runs in the process that forks."
+    # Python waits for ever in a fork without hooks for another thread that just wanted to run.
+    watch._pause()
+    pid = ctypes.PyDLL(None).fork()
+    if pid:
+        watch._resume()
+    return pid
 
 def total(name="c_total"):
     return sum(
@@ -120,6 +130,7 @@ def test_a_fork_writes_to_a_slot_of_its_own(tmp_path: Path, kernel: str, fork: s
         """,
         tmp_path,
         OLD_KERNEL=kernel,
+        FORK=fork,
     )
     assert printed == ["221.0", "s0", "s1", "s2"]
 
@@ -138,6 +149,7 @@ def test_a_fork_that_writes_nothing_takes_no_slot(tmp_path: Path, kernel: str, f
         """,
         tmp_path,
         OLD_KERNEL=kernel,
+        FORK=fork,
     )
     assert printed == ["0", "s0", "s1"]
 
@@ -176,6 +188,7 @@ def test_a_fork_that_gets_its_dead_parents_slot_goes_on_with_the_parents_values(
         """,
         tmp_path,
         OLD_KERNEL=kernel,
+        FORK=fork,
     )
     assert printed == ["106.0", "0", "1", "106.0"]
 
@@ -207,6 +220,7 @@ def test_a_fork_while_a_thread_holds_the_lock_does_not_wait_for_it(
         """,
         tmp_path,
         OLD_KERNEL=kernel,
+        FORK=fork,
     )
     assert printed == ["1.0"]
 
@@ -367,16 +381,14 @@ def test_fault_25_a_damaged_file_is_put_aside_and_begun_anew(
     assert FileName.parse("counter_s0.db.damaged") is None
 
 
-def test_a_slot_with_files_that_this_user_cannot_write_is_passed_over(tmp_path: Path) -> None:
+def test_a_slot_with_files_that_this_user_cannot_write_is_passed_over(open_path: Path) -> None:
     """Left by a server that ran as another user."""
-    tmp_path.chmod(0o777)
-    for parent in list(tmp_path.parents)[:2]:
-        parent.chmod(0o755)
-    slots_of(tmp_path).take()
-    slots_of(tmp_path)._file.close()
-    (tmp_path / "slots.lock").chmod(0o666)
+    open_path.chmod(0o777)
+    slots_of(open_path).take()
+    slots_of(open_path)._file.close()
+    (open_path / "slots.lock").chmod(0o666)
     for name in ("counter_s0.db", "gauge_all_s1.db"):
-        (tmp_path / name).touch(mode=0)
+        (open_path / name).touch(mode=0)
     printed = run(
         """
         counter = Counter("x", "Help.")
@@ -388,12 +400,12 @@ def test_a_slot_with_files_that_this_user_cannot_write_is_passed_over(tmp_path: 
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
         in_child(other_user)
         """,
-        tmp_path / "of_the_parent",
-        str(tmp_path),
+        open_path / "of_the_parent",
+        str(open_path),
     )
     assert printed == ["2"]
-    assert contents(tmp_path / "counter_s2.db")["c_total"] == (3, 0)
-    assert sorted(path.name for path in tmp_path.glob("*.db")) == [
+    assert contents(open_path / "counter_s2.db")["c_total"] == (3, 0)
+    assert sorted(path.name for path in open_path.glob("*.db")) == [
         "counter_s0.db",
         "counter_s2.db",
         "gauge_all_s1.db",

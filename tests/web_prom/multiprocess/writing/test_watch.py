@@ -81,6 +81,32 @@ def test_watch_calls_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(calls) == count
 
 
+def test_watch_goes_on_after_two_forks_at_once() -> None:
+    """Another thread may fork while this one waits for the end of the watch."""
+    made = Watch(lambda: None)
+    made.start()
+    for _ in range(2):
+        watch._pause()
+    assert made not in watch._running
+    for _ in range(2):
+        watch._resume()
+    assert made in watch._running
+    made.stop()
+
+
+def test_watch_can_start_in_a_child_although_it_was_started_again_before_the_fork() -> None:
+    """By the end of another thread's fork."""
+    made = Watch(lambda: None)
+    made.start()
+    stopping = made._stopping
+    watch._forget()
+    made.start()
+    assert made in watch._running
+    made.stop()
+    assert stopping is not None
+    stopping.release()
+
+
 @pytest.mark.parametrize(("worker", "expected"), [(0, False), (2, True)])
 def test_watch_does_not_run_in_the_master_of_uwsgi(
     worker: int, expected: bool, monkeypatch: pytest.MonkeyPatch
