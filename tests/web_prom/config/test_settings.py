@@ -164,6 +164,7 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("collector_timeout", 2.5, 2.5),
     ("collector_timeout", "0", 0.0),
     ("install_middleware", "off", False),
+    ("instrument", "1", True),
     ("bind", "127.0.0.1:9464", Address("127.0.0.1", 9464)),
     ("bind", None, None),
     ("certfile", "/etc/ssl/shop.pem", Path("/etc/ssl/shop.pem")),

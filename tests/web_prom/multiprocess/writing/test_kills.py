@@ -22,7 +22,7 @@ from web_prom.multiprocess.writing import shared_value as values_module
 from web_prom.multiprocess.writing.shared_value import SharedValue
 
 values.ValueClass = SharedValue
-WATCHED = {module.__file__ for module in (process_files, valuefile, values_module)}
+WATCHED = {module.__file__ for module in (process_files, value_file, values_module)}
 root = Path(sys.argv[1])
 root.mkdir()
 

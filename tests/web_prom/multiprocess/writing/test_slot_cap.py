@@ -249,7 +249,7 @@ def test_fault_40_a_fork_counts_what_its_own_slot_has(tmp_path: Path) -> None:
     code = """
         import os, sys
         from prometheus_client import CollectorRegistry
-        from tests.web_prom.test_admission import CAP, Path, measured, requests_of, tenants
+        from tests.web_prom.multiprocess.writing.test_slot_cap import CAP, Path, measured, requests_of, tenants
         directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
 
         def fork(work):
