@@ -96,9 +96,7 @@ class Client:
         with contextlib.suppress(AssertionError):
             wait_until(settled, "requests to finish")
         counted, in_progress = self.requests(), self.gauge("http_requests_in_progress")
-        assert counted == expected, (
-            f"{counted} instead of {expected}, {in_progress} in progress\n{self.log()}"
-        )
+        assert counted == expected, f"{counted} instead of {expected}; {in_progress}; {self.log()}"
         assert in_progress == 0
         name = "web_prom_instrumentation_errors"
         assert self.samples(name, f"{name}_total", "stage") == {}

@@ -25,6 +25,7 @@ class Prefork(Client):
         directory: What PROMETHEUS_MULTIPROC_DIR names.
         pid: Its first process.
         sent: How many requests were answered.
+        dropped: How many got no answer and are counted so, for example by a worker that ended.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Prefork(Client):
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
         self.directory = directory
-        self.sent = 0
+        self.sent = self.dropped = 0
         self._path = place.folder / "server.log"
         with self._path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -92,7 +93,7 @@ class Prefork(Client):
         for _ in range(count):
             assert self.get("/")[0] == 200
         self.sent += count
-        self.settle(Counter({("GET", "/", "200"): self.sent}))
+        self.settle(+Counter({("GET", "/", "200"): self.sent, ("GET", "/", "499"): self.dropped}))
 
     def wait_until_ready(self) -> None:
         """Wait until the first request is answered."""

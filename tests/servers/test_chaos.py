@@ -226,6 +226,8 @@ def test_a_disk_that_is_full_for_a_while_loses_no_request(place: Scratch, small_
             for _ in range(2):
                 server.grow()
             wait_until(lambda: len(server.workers()) == server.wanted, "two workers more", shown=server.log)
+            # They may take longer to start than the others take for many answers.
+            wait_until(lambda: "No space left on device" in server.log(), "a failure", shown=server.log)
             before = sum(clients.answered.values())
             wait_until(lambda: sum(clients.answered.values()) > before + 100, "answers on a full disk")
             blocker.unlink()

@@ -159,15 +159,15 @@ def test_the_formula_gives_the_number_of_series(fleet: Fleet) -> None:
     for target, account in fleet.after.items():
         pairs = {(method, route) for method, route, _ in account}
         assert workers[target,] >= 2
-        # Seven of web-prom without labels, and the application's own counter.
-        alone = 7 + 6 * workers[target,] + 1
+        # Eight of web-prom without labels, and the application's own counter.
+        alone = 8 + 6 * workers[target,] + 1
         expected = len(pairs) * (BOUNDS + 3) + len(account) + exceptions[target,] + alone
         assert scraped[target,] == expected
     # Prometheus adds five of its own for each target.
     counted = fleet.main.number('count({job="shop", instance!=""})')
     assert counted == sum(scraped.values()) + 5 * len(scraped)
     assert (
-        fleet.main.query('web_prom_scrape_series{job="shop"} + 5 != scrape_samples_scraped{job="shop"}') == {}
+        fleet.main.query('web_prom_scrape_series{job="shop"} + 6 != scrape_samples_scraped{job="shop"}') == {}
     )
 
 
