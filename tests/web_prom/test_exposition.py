@@ -34,6 +34,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from web_prom import PrometheusMiddleware, make_wsgi_app
 from web_prom.config import Config
 from web_prom.exposition import Exposition, Response, accepts_gzip
+from web_prom.secret import Secret
 
 from .support import (
     App,
@@ -701,7 +702,7 @@ def test_who_may_not_scrape_causes_no_warning(
     filled: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     environ: Environ = {"REQUEST_METHOD": "GET", "wsgi.multiprocess": True}
-    assert Exposition(filled, Config(bearer_token="x")).respond(environ).status == "401 Unauthorized"
+    assert Exposition(filled, Config(bearer_token=Secret("x"))).respond(environ).status == "401 Unauthorized"
     assert warnings_of_lone_workers(caplog) == []
 
 

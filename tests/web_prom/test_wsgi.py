@@ -1077,7 +1077,7 @@ def test_fault_34_an_extra_label_that_raises_costs_its_value_and_no_request(
 def test_fault_55_no_client_can_break_the_lines_of_a_scrape(registry: CollectorRegistry) -> None:
     """Some readers split lines as ``str.splitlines()`` does."""
 
-    def careless(environ: Any, start_response: Any) -> list[bytes]:
+    def careless(environ: Any, start_response: Any) -> Iterable[bytes]:
         set_route(environ, f"/{environ.get('HTTP_X_TENANT', '')}")
         return hello(environ, start_response)
 
