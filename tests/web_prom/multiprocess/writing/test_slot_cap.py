@@ -249,7 +249,8 @@ def test_fault_40_a_fork_counts_what_its_own_slot_has(tmp_path: Path) -> None:
     code = """
         import os, sys
         from prometheus_client import CollectorRegistry
-        from tests.web_prom.multiprocess.writing.test_slot_cap import CAP, Path, measured, requests_of, tenants
+        from tests.web_prom.multiprocess.writing.test_slot_cap import CAP, Path, measured, requests_of
+        from tests.web_prom.multiprocess.writing.test_slot_cap import tenants
         directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
 
         def fork(work):
