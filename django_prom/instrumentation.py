@@ -10,7 +10,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.exception import convert_exception_to_response
 
-from django_prom import placement, signals
+from django_prom import middleware_install, signals
 
 
 def instrument(application: Any, asgi: bool) -> bool | None:
@@ -36,7 +36,7 @@ def instrument(application: Any, asgi: bool) -> bool | None:
         return False
     if issubclass(kind, ASGIHandler) != asgi:
         return None
-    placement.is_instrumented = True
+    middleware_install.is_instrumented = True
     AppConfig.create("django_prom").ready()
     _surround(application)
     return True
