@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry, values
 
 # How long a thread that is about to end may still take; nothing waits that long when all is well.
 _GRACE_SECONDS = 30.0
@@ -25,11 +25,12 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind() -> Iterator[None]:
-    """Fail a test that leaves a thread, a child process or an entry of the default registry behind.
+    """Fail a test that leaves a thread, a child process, shared values or a registered collector behind.
 
     Higher-scoped fixtures are set up before this one, so what they start is not held against a test.
     """
     threads, children, collectors = _threads(), _children(), set(REGISTRY._collector_to_names)
+    value_class: Any = values.ValueClass
     yield
     left: list[str] = []
     for thread in _threads() - threads:
@@ -37,6 +38,9 @@ def _leaves_nothing_behind() -> Iterator[None]:
         if thread.is_alive():
             left.append(f"the thread {thread.name}")
     left += [f"the child process {pid}" for pid in sorted(_children() - children)]
+    if getattr(values.ValueClass, "_multiprocess", False) and values.ValueClass is not value_class:
+        left.append("the switch to shared values")
+        values.ValueClass = value_class
     for collector in set(REGISTRY._collector_to_names) - collectors:
         left.append(f"{collector!r} on the default registry")
         REGISTRY.unregister(collector)  # the tests after this one did nothing wrong

@@ -6,7 +6,6 @@ import functools
 import sys
 from collections import Counter
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ import web_prom.asgi
 import web_prom.wsgi
 from flask_prom import FlaskProm
 from tests.web_prom.support import python, serve
-from web_prom.gunicorn import post_worker_init
 from web_prom.instrumentation import instrument
 
 
@@ -196,18 +194,27 @@ def test_fault_86_a_product_runs_where_the_adapter_does_not() -> None:
 
 
 @pytest.mark.parametrize("module", ["aiohttp.worker", "gunicorn.workers.gtornado"])
-def test_fault_86_an_unknown_kind_of_worker_is_left_alone(
-    module: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PROM_INSTRUMENT", "1")
-    told: list[Any] = []
-    worker: Any = type("Worker", (), {"__module__": module})()
-    worker.wsgi = application = flask_app()
-    worker.log = SimpleNamespace(warning=lambda message, *values: told.append(message % values))
-    post_worker_init(worker)
-    assert worker.wsgi is application
-    assert "web_prom" not in application.extensions
-    assert told == ["PROM_INSTRUMENT: <Flask 'shop'> of Worker is not measured"]
+def test_fault_86_the_application_of_an_unknown_worker_is_left_alone(module: str) -> None:
+    """In an interpreter of its own: to read the hooks names a shared directory in the environment."""
+    told = python(
+        """
+        import sys
+        from types import SimpleNamespace
+        from flask import Flask
+        from web_prom.gunicorn import post_worker_init
+        told = []
+        worker = type("Worker", (), {"__module__": sys.argv[1]})()
+        worker.wsgi = application = Flask("shop")
+        worker.log = SimpleNamespace(warning=lambda message, *values: told.append(message % values))
+        post_worker_init(worker)
+        assert worker.wsgi is application
+        assert "web_prom" not in application.extensions
+        print(*told, sep="\\n")
+        """,
+        module,
+        PROM_INSTRUMENT="1",
+    )
+    assert told == "PROM_INSTRUMENT: <Flask 'shop'> of Worker is not measured\n"
 
 
 @pytest.mark.parametrize("around", ["", "static files", "layer", "router"])
