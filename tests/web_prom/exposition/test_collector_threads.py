@@ -363,7 +363,6 @@ PROGRAM = """
     from prometheus_client.core import GaugeMetricFamily
     from web_prom.config import Config
     from web_prom.exposition.http import Exposition
-    from web_prom.exposition.scrape_context import scrape_context
 
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     logging.disable()

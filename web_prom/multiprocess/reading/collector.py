@@ -170,12 +170,14 @@ class _View:
         Its values count on meanwhile: a total that is lower for a moment is a restart to Prometheus.
         """
         file = FileName.parse(name)
-        slot = None if file is None else file.slot
-        return (
-            slot in self.workers
-            and former.get(slot) == self.workers[slot]
-            and monotonic() - self._missing[name] < _MISSING_SECONDS
-        )
+        if file is None or file.slot not in self.workers:
+            return False
+        holder = self.workers[file.slot]
+        # All holders in other containers are process 0: one may have followed another.
+        if holder == 0 and file.is_live:
+            return False
+        is_same = former.get(file.slot) == holder
+        return is_same and monotonic() - self._missing[name] < _MISSING_SECONDS
 
     def _wanted(self) -> dict[str, FileName]:
         """Return the names of the files whose values count."""
