@@ -37,6 +37,9 @@ ONCE = (
     "--ignore=tests/servers/test_mod_wsgi.py",
     "--ignore=tests/test_deploy_docs.py",
     "--ignore=tests/test_deploy_kubernetes.py",
+    # Random: it has its time there, and more of it under `make soak`.
+    "--ignore=tests/servers/test_chaos.py",
+    "--ignore=tests/fuzz",
 )
 # Real servers take minutes: all run with the oldest packages, the quicker ones with the newest Python.
 NO_SERVERS = (*ONCE, "--ignore=tests/servers")
