@@ -25,12 +25,11 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind() -> Iterator[None]:
-    """Fail a test that leaves a thread, a child process, shared values or a registered collector behind.
+    """Fail a test that leaves a thread, a child process or an entry of the default registry behind.
 
     Higher-scoped fixtures are set up before this one, so what they start is not held against a test.
     """
     threads, children, collectors = _threads(), _children(), set(REGISTRY._collector_to_names)
-    value_class: Any = values.ValueClass
     yield
     left: list[str] = []
     for thread in _threads() - threads:
@@ -38,9 +37,6 @@ def _leaves_nothing_behind() -> Iterator[None]:
         if thread.is_alive():
             left.append(f"the thread {thread.name}")
     left += [f"the child process {pid}" for pid in sorted(_children() - children)]
-    if getattr(values.ValueClass, "_multiprocess", False) and values.ValueClass is not value_class:
-        left.append("the switch to shared values")
-        values.ValueClass = value_class
     for collector in set(REGISTRY._collector_to_names) - collectors:
         left.append(f"{collector!r} on the default registry")
         REGISTRY.unregister(collector)  # the tests after this one did nothing wrong
@@ -51,6 +47,14 @@ def pytest_configure() -> None:
     """Hear SIGINT: a shell's background jobs ignore it, and so would the programs that the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail where the test before has left this process with shared values: its teardown is over only now."""
+    value_class: Any = values.ValueClass
+    if getattr(value_class, "_multiprocess", False):
+        values.ValueClass = values.MutexValue
+        pytest.fail("the test before left the switch to shared values behind")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
