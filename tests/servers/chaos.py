@@ -248,6 +248,14 @@ class Chaos:
                     break
                 time.sleep(0.02)
 
+    def most_files(self) -> int:
+        """Return how many files of one kind the processes that were seen can have written at the most.
+
+        A reload or an upgrade runs a second generation beside the first one. It may come and go between two looks.
+        Two more are for the masters of an upgrade.
+        """
+        return 2 * self.most_processes + 2
+
     def _kill(self) -> None:
         self._signal(signal.SIGKILL)
 
