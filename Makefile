@@ -25,7 +25,7 @@ lint: $(VENV)/.lint ## Check style, types and the documents
 	$(BIN)/mypy
 	$(BIN)/mypy --platform darwin $(PACKAGES)
 	$(BIN)/mypy --platform win32 --follow-imports=silent $(shell git ls-files $(PACKAGES) | grep -E '\.py$$' | grep -vE '$(POSIX_ONLY)')
-	@for file in README.rst docs/*.rst; do \
+	@for file in README.rst docs/*.rst docs/*/*.rst; do \
 		$(BIN)/python -m docutils --halt=warning --report=warning --writer=null $$file || exit 1; \
 	done
 

@@ -1,4 +1,4 @@
-"""How the cost of a scrape grows with files and with series, drawn to ``docs/scrape-cost.svg``."""
+"""How the cost of a scrape grows with files and with series, drawn to ``docs/explanation/scrape-cost.svg``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.effort import Effort
 from benchmarks.scrapes import MILLISECONDS, measure
 
-PICTURE = Path(__file__).resolve().parent.parent / "docs" / "scrape-cost.svg"
+PICTURE = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "scrape-cost.svg"
 
 # Of processes with this many series, and of series in this many processes.
 SERIES, PROCESSES = 1_000, 4

@@ -12,7 +12,7 @@ from tests.pages import ROOT, code_blocks
 
 PROMETHEUS = ROOT / "examples" / "prometheus"
 KUBERNETES = ROOT / "examples" / "kubernetes"
-PAGE = ROOT / "docs" / "deploy.rst"
+PAGE = ROOT / "docs" / "how-to" / "deploy.rst"
 
 
 def documents(path: Path) -> list[dict[str, Any]]:

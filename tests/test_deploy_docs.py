@@ -1,4 +1,4 @@
-"""docs/deploy.rst shows its files as they are, and promtool is content with them."""
+"""docs/how-to/deploy.rst shows its files as they are, and promtool is content with them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.pages import ROOT
 from tests.programs import needs_program
 
 TEXT = PAGE.read_text("utf-8")
-# Those of OpenTelemetry's names are on docs/opentelemetry.rst.
+# Those of OpenTelemetry's names are on docs/how-to/opentelemetry.rst.
 OWN = [path for path in sorted(PROMETHEUS.glob("*.yml")) if not path.stem.startswith("opentelemetry")]
 SHOWN = [path for path in OWN if not path.stem.endswith("_test")]
 SHOWN += sorted(KUBERNETES.glob("*.yaml"))
@@ -42,7 +42,7 @@ def test_the_page_shows_each_file_once_as_it_is() -> None:
 
 def test_the_page_names_each_file_of_tests() -> None:
     for path in TESTS:
-        assert f"<../examples/prometheus/{path.name}>" in TEXT
+        assert f"<../../examples/prometheus/{path.name}>" in TEXT
         assert path.read_text("utf-8").startswith(
             f"# {path.relative_to(ROOT)}: promtool test rules {path.name}\n"
         )

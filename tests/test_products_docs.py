@@ -1,4 +1,4 @@
-"""docs/products.rst names settings, hooks and files that exist."""
+"""docs/how-to/products.rst names settings, hooks and files that exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from tests.pages import ROOT, code_blocks
 from tests.web_prom.support import python
 from web_prom.config import FIELDS, PREFIX
 
-TEXT = (ROOT / "docs" / "products.rst").read_text("utf-8")
+PAGE = ROOT / "docs" / "how-to" / "products.rst"
+TEXT = PAGE.read_text("utf-8")
 PYTHON = code_blocks(TEXT, "python")
 
 
@@ -40,7 +41,7 @@ def test_fault_86_each_gunicorn_of_the_page_has_the_hooks() -> None:
 
 def test_fault_86_the_python_of_the_page_compiles_and_has_all_hooks() -> None:
     for block in PYTHON:
-        compile(block, "docs/products.rst", "exec")
+        compile(block, "docs/how-to/products.rst", "exec")
     importing = [block for block in PYTHON if "from web_prom.gunicorn import" in block]
     assert len(importing) == 2
     # In an interpreter of its own: the hooks make a shared directory and name it in the environment.
@@ -58,5 +59,5 @@ def test_fault_86_the_python_of_the_page_compiles_and_has_all_hooks() -> None:
 
 def test_fault_86_the_links_of_the_page_exist() -> None:
     for target in re.findall(r"<([\w./]+\.rst)>", TEXT):
-        assert (ROOT / "docs" / target).exists(), target
-    assert "<docs/products.rst>" in (ROOT / "README.rst").read_text("utf-8")
+        assert (PAGE.parent / target).exists(), target
+    assert "<docs/how-to/products.rst>" in (ROOT / "README.rst").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""docs/servers.rst shows the files that the tests of the servers run."""
+"""docs/how-to/servers.rst shows the files that the tests of the servers run."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ SHOWN = [SERVERS / name for name in ("uwsgi.ini", "apache.conf", "shop.wsgi")]
 @named(SHOWN)
 def test_the_page_shows_the_whole_file(path: Path) -> None:
     """As it stands."""
-    page = (ROOT / "docs" / "servers.rst").read_text("utf-8")
+    page = (ROOT / "docs" / "how-to" / "servers.rst").read_text("utf-8")
     assert textwrap.indent(path.read_text("utf-8"), "    ") in page

@@ -1,4 +1,4 @@
-"""A FastAPI shop for every server that speaks ASGI: docs/servers.rst has the commands."""
+"""A FastAPI shop for every server that speaks ASGI: docs/how-to/servers.rst has the commands."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A Django shop in one file, with async and sync views: docs/servers.rst has the commands.
+"""A Django shop in one file, with async and sync views: docs/how-to/servers.rst has the commands.
 
 For web-prom it is one line in the settings and one in the URLs, as in any other project.
 """

@@ -1,4 +1,4 @@
-"""docs/guide.rst, run: its commands are typed into a real shell, and print what the page shows."""
+"""docs/tutorial/guide.rst, run: its commands are typed into a real shell, and print what the page shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.console import Console, Step, is_as_shown, steps
 from tests.pages import ROOT, code_blocks, sections
 from tests.programs import needs_program
 
-PAGE = ROOT / "docs" / "guide.rst"
+PAGE = ROOT / "docs" / "tutorial" / "guide.rst"
 TEXT = PAGE.read_text("utf-8")
 SECTIONS = sections(PAGE)
 
@@ -165,4 +165,4 @@ def test_every_program_of_the_guide_is_on_the_page() -> None:
 
 
 def test_readme_leads_to_the_page() -> None:
-    assert "<docs/guide.rst>" in (ROOT / "README.rst").read_text("utf-8")
+    assert "<docs/tutorial/guide.rst>" in (ROOT / "README.rst").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""docs/opentelemetry.rst, run: its commands print what it shows, and its rules do what their tests say."""
+"""docs/how-to/opentelemetry.rst, run: its commands print what it shows, and its rules do what their tests say."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.programs import needs_program
 from web_prom.metrics.conventions import OPENTELEMETRY
 from web_prom.metrics.conventions import PROMETHEUS as DEFAULT
 
-PAGE = ROOT / "docs" / "opentelemetry.rst"
+PAGE = ROOT / "docs" / "how-to" / "opentelemetry.rst"
 TEXT = PAGE.read_text("utf-8")
 SESSIONS = {heading: found for heading, text in sections(PAGE).items() if (found := steps(text))}
 RULES = PROMETHEUS / "opentelemetry.yml"

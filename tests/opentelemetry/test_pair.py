@@ -18,7 +18,7 @@ STATUS, ERROR, ROUTE = "http_response_status_code", "error_type", "http_route"
 METHOD, SCHEME, PROTOCOL = "http_request_method", "url_scheme", "network_protocol_version"
 
 # What we measure otherwise, and mean to: for each request the labels that ours has in the place of theirs.
-# docs/opentelemetry.rst gives the reasons.
+# docs/how-to/opentelemetry.rst gives the reasons.
 RAISED = {ERROR: "LookupError"}
 TEMPLATE = {"flask": "/status/<int:code>/", "django": "/status/<int:code>/", "fastapi": "/status/{code}/"}
 MEANT: dict[tuple[str, str], dict[str, str]] = {

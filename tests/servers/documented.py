@@ -1,4 +1,4 @@
-"""The commands of docs/servers.rst, as tests type them: on a free port, and with fewer workers."""
+"""The commands of docs/how-to/servers.rst, as tests type them: on a free port, and with fewer workers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Documented(NamedTuple):
 
 def commands() -> dict[str, Documented]:
     """Return the page's commands for ASGI servers, by a short name."""
-    text = (ROOT / "docs" / "servers.rst").read_text("utf-8")
+    text = (ROOT / "docs" / "how-to" / "servers.rst").read_text("utf-8")
     found = [Documented(match[0], match["program"]) for match in _COMMAND.finditer(text)]
     return {_name(each): each for each in found}
 

@@ -16,7 +16,7 @@ from tests.servers.process import Scratch, wait_until
 COMMANDS = commands()
 APP = "tests.servers.apps.asgi_app:app"
 
-# A server that does not say what it knows: docs/servers.rst.
+# A server that does not say what it knows: docs/how-to/servers.rst.
 SILENT = {"granian"}
 
 KINDS = [

@@ -1,4 +1,4 @@
-"""The commands of docs/servers.rst with their example: killed, reloaded, and started again."""
+"""The commands of docs/how-to/servers.rst with their example: killed, reloaded, and started again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from web_prom.multiprocess.directory.slots import slots_of
 EXAMPLES = ROOT / "examples" / "servers"
 COMMANDS = commands()
 
-# As docs/servers.rst tells it: who ends with a killed worker, and whose workers end with a killed supervisor.
+# As docs/how-to/servers.rst tells it: who ends with a killed worker, and whose workers end with a killed supervisor.
 ENDS_WITH_A_WORKER = ("hypercorn",)
 LEAVES_NO_WORKERS = ("gunicorn-asgi",)
 

@@ -1,6 +1,6 @@
 """Starlette and Django under each ASGI server, several workers: what was sent is what a scrape says.
 
-The commands are those of docs/servers.rst, with an application that has more to ask for.
+The commands are those of docs/how-to/servers.rst, with an application that has more to ask for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cron jobs in the three ways of docs/jobs.rst, scraped from node exporter, Pushgateway and web server."""
+"""Cron jobs in the three ways of docs/how-to/jobs.rst, scraped from node exporter, Pushgateway and web server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from web_prom.multiprocess.file_format import FileName
 NIGHTLY = ROOT / "examples" / "jobs" / "nightly.py"
 CATALOGUE = ROOT / "examples" / "catalogue.csv"
 PRODUCTS = 3.0
-DOCUMENT = ROOT / "docs" / "jobs.rst"
+DOCUMENT = ROOT / "docs" / "how-to" / "jobs.rst"
 WAYS = ("--textfile /var/lib/prometheus/node-exporter", "--pushgateway http://127.0.0.1:9091", "--shared")
 
 

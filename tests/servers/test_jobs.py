@@ -27,7 +27,7 @@ from tests.servers.prefork import Prefork
 from tests.servers.process import PATIENCE_SECONDS, ROOT, Scratch, wait_until
 from web_prom.multiprocess.file_format import FileName
 
-DOCUMENT = ROOT / "docs" / "jobs.rst"
+DOCUMENT = ROOT / "docs" / "how-to" / "jobs.rst"
 CELERY = "celery --workdir examples -A jobs.celery_app worker --concurrency 2"
 RQ = "rq worker --path examples --worker-class jobs.rq_worker.MeasuredWorker"
 SIMPLE_RQ = "rq worker --path examples --worker-class jobs.rq_worker.MeasuredSimpleWorker"

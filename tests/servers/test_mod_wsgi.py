@@ -1,4 +1,4 @@
-"""Apache with mod_wsgi, both from Debian, with the configurations of docs/servers.rst."""
+"""Apache with mod_wsgi, both from Debian, with the configurations of docs/how-to/servers.rst."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def venv() -> Iterator[Path]:
 
 
 class Site:
-    """A place with the shop in it, as docs/servers.rst has it in /srv/shop.
+    """A place with the shop in it, as docs/how-to/servers.rst has it in /srv/shop.
 
     Attributes:
         place: Where the server's files are.

@@ -239,11 +239,11 @@ def test_what_is_not_allowed_is_told(registry: CollectorRegistry, options: Any, 
 
 
 def test_a_port_that_is_taken_says_how_to_mend_it(registry: CollectorRegistry) -> None:
-    """As docs/jobs.rst shows it. ``errno`` is that of prometheus_client's error."""
+    """As docs/how-to/jobs.rst shows it. ``errno`` is that of prometheus_client's error."""
     with serving(registry) as server, pytest.raises(ListenError) as told:
         start_http_server(server.server_port, "127.0.0.1", registry)
     assert told.value.errno == errno.EADDRINUSE
-    document = " ".join((ROOT / "docs" / "jobs.rst").read_text("utf-8").split())
+    document = " ".join((ROOT / "docs" / "how-to" / "jobs.rst").read_text("utf-8").split())
     assert str(told.value).replace(f"127.0.0.1:{server.server_port}", ":9464") in document
 
 
