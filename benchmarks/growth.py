@@ -1,4 +1,4 @@
-"""How the cost of a scrape grows with files and with series, drawn to ``docs/explanation/scrape-cost.svg``."""
+"""How the cost of a scrape grows with files and with series, drawn to docs/explanation/scrape-cost.svg."""
 
 from __future__ import annotations
 

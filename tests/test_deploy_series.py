@@ -1,4 +1,4 @@
-"""The numbers of series in docs/how-to/deploy.rst are what its formulas give, and what an application exposes."""
+"""The numbers of series in docs/how-to/deploy.rst follow from its formulas and match an application."""
 
 from __future__ import annotations
 

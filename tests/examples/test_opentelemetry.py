@@ -1,4 +1,4 @@
-"""docs/how-to/opentelemetry.rst, run: its commands print what it shows, and its rules do what their tests say."""
+"""docs/how-to/opentelemetry.rst, run: its commands print what it shows, and its rules pass their tests."""
 
 from __future__ import annotations
 

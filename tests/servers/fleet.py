@@ -1,4 +1,4 @@
-"""Several replicas, and the Prometheus servers of docs/how-to/deploy.rst with its own files as configuration."""
+"""Several replicas, and the Prometheus servers of docs/how-to/deploy.rst with its files as configuration."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from web_prom.multiprocess.directory.slots import slots_of
 EXAMPLES = ROOT / "examples" / "servers"
 COMMANDS = commands()
 
-# As docs/how-to/servers.rst tells it: who ends with a killed worker, and whose workers end with a killed supervisor.
+# As docs/how-to/servers.rst says: who ends with a killed worker; whose workers end with a killed supervisor.
 ENDS_WITH_A_WORKER = ("hypercorn",)
 LEAVES_NO_WORKERS = ("gunicorn-asgi",)
 

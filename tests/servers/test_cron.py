@@ -1,4 +1,4 @@
-"""Cron jobs in the three ways of docs/how-to/jobs.rst, scraped from node exporter, Pushgateway and web server."""
+"""Cron jobs in the three ways of docs/how-to/jobs.rst, scraped from node exporter, Pushgateway, web server."""
 
 from __future__ import annotations
 

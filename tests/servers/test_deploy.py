@@ -1,4 +1,4 @@
-"""docs/how-to/deploy.rst, run: several replicas, a real Prometheus with its rules, federation and remote write."""
+"""docs/how-to/deploy.rst, run: replicas, a real Prometheus with its rules, federation and remote write."""
 
 from __future__ import annotations
 

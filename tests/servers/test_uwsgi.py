@@ -1,4 +1,4 @@
-"""uWSGI with the configuration of docs/how-to/servers.rst: files by sendfile, and workers that come and go."""
+"""uWSGI with the configuration of docs/how-to/servers.rst: sendfile, and workers that come and go."""
 
 from __future__ import annotations
 
