@@ -99,16 +99,11 @@ class Text:
             collector: Whoever merges it.
             units: Of families by name: the value files do not tell them.
         """
-        text = collector.render(self._encode, self._content_type, self._names)
+        for family in collector.render_families(self._encode, self._content_type, self._names, units):
+            self._taken |= _names_in(family.heading)
+            self._parts.append(family.heading)
+            self._parts += family.samples
         self.series += collector.series
-        lines = self._unit_lines(units)
-        begun = 0
-        for end, names in _headings(text):
-            self._taken |= names
-            for name in names & lines.keys():
-                self._parts += [text[begun:end], lines[name]]
-                begun = end
-        self._parts.append(text[begun:] if begun else text)
 
     def finish(self) -> bytes:
         """Return the whole: what was put at a place first."""
@@ -134,16 +129,6 @@ class Text:
 
     def _encoded(self, families: Iterable[Metric]) -> bytes:
         return self._encode(_Families(families)).removesuffix(self._end)
-
-    def _unit_lines(self, units: Mapping[str, str]) -> dict[bytes, bytes]:
-        """Return the line that tells a family's unit, where the format has one, by the family's name."""
-        lines = {}
-        for name, unit in units.items():
-            head = self._encoded([Metric(name, "", "unknown", unit)])
-            for end, names in _headings(head):
-                if head[end:]:
-                    lines.update(dict.fromkeys(names, head[end:]))
-        return lines
 
 
 def joined(families: Iterable[Metric]) -> list[Metric]:
@@ -174,8 +159,9 @@ class _Families:
         return self._families
 
 
-def _headings(text: bytes) -> Iterator[tuple[int, set[bytes]]]:
-    """Give for each family where its TYPE line ends, and the names that the family takes."""
+def _names_in(text: bytes) -> set[bytes]:
+    """Return the names that the families in a text take, which their TYPE lines show."""
+    names: set[bytes] = set()
     # One character is found 15 times faster than the two or more that would be surer.
     at = text.find(b"#")
     while at >= 0:
@@ -183,10 +169,7 @@ def _headings(text: bytes) -> Iterator[tuple[int, set[bytes]]]:
             end = text.index(b"\n", at) + 1
             name, _, kind = text[at + len(_TYPE) : end - 1].rpartition(b" ")
             name = name.strip(b'"')  # UTF-8 names are quoted
-            yield end, {name, *(name + suffix for suffix in _SUFFIXES.get(kind, ()))}
+            names.update((name, *(name + suffix for suffix in _SUFFIXES.get(kind, ()))))
             at = end
         at = text.find(b"#", at + 1)
-
-
-def _names_in(text: bytes) -> set[bytes]:
-    return {name for _, names in _headings(text) for name in names}
+    return names

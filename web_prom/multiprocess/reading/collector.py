@@ -12,6 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from time import monotonic
+from types import MappingProxyType
 
 from prometheus_client.metrics_core import Metric
 
@@ -23,7 +24,7 @@ from web_prom.multiprocess.reading.file_group import Kind
 from web_prom.multiprocess.reading.file_reader import ParsedFile
 from web_prom.multiprocess.reading.keys import DamagedFileError
 from web_prom.multiprocess.reading.merged_family import Family, LabelSet, mixed
-from web_prom.multiprocess.reading.merged_text import Encoder, Format, part_of, write
+from web_prom.multiprocess.reading.merged_text import Encoder, FamilyText, Format, part_of, write
 from web_prom.posix import require_posix
 
 logger = logging.getLogger("web_prom")
@@ -36,6 +37,8 @@ _MOST_READINGS = 10
 
 # On a full disk a process cannot make its files again. That has to be seen.
 _MISSING_SECONDS = 30.0
+
+_NO_UNITS: Mapping[str, str] = MappingProxyType({})
 
 Held = Callable[[], Mapping[int, int]]
 """Tells which slots are held, and by which process."""
@@ -132,9 +135,11 @@ class _View:
         self.series = sum(len(metric.samples) for metric in found)
         return found
 
-    def text(self, chosen: Format, names: Collection[str] | None) -> bytes:
-        """Return the merged families as text, or what is wanted of them."""
-        parts: list[bytes] = []
+    def texts(
+        self, chosen: Format, names: Collection[str] | None, units: Mapping[str, str]
+    ) -> list[FamilyText]:
+        """Return the text of each merged family, or what is wanted of it."""
+        found: list[FamilyText] = []
         self.series = 0
         for families in self.families():
             family = families[0]
@@ -143,17 +148,17 @@ class _View:
             if len(families) == 1 and family.plain and chosen.is_plain:
                 lines, size = (family.texts, family.size) if names is None else part_of(family, names)
                 if names is None or size:
-                    parts.append(chosen.header(family))
-                    parts += lines
+                    found.append(FamilyText(chosen.header(family, units.get(family.name, "")), list(lines)))
                 self.series += size
             else:
                 metric = _metric(families)
                 if metric is not None and names is not None:
                     metric.samples = [sample for sample in metric.samples if sample.name in names]
                 if metric is not None and (names is None or metric.samples):
-                    parts.append(chosen.encode(metric))
+                    metric.unit = units.get(metric.name, "")
+                    found.append(FamilyText(chosen.encode(metric), []))
                     self.series += len(metric.samples)
-        return b"".join(parts)
+        return found
 
     def format(self, encode: Encoder, content_type: str) -> Format:
         """Return the format of a content type, which keeps what it has been asked for."""
@@ -314,8 +319,29 @@ class WorkersCollector:
         Raises:
             OSError: As with :meth:`collect`.
         """
+        families = self.render_families(encode, content_type, names)
+        return b"".join([part for family in families for part in (family.heading, *family.samples)])
+
+    def render_families(
+        self,
+        encode: Encoder,
+        content_type: str,
+        names: Collection[str] | None = None,
+        units: Mapping[str, str] = _NO_UNITS,
+    ) -> list[FamilyText]:
+        """Return the text of each merged family, in the order of their names.
+
+        Args:
+            encode: The encoder of prometheus_client for the content type.
+            content_type: The key under which values of the format are cached.
+            names: The samples that are wanted; None for all.
+            units: The units of families by name. The value files do not contain units.
+
+        Raises:
+            OSError: As with :meth:`collect`.
+        """
         with self._refreshed() as view:
-            return view.text(view.format(encode, content_type), names)
+            return view.texts(view.format(encode, content_type), names, units)
 
     @property
     def series(self) -> int:

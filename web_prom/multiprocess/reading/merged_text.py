@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
@@ -18,6 +18,20 @@ Encoder = Callable[[Any], bytes]
 """What ``choose_encoder`` of prometheus_client gives: from a registry, or what collects like one, to text."""
 
 _END = b"# EOF\n"
+
+
+class FamilyText(NamedTuple):
+    """The text of one merged family in one format.
+
+    Attributes:
+        heading: The lines above the samples. If the encoder writes the family as a whole, all its lines.
+        samples: The lines of the samples.
+    """
+
+    heading: bytes
+    samples: list[bytes]
+
+
 _VALUE = " %s\n"
 # Texts that are written as they are, also into a template.
 _IS_ORDINARY = re.compile(r'[^\\\n"%]*').fullmatch
@@ -164,19 +178,19 @@ class Format:
 
     def __init__(self, encode: Encoder) -> None:
         self._encode = encode
-        self._headers: dict[str, tuple[str, bytes]] = {}
+        self._headers: dict[str, tuple[tuple[str, str, str], bytes]] = {}
         probe = Metric("a_b:c", "", "gauge")
         probe.add_sample("a_b:c", {"c_d": 'x\\y"z\n'}, 1e6)
         line = _template([("a_b:c", (("c_d", 'x\\y"z\n'),))]) % number(1e6)
         self.is_plain = self.encode(probe).endswith(line.encode())
 
-    def header(self, family: Family) -> bytes:
+    def header(self, family: Family, unit: str = "") -> bytes:
         """Return the lines above the samples of a family."""
-        documentation = family.documentation
+        content = (family.documentation, family.kind.type, unit)
         known = self._headers.get(family.name)
-        if known is None or known[0] != f"{family.kind.type} {documentation}":
-            header = self.encode(Metric(family.name, documentation, family.kind.type))
-            known = self._headers[family.name] = f"{family.kind.type} {documentation}", header
+        if known is None or known[0] != content:
+            header = self.encode(Metric(family.name, *content))
+            known = self._headers[family.name] = content, header
         return known[1]
 
     def encode(self, metric: Metric) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import (
 from web_prom.errors import ConflictError
 from web_prom.exposition.encoding.text_builder import Text
 from web_prom.exposition.http import encoder_for
+from web_prom.multiprocess.reading.merged_text import FamilyText
 
 TEXT = "text/plain"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -59,13 +60,25 @@ class Merged:
     def collect(self) -> Iterable[Metric]:
         return self.families
 
-    def render(
-        self, encode: Callable[[Any], bytes], content_type: str, names: set[str] | None = None
-    ) -> bytes:
+    def render_families(
+        self,
+        encode: Callable[[Any], bytes],
+        content_type: str,
+        names: set[str] | None,
+        units: Mapping[str, str],
+    ) -> list[FamilyText]:
         assert (
             names is None or {sample.name for family in self.families for sample in family.samples} <= names
         )
-        return encode(self).removesuffix(b"# EOF\n")
+        texts = []
+        for family in self.families:
+            heading = Metric(family.name, family.documentation, family.type, units.get(family.name, ""))
+            whole = Metric(family.name, family.documentation, family.type, heading.unit)
+            whole.samples = family.samples
+            first, text = (encode(Merged(each)).removesuffix(b"# EOF\n") for each in (heading, whole))
+            assert text.startswith(first)
+            texts.append(FamilyText(first, [text[len(first) :]]))
+        return texts
 
 
 def text_for(accept: str, names: set[str] | None = None) -> Text:
