@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -23,8 +23,9 @@ from tests.web_prom.asgi.asgi_server import (
     serve,
     websocket_of,
 )
+from tests.web_prom.asgi.support import Measured
 from tests.web_prom.support import Clock, errors, exceptions, requests, samples, seconds
-from web_prom.asgi import PrometheusMiddleware, set_route
+from web_prom.asgi import set_route
 from web_prom.metrics.recording import KEY
 
 CONNECT = {"type": "websocket.connect"}
@@ -41,19 +42,6 @@ def close(code: int | None = None) -> Message:
 def disconnect(code: int = 1005) -> Message:
     """Return the message that tells of the client's close."""
     return {"type": "websocket.disconnect", "code": code}
-
-
-@pytest.fixture
-def measured(registry: CollectorRegistry) -> Callable[..., PrometheusMiddleware]:
-    """Return a function that wraps an application so that the test's registry measures it."""
-
-    def wrap(app: App, **options: Any) -> PrometheusMiddleware:
-        return PrometheusMiddleware(app, registry=registry, **options)
-
-    return wrap
-
-
-Measured = Callable[..., PrometheusMiddleware]
 
 
 def connections(registry: CollectorRegistry) -> dict[tuple[str, ...], float]:

@@ -25,11 +25,10 @@ from tests.web_prom.support import (
     samples,
     seconds,
 )
+from tests.web_prom.wsgi.support import Measured
 from web_prom import PrometheusMiddleware
 from web_prom.metrics.recording import KEY
 from web_prom.wsgi import set_route
-
-Measured = Callable[..., App]
 
 UPGRADE = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}
 
@@ -38,16 +37,6 @@ UPGRADE = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}
 def registry() -> CollectorRegistry:
     """Return a registry of the test's own."""
     return CollectorRegistry()
-
-
-@pytest.fixture
-def measured(registry: CollectorRegistry) -> Measured:
-    """Return a function that wraps an application so that the test's registry measures it."""
-
-    def wrap(app: App, **options: Any) -> App:
-        return PrometheusMiddleware(app, registry=registry, **options)
-
-    return wrap
 
 
 def connect(app: App, path: str = "/", **more: Any) -> Server:

@@ -1,0 +1,22 @@
+"""Fixtures for the tests of the ASGI middleware."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.web_prom.asgi.asgi_server import App
+from web_prom.asgi import PrometheusMiddleware
+
+
+@pytest.fixture
+def measured(registry: CollectorRegistry) -> Callable[..., PrometheusMiddleware]:
+    """Return a function that wraps an application so that the test's registry measures it."""
+
+    def wrap(app: App, **options: Any) -> PrometheusMiddleware:
+        return PrometheusMiddleware(app, registry=registry, **options)
+
+    return wrap

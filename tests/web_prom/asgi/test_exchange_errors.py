@@ -1,0 +1,231 @@
+"""ASGI applications that fail: the status and the exceptions that are counted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.web_prom.asgi.asgi_server import (
+    Message,
+    Receive,
+    Scope,
+    Send,
+    Server,
+    chunk,
+    scope_of,
+    sending,
+    serve,
+    start,
+)
+from tests.web_prom.asgi.support import BROKEN, OK, OPTIONS, Measured, at_rest, raises, refuse
+from tests.web_prom.support import Clock, exceptions, in_progress, requests, seconds
+from web_prom.asgi import set_route
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), SystemExit(1), KeyboardInterrupt(), OSError("disk")])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_an_application_that_raises_is_a_500_with_its_exception(
+    error: BaseException, options: dict[str, Any], measured: Measured, registry: CollectorRegistry
+) -> None:
+    with pytest.raises(type(error)) as raised:
+        Server().run(measured(sending(error=error), **options))
+    assert raised.value is error
+    assert requests(registry) == {BROKEN: 1}
+    assert exceptions(registry) == {("_unmatched", type(error).__name__): 1}
+    at_rest(registry)
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_fault_02_a_body_that_fails_half_way_keeps_its_status_and_counts_its_exception(
+    before: int, measured: Measured, registry: CollectorRegistry
+) -> None:
+    raises(
+        measured(sending(start(), *[chunk(b"x", more=True)] * before, error=ZeroDivisionError())),
+        ZeroDivisionError,
+    )
+    assert requests(registry) == {OK: 1}
+    assert exceptions(registry) == {("_unmatched", "ZeroDivisionError"): 1}
+    at_rest(registry)
+
+
+def test_an_application_that_sends_nothing_is_a_500(measured: Measured, registry: CollectorRegistry) -> None:
+    Server().run(measured(sending()))
+    assert requests(registry) == {BROKEN: 1}
+    assert exceptions(registry) == {}
+    at_rest(registry)
+
+
+def test_an_application_that_leaves_in_the_middle_has_finished(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    Server().run(measured(sending(start(206), chunk(b"a", more=True))))
+    assert requests(registry) == {("GET", "_unmatched", "206"): 1}
+    at_rest(registry)
+
+
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_start_that_the_server_refuses_is_a_500(
+    swallowed: bool, measured: Measured, registry: CollectorRegistry
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(RuntimeError if swallowed else AssertionError):
+            await send(start(201))
+
+    server = Server(fail=refuse("http.response.start", RuntimeError("bad header")))
+    with contextlib.suppress(RuntimeError):
+        server.run(measured(app))
+    assert server.status == 500
+    assert requests(registry) == {BROKEN: 1}
+    assert exceptions(registry) == ({} if swallowed else {("_unmatched", "RuntimeError"): 1})
+
+
+def test_the_first_start_counts(measured: Measured, registry: CollectorRegistry) -> None:
+    """A second one is the server's to refuse."""
+    Server().run(measured(sending(start(201), start(404), chunk())))
+    assert requests(registry) == {("GET", "_unmatched", "201"): 1}
+
+
+def test_an_exception_that_a_handler_answers_is_counted_where_it_is_a_server_error(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    """As frameworks do: the answer is sent while the exception is handled."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            raise {"/key": KeyError, "/late": LookupError}.get(scope["path"], ValueError)
+        except KeyError:
+            await sending(start(503), chunk())(scope, receive, send)
+        except ValueError:
+            await sending(start(404), chunk())(scope, receive, send)
+        except LookupError as error:
+            await sending(start(500), chunk())(scope, receive, send)
+            raise RuntimeError from error
+
+    wrapped = measured(app)
+    serve(wrapped, "/key")
+    serve(wrapped, "/value")
+    assert exceptions(registry) == {("_unmatched", "KeyError"): 1}
+    raises(wrapped, RuntimeError, path="/late")
+    assert {status for _, _, status in requests(registry)} == {"503", "404", "500"}
+    at_rest(registry)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_exception_that_is_answered_and_raised_on_counts_once(
+    inside: bool, measured: Measured, registry: CollectorRegistry
+) -> None:
+    """Starlette's ServerErrorMiddleware does so, inside; others do it after the handler."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            raise ValueError
+        except ValueError as error:
+            kept = error
+            if inside:
+                await sending(start(500), chunk(b"oops"))(scope, receive, send)
+        if not inside:
+            await sending(start(500), chunk(b"oops"))(scope, receive, send)
+        raise kept
+
+    raises(measured(app), ValueError)
+    assert requests(registry) == {BROKEN: 1}
+    assert exceptions(registry) == {("_unmatched", "ValueError"): 1}
+    at_rest(registry)
+
+
+def test_a_late_exception_of_an_excluded_route_does_not_count(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        set_route(scope, "/health")
+        await sending(start(500), chunk(), error=ValueError())(scope, receive, send)
+
+    raises(measured(app, exclude="/health"), ValueError)
+    assert requests(registry) == {}
+    assert exceptions(registry) == {}
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_what_runs_after_the_last_message_is_neither_timed_nor_counted(
+    status: int, measured: Measured, registry: CollectorRegistry, clock: Clock
+) -> None:
+    """A background task."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        clock.go(1)
+        await sending(start(status), chunk(b"x"))(scope, receive, send)
+        assert in_progress(registry) == 0
+        clock.go(100)
+        raise ValueError
+
+    raises(measured(app), ValueError)
+    assert requests(registry) == {("GET", "_unmatched", str(status)): 1}
+    assert exceptions(registry) == {}
+    assert seconds(registry) == 1
+    at_rest(registry)
+
+
+@pytest.mark.parametrize("status", [None, "200", b"200", 99, 1000, 20.5])
+def test_a_status_that_is_none_reaches_the_server_as_it_is(
+    status: Any, measured: Measured, registry: CollectorRegistry
+) -> None:
+    message = {"type": "http.response.start", "status": status}
+    server = Server()
+    server.run(measured(sending(message, chunk(b"x"))))
+    assert server.sent[0] is message
+    assert sum(requests(registry).values()) == 1
+    assert {status for _, _, status in requests(registry)} <= {"_OTHER", "200"}
+    assert in_progress(registry) == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"type": None},
+        {"type": "http.response.start"},
+        [],
+        None,
+        7,
+        {"type": "http.response.body", "body": None},
+    ],
+)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_message_that_is_none_reaches_the_server_as_it_is(
+    message: Any, options: dict[str, Any], measured: Measured, registry: CollectorRegistry
+) -> None:
+    taken: list[Any] = []
+
+    async def send(message: Message) -> None:
+        taken.append(message)
+
+    asyncio.run(measured(sending(message), **options)(scope_of(), Server().receive, send))
+    assert taken == [message]
+    assert sum(requests(registry).values()) == 1
+    assert in_progress(registry) == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "http.response.trailers", "headers": [], "more_trailers": False},
+        {"type": "http.response.push", "path": "/x", "headers": []},
+        {"type": "http.response.early_hint", "links": []},
+        {"type": "http.response.debug", "info": {}},
+    ],
+)
+def test_messages_of_extensions_pass(
+    message: Message, measured: Measured, registry: CollectorRegistry
+) -> None:
+    for place in range(4):
+        messages = [start(), chunk(b"a", more=True), chunk(b"b")]
+        messages.insert(place, message)
+        server = Server()
+        server.run(measured(sending(*messages)))
+        assert server.sent == messages
+    assert requests(registry) == {OK: 4}
+    at_rest(registry)

@@ -1,0 +1,152 @@
+"""Durations, queue times and body sizes of ASGI requests."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.web_prom.asgi.asgi_server import (
+    Message,
+    Receive,
+    Scope,
+    Send,
+    Server,
+    chunk,
+    hello,
+    scope_of,
+    sending,
+    serve,
+    start,
+)
+from tests.web_prom.asgi.support import OK, OPTIONS, Measured, at_rest, raises
+from tests.web_prom.support import Clock, requests, samples, seconds
+
+
+def test_fault_01_a_stream_is_timed_to_its_end(
+    measured: Measured, registry: CollectorRegistry, clock: Clock
+) -> None:
+    def slowly(message: Message) -> None:
+        clock.go(0.1)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        clock.go(0.5)
+        await send(start())
+        for more in (True, True, False):
+            clock.go(0.1)
+            await send(chunk(b"x", more=more))
+
+    Server(fail=slowly).run(measured(app))
+    assert seconds(registry) == pytest.approx(1.2), "until the server has taken the last message"
+
+
+def test_the_first_byte_is_timed_at_the_first_chunk_that_has_one(
+    measured: Measured, registry: CollectorRegistry, clock: Clock
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        clock.go(1)
+        await send(start())
+        await send(chunk(b"", more=True))
+        clock.go(2)
+        await send(chunk(b"x", more=True))
+        clock.go(4)
+        await send(chunk(b"y"))
+
+    serve(measured(app, first_byte=True))
+    assert seconds(registry, "http_response_first_byte_seconds") == 3
+    assert seconds(registry) == 7
+
+
+def test_the_queue_time_is_observed_once_for_each_request_that_tells_it(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    wrapped = measured(hello, queue_time=True, constant_labels={"site": "a"})
+    for headers in (
+        [],
+        [(b"X-Request-Start", b"nonsense")],
+        [(b"x-request-start", b"t=%f" % (time.time() - 0.5))],
+    ):
+        serve(wrapped, headers=headers)
+    assert samples(registry, "http_request_queue_seconds_count", "site") == {("a",): 1}
+
+
+@pytest.mark.parametrize("read", [0, 1, 2, 3])
+def test_request_bytes_are_those_that_were_received(
+    read: int, measured: Measured, registry: CollectorRegistry
+) -> None:
+    parts = [
+        {"type": "http.request", "body": b"abc", "more_body": True},
+        {"type": "http.request", "more_body": True},
+        {"type": "http.request", "body": b"de"},
+    ]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for part in parts[:read]:
+            assert await receive() is part
+        await hello(scope, receive, send)
+
+    scope = scope_of(method="POST", headers=[(b"content-length", b"9999")])
+    Server(parts).run(measured(app, request_size=True), scope)
+    assert samples(registry, "http_request_size_bytes_sum", "method") == {("POST",): (0, 3, 3, 5)[read]}
+
+
+def test_response_bytes_are_those_that_the_server_took(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    def hang_up(message: Message) -> None:
+        if len(server.sent) == 4:
+            raise ConnectionResetError
+
+    server = Server(fail=hang_up)
+    app = sending(start(), *[chunk(b"x" * 1000, more=True)] * 9, chunk(b"x" * 1000))
+    raises(measured(app, response_size=True), ConnectionResetError, server)
+    assert seconds(registry, "http_response_size_bytes") == 3000
+    serve(measured(app, response_size=True))
+    assert seconds(registry, "http_response_size_bytes") == 13000
+
+
+PATHSEND = {"type": "http.response.pathsend", "path": "/srv/file"}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_file_that_the_server_sends_by_its_path_ends_the_response(
+    options: dict[str, Any], measured: Measured, registry: CollectorRegistry, clock: Clock
+) -> None:
+    messages = [start(200, (b"Content-Length", b"20000")), PATHSEND]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await sending(*messages)(scope, receive, send)
+        clock.go(100)
+
+    server = Server(fail=lambda message: clock.go(1))
+    server.run(measured(app, **options))
+    assert all(sent is message for sent, message in zip(server.sent, messages, strict=True))
+    assert requests(registry) == {OK: 1}
+    assert seconds(registry) == 2
+    if options:
+        assert seconds(registry, "http_response_size_bytes") == 20000
+        assert seconds(registry, "http_response_first_byte_seconds") == 2
+    at_rest(registry)
+
+
+def test_a_file_of_unknown_length_has_no_response_size(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    serve(measured(sending(start(), PATHSEND), response_size=True))
+    assert samples(registry, "http_response_size_bytes_count", "route") == {("_unmatched",): 0}
+
+
+def test_a_file_that_the_server_sends_by_its_descriptor_passes(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    part = {"type": "http.response.zerocopysend", "file": 7, "count": 100, "more_body": True}
+    server = Server()
+    server.run(measured(sending(start(), part, chunk(b"xyz")), response_size=True))
+    assert server.sent[1] is part
+    assert requests(registry) == {OK: 1}
+    assert seconds(registry, "http_response_size_bytes") == 103
+    serve(measured(sending(start(), {**part, "more_body": False}), response_size=True))
+    assert seconds(registry, "http_response_size_bytes") == 203
+    at_rest(registry)

@@ -1,0 +1,89 @@
+"""Errors of the instrumentation itself never reach an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.web_prom.asgi.asgi_server import Server, hello, sending, serve
+from tests.web_prom.asgi.support import BROKEN, OK, Measured, boom, raises
+from tests.web_prom.support import errors, exceptions, in_progress, requests
+from web_prom.metrics.recording import Recording
+
+
+def test_a_counter_that_raises_costs_no_request(
+    measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped = measured(hello)
+    monkeypatch.setattr("web_prom.metrics.writers.LocalCells.write", boom)
+    for _ in range(3):
+        assert serve(wrapped) == b"hello"
+    assert errors(registry) == {("finish",): 3}
+    assert in_progress(registry) == 0
+
+
+def test_a_gauge_that_raises_costs_no_request(
+    measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped = measured(hello)
+    monkeypatch.setattr(wrapped.recorder.openings["GET"], "enter", boom)
+    assert serve(wrapped) == b"hello"
+    assert errors(registry) == {("start",): 1}
+    monkeypatch.undo()
+    assert serve(wrapped) == b"hello"
+    assert requests(registry) == {OK: 1}
+    assert in_progress(registry) == 0
+
+
+def test_a_queue_histogram_that_raises_costs_no_request_and_no_count(
+    measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped = measured(hello, queue_time=True)
+    monkeypatch.setattr(wrapped.recorder.queue, "observe", boom)
+    header = (b"x-request-start", b"t=%f" % (time.time() - 1))
+    assert serve(wrapped, headers=[header]) == b"hello"
+    assert errors(registry) == {("queue",): 1}
+    assert requests(registry) == {OK: 1}
+
+
+def test_an_adapter_that_raises_costs_no_request(measured: Measured, registry: CollectorRegistry) -> None:
+    assert serve(measured(hello, annotate=boom)) == b"hello"
+    raises(measured(sending(error=ValueError()), annotate=boom), ValueError)
+    assert errors(registry) == {("annotate",): 2}
+    assert requests(registry) == {OK: 1, BROKEN: 1}
+    assert exceptions(registry) == {("_unmatched", "ValueError"): 1}
+    assert in_progress(registry) == 0
+
+
+def test_an_adapter_has_the_scope(measured: Measured, registry: CollectorRegistry) -> None:
+    def annotate(recording: Recording) -> None:
+        recording.route = recording.scope["template"]  # type: ignore[attr-defined]
+
+    serve(measured(hello, annotate=annotate), template="/x/<y>")
+    assert requests(registry) == {("GET", "/x/<y>", "200"): 1}
+
+
+@pytest.mark.parametrize(
+    "route", [object(), 7, "text", {"path": "/x"}, boom, type("R", (), {"path": property(boom)})()]
+)
+@pytest.mark.parametrize("router", [None, object(), boom, type("R", (), {"routes": [object()]})()])
+def test_a_scope_that_means_something_else_costs_nothing(
+    route: Any, router: Any, measured: Measured, registry: CollectorRegistry
+) -> None:
+    """Any framework may call its own things route and router."""
+    assert serve(measured(hello), route=route, router=router, endpoint=boom) == b"hello"
+    assert requests(registry) == {OK: 1}
+    assert in_progress(registry) == 0
+
+
+def test_a_scope_without_what_the_specification_asks_for_is_the_applications(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    server = Server()
+    asyncio.run(server.serve(measured(hello), {"type": "http"}))
+    assert server.body == b"hello"
+    assert errors(registry) == {("start",): 1}

@@ -1,0 +1,360 @@
+"""Starlette: routes, exceptions, clients that disconnect, mounted scrapes and WebSockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.endpoints import HTTPEndpoint
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
+
+from tests.web_prom.asgi.asgi_server import HANG_UP, Server, scope_of
+from tests.web_prom.asgi.framework_support import Case, connect, missing, plain, request, route_of, view
+from tests.web_prom.asgi.support import Measured
+from tests.web_prom.support import errors, exceptions, in_progress, requests, samples
+from web_prom import exclude, make_asgi_app
+from web_prom.asgi import PrometheusMiddleware
+
+
+async def other(request: Any) -> Any:
+    """Answer, by a view of its own."""
+    return PlainTextResponse("ok")
+
+
+async def raising(request: Any) -> Any:
+    """Fail."""
+    raise ZeroDivisionError
+
+
+@exclude
+async def health(request: Any) -> Any:
+    """Answer, unmeasured."""
+    return PlainTextResponse("ok")
+
+
+class Endpoint(HTTPEndpoint):  # type: ignore[misc]
+    """A view that is a class."""
+
+    async def get(self, request: Any) -> Any:
+        """Answer."""
+        return PlainTextResponse("ok")
+
+
+def wrapped_in_middleware() -> Any:
+    """Return an application whose routes nobody can see from without."""
+    inner = Starlette(routes=[Route("/hidden/{a}", other)])
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        await inner(scope, receive, send)
+
+    return middleware
+
+
+def starlette() -> Any:
+    """Return an application with routes of all kinds."""
+    same = Router([Route("/same/{a}", other)])
+    deeper = [Route("/end/{x}", view), Route("/health", health)]
+    return Starlette(
+        routes=[
+            Route("/", view),
+            Route("/users/{user_id:int}", view, methods=["GET"]),
+            Route("/files/{path:path}", Endpoint),
+            Route("/missing/{name}", missing),
+            Route("/error/{name}", raising),
+            Route("/health", health),
+            Route("/slash/", view),
+            Host("api.testserver", Router([Route("/orders/{order}", view)])),
+            Mount(
+                "/shops/{shop}",
+                routes=[
+                    Route("/", view),
+                    Route("/items/{item}", view, methods=["GET"]),
+                    Route("/orders/{one}", view, methods=["GET"]),
+                    Route("/orders/{other}", view, methods=["POST"]),
+                    Route("/alone/{item}", other, methods=["GET"]),
+                    Mount("/deeper", app=Starlette(routes=deeper)),
+                ],
+            ),
+            Mount("/first", app=same),
+            Mount("/second/{b}", app=same),
+            Mount("/plain", app=plain),
+            Mount("/wrapped", app=wrapped_in_middleware()),
+        ]
+    )
+
+
+STARLETTE: list[Case] = [
+    ("/", "GET", 200, "/"),
+    ("/users/1", "GET", 200, "/users/{user_id:int}"),
+    ("/users/1", "HEAD", 200, "/users/{user_id:int}"),
+    ("/users/1", "POST", 405, "/users/{user_id:int}"),
+    ("/users/x", "GET", 404, "_unmatched"),
+    ("/users/1/", "GET", 307, "/users/{user_id:int}"),
+    ("/slash", "GET", 307, "/slash/"),
+    ("/files/a/b/c", "GET", 200, "/files/{path:path}"),
+    ("/files/a", "DELETE", 405, "/files/{path:path}"),
+    ("/missing/x", "GET", 404, "/missing/{name}"),
+    ("/error/x", "GET", 500, "/error/{name}"),
+    ("/nothing", "GET", 404, "_unmatched"),
+    ("/shops/acme/", "GET", 200, "/shops/{shop}/"),
+    ("/shops/acme/items/1", "GET", 200, "/shops/{shop}/items/{item}"),
+    ("/shops/acme/items/1", "POST", 405, "/shops/{shop}/items/{item}"),
+    ("/shops/acme/items/1/", "GET", 307, "/shops/{shop}/items/{item}"),
+    ("/shops/acme/alone/1", "GET", 200, "/shops/{shop}/alone/{item}"),
+    ("/shops/acme/alone/1", "PATCH", 405, "/shops/{shop}/alone/{item}"),
+    ("/shops/acme/orders/1", "POST", 200, "/shops/{shop}/orders/{other}"),
+    ("/shops/acme/nothing", "GET", 404, "_unmatched"),
+    ("/shops/acme/deeper/end/1", "GET", 200, "/shops/{shop}/deeper/end/{x}"),
+    ("/shops/acme/deeper/nothing", "GET", 404, "_unmatched"),
+    ("/first/same/1", "GET", 200, "/first/same/{a}"),
+    ("/second/2/same/1", "GET", 200, "/second/{b}/same/{a}"),
+    ("/plain/any/thing", "GET", 200, "/plain/{path:path}"),
+    ("/wrapped/hidden/1", "GET", 200, "/wrapped/{path:path}"),
+]
+
+
+@pytest.mark.parametrize("case", STARLETTE, ids=str)
+@pytest.mark.parametrize("root_path", ["", "/root"])
+def test_routes_of_starlette(
+    case: Case,
+    root_path: str,
+    measured: Measured,
+    registry: CollectorRegistry,
+) -> None:
+    path, method, status, route = case
+    app = measured(starlette())
+
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        scope["root_path"] = root_path
+        scope["path"] = root_path + scope["path"]
+        await app(scope, receive, send)
+
+    for _ in range(2):  # found, and then known
+        assert route_of(mounted, registry, path, method) == (status, route)
+
+
+def test_the_host_is_no_part_of_the_route(measured: Measured, registry: CollectorRegistry) -> None:
+    app = measured(starlette())
+    host = {"host": "api.testserver"}
+    assert route_of(app, registry, "/orders/1", headers=host) == (200, "/orders/{order}")
+    assert route_of(app, registry, "/nothing", headers=host) == (404, "_unmatched")
+    for number in range(5):
+        host = {"host": f"{number}.example"}
+        assert route_of(app, registry, "/users/1", headers=host) == (200, "/users/{user_id:int}")
+
+
+@pytest.mark.parametrize("path", ["/health", "/shops/acme/deeper/health"])
+def test_a_view_that_is_marked_is_not_measured(
+    path: str, measured: Measured, registry: CollectorRegistry
+) -> None:
+    assert request(measured(starlette()), path) == 200
+    assert requests(registry) == {}
+    assert in_progress(registry) == 0
+
+
+def test_fault_10_unknown_paths_of_starlette_make_one_series(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    app = measured(starlette())
+    for number in range(20):
+        for path in (f"/{number}", f"/shops/{number}/{number}", f"/wp/{number}/"):
+            request(app, path)
+    assert requests(registry) == {("GET", "_unmatched", "404"): 60}
+
+
+def test_routes_that_come_later_are_found(measured: Measured, registry: CollectorRegistry) -> None:
+    app = Starlette(routes=[Mount("/a", routes=[Route("/b", view)])])
+    wrapped = measured(app)
+    assert route_of(wrapped, registry, "/a/b") == (200, "/a/b")
+    app.router.routes.append(Mount("/c", routes=[Route("/{d}", view)]))
+    assert route_of(wrapped, registry, "/c/x") == (200, "/c/{d}")
+    assert route_of(wrapped, registry, "/a/b") == (200, "/a/b")
+
+
+def test_fault_13_a_405_of_starlette_has_its_route_and_is_counted(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    request(measured(starlette()), "/users/1", "POST")
+    assert requests(registry) == {("POST", "/users/{user_id:int}", "405"): 1}
+
+
+@pytest.mark.parametrize("where", ["around", "inside"])
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_exception_that_starlette_answers_counts_once(
+    where: str, debug: bool, registry: CollectorRegistry
+) -> None:
+    """ServerErrorMiddleware answers and raises on, whether it stands inside ours or around it."""
+    if where == "around":
+        app = Starlette(routes=[Route("/e", raising)], debug=debug)
+        app.add_middleware(PrometheusMiddleware, registry=registry)
+    else:
+        app = PrometheusMiddleware(Starlette(routes=[Route("/e", raising)], debug=debug), registry=registry)
+    for _ in range(2):
+        assert request(app, "/e") == 500
+    assert requests(registry) == {("GET", "/e", "500"): 2}
+    assert exceptions(registry) == {("/e", "ZeroDivisionError"): 2}
+
+
+@pytest.mark.parametrize(("status", "counted"), [(503, 1), (404, 0)])
+def test_an_exception_that_a_handler_of_the_users_answers(
+    status: int, counted: int, measured: Measured, registry: CollectorRegistry
+) -> None:
+    async def handler(request: Any, error: Exception) -> Any:
+        return PlainTextResponse("sorry", status)
+
+    handlers = {ZeroDivisionError: handler}
+    assert (
+        request(measured(Starlette(routes=[Route("/e", raising)], exception_handlers=handlers)), "/e")
+        == status
+    )
+    assert sum(exceptions(registry).values()) == counted
+    assert exceptions(registry) in ({}, {("/e", "ZeroDivisionError"): 1})
+
+
+def test_background_tasks_of_starlette_are_not_counted(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    seen: list[Any] = []
+
+    def background() -> None:
+        seen.append((in_progress(registry), requests(registry)))
+        raise ValueError
+
+    async def answer(request: Any) -> Any:
+        return PlainTextResponse("ok", background=BackgroundTask(background))
+
+    assert request(measured(Starlette(routes=[Route("/b", answer)])), "/b") == 200
+    assert seen == [(0, {("GET", "/b", "200"): 1})]
+    assert exceptions(registry) == {}
+
+
+async def dispatch(request: Any, call_next: Any) -> Any:
+    """Pass on, as middleware of Starlette's base class does: in another task."""
+    return await call_next(request)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_middleware_of_starlettes_base_class(inside: bool, registry: CollectorRegistry) -> None:
+    ours = Middleware(PrometheusMiddleware, registry=registry)
+    theirs = Middleware(BaseHTTPMiddleware, dispatch=dispatch)
+    routes = [Route("/users/{id}", view), Route("/e/{id}", raising)]
+    app = Starlette(routes=routes, middleware=[ours, theirs] if inside else [theirs, ours])
+    assert route_of(app, registry, "/users/1") == (200, "/users/{id}")
+    assert route_of(app, registry, "/e/1") == (500, "/e/{id}")
+    assert exceptions(registry) == {("/e/{id}", "ZeroDivisionError"): 1}
+
+
+def test_a_stream_of_starlette_that_breaks(measured: Measured, registry: CollectorRegistry) -> None:
+    async def stream(request: Any) -> Any:
+        async def body() -> Any:
+            yield b"x"
+            raise ZeroDivisionError
+
+        return StreamingResponse(body())
+
+    assert request(measured(Starlette(routes=[Route("/s", stream)])), "/s") == 200
+    assert requests(registry) == {("GET", "/s", "200"): 1}
+    ((route, error),) = exceptions(registry)
+    assert route == "/s"
+    assert error in ("ZeroDivisionError", "ExceptionGroup")
+
+
+@pytest.mark.parametrize("spec_version", ["2.1", "2.4"])
+def test_fault_02_a_client_of_starlette_that_hangs_up_in_a_stream(
+    spec_version: str, measured: Measured, registry: CollectorRegistry
+) -> None:
+    """Starlette hears of it from receive, or from send, which raises."""
+
+    async def stream(request: Any) -> Any:
+        async def body() -> Any:
+            while True:
+                await asyncio.sleep(0)
+                yield b"x"
+
+        return StreamingResponse(body())
+
+    sent: list[Any] = []
+
+    def fail(message: Any) -> None:
+        sent.append(message)
+        if spec_version == "2.4" and len(sent) == 5:
+            raise OSError("gone")
+
+    class Leaving(Server):
+        async def receive(self) -> Any:
+            while len(sent) < 5 or spec_version == "2.4":
+                await asyncio.sleep(0)
+            return HANG_UP
+
+    server = Leaving([], fail)
+    app = measured(Starlette(routes=[Route("/s", stream)]))
+
+    scope = scope_of("/s", asgi={"version": "3.0", "spec_version": spec_version})
+    with contextlib.suppress(Exception):  # or a group of them
+        asyncio.run(server.serve(app, scope))
+    assert requests(registry) == {("GET", "/s", "200"): 1}
+    assert exceptions(registry) == {}
+
+
+def test_a_client_of_starlette_that_hangs_up_in_its_body(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    async def upload(request: Any) -> Any:
+        await request.body()
+
+    server = Server([{"type": "http.request", "body": b"x", "more_body": True}, HANG_UP])
+    app = measured(Starlette(routes=[Route("/u", upload, methods=["POST"])]))
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(server.serve(app, scope_of("/u", "POST")))
+    assert requests(registry) == {("POST", "/u", "499"): 1}
+    assert exceptions(registry) == {}
+
+
+def test_a_mounted_scrape(measured: Measured, registry: CollectorRegistry) -> None:
+    app = measured(Starlette(routes=[Mount("/numbers", app=make_asgi_app(registry))]))
+    assert request(app, "/numbers") in (200, 307)
+    assert request(app, "/numbers/") == 200
+    assert requests(registry) == {}
+
+
+def test_websockets_of_starlette(measured: Measured, registry: CollectorRegistry) -> None:
+    async def talk(websocket: Any) -> None:
+        await websocket.accept()
+        await websocket.send_text(await websocket.receive_text())
+        await websocket.close(4000 if websocket.path_params["room"] == "odd" else 1000)
+
+    async def refuse(websocket: Any) -> None:
+        await websocket.close()
+
+    async def broken(websocket: Any) -> None:
+        raise ZeroDivisionError
+
+    routes = [
+        Mount("/chat/{house}", routes=[WebSocketRoute("/{room}", talk)]),
+        WebSocketRoute("/refused", refuse),
+        WebSocketRoute("/broken/{room}", broken),
+    ]
+    app = measured(Starlette(routes=routes))
+    for path in ("/chat/a/even", "/chat/a/odd", "/refused", "/nowhere"):
+        connect(app, path, {"type": "websocket.receive", "text": "x"})
+    with pytest.raises(ZeroDivisionError):
+        connect(app, "/broken/1")
+    assert samples(registry, "websocket_connections_total", "route", "code") == {
+        ("/chat/{house}/{room}", "1000"): 1,
+        ("/chat/{house}/{room}", "_OTHER"): 1,
+        ("/refused", "_rejected"): 1,
+        ("_unmatched", "_rejected"): 1,
+        ("/broken/{room}", "1011"): 1,
+    }
+    assert registry.get_sample_value("websocket_connections_in_progress") == 0
+    assert errors(registry) == {}

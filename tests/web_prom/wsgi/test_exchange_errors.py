@@ -1,0 +1,354 @@
+"""WSGI applications, bodies and servers that fail: the status and the exceptions that are counted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from tests.web_prom.support import (
+    App,
+    Clock,
+    Environ,
+    Server,
+    environ_of,
+    exceptions,
+    in_progress,
+    requests,
+    seconds,
+    serve,
+)
+from tests.web_prom.wsgi.support import (
+    BROKEN,
+    OK,
+    OPTIONS,
+    PLAIN,
+    Measured,
+    Start,
+    app_list,
+    at_rest,
+    raising,
+    send,
+)
+from web_prom import PrometheusMiddleware
+from web_prom.wsgi import set_route
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), SystemExit(1), KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize("started", [False, True])
+def test_an_application_that_raises_is_a_500_with_its_exception(
+    error: BaseException, started: bool, measured: Measured, registry: CollectorRegistry
+) -> None:
+    server = Server()
+    with pytest.raises(type(error)) as raised:
+        server.run(measured(raising(error, started=started)), environ_of())
+    assert raised.value is error
+    assert requests(registry) == {BROKEN: 1}
+    assert exceptions(registry) == {("_unmatched", type(error).__name__): 1}
+    at_rest(registry)
+
+
+def test_what_was_sent_stays_the_status_when_the_application_raises_after_write(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        Server().run(measured(raising(ValueError(), written=True)), environ_of())
+    assert requests(registry) == {OK: 1}
+    assert exceptions(registry) == {("_unmatched", "ValueError"): 1}
+
+
+def broken_body(before: int, *, lazy: bool = False, length: int | None = None) -> App:
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        headers = PLAIN if length is None else [*PLAIN, ("Content-Length", str(length))]
+
+        def body() -> Iterator[bytes]:
+            if lazy:
+                start_response("200 OK", headers)
+            for _ in range(before):
+                yield b"x"
+            raise ZeroDivisionError
+
+        if not lazy:
+            start_response("200 OK", headers)
+        return body()
+
+    return app
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("length", [None, 10])
+def test_a_body_that_raises_before_its_first_chunk_is_a_500(
+    lazy: bool, length: int | None, measured: Measured, registry: CollectorRegistry
+) -> None:
+    app = broken_body(0, lazy=lazy, length=length)
+    assert send(measured(app)).status_code == "500"
+    assert requests(registry) == {BROKEN: 1}
+    assert exceptions(registry) == {("_unmatched", "ZeroDivisionError"): 1}
+    at_rest(registry)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_worker_that_is_stopped_in_the_middle_of_a_body_has_counted_the_request(
+    error: BaseException, before: int, measured: Measured, registry: CollectorRegistry
+) -> None:
+    """As gunicorn does with one that is over its time."""
+
+    def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", PLAIN)
+        yield from [b"x"] * before
+        raise error
+
+    with pytest.raises(type(error)):
+        serve(measured(app))
+    assert requests(registry) == {OK if before else BROKEN: 1}
+    assert exceptions(registry) == {("_unmatched", type(error).__name__): 1}
+    at_rest(registry)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("length", [None, 10])
+def test_fault_02_a_body_that_fails_half_way_keeps_its_status_and_counts_its_exception(
+    lazy: bool, length: int | None, measured: Measured, registry: CollectorRegistry
+) -> None:
+    app = broken_body(2, lazy=lazy, length=length)
+    assert send(measured(app)).status_code == "200"
+    assert requests(registry) == {OK: 1}
+    assert exceptions(registry) == {("_unmatched", "ZeroDivisionError"): 1}
+    at_rest(registry)
+
+
+def test_fault_02_a_client_that_hangs_up_is_counted_with_the_status_it_got(
+    measured: Measured, registry: CollectorRegistry, clock: Clock
+) -> None:
+    server = Server()
+
+    def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", PLAIN)
+        for _ in range(100):
+            clock.go(0.25)
+            yield b"x"
+
+    server.run(measured(app), environ_of(), stop_after=3)
+    assert requests(registry) == {OK: 1}
+    assert exceptions(registry) == {}, "the application did nothing wrong"
+    assert seconds(registry) == 0.75
+    at_rest(registry)
+
+
+def test_a_body_that_is_closed_without_being_read_is_finished(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    body: Any = measured(app_list)(environ_of(), Server().start_response)
+    assert in_progress(registry) == 1
+    body.close()
+    assert requests(registry) == {OK: 1}
+    at_rest(registry)
+
+
+def test_a_close_that_raises_is_passed_on_and_the_request_counted(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    class Response:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"x"])
+
+        def close(self) -> None:
+            raise OSError("disk")
+
+    def app(environ: Environ, start_response: Start) -> Any:
+        start_response("200 OK", PLAIN)
+        return Response()
+
+    for options in OPTIONS:
+        with pytest.raises(OSError, match="disk"):
+            serve(measured(app, **options))
+    assert requests(registry) == {OK: 2}
+    at_rest(registry)
+
+
+def test_a_start_response_that_refuses_is_a_500(measured: Measured, registry: CollectorRegistry) -> None:
+    """The server refuses the status, the application lets that through, the client gets a 500."""
+
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        start_response("nonsense", PLAIN)
+        return [b"x"]
+
+    assert send(measured(app)).status_code == "500"
+    assert sum(requests(registry).values()) == 1
+    assert requests(registry) == {BROKEN: 1}
+
+
+@pytest.mark.parametrize("status", [None, b"200 OK", 200, "", "2", "20x OK"])
+def test_a_status_that_is_none_reaches_the_server_as_it_is(
+    status: Any, measured: Measured, registry: CollectorRegistry
+) -> None:
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        start_response(status, PLAIN)
+        return [b"x"]
+
+    server = Server()
+    assert server.run(measured(app), environ_of()) == b"x"
+    assert server.status is status
+    assert sum(requests(registry).values()) == 1
+    assert {route for _, route, _ in requests(registry)} == {"_unmatched"}
+    assert in_progress(registry) == 0
+
+
+def test_statuses_that_an_application_invents_are_other_and_take_no_memory(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    statuses = iter(f"x{number:02} OK" for number in range(50))
+
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        start_response(next(statuses), PLAIN)
+        set_route(environ, "/kept" if environ["PATH_INFO"] == "/kept" else "/left")
+        return [b"x"]
+
+    wrapped = measured(app, exclude="/left")
+    for number in range(50):
+        serve(wrapped, "/kept" if number % 2 else "/left")
+    assert requests(registry) == {("GET", "/kept", "_OTHER"): 25}
+    assert len(wrapped.recorder.cells) == 0
+
+
+def test_a_second_start_without_exc_info_is_refused_by_the_server_and_changes_nothing(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        start_response("201 Created", PLAIN)
+        with pytest.raises(AssertionError):
+            start_response("404 Not Found", PLAIN)
+        return [b"x"]
+
+    serve(measured(app))
+    assert requests(registry) == {("GET", "_unmatched", "201"): 1}
+
+
+def test_a_restart_after_the_first_byte_raises_and_keeps_the_status(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", PLAIN)
+        yield b"x"
+        try:
+            raise KeyError("late")
+        except KeyError:
+            start_response("500 Oops", PLAIN, sys.exc_info())
+        yield b"never"
+
+    with pytest.raises(KeyError, match="late"):
+        serve(measured(app))
+    assert requests(registry) == {OK: 1}
+    assert exceptions(registry) == {("_unmatched", "KeyError"): 1}
+
+
+def test_a_restarted_response_has_the_second_status_and_length(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "1")])
+        try:
+            raise KeyError
+        except KeyError:
+            start_response("503 Busy", [("Content-Length", "3")], sys.exc_info())
+        yield b"a"
+        assert in_progress(registry) == 1, "the first length is not the response's"
+        yield b"bc"
+
+    assert serve(measured(app)) == b"abc"
+    assert requests(registry) == {("GET", "_unmatched", "503"): 1}
+
+
+def test_an_application_that_returns_no_body_fails_as_it_would_without_us(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    def app(environ: Environ, start_response: Start) -> Any:
+        start_response("200 OK", PLAIN)
+
+    assert send(measured(app)).status_code == send(app).status_code == "500"
+    assert requests(registry) == {BROKEN: 1}
+    at_rest(registry)
+
+
+def test_an_application_that_never_starts_a_response_is_a_500(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        return [b"x"]
+
+    assert send(measured(app)).status_code == "500"
+    assert requests(registry) == {BROKEN: 1}
+    at_rest(registry)
+
+
+class Script:
+    """An application that does what it is told, step by step, before and while its body is read."""
+
+    def __init__(self, eager: list[str], lazy: list[str], headers: list[tuple[str, str]]) -> None:
+        self.eager, self.lazy, self.headers = eager, lazy, headers
+
+    def __call__(self, environ: Environ, start_response: Start) -> Script:
+        self.start_response = start_response
+        self.write: Any = None
+        for what in self.eager:
+            self.step(what)
+        return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        for what in self.lazy:
+            chunk = self.step(what)
+            if chunk is not None:
+                yield chunk
+
+    def close(self) -> None:
+        if "close raises" in self.lazy:
+            raise OSError
+
+    def step(self, what: str) -> bytes | None:
+        if what.startswith("start"):
+            self.write = self.start_response(f"{what[6:]} X", list(self.headers))
+        elif what.startswith("restart"):
+            try:
+                raise KeyError
+            except KeyError:
+                self.write = self.start_response(f"{what[8:]} X", list(self.headers), sys.exc_info())
+        elif what == "write" and self.write is not None:
+            self.write(b"w")
+        elif what == "raise":
+            raise ValueError
+        return {"chunk": b"c", "empty": b""}.get(what)
+
+
+STEPS = st.lists(
+    st.sampled_from(
+        ["start 200", "start 404", "restart 503", "write", "chunk", "empty", "raise", "close raises"]
+    ),
+    max_size=6,
+)
+
+
+@settings(deadline=None, max_examples=150, database=None)
+@given(
+    eager=STEPS,
+    lazy=STEPS,
+    options=st.sampled_from(OPTIONS),
+    length=st.sampled_from([None, "0", "1", "2", "x"]),
+)
+def test_whatever_an_application_does_the_status_counted_is_the_status_sent(
+    eager: list[str], lazy: list[str], options: dict[str, Any], length: str | None
+) -> None:
+    """The server of wsgiref is the oracle: what the client got is what was counted, once."""
+    headers = PLAIN if length is None else [*PLAIN, ("Content-Length", length)]
+    app = Script(eager, lazy, headers)
+    registry = CollectorRegistry()
+    wire = send(PrometheusMiddleware(app, registry=registry, **options))
+    assert wire.wire.getvalue() == send(app).wire.getvalue()
+    assert {status for _, _, status in requests(registry)} == {wire.status_code}
+    assert sum(requests(registry).values()) == 1
+    at_rest(registry)

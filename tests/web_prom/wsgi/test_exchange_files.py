@@ -1,0 +1,184 @@
+"""WSGI responses that the server sends as a file."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.util import FileWrapper
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.web_prom.support import (
+    App,
+    Clock,
+    Environ,
+    Server,
+    environ_of,
+    in_progress,
+    requests,
+    samples,
+    seconds,
+    serve,
+)
+from tests.web_prom.wsgi.support import OK, OPTIONS, Measured, Start, app_list, at_rest, send
+
+
+@pytest.fixture
+def big_file(tmp_path: Path) -> Path:
+    """Return a file of 20,000 bytes."""
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789" * 2000)
+    return path
+
+
+def file_app(path: Path, opened: list[Any], length: int | None = 20000) -> App:
+    def app(environ: Environ, start_response: Start) -> Any:
+        start_response("200 OK", [] if length is None else [("Content-Length", str(length))])
+        opened.append(path.open("rb"))
+        return environ["wsgi.file_wrapper"](opened[-1])
+
+    return app
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_fault_07_the_servers_file_wrapper_reaches_it_as_the_very_object_it_made(
+    options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path, clock: Clock
+) -> None:
+    opened: list[Any] = []
+    wrapped = measured(file_app(big_file, opened), **options)
+    body: Any = wrapped(environ_of(**{"wsgi.file_wrapper": FileWrapper}), Server().start_response)
+    assert type(body) is FileWrapper
+    assert body.filelike is opened[0]
+    assert in_progress(registry) == 1
+    clock.go(2)
+    body.close()
+    assert opened[0].closed, "the wrapper's own close() is called"
+    assert requests(registry) == {OK: 1}
+    assert seconds(registry) == 2, "until the file is sent"
+    body.close()
+    assert requests(registry) == {OK: 1}
+    at_rest(registry)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_fault_07_the_servers_sendfile_path_still_works(
+    options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path
+) -> None:
+    wire = send(measured(file_app(big_file, []), **options))
+    assert wire.sent_by_kernel
+    assert requests(registry) == {OK: 1}
+    at_rest(registry)
+    if options:
+        assert samples(registry, "http_response_size_bytes_sum", "route") == {("_unmatched",): 20000}
+        assert samples(registry, "http_response_first_byte_seconds_count", "route") == {("_unmatched",): 1}
+
+
+def test_a_file_of_unknown_length_has_no_response_size(
+    measured: Measured, registry: CollectorRegistry, big_file: Path
+) -> None:
+    send(measured(file_app(big_file, [], length=None), response_size=True))
+    assert requests(registry) == {OK: 1}
+    assert samples(registry, "http_response_size_bytes_count", "route") == {("_unmatched",): 0}
+
+
+class Slotted:
+    """A file wrapper that takes no attributes, as mod_wsgi's."""
+
+    __slots__ = ("filelike",)
+
+    def __init__(self, filelike: Any) -> None:
+        self.filelike = filelike
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter([self.filelike.read()])
+
+    def close(self) -> None:
+        self.filelike.close()
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_file_wrapper_that_takes_no_attributes_is_watched_by_the_file_in_it(
+    options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path, clock: Clock
+) -> None:
+    """The request ends when the server closes what it was given."""
+    opened: list[Any] = []
+    wrapped = measured(file_app(big_file, opened), **options)
+    body: Any = wrapped(environ_of(**{"wsgi.file_wrapper": Slotted}), Server().start_response)
+    assert type(body) is Slotted
+    assert len(b"".join(body)) == 20000
+    assert in_progress(registry) == 1
+    clock.go(2)
+    body.close()
+    assert opened[0].closed
+    assert requests(registry) == {OK: 1}
+    assert seconds(registry) == 2
+    at_rest(registry)
+
+
+def test_a_file_wrapper_that_can_not_be_watched_at_all_is_left_alone_and_counted(
+    measured: Measured, registry: CollectorRegistry, big_file: Path
+) -> None:
+    """Its end is not seen, so it counts at once."""
+
+    class Closed:
+        __slots__ = ("_file",)
+
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([self._file.read()])
+
+        def close(self) -> None:
+            self._file.close()
+
+    opened: list[Any] = []
+    environ = environ_of(**{"wsgi.file_wrapper": Closed})
+    assert len(Server().run(measured(file_app(big_file, opened)), environ)) == 20000
+    assert opened[0].closed
+    assert requests(registry) == {OK: 1}
+    at_rest(registry)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_file_wrapper_that_is_a_function_gets_the_file_that_it_was_called_with(
+    options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path, clock: Clock
+) -> None:
+    """That of uWSGI is built in, returns its argument, and looks for that very object."""
+    opened: list[Any] = []
+    wrapped = measured(file_app(big_file, opened), **options)
+    body: Any = wrapped(environ_of(**{"wsgi.file_wrapper": iter}), Server().start_response)
+    assert body is opened[0]
+    assert in_progress(registry) == 1
+    clock.go(2)
+    body.close()
+    assert body.closed
+    assert requests(registry) == {OK: 1}
+    assert seconds(registry) == 2
+    at_rest(registry)
+
+
+def test_beside_a_file_wrapper_that_is_a_function_other_bodies_are_followed(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    wrapped = measured(app_list)
+    assert serve(wrapped, **{"wsgi.file_wrapper": iter}) == b"abcd"
+    assert requests(registry) == {OK: 1}
+    at_rest(registry)
+
+
+def test_a_file_whose_body_nobody_closes_is_settled(
+    measured: Measured, registry: CollectorRegistry, big_file: Path
+) -> None:
+    opened: list[Any] = []
+    wrapped = measured(file_app(big_file, opened))
+    body = wrapped(environ_of(**{"wsgi.file_wrapper": FileWrapper}), Server().start_response)
+    del body
+    gc.collect()
+    opened.pop().close()
+    serve(wrapped, "/metrics")
+    assert requests(registry) == {OK: 1}
+    at_rest(registry)

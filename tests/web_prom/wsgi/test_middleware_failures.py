@@ -1,0 +1,107 @@
+"""Errors of the instrumentation itself never reach a WSGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.web_prom.support import Environ, Server, environ_of, errors, hello, in_progress, requests, serve
+from tests.web_prom.wsgi.support import OK, Measured, Start, boom
+
+
+def test_a_counter_that_raises_costs_no_request(
+    measured: Measured,
+    registry: CollectorRegistry,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrapped = measured(hello)
+    monkeypatch.setattr("web_prom.metrics.writers.LocalCells.write", boom)
+    for _ in range(3):
+        assert serve(wrapped) == b"hello"
+    assert errors(registry) == {("finish",): 3}
+    assert in_progress(registry) == 0
+    assert len(caplog.records) == 1
+
+
+def test_labels_that_raise_cost_no_request(
+    measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped = measured(hello)
+    monkeypatch.setattr(wrapped.recorder.instruments.duration.metric, "labels", boom)
+    assert serve(wrapped) == b"hello"
+    assert errors(registry) == {("finish",): 1}
+    assert in_progress(registry) == 0
+    monkeypatch.undo()
+    assert serve(wrapped) == b"hello"
+    assert requests(registry) == {OK: 1}, "what failed once is tried again"
+
+
+def test_a_gauge_that_raises_costs_no_request(
+    measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped = measured(hello)
+    monkeypatch.setattr(wrapped.recorder.openings["GET"], "enter", boom)
+    assert serve(wrapped) == b"hello"
+    assert errors(registry) == {("start",): 1}
+    monkeypatch.undo()
+    assert serve(wrapped) == b"hello"
+    assert requests(registry) == {OK: 1}
+    assert in_progress(registry) == 0
+
+
+def test_a_queue_histogram_that_raises_costs_no_request_and_no_count(
+    measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped = measured(hello, queue_time=True)
+    monkeypatch.setattr("web_prom.metrics.queue_time.queue_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(wrapped.recorder.queue, "observe", boom)
+    assert serve(wrapped, HTTP_X_REQUEST_START="t=1") == b"hello"
+    assert errors(registry) == {("queue",): 1}
+    assert requests(registry) == {OK: 1}
+    assert in_progress(registry) == 0
+
+
+def test_an_adapter_that_raises_costs_no_request(measured: Measured, registry: CollectorRegistry) -> None:
+    assert serve(measured(hello, annotate=boom)) == b"hello"
+    assert errors(registry) == {("annotate",): 1}
+    assert requests(registry) == {OK: 1}
+    assert in_progress(registry) == 0
+
+
+def test_a_body_that_cannot_be_followed_is_served_as_it_is(
+    measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped = measured(hello)
+    monkeypatch.setattr("web_prom.wsgi.exchange.SizedBody", boom)
+    assert serve(wrapped) == b"hello"
+    assert errors(registry) == {("follow",): 1}
+    assert requests(registry) == {OK: 1}
+    assert in_progress(registry) == 0
+
+
+def test_an_error_counter_that_raises_too_costs_no_request(
+    measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped = measured(hello, annotate=boom)
+    monkeypatch.setattr(wrapped.recorder.instruments.errors, "labels", boom)
+    assert serve(wrapped) == b"hello"
+    assert requests(registry) == {OK: 1}
+
+
+def test_headers_that_are_no_list_reach_the_server_as_they_are(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    headers: list[Any] = [(None, None), ("Content-Length",), 7]
+
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", headers)
+        return [b"x"]
+
+    server = Server()
+    assert server.run(measured(app), environ_of()) == b"x"
+    assert server.headers is headers
+    assert requests(registry) == {OK: 1}

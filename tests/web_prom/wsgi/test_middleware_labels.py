@@ -1,0 +1,187 @@
+"""The labels of WSGI requests: methods, routes, statuses and extra labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.web_prom.support import (
+    Environ,
+    Server,
+    environ_of,
+    errors,
+    exceptions,
+    hello,
+    requests,
+    samples,
+    serve,
+)
+from tests.web_prom.wsgi.support import OK, PLAIN, Measured, Start, at_rest, raising
+from web_prom import PrometheusMiddleware
+from web_prom.metrics.recording import KEY, Recording
+from web_prom.wsgi import set_route
+
+
+def test_fault_11_invented_methods_make_one_series(measured: Measured, registry: CollectorRegistry) -> None:
+    wrapped = measured(hello)
+    for number in range(100):
+        serve(wrapped, method=f"METHOD{number}")
+    serve(wrapped, method="get")
+    serve(wrapped, method="")
+    serve(wrapped, method="\xff" * 1000)
+    assert requests(registry) == {("_OTHER", "_unmatched", "200"): 103}
+
+
+def test_methods_that_the_user_adds_are_told_apart(measured: Measured, registry: CollectorRegistry) -> None:
+    wrapped = measured(hello, extra_methods="PROPFIND")
+    serve(wrapped, method="PROPFIND")
+    serve(wrapped, method="LOCK")
+    assert {method for method, *_ in requests(registry)} == {"PROPFIND", "_OTHER"}
+
+
+def test_fault_10_unknown_paths_make_one_series(measured: Measured, registry: CollectorRegistry) -> None:
+    wrapped = measured(hello)
+    for number in range(100):
+        serve(wrapped, f"/{number}/" + "".join(map(chr, range(256))))
+    assert requests(registry) == {OK: 100}
+
+
+def test_fault_12_a_spoofed_host_makes_no_series(measured: Measured, registry: CollectorRegistry) -> None:
+    wrapped = measured(hello)
+    for number in range(10):
+        serve(wrapped, HTTP_HOST=f"{number}.example")
+    assert requests(registry) == {OK: 10}
+
+
+def test_set_route_tells_the_template(measured: Measured, registry: CollectorRegistry) -> None:
+    def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
+        when = environ["PATH_INFO"]
+        if when == "/before":
+            set_route(environ, "/before")
+        start_response("200 OK", PLAIN)
+        if when == "/after":
+            set_route(environ, "/after")
+        yield b"x"
+        if when == "/late":
+            set_route(environ, "/late")
+
+    wrapped = measured(app)
+    for when in ("/before", "/after", "/late", "/never"):
+        serve(wrapped, when)
+    assert {route for _, route, _ in requests(registry)} == {"/before", "/after", "/late", "_unmatched"}
+
+
+def test_set_route_without_a_measurement_does_nothing() -> None:
+    environ = environ_of()
+    set_route(environ, "/x")
+    assert KEY not in environ
+
+
+def test_fault_19_excluded_routes_are_not_measured_and_their_neighbours_are(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        set_route(environ, environ["PATH_INFO"])
+        if environ["PATH_INFO"] == "/foo/boom":
+            raise ValueError
+        return hello(environ, start_response)
+
+    wrapped = measured(app, exclude="/foo,/foo/*")
+    for path in ("/foo", "/foo/x", "/foobar", "/foo", "/foobar"):
+        serve(wrapped, path)
+    with pytest.raises(ValueError):  # noqa: PT011
+        serve(wrapped, "/foo/boom")
+    assert requests(registry) == {("GET", "/foobar", "200"): 2}
+    assert exceptions(registry) == {}
+    at_rest(registry)
+
+
+def test_status_classes(measured: Measured, registry: CollectorRegistry) -> None:
+    wrapped = measured(hello, status_classes=True, duration_status=True)
+    serve(wrapped)
+    assert requests(registry) == {("GET", "_unmatched", "2xx"): 1}
+    assert samples(registry, "http_request_duration_seconds_count", "status") == {("2xx",): 1}
+
+
+def extra(recording: Recording) -> None:
+    """Play the adapter that hands a framework's request and response to the extra labels."""
+    recording.annotate("request", "response")
+
+
+def test_extra_labels_get_request_and_response(measured: Measured, registry: CollectorRegistry) -> None:
+    wrapped = measured(
+        hello,
+        annotate=extra,
+        constant_labels={"site": "north"},
+        extra_labels={"tenant": lambda request, response: f"{request}/{response}"},
+    )
+    serve(wrapped)
+    assert samples(registry, "http_requests_total", "tenant", "site") == {("request/response", "north"): 1}
+    assert samples(registry, "http_request_duration_seconds_count", "tenant", "site") == {
+        ("request/response", "north"): 1
+    }
+    assert samples(registry, "http_requests_in_progress", "site") == {("north",): 0}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, RecursionError])
+def test_fault_34_an_extra_label_that_raises_costs_its_value_and_no_request(
+    error: type[Exception], measured: Measured, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(request: Any, response: Any) -> str:
+        raise error("hush")
+
+    wrapped = measured(hello, annotate=extra, extra_labels={"bad": broken, "good": lambda *_: "x"})
+    for _ in range(3):
+        assert serve(wrapped) == b"hello"
+    assert samples(registry, "http_requests_total", "bad", "good") == {("", "x"): 3}
+    assert errors(registry) == {("label bad",): 3}
+    assert len(caplog.records) == 1, "one warning, not one for each request"
+    assert "label bad" in caplog.records[0].getMessage()
+    assert "web_prom_instrumentation_errors_total" in caplog.records[0].getMessage()
+
+
+def test_fault_55_no_client_can_break_the_lines_of_a_scrape(registry: CollectorRegistry) -> None:
+    """Some readers split lines as ``str.splitlines()`` does."""
+
+    def careless(environ: Any, start_response: Any) -> Iterable[bytes]:
+        set_route(environ, f"/{environ.get('HTTP_X_TENANT', '')}")
+        return hello(environ, start_response)
+
+    tenant = {"tenant": lambda environ, _: environ.get("HTTP_X_TENANT", "")}
+    app = PrometheusMiddleware(careless, registry=registry, extra_labels=tenant)
+    for character in map(chr, (*range(32), *range(0x7F, 0xA0), 0x2028, 0x2029)):
+        serve(app, "/x", HTTP_X_TENANT=f"a{character}b")
+    text = serve(app, "/metrics").decode()
+    assert text.splitlines() == text.removesuffix("\n").split("\n")
+    found = samples(registry, "http_requests_total", "route", "tenant")
+    assert found == {("/a?b", "a?b"): 66, ("/a\nb", "a\nb"): 1}
+    assert len(app.recorder.cells) == 2, "what a client invents is no key of a cache"
+
+
+def test_an_extra_label_of_a_request_that_failed_early_is_empty(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
+    wrapped = measured(raising(ValueError()), annotate=extra, extra_labels={"a": lambda *_: "x"})
+    with pytest.raises(ValueError):  # noqa: PT011
+        serve(wrapped)
+    assert samples(registry, "http_requests_total", "status", "a") == {("500", ""): 1}
+    assert samples(registry, "http_request_exceptions_total", "exception", "a") == {("ValueError", ""): 1}
+    at_rest(registry)
+
+
+@pytest.mark.parametrize(
+    "value", ["\ud800", "a\udcffb", '\n\r"\\\x00\x7f\u2028', "", 7, None, b"x", "é" * 10_000]
+)
+def test_no_value_of_an_extra_label_can_break_a_scrape(
+    value: Any, measured: Measured, registry: CollectorRegistry
+) -> None:
+    """A lone surrogate cannot be encoded: once stored it would fail every scrape."""
+    wrapped = measured(hello, annotate=extra, extra_labels={"a": lambda *_: value})
+    serve(wrapped)
+    server = Server()
+    server.run(wrapped, environ_of("/metrics"))
+    assert server.status == "200 OK"
+    assert sum(requests(registry).values()) == 1
