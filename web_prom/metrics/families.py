@@ -20,7 +20,7 @@ from web_prom.metrics.conventions import NAMINGS, Named, same
 from web_prom.metrics.get_or_create import find, get_or_create
 from web_prom.metrics.labels import CLOSED, LabelSetCap, encodable
 from web_prom.metrics.refusals import watch_refusals
-from web_prom.multiprocess.dead_files import absorb
+from web_prom.multiprocess.directory.dead_files import absorb
 from web_prom.multiprocess.directory.slots import VARIABLE
 from web_prom.multiprocess.writing.activation import is_shared, share_values
 from web_prom.multiprocess.writing.early_activation import switch_at_first_value

@@ -39,6 +39,12 @@ REMOVING: float = Struct("=d").unpack(Struct("=Q").pack(0x0000_5D1A_C3E7_942C))[
 
 _HIGHEST = float.fromhex("0x1.fffffe3a7c5d1p+1023")  # the least of all that are in use, and not infinite
 
+TEMP_SUFFIX = ".new"
+"""The end of the name of a file that is not complete yet."""
+
+CORRUPT_SUFFIX = ".damaged"
+"""The end of the name of a corrupt file, which is kept for inspection and not counted."""
+
 _NAME = re.compile(r"(counter|histogram|summary|gauge_(?P<mode>[a-z]+))_(?P<owner>.+)\.db")
 _SLOT = re.compile(r"s(\d+)")
 _DEAD = re.compile(r"dead(\d+)(?:-(\d+)(?:-\d+)?)?")

@@ -16,7 +16,7 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
-from web_prom.multiprocess.directory.regular_file import open_regular
+from web_prom.multiprocess.regular_file import open_regular
 from web_prom.posix import fcntl
 
 RECORD = Struct("=q")

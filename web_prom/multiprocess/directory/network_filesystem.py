@@ -34,7 +34,7 @@ def refuse_network(path: Path) -> None:
     if name is not None:
         raise DirectoryError(
             f"{VARIABLE} is {str(path)!r}, which is on a network file system ({name}): name a directory on a "
-            "local disk or in memory, such as one in /dev/shm"
+            "local disk or in memory, for example in /dev/shm"
         )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess import dead_files
+from web_prom.multiprocess.directory import dead_files
 from web_prom.multiprocess.directory.liveness import is_written
 from web_prom.multiprocess.directory.network_filesystem import refuse_network
 from web_prom.multiprocess.directory.private_directory import (
@@ -24,10 +24,10 @@ from web_prom.multiprocess.directory.private_directory import (
     remove_abandoned,
     try_lock,
 )
-from web_prom.multiprocess.directory.self_test import SELFTEST_PREFIX, prove
+from web_prom.multiprocess.directory.self_test import SELFTEST_PREFIX, check_filesystem
 from web_prom.multiprocess.directory.slots import LOCK_NAME, VARIABLE, slots_of
 from web_prom.multiprocess.directory.trust import warn_of_others
-from web_prom.multiprocess.file_format import FileName
+from web_prom.multiprocess.file_format import CORRUPT_SUFFIX, FileName
 from web_prom.posix import fcntl
 
 __all__ = ["VARIABLE", "SharedDirectory", "is_private", "make_usable", "was_used"]
@@ -102,7 +102,7 @@ class SharedDirectory:
         self.private = is_private(self.path)
         self._lock: int | None = self._hold()
         try:
-            prove(self.path)
+            check_filesystem(self.path)
         except DirectoryError:
             os.close(self._lock)
             raise
@@ -302,7 +302,7 @@ class SharedDirectory:
 
 def _holds_values(name: str) -> bool:
     # Whatever else is in a directory that the user named is not ours to remove.
-    return name.startswith(SELFTEST_PREFIX) or FileName.parse(name.removesuffix(".damaged")) is not None
+    return name.startswith(SELFTEST_PREFIX) or FileName.parse(name.removesuffix(CORRUPT_SUFFIX)) is not None
 
 
 def _is_ours(name: str) -> bool:

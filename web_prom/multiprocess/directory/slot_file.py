@@ -13,8 +13,8 @@ from pathlib import Path
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory.lockfile import Lock, LockFile, OtherInterpreterError, Span
-from web_prom.multiprocess.directory.regular_file import is_in_use
 from web_prom.multiprocess.file_format import FileName
+from web_prom.multiprocess.regular_file import is_in_use
 
 logger = logging.getLogger("web_prom")
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory.lockfile import Span
-from web_prom.multiprocess.directory.regular_file import NotRegularError
 from web_prom.multiprocess.directory.slot_file import SlotFile, all_but, explained
+from web_prom.multiprocess.regular_file import NotRegularError
 from web_prom.posix import at_fork
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"

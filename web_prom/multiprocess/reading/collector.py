@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from prometheus_client.metrics_core import Metric
 
-from web_prom.multiprocess.dead_files import absorb, superseded
+from web_prom.multiprocess.directory.dead_files import absorb, superseded
 from web_prom.multiprocess.directory.liveness import seems_dead
 from web_prom.multiprocess.directory.slots import slots_of
 from web_prom.multiprocess.file_format import FileName

@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from web_prom.multiprocess.directory.regular_file import NotRegularError, has_data, open_regular
 from web_prom.multiprocess.file_format import HEADER, LENGTH, FileName
 from web_prom.multiprocess.reading.file_group import Kind
 from web_prom.multiprocess.reading.file_index import Contents
 from web_prom.multiprocess.reading.keys import DamagedFileError
 from web_prom.multiprocess.reading.merged_family import LabelSet
+from web_prom.multiprocess.regular_file import NotRegularError, has_data, open_regular
 
 # What is read of a file not known yet, before its header says how much there is.
 _READ_BYTES = 16384

@@ -19,7 +19,7 @@ from prometheus_client.values import MutexValue
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory.liveness import is_written
-from web_prom.multiprocess.directory.self_test import prove
+from web_prom.multiprocess.directory.self_test import check_filesystem
 from web_prom.multiprocess.directory.server_directory import is_begun
 from web_prom.multiprocess.directory.shared_directory import make_usable, was_used
 from web_prom.multiprocess.directory.slots import VARIABLE
@@ -129,7 +129,7 @@ def _make_usable(path: str) -> None:
         make_usable(path)
         if not is_begun():  # the server has done it, once for all workers
             warn_of_others(Path(path))
-            prove(Path(path))
+            check_filesystem(Path(path))
     except DirectoryError as error:
         # The site must go on when a worker is replaced, whatever has happened to the directory meanwhile.
         if not (is_begun() or was_used(path) or is_replacement()):

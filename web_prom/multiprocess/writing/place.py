@@ -9,13 +9,10 @@ from pathlib import Path
 from time import monotonic
 
 from web_prom.errors import DirectoryError, WebPromError
-from web_prom.multiprocess.directory.regular_file import NotRegularError, open_regular
 from web_prom.multiprocess.directory.slots import LOCK_NAME, VARIABLE, Slots
-from web_prom.multiprocess.file_format import FileName
-from web_prom.multiprocess.writing.value_file import UNFINISHED, ValueFile
-
-DAMAGED = ".damaged"
-"""Ends the name of what the next writer could not use, and put aside."""
+from web_prom.multiprocess.file_format import CORRUPT_SUFFIX, TEMP_SUFFIX, FileName
+from web_prom.multiprocess.regular_file import NotRegularError, open_regular
+from web_prom.multiprocess.writing.value_file import ValueFile
 
 # What cleans directories by age looks at days.
 _TOUCH_SECONDS = 3600.0
@@ -111,7 +108,7 @@ class Place:
         """Return whether an error means that something else has the name of a file."""
         path = self.path(prefix)
         return isinstance(error, _OBSTACLES) and (
-            os.path.lexists(path) or os.path.lexists(f"{path}{UNFINISHED}")
+            os.path.lexists(path) or os.path.lexists(f"{path}{TEMP_SUFFIX}")
         )
 
     def leave(self, files: Mapping[str, ValueFile]) -> None:
@@ -130,7 +127,7 @@ class Place:
         """Return whether a slot has no files but these."""
         own = {file.path.name for file in files.values() if file.is_in_place}
         for name in os.listdir(self.slots.directory):
-            found = FileName.parse(name.removesuffix(UNFINISHED))
+            found = FileName.parse(name.removesuffix(TEMP_SUFFIX))
             if found is not None and found.slot == slot and name not in own:
                 return False
         return True
@@ -161,7 +158,7 @@ def _with_lock_file(slots: Slots, take: Callable[[], int]) -> int:
             raise
         path = slots.directory / LOCK_NAME
         try:
-            path.rename(f"{path}{DAMAGED}")
+            path.rename(f"{path}{CORRUPT_SUFFIX}")
         except OSError:
             raise error from None
         return take()
@@ -170,11 +167,11 @@ def _with_lock_file(slots: Slots, take: Callable[[], int]) -> int:
 def _clear(directory: Path, slot: int) -> OSError | None:
     """Remove of a slot what ended with its last holder; return why this process cannot write the rest."""
     for name in os.listdir(directory):
-        found = FileName.parse(name.removesuffix(UNFINISHED))
+        found = FileName.parse(name.removesuffix(TEMP_SUFFIX))
         if found is None or found.slot != slot:
             continue
         try:
-            if found.is_live or name.endswith(UNFINISHED):
+            if found.is_live or name.endswith(TEMP_SUFFIX):
                 os.unlink(directory / name)
             else:
                 os.close(open_regular(directory / name, os.O_RDWR))

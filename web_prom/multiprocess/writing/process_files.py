@@ -16,9 +16,11 @@ from prometheus_client.mmap_dict import mmap_key
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory.slots import LOCK_NAME, VARIABLE, slots_of
+from web_prom.multiprocess.file_entries import CorruptFileError
+from web_prom.multiprocess.file_format import CORRUPT_SUFFIX
 from web_prom.multiprocess.writing.fork_guard import ABSENT, presence
-from web_prom.multiprocess.writing.place import DAMAGED, LostFilesError, Place
-from web_prom.multiprocess.writing.value_file import DamagedError, Held, Removed, ValueFile
+from web_prom.multiprocess.writing.place import LostFilesError, Place
+from web_prom.multiprocess.writing.value_file import Held, Removed, ValueFile
 from web_prom.multiprocess.writing.watch import Watch
 
 logger = logging.getLogger("web_prom")
@@ -323,8 +325,8 @@ class Storage:
         here = ABSENT if self._waiting else self.here
         try:
             return ValueFile(path, self.lock, here)
-        except DamagedError as error:
-            path.replace(f"{path}{DAMAGED}")
+        except CorruptFileError as error:
+            path.replace(f"{path}{CORRUPT_SUFFIX}")
             self._failed(error)
             return ValueFile(path, self.lock, here)
 

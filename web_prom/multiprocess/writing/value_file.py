@@ -3,46 +3,42 @@
 from __future__ import annotations
 
 import errno
-import json
 import mmap
 import os
-import secrets
-import struct
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from web_prom.errors import WebPromError
-from web_prom.multiprocess.directory.regular_file import NotRegularError, has_data, mark_in_use, open_regular
+from web_prom.multiprocess.file_entries import CorruptFileError, new_identity, used_bytes, value_positions
 from web_prom.multiprocess.file_format import (
     HEADER,
     LENGTH,
     REMOVING,
+    TEMP_SUFFIX,
     VALUE,
     FileName,
     entry,
     removed_value,
 )
+from web_prom.multiprocess.regular_file import (
+    BLOCK_BYTES,
+    NotRegularError,
+    mark_in_use,
+    open_regular,
+    reserve,
+)
 from web_prom.multiprocess.writing import removal
 from web_prom.multiprocess.writing.fork_guard import ABSENT, Presence, presence
 
-UNFINISHED = ".new"
-"""Ends the name of a file that is being made."""
-
 INITIAL_BYTES = 1 << 16
-_BLOCK = 4096
-_MOST_BYTES = (1 << 31) - _BLOCK  # the count of bytes in use has 32 bits, and a sign
+_MOST_BYTES = (1 << 31) - BLOCK_BYTES  # the count of bytes in use has 32 bits, and a sign
 # prometheus_client makes its files this large, mostly empty.
 _MOST_UNUSED_BYTES = 1 << 21
-
-
-class DamagedError(WebPromError, ValueError):
-    """A value file has contents that no writer leaves."""
 
 
 class Held:
@@ -109,7 +105,7 @@ class ValueFile:
     Raises:
         OSError: It cannot be opened or made, or there is no room for it.
         NotRegularError: The path leads to something else than a file.
-        DamagedError: It is no value file any more.
+        CorruptFileError: It is no value file any more.
     """
 
     # mypy knows the kind of a view's items from where it was cast alone.
@@ -129,17 +125,17 @@ class ValueFile:
             descriptor = open_regular(path, os.O_RDWR)
         try:
             self._status = os.fstat(descriptor)
-            used = _used(descriptor, self._status.st_size)
+            used = used_bytes(descriptor, self._status.st_size)
             data = os.pread(descriptor, used, 0)
-            self._positions = _positions(data)
+            self._positions = value_positions(data)
             # What is beyond is not reserved: anybody could have made the file larger than the disk.
             size = _fitting(min(self._status.st_size, 2 * used + _MOST_UNUSED_BYTES))
             if self._status.st_blocks * 512 < size:
-                _reserve(descriptor, 0, size)
+                reserve(descriptor, 0, size)
             mark_in_use(descriptor)
             mapping = mmap.mmap(descriptor, size)
         except (ValueError, RecursionError):
-            raise DamagedError(f"{path} is damaged, and begun anew") from None
+            raise CorruptFileError(f"{path} is damaged, and begun anew") from None
         finally:
             os.close(descriptor)
         self._use(mapping)
@@ -245,7 +241,7 @@ class ValueFile:
         try:
             if not os.path.samestat(self._status, os.fstat(descriptor)):
                 raise OSError(errno.ESTALE, "another file was put in its place", str(self.path))
-            _reserve(descriptor, size, wanted - size)
+            reserve(descriptor, size, wanted - size)
             mark_in_use(descriptor)
             mapping = mmap.mmap(descriptor, wanted)
         finally:
@@ -279,33 +275,15 @@ class ValueFile:
             mapping[LENGTH.size : HEADER.size] = _identity()
 
 
-def entries_of(path: Path) -> dict[bytes, tuple[float, float]]:
-    """Return the values of a file and their timestamps, by their keys.
-
-    Raises:
-        OSError: It cannot be read, or is no regular file.
-        DamagedError: It is no value file any more.
-    """
-    descriptor = open_regular(path, os.O_RDONLY)
-    try:
-        data = os.pread(descriptor, _used(descriptor, os.fstat(descriptor).st_size), 0)
-        positions = _positions(data)
-    except (ValueError, RecursionError, struct.error):
-        raise DamagedError(f"{path} is damaged") from None
-    finally:
-        os.close(descriptor)
-    return {key: VALUE.unpack_from(data, at * 8) for key, at in positions.items()}
-
-
 def _make(path: Path, contents: bytes, size: int) -> None:
     # Under another name at first: prometheus_client cannot read a file that is empty.
-    unfinished = f"{path}{UNFINISHED}"
+    unfinished = f"{path}{TEMP_SUFFIX}"
     descriptor = open_regular(unfinished, os.O_RDWR | os.O_CREAT)
     try:
         if os.fstat(descriptor).st_nlink != 1:
             raise NotRegularError(errno.EMLINK, "the file has another name too", unfinished)
         os.ftruncate(descriptor, 0)
-        _reserve(descriptor, 0, size)
+        reserve(descriptor, 0, size)
         os.pwrite(descriptor, contents, 0)
         os.rename(unfinished, path)
     except BaseException:
@@ -315,87 +293,9 @@ def _make(path: Path, contents: bytes, size: int) -> None:
         os.close(descriptor)
 
 
-def new_identity() -> int:
-    """Return a number by which to know a file again."""
-    return 1 + secrets.randbelow((1 << 31) - 1)
-
-
 def _identity() -> bytes:
     return LENGTH.pack(new_identity())
 
 
 def _fitting(size: int) -> int:
-    return max(INITIAL_BYTES, -(-size // _BLOCK) * _BLOCK)
-
-
-def _used(descriptor: int, size: int) -> int:
-    """Return how many bytes are in use.
-
-    Raises:
-        ValueError: The count cannot be true.
-    """
-    head = os.pread(descriptor, HEADER.size, 0)
-    used: int = LENGTH.unpack_from(head)[0] if len(head) == HEADER.size else 0
-    if used == 0:  # prometheus_client's writer was killed as it began
-        return HEADER.size
-    if not HEADER.size <= used <= size or used % 8 or not has_data(descriptor, used):
-        raise ValueError("it lost its end, or never had one")
-    return used
-
-
-def _positions(data: bytes) -> dict[bytes, int]:
-    """Return where each key's value is, in doubles.
-
-    Raises:
-        ValueError: What is in use is not entries.
-        RecursionError: Likewise.
-    """
-    found: dict[bytes, int] = {}
-    offset, end = HEADER.size, len(data)
-    if end % 8:
-        raise ValueError("it lost its end a moment ago")
-    with memoryview(data) as view, view.cast("i") as lengths:
-        while offset < end:
-            length = lengths[offset >> 2]
-            key_end = offset + LENGTH.size + length
-            at = key_end // 8 * 8 + 8  # value_offset(), whose call would cost a third of this loop
-            if length <= 0 or at + VALUE.size > end:
-                raise ValueError("an entry without its end")
-            found[data[offset + LENGTH.size : key_end]] = at >> 3
-            offset = at + VALUE.size
-    _check_keys(found)
-    return found
-
-
-def _check_keys(keys: Iterable[bytes]) -> None:
-    """Check that readers can read the keys.
-
-    Raises:
-        ValueError: A key is not what it should be.
-        RecursionError: Likewise.
-    """
-    # Some together take half the time of one by one; all together keep the garbage collector busy.
-    rest = iter(keys)
-    while some := list(islice(rest, 256)):
-        parsed: Sequence[Any] = json.loads((b"[" + b",".join(some) + b"]").decode())
-        if len(parsed) != len(some) or not all(map(_is_key, parsed)):
-            raise ValueError("a key is not what it should be")
-
-
-def _is_key(key: Any) -> bool:
-    return isinstance(key, list) and len(key) == 4 and isinstance(key[2], dict)
-
-
-def _reserve(descriptor: int, offset: int, length: int) -> None:
-    """Give a file all blocks of a range that it lacks, or raise OSError; its contents stay."""
-    allocate: Callable[[int, int, int], None] | None = getattr(os, "posix_fallocate", None)
-    try:
-        if allocate is not None:  # macOS has none
-            allocate(descriptor, offset, length)
-            return
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-            raise
-    # As glibc does where the file system cannot.
-    for position in (*range(offset, offset + length, _BLOCK), offset + length - 1):
-        os.pwrite(descriptor, os.pread(descriptor, 1, position) or b"\0", position)
+    return max(INITIAL_BYTES, -(-size // BLOCK_BYTES) * BLOCK_BYTES)

@@ -18,15 +18,16 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from tests.web_prom.multiprocess.directory.test_regular_file import KINDS
+from tests.web_prom.multiprocess.test_regular_file import KINDS
 from tests.web_prom.multiprocess.writing.test_process_files import contents, counter, run
 from tests.web_prom.support import ROOT, serve
 from web_prom import collector_for, make_wsgi_app
 from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
+from web_prom.multiprocess.file_entries import CorruptFileError
 from web_prom.multiprocess.file_format import HEADER, FileName
 from web_prom.multiprocess.writing import process_files
 from web_prom.multiprocess.writing.process_files import ERRORS
-from web_prom.multiprocess.writing.value_file import DamagedError, ValueFile
+from web_prom.multiprocess.writing.value_file import ValueFile
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
@@ -165,7 +166,7 @@ def test_fault_72_a_sparse_file_takes_neither_memory_nor_room(shared: Path) -> N
         file.write(struct.pack("=iI", 0x7FFFF000, 1))
         file.truncate(0x7FFFF000)
     begun = time.monotonic()
-    with pytest.raises(DamagedError):
+    with pytest.raises(CorruptFileError):
         ValueFile(path)
     assert time.monotonic() - begun < 5
     counter().inc(2)

@@ -15,11 +15,10 @@ import pytest
 from prometheus_client import values
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess.directory import lockfile
+from web_prom.multiprocess.directory import lockfile, self_test
 from web_prom.multiprocess.directory.lockfile import LockFile
-from web_prom.multiprocess.directory.self_test import prove
+from web_prom.multiprocess.directory.self_test import check_filesystem
 from web_prom.multiprocess.directory.shared_directory import SharedDirectory
-from web_prom.multiprocess.writing import value_file
 from web_prom.multiprocess.writing.activation import share_values
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -55,14 +54,14 @@ def mappings_that_nobody_else_sees(monkeypatch: pytest.MonkeyPatch) -> None:
         def __new__(cls, descriptor: int, size: int) -> Any:
             return super().__new__(cls, descriptor, size, flags=mmap.MAP_PRIVATE)
 
-    monkeypatch.setattr(value_file, "mmap", SimpleNamespace(mmap=Private))
+    monkeypatch.setattr(self_test, "mmap", SimpleNamespace(mmap=Private))
 
 
 def mappings_that_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
-    monkeypatch.setattr(value_file, "mmap", SimpleNamespace(mmap=refuse))
+    monkeypatch.setattr(self_test, "mmap", SimpleNamespace(mmap=refuse))
 
 
 def files_that_forget(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,12 +72,12 @@ def files_that_forget(monkeypatch: pytest.MonkeyPatch) -> None:
 LIES: dict[str, Break] = {
     "two holders get the same lock": locks_that_everybody_gets,
     "two holders get the same loc[k]": locks_of_the_system_that_everybody_gets,
-    "a lock that nobody holds is refused": locks_that_nobody_gets,
-    "a lock that was given back is still held": locks_that_stay,
+    "a free lock is refused": locks_that_nobody_gets,
+    "a released lock is still held": locks_that_stay,
     "two holders get the same flock": flocks_that_everybody_gets,
-    "one file two identities": identities_that_change,
+    "one file has two identities": identities_that_change,
     "a reader does not see what is written to a mapping": mappings_that_nobody_else_sees,
-    "a reader does not see": files_that_forget,
+    "a reader does not see what is written to a file": files_that_forget,
     "No such device": mappings_that_are_refused,
 }
 
@@ -90,17 +89,17 @@ def test_fault_60_a_file_system_that_lies_is_refused_with_the_remedy(
     with monkeypatch.context() as patched:
         break_it(patched)
         with pytest.raises(DirectoryError, match=fault) as raised:
-            prove(tmp_path)
+            check_filesystem(tmp_path)
     assert str(raised.value).startswith(
         f"PROMETHEUS_MULTIPROC_DIR is {str(tmp_path)!r}, which is on a file sys"
     )
-    assert "local disk or in memory, such as one in /dev/shm" in str(raised.value)
+    assert "local disk or in memory, for example in /dev/shm" in str(raised.value)
     assert os.listdir(tmp_path) == []
 
 
 def test_fault_60_a_sound_directory_passes_and_nothing_stays_there(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    prove(tmp_path)
+    check_filesystem(tmp_path)
     assert os.listdir(tmp_path) == []
     assert before in (0, len(os.listdir("/proc/self/fd")))
 
@@ -113,7 +112,7 @@ def test_fault_60_a_full_disk_says_nothing_about_the_file_system(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    prove(tmp_path)
+    check_filesystem(tmp_path)
     assert os.listdir(tmp_path) == []
 
 
@@ -127,7 +126,7 @@ def test_fault_60_a_kernel_without_locks_of_descriptions_is_not_refused(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "fcntl", unknown)
-    prove(tmp_path)
+    check_filesystem(tmp_path)
 
 
 def test_fault_60_a_server_tests_the_directory_and_closes_it_again(

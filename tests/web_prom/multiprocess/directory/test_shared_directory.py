@@ -548,7 +548,7 @@ def test_a_network_file_system_is_refused_with_the_remedy(
         f"PROMETHEUS_MULTIPROC_DIR is {str(tmp_path)!r}, which is on a network file system"
     )
     assert f"({name})" in message
-    assert "local disk or in memory, such as one in /dev/shm" in message
+    assert "local disk or in memory, for example in /dev/shm" in message
     assert os.listdir(tmp_path) == []
 
 

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
+from web_prom.multiprocess.file_entries import CorruptFileError
 from web_prom.multiprocess.file_format import HEADER, LENGTH, entry
 from web_prom.multiprocess.writing import value_file
-from web_prom.multiprocess.writing.value_file import INITIAL_BYTES, DamagedError, ValueFile
+from web_prom.multiprocess.writing.value_file import INITIAL_BYTES, ValueFile
 
 KEY = mmap_key("a", "a_total", ["x"], ["1"], "Help.").encode()
 
@@ -165,7 +166,7 @@ def test_fault_25_a_damaged_file_is_found_before_anything_is_written_to_it(
     path = tmp_path / "counter_s0.db"
     write(path, *bodies, used=used)
     before, open_before = path.read_bytes(), descriptors()
-    with pytest.raises(DamagedError, match=r"counter_s0\.db"):
+    with pytest.raises(CorruptFileError, match=r"counter_s0\.db"):
         ValueFile(path)
     assert path.read_bytes() == before
     assert descriptors() == open_before
@@ -175,7 +176,7 @@ def test_a_file_that_lost_its_end_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "counter_s0.db"
     write(path, *[entry(key_of(f"{number:01000}")) for number in range(40)], size=0)
     os.truncate(path, 20_000)
-    with pytest.raises(DamagedError):
+    with pytest.raises(CorruptFileError):
         ValueFile(path)
 
 

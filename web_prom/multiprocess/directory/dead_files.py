@@ -32,8 +32,8 @@ from pathlib import Path
 
 from web_prom.multiprocess.directory.liveness import is_dead, is_written
 from web_prom.multiprocess.directory.lockfile import LockFile, Span
-from web_prom.multiprocess.file_format import HEADER, FileName, entry
-from web_prom.multiprocess.writing.value_file import UNFINISHED, DamagedError, entries_of, new_identity
+from web_prom.multiprocess.file_entries import CorruptFileError, new_identity, read_entries
+from web_prom.multiprocess.file_format import CORRUPT_SUFFIX, HEADER, TEMP_SUFFIX, FileName, entry
 
 logger = logging.getLogger("web_prom")
 
@@ -41,9 +41,6 @@ LOCK_NAME = "dead.lock"
 """The name of the file that whoever merges locks. There is none where nothing was ever merged."""
 
 _Entries = dict[bytes, tuple[float, float]]
-
-# As storage.py names them, which imports prometheus_client: gunicorn's configuration must not.
-_DAMAGED = ".damaged"
 
 # One for each process: a thread of the parent that held the parent's does not exist in a fork.
 _locks: dict[int, threading.Lock] = {}
@@ -86,7 +83,7 @@ def absorb(directory: Path, names: Iterable[FileName] | None = None) -> bool:
             return _absorb_alone(directory)
         finally:
             lock.release()
-    except (OSError, DamagedError) as error:
+    except (OSError, CorruptFileError) as error:
         kind = f"{type(error).__name__} {getattr(error, 'errno', '')}"
         if kind not in _reported:
             _reported.add(kind)
@@ -167,9 +164,9 @@ class _Merge:
 
     def _final(self, path: Path) -> _Entries | None:
         """Return what a source has for ever; None if it may still change or cannot be read: it waits."""
-        with contextlib.suppress(DamagedError):
+        with contextlib.suppress(CorruptFileError):
             if is_written(path) is False:  # nobody has opened it just before it was renamed
-                return entries_of(path)
+                return read_entries(path)
         name = FileName.parse(path.name)
         if name is not None and name.generation == self._next:
             self._rename(path, self._next + 1, int(name.label))
@@ -188,7 +185,7 @@ class _Merge:
         former = self._former()
         merged = merge(self._kind, self._mode, [*former, *sources])
         target = self._path(FileName(self._kind, self._mode, f"dead{self._next}"))
-        unfinished = f"{target}{UNFINISHED}"
+        unfinished = f"{target}{TEMP_SUFFIX}"
         try:
             _write(unfinished, self._directory.stat(), merged)
             os.rename(unfinished, target)
@@ -201,10 +198,10 @@ class _Merge:
         if self._merged is None:
             return []
         try:
-            return [entries_of(self._merged)]
-        except DamagedError as error:
+            return [read_entries(self._merged)]
+        except CorruptFileError as error:
             logger.warning("%s; it is put aside, and what it has does not count", error)
-            self._merged.rename(f"{self._merged}{_DAMAGED}")
+            self._merged.rename(f"{self._merged}{CORRUPT_SUFFIX}")
             self._merged = None
             return []
 
@@ -246,8 +243,8 @@ def _total(values: list[float]) -> float:
 def _is_whole(path: Path) -> bool:
     """Tell whether a file can be read; one that is damaged stays, and each scrape counts it."""
     try:
-        entries_of(path)
-    except DamagedError:
+        read_entries(path)
+    except CorruptFileError:
         return False
     return True
 

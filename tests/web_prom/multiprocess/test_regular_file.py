@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from web_prom.multiprocess.directory.regular_file import NotRegularError, has_data, open_regular
+from web_prom.multiprocess.regular_file import NotRegularError, has_data, open_regular
 
 
 def bound_socket(path: Path) -> None:

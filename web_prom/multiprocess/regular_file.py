@@ -1,4 +1,4 @@
-"""Regular files: opened without trusting their names, and marked as in use."""
+"""Regular files: opened safely, with reserved space, and marked as in use."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from web_prom.errors import WebPromError
 from web_prom.posix import fcntl, open_flags
+
+BLOCK_BYTES = 4096
+"""The size of a block: files grow by whole blocks."""
 
 _FLAGS = open_flags("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY")
 
@@ -77,6 +81,25 @@ def has_data(descriptor: int, length: int) -> bool:
         if error.errno in {errno.EINVAL, errno.EOPNOTSUPP}:  # a file system that does not know its holes
             return True
         raise
+
+
+def reserve(descriptor: int, offset: int, length: int) -> None:
+    """Allocate the missing blocks of a range of a file. The contents of the file stay.
+
+    Raises:
+        OSError: There is no space for them.
+    """
+    allocate: Callable[[int, int, int], None] | None = getattr(os, "posix_fallocate", None)
+    try:
+        if allocate is not None:  # macOS has none
+            allocate(descriptor, offset, length)
+            return
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+    # glibc does the same where the file system has no such operation.
+    for position in (*range(offset, offset + length, BLOCK_BYTES), offset + length - 1):
+        os.pwrite(descriptor, os.pread(descriptor, 1, position) or b"\0", position)
 
 
 def mark_in_use(descriptor: int) -> None:

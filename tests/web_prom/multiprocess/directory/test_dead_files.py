@@ -20,13 +20,12 @@ from tests.web_prom.multiprocess.reading.value_files import Worker
 from tests.web_prom.support import ROOT, environ_of, samples
 from web_prom.config import Config
 from web_prom.http_server.server import Scrapes
-from web_prom.multiprocess import dead_files
-from web_prom.multiprocess.dead_files import LOCK_NAME, absorb, merge, superseded
-from web_prom.multiprocess.directory import server_directory
+from web_prom.multiprocess.directory import dead_files, server_directory
+from web_prom.multiprocess.directory.dead_files import LOCK_NAME, absorb, merge, superseded
 from web_prom.multiprocess.directory.liveness import is_dead, is_written, seems_dead
+from web_prom.multiprocess.file_entries import read_entries
 from web_prom.multiprocess.file_format import FileName
 from web_prom.multiprocess.reading.collector import WorkersCollector
-from web_prom.multiprocess.writing.value_file import entries_of
 
 # No process has it: Linux has at most four million.
 DEAD = 4_194_400
@@ -483,6 +482,6 @@ def test_entries_are_read_as_they_are(tmp_path: Path) -> None:
     worker = dead(tmp_path)
     worker.gauge("mostrecent", "g", 3.0, timestamp=5.0)
     worker.close()
-    assert list(entries_of(tmp_path / f"gauge_mostrecent_{DEAD}.db").values()) == [(3.0, 5.0)]
+    assert list(read_entries(tmp_path / f"gauge_mostrecent_{DEAD}.db").values()) == [(3.0, 5.0)]
     with pytest.raises(OSError, match="regular"):
-        entries_of(tmp_path)
+        read_entries(tmp_path)
