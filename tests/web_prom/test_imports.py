@@ -76,7 +76,7 @@ ALLOWED = {
     "http_server": {"config", "exposition", "multiprocess.writing"},
     "exporter": {"config", "http_server", "multiprocess.directory"},
 }
-ANYWHERE = {"errors", "log_limit", "posix"}
+ANYWHERE = {"errors", "log_limit", "posix", "text_format"}
 
 
 def targets(path: Path) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Exemplar
 
-from web_prom.multiprocess.reading.merged_text import escape, number
+from web_prom.text_format import escape_label_value, format_number
 
 Encoded = Callable[[Iterable[Metric]], bytes]
 """Upstream's encoder of a format, for families, without what ends a scrape."""
@@ -90,7 +90,7 @@ class Section(NamedTuple):
             created: For each, when it was created.
         """
         # Such a number takes as long as everything else here.
-        times = map(number, created) if CREATED in self.outline else repeat("")
+        times = map(format_number, created) if CREATED in self.outline else repeat("")
         rows = [(*labels, time) for labels, time in zip(children, times, strict=False)]
         texts = [row[place] for row in rows for place in self.labels]
         everything = _MARK.join(texts)
@@ -151,7 +151,7 @@ class Outline:
         created = float(suffixes.index(CREATED)) if CREATED in suffixes else 0.0
         parts = []
         for section in self.sections:
-            values = tuple(map(number, map(float, section.samples)))
+            values = tuple(map(format_number, map(float, section.samples)))
             parts += [section.heading, (section.template([labels], [created]) % values).encode("utf-8")]
         return b"".join(parts) == encoded([self._form.metric(labels)])
 
@@ -187,7 +187,7 @@ def _sections(form: Form, text: str) -> tuple[Section, ...]:
 
 
 def _escape(text: str) -> str:
-    return escape(text).replace("%", "%%")
+    return escape_label_value(text).replace("%", "%%")
 
 
 def _shows_exemplars(form: Form, encoded: Encoded) -> bool:

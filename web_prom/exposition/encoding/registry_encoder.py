@@ -20,7 +20,7 @@ from web_prom.exposition.encoding.child_values import (
     is_stock,
 )
 from web_prom.exposition.encoding.line_templates import CREATED, Encoded, Form, Outline, SampleForm, Section
-from web_prom.multiprocess.reading.merged_text import numbers
+from web_prom.text_format import format_numbers
 
 # Samples whose text one call makes: more make it no faster, and hold the interpreter longer.
 _SAMPLES = 512
@@ -237,8 +237,8 @@ def _texts(rows: Rows, places: list[int]) -> list[str]:
     if not places:
         return []
     if len(places) == len(rows[0]):
-        return list(numbers(list(chain.from_iterable(rows))))
-    return list(numbers([row[place] for row in rows for place in places]))
+        return list(format_numbers(list(chain.from_iterable(rows))))
+    return list(format_numbers([row[place] for row in rows for place in places]))
 
 
 def _runs(known: Iterable[list[Any]], children: list[Any], size: int) -> Iterator[list[Any]]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.metrics_core import Metric
-from prometheus_client.utils import floatToGoString
 
 from web_prom.multiprocess.reading.merged_family import Family, Form, LabelSet, Series
+from web_prom.text_format import (
+    EXPONENT_FROM,
+    MINUS_INFINITY,
+    escape_label_value,
+    format_number,
+    format_numbers,
+)
 
 if TYPE_CHECKING:
     from web_prom.multiprocess.reading.histograms import Shape
@@ -35,30 +41,6 @@ class FamilyText(NamedTuple):
 _VALUE = " %s\n"
 # Texts that are written as they are, also into a template.
 _IS_ORDINARY = re.compile(r'[^\\\n"%]*').fullmatch
-# From here on Go, and so prometheus_client, writes an exponent.
-_EXPONENT = 1e6
-_MINUS_INFINITY = float("-inf")
-
-
-def number(value: float) -> str:
-    """Return a sample's value as text."""
-    if _MINUS_INFINITY < value < _EXPONENT:
-        return repr(value)
-    return floatToGoString(value)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def numbers(values: Sequence[float]) -> Iterator[str]:
-    """Give some samples' values as text; they must be floats, and at least one."""
-    # Not so for what is no number: then the sum is none, and no comparison holds.
-    ordinary = max(values) < _EXPONENT and sum(values) > _MINUS_INFINITY
-    return map(repr if ordinary else number, values)
-
-
-def escape(value: str) -> str:
-    """Return a label's value as it stands between quotation marks."""
-    if "\\" in value or "\n" in value or '"' in value:
-        return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-    return value
 
 
 def write(label_sets: Iterable[LabelSet]) -> None:
@@ -76,12 +58,15 @@ def write(label_sets: Iterable[LabelSet]) -> None:
             text = family.texts[rank]
             before = text[: text.rindex(b" ")] if text else _before(label_set)
             (value,) = values
-            ordinary = _MINUS_INFINITY < value < _EXPONENT  # as in number(), without a call
-            family.texts[rank] = b"%b %b\n" % (before, (repr(value) if ordinary else number(value)).encode())
+            ordinary = MINUS_INFINITY < value < EXPONENT_FROM  # as in format_number(), without a call
+            family.texts[rank] = b"%b %b\n" % (
+                before,
+                (repr(value) if ordinary else format_number(value)).encode(),
+            )
         else:
             if label_set.template is None:
                 label_set.template = _template_of(label_set)
-            family.texts[rank] = (label_set.template % tuple(numbers(values))).encode("utf-8")
+            family.texts[rank] = (label_set.template % tuple(format_numbers(values))).encode("utf-8")
 
 
 def _before(label_set: LabelSet) -> bytes:
@@ -131,7 +116,7 @@ def _template_of(label_set: LabelSet) -> str:
         outline = form.outlines[shape] = _outline(form, shape)
     values = label_set.label_values
     if not _IS_ORDINARY("".join(values)):
-        values = tuple([escape(value).replace("%", "%%") for value in values])
+        values = tuple([escape_label_value(value).replace("%", "%%") for value in values])
     return outline % (values if shape is None else values * (len(shape.le) + 2))
 
 
@@ -157,7 +142,7 @@ def _template(series: Sequence[Series]) -> str:
 
 def _before_value(name: str, labels: Sequence[tuple[str, str]]) -> str:
     if labels:
-        inside = ",".join([f'{label}="{escape(value)}"' for label, value in sorted(labels)])
+        inside = ",".join([f'{label}="{escape_label_value(value)}"' for label, value in sorted(labels)])
         name = f"{name}{{{inside}}}"
     return name.replace("%", "%%")
 
@@ -181,7 +166,7 @@ class Format:
         self._headers: dict[str, tuple[tuple[str, str, str], bytes]] = {}
         probe = Metric("a_b:c", "", "gauge")
         probe.add_sample("a_b:c", {"c_d": 'x\\y"z\n'}, 1e6)
-        line = _template([("a_b:c", (("c_d", 'x\\y"z\n'),))]) % number(1e6)
+        line = _template([("a_b:c", (("c_d", 'x\\y"z\n'),))]) % format_number(1e6)
         self.is_plain = self.encode(probe).endswith(line.encode())
 
     def header(self, family: Family, unit: str = "") -> bytes:

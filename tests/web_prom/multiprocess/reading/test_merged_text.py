@@ -19,7 +19,7 @@ from tests.web_prom.support import samples
 from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.multiprocess.reading.histograms import Histogram
 from web_prom.multiprocess.reading.merged_family import Family, LabelSet
-from web_prom.multiprocess.reading.merged_text import number
+from web_prom.text_format import format_number
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 @example(-math.inf)
 @example(math.nan)
 def test_numbers_are_written_as_prometheus_client_does(value: float) -> None:
-    assert number(value) == floatToGoString(value)  # type: ignore[no-untyped-call]
+    assert format_number(value) == floatToGoString(value)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("value", [-math.inf, math.inf, math.nan, 1e6, 1.0])
