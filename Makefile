@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help demo test soak fuzz lint bench clean
+.PHONY: help demo test soak fuzz lint docs bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,15 +19,19 @@ test: $(VENV)/.test ## Run the whole test suite, JOBS files at a time
 soak: $(VENV)/.test ## Kill, stop, reload and upgrade real servers at random for five minutes (SOAK_SECONDS)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-300} $(BIN)/python -m pytest -s tests/servers/test_chaos.py $(ARGS)
 
-lint: $(VENV)/.lint ## Check style, types and the documents
+lint: $(VENV)/.lint ## Check style, types and README
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --platform darwin $(PACKAGES)
 	$(BIN)/mypy --platform win32 --follow-imports=silent $(shell git ls-files $(PACKAGES) | grep -E '\.py$$' | grep -vE '$(POSIX_ONLY)')
-	@for file in README.rst docs/*.rst docs/*/*.rst; do \
+	@for file in README.rst SECURITY.rst; do \
 		$(BIN)/python -m docutils --halt=warning --report=warning --writer=null $$file || exit 1; \
 	done
+
+docs: $(VENV)/.docs ## Build the documentation site in build/docs; a warning is an error
+	@$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet -b html docs build/docs
+	@echo "build/docs/index.html"
 
 fuzz: $(VENV)/.test ## Try the parsers with damaged input, FUZZ_SECONDS (30) for each fuzzer
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-30} $(BIN)/python -m pytest tests/fuzz $(ARGS)
@@ -48,7 +52,7 @@ $(VENV)/.venv:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.lint: $(VENV)/.%: $(VENV)/.venv setup.cfg
+$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.docs: $(VENV)/.%: $(VENV)/.venv setup.cfg
 	@echo "Installing web-prom and what '$*' needs ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@

@@ -1,6 +1,6 @@
 """A nightly job that tells how it went: by a text file, by the Pushgateway, or in a shared directory.
 
-``--help`` lists the three ways; docs/how-to/jobs.rst says which to take. The exit code is 1 where the job failed.
+``--help`` lists the three ways; docs/how-to/jobs.rst compares them. The exit code is 1 if the job failed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cron jobs in the three ways of docs/how-to/jobs.rst, scraped from node exporter, Pushgateway, web server."""
+"""Cron jobs in the three ways of docs/how-to/jobs.rst, scraped from node exporter, Pushgateway, gunicorn."""
 
 from __future__ import annotations
 

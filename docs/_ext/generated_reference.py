@@ -1,0 +1,132 @@
+"""Directives whose text comes from the code: settings, request metrics, command line, gunicorn hooks."""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from unittest import mock
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+_ROOT = Path(__file__).parents[2]
+
+
+class _Generated(SphinxDirective):  # type: ignore[misc]
+    """A directive that is replaced by reStructuredText."""
+
+    def rest(self) -> str:
+        """Return the text."""
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        """Parse the text in the place of the directive."""
+        lines = StringList(self.rest().splitlines(), source=self.get_source_info()[0])
+        container = nodes.Element()
+        self.state.nested_parse(lines, self.content_offset, container, match_titles=True)
+        return list(container.children)
+
+
+class SettingsReference(_Generated):
+    """Every setting of ``Config``: key, default, meaning, and where it can be set."""
+
+    def rest(self) -> str:
+        """Return one entry for each field."""
+        from web_prom.config.settings import FIELDS, PREFIX
+
+        return "\n".join(
+            f".. setting:: {PREFIX}{name.upper()}\n\n"
+            f"   {field.metadata['meaning'].replace('`', '``')}\n\n"
+            f"   | Default: {_default(getattr(field, 'default', None), field)}\n"
+            f"   | Argument: ``{name}``\n"
+            for name, field in FIELDS.items()
+        )
+
+
+def _default(value: object, field: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, tuple) and value and isinstance(value[0], float):
+        return "``" + ", ".join(f"{bound:g}" for bound in value) + "``"
+    # A mapping has a factory as default.
+    return f"``{value!r}``" if isinstance(value, str | bool | int | float | tuple) else "``{}``"
+
+
+class RequestMetrics(_Generated):
+    """The families of requests in one naming: name, type, labels, help."""
+
+    required_arguments = 1
+
+    def rest(self) -> str:
+        """Return a list with an entry for each family."""
+        from web_prom.metrics.conventions import NAMINGS
+
+        naming = NAMINGS[self.arguments[0]]
+        kinds = {
+            "requests": "counter",
+            "duration": "histogram",
+            "in_progress": "gauge",
+            "exceptions": "counter",
+            "request_size": "histogram",
+            "response_size": "histogram",
+        }
+        text = ""
+        for attribute, kind in kinds.items():
+            family = getattr(naming, attribute)
+            if family is not None:
+                labels = ", ".join(f"``{label}``" for label in family.labels) or "none"
+                text += f"``{family.name}`` ({kind})\n    {family.documentation} Labels: {labels}.\n\n"
+        bounds = ", ".join(f"{bound:g}" for bound in naming.duration_buckets)
+        return f"{text}Default buckets of the duration, in seconds: ``{bounds}``.\n"
+
+
+class CommandLine(_Generated):
+    """What ``python -m web_prom serve --help`` prints."""
+
+    def rest(self) -> str:
+        """Return the parser's own text."""
+        from web_prom.__main__ import main
+
+        printed = io.StringIO()
+        # The parser fits its text to the terminal.
+        with mock.patch.dict(os.environ, COLUMNS="100"), redirect_stdout(printed), suppress(SystemExit):
+            main(["serve", "--help"])
+        return ".. code-block:: text\n\n" + "".join(
+            f"   {line}\n" if line else "\n" for line in printed.getvalue().splitlines()
+        )
+
+
+class GunicornHooks(_Generated):
+    """The hooks of ``web_prom.gunicorn``, read without an import: that would make a shared directory."""
+
+    def rest(self) -> str:
+        """Return one entry for each hook."""
+        tree = ast.parse((_ROOT / "web_prom" / "gunicorn.py").read_text("utf-8"))
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]
+        text = ""
+        for function in functions:
+            head, _, body = (ast.get_docstring(function) or "").partition("Raises:")
+            arguments = ", ".join(argument.arg for argument in function.args.args)
+            text += f".. py:function:: {function.name}({arguments})\n"
+            text += "   :module: web_prom.gunicorn\n\n"
+            text += "".join(f"   {line}\n" for line in head.splitlines())
+            if body:
+                name, _, reason = " ".join(body.split()).partition(": ")
+                text += f"\n   :raises {name}: {reason}\n"
+            text += "\n"
+        return text
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives, and ``setting`` as a kind of object that pages can refer to."""
+    app.add_object_type("setting", "setting", indextemplate="pair: %s; setting")
+    app.add_directive("settings-reference", SettingsReference)
+    app.add_directive("request-metrics", RequestMetrics)
+    app.add_directive("command-line", CommandLine)
+    app.add_directive("gunicorn-hooks", GunicornHooks)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
