@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import choose_encoder
 
 from web_prom.exposition.collectors import collectors_of
-from web_prom.exposition.encoding.registry_encoder import Renderer
-from web_prom.exposition.encoding.text_builder import Text
+from web_prom.exposition.encoding.registry_encoder import RegistryEncoder
+from web_prom.exposition.encoding.text_builder import TextBuilder
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 # As Prometheus asks for it.
@@ -45,13 +45,13 @@ class Registry:
 
     def forget(self) -> None:
         """Begin as a process that has not scraped yet."""
-        self._renderer = Renderer()
+        self._encoder = RegistryEncoder()
 
     def ours(self) -> bytes:
         """Scrape with web-prom."""
-        text = Text(ENCODE, CONTENT_TYPE, None)
+        text = TextBuilder(ENCODE, CONTENT_TYPE, None)
         for collector in collectors_of(self._registry):
-            text.put_collected(collector, self._renderer)
+            text.put_collected(collector, self._encoder)
         return text.finish()
 
     def upstream(self) -> bytes:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from web_prom.config.settings import Config
 from web_prom.errors import ConfigError
 from web_prom.exposition.http import Exposition
-from web_prom.exposition.scrape_context import Factory
+from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.metrics.labels import encodable
 from web_prom.metrics.layers import State, find, told
 from web_prom.metrics.recording import KEY, Recorder, Recording
@@ -79,7 +79,7 @@ class Middleware:
         annotate: Annotate | None,
         owner: str,
         reserved: frozenset[str] = frozenset(),
-        scrape_context: Factory | None = None,
+        scrape_context: ContextFactory | None = None,
     ) -> None:
         if config is not None and options:
             raise TypeError(f"settings are in config or in options, not in both (not {', '.join(options)})")

@@ -15,7 +15,7 @@ from web_prom.asgi.installation import Refusal, is_built_late, move_outermost, s
 from web_prom.asgi.routes import Routes
 from web_prom.asgi.websocket import Connection
 from web_prom.config.settings import Config
-from web_prom.exposition.http import Exposition, mounted_config
+from web_prom.exposition.http import Exposition, endpoint_config
 from web_prom.metrics.exclusion import exclude
 from web_prom.metrics.layers import WSGI_ENVIRON, Inside, State, current, find_around, is_counted
 from web_prom.metrics.recording import KEY, Recording
@@ -241,7 +241,7 @@ def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -
         DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
     """
     share_values(*[registry] if isinstance(registry, CollectorRegistry) else [])
-    exposition = Exposition(registry, mounted_config(), compress=not disable_compression)
+    exposition = Exposition(registry, endpoint_config(), compress=not disable_compression)
 
     # The mark is for what a router answers itself, for example the redirect of a mount to its slash.
     return exclude(MetricsApp(exposition))

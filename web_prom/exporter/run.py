@@ -12,7 +12,7 @@ from web_prom.exporter.heartbeat import Heart
 from web_prom.exporter.memory import give_large_blocks_back
 from web_prom.exporter.parent_watch import Lifeline
 from web_prom.http_server.listener import address_of, adopt, listen
-from web_prom.http_server.server import DEFAULT_PATH, ExporterServer, Scrapes
+from web_prom.http_server.server import DEFAULT_PATH, Scrapes, ScrapeServer
 from web_prom.http_server.tls import Certificates
 
 logger = logging.getLogger("web_prom")
@@ -50,7 +50,7 @@ def serve(
         assert config.bind is not None
         listening = listen(config.bind)
     scrapes = Scrapes(directory, config)
-    server = ExporterServer(listening, scrapes, certificates=certificates)
+    server = ScrapeServer(listening, scrapes, certificates=certificates)
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: server.stop())
@@ -65,9 +65,9 @@ def serve(
         )
     heart = Heart(heartbeat)
 
-    def going_on() -> bool:
+    def keep_running() -> bool:
         if not server.is_stuck:
             heart.beat()
         return not lifeline.cut
 
-    server.run(going_on)
+    server.run(keep_running)

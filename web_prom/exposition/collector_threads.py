@@ -14,10 +14,10 @@ from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-from web_prom.exposition.scrape_context import Factory
+from web_prom.exposition.scrape_context import ContextFactory
 
 
-class Collecting:
+class CollectorExecutor:
     """Runs the collectors of one registry, at once, for as long as a scrape may wait for them.
 
     Each collector keeps its thread from scrape to scrape, with what is the thread's own: a connection is
@@ -34,11 +34,11 @@ class Collecting:
         surrounding: Returns a context manager, entered around each run in the collector's own thread.
     """
 
-    def __init__(self, limit: float, surrounding: Factory) -> None:
+    def __init__(self, limit: float, surrounding: ContextFactory) -> None:
         self._limit = limit
         self._surrounding = surrounding
         # The process is looked at each time: at-fork hooks are not run everywhere (uWSGI).
-        self._lanes: dict[int, dict[int, _Lane]] = {}
+        self._lanes: dict[int, dict[int, CollectorThread]] = {}
 
     def begin(self, collectors: Sequence[Any]) -> dict[int, Callable[[], list[Metric]]]:
         """Begin to run collectors; return by ``id()`` what waits for each and returns its families.
@@ -55,11 +55,13 @@ class Collecting:
         runs = {id(collector): self._begin_one(lanes, collector) for collector in collectors}
         return {key: partial(result, deadline, self._limit) for key, result in runs.items()}
 
-    def _begin_one(self, lanes: dict[int, _Lane], collector: Any) -> Callable[[float, float], list[Metric]]:
+    def _begin_one(
+        self, lanes: dict[int, CollectorThread], collector: Any
+    ) -> Callable[[float, float], list[Metric]]:
         try:
             lane = lanes.get(id(collector))
             if lane is None or lane.is_spent:
-                lane = lanes[id(collector)] = _Lane(collector, self._surrounding)
+                lane = lanes[id(collector)] = CollectorThread(collector, self._surrounding)
             return lane.begin().result
         except (RuntimeError, MemoryError):
             # There is no thread, as at a process's end. The scrape's own has to do, without a limit: a family
@@ -70,7 +72,9 @@ class Collecting:
 class _Run:
     """One call of a collector, made in its thread and waited for in a scrape's."""
 
-    def __init__(self, collector: Any, surrounding: Factory, error: BaseException | None = None) -> None:
+    def __init__(
+        self, collector: Any, surrounding: ContextFactory, error: BaseException | None = None
+    ) -> None:
         self.collector = collector
         self._surrounding = surrounding
         self.over = threading.Event()
@@ -113,10 +117,10 @@ class _Run:
         raise RuntimeError(f"collect() raised {self.error!r}") from self.error
 
 
-class _Lane:
+class CollectorThread:
     """The thread of one collector, and the call that was begun in it last."""
 
-    def __init__(self, collector: Any, surrounding: Factory) -> None:
+    def __init__(self, collector: Any, surrounding: ContextFactory) -> None:
         self._collector = collector
         self._surrounding = surrounding
         self._last: _Run | None = None

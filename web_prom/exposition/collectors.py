@@ -14,8 +14,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from web_prom.errors import UnreadableError
-from web_prom.exposition.collector_threads import Collecting
-from web_prom.exposition.scrape_context import Factory, ScrapeContext
+from web_prom.exposition.collector_threads import CollectorExecutor
+from web_prom.exposition.scrape_context import ContextFactory, ScrapeContext
 from web_prom.metrics.families import error_counter
 from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.multiprocess.reading.process_metrics import collected
@@ -27,7 +27,7 @@ _IN_FILES = (Counter, Gauge, Histogram, Summary)
 _READERS = (MultiProcessCollector, WorkersCollector)
 
 
-class Guard:
+class CollectorErrorHandler:
     """Lets a collector that fails, or is late, cost its own families, and nothing else.
 
     Safe to share between threads.
@@ -41,10 +41,10 @@ class Guard:
         context: What is entered around each answer; collectors in their own threads enter it as well.
     """
 
-    def __init__(self, registry: Any, limit: float, context: Factory | None = None) -> None:
+    def __init__(self, registry: Any, limit: float, context: ContextFactory | None = None) -> None:
         self._failures = _Failures(registry)
         self.context = ScrapeContext(registry, context, self._failures.count)
-        self._collecting = Collecting(limit, self.context.enter)
+        self._collecting = CollectorExecutor(limit, self.context.enter)
 
     def collect(self, collectors: Iterable[Any]) -> list[tuple[Any, list[Metric]]]:
         """Return collectors, each with its families: none where it fails, which is counted."""
@@ -124,10 +124,10 @@ def is_instrument(collector: Any) -> bool:
 
 def is_custom(collector: Any) -> bool:
     """Tell whether a collector is the user's own, which may ask a database, say, and wait for it."""
-    return not isinstance(collector, (MetricWrapperBase, *_OF_THIS_HOUSE))
+    return not isinstance(collector, (MetricWrapperBase, *BUILTIN_COLLECTORS))
 
 
-def store_callbacks(collectors: Iterable[Any], guard: Guard) -> None:
+def store_callbacks(collectors: Iterable[Any], guard: CollectorErrorHandler) -> None:
     """Write what the callbacks of gauges give (``Gauge.set_function``) to the value files.
 
     With shared values prometheus_client never calls them, and shows the zero that the gauge began with.
@@ -166,7 +166,7 @@ class _Target:
 
 
 # prometheus_client's and ours, of which none waits for anything.
-_OF_THIS_HOUSE = (ProcessCollector, PlatformCollector, GCCollector, *_READERS, _Target)
+BUILTIN_COLLECTORS = (ProcessCollector, PlatformCollector, GCCollector, *_READERS, _Target)
 
 
 def families_of(collector: Any) -> list[Metric]:

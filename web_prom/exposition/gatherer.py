@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import RestrictedRegistry
 
 from web_prom.exposition.collectors import (
-    Guard,
+    CollectorErrorHandler,
     collectors_of,
     families_of,
     is_custom,
@@ -21,9 +21,9 @@ from web_prom.exposition.collectors import (
     store_callbacks,
     units_of,
 )
-from web_prom.exposition.encoding.registry_encoder import Renderer
-from web_prom.exposition.encoding.text_builder import Encode, Text, joined
-from web_prom.exposition.scrape_context import Factory
+from web_prom.exposition.encoding.registry_encoder import RegistryEncoder
+from web_prom.exposition.encoding.text_builder import Encode, TextBuilder, joined
+from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.metrics.families import existing_instruments
 from web_prom.multiprocess.directory.server_directory import server_pid
 from web_prom.multiprocess.directory.shared_directory import VARIABLE
@@ -33,7 +33,7 @@ from web_prom.multiprocess.writing.activation import is_shared
 from web_prom.multiprocess.writing.process_files import look
 
 
-class Scraper:
+class Gatherer:
     """Scrapes one registry, or a directory alone.
 
     Safe to share between threads and to use after a fork.
@@ -55,18 +55,18 @@ class Scraper:
         directory: str | None = None,
         *,
         collector_timeout: float,
-        context: Factory | None = None,
+        context: ContextFactory | None = None,
     ) -> None:
         self._source = registry
         self._directory = directory
         restricted = isinstance(registry, RestrictedRegistry)
         self._registry = registry._registry if restricted else registry
         self._names: frozenset[str] | None = frozenset(registry._name_set) if restricted else None
-        self._guard = Guard(self._registry, collector_timeout, context)
+        self._guard = CollectorErrorHandler(self._registry, collector_timeout, context)
         self.context = self._guard.context
-        self._renderer = Renderer()
+        self._encoder = RegistryEncoder()
 
-    def scrape(self, encode: Encode, content_type: str, names: Collection[str] | None) -> bytes:
+    def gather(self, encode: Encode, content_type: str, names: Collection[str] | None) -> bytes:
         """Return the text of a scrape.
 
         Args:
@@ -83,12 +83,12 @@ class Scraper:
         if directory:
             if self._names is not None:
                 names = self._names if names is None else self._names.intersection(names)
-            text = Text(encode, content_type, names)
+            text = TextBuilder(encode, content_type, names)
             # An exporter may not write, unless it is a server's own.
             merging = self._directory is None or server_pid() is not None
             about = self._workers(text, collector_for(directory, merging=merging))
         else:
-            text = Text(encode, content_type, names)
+            text = TextBuilder(encode, content_type, names)
             about = self._process(text)
         series = _gauge(
             "web_prom_scrape_series", "Samples in this scrape, those about it aside.", text.series
@@ -105,7 +105,7 @@ class Scraper:
             for recorder in list(instruments.recorders):
                 recorder.settle()
 
-    def _process(self, text: Text) -> Iterable[Metric]:
+    def _process(self, text: TextBuilder) -> Iterable[Metric]:
         """Put what upstream would give for this process; return what is told about it besides."""
         if getattr(type(self._source), "collect", None) is not CollectorRegistry.collect:
             text.put(self._source.collect())
@@ -118,22 +118,22 @@ class Scraper:
         for place, collector in sorted(enumerate(collectors), key=lambda item: _rank(item[1])):
             with self._guard.of(collector), text.at(place):
                 if is_instrument(collector):
-                    text.put_collected(collector, self._renderer)
+                    text.put_collected(collector, self._encoder)
                 elif id(collector) in collected:
                     self._put(text, collector, collected[id(collector)])
                 else:
                     self._put(text, collector, families_of(collector))
-        self._renderer.keep(collectors)
+        self._encoder.keep(collectors)
         return []
 
-    def _put(self, text: Text, source: Any, families: Iterable[Metric]) -> None:
+    def _put(self, text: TextBuilder, source: Any, families: Iterable[Metric]) -> None:
         """Put the families of one source, without those whose names another one has."""
         own: set[bytes] = set()
         for family in joined(families):
             with self._guard.of(source):
                 text.put_new(family, own)
 
-    def _workers(self, text: Text, collector: WorkersCollector) -> Iterable[Metric]:
+    def _workers(self, text: TextBuilder, collector: WorkersCollector) -> Iterable[Metric]:
         """Put what all workers have, and what else this process has; return what is told about them."""
         registered = self._registered()
         look()

@@ -20,8 +20,8 @@ from web_prom.errors import BusyError
 from web_prom.exposition.access_control import AccessControl
 from web_prom.exposition.encoding.colon_names import keeping_colons
 from web_prom.exposition.encoding.text_builder import Encode
-from web_prom.exposition.gatherer import Scraper
-from web_prom.exposition.scrape_context import Factory
+from web_prom.exposition.gatherer import Gatherer
+from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.exposition.single_flight import SingleFlight
 from web_prom.metrics.layers import drop, find
 from web_prom.multiprocess.worker_detection import has_siblings
@@ -93,11 +93,11 @@ class Exposition:
         *,
         compress: bool = True,
         directory: str | None = None,
-        context: Factory | None = None,
+        context: ContextFactory | None = None,
     ) -> None:
         config = config or Config()
         self.access = AccessControl(config)
-        self._scraper = Scraper(
+        self._gatherer = Gatherer(
             registry if directory is None else None,
             directory,
             collector_timeout=config.collector_timeout,
@@ -111,7 +111,7 @@ class Exposition:
 
     def respond(self, environ: Mapping[str, Any]) -> Response:
         """Answer a scrape described by a WSGI environ (or Django's ``request.META``)."""
-        with self._scraper.context.enter():
+        with self._gatherer.context.enter():
             return self._respond(environ)
 
     def _respond(self, environ: Mapping[str, Any]) -> Response:
@@ -165,7 +165,7 @@ class Exposition:
 
     def _body(self, encode: Encode, wanted: _Wanted) -> bytes | None:
         try:
-            body = self._scraper.scrape(encode, wanted.content_type, wanted.names)
+            body = self._gatherer.gather(encode, wanted.content_type, wanted.names)
             # Level 1 is a third of the time of level 9 for a tenth more bytes on this kind of text.
             return gzip.compress(body, compresslevel=1, mtime=0) if wanted.compressed else body
         except Exception:
@@ -259,10 +259,10 @@ def make_wsgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -
         DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
     """
     share_values(*[registry] if isinstance(registry, CollectorRegistry) else [])
-    return as_wsgi(Exposition(registry, mounted_config(), compress=not disable_compression))
+    return as_wsgi(Exposition(registry, endpoint_config(), compress=not disable_compression))
 
 
-def mounted_config() -> Config:
+def endpoint_config() -> Config:
     """Return the settings of what is mounted with no application of ours around it.
 
     Access is its mounter's affair, as with prometheus_client's; the environment tells how long a

@@ -10,20 +10,20 @@ from weakref import WeakKeyDictionary, WeakMethod, ref
 
 from prometheus_client import CollectorRegistry
 
-Factory = Callable[[], AbstractContextManager[Any]]
+ContextFactory = Callable[[], AbstractContextManager[Any]]
 
-Failed = Callable[[str, str], None]
+CountFailure = Callable[[str, str], None]
 """Counts the exception that is being handled under a stage, and logs the stage and the consequence."""
 
 STAGE = "scrape context"
 """The stage under which a context manager's errors are counted."""
 
-_of_process: list[Factory] = []
+_process_factories: list[ContextFactory] = []
 # Weak: an application ends when its user drops it. In order of registration.
-_of_registry: WeakKeyDictionary[CollectorRegistry, list[ref[Factory]]] = WeakKeyDictionary()
+_registry_factories: WeakKeyDictionary[CollectorRegistry, list[ref[ContextFactory]]] = WeakKeyDictionary()
 
 
-def scrape_context(factory: Factory, registry: CollectorRegistry | None = None) -> None:
+def scrape_context(factory: ContextFactory, registry: CollectorRegistry | None = None) -> None:
     """Have scrapes answered inside of a context manager.
 
     It is entered in each thread that answers a scrape, around the whole answer: access check, callbacks
@@ -42,10 +42,10 @@ def scrape_context(factory: Factory, registry: CollectorRegistry | None = None) 
             None: every scrape of the process enters it.
     """
     if registry is None:
-        if factory not in _of_process:
-            _of_process.append(factory)
+        if factory not in _process_factories:
+            _process_factories.append(factory)
         return
-    references = _of_registry.setdefault(registry, [])
+    references = _registry_factories.setdefault(registry, [])
     references[:] = [each for each in references if each() is not None]
     if not any(each() == factory for each in references):
         references.append(WeakMethod(factory) if hasattr(factory, "__self__") else ref(factory))
@@ -60,7 +60,7 @@ class ScrapeContext:
         failed: Counts an error.
     """
 
-    def __init__(self, registry: Any, own: Factory | None, failed: Failed) -> None:
+    def __init__(self, registry: Any, own: ContextFactory | None, failed: CountFailure) -> None:
         self._registry = registry if isinstance(registry, CollectorRegistry) else None
         self._own = own
         self._failed = failed
@@ -93,12 +93,12 @@ class ScrapeContext:
             finally:
                 del error  # it refers to this frame
 
-    def _factories(self) -> list[Factory]:
+    def _factories(self) -> list[ContextFactory]:
         if self._own is not None:
-            return [*_of_process, self._own]
+            return [*_process_factories, self._own]
         if self._registry is not None:
-            for reference in _of_registry.get(self._registry, ()):
+            for reference in _registry_factories.get(self._registry, ()):
                 factory = reference()
                 if factory is not None:
-                    return [*_of_process, factory]
-        return list(_of_process)
+                    return [*_process_factories, factory]
+        return list(_process_factories)

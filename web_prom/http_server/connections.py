@@ -22,13 +22,13 @@ _POLL_SECONDS = 0.02
 class State(Enum):
     """What a connection is doing, and how many seconds it may take over it; None for no limit of its own."""
 
-    ARRIVING = 10.0
+    READING = 10.0
     """Shaking hands, or sending its first request or the rest of another."""
     IDLE = 150.0
     """Between requests: scrapes are seldom more than a minute or two apart."""
-    WORKING = None
+    PROCESSING = None
     """Ours to end: a scrape is being made."""
-    SENDING = 30.0
+    WRITING = 30.0
     """Taking the answer."""
 
 
@@ -53,7 +53,7 @@ class Connection:
         self.peer = peer
         self._clock = clock
         self.body = b""
-        self.enter(State.ARRIVING)
+        self.enter(State.READING)
 
     def enter(self, state: State) -> None:
         """Begin to do something else."""
@@ -69,12 +69,12 @@ class Connection:
     @property
     def work_seconds(self) -> float:
         """For how long the answer has been made, in seconds."""
-        return self._clock() - self.since if self.state is State.WORKING else 0.0
+        return self._clock() - self.since if self.state is State.PROCESSING else 0.0
 
     @property
     def may_go(self) -> bool:
         """Whether somebody else may have its place."""
-        if self.state in (State.ARRIVING, State.SENDING):
+        if self.state in (State.READING, State.WRITING):
             return self._clock() - self.since > _COURTESY_SECONDS
         return self.state is State.IDLE
 
@@ -150,7 +150,7 @@ class Connections:
         thread.
         """
         while not self._have_memory():
-            self._end(lambda one: one.state is State.SENDING and one.may_go)
+            self._end(lambda one: one.state is State.WRITING and one.may_go)
             time.sleep(_POLL_SECONDS)
 
     def longest_work(self) -> float:

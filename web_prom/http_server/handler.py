@@ -27,7 +27,7 @@ class Handler:
     Args:
         connection: The connection.
         respond: Answers a request.
-        going_on: Whether the connection may stay open after this request.
+        keep_running: Whether the connection may stay open after this request.
         wait_for_memory: Waits until the text of a scrape may be made.
     """
 
@@ -35,12 +35,12 @@ class Handler:
         self,
         connection: Connection,
         respond: Respond,
-        going_on: Callable[[], bool],
+        keep_running: Callable[[], bool],
         wait_for_memory: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._respond = respond
-        self._going_on = going_on
+        self._going_on = keep_running
         self._wait_for_memory = wait_for_memory
         # What was read beyond the last head.
         self._rest = b""
@@ -63,7 +63,7 @@ class Handler:
         except HeadError as error:
             self._refuse(error.status)
             return False
-        self._connection.enter(State.WORKING)
+        self._connection.enter(State.PROCESSING)
         response = self._respond(self._environ(head))
         # A body is not read, and so nothing after it.
         stays = head.keeps_alive and not head.has_body and self._going_on()
@@ -79,7 +79,7 @@ class Handler:
         data, checked = self._rest, 0
         while True:
             if data and not checked:
-                self._connection.enter(State.ARRIVING)
+                self._connection.enter(State.READING)
             end = end_of_head(data, checked)
             if end >= 0:
                 self._rest = data[end:]
@@ -114,7 +114,7 @@ class Handler:
     def _send(self, response: Response, *, stays: bool, with_body: bool) -> None:
         body = response.body if with_body else b""
         self._connection.body = body
-        self._connection.enter(State.SENDING)
+        self._connection.enter(State.WRITING)
         headers = [
             *response.headers,
             ("Date", formatdate(usegmt=True)),

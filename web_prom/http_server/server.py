@@ -94,7 +94,7 @@ class Scrapes:
         return True
 
 
-class ExporterServer:
+class ScrapeServer:
     """An HTTP server with one thread for each of a bounded number of connections.
 
     :meth:`run` serves in the thread that calls it; :meth:`stop` may be called from any other, or from a
@@ -132,16 +132,16 @@ class ExporterServer:
         self._selector: selectors.BaseSelector | None = None
         self._listens = False
 
-    def run(self, going_on: Callable[[], bool] = lambda: True) -> None:
+    def run(self, keep_running: Callable[[], bool] = lambda: True) -> None:
         """Serve until :meth:`stop` is called, then answer what has arrived and close the listening socket.
 
         What fails meanwhile (no descriptors, no memory, no threads) is logged once a minute and tried again.
 
         Args:
-            going_on: Asked about once a second; false stops the server too.
+            keep_running: Asked about once a second; false stops the server too.
         """
         try:
-            while not self._stopping and going_on():
+            while not self._stopping and keep_running():
                 self._turn_or_wait()
             self._stopping = True
             # What is queued gets an answer, whether there is room or not, and not whoever comes meanwhile:

@@ -22,7 +22,7 @@ from web_prom.errors import ConfigError, ListenError
 from web_prom.exposition.http import Exposition
 from web_prom.http_server.handler import Respond
 from web_prom.http_server.listener import address_of, listen
-from web_prom.http_server.server import ExporterServer
+from web_prom.http_server.server import ScrapeServer
 from web_prom.http_server.tls import Certificates
 from web_prom.multiprocess.writing.activation import share_values
 from web_prom.multiprocess.writing.fork_locks import free
@@ -38,7 +38,7 @@ _NOT_GIVEN = ".".join("0000")
 _servers: WeakKeyDictionary[MetricsServer, Any] = WeakKeyDictionary()
 
 
-class MetricsServer(ExporterServer):
+class MetricsServer(ScrapeServer):
     """A server that runs in a daemon thread of its own; make it with :func:`start_http_server`.
 
     Its methods may be called from any thread, and do nothing in a child that was forked.

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from web_prom.config.settings import Config
 from web_prom.exposition.http import WSGIApp, as_wsgi
-from web_prom.exposition.scrape_context import Factory
+from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.metrics.layers import State, find, hand_on, is_counted
 from web_prom.metrics.recording import KEY
 from web_prom.metrics.request_start import ENVIRON, reader
@@ -65,7 +65,7 @@ class PrometheusMiddleware(Middleware):
         config: Config | None = None,
         annotate: Annotate | None = None,
         owner: str = "a WSGI application",
-        scrape_context: Factory | None = None,
+        scrape_context: ContextFactory | None = None,
         **options: object,
     ) -> None:
         super().__init__(

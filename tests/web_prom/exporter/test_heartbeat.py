@@ -73,7 +73,7 @@ def test_fault_74_a_server_is_stuck_when_a_scrape_takes_a_minute() -> None:
     with Serving(held) as serving, serving.client() as client:
         assert not serving.server.is_stuck
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        serving.wait_for(client, State.WORKING)
+        serving.wait_for(client, State.PROCESSING)
         assert not serving.server.is_stuck
         serving.clock.go(61)
         assert serving.server.is_stuck

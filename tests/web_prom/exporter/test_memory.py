@@ -37,7 +37,7 @@ class Pair:
         self._sockets += [ours, theirs]
         connection = Connection(ours, "", self.clock)
         connection.body = body
-        connection.enter(State.SENDING)
+        connection.enter(State.WRITING)
         self.connections.add(connection)
         return connection
 

@@ -524,7 +524,7 @@ def test_a_scrape_that_failed_leaves_the_next_one_alone(registry: CollectorRegis
 def test_an_application_whose_scrapes_fail_is_served(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web_prom.exposition.http.Scraper.scrape", lambda *_: 1 // 0)
+    monkeypatch.setattr("web_prom.exposition.http.Gatherer.gather", lambda *_: 1 // 0)
     app = PrometheusMiddleware(hello, registry=registry)
     assert scrape(app)[0] == "500 Internal Server Error"
     assert serve(app, "/") == b"hello"

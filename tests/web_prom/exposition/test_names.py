@@ -118,8 +118,8 @@ def test_fault_70_whoever_asks_for_ever_other_names_makes_no_other_scrape_slower
     def anew(*arguments: object) -> None:
         raise AssertionError("lines were made anew")
 
-    monkeypatch.setattr("web_prom.exposition.encoding.line_templates.Section.template", anew)
-    monkeypatch.setattr("web_prom.exposition.encoding.line_templates.Outline.learn", anew)
+    monkeypatch.setattr("web_prom.exposition.encoding.line_templates.TemplateSection.template", anew)
+    monkeypatch.setattr("web_prom.exposition.encoding.line_templates.FamilyTemplate.from_encoder", anew)
     for names in (*combinations(samples, 1), *combinations(samples, 2)):
         query = "&".join(f"name[]={name}" for name in names)
         response = exposition.respond(environ_of("/metrics", HTTP_ACCEPT=accept, QUERY_STRING=query))

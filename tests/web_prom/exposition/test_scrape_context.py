@@ -17,7 +17,7 @@ from tests.web_prom.http_server.serving import ask
 from tests.web_prom.support import hello, serve
 from web_prom import PrometheusMiddleware, make_asgi_app, make_wsgi_app, start_http_server
 from web_prom.asgi import PrometheusMiddleware as ASGIMiddleware
-from web_prom.exposition.scrape_context import _of_process, scrape_context
+from web_prom.exposition.scrape_context import _process_factories, scrape_context
 
 
 class Recorded:
@@ -78,7 +78,7 @@ def recorded() -> Iterator[Recorded]:
     recorded = Recorded()
     scrape_context(recorded.enter)
     yield recorded
-    _of_process.remove(recorded.enter)
+    _process_factories.remove(recorded.enter)
 
 
 @pytest.fixture
@@ -180,8 +180,8 @@ def test_fault_46_a_context_that_fails_does_not_fail_the_scrape(
             text = serve(app, "/metrics").decode()
             assert "collected 1.0" in text.splitlines()
     finally:
-        _of_process.remove(bad.enter)
-        _of_process.remove(good.enter)
+        _process_factories.remove(bad.enter)
+        _process_factories.remove(good.enter)
     assert [each for each, _ in good.steps].count("exit") == 4
     counted = registry.get_sample_value("web_prom_instrumentation_errors_total", {"stage": "scrape context"})
     assert counted == 4  # two threads, two scrapes

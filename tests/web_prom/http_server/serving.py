@@ -16,7 +16,7 @@ from web_prom.config.parsing import Address
 from web_prom.exposition.http import Response
 from web_prom.http_server.connections import State
 from web_prom.http_server.listener import listen
-from web_prom.http_server.server import ExporterServer
+from web_prom.http_server.server import ScrapeServer
 
 # How long anything may take on a busy machine; nothing waits that long when all is well.
 PATIENCE_SECONDS = 60.0
@@ -40,7 +40,7 @@ class Serving:
         self._listener = listen(Address("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.clock = Clock()
-        self.server = ExporterServer(self._listener, respond, clock=self.clock, **options)
+        self.server = ScrapeServer(self._listener, respond, clock=self.clock, **options)
         self._thread = threading.Thread(target=self.server.run)
 
     def __enter__(self) -> Serving:

@@ -21,7 +21,7 @@ from tests.web_prom.support import python
 from web_prom.config.parsing import Address
 from web_prom.http_server import server as server_module
 from web_prom.http_server.listener import listen
-from web_prom.http_server.server import ExporterServer
+from web_prom.http_server.server import ScrapeServer
 
 
 @pytest.fixture(autouse=True)
@@ -58,12 +58,12 @@ def test_fault_68_a_scrape_during_exhausted_descriptors_is_answered_when_they_ar
         else:
             from web_prom.config import Config
             from web_prom.http_server.listener import listen
-            from web_prom.http_server.server import ExporterServer, Scrapes
+            from web_prom.http_server.server import ScrapeServer, Scrapes
             from web_prom.config.parsing import Address
             listener = listen(Address("127.0.0.1", 0))
             port = listener.getsockname()[1]
             scrapes = Scrapes(Path(tempfile.gettempdir()) / "none", Config())
-            thread = threading.Thread(target=ExporterServer(listener, scrapes).run, daemon=True)
+            thread = threading.Thread(target=ScrapeServer(listener, scrapes).run, daemon=True)
             thread.start()
         client = socket.socket()
         client.settimeout(30)
@@ -138,7 +138,7 @@ def test_fault_68_an_accept_that_fails_is_tried_again(caplog: pytest.LogCaptureF
     with Refusing(fileno=listen(Address("127.0.0.1", 0)).detach()) as refusing:
         refusing.setblocking(False)
         port = refusing.getsockname()[1]
-        server = ExporterServer(refusing, hello)
+        server = ScrapeServer(refusing, hello)
         thread = threading.Thread(target=server.run)
         thread.start()
         try:

@@ -17,7 +17,7 @@ from web_prom.config.parsing import Address
 from web_prom.exposition.http import Response
 from web_prom.http_server.connections import State
 from web_prom.http_server.listener import listen
-from web_prom.http_server.server import ExporterServer
+from web_prom.http_server.server import ScrapeServer
 
 
 class Held:
@@ -154,10 +154,10 @@ def test_an_answer_that_cannot_be_made_costs_that_connection_only(caplog: pytest
 def test_a_client_that_sends_byte_by_byte_is_ended_and_holds_up_nobody() -> None:
     """Slow loris: each byte comes in time, and the request never."""
     with Serving() as serving, serving.client() as slow:
-        serving.wait_for(slow, State.ARRIVING)
+        serving.wait_for(slow, State.READING)
         serving.clock.go(1)
         slow.sendall(b"G")
-        serving.wait_for(slow, State.ARRIVING)  # from its first byte on, no longer from when it connected
+        serving.wait_for(slow, State.READING)  # from its first byte on, no longer from when it connected
         for byte in b"ET / HTTP/1.1\r\n":
             slow.sendall(bytes([byte]))
             serving.clock.go(0.5)
@@ -216,7 +216,7 @@ def test_when_there_is_no_room_the_one_that_waits_longest_goes() -> None:
 
 def test_when_there_is_no_room_whoever_has_not_asked_yet_has_a_second_to_do_so() -> None:
     with Serving(limit=1) as serving, serving.client() as first, serving.client() as second:
-        serving.wait_for(first, State.ARRIVING)
+        serving.wait_for(first, State.READING)
         second.sendall(b"GET /2 HTTP/1.0\r\n\r\n")
         second.settimeout(0.2)
         with pytest.raises(TimeoutError):
@@ -289,7 +289,7 @@ class Rush(socket.socket):
 def test_at_the_end_it_does_not_wait_for_those_who_keep_coming() -> None:
     with Rush(fileno=listen(Address("127.0.0.1", 0)).detach()) as rush:
         rush.setblocking(False)
-        server = ExporterServer(rush, hello)
+        server = ScrapeServer(rush, hello)
         server.stop()
         server.run()
     assert rush.accepted > 1

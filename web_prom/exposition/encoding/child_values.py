@@ -11,7 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Exemplar
 from prometheus_client.values import MutexValue
 
-from web_prom.exposition.encoding.line_templates import CREATED, SampleForm
+from web_prom.exposition.encoding.line_templates import CREATED, SampleSchema
 
 Rows = Sequence[Sequence[float]]
 """For each child, the value of each of its samples."""
@@ -30,11 +30,11 @@ _exemplars: Callable[[Any], Any] = attrgetter("_exemplar")
 _function: Callable[[Any], Any] = attrgetter("_child_samples.__func__")
 
 
-class UnusualError(Exception):
+class UnsupportedInstrumentError(Exception):
     """An instrument gives what cannot be read straight; upstream can."""
 
 
-class Reading:
+class ValueReader:
     """How to read the children of instruments of one class: here, of one with a value for each sample.
 
     Args:
@@ -47,75 +47,75 @@ class Reading:
         self.kind = kind
         self._values = values
 
-    def samples_of(self, child: Any) -> tuple[SampleForm, ...]:
+    def samples_of(self, child: Any) -> tuple[SampleSchema, ...]:
         """Return which samples a child has, as upstream's class gives them; ``_created`` is the last.
 
         Raises:
-            UnusualError: Others than those that are known here.
+            UnsupportedInstrumentError: Others than those that are known here.
         """
         made = self.kind._child_samples(child)
-        forms = tuple([SampleForm(sample[0], tuple(sample[1].items())) for sample in made])
+        forms = tuple([SampleSchema(sample[0], tuple(sample[1].items())) for sample in made])
         if any(any(field is not None for field in (sample[3], *sample[5:])) for sample in made):
-            raise UnusualError
+            raise UnsupportedInstrumentError
         last = len(forms) - (forms[-1].suffix == CREATED)
         self.check(child, forms[:last])
         return forms
 
-    def check(self, child: Any, forms: Sequence[SampleForm]) -> None:
-        """Raise UnusualError for samples that are not known here."""
+    def check(self, child: Any, forms: Sequence[SampleSchema]) -> None:
+        """Raise UnsupportedInstrumentError for samples that are not known here."""
         if any(labels or suffix not in self._values for suffix, labels in forms):
-            raise UnusualError
+            raise UnsupportedInstrumentError
 
-    def rows(self, children: Sequence[Any], forms: Sequence[SampleForm]) -> Rows:
+    def rows(self, children: Sequence[Any], forms: Sequence[SampleSchema]) -> Rows:
         """Return what children have now.
 
         Raises:
-            UnusualError: One of them makes its samples itself.
+            UnsupportedInstrumentError: One of them makes its samples itself.
         """
         self.check_methods(children)
         return list(zip(*[self._column(children, suffix) for suffix, _ in forms], strict=True))
 
-    def exemplars(self, children: Sequence[Any], forms: Sequence[SampleForm]) -> Exemplars:
+    def exemplars(self, children: Sequence[Any], forms: Sequence[SampleSchema]) -> Exemplars:
         """Return the exemplars that there are."""
         return []
 
     def check_methods(self, children: Sequence[Any]) -> None:
-        """Raise UnusualError if a child makes its samples itself."""
+        """Raise UnsupportedInstrumentError if a child makes its samples itself."""
         stock = self.kind._child_samples
         try:
             own = list(map(_function, children)).count(stock) != len(children)
         except AttributeError:
             own = True
         if own:
-            raise UnusualError
+            raise UnsupportedInstrumentError
 
     def _column(self, children: Sequence[Any], suffix: str) -> list[float]:
         return numbers_of(list(map(attrgetter(self._values[suffix]), children)))
 
 
-class CounterReading(Reading):
+class CounterValueReader(ValueReader):
     """Counters, which may have an exemplar."""
 
-    def exemplars(self, children: Sequence[Any], forms: Sequence[SampleForm]) -> Exemplars:
+    def exemplars(self, children: Sequence[Any], forms: Sequence[SampleSchema]) -> Exemplars:
         """Return the exemplars that there are."""
         place = [suffix for suffix, _ in forms].index("_total")
         found = exemplars_of([child._value for child in children])
         return [(number, place, exemplar) for number, exemplar in found]
 
 
-class GaugeReading(Reading):
+class GaugeValueReader(ValueReader):
     """Gauges, some of which ask a callback."""
 
-    def rows(self, children: Sequence[Any], forms: Sequence[SampleForm]) -> Rows:
+    def rows(self, children: Sequence[Any], forms: Sequence[SampleSchema]) -> Rows:
         """Return what children have now, or what their callbacks give.
 
         Raises:
-            UnusualError: One of them makes its samples itself, otherwise than by ``set_function``.
+            UnsupportedInstrumentError: A child overrides its samples other than by ``set_function``.
             Exception: What a callback raises.
         """
         try:
             return super().rows(children, forms)
-        except UnusualError:
+        except UnsupportedInstrumentError:
             called = [self._is_callback(child) for child in children]
         return [
             (float(child._child_samples()[0].value if callback else child._value.get()),)
@@ -128,26 +128,26 @@ class GaugeReading(Reading):
             return False
         names = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
         if names != (self.kind.__module__, _CALLBACK):
-            raise UnusualError
+            raise UnsupportedInstrumentError
         return True
 
 
-class HistogramReading(Reading):
+class HistogramValueReader(ValueReader):
     """Histograms: buckets, of which each sample has what those before it have too."""
 
-    def check(self, child: Any, forms: Sequence[SampleForm]) -> None:
-        """Raise UnusualError for samples that are not known here."""
+    def check(self, child: Any, forms: Sequence[SampleSchema]) -> None:
+        """Raise UnsupportedInstrumentError for samples that are not known here."""
         buckets = len(child._upper_bounds)
         if [suffix for suffix, _ in forms[:buckets]] != ["_bucket"] * buckets:
-            raise UnusualError
+            raise UnsupportedInstrumentError
         if [suffix for suffix, _ in forms[buckets:]] not in _AFTER_BUCKETS:
-            raise UnusualError
+            raise UnsupportedInstrumentError
 
-    def rows(self, children: Sequence[Any], forms: Sequence[SampleForm]) -> Rows:
+    def rows(self, children: Sequence[Any], forms: Sequence[SampleSchema]) -> Rows:
         """Return what children have now.
 
         Raises:
-            UnusualError: One of them makes its samples itself.
+            UnsupportedInstrumentError: One of them makes its samples itself.
         """
         self.check_methods(children)
         suffixes = [suffix for suffix, _ in forms]
@@ -165,7 +165,7 @@ class HistogramReading(Reading):
             rows.append(row)
         return rows
 
-    def exemplars(self, children: Sequence[Any], forms: Sequence[SampleForm]) -> Exemplars:
+    def exemplars(self, children: Sequence[Any], forms: Sequence[SampleSchema]) -> Exemplars:
         """Return the exemplars that there are."""
         buckets = [suffix for suffix, _ in forms].count("_bucket")
         found = exemplars_of(self._buckets(children, buckets))
@@ -174,7 +174,7 @@ class HistogramReading(Reading):
     def _buckets(self, children: Sequence[Any], buckets: int) -> list[Any]:
         values = list(map(attrgetter("_buckets"), children))
         if list(map(len, values)).count(buckets) != len(values):
-            raise UnusualError
+            raise UnsupportedInstrumentError
         return list(chain.from_iterable(values))
 
 
@@ -186,7 +186,7 @@ def created_of(children: Sequence[Any]) -> list[float]:
     return list(map(attrgetter(CREATED), children))
 
 
-def is_stock(collector: Any) -> bool:
+def is_unmodified(collector: Any) -> bool:
     """Tell whether an instrument's methods are upstream's, of its class and of its own."""
     kind = type(collector)
     methods = [getattr(kind, name) for name in _METHODS]

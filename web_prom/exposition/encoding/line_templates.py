@@ -11,7 +11,7 @@ from prometheus_client.samples import Exemplar
 
 from web_prom.text_format import escape_label_value, format_number
 
-Encoded = Callable[[Iterable[Metric]], bytes]
+EncodeFamilies = Callable[[Iterable[Metric]], bytes]
 """Upstream's encoder of a format, for families, without what ends a scrape."""
 
 # No name with it is learnt, and no encoder changes it in a label's value.
@@ -20,10 +20,10 @@ CREATED = "_created"
 """Samples of this suffix have a value that all but never changes: it is written with the labels."""
 
 # Whatever an encoder may escape, and what means something where these templates are filled.
-_ODD = 'a\\b"c\n%s{0}\t\x7f\u00e9\u20ac'
+ESCAPING_PROBE = 'a\\b"c\n%s{0}\t\x7f\u00e9\u20ac'
 
 
-class SampleForm(NamedTuple):
+class SampleSchema(NamedTuple):
     """What a sample has beside its child's labels.
 
     Attributes:
@@ -35,7 +35,7 @@ class SampleForm(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
 
 
-class Form(NamedTuple):
+class FamilySchema(NamedTuple):
     """What a family is, apart from its children.
 
     Attributes:
@@ -52,7 +52,7 @@ class Form(NamedTuple):
     type: str
     unit: str
     label_names: tuple[str, ...]
-    samples: tuple[SampleForm, ...]
+    samples: tuple[SampleSchema, ...]
 
     def metric(self, labels: Sequence[str] | None = None, exemplar: Exemplar | None = None) -> Metric:
         """Return the family without a child, or with one whose samples have their places as values."""
@@ -64,7 +64,7 @@ class Form(NamedTuple):
         return metric
 
 
-class Section(NamedTuple):
+class TemplateSection(NamedTuple):
     """Lines that stand together below one heading: all of a family, or its ``_created`` in the text format.
 
     Attributes:
@@ -102,7 +102,7 @@ class Section(NamedTuple):
         return self.outline * len(rows) % tuple(texts)
 
 
-class Outline:
+class FamilyTemplate:
     """How the families of a form read in a format.
 
     Attributes:
@@ -111,14 +111,16 @@ class Outline:
         shows_exemplars: Whether the format has them.
     """
 
-    def __init__(self, form: Form, encoded: Encoded, sections: tuple[Section, ...]) -> None:
+    def __init__(
+        self, form: FamilySchema, encoded: EncodeFamilies, sections: tuple[TemplateSection, ...]
+    ) -> None:
         self.heading = encoded([form.metric()])
         self.sections = sections
         self.shows_exemplars = _shows_exemplars(form, encoded)
         self._form = form
 
     @classmethod
-    def learn(cls, form: Form, encoded: Encoded) -> Outline | None:
+    def from_encoder(cls, form: FamilySchema, encoded: EncodeFamilies) -> FamilyTemplate | None:
         """Return the outline of a form; None where the lines cannot be told from what the encoder gives.
 
         Raises:
@@ -134,7 +136,7 @@ class Outline:
         outline = cls(form, encoded, sections)
         return outline if outline._is_true(encoded) else None
 
-    def exemplar(self, sample: int, exemplar: Exemplar, encoded: Encoded) -> str:
+    def exemplar(self, sample: int, exemplar: Exemplar, encoded: EncodeFamilies) -> str:
         """Return what follows the value of a sample with an exemplar.
 
         Raises:
@@ -144,9 +146,9 @@ class Outline:
         without, with_it = encoded([form.metric([])]), encoded([form.metric([], exemplar)])
         return with_it[len(without) - 1 : -1].decode("utf-8")
 
-    def _is_true(self, encoded: Encoded) -> bool:
+    def _is_true(self, encoded: EncodeFamilies) -> bool:
         """Tell whether a child with everything odd reads as it does with the encoder."""
-        labels = [f"{_ODD}{place}" for place in range(len(self._form.label_names))]
+        labels = [f"{ESCAPING_PROBE}{place}" for place in range(len(self._form.label_names))]
         suffixes = [suffix for suffix, _ in self._form.samples]
         created = float(suffixes.index(CREATED)) if CREATED in suffixes else 0.0
         parts = []
@@ -156,9 +158,9 @@ class Outline:
         return b"".join(parts) == encoded([self._form.metric(labels)])
 
 
-def _sections(form: Form, text: str) -> tuple[Section, ...]:
+def _sections(form: FamilySchema, text: str) -> tuple[TemplateSection, ...]:
     """Read what the encoder made of a child whose labels are marks, and whose values are places."""
-    sections: list[Section] = []
+    sections: list[TemplateSection] = []
     heading, outline = "", ""
     labels: list[int] = []
     samples: list[int] = []
@@ -167,7 +169,7 @@ def _sections(form: Form, text: str) -> tuple[Section, ...]:
         if line.startswith("# ") or not line:
             if outline:
                 places = tuple(labels), tuple(samples), tuple(order)
-                sections.append(Section(heading.encode("utf-8"), outline, *places))
+                sections.append(TemplateSection(heading.encode("utf-8"), outline, *places))
                 heading, outline, labels, samples, order = "", "", [], [], []
             heading += f"{line}\n"
         else:
@@ -190,7 +192,7 @@ def _escape(text: str) -> str:
     return escape_label_value(text).replace("%", "%%")
 
 
-def _shows_exemplars(form: Form, encoded: Encoded) -> bool:
+def _shows_exemplars(form: FamilySchema, encoded: EncodeFamilies) -> bool:
     if form.type not in ("counter", "histogram") or not form.samples:
         return False
     first = form._replace(label_names=(), samples=form.samples[:1])

@@ -10,16 +10,23 @@ from typing import Any, NamedTuple
 from prometheus_client.metrics import Counter, Gauge, Histogram, Summary
 
 from web_prom.exposition.encoding.child_values import (
-    CounterReading,
-    GaugeReading,
-    HistogramReading,
-    Reading,
+    CounterValueReader,
+    GaugeValueReader,
+    HistogramValueReader,
     Rows,
-    UnusualError,
+    UnsupportedInstrumentError,
+    ValueReader,
     created_of,
-    is_stock,
+    is_unmodified,
 )
-from web_prom.exposition.encoding.line_templates import CREATED, Encoded, Form, Outline, SampleForm, Section
+from web_prom.exposition.encoding.line_templates import (
+    CREATED,
+    EncodeFamilies,
+    FamilySchema,
+    FamilyTemplate,
+    SampleSchema,
+    TemplateSection,
+)
 from web_prom.text_format import format_numbers
 
 # Samples whose text one call makes: more make it no faster, and hold the interpreter longer.
@@ -29,15 +36,15 @@ _MOST_OUTLINES = 16
 # For each child: Prometheus asks for one or two formats, one of which has two sections.
 _MOST_TEMPLATES = 3
 
-_READINGS: dict[type, Reading] = {
-    Counter: CounterReading(Counter, _total="_value"),
-    Gauge: GaugeReading(Gauge, **{"": "_value"}),
-    Summary: Reading(Summary, _count="_count", _sum="_sum"),
-    Histogram: HistogramReading(Histogram, _sum="_sum"),
+_VALUE_READERS: dict[type, ValueReader] = {
+    Counter: CounterValueReader(Counter, _total="_value"),
+    Gauge: GaugeValueReader(Gauge, **{"": "_value"}),
+    Summary: ValueReader(Summary, _count="_count", _sum="_sum"),
+    Histogram: HistogramValueReader(Histogram, _sum="_sum"),
 }
 
 
-class Rendered(NamedTuple):
+class EncodedInstrument(NamedTuple):
     """The text of a family.
 
     Attributes:
@@ -49,7 +56,7 @@ class Rendered(NamedTuple):
     series: int
 
 
-class Renderer:
+class RegistryEncoder:
     """Writes the instruments of prometheus_client as its own encoder would, without making samples of them.
 
     Safe to share between threads and to use after a fork, without a lock: what is kept is replaced, and
@@ -60,8 +67,8 @@ class Renderer:
         self._families: dict[Any, _Family] = {}
 
     def render(
-        self, collector: Any, encoded: Encoded, content_type: str, names: Collection[str] | None
-    ) -> Rendered | None:
+        self, collector: Any, encoded: EncodeFamilies, content_type: str, names: Collection[str] | None
+    ) -> EncodedInstrument | None:
         """Return a collector's text, byte for byte what the encoder makes of what it collects.
 
         Args:
@@ -77,15 +84,15 @@ class Renderer:
         Raises:
             Exception: What ``collect`` or the encoder would raise.
         """
-        reading = _READINGS.get(type(collector))
-        if reading is None or not is_stock(collector):
+        reading = _VALUE_READERS.get(type(collector))
+        if reading is None or not is_unmodified(collector):
             return None
         family = self._families.get(collector)
         if family is None:
             family = self._families[collector] = _Family(reading)
         try:
             return family.render(collector, encoded, content_type, names)
-        except UnusualError:
+        except UnsupportedInstrumentError:
             self._families.pop(collector, None)
             return None
 
@@ -97,18 +104,18 @@ class Renderer:
 class _Family:
     """What is kept of one instrument from scrape to scrape."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: ValueReader) -> None:
         self._reading = reading
         self._blocks: list[_Block] = []
-        self._outlines: dict[tuple[str, Form], Outline | None] = {}
+        self._outlines: dict[tuple[str, FamilySchema], FamilyTemplate | None] = {}
 
     def render(
-        self, collector: Any, encoded: Encoded, content_type: str, names: Collection[str] | None
-    ) -> Rendered | None:
-        """Do what :meth:`Renderer.render` does.
+        self, collector: Any, encoded: EncodeFamilies, content_type: str, names: Collection[str] | None
+    ) -> EncodedInstrument | None:
+        """Do what :meth:`RegistryEncoder.render` does.
 
         Raises:
-            UnusualError: This instrument is not as upstream has it.
+            UnsupportedInstrumentError: This instrument is not as upstream has it.
         """
         children = _children(collector)
         metric = collector._get_metric()
@@ -117,8 +124,8 @@ class _Family:
             place for place, form in enumerate(forms) if names is None or metric.name + form.suffix in names
         ]
         if names is not None and not wanted:
-            return Rendered([], 0)
-        form = Form(
+            return EncodedInstrument([], 0)
+        form = FamilySchema(
             metric.name, metric.documentation, metric.type, metric.unit, tuple(collector._labelnames), forms
         )
         outline = self._outline(content_type, form, encoded)
@@ -126,7 +133,7 @@ class _Family:
             return None
         blocks = self._update(children, forms)
         if not children:
-            return Rendered([outline.heading], 0)
+            return EncodedInstrument([outline.heading], 0)
         read = [form for form in forms if form.suffix != CREATED]
         sections = _chosen(outline.sections, frozenset(wanted))
         parts = [[section.heading] for section, _, _ in sections]
@@ -140,18 +147,20 @@ class _Family:
                             text = outline.exemplar(place, exemplar, encoded)
                             texts[child * len(places) + places.index(place)] += text
                 lines.append((block.template(section, kept) % tuple(texts)).encode("utf-8"))
-        return Rendered(list(chain.from_iterable(parts)), len(children) * len(wanted))
+        return EncodedInstrument(list(chain.from_iterable(parts)), len(children) * len(wanted))
 
-    def _outline(self, content_type: str, form: Form, encoded: Encoded) -> Outline | None:
+    def _outline(
+        self, content_type: str, form: FamilySchema, encoded: EncodeFamilies
+    ) -> FamilyTemplate | None:
         key = content_type, form
         outlines = self._outlines
         if key not in outlines:
-            learnt = Outline.learn(form, encoded)
+            learnt = FamilyTemplate.from_encoder(form, encoded)
             kept = outlines if len(outlines) < _MOST_OUTLINES else {}
             self._outlines = outlines = {**kept, key: learnt}
         return outlines[key]
 
-    def _update(self, children: list[Any], forms: Sequence[SampleForm]) -> list[_Block]:
+    def _update(self, children: list[Any], forms: Sequence[SampleSchema]) -> list[_Block]:
         """Return blocks of the children that there are now: last time's, as far as these are the same."""
         size = max(1, _SAMPLES // max(1, len(forms)))
         shows_created = bool(forms) and forms[-1].suffix == CREATED
@@ -184,7 +193,7 @@ class _Block:
         self.created = created
         self._templates: dict[str, str] = {}
 
-    def template(self, section: Section, kept: Sequence[int]) -> str:
+    def template(self, section: TemplateSection, kept: Sequence[int]) -> str:
         """Return the children's lines of a section, with a place for each value.
 
         Args:
@@ -200,7 +209,7 @@ class _Block:
         rows = zip(*[lines[line:-1:count] for line in kept], strict=True)
         return "".join([f"{line}\n" for line in chain.from_iterable(rows)])
 
-    def _whole(self, section: Section) -> str:
+    def _whole(self, section: TemplateSection) -> str:
         template = self._templates.get(section.outline)
         if template is None:
             labels = [child._labelvalues for child in self.children]
@@ -211,13 +220,13 @@ class _Block:
 
 
 def _chosen(
-    sections: Sequence[Section], wanted: Collection[int]
-) -> list[tuple[Section, list[int], list[int]]]:
+    sections: Sequence[TemplateSection], wanted: Collection[int]
+) -> list[tuple[TemplateSection, list[int], list[int]]]:
     """Return the sections with samples that are wanted: each with its lines, and the places of its values.
 
     The first one is always there, because its heading is.
     """
-    chosen: list[tuple[Section, list[int], list[int]]] = []
+    chosen: list[tuple[TemplateSection, list[int], list[int]]] = []
     for section in sections:
         kept = [line for line, sample in enumerate(section.lines) if sample in wanted]
         if kept or not chosen:

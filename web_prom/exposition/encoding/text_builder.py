@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 
 from web_prom.errors import ConflictError
-from web_prom.exposition.encoding.registry_encoder import Renderer
+from web_prom.exposition.encoding.registry_encoder import RegistryEncoder
 from web_prom.multiprocess.reading.collector import WorkersCollector
 
 Encode = Callable[[Any], bytes]
@@ -24,7 +24,7 @@ _SUFFIXES: dict[bytes, tuple[bytes, ...]] = {
 }
 
 
-class Text:
+class TextBuilder:
     """The text of one scrape.
 
     Args:
@@ -59,9 +59,9 @@ class Text:
         finally:
             self._apart[place], self._parts = self._parts, outer
 
-    def put_collected(self, collector: Any, renderer: Renderer) -> None:
+    def put_collected(self, collector: Any, encoder: RegistryEncoder) -> None:
         """Add what an instrument of this process has, as far as it is wanted, and note its names."""
-        rendered = renderer.render(collector, self._encoded, self._content_type, self._names)
+        rendered = encoder.render(collector, self._encoded, self._content_type, self._names)
         if rendered is None:
             self._taken |= _names_in(self._put(self._wanted(collector.collect())))
         else:

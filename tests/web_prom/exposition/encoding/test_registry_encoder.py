@@ -31,10 +31,10 @@ from prometheus_client.values import MutexValue
 
 from tests.web_prom.support import errors, serve
 from web_prom.exposition.collectors import collectors_of
-from web_prom.exposition.encoding.line_templates import Section
-from web_prom.exposition.encoding.registry_encoder import Renderer
-from web_prom.exposition.encoding.text_builder import Text
-from web_prom.exposition.gatherer import Scraper
+from web_prom.exposition.encoding.line_templates import TemplateSection
+from web_prom.exposition.encoding.registry_encoder import RegistryEncoder
+from web_prom.exposition.encoding.text_builder import TextBuilder
+from web_prom.exposition.gatherer import Gatherer
 from web_prom.exposition.http import encoder_for, make_wsgi_app
 
 TEXT = "text/plain"
@@ -52,22 +52,25 @@ INFINITY = float("inf")
 
 
 def both(
-    registry: CollectorRegistry, renderer: Renderer, accept: str = TEXT, names: Collection[str] | None = None
+    registry: CollectorRegistry,
+    encoder: RegistryEncoder,
+    accept: str = TEXT,
+    names: Collection[str] | None = None,
 ) -> bytes:
     """Return the text of a scrape, which is upstream's and counts the same samples."""
     encode, content_type = encoder_for(accept)
-    expected, ours = (Text(encode, content_type, names) for _ in range(2))
+    expected, ours = (TextBuilder(encode, content_type, names) for _ in range(2))
     expected.put(registry.collect())
     for collector in collectors_of(registry):
-        ours.put_collected(collector, renderer)
-    renderer.keep(collectors_of(registry))
+        ours.put_collected(collector, encoder)
+    encoder.keep(collectors_of(registry))
     text = ours.finish()
     assert text == expected.finish()
     assert ours.series == expected.series
     return text
 
 
-def rendered(collector: Any, renderer: Renderer | None = None, accept: str = TEXT) -> bool:
+def rendered(collector: Any, encoder: RegistryEncoder | None = None, accept: str = TEXT) -> bool:
     """Tell whether a collector's text was made without collecting it."""
     encode, content_type = encoder_for(accept)
 
@@ -76,7 +79,7 @@ def rendered(collector: Any, renderer: Renderer | None = None, accept: str = TEX
         registry.collect = lambda: families  # type: ignore[method-assign]
         return encode(registry).removesuffix(b"# EOF\n")
 
-    return (renderer or Renderer()).render(collector, encoded, content_type, None) is not None
+    return (encoder or RegistryEncoder()).render(collector, encoded, content_type, None) is not None
 
 
 def allowed(make: Callable[[str], object], *names: str) -> list[str]:
@@ -213,7 +216,7 @@ class Play:
 def test_whatever_a_program_does_each_scrape_is_what_upstream_writes(data: st.DataObject) -> None:
     """Every kind, format and filter, ``_created`` or not, with children that come and go."""
     play = Play(data)
-    renderer = Renderer()
+    encoder = RegistryEncoder()
     accepts = data.draw(st.lists(st.sampled_from(FORMATS), min_size=1, max_size=2))
     was = metrics._use_created
     try:
@@ -221,7 +224,7 @@ def test_whatever_a_program_does_each_scrape_is_what_upstream_writes(data: st.Da
             metrics._use_created = data.draw(st.booleans())
             for _ in range(data.draw(st.integers(0, 4))):
                 play.act()
-            both(play.registry, renderer, accept, play.names())
+            both(play.registry, encoder, accept, play.names())
     finally:
         metrics._use_created = was
 
@@ -249,17 +252,17 @@ def test_ordinary_instruments_are_written_without_making_samples(
     accept: str, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what stands before the values is made once."""
-    renderer = Renderer()
-    text = both(registry, renderer, accept)
+    encoder = RegistryEncoder()
+    text = both(registry, encoder, accept)
     encode, _ = encoder_for(accept)
     assert text == encode(registry)
-    assert all(rendered(collector, renderer, accept) for collector in collectors_of(registry))
+    assert all(rendered(collector, encoder, accept) for collector in collectors_of(registry))
 
     def fail(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(Section, "template", fail)
-    assert both(registry, renderer, accept) == text
+    monkeypatch.setattr(TemplateSection, "template", fail)
+    assert both(registry, encoder, accept) == text
 
 
 def test_a_scrape_over_http_is_upstreams_too(registry: CollectorRegistry) -> None:
@@ -296,19 +299,19 @@ def test_what_is_not_as_upstream_has_it_is_left_to_upstream(
     """Subclasses, and methods that were replaced: of a class, of an instrument, of a child."""
     extended = type("Extended", (kind,), {"_child_samples": more})
     for make, patch in ((extended, ""), (kind, "instrument"), (kind, "child"), (kind, "class")):
-        registry, renderer = CollectorRegistry(), Renderer()
+        registry, encoder = CollectorRegistry(), RegistryEncoder()
         instrument = make("a", "Help.", labels, registry=registry)
         children = [instrument.labels(value) for value in "abc"] if labels else [instrument]
         if patch == "instrument":
             monkeypatch.setattr(instrument, "collect", lambda: [GaugeMetricFamily("own", "Help.", 3)])
         elif patch == "child":
-            both(registry, renderer)
+            both(registry, encoder)
             monkeypatch.setattr(children[-1], "_child_samples", lambda child=children[-1]: more(child))
         elif patch == "class":
             monkeypatch.setattr(kind, "_child_samples", more)
-        text = both(registry, renderer)
+        text = both(registry, encoder)
         assert (b"own 3.0" if patch == "instrument" else b"a_more{") in text
-        assert not rendered(instrument, renderer)
+        assert not rendered(instrument, encoder)
 
 
 def test_values_of_another_class_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,13 +325,13 @@ def test_values_of_another_class_are_asked(monkeypatch: pytest.MonkeyPatch) -> N
             return None
 
     monkeypatch.setattr(values, "ValueClass", Own)
-    registry, renderer = CollectorRegistry(), Renderer()
+    registry, encoder = CollectorRegistry(), RegistryEncoder()
     for kind in STOCK:
         instrument = kind(kind.__name__.lower(), "Help.", ["label"], registry=registry)
         instrument.labels("a")
     Counter("b", "Help.", registry=registry).inc(exemplar={"trace": "1"})
     for accept in (TEXT, OPENMETRICS):
-        assert b"b_total 101.0\n" in both(registry, renderer, accept)
+        assert b"b_total 101.0\n" in both(registry, encoder, accept)
     assert rendered(instrument)
 
 
@@ -336,61 +339,61 @@ def test_a_value_that_is_no_float_is_written_as_one() -> None:
     """Such is a counter's after reset()."""
     registry = CollectorRegistry()
     Counter("a", "Help.", registry=registry)._value.set(3)
-    assert b"a_total 3.0\n" in both(registry, Renderer())
+    assert b"a_total 3.0\n" in both(registry, RegistryEncoder())
 
 
 def test_exemplars_are_in_openmetrics_alone() -> None:
     """Of a counter, and of the bucket that an observation fell into."""
-    registry, renderer = CollectorRegistry(), Renderer()
+    registry, encoder = CollectorRegistry(), RegistryEncoder()
     Counter("a", "Help.", ["n"], registry=registry).labels("x").inc(exemplar={"trace": "1"})
     Histogram("b", "Help.", registry=registry).observe(0.3, exemplar={"trace": "2"})
-    text = both(registry, renderer, OPENMETRICS)
+    text = both(registry, encoder, OPENMETRICS)
     assert b'a_total{n="x"} 1.0 # {trace="1"} 1.0 ' in text
     assert b'b_bucket{le="0.5"} 1.0 # {trace="2"} 0.3 ' in text
-    assert all(rendered(collector, renderer, OPENMETRICS) for collector in collectors_of(registry))
-    assert b"trace" not in both(registry, renderer, TEXT)
+    assert all(rendered(collector, encoder, OPENMETRICS) for collector in collectors_of(registry))
+    assert b"trace" not in both(registry, encoder, TEXT)
 
 
 def test_children_come_and_go_one_by_one_and_by_the_hundred() -> None:
     """What stays is not made again, and no crowd of small pieces is left."""
-    registry, renderer = CollectorRegistry(), Renderer()
+    registry, encoder = CollectorRegistry(), RegistryEncoder()
     counter = Counter("a", "Help.", ["n"], registry=registry)
     for number in range(500):
         counter.labels(number).inc(number)
         if number % 10 == 0:
-            both(registry, renderer)
+            both(registry, encoder)
     for number in range(0, 500, 3):
         counter.remove(number)
         if number % 20 == 0:
-            both(registry, renderer)
-    both(registry, renderer)
-    (family,) = renderer._families.values()
+            both(registry, encoder)
+    both(registry, encoder)
+    (family,) = encoder._families.values()
     left = len(counter._metrics)
     assert sum(len(block.children) for block in family._blocks) == left
     assert len(family._blocks) <= 2 * left // 256 + 1
     counter.clear()
-    both(registry, renderer)
+    both(registry, encoder)
     assert family._blocks == []
 
 
 def test_a_created_time_that_changes_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is kept with the labels."""
     monkeypatch.setattr(metrics, "_use_created", True)
-    registry, renderer = CollectorRegistry(), Renderer()
+    registry, encoder = CollectorRegistry(), RegistryEncoder()
     counter = Counter("a", "Help.", ["n"], registry=registry)
     for number in range(10):
         counter.labels(number).inc()
-    before = both(registry, renderer)
+    before = both(registry, encoder)
     counter.labels(5)._created = 7.0
-    after = both(registry, renderer)
+    after = both(registry, encoder)
     assert b'a_created{n="5"} 7.0\n' in after
     assert b'a_created{n="5"} 7.0\n' not in before
 
 
 def test_nothing_refers_to_what_is_gone(registry: CollectorRegistry) -> None:
     """Children that were removed, and instruments that were unregistered, are let go by the next scrape."""
-    scraper = Scraper(registry, collector_timeout=30)
-    scraper.scrape(*encoder_for(TEXT), None)
+    gatherer = Gatherer(registry, collector_timeout=30)
+    gatherer.gather(*encoder_for(TEXT), None)
     orders, line, *_ = registry._collector_to_names
     gone = [weakref.ref(child) for child in list(orders._metrics.values())[5:8]]  # type: ignore[attr-defined]
     for number in range(5, 8):
@@ -398,7 +401,7 @@ def test_nothing_refers_to_what_is_gone(registry: CollectorRegistry) -> None:
     gone.append(weakref.ref(line))
     registry.unregister(line)
     del line
-    scraper.scrape(*encoder_for(TEXT), None)
+    gatherer.gather(*encoder_for(TEXT), None)
     gc.collect()
     assert [reference() for reference in gone] == [None] * 4
 
@@ -407,12 +410,12 @@ def test_a_scrape_makes_few_objects_that_the_collector_of_garbage_must_look_at(
     registry: CollectorRegistry,
 ) -> None:
     """A full collection holds up every thread, and is due when many such objects have come to stay."""
-    scraper = Scraper(registry, collector_timeout=30)
+    gatherer = Gatherer(registry, collector_timeout=30)
     gc.collect()
     before = len(gc.get_objects())
-    scraper.scrape(*encoder_for(TEXT), None)
+    gatherer.gather(*encoder_for(TEXT), None)
     cold = len(gc.get_objects())
-    scraper.scrape(*encoder_for(TEXT), None)
+    gatherer.gather(*encoder_for(TEXT), None)
     warm = len(gc.get_objects())
     series = 1500 + 100 * (1 + 17 + 2)
     assert cold - before < series / 4
@@ -421,21 +424,21 @@ def test_a_scrape_makes_few_objects_that_the_collector_of_garbage_must_look_at(
 
 def test_formats_that_a_client_invents_do_not_pile_up() -> None:
     """Nor do filters; of the lines there are those of the last few only."""
-    registry, renderer = CollectorRegistry(), Renderer()
+    registry, encoder = CollectorRegistry(), RegistryEncoder()
     Histogram("a", "Help.", ["label"], registry=registry).labels("b")
     for version in range(1, 40):
-        both(registry, renderer, f"application/openmetrics-text; version={version}.0.0; escaping=values")
-        both(registry, renderer, TEXT, {"a_sum", "a_bucket"})
-        both(registry, renderer, OPENMETRICS, {"a_created", "a_count"})
-        both(registry, renderer, TEXT)
-    (family,) = renderer._families.values()
+        both(registry, encoder, f"application/openmetrics-text; version={version}.0.0; escaping=values")
+        both(registry, encoder, TEXT, {"a_sum", "a_bucket"})
+        both(registry, encoder, OPENMETRICS, {"a_created", "a_count"})
+        both(registry, encoder, TEXT)
+    (family,) = encoder._families.values()
     assert len(family._outlines) <= 16
     assert [len(block._templates) <= 3 for block in family._blocks] == [True]
 
 
 def test_a_child_that_comes_during_the_scrape_is_in_the_next(registry: CollectorRegistry) -> None:
     """As upstream has it: which children there are is settled first."""
-    renderer = Renderer()
+    encoder = RegistryEncoder()
     gauge = Gauge("grows", "Help.", ["n"], registry=registry)
 
     def grow() -> float:
@@ -446,8 +449,8 @@ def test_a_child_that_comes_during_the_scrape_is_in_the_next(registry: Collector
     encode, content_type = encoder_for(TEXT)
     counts = []
     for _ in range(3):
-        text = Text(encode, content_type, None)
-        text.put_collected(gauge, renderer)
+        text = TextBuilder(encode, content_type, None)
+        text.put_collected(gauge, encoder)
         counts.append(text.series)
     assert counts == [1, 2, 3]
 
@@ -455,7 +458,7 @@ def test_a_child_that_comes_during_the_scrape_is_in_the_next(registry: Collector
 def test_scrapes_while_other_threads_add_and_remove(registry: CollectorRegistry) -> None:
     """Each is whole, and has what was there before it began."""
     orders: Any = next(iter(registry._collector_to_names))
-    scraper = Scraper(registry, collector_timeout=30)
+    gatherer = Gatherer(registry, collector_timeout=30)
     going = True
 
     def change() -> None:
@@ -473,7 +476,7 @@ def test_scrapes_while_other_threads_add_and_remove(registry: CollectorRegistry)
         thread.start()
     try:
         for _ in range(15):
-            lines = scraper.scrape(*encoder_for(TEXT), {"orders_total"}).decode().split("\n")
+            lines = gatherer.gather(*encoder_for(TEXT), {"orders_total"}).decode().split("\n")
             samples = [line.rpartition(" ")[0] for line in lines if line.startswith("orders_total{")]
             assert len(set(samples)) == len(samples)
             assert sum("customer-" in sample for sample in samples) == 1500
@@ -481,15 +484,15 @@ def test_scrapes_while_other_threads_add_and_remove(registry: CollectorRegistry)
         going = False
         for thread in threads:
             thread.join()
-    both(registry, Renderer())
-    both(registry, scraper._renderer)
+    both(registry, RegistryEncoder())
+    both(registry, gatherer._encoder)
 
 
 @pytest.mark.parametrize("break_it", ["callback", "label", "exemplar"])
 def test_an_instrument_that_cannot_be_written_costs_its_own_family(break_it: str, caplog: Any) -> None:
     """As a collector does that fails: nothing of it is there, and it is counted."""
     registry = CollectorRegistry()
-    scraper = Scraper(registry, collector_timeout=30)
+    gatherer = Gatherer(registry, collector_timeout=30)
     broken: Any = Counter("broken", "Help.", ["label"], registry=registry)
     if break_it == "callback":
         registry.unregister(broken)
@@ -502,7 +505,7 @@ def test_an_instrument_that_cannot_be_written_costs_its_own_family(break_it: str
     broken.labels("a").inc()
     Counter("whole", "Help.", registry=registry).inc()
     names = {"broken", "broken_total", "whole_total"}
-    text = scraper.scrape(*encoder_for(OPENMETRICS), names).decode()
+    text = gatherer.gather(*encoder_for(OPENMETRICS), names).decode()
     assert "whole_total 1.0" in text
     assert "broken" not in text
     registry.unregister(broken)

@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import (
 )
 
 from web_prom.errors import ConflictError
-from web_prom.exposition.encoding.text_builder import Text
+from web_prom.exposition.encoding.text_builder import TextBuilder
 from web_prom.exposition.http import encoder_for
 from web_prom.multiprocess.reading.merged_text import FamilyText
 
@@ -81,9 +81,9 @@ class Merged:
         return texts
 
 
-def text_for(accept: str, names: set[str] | None = None) -> Text:
+def text_for(accept: str, names: set[str] | None = None) -> TextBuilder:
     encode, content_type = encoder_for(accept)
-    return Text(encode, content_type, names)
+    return TextBuilder(encode, content_type, names)
 
 
 def gauge(name: str, value: float = 1, unit: str = "") -> GaugeMetricFamily:
