@@ -74,7 +74,7 @@ ALLOWED = {
     "multiprocess.writing": {"multiprocess.directory", "multiprocess.worker_detection", *FILES},
     "multiprocess.reading": {"multiprocess.directory", *FILES},
     "http_server": {"config", "exposition", "multiprocess.writing"},
-    "exporter": {"config", "http_server", "multiprocess.directory"},
+    "exporter": {"config", "exposition", "http_server", "multiprocess.directory"},
 }
 ANYWHERE = {"errors", "log_limit", "posix", "text_format"}
 

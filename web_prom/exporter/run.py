@@ -8,11 +8,12 @@ from pathlib import Path
 
 from web_prom.config.exporter_settings import is_loopback
 from web_prom.config.settings import Config
+from web_prom.exporter.directory_app import DEFAULT_PATH, DirectoryMetricsApp
 from web_prom.exporter.heartbeat import Heart
 from web_prom.exporter.memory import give_large_blocks_back
 from web_prom.exporter.parent_watch import Lifeline
 from web_prom.http_server.listener import address_of, adopt, listen
-from web_prom.http_server.server import DEFAULT_PATH, Scrapes, ScrapeServer
+from web_prom.http_server.server import ScrapeServer
 from web_prom.http_server.tls import Certificates
 
 logger = logging.getLogger("web_prom")
@@ -49,7 +50,7 @@ def serve(
     else:
         assert config.bind is not None
         listening = listen(config.bind)
-    scrapes = Scrapes(directory, config)
+    scrapes = DirectoryMetricsApp(directory, config)
     server = ScrapeServer(listening, scrapes, certificates=certificates)
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""The exporter's server: scrapes of a shared directory, over HTTP on a port of its own."""
+"""A threaded HTTP server for scrapes, with a bounded number of connections."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import selectors
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from threading import Thread
 from typing import Any
 
-from web_prom.config.settings import Config
-from web_prom.exposition.http import Exposition, Response
 from web_prom.http_server.connections import Connection, Connections
 from web_prom.http_server.handler import Handler, Respond
 from web_prom.http_server.listener import BACKLOG, plain_address
@@ -23,8 +20,6 @@ from web_prom.http_server.tls import Certificates
 from web_prom.log_limit import LogLimit
 
 logger = logging.getLogger("web_prom")
-
-DEFAULT_PATH = "/metrics"
 
 # At most one thread each; many more than there are scrapers.
 _CONNECTIONS = 64
@@ -35,63 +30,6 @@ _GRACE_SECONDS = 5.0
 
 # Prometheus waits ten seconds, if nothing else is configured.
 _STUCK_SECONDS = 60.0
-
-_TEXT = ("Content-Type", "text/plain; charset=utf-8")
-
-
-class Scrapes:
-    """Answers requests with the merged view of a directory. May be called from any thread.
-
-    Nothing is written to the directory and no lock is held on it: it may be mounted read-only, and an
-    exporter beside a server must not make the directory of a dead deployment look used.
-
-    Args:
-        directory: The directory that the workers share.
-        config: The settings on access, and the path.
-    """
-
-    def __init__(self, directory: Path, config: Config) -> None:
-        self._directory = directory
-        # An application that answers no scrapes itself has an empty path; this server is there for them.
-        self._path = config.path or DEFAULT_PATH
-        # WSGI has each byte of a path as a character.
-        self._path_info = self._path.rstrip("/").encode().decode("latin-1")
-        self._exposition = Exposition(config=config, directory=str(directory))
-        self._unreadable = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether anybody may scrape."""
-        return self._exposition.access.is_open
-
-    def __call__(self, environ: Mapping[str, Any]) -> Response:
-        """Answer a request. Never raises."""
-        try:
-            if environ["PATH_INFO"].rstrip("/") != self._path_info:
-                # Only those who may scrape learn the path.
-                denied = self._exposition.deny(environ)
-                return denied or _plain("404 Not Found", f"metrics are at {self._path}\n")
-            if not self._is_readable():
-                text = "the shared directory cannot be read; see the log\n"
-                return self._exposition.deny(environ) or _plain("503 Service Unavailable", text)
-            return self._exposition.respond(environ)
-        except Exception:
-            logger.exception("a scrape failed")
-            return _plain("500 Internal Server Error", "the scrape failed; see the log\n")
-
-    def _is_readable(self) -> bool:
-        """Tell whether the directory is there, which may come after this process; log when that changes."""
-        try:
-            os.scandir(self._directory).close()
-        except OSError as error:
-            if not self._unreadable:
-                logger.warning("no metrics until the shared directory can be read: %s", error)
-            self._unreadable = True
-            return False
-        if self._unreadable:
-            logger.info("the shared directory %s can be read again", self._directory)
-        self._unreadable = False
-        return True
 
 
 class ScrapeServer:
@@ -316,8 +254,3 @@ class ScrapeServer:
             except Exception:
                 time.sleep(_GRACE_SECONDS / 100)
         self._connections.end_all()
-
-
-def _plain(status: str, text: str) -> Response:
-    body = text.encode()
-    return Response(status, [_TEXT, ("Content-Length", str(len(body)))], body)

@@ -16,8 +16,8 @@ from tests.web_prom.support import environ_of, python
 from web_prom.config import Config
 from web_prom.config.exporter_settings import load
 from web_prom.config.secret import Secret
+from web_prom.exporter.directory_app import DirectoryMetricsApp
 from web_prom.exposition.http import Response
-from web_prom.http_server.server import Scrapes
 
 WRITES = """
     from prometheus_client import Counter
@@ -37,7 +37,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def scrape(directory: Path, config: Config | None = None, path: str = "/metrics", **more: Any) -> Response:
-    return Scrapes(directory, config or Config())(environ_of(path, **more))
+    return DirectoryMetricsApp(directory, config or Config())(environ_of(path, **more))
 
 
 def test_fault_29_it_serves_the_numbers_of_all_processes(directory: Path) -> None:
@@ -55,7 +55,7 @@ def test_fault_23_it_has_the_process_metrics_of_the_workers_and_tells_about_them
         from prometheus_client import Counter, Gauge, Info
         from tests.web_prom.support import environ_of
         from web_prom.config import Config
-        from web_prom.http_server.server import Scrapes
+        from web_prom.exporter.directory_app import DirectoryMetricsApp
         from web_prom.multiprocess.writing.activation import share_values
 
         share_values()
@@ -63,7 +63,7 @@ def test_fault_23_it_has_the_process_metrics_of_the_workers_and_tells_about_them
         Info("build", "Help.").info({"version": "7"})
         Gauge("line", "Help.", multiprocess_mode="max").set_function(lambda: 7)
         del os.environ["PROMETHEUS_MULTIPROC_DIR"]
-        answer = Scrapes(Path(os.sys.argv[1]), Config())(environ_of("/metrics"))
+        answer = DirectoryMetricsApp(Path(os.sys.argv[1]), Config())(environ_of("/metrics"))
         print(answer.body.decode())
     """
     text = python(code, str(tmp_path), PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
@@ -109,7 +109,7 @@ def test_it_answers_at_its_path(directory: Path, configured: str, asked: str, st
 def test_a_directory_that_comes_later_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """As when a sidecar starts before the application; the log tells each change once."""
     caplog.set_level(logging.INFO)
-    scrapes = Scrapes(tmp_path / "later", Config())
+    scrapes = DirectoryMetricsApp(tmp_path / "later", Config())
     for _ in range(2):
         assert scrapes(environ_of("/metrics")).status == "503 Service Unavailable"
     (tmp_path / "later").mkdir()
@@ -186,7 +186,7 @@ def test_fault_78_whoever_may_not_scrape_does_not_learn_the_path(directory: Path
 
 @pytest.mark.parametrize("path", ["/größe", "/metriken/été", "/指标"])
 def test_fault_78_a_path_may_have_letters_beyond_ascii(directory: Path, path: str) -> None:
-    scrapes = Scrapes(directory, load({"PROM_PATH": path}))
+    scrapes = DirectoryMetricsApp(directory, load({"PROM_PATH": path}))
     with Serving(scrapes) as serving:
         assert serving.get(quote(path))[0] == 200
         assert serving.get(quote(path) + "/")[0] == 200

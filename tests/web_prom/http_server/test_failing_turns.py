@@ -58,11 +58,12 @@ def test_fault_68_a_scrape_during_exhausted_descriptors_is_answered_when_they_ar
         else:
             from web_prom.config import Config
             from web_prom.http_server.listener import listen
-            from web_prom.http_server.server import ScrapeServer, Scrapes
+            from web_prom.exporter.directory_app import DirectoryMetricsApp
+            from web_prom.http_server.server import ScrapeServer
             from web_prom.config.parsing import Address
             listener = listen(Address("127.0.0.1", 0))
             port = listener.getsockname()[1]
-            scrapes = Scrapes(Path(tempfile.gettempdir()) / "none", Config())
+            scrapes = DirectoryMetricsApp(Path(tempfile.gettempdir()) / "none", Config())
             thread = threading.Thread(target=ScrapeServer(listener, scrapes).run, daemon=True)
             thread.start()
         client = socket.socket()

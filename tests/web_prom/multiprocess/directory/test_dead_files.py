@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from tests.web_prom.multiprocess.reading.value_files import Worker
 from tests.web_prom.support import ROOT, environ_of, samples
 from web_prom.config import Config
-from web_prom.http_server.server import Scrapes
+from web_prom.exporter.directory_app import DirectoryMetricsApp
 from web_prom.multiprocess.directory import dead_files, server_directory
 from web_prom.multiprocess.directory.dead_files import LOCK_NAME, absorb, merge, superseded
 from web_prom.multiprocess.directory.liveness import is_dead, is_written, seems_dead
@@ -264,7 +264,7 @@ def test_fault_39_an_exporter_that_was_started_by_hand_changes_nothing(
     worker.gauge("livesum", "busy", 1.0)
     worker.close()
     before = set(os.listdir(tmp_path))
-    text = Scrapes(tmp_path, Config())(environ_of("/metrics")).body.decode()
+    text = DirectoryMetricsApp(tmp_path, Config())(environ_of("/metrics")).body.decode()
     assert "\njobs_total 1.0\n" in text
     assert "\nbusy " not in text
     if server is None:

@@ -1,0 +1,81 @@
+"""The exporter's application: scrapes of a shared directory at one path."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from web_prom.config.settings import Config
+from web_prom.exposition.http import Exposition, Response
+
+logger = logging.getLogger("web_prom")
+
+DEFAULT_PATH = "/metrics"
+
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
+
+
+class DirectoryMetricsApp:
+    """Answers scrapes with the totals of all workers that share a directory. Safe to call from any thread.
+
+    It neither writes to the directory nor locks it. The directory may be mounted read-only, and a lock of an
+    exporter would make the directory of a stopped server look used.
+
+    Args:
+        directory: The directory that the workers share.
+        config: The settings for access control, and the path.
+    """
+
+    def __init__(self, directory: Path, config: Config) -> None:
+        self._directory = directory
+        # The path is empty if the application itself does not answer scrapes. The exporter always does.
+        self._path = config.path or DEFAULT_PATH
+        # WSGI represents each byte of a path as one character.
+        self._path_info = self._path.rstrip("/").encode().decode("latin-1")
+        self._exposition = Exposition(config=config, directory=str(directory))
+        self._unreadable = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may scrape."""
+        return self._exposition.access.is_open
+
+    def __call__(self, environ: Mapping[str, Any]) -> Response:
+        """Answer one request, which is described by a WSGI environ. Never raises."""
+        try:
+            if environ["PATH_INFO"].rstrip("/") != self._path_info:
+                # Only clients that may scrape see the path.
+                denied = self._exposition.deny(environ)
+                return denied or _plain("404 Not Found", f"metrics are at {self._path}\n")
+            if not self._is_readable():
+                text = "the shared directory cannot be read; see the log\n"
+                return self._exposition.deny(environ) or _plain("503 Service Unavailable", text)
+            return self._exposition.respond(environ)
+        except Exception:
+            logger.exception("a scrape failed")
+            return _plain("500 Internal Server Error", "the scrape failed; see the log\n")
+
+    def _is_readable(self) -> bool:
+        """Return whether the directory can be read, and log each change.
+
+        The directory may be created after this process starts.
+        """
+        try:
+            os.scandir(self._directory).close()
+        except OSError as error:
+            if not self._unreadable:
+                logger.warning("no metrics until the shared directory can be read: %s", error)
+            self._unreadable = True
+            return False
+        if self._unreadable:
+            logger.info("the shared directory %s can be read again", self._directory)
+        self._unreadable = False
+        return True
+
+
+def _plain(status: str, text: str) -> Response:
+    body = text.encode()
+    return Response(status, [_TEXT, ("Content-Length", str(len(body)))], body)
