@@ -20,7 +20,7 @@ from benchmarks.children import Child, IsOver, Tell
 from benchmarks.effort import Effort
 from benchmarks.machine import describe
 from web_prom.exposition.http import Exposition
-from web_prom.multiprocess.directory.shared_directory import VARIABLE
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.file_format import FileName
 from web_prom.multiprocess.writing.activation import share_values
 
@@ -107,7 +107,7 @@ def _restart(directory: str, count: int) -> int:
 
 def _worker(directory: str, number: int) -> Child:
     def work(tell: Tell, is_over: IsOver) -> None:
-        os.environ[VARIABLE] = directory
+        os.environ[DIR_VARIABLE] = directory
         share_values()
         orders = Counter("bench_orders", "Orders.", ["site"])
         seconds = Histogram("bench_seconds", "Seconds.", ["site"])

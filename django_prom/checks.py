@@ -19,8 +19,8 @@ from web_prom.config import Config
 from web_prom.errors import ConfigError, ConflictError, DirectoryError
 from web_prom.exposition.access_control import AccessControl
 from web_prom.metrics.families import existing_instruments
-from web_prom.multiprocess.directory.shared_directory import VARIABLE
-from web_prom.multiprocess.directory.usable import check_usable
+from web_prom.multiprocess.directory.checks import check_writable
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 
 TAG = "django_prom"
 """``manage.py check --tag django_prom`` runs these checks alone."""
@@ -86,8 +86,8 @@ def _check_shared(config: Config) -> Iterator[Any]:
     except ConflictError as error:
         yield checks.Error(str(error), hint=_NO_START, id="django_prom.E002")
     try:
-        if os.environ.get(VARIABLE):
-            check_usable(os.environ[VARIABLE])
+        if os.environ.get(DIR_VARIABLE):
+            check_writable(os.environ[DIR_VARIABLE])
     except DirectoryError as error:
         yield checks.Error(str(error), hint=_NO_START, id="django_prom.E003")
 

@@ -12,8 +12,11 @@ from pathlib import Path
 from web_prom.config.exporter_settings import IMPORT_PATH, OPTIONS, load
 from web_prom.errors import ConfigError, ListenError
 from web_prom.exporter import logging_setup
-from web_prom.multiprocess.directory.shared_directory import VARIABLE
-from web_prom.multiprocess.directory.variable import forget, shared_path
+from web_prom.multiprocess.directory.environment import (
+    DIR_VARIABLE,
+    configured_directory,
+    unset_directory,
+)
 
 logger = logging.getLogger("web_prom")
 
@@ -36,16 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     _add_options(serve)
     given = parser.parse_args(arguments)
-    directory = given.dir or shared_path()
+    directory = given.dir or configured_directory()
     if not directory:
-        serve.error(f"name the directory that the workers share: --dir DIR, or {VARIABLE} in the environment")
+        serve.error(
+            f"name the directory that the workers share: --dir DIR, or {DIR_VARIABLE} in the environment"
+        )
     logging_setup.configure(given.log_file)
     # Last, for a callable of the application's: nothing there is to come before the standard library.
     entries = os.environ.pop(IMPORT_PATH, "").split(os.pathsep)
     sys.path += [entry for entry in entries if entry and entry not in sys.path]
     # prometheus_client reads the variable when it is imported: without it, nothing that is made in this
     # process can write to the directory.
-    forget()
+    unset_directory()
     options = {name: getattr(given, name) for name in OPTIONS if getattr(given, name) is not None}
     try:
         config = load(os.environ, options)
@@ -71,7 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--dir", type=Path, metavar="DIR", help=f"the directory that the workers share; default: ${VARIABLE}"
+        "--dir",
+        type=Path,
+        metavar="DIR",
+        help=f"the directory that the workers share; default: ${DIR_VARIABLE}",
     )
     for name, (metavar, text) in OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=text)

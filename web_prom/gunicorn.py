@@ -12,9 +12,12 @@ import os
 from typing import Any
 
 from web_prom.errors import ConfigError, DirectoryError
+from web_prom.multiprocess.directory.environment import (
+    DIR_VARIABLE,
+    configured_directory,
+    is_set_but_empty,
+)
 from web_prom.multiprocess.directory.server_directory import begin
-from web_prom.multiprocess.directory.shared_directory import VARIABLE
-from web_prom.multiprocess.directory.variable import is_empty, shared_path
 from web_prom.multiprocess.writing.early_activation import switch_at_import
 
 __all__ = [
@@ -142,7 +145,7 @@ def on_exit(server: Any) -> None:
 def _follow(server: Any) -> None:
     _deployment.own()
     try:
-        path = shared_path(server.cfg.env) or shared_path() or _deployment.directory.path
+        path = configured_directory(server.cfg.env) or configured_directory() or _deployment.directory.path
         _deployment.move(path, in_use=bool(server.WORKERS))
         _deployment.directory.hand_to(server.cfg.uid, server.cfg.gid)
     except DirectoryError as error:
@@ -150,14 +153,14 @@ def _follow(server: Any) -> None:
             raise SystemExit(f"Error: {error}") from None
         server.log.error("%s; going on with %s", error, _deployment.directory.path)
         _tell_workers(server)
-    if is_empty(server.cfg.env):
+    if is_set_but_empty(server.cfg.env):
         _tell_workers(server)
     _deployment.pass_on(os.environ)
 
 
 def _tell_workers(server: Any) -> None:
     # Each worker sets these again after its fork.
-    server.cfg.set("raw_env", [*server.cfg.raw_env, f"{VARIABLE}={_deployment.directory.path}"])
+    server.cfg.set("raw_env", [*server.cfg.raw_env, f"{DIR_VARIABLE}={_deployment.directory.path}"])
 
 
 def _exporter() -> Any:

@@ -11,8 +11,9 @@ import pytest
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory import shared_directory
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.directory.server_directory import Deployment
-from web_prom.multiprocess.directory.shared_directory import VARIABLE, SharedDirectory
+from web_prom.multiprocess.directory.shared_directory import SharedDirectory
 
 NOBODY = 65534
 
@@ -104,7 +105,7 @@ def test_a_directory_that_somebody_has_arranged_is_not_given_away(tmp_path: Path
 def begun(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let deployments be begun that end with the test and not with the interpreter."""
     monkeypatch.setattr("atexit.register", lambda _end: None)
-    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setenv(DIR_VARIABLE, "")
 
 
 def test_a_forked_worker_ends_nothing(begun: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,11 +123,11 @@ def test_a_private_directory_that_is_gone_is_not_made_again_under_its_name(
     begun: None, temporary: Path
 ) -> None:
     """Anybody else could have made it meanwhile."""
-    os.environ[VARIABLE] = str(temporary / "web_prom-private-gone")
+    os.environ[DIR_VARIABLE] = str(temporary / "web_prom-private-gone")
     ours = Deployment()
     assert ours.directory.private
     assert ours.directory.path.name != "web_prom-private-gone"
-    assert os.environ[VARIABLE] == str(ours.directory.path)
+    assert os.environ[DIR_VARIABLE] == str(ours.directory.path)
     ours.end()
 
 
@@ -156,7 +157,7 @@ def test_one_path_written_two_ways_is_one_directory(
 ) -> None:
     """Relative, and with a slash at its end."""
     monkeypatch.chdir(tmp_path)
-    os.environ[VARIABLE] = "named"
+    os.environ[DIR_VARIABLE] = "named"
     ours = Deployment()
     ours.move(f"{tmp_path}/named/", in_use=True)
     assert [held.path for held in ours.directories] == [tmp_path / "named"]

@@ -17,7 +17,7 @@ from web_prom.config.parsing import Address
 from web_prom.config.settings import PREFIX, Config
 from web_prom.errors import ConfigError, ListenError
 from web_prom.http_server.listener import adopt, deadline, listen, receive_listener
-from web_prom.multiprocess.directory.variable import forget
+from web_prom.multiprocess.directory.environment import unset_directory
 
 _INHERITED = "WEB_PROM_LISTENER"
 """What an upgrade tells the new server: the address, and the descriptor of the socket that listens there."""
@@ -264,7 +264,7 @@ def _identity(server: Any) -> dict[str, Any]:
 def _environ() -> dict[str, str]:
     """Return the environment of a child that finds this package, and no other in the working directory."""
     environ = {key: text for key, text in os.environ.items() if key != _INHERITED}
-    forget(environ)
+    unset_directory(environ)
     environ[IMPORT_PATH] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     # `-m` would put the application's directory first, and a module there before the standard library's.
     environ["PYTHONSAFEPATH"] = "1"

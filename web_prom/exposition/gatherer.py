@@ -25,8 +25,8 @@ from web_prom.exposition.encoding.registry_encoder import RegistryEncoder
 from web_prom.exposition.encoding.text_builder import Encode, TextBuilder, joined
 from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.metrics.families import existing_instruments
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.directory.server_directory import server_pid
-from web_prom.multiprocess.directory.shared_directory import VARIABLE
 from web_prom.multiprocess.reading.collector import WorkersCollector, collector_for
 from web_prom.multiprocess.reading.process_metrics import process_families
 from web_prom.multiprocess.writing.activation import is_shared
@@ -79,7 +79,7 @@ class Gatherer:
         """
         begun = perf_counter()
         self._settle()
-        directory = self._directory or (os.environ.get(VARIABLE) if is_shared() else None)
+        directory = self._directory or (os.environ.get(DIR_VARIABLE) if is_shared() else None)
         if directory:
             if self._names is not None:
                 names = self._names if names is None else self._names.intersection(names)

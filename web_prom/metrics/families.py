@@ -21,7 +21,7 @@ from web_prom.metrics.get_or_create import find, get_or_create
 from web_prom.metrics.labels import CLOSED, LabelSetCap, encodable
 from web_prom.metrics.refusals import watch_refusals
 from web_prom.multiprocess.directory.dead_files import absorb
-from web_prom.multiprocess.directory.slots import VARIABLE
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.writing.activation import is_shared, share_values
 from web_prom.multiprocess.writing.early_activation import switch_at_first_value
 from web_prom.multiprocess.writing.slot_cap import SlotCap, is_in_slots
@@ -310,8 +310,8 @@ def instruments_for(registry: CollectorRegistry, config: Config, owner: str) -> 
         if share_values(registry, *_by_registry):
             for every in list(_by_registry.values()):
                 every.rebind()
-        if is_shared() and VARIABLE in os.environ:
-            absorb(Path(os.environ[VARIABLE]))
+        if is_shared() and DIR_VARIABLE in os.environ:
+            absorb(Path(os.environ[DIR_VARIABLE]))
         instruments = _by_registry.get(registry)
         # Where a test suite emptied the registry, nothing is left to agree with.
         if instruments is None or not (instruments.config == config or instruments.is_registered):

@@ -1,4 +1,4 @@
-"""Network file systems, on which neither locks nor mapped files work as the shared directory needs them."""
+"""The refusal of network file systems, where locks and mapped files are not reliable."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess.directory.slots import VARIABLE
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 
-# statfs(2) and the kernel's include/uapi/linux/magic.h; the last two are their makers' own.
+# From statfs(2) and the kernel's include/uapi/linux/magic.h; the last two from the vendors.
 _NETWORK = {
     0x6969: "NFS",
     0x517B: "SMB",
@@ -24,26 +24,26 @@ _NETWORK = {
 }
 
 
-def refuse_network(path: Path) -> None:
-    """Make sure that a directory is not on a network file system. Only Linux is asked.
+def refuse_network_filesystem(path: Path) -> None:
+    """Check that a directory is not on a network file system. Other systems than Linux are not checked.
 
     Raises:
-        DirectoryError: It is on one; the message names it and says what to do.
+        DirectoryError: The directory is on one; the message names the type and the remedy.
     """
     name = _NETWORK.get(_type_of(path)) if sys.platform == "linux" else None
     if name is not None:
         raise DirectoryError(
-            f"{VARIABLE} is {str(path)!r}, which is on a network file system ({name}): name a directory on a "
-            "local disk or in memory, for example in /dev/shm"
+            f"{DIR_VARIABLE} is {str(path)!r}, which is on a network file system ({name}): name a "
+            "directory on a local disk or in memory, for example in /dev/shm"
         )
 
 
 def _type_of(path: Path) -> int:
-    """Return the magic number of the file system; zero where it cannot be told."""
-    with contextlib.suppress(Exception):  # a sandbox, or a Python without ctypes: nothing is refused
+    """Return the magic number of the file system; zero if it is unknown."""
+    with contextlib.suppress(Exception):  # in a sandbox, or without ctypes: nothing is refused
         import ctypes
 
-        # The first field of struct statfs is the type, as wide as a long or what fits into one.
+        # The first field of struct statfs is the type. It has the size of a long, or less.
         found = ctypes.create_string_buffer(1024)
         if ctypes.CDLL(None).statfs(os.fsencode(path), found) == 0:
             return ctypes.c_ulong.from_buffer(found).value & 0xFFFFFFFF

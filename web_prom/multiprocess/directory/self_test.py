@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from web_prom.errors import DirectoryError, WebPromError
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.directory.lockfile import LockFile, Span
-from web_prom.multiprocess.directory.slots import VARIABLE
 from web_prom.multiprocess.file_format import HEADER, TEMP_SUFFIX, VALUE, entry
 from web_prom.multiprocess.regular_file import BLOCK_BYTES, has_data, open_regular, reserve
 from web_prom.posix import fcntl
@@ -57,8 +57,8 @@ def check_filesystem(directory: Path) -> None:
                 os.unlink(name)
     if fault is not None:
         raise DirectoryError(
-            f"{VARIABLE} is {str(directory)!r}, which is on a file system that cannot hold shared values: "
-            f"{fault}; name a directory on a local disk or in memory, for example in /dev/shm"
+            f"{DIR_VARIABLE} is {str(directory)!r}, which is on a file system that cannot hold shared "
+            f"values: {fault}; name a directory on a local disk or in memory, for example in /dev/shm"
         )
 
 

@@ -9,8 +9,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
-from web_prom.multiprocess.directory.shared_directory import VARIABLE, SharedDirectory, is_private
-from web_prom.multiprocess.directory.variable import shared_path
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE, configured_directory
+from web_prom.multiprocess.directory.shared_directory import SharedDirectory, is_private
 
 
 class Deployment:
@@ -25,7 +25,7 @@ class Deployment:
     """
 
     def __init__(self) -> None:
-        path = shared_path()
+        path = configured_directory()
         # A private directory that is gone has no other user left; its old name is not to be trusted.
         gone = is_private(path) and not Path(path).is_dir()
         self.directory = SharedDirectory(path) if path and not gone else SharedDirectory.make_private()
@@ -64,7 +64,7 @@ class Deployment:
 
     def pass_on(self, environ: MutableMapping[str, str]) -> None:
         """Name the directory in an environment, for workers or for the server that replaces this one."""
-        environ[VARIABLE] = str(self.directory.path)
+        environ[DIR_VARIABLE] = str(self.directory.path)
 
     def end(self) -> None:
         """Leave all directories, if this is the server process itself. Never raises."""

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory import dead_files
+from web_prom.multiprocess.directory.checks import ensure_writable, warn_of_other_users
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.directory.liveness import is_written
-from web_prom.multiprocess.directory.network_filesystem import refuse_network
 from web_prom.multiprocess.directory.private_directory import (
     PREFIX,
     is_private,
@@ -25,54 +26,16 @@ from web_prom.multiprocess.directory.private_directory import (
     try_lock,
 )
 from web_prom.multiprocess.directory.self_test import SELFTEST_PREFIX, check_filesystem
-from web_prom.multiprocess.directory.slots import LOCK_NAME, VARIABLE, slots_of
-from web_prom.multiprocess.directory.trust import warn_of_others
+from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
 from web_prom.multiprocess.file_format import CORRUPT_SUFFIX, FileName
 from web_prom.posix import fcntl
 
-__all__ = ["VARIABLE", "SharedDirectory", "is_private", "make_usable", "was_used"]
+__all__ = ["SharedDirectory", "is_private"]
 
 # Others hold the lock alone only for as long as it takes to remove files.
 _PATIENCE_SECONDS = 10.0
 # Workers that were killed just now are still dying.
 _DYING_SECONDS = 1.0
-
-
-def make_usable(path: str | Path) -> Path:
-    """Make the directory if it is missing and prove that this process can write to it.
-
-    Raises:
-        DirectoryError: It cannot be made or written, or is on a network file system; the message says why
-            and what to do.
-    """
-    path = Path(path)
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        refuse_network(path)
-        with tempfile.TemporaryFile(dir=path):
-            return path
-    except DirectoryError:
-        raise
-    except OSError as error:
-        raise DirectoryError(
-            f"{VARIABLE} is {str(path)!r}, which cannot be written by user {os.geteuid()} ({error}); "
-            "name a directory that all workers can write, or leave the variable unset under gunicorn "
-            "with web_prom.gunicorn, which makes one"
-        ) from error
-
-
-def was_used(path: str | Path) -> bool:
-    """Tell whether any process has held a slot in the directory, now or before, as far as can be seen."""
-    try:
-        os.lstat(Path(path, LOCK_NAME))
-        return True
-    except PermissionError:
-        # The directory of this user, which can no longer be searched: somebody has changed it.
-        with contextlib.suppress(OSError):
-            return os.stat(path).st_uid == os.geteuid()
-    except OSError:
-        pass
-    return False
 
 
 class SharedDirectory:
@@ -127,7 +90,7 @@ class SharedDirectory:
                 failures.append(str(error))
         raise DirectoryError(
             f"no private directory can be made for the workers to share ({'; '.join(failures)}); "
-            f"set {VARIABLE} to a directory that they can write"
+            f"set {DIR_VARIABLE} to a directory that they can write"
         )
 
     @classmethod
@@ -162,9 +125,9 @@ class SharedDirectory:
         except OSError as error:
             raise DirectoryError(
                 f"the shared directory {str(self.path)!r} cannot be given to user {uid} and group {gid} "
-                f"({error}); name one in {VARIABLE} that they can write"
+                f"({error}); name one in {DIR_VARIABLE} that they can write"
             ) from error
-        warn_of_others(self.path, uid)
+        warn_of_other_users(self.path, uid)
 
     def _hand_to(self, lock: int, uid: int, gid: int) -> None:
         names = os.listdir(lock)
@@ -227,7 +190,7 @@ class SharedDirectory:
 
     def _hold(self) -> int:
         while True:
-            make_usable(self.path)
+            ensure_writable(self.path)
             with self._explained():
                 lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
                 try:
@@ -250,7 +213,7 @@ class SharedDirectory:
             raise
         except OSError as error:
             raise DirectoryError(
-                f"{VARIABLE} is {str(self.path)!r}, which cannot be locked and cleaned of a former "
+                f"{DIR_VARIABLE} is {str(self.path)!r}, which cannot be locked and cleaned of a former "
                 f"deployment's files ({error}); name a directory of this server's own, on a local disk"
             ) from error
 

@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.directory.lockfile import Span
 from web_prom.multiprocess.directory.slot_file import SlotFile, all_but, explained
 from web_prom.multiprocess.regular_file import NotRegularError
 from web_prom.posix import at_fork
-
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable that names the shared directory; prometheus_client's own."""
 
 LOCK_NAME = "slots.lock"
 """The name of the file with the locks. web-prom never removes it while its directory stays."""
@@ -296,7 +294,7 @@ class Slots:
             # The directory was removed in between, and perhaps made again.
 
     def _explained(self) -> contextlib.AbstractContextManager[None]:
-        return explained(VARIABLE, self.directory, LOCK_NAME)
+        return explained(DIR_VARIABLE, self.directory, LOCK_NAME)
 
 
 @dataclass(frozen=True)
@@ -330,7 +328,7 @@ def process_identifier() -> Identifier:
         DirectoryError: As with :meth:`Slots.take`.
         KeyError: The environment names no directory.
     """
-    return Identifier(slots_of(os.environ[VARIABLE]).take(), os.getpid())
+    return Identifier(slots_of(os.environ[DIR_VARIABLE]).take(), os.getpid())
 
 
 def _forget() -> None:

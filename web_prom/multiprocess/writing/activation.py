@@ -18,13 +18,16 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.values import MutexValue
 
 from web_prom.errors import DirectoryError
+from web_prom.multiprocess.directory.checks import ensure_writable, warn_of_other_users, was_used
+from web_prom.multiprocess.directory.environment import (
+    DIR_VARIABLE,
+    configured_directory,
+    is_set_but_empty,
+    unset_directory,
+)
 from web_prom.multiprocess.directory.liveness import is_written
 from web_prom.multiprocess.directory.self_test import check_filesystem
 from web_prom.multiprocess.directory.server_directory import is_begun
-from web_prom.multiprocess.directory.shared_directory import make_usable, was_used
-from web_prom.multiprocess.directory.slots import VARIABLE
-from web_prom.multiprocess.directory.trust import warn_of_others
-from web_prom.multiprocess.directory.variable import forget, is_empty, shared_path
 from web_prom.multiprocess.file_format import FileName
 from web_prom.multiprocess.worker_detection import is_replacement
 from web_prom.multiprocess.writing import clearing
@@ -76,18 +79,18 @@ def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
             the directory can be written.
     """
     free_locks_in_forks(*registries)
-    path = shared_path()
-    if not path and not is_empty():
+    path = configured_directory()
+    if not path and not is_set_but_empty():
         return False
     with _locks.setdefault(os.getpid(), RLock()):
         former: Any = _FirstValue.former if values.ValueClass is _FirstValue else values.ValueClass
         if not path:
-            forget()  # for child processes too, which would write to their working directory
+            unset_directory()  # for child processes too, which would write to their working directory
             return _is_upstreams(former) and _stay_local(former, registries)
-        require_posix(f"{VARIABLE} is {path!r}")
-        os.environ[VARIABLE] = path = os.path.abspath(path)  # the working directory may change later
+        require_posix(f"{DIR_VARIABLE} is {path!r}")
+        os.environ[DIR_VARIABLE] = path = os.path.abspath(path)  # the working directory may change later
         if making and path not in _usable:
-            _make_usable(path)
+            _ensure_writable(path)
             _usable.add(path)
             current().try_again()
         if is_shared() and not _is_upstreams(former):  # ours already, or somebody's who knows why
@@ -124,11 +127,11 @@ class _FirstValue:
         return values.ValueClass(*arguments, **options)
 
 
-def _make_usable(path: str) -> None:
+def _ensure_writable(path: str) -> None:
     try:
-        make_usable(path)
+        ensure_writable(path)
         if not is_begun():  # the server has done it, once for all workers
-            warn_of_others(Path(path))
+            warn_of_other_users(Path(path))
             check_filesystem(Path(path))
     except DirectoryError as error:
         # The site must go on when a worker is replaced, whatever has happened to the directory meanwhile.

@@ -9,7 +9,8 @@ from pathlib import Path
 from time import monotonic
 
 from web_prom.errors import DirectoryError, WebPromError
-from web_prom.multiprocess.directory.slots import LOCK_NAME, VARIABLE, Slots
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
+from web_prom.multiprocess.directory.slots import LOCK_NAME, Slots
 from web_prom.multiprocess.file_format import CORRUPT_SUFFIX, TEMP_SUFFIX, FileName
 from web_prom.multiprocess.regular_file import NotRegularError, open_regular
 from web_prom.multiprocess.writing.value_file import ValueFile
@@ -144,7 +145,7 @@ class Place:
         found = os.lstat(path)
         if found.st_uid not in {former.st_uid, os.geteuid(), 0}:
             raise DirectoryError(
-                f"{VARIABLE} is {str(path)!r}, which was removed; user {found.st_uid} made another one, "
+                f"{DIR_VARIABLE} is {str(path)!r}, which was removed; user {found.st_uid} made another one, "
                 "which is not trusted: remove it, or restart the server with another directory"
             )
 

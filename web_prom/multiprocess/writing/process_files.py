@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from prometheus_client.mmap_dict import mmap_key
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess.directory.slots import LOCK_NAME, VARIABLE, slots_of
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
+from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
 from web_prom.multiprocess.file_entries import CorruptFileError
 from web_prom.multiprocess.file_format import CORRUPT_SUFFIX
 from web_prom.multiprocess.writing.fork_guard import ABSENT, presence
@@ -271,9 +272,9 @@ class Storage:
         return found
 
     def _take_over(self) -> None:
-        path = os.environ.get(VARIABLE)
+        path = os.environ.get(DIR_VARIABLE)
         if not path:
-            raise DirectoryError(f"{VARIABLE} is no longer in the environment")
+            raise DirectoryError(f"{DIR_VARIABLE} is no longer in the environment")
         self._place = Place(slots_of(path), self._failed)
         self._watch.start()
 

@@ -19,7 +19,8 @@ from tests.web_prom.multiprocess.reading.value_files import Worker
 from tests.web_prom.support import python
 from web_prom.errors import DirectoryError, WebPromError
 from web_prom.multiprocess.directory import network_filesystem, private_directory
-from web_prom.multiprocess.directory.shared_directory import SharedDirectory, is_private, make_usable
+from web_prom.multiprocess.directory.checks import ensure_writable
+from web_prom.multiprocess.directory.shared_directory import SharedDirectory, is_private
 from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
 
 __all__ = ["hold"]
@@ -58,7 +59,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_missing_directory_is_made_for_this_user_alone(tmp_path: Path) -> None:
-    path = make_usable(tmp_path / "a" / "b")
+    path = ensure_writable(tmp_path / "a" / "b")
     assert path.is_dir()
     assert mode(path) == 0o700
 
@@ -66,7 +67,7 @@ def test_a_missing_directory_is_made_for_this_user_alone(tmp_path: Path) -> None
 def test_an_existing_directory_is_left_as_it_is(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     fill(tmp_path)
-    make_usable(str(tmp_path))
+    ensure_writable(str(tmp_path))
     assert mode(tmp_path) == 0o755
     assert names(tmp_path) == set(VALUES), "and the proof of writing leaves nothing"
 
@@ -79,7 +80,7 @@ def test_a_directory_that_cannot_be_written_is_an_error_with_the_remedy(kind: st
         "below a file": tmp_path / "file" / "below",
         "proc": Path("/proc/web_prom"),
     }[kind]
-    for use in (make_usable, SharedDirectory):
+    for use in (ensure_writable, SharedDirectory):
         with pytest.raises(DirectoryError) as raised:
             use(path)
         message = str(raised.value)
@@ -536,7 +537,7 @@ def test_a_process_that_only_seems_dead_keeps_its_live_gauges(tmp_path: Path, ho
 
 
 @pytest.mark.parametrize(("number", "name"), network_filesystem._NETWORK.items())
-@pytest.mark.parametrize("use", [make_usable, SharedDirectory])
+@pytest.mark.parametrize("use", [ensure_writable, SharedDirectory])
 def test_a_network_file_system_is_refused_with_the_remedy(
     use: Callable[[Path], object], number: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -569,7 +570,7 @@ def test_the_type_is_what_statfs_tells(number: int, tmp_path: Path, monkeypatch:
     """Where a long has 32 bits it may be negative."""
     monkeypatch.setattr(ctypes, "CDLL", lambda name: LibC(0, number))
     with pytest.raises(DirectoryError, match="network"):
-        make_usable(tmp_path)
+        ensure_writable(tmp_path)
 
 
 def test_statfs_is_asked_about_the_directory() -> None:
@@ -591,4 +592,4 @@ def test_where_statfs_cannot_be_asked_nothing_is_refused(
         }
         original = ctypes.CDLL
         monkeypatch.setattr(ctypes, "CDLL", lambda name: original(name) if name else libraries[way](name))
-    make_usable(tmp_path)
+    ensure_writable(tmp_path)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from prometheus_client import values
 
-from web_prom.multiprocess.directory import trust
+from web_prom.multiprocess.directory import checks
+from web_prom.multiprocess.directory.checks import warn_of_other_users
 from web_prom.multiprocess.directory.shared_directory import SharedDirectory
-from web_prom.multiprocess.directory.trust import warn_of_others
 from web_prom.multiprocess.writing.activation import share_values
 
 OTHER = os.geteuid() + 12345
@@ -20,7 +20,7 @@ OTHER = os.geteuid() + 12345
 
 @pytest.fixture(autouse=True)
 def _nothing_warned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trust, "_warned", set())
+    monkeypatch.setattr(checks, "_warned", set())
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_fault_78_everybody_may_write_without_the_sticky_bit(
 ) -> None:
     tmp_path.chmod(mode)
     for _ in range(2):
-        warn_of_others(tmp_path)
+        warn_of_other_users(tmp_path)
     assert caplog.text.count("every user may write, without the sticky bit") == is_warned
     tmp_path.chmod(0o700)
 
@@ -50,7 +50,7 @@ def test_fault_78_a_directory_of_another_user(
     owner: int, users: tuple[int, ...], is_warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     place: Any = SimpleNamespace(stat=lambda: SimpleNamespace(st_uid=owner, st_mode=0o40700))
-    warn_of_others(place, *users)
+    warn_of_other_users(place, *users)
     assert (f"which belongs to user {OTHER}" in caplog.text) == is_warned
 
 
@@ -63,7 +63,7 @@ def test_fault_78_a_server_and_a_process_without_hooks_warn_once(
         directory.hand_to(os.geteuid(), os.getegid())
     directory.leave()
     assert caplog.text.count("without the sticky bit") == 1
-    monkeypatch.setattr(trust, "_warned", set())
+    monkeypatch.setattr(checks, "_warned", set())
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     monkeypatch.setattr(values, "ValueClass", values.MutexValue)
     share_values()

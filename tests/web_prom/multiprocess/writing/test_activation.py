@@ -337,17 +337,17 @@ def test_a_fork_while_a_thread_switches_does_not_wait_for_it(tmp_path: Path, for
         from web_prom.multiprocess.writing import activation
         counter = Counter("c", "Help.")
         begun, end = threading.Event(), threading.Event()
-        def wait(path, usable=activation.make_usable):
+        def wait(path, usable=activation.ensure_writable):
             begun.set()
             end.wait()
             return usable(path)
-        activation.make_usable = wait
+        activation.ensure_writable = wait
         thread = threading.Thread(target=share_values)
         thread.start()
         begun.wait()
         pid = {fork}()
         if not pid:
-            activation.make_usable = lambda path: path
+            activation.ensure_writable = lambda path: path
             print(share_values(), flush=True)
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0

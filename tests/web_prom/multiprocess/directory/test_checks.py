@@ -10,7 +10,7 @@ import pytest
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory import network_filesystem
-from web_prom.multiprocess.directory.usable import check_usable
+from web_prom.multiprocess.directory.checks import check_writable
 
 
 @pytest.fixture
@@ -27,14 +27,14 @@ def nobody() -> Iterator[None]:
 
 
 def test_fault_47_a_directory_to_be_made_is_fine_and_is_not_made(tmp_path: Path) -> None:
-    check_usable(tmp_path / "a" / "b")
-    check_usable(str(tmp_path))
+    check_writable(tmp_path / "a" / "b")
+    check_writable(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_fault_47_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    check_usable("a/b")
+    check_writable("a/b")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -42,8 +42,8 @@ def test_fault_47_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_fault_47_what_is_no_directory(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(DirectoryError, match="exists and is none"):
-        check_usable(tmp_path / name)
+    with pytest.raises(DirectoryError, match="exists and is not a directory"):
+        check_writable(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_fault_47_a_parent_that_cannot_be_written(mode: int, name: str, nobody: 
         closed.chmod(mode)
         try:
             with pytest.raises(DirectoryError, match=rf"user {os.geteuid()} cannot write"):
-                check_usable(Path(root) / name)
+                check_writable(Path(root) / name)
         finally:
             closed.chmod(0o700)
 
@@ -68,4 +68,4 @@ def test_fault_47_a_network_file_system(tmp_path: Path, monkeypatch: pytest.Monk
     """The nearest parent tells it."""
     monkeypatch.setattr(network_filesystem, "_type_of", lambda path: 0x6969 if path == tmp_path else 0)
     with pytest.raises(DirectoryError, match="NFS"):
-        check_usable(tmp_path / "a" / "b")
+        check_writable(tmp_path / "a" / "b")

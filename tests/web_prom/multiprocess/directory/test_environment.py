@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 
 from tests.web_prom.support import ROOT
-from web_prom.multiprocess.directory.variable import FORMER, forget, is_empty, shared_path
+from web_prom.multiprocess.directory.environment import (
+    OLD_DIR_VARIABLE,
+    configured_directory,
+    is_set_but_empty,
+    unset_directory,
+)
 
 UPPER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -38,28 +43,28 @@ def value_files(folder: Path) -> list[str]:
 
 
 def test_fault_38_the_lower_case_spelling_is_copied_with_a_warning() -> None:
-    environ = {FORMER: "/former"}
+    environ = {OLD_DIR_VARIABLE: "/former"}
     with pytest.warns(DeprecationWarning, match="prometheus_multiproc_dir variable has been deprecated"):
-        assert shared_path(environ) == "/former"
+        assert configured_directory(environ) == "/former"
     assert environ[UPPER] == "/former"
-    assert shared_path(environ) == "/former"  # without a second warning
+    assert configured_directory(environ) == "/former"  # without a second warning
 
 
 @pytest.mark.parametrize(
     ("environ", "path", "empty"),
     [
         ({}, "", False),
-        ({UPPER: "/upper", FORMER: "/former"}, "/upper", False),
-        ({UPPER: "/upper", FORMER: ""}, "/upper", False),
+        ({UPPER: "/upper", OLD_DIR_VARIABLE: "/former"}, "/upper", False),
+        ({UPPER: "/upper", OLD_DIR_VARIABLE: ""}, "/upper", False),
         ({UPPER: ""}, "", True),
-        ({FORMER: ""}, "", True),
-        ({UPPER: "", FORMER: ""}, "", True),
+        ({OLD_DIR_VARIABLE: ""}, "", True),
+        ({UPPER: "", OLD_DIR_VARIABLE: ""}, "", True),
     ],
 )
 def test_fault_38_the_upper_case_spelling_comes_first(environ: Any, path: str, empty: bool) -> None:
-    assert shared_path(environ) == path
-    assert is_empty(environ) is empty
-    forget(environ)
+    assert configured_directory(environ) == path
+    assert is_set_but_empty(environ) is empty
+    unset_directory(environ)
     assert environ == {}
 
 
@@ -87,13 +92,13 @@ WORKER = """
 def test_fault_38_a_worker_with_the_lower_case_spelling_writes_to_a_slot(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
-    printed = [run(WORKER, tmp_path, **{FORMER: str(shared)}) for _ in range(2)]
+    printed = [run(WORKER, tmp_path, **{OLD_DIR_VARIABLE: str(shared)}) for _ in range(2)]
     assert printed == ["['early 1.0', 'web_prom_workers 1.0']\n"] * 2
     assert value_files(tmp_path)
     assert all("_s0.db" in name for name in value_files(tmp_path))
 
 
-@pytest.mark.parametrize("name", [UPPER, FORMER])
+@pytest.mark.parametrize("name", [UPPER, OLD_DIR_VARIABLE])
 def test_fault_56_an_empty_variable_counts_as_absent(tmp_path: Path, name: str) -> None:
     """Nothing stays in the working directory, and what was counted before is kept."""
     printed = run(
