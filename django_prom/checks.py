@@ -18,7 +18,7 @@ from django_prom.patterns import guess
 from web_prom.config import Config
 from web_prom.errors import ConfigError, ConflictError, DirectoryError
 from web_prom.exposition.access_control import AccessControl
-from web_prom.metrics.families import existing_instruments
+from web_prom.metrics.families import existing_families
 from web_prom.multiprocess.directory.checks import check_writable
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 
@@ -79,10 +79,10 @@ def _check_shared(config: Config) -> Iterator[Any]:
     A command must not leave files in the directory of the workers, and must not make the directory: often
     root runs migrate, and another user runs the server.
     """
-    instruments = existing_instruments(conf.REGISTRY)
+    families = existing_families(conf.REGISTRY)
     try:
-        if instruments is not None:
-            instruments.check(config, conf.owner())
+        if families is not None:
+            families.check_compatible(config, conf.owner())
     except ConflictError as error:
         yield checks.Error(str(error), hint=_NO_START, id="django_prom.E002")
     try:

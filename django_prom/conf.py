@@ -10,7 +10,7 @@ from functools import cache
 import prometheus_client
 from django.conf import settings
 
-from django_prom.request_start import reader
+from django_prom.request_start import start_key_getter
 from web_prom.config import FIELDS, PREFIX, Config
 from web_prom.config.secret import Secret
 from web_prom.errors import WebPromError
@@ -32,7 +32,7 @@ class Measured:
         sized: Whether bytes, or the time to the first of them, are measured.
         prepares: Whether there is more to measure as a request begins than that it does.
         suffixes: How every path ends at which a scrape is answered.
-        begun: Returns how a request begins.
+        start_key: Returns how a request begins.
         labels_need_thread: Whether an extra label was refused the database in an event loop.
     """
 
@@ -41,7 +41,7 @@ class Measured:
         self.sized = config.request_size or config.response_size or config.first_byte
         self.prepares = self.sized or config.queue_time
         self.suffixes = tuple(path[1:] for path in scrape_paths(config.path)) or ("",)
-        self.begun = reader(self.recorder.naming.beginning)
+        self.start_key = start_key_getter(self.recorder.naming.start_attributes)
         self.labels_need_thread = False
 
 

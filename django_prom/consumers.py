@@ -11,7 +11,7 @@ from django.urls.exceptions import Resolver404
 
 from django_prom.patterns import template
 from web_prom.metrics.exclusion import is_excluded
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.recording import RECORDING_KEY
 
 logger = logging.getLogger("web_prom")
 
@@ -40,7 +40,7 @@ def connect() -> None:
 def _telling(original: Any) -> Any:
     @wraps(original)
     async def call(self: Any, scope: Any, receive: Any, send: Any) -> Any:
-        recording = scope.get(KEY)
+        recording = scope.get(RECORDING_KEY)
         router = self if recording is None else _Router(self, recording)
         return await original(router, scope, receive, send)
 
@@ -76,7 +76,7 @@ class _Route:
         try:
             return await self._route.callback(scope, receive, send)
         except Resolver404:  # a router below has no such route: the router above tries the next one
-            if getattr(recording, "named", None) is None:
+            if getattr(recording, "explicit_route", None) is None:
                 recording.route, recording.measured = before
             raise
 
@@ -87,12 +87,12 @@ class _Route:
             consumer = getattr(application, "consumer_class", None)
             patterns = scope[PATTERNS] = (*scope.get(PATTERNS, ()), pattern)
             # A pattern that takes every path is no route of the application behind it, usually Django.
-            if getattr(recording, "named", None) is None and (consumer or not _takes_all(pattern)):
+            if getattr(recording, "explicit_route", None) is None and (consumer or not _takes_all(pattern)):
                 recording.route = _template(patterns)
             if is_excluded(application) or is_excluded(consumer):
                 recording.measured = False
         except Exception:
-            recording.recorder.failed("annotate")
+            recording.recorder.record_internal_error("annotate")
 
 
 @lru_cache(maxsize=10_000)

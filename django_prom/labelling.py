@@ -38,6 +38,6 @@ async def label(measured: Measured, recording: Recording, request: Any, response
         else:
             return
     try:
-        await sync_to_async(recording.annotate)(request, response)
+        await sync_to_async(recording.compute_extra_labels)(request, response)
     except Exception:
-        recorder.failed("annotate")
+        recorder.record_internal_error("annotate")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from web_prom.metrics.labels import encodable
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.labels import sanitize_label_value
+from web_prom.metrics.recording import RECORDING_KEY
 from web_prom.middleware import set_route as set_route_of
 
 
@@ -20,10 +20,10 @@ def set_route(request: Any, template: str) -> None:
         request: Django's request or the one of REST framework, or the scope of a consumer of Channels.
         template: For example ``/<blog.BlogPage>``; one of a list that no client can grow.
     """
-    template = encodable(str(template))
+    template = sanitize_label_value(str(template))
     meta = getattr(request, "META", None)
     scope = request if meta is None else getattr(request, "scope", None)
-    if meta is not None and KEY in meta:
+    if meta is not None and RECORDING_KEY in meta:
         set_route_of(meta, template)
     elif scope is not None:
         set_route_of(scope, template)

@@ -11,10 +11,10 @@ from typing import Any
 from django_prom import routes
 from django_prom.conf import Measured
 from django_prom.signals import STARTED, EarlyInput
-from web_prom.asgi.disconnects import HUNG_UP, is_cancelled
-from web_prom.metrics.layers import Inside, State, find, hand_on, is_counted
+from web_prom.asgi.disconnects import CLIENT_CLOSED_REQUEST, is_cancelled
+from web_prom.metrics.layers import ForwardingRecording, State, find_outer, forward, is_counted_by
 from web_prom.metrics.queue_time import queue_seconds
-from web_prom.metrics.recording import KEY, Recorder, Recording
+from web_prom.metrics.recording import RECORDING_KEY, Recorder, Recording
 
 _STATUSES = {code: str(code) for code in range(100, 600)}
 
@@ -46,11 +46,11 @@ class RequestRecording(Recording):
             return
         if asgi and is_cancelled(error):
             if not sent:
-                self.status = HUNG_UP
+                self.status = CLIENT_CLOSED_REQUEST
         else:
-            self.note(error)
+            self.add_exception(error)
             if sent:
-                self.broken = True
+                self.body_failed = True
             else:
                 self.status = "500"  # the server's own answer
         self.finish()
@@ -84,8 +84,8 @@ class SizedRecording(RequestRecording):
 
     sized = True
 
-    def __init__(self, recorder: Recorder, begun: Any) -> None:
-        super().__init__(recorder, begun)
+    def __init__(self, recorder: Recorder, start_key: Any) -> None:
+        super().__init__(recorder, start_key)
         self.request_size = 0
         self.response_size: int | None = None
         self.first_byte: float | None = None
@@ -236,32 +236,32 @@ def begin(measured: Measured, request: Any, *, served: bool = True) -> Recording
                 started = scope.pop(STARTED, None)
             if served and started is None:
                 return None
-        around = _around(meta, scope)
-        if around is not None:
-            inner = around.around if isinstance(around, Inside) else around
+        outer = _around(meta, scope)
+        if outer is not None:
+            inner = outer.outer if isinstance(outer, ForwardingRecording) else outer
             if hasattr(inner, "request_id") and inner.status is None:
                 return None
-            inner.request_id = around.request_id = id(request)
-            if is_counted(around, recorder):
-                meta[KEY] = around
-                return around  # type: ignore[no-any-return]  # it has what a recording has
+            inner.request_id = outer.request_id = id(request)
+            if is_counted_by(outer, recorder):
+                meta[RECORDING_KEY] = outer
+                return outer  # type: ignore[no-any-return]  # it has what a recording has
         kind = SizedRecording if measured.sized else RequestRecording
-        recording = meta[KEY] = kind(recorder, measured.begun(request))
+        recording = meta[RECORDING_KEY] = kind(recorder, measured.start_key(request))
         recording.request_id = id(request)
-        if around is not None:
-            recording.around = around
+        if outer is not None:
+            recording.outer = outer
         if started is not None:
             recording.started = started
         if scope is not None:
-            scope[KEY] = recording
+            scope[RECORDING_KEY] = recording
     except Exception:
-        recorder.failed("start")
+        recorder.record_internal_error("start")
         return None
     if measured.prepares:
         try:
             recording.prepare(request)
         except Exception:
-            recorder.failed("start")
+            recorder.record_internal_error("start")
     return recording
 
 
@@ -283,48 +283,48 @@ def end(recording: Recording, request: Any, response: Any, *, labels: bool = Tru
             if recording.sized or response.streaming:
                 recording.follow(request, response)
     except Exception:
-        recorder.failed("follow")
+        recorder.record_internal_error("follow")
     try:
         match = request.resolver_match
         route = None if match is None else routes.known.get((match.route, match.func))
         if route is None:
             route = routes.find(request, response)
-        if getattr(recording, "named", None) is None:
+        if getattr(recording, "explicit_route", None) is None:
             recording.route = None if route is None else route.template
         if route is not None and route.excluded:
             recording.measured = False
         if labels and recorder.extra_labels:
-            recording.annotate(request, response)
-        if isinstance(recording, RequestRecording) and recording.around is not None:
-            hand_on(recording, recording.around)
+            recording.compute_extra_labels(request, response)
+        if isinstance(recording, RequestRecording) and recording.outer is not None:
+            forward(recording, recording.outer)
     except Exception:
-        recorder.failed("annotate")
+        recorder.record_internal_error("annotate")
 
 
 def abort(recording: Recording, request: Any, error: BaseException) -> None:
     """Finish the recording of a request that no response of Django's follows. Never raises."""
     try:
         route = routes.find(request, None)
-        if getattr(recording, "named", None) is None:
+        if getattr(recording, "explicit_route", None) is None:
             recording.route = None if route is None else route.template
         if route is not None and route.excluded:
             recording.measured = False
     except Exception:
-        recording.recorder.failed("annotate")
+        recording.recorder.record_internal_error("annotate")
     if isinstance(recording, RequestRecording):
         recording.abort(error, asgi=hasattr(request, "scope"), sent=False)
 
 
 def _around(meta: dict[str, Any], scope: Any) -> Any:
     """Return the unfinished recording of a layer around Django, or None."""
-    recording = meta.get(KEY)
+    recording = meta.get(RECORDING_KEY)
     if recording is None:
         if scope is not None:
-            recording = scope.get(KEY)
+            recording = scope.get(RECORDING_KEY)
             if recording is not None and recording.recorder.mount_path is not None:
-                recording = Inside(recording)
+                recording = ForwardingRecording(recording)
         elif State.asgi:
-            recording = find(meta)
+            recording = find_outer(meta)
     return None if recording is None or recording.finished else recording
 
 

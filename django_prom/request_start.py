@@ -9,17 +9,20 @@ from typing import Any
 from web_prom.metrics import request_start
 
 
-def reader(facts: Sequence[str]) -> Callable[[Any], Any]:
+def start_key_getter(attributes: Sequence[str]) -> Callable[[Any], Any]:
     """Return what reads from a request how it begins, as a key of the recorder's openings.
 
     Args:
-        facts: Which, of a naming; the method comes first.
+        attributes: Which, of a naming; the method comes first.
     """
-    method, *others = facts
+    method, *others = attributes
     if not others:
         return attrgetter(method)
     # With one of them alone it would not give a tuple.
-    wsgi, asgi = (request_start.reader(facts, keys) for keys in (request_start.ENVIRON, request_start.SCOPE))
+    wsgi, asgi = (
+        request_start.start_key_getter(attributes, keys)
+        for keys in (request_start.WSGI_KEYS, request_start.ASGI_KEYS)
+    )
 
     def read(request: Any) -> tuple[Any, ...]:
         scope = getattr(request, "scope", None)

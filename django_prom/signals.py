@@ -10,7 +10,7 @@ from typing import Any
 from django.core.signals import got_request_exception, request_finished, request_started
 
 from web_prom.metrics.body_sizes import CountedInput
-from web_prom.metrics.recording import KEY, Recording
+from web_prom.metrics.recording import RECORDING_KEY, Recording
 
 STARTED = "web_prom.started"
 """Where the start of a request is in its WSGI environ or ASGI scope: ``perf_counter()``, in seconds."""
@@ -87,10 +87,10 @@ def _count_input(environ: dict[str, Any] | None = None, **_: Any) -> None:
 
 def note(request: Any, error: BaseException | None) -> None:
     """Remember an exception with the recording of its request, if that has one that is not finished."""
-    recording = getattr(request, "META", {}).get(KEY)
+    recording = getattr(request, "META", {}).get(RECORDING_KEY)
     if recording is None or recording.finished or error is None:
         return
-    recording.note(error)
+    recording.add_exception(error)
     if recording.status is not None:
         # Our part was over: a middleware above raised, and Django answers in the place of all.
         recording.status = "500"

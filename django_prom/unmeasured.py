@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from django_prom.signals import STARTED
-from web_prom.metrics.layers import drop
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.layers import discard
+from web_prom.metrics.recording import RECORDING_KEY
 
 
 @contextmanager
@@ -19,19 +19,19 @@ def apart(request: Any) -> Iterator[None]:
     """
     hidden = []
     for place in (request.META, getattr(request, "scope", {})):
-        recording = place.get(KEY)
+        recording = place.get(RECORDING_KEY)
         if recording is not None and getattr(recording, "request_id", None) not in (None, id(request)):
-            hidden.append((place, place.pop(KEY)))
+            hidden.append((place, place.pop(RECORDING_KEY)))
     try:
         yield
     finally:
         for place, recording in hidden:  # it may be the outer request's own
-            place[KEY] = recording
+            place[RECORDING_KEY] = recording
 
 
 def is_clients(request: Any) -> bool:
     """Tell whether a request is one of a client, for which Django sent request_started. Never raises."""
-    recording = request.META.get(KEY)
+    recording = request.META.get(RECORDING_KEY)
     scope = getattr(request, "scope", None)
     return (
         STARTED in request.META
@@ -46,8 +46,8 @@ def withdraw(request: Any) -> None:
     A scrape that the application makes to itself does not change the request that it was copied from.
     """
     scope = getattr(request, "scope", None)
-    recording = request.META.get(KEY) or (None if scope is None else scope.get(KEY))
+    recording = request.META.get(RECORDING_KEY) or (None if scope is None else scope.get(RECORDING_KEY))
     if recording is None or not is_clients(request):
         return
     if getattr(recording, "request_id", id(request)) == id(request):
-        drop(recording)
+        discard(recording)

@@ -21,7 +21,7 @@ from web_prom.config import Config
 from web_prom.errors import ConflictError
 from web_prom.exposition.scrape_context import scrape_context
 from web_prom.metrics.exclusion import exclude
-from web_prom.metrics.recording import KEY, Recording
+from web_prom.metrics.recording import RECORDING_KEY, Recording
 from web_prom.wsgi import PrometheusMiddleware
 
 EXTENSION = "web_prom"
@@ -109,7 +109,9 @@ class Measured:
             inner,
             registry=registry,
             config=config,
-            annotate=self._annotate_with_labels if config.extra_labels else self._routes.annotate,
+            resolve_route=self._resolve_route_and_labels
+            if config.extra_labels
+            else self._routes.resolve_route,
             owner=f"Flask application {app.name!r}",
             scrape_context=app.app_context,
         )
@@ -129,22 +131,22 @@ class Measured:
         if config.extra_labels:
             request_finished.connect(self._on_finished, app)
 
-    def _annotate_with_labels(self, recording: Recording) -> None:
-        self._routes.annotate(recording)
+    def _resolve_route_and_labels(self, recording: Recording) -> None:
+        self._routes.resolve_route(recording)
         if not recording.extra:  # an after_request hook raised: there is no final response
             current = current_request(recording)
             if current is not None:
-                recording.annotate(current, None)
+                recording.compute_extra_labels(current, None)
 
     def _on_started(self, _app: Flask, **_: Any) -> None:
-        recording = request.environ.get(KEY)
+        recording = request.environ.get(RECORDING_KEY)
         if recording is not None:
-            self._routes.annotate(recording)
+            self._routes.resolve_route(recording)
 
     def _on_finished(self, _app: Flask, response: Any, **_: Any) -> None:
-        recording = request.environ.get(KEY)
+        recording = request.environ.get(RECORDING_KEY)
         if recording is not None:
-            recording.annotate(request._get_current_object(), response)  # type: ignore[attr-defined]
+            recording.compute_extra_labels(request._get_current_object(), response)  # type: ignore[attr-defined]
 
     def _on_exception(self, _app: Flask, exception: BaseException, **_: Any) -> None:
         self._note(exception)
@@ -162,7 +164,7 @@ class Measured:
         self._watched = app.handle_user_exception = note_and_handle  # type: ignore[assignment, method-assign]
 
     def _note(self, error: BaseException) -> None:
-        recording = request.environ.get(KEY) if has_request_context() else None
+        recording = request.environ.get(RECORDING_KEY) if has_request_context() else None
         if recording is not None:
-            recording.note(error)
-            self._routes.annotate(recording)
+            recording.add_exception(error)
+            self._routes.resolve_route(recording)

@@ -8,8 +8,8 @@ from typing import Any
 
 from flask import Flask, request
 
-from web_prom.metrics.layers import find
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.layers import find_outer
+from web_prom.metrics.recording import RECORDING_KEY
 
 logger = logging.getLogger("web_prom")
 
@@ -51,7 +51,7 @@ def watch_first_requests(app: Flask, prepare: Callable[[], None]) -> None:
 
 def is_measured(environ: MutableMapping[str, Any]) -> bool:
     """Tell whether a measuring layer is around the request, of WSGI or of ASGI."""
-    return KEY in environ or find(environ) is not None
+    return RECORDING_KEY in environ or find_outer(environ) is not None
 
 
 def _restore(app: Flask, ours: Any, before: Any) -> None:

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
 from web_prom.metrics.exclusion import is_excluded
-from web_prom.metrics.recording import KEY, Recording
+from web_prom.metrics.recording import RECORDING_KEY, Recording
 
 # Each attribute read through the proxy costs as much as this, which raises RuntimeError without a request.
 _current: Callable[[], Request] = proxy._get_current_object  # type: ignore[attr-defined]
@@ -22,7 +22,7 @@ def current_request(recording: Recording) -> Request | None:
     """Return the request that Flask serves now, unless it is another one than that of a recording."""
     try:
         request = _current()
-        return request if request.environ[KEY] is recording else None
+        return request if request.environ[RECORDING_KEY] is recording else None
     except (RuntimeError, KeyError):
         return None
 
@@ -34,11 +34,11 @@ class Routes:
         self._app = app
         self._excluded: dict[str, bool] = {}
 
-    def annotate(self, recording: Recording) -> None:
+    def resolve_route(self, recording: Recording) -> None:
         """Set the route of a recording and whether its view is measured, if Flask serves it just now."""
         try:  # as current_request(), without the call
             request = _current()
-            if request.environ[KEY] is not recording:
+            if request.environ[RECORDING_KEY] is not recording:
                 return
         except (RuntimeError, KeyError):
             environ = getattr(recording, "environ", None)
@@ -59,7 +59,7 @@ class Routes:
         except KeyError:
             view = self._app.view_functions.get(rule.endpoint)
             self._excluded[rule.endpoint] = is_excluded(view)
-            self.annotate(recording)
+            self.resolve_route(recording)
 
     def _rule_of_refusal(self, request: Request) -> Any:
         """Return the rule that a 405 or a redirect to the canonical URL belongs to, or None.

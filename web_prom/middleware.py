@@ -12,11 +12,11 @@ from web_prom.config.settings import Config
 from web_prom.errors import ConfigError
 from web_prom.exposition.http import Exposition
 from web_prom.exposition.scrape_context import ContextFactory
-from web_prom.metrics.labels import encodable
-from web_prom.metrics.layers import State, find, told
-from web_prom.metrics.recording import KEY, Recorder, Recording
+from web_prom.metrics.labels import sanitize_label_value
+from web_prom.metrics.layers import State, affected_recordings, find_outer
+from web_prom.metrics.recording import RECORDING_KEY, Recorder, Recording
 
-Annotate = Callable[[Recording], None]
+RouteResolver = Callable[[Recording], None]
 
 
 def set_route(environ: Mapping[str, Any], template: str) -> None:
@@ -31,11 +31,11 @@ def set_route(environ: Mapping[str, Any], template: str) -> None:
         environ: The WSGI environ, or the ASGI scope.
         template: Such as ``/users/<id>``; one of a list that no client can grow.
     """
-    recording = environ.get(KEY)
+    recording = environ.get(RECORDING_KEY)
     if recording is None and State.asgi and "REQUEST_METHOD" in environ:
-        recording = find(environ)  # type: ignore[arg-type]  # an environ can be written
-    for each in told(recording):
-        each.route = each.named = encodable(template)
+        recording = find_outer(environ)  # type: ignore[arg-type]  # an environ can be written
+    for each in affected_recordings(recording):
+        each.route = each.explicit_route = sanitize_label_value(template)
 
 
 def scrape_paths(path: str) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ class Middleware:
         registry: Where the metrics are.
         config: Settings that are loaded already, or None for those of ``options`` and the environment.
         options: Settings by field name.
-        annotate: Sets on a recording what only a framework knows.
+        resolve_route: Sets on a recording what only a framework knows.
         owner: The application's name, for messages.
         reserved: Label names that only this kind of application has in its families.
         scrape_context: Entered around each answer to a scrape (:mod:`web_prom.exposition.scrape_context`).
@@ -76,7 +76,7 @@ class Middleware:
         config: Config | None,
         options: Mapping[str, Any],
         *,
-        annotate: Annotate | None,
+        resolve_route: RouteResolver | None,
         owner: str,
         reserved: frozenset[str] = frozenset(),
         scrape_context: ContextFactory | None = None,
@@ -89,7 +89,7 @@ class Middleware:
                 raise ConfigError(f"{owner} has a label {name!r} of its own; give yours another name")
         self._enabled = self._config.enabled
         if self._enabled:
-            self.recorder = Recorder(self._config, registry, owner=owner, annotate=annotate)
+            self.recorder = Recorder(self._config, registry, owner=owner, resolve_route=resolve_route)
             self._exposition = Exposition(registry, self._config, context=scrape_context)
             measured = (self._config.request_size, self._config.response_size, self._config.first_byte)
             self._sized = any(measured)

@@ -23,7 +23,7 @@ from django_prom import conf
 from django_prom.middleware import PrometheusMiddleware
 from tests.web_prom.support import Clock, errors, exceptions, in_progress, requests, samples, seconds
 from web_prom import asgi
-from web_prom.metrics.recording import KEY, Recording
+from web_prom.metrics.recording import RECORDING_KEY, Recording
 
 from . import views
 from .conftest import configured
@@ -137,12 +137,14 @@ def test_the_recording_is_in_the_scope(site: ASGISite, registry: CollectorRegist
     from django.test import AsyncRequestFactory
 
     seen: list[bool] = []
-    views.hooks["view"] = lambda request: seen.append(request.scope[KEY] is request.META[KEY])
+    views.hooks["view"] = lambda request: seen.append(
+        request.scope[RECORDING_KEY] is request.META[RECORDING_KEY]
+    )
     site("/async/")
     request = AsyncRequestFactory().get("/async/")
     measured = conf.measured()
     assert measured is not None
-    outer = request.scope[KEY] = Recording(measured.recorder, "GET")
+    outer = request.scope[RECORDING_KEY] = Recording(measured.recorder, "GET")
     asyncio.run(PrometheusMiddleware(views.async_hello)(request)).close()
     assert seen == [True, True]
     assert outer.route == "/async/"

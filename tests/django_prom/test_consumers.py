@@ -13,7 +13,7 @@ from django_prom import consumers, exclude, set_route
 from tests.web_prom.asgi.asgi_server import Server, scope_of, websocket_of
 from tests.web_prom.support import errors, requests, samples
 from web_prom.asgi import PrometheusMiddleware
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.recording import RECORDING_KEY
 
 from .test_async import ASGISite
 
@@ -103,7 +103,7 @@ def test_fault_83_without_a_measurement_the_router_itself_runs() -> None:
     assert not hasattr(routing.URLRouter.__call__.__wrapped__, "__wrapped__")
     scope = scope_of("/x/")
     run(routing.URLRouter([path("x/", accept)]), scope)
-    assert KEY not in seen[0]
+    assert RECORDING_KEY not in seen[0]
     assert consumers.PATTERNS not in seen[0]
 
 

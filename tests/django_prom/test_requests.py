@@ -27,7 +27,7 @@ from tests.web_prom.support import (
     samples,
     seconds,
 )
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.recording import RECORDING_KEY
 from web_prom.wsgi import PrometheusMiddleware as WSGIMiddleware
 
 from . import views
@@ -482,7 +482,7 @@ def test_a_request_object_that_is_used_again_counts_again(registry: CollectorReg
         middleware(request).close()
     watch_exceptions(views.hello).process_exception(request, ValueError())  # type: ignore[attr-defined]
     assert requests(registry) == {("GET", "/", "200"): 2}
-    assert request.META[KEY]._errors is None
+    assert request.META[RECORDING_KEY]._errors is None
 
 
 # Labels -----------------------------------------------------------------------------------------------
@@ -604,7 +604,7 @@ def test_instruments_that_fail_do_not_fail_requests(
     assert site("/stream/") == "200"
     monkeypatch.setattr(django_prom.routes, "find", broken)
     assert site("/fail/") == "500"
-    monkeypatch.setattr(measured.recorder.openings["GET"], "enter", broken)
+    monkeypatch.setattr(measured.recorder.request_starts["GET"], "inc_in_progress", broken)
     assert site("/") == "200"
     assert set(errors(registry)) == {("follow",), ("annotate",), ("start",)}
     assert {record.levelname for record in caplog.records if record.name == "web_prom"} == {"WARNING"}

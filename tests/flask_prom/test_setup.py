@@ -29,7 +29,7 @@ from flask_prom import FlaskProm
 from tests.flask_prom.conftest import MakeApp, Metrics
 from web_prom import PrometheusMiddleware
 from web_prom.errors import ConfigError, ConflictError, WebPromError
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.recording import RECORDING_KEY
 
 # How long a real server may take to come up on a busy machine.
 PATIENCE_SECONDS = 60.0
@@ -409,8 +409,8 @@ def test_fault_45_a_measured_layer_around_is_no_warning(
     if outer == "wsgi":
         Client(PrometheusMiddleware(taken_before, registry=registry)).get("/")
     else:
-        recording = Mock(finished=False, around=None, **{"recorder.mount_path": None})
-        Client(taken_before).get("/", environ_overrides={"asgi.scope": {KEY: recording}})
+        recording = Mock(finished=False, outer=None, **{"recorder.mount_path": None})
+        Client(taken_before).get("/", environ_overrides={"asgi.scope": {RECORDING_KEY: recording}})
     assert caplog.messages == []
 
 

@@ -40,7 +40,7 @@ class Waits:
     """Tells how many threads wait for a single flight that another one leads, or will lead."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._begun = begun = threading.Semaphore(0)
+        self._start_key = begun = threading.Semaphore(0)
 
         class Event(threading.Event):
             def wait(self, timeout: float | None = None) -> bool:
@@ -53,7 +53,7 @@ class Waits:
     def wait_for(self, count: int) -> None:
         """Wait until so many more wait."""
         for _ in range(count):
-            assert self._begun.acquire(timeout=30)
+            assert self._start_key.acquire(timeout=30)
 
 
 class Server:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
 
-HUNG_UP = "499"
+CLIENT_CLOSED_REQUEST = "499"
 """The status of a request whose client went away before the response began."""
 
 # What frameworks raise for it; they have no common base, and the core imports none of them.

@@ -12,7 +12,7 @@ from typing import Any
 from web_prom.asgi.exchange import Receive, Scope, Send
 from web_prom.exposition.headers import header_variables
 from web_prom.exposition.http import Exposition, Response
-from web_prom.metrics.layers import drop, find_around
+from web_prom.metrics.layers import discard, find_outer_asgi
 
 # One works, those that came meanwhile wait for its result. There are more threads than different results with
 # name[] to wait for, so that a scrape of everything finds a thread.
@@ -47,7 +47,7 @@ class MetricsApp:
 
 async def answer(exposition: Exposition, scope: Scope, send: Send) -> None:
     """Answer a scrape. A layer around it neither counts it nor shows it as in progress."""
-    drop(find_around(scope))
+    discard(find_outer_asgi(scope))
     status, headers, whole = await _respond(exposition, environ_of(scope))
     body = memoryview(whole)
     encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]

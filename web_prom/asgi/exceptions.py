@@ -7,7 +7,7 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 from web_prom.metrics.layers import current
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.recording import RECORDING_KEY
 
 _METHODS = ("handle_request", "handle_user_exception", "handle_exception")
 
@@ -29,7 +29,7 @@ def watch_exceptions(app: Any) -> None:
     handle_request: Any = methods[0]
 
     async def enter(*args: Any, **options: Any) -> Any:
-        current.set(args[0].scope.get(KEY))
+        current.set(args[0].scope.get(RECORDING_KEY))
         return await handle_request(*args, **options)
 
     setattr(enter, _MARK, True)
@@ -42,7 +42,7 @@ def _noting(handle: Any) -> Callable[..., Awaitable[Any]]:
     async def note_and_handle(*args: Any, **options: Any) -> Any:
         recording = current.get()
         if recording is not None and not recording.finished and isinstance(args[-1], Exception):
-            recording.note(args[-1])
+            recording.add_exception(args[-1])
         return await handle(*args, **options)
 
     return note_and_handle

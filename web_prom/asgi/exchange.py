@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from types import MethodType
 from typing import Any
 
-from web_prom.asgi.disconnects import HUNG_UP, is_cancelled, is_disconnect, is_gone
+from web_prom.asgi.disconnects import CLIENT_CLOSED_REQUEST, is_cancelled, is_disconnect, is_gone
 from web_prom.metrics.body_sizes import Measures
 from web_prom.metrics.layers import current
 from web_prom.metrics.queue_time import observe_queue
@@ -30,12 +30,12 @@ class ASGIExchange(Recording):
 
     Attributes:
         scope: The request's.
-        gone: Whether the client is known to have gone away.
+        client_disconnected: Whether the client is known to have gone away.
         entered: Whether the recording is in the context of the application.
     """
 
     scope: Scope
-    gone = False
+    client_disconnected = False
     entered = False
     measures = False
     _receive: Receive
@@ -51,11 +51,11 @@ class ASGIExchange(Recording):
         message = await self._receive()
         try:
             if message["type"] == "http.disconnect":
-                self.gone = True
+                self.client_disconnected = True
             elif self.measures:
                 self.count_received(message)
         except Exception:
-            self.recorder.failed("follow")
+            self.recorder.record_internal_error("follow")
         return message
 
     async def send(self, message: Message) -> None:
@@ -63,7 +63,7 @@ class ASGIExchange(Recording):
         try:
             await self._send(message)
         except OSError:  # as the specification wants it where the client is gone
-            self.gone = True
+            self.client_disconnected = True
             raise
         try:
             kind = message["type"]
@@ -78,55 +78,55 @@ class ASGIExchange(Recording):
             elif kind in ("http.response.pathsend", "http.response.zerocopysend"):
                 self._sent_as_file(message)
         except Exception:
-            self.recorder.failed("follow")
+            self.recorder.record_internal_error("follow")
 
     def start(self, message: Message) -> None:
         """Take the status from the start of the response, and what is to be known by then."""
         code = message["status"]
-        self.status = HUNG_UP if self.gone else _STATUSES.get(code) or str(code)
+        self.status = CLIENT_CLOSED_REQUEST if self.client_disconnected else _STATUSES.get(code) or str(code)
         methods = self._send.__class__ is MethodType or self._receive.__class__ is MethodType
         # An error of the application stays one, whether or not somebody waits for it.
         if methods and self.status < "500" and is_gone(self._send, self._receive):
-            self.gone, self.status = True, HUNG_UP
+            self.client_disconnected, self.status = True, CLIENT_CLOSED_REQUEST
         if self.status >= "500":
             # Frameworks answer in the place where they caught what the application raised.
             error = sys.exc_info()[1]
             if isinstance(error, Exception):
-                self.note(error)
+                self.add_exception(error)
                 self._noted = id(error)
         try:  # as _learn(), without the call
             if self.route is None:
-                self.recorder.annotate(self)
+                self.recorder.resolve_route(self)
             if self.recorder.extra_labels and not self.extra:
-                self.annotate(self.scope, message)
+                self.compute_extra_labels(self.scope, message)
         except Exception:
-            self.recorder.failed("annotate")
+            self.recorder.record_internal_error("annotate")
 
     def abort(self, error: BaseException) -> None:
         """Note that the application raised. Never raises."""
         try:
             if self.finished:
                 if id(error) != self._noted and isinstance(error, Exception):
-                    self.count_late(error)
-            elif is_cancelled(error) or (self.gone and is_disconnect(error)):
+                    self.count_exception_after_finish(error)
+            elif is_cancelled(error) or (self.client_disconnected and is_disconnect(error)):
                 if self.status is None:
-                    self.status = HUNG_UP
+                    self.status = CLIENT_CLOSED_REQUEST
                     self._learn()
             else:
-                self.note(error)
-                if self.status is not None or self.gone:
-                    self.broken = True
+                self.add_exception(error)
+                if self.status is not None or self.client_disconnected:
+                    self.body_failed = True
                 else:
                     self.status = "500"  # the server's own answer
                     self._learn()
         except Exception:
-            self.recorder.failed("follow")
+            self.recorder.record_internal_error("follow")
 
     def end(self) -> None:
         """Finish, where no last message did: the application is at its end. Never raises."""
         if self.status is None:
-            if self.gone:
-                self.status = HUNG_UP
+            if self.client_disconnected:
+                self.status = CLIENT_CLOSED_REQUEST
             self._learn()
         self.finish()
 
@@ -148,9 +148,9 @@ class ASGIExchange(Recording):
         """Ask for the route of a request that has no response."""
         try:
             if self.route is None:
-                self.recorder.annotate(self)
+                self.recorder.resolve_route(self)
         except Exception:
-            self.recorder.failed("annotate")
+            self.recorder.record_internal_error("annotate")
 
     def _sent_as_file(self, message: Message) -> None:
         # https://asgi.readthedocs.io/en/latest/extensions.html: a path ends the response, a file may not.

@@ -13,15 +13,22 @@ from web_prom.asgi.exceptions import watch_exceptions
 from web_prom.asgi.exchange import ASGIApp, ASGIExchange, MeasuredASGIExchange, Message, Receive, Scope, Send
 from web_prom.asgi.installation import Refusal, is_built_late, move_outermost, surround
 from web_prom.asgi.routes import Routes
-from web_prom.asgi.websocket import Connection
+from web_prom.asgi.websocket import WebSocketExchange
 from web_prom.config.settings import Config
 from web_prom.exposition.http import Exposition, endpoint_config
 from web_prom.metrics.exclusion import exclude
-from web_prom.metrics.layers import WSGI_ENVIRON, Inside, State, current, find_around, is_counted
-from web_prom.metrics.recording import KEY, Recording
-from web_prom.metrics.request_start import SCOPE, reader
+from web_prom.metrics.layers import (
+    WSGI_ENVIRON,
+    ForwardingRecording,
+    State,
+    current,
+    find_outer_asgi,
+    is_counted_by,
+)
+from web_prom.metrics.recording import RECORDING_KEY, Recording
+from web_prom.metrics.request_start import ASGI_KEYS, start_key_getter
 from web_prom.metrics.websocket import LABELS
-from web_prom.middleware import Annotate, Middleware, scrape_paths, set_route
+from web_prom.middleware import Middleware, RouteResolver, scrape_paths, set_route
 from web_prom.multiprocess.writing.activation import share_values
 
 __all__ = ["PrometheusMiddleware", "make_asgi_app", "set_route"]
@@ -44,7 +51,7 @@ class PrometheusMiddleware(Middleware):
         app: The ASGI application, of version 3.
         registry: Where the metrics are.
         config: Settings that are loaded already, instead of ``options``.
-        annotate: Called with the recording, which has the ``scope``, when the response has started; sets
+        resolve_route: Called with the recording, which has the ``scope``, when the response has started; sets
             the route.
         owner: The application's name, for messages.
         **options: The settings of README's table by their names in small letters, without the prefix.
@@ -63,15 +70,17 @@ class PrometheusMiddleware(Middleware):
         *,
         registry: CollectorRegistry = REGISTRY,
         config: Config | None = None,
-        annotate: Annotate | None = None,
+        resolve_route: RouteResolver | None = None,
         owner: str = "an ASGI application",
         **options: Any,
     ) -> None:
         routes = Routes(app)
-        annotate = annotate or routes.annotate
+        resolve_route = resolve_route or routes.resolve_route
         self._app = app
         try:
-            super().__init__(registry, config, options, annotate=annotate, owner=owner, reserved=LABELS)
+            super().__init__(
+                registry, config, options, resolve_route=resolve_route, owner=owner, reserved=LABELS
+            )
         except Exception as error:
             if not is_built_late():
                 raise
@@ -82,8 +91,8 @@ class PrometheusMiddleware(Middleware):
             self.recorder.mount_path = routes.mount_path
             self._paths = scrape_paths(self._config.path)
             self._exchange = MeasuredASGIExchange if self._sized else ASGIExchange
-            self._reader = reader(self.recorder.naming.beginning, SCOPE)
-            self._begun: Callable[[Any], Any] = self._begun_first
+            self._start_key_getter = start_key_getter(self.recorder.naming.start_attributes, ASGI_KEYS)
+            self._start_key: Callable[[Any], Any] = self._first_start_key
 
     @classmethod
     def install(cls, app: Any, **options: Any) -> None:
@@ -110,21 +119,21 @@ class PrometheusMiddleware(Middleware):
         layer._app = app
         if layer._enabled:
             layer._paths = layer._paths if scrapes else ()
-            layer._begun = layer._reader
+            layer._start_key = layer._start_key_getter
         return layer
 
-    def _begun_first(self, scope: Scope) -> Any:
+    def _first_start_key(self, scope: Scope) -> Any:
         """Read how the first request begins."""
         self._settle(scope)
-        return self._begun(scope)
+        return self._start_key(scope)
 
     def _settle(self, scope: Scope) -> None:
         """Measure around the whole stack of Starlette, which is there when the first connection comes."""
-        self._begun = self._reader
+        self._start_key = self._start_key_getter
         try:
             move_outermost(self, scope, self._around)
         except Exception:
-            self.recorder.failed("start")
+            self.recorder.record_internal_error("start")
 
     # One coroutine, and not several short ones: each more takes a tenth of a microsecond of each request.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:  # noqa: C901, PLR0912
@@ -141,18 +150,18 @@ class PrometheusMiddleware(Middleware):
             return await serve(scope, receive, send)
         if scope.get("path", "") in self._paths or (scope.get("root_path") and self._is_scrape(scope)):
             return await answer(self._exposition, scope, send)
-        around = find_around(scope) if KEY in scope or WSGI_ENVIRON in scope else None
-        if around is not None and is_counted(around, self.recorder):
-            return await self._app(scope, receive, self._telling(around, scope, send))
+        outer = find_outer_asgi(scope) if RECORDING_KEY in scope or WSGI_ENVIRON in scope else None
+        if outer is not None and is_counted_by(outer, self.recorder):
+            return await self._app(scope, receive, self._telling(outer, scope, send))
         try:
-            exchange = scope[KEY] = self._exchange(self.recorder, self._begun(scope))
+            exchange = scope[RECORDING_KEY] = self._exchange(self.recorder, self._start_key(scope))
         except Exception:
-            self.recorder.failed("start")
+            self.recorder.record_internal_error("start")
             return await self._app(scope, receive, send)
-        if around is not None:
-            exchange.around = around
-            if isinstance(around, Inside):
-                send = self._telling(around, scope, send)
+        if outer is not None:
+            exchange.outer = outer
+            if isinstance(outer, ForwardingRecording):
+                send = self._telling(outer, scope, send)
         exchange.scope = scope
         exchange._receive = receive
         exchange._send = send
@@ -167,23 +176,23 @@ class PrometheusMiddleware(Middleware):
             if not exchange.finished:
                 exchange.end()
             if exchange.entered:
-                current.set(around)
+                current.set(outer)
             # The server's send refers to the scope, the scope to us, and we to that send.
-            if around is None:
-                scope.pop(KEY, None)
+            if outer is None:
+                scope.pop(RECORDING_KEY, None)
             else:
-                _leave(scope, around)
+                _leave(scope, outer)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        around = find_around(scope) if KEY in scope else None
-        if around is not None and is_counted(around, self.recorder):
+        outer = find_outer_asgi(scope) if RECORDING_KEY in scope else None
+        if outer is not None and is_counted_by(outer, self.recorder):
             return await self._app(scope, receive, send)
         try:
-            connection = scope[KEY] = Connection(self.recorder, scope, receive, send)
+            connection = scope[RECORDING_KEY] = WebSocketExchange(self.recorder, scope, receive, send)
         except Exception:
-            self.recorder.failed("start")
+            self.recorder.record_internal_error("start")
             return await self._app(scope, receive, send)
-        connection.around = around
+        connection.outer = outer
         try:
             return await self._app(scope, connection.receive, connection.send)
         except BaseException as error:
@@ -191,7 +200,7 @@ class PrometheusMiddleware(Middleware):
             raise
         finally:
             connection.end()
-            _leave(scope, around)
+            _leave(scope, outer)
 
     def _is_scrape(self, scope: Scope) -> bool:
         """Tell whether a path below the application's root is that of scrapes."""
@@ -199,29 +208,33 @@ class PrometheusMiddleware(Middleware):
         path: str = scope.get("path", "")
         return path.startswith(root) and path[len(root) :] in self._paths
 
-    def _telling(self, around: Any, scope: Scope, send: Send) -> Send:
+    def _telling(self, outer: Any, scope: Scope, send: Send) -> Send:
         """Tell the recording around this layer what the layer's scope knows."""
-        if around.scope is scope and around.recorder is self.recorder and not isinstance(around, Inside):
+        if (
+            outer.scope is scope
+            and outer.recorder is self.recorder
+            and not isinstance(outer, ForwardingRecording)
+        ):
             return send
 
         async def telling(message: Message) -> None:
             await send(message)
             try:
-                if message["type"] == "http.response.start" and around.route is None:
-                    around.scope = scope  # a copy, if somebody in between made one
-                    self.recorder.annotate(around)
+                if message["type"] == "http.response.start" and outer.route is None:
+                    outer.scope = scope  # a copy, if somebody in between made one
+                    self.recorder.resolve_route(outer)
             except Exception:
-                self.recorder.failed("annotate")
+                self.recorder.record_internal_error("annotate")
 
         return telling
 
 
-def _leave(scope: Scope, around: Any) -> None:
+def _leave(scope: Scope, outer: Any) -> None:
     """Take a recording out of its scope; the one around it takes its place again."""
-    if isinstance(around, Recording | Connection):
-        scope[KEY] = around
+    if isinstance(outer, Recording | WebSocketExchange):
+        scope[RECORDING_KEY] = outer
     else:
-        scope.pop(KEY, None)
+        scope.pop(RECORDING_KEY, None)
 
 
 def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -> ASGIApp:

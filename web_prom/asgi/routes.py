@@ -66,7 +66,7 @@ class Routes:
         self._known: dict[int, Found] = {}
         self._indexes: dict[int, _Index] = {}
 
-    def annotate(self, recording: Any) -> None:
+    def resolve_route(self, recording: Any) -> None:
         """Set the route of a recording that has a ``scope``, and whether its view is measured."""
         scope = recording.scope
         route = scope.get("route")

@@ -5,10 +5,16 @@ from __future__ import annotations
 from web_prom.asgi.disconnects import is_cancelled
 from web_prom.asgi.exchange import Message, Receive, Scope, Send
 from web_prom.metrics.recording import Recorder
-from web_prom.metrics.websocket import FAILED, REJECTED, VANISHED, Socket, code_label
+from web_prom.metrics.websocket import (
+    ABNORMAL_CLOSURE,
+    INTERNAL_ERROR,
+    REJECTED,
+    WebSocketRecording,
+    code_label,
+)
 
 
-class Connection(Socket):
+class WebSocketExchange(WebSocketRecording):
     """A WebSocket's recording, and the ``receive`` and ``send`` that its ASGI application gets.
 
     It ends once: with the first close or disconnect, or when the application ends without one. One task
@@ -34,7 +40,7 @@ class Connection(Socket):
             elif message["type"] == "websocket.disconnect":
                 self._finish(code_label(message.get("code", 1005)))
         except Exception:
-            self.recorder.failed("follow")
+            self.recorder.record_internal_error("follow")
         return message
 
     async def send(self, message: Message) -> None:
@@ -42,12 +48,12 @@ class Connection(Socket):
         try:
             await self._send(message)
         except OSError:  # as the specification wants it where the client is gone
-            self._finish(VANISHED)
+            self._finish(ABNORMAL_CLOSURE)
             raise
         try:
             self._note(message)
         except Exception:
-            self.recorder.failed("follow")
+            self.recorder.record_internal_error("follow")
 
     def end(self, error: BaseException | None = None) -> None:
         """Finish, where neither side did: the application is at its end. Never raises.
@@ -58,7 +64,7 @@ class Connection(Socket):
         if not self.finished:
             # To a handshake without an answer the server answers 500.
             failed = not self._accepted if error is None else not is_cancelled(error)
-            self._finish(FAILED if failed else VANISHED)
+            self._finish(INTERNAL_ERROR if failed else ABNORMAL_CLOSURE)
 
     def _note(self, message: Message) -> None:
         kind = message["type"]
@@ -78,11 +84,11 @@ class Connection(Socket):
     def _learn(self, message: Message | None) -> None:
         try:
             if self.route is None:
-                self.recorder.annotate(self)  # type: ignore[arg-type]  # it has what that asks for
+                self.recorder.resolve_route(self)  # type: ignore[arg-type]  # it has what that asks for
             if message is not None and self.recorder.extra_labels and not self.extra:
                 self.extra = self.recorder.extra_values(self.scope, message)
         except Exception:
-            self.recorder.failed("annotate")
+            self.recorder.record_internal_error("annotate")
 
     def _finish(self, code: str) -> None:
         if not self.finished:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from web_prom.config.secret import Secret
 from web_prom.metrics.conventions import NAMINGS
-from web_prom.metrics.labels import encodable
+from web_prom.metrics.labels import sanitize_label_value
 
 Network = IPv4Network | IPv6Network
 LabelFunction = Callable[[Any, Any], object]
@@ -117,7 +117,7 @@ def constant_labels(value: object) -> dict[str, str]:
     """Accept label names with their values."""
     labels = {name: str(text) for name, text in _pairs(value).items()}
     for name, text in labels.items():
-        if text != encodable(text):
+        if text != sanitize_label_value(text):
             raise ValueError(f"values that UTF-8 can encode (not that of {name!r})")
     return labels
 

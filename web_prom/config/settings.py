@@ -192,7 +192,7 @@ class Config:
                     f"label {label!r} is one that the families have by themselves where PROM_NAMING is "
                     f"{self.naming!r}; give yours another name"
                 )
-        if self.status_classes and naming.whole_status:
+        if self.status_classes and naming.has_numeric_status:
             raise ConfigError(
                 f"PROM_STATUS_CLASSES is on and PROM_NAMING is {self.naming!r}, in which the status is a "
                 "number; switch the classes off, and let a query or a recording rule make them"

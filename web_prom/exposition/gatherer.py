@@ -24,7 +24,7 @@ from web_prom.exposition.collectors import (
 from web_prom.exposition.encoding.registry_encoder import RegistryEncoder
 from web_prom.exposition.encoding.text_builder import Encode, TextBuilder, joined
 from web_prom.exposition.scrape_context import ContextFactory
-from web_prom.metrics.families import existing_instruments
+from web_prom.metrics.families import existing_families
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.directory.server_directory import server_pid
 from web_prom.multiprocess.reading.collector import WorkersCollector, collector_for
@@ -100,10 +100,10 @@ class Gatherer:
 
     def _settle(self) -> None:
         """Finish what nobody else can finish, so that it is in the scrape."""
-        instruments = None if self._registry is None else existing_instruments(self._registry)
-        if instruments is not None:
-            for recorder in list(instruments.recorders):
-                recorder.settle()
+        families = None if self._registry is None else existing_families(self._registry)
+        if families is not None:
+            for recorder in list(families.recorders):
+                recorder.finish_abandoned()
 
     def _process(self, text: TextBuilder) -> Iterable[Metric]:
         """Put what upstream would give for this process; return what is told about it besides."""

@@ -23,7 +23,7 @@ from web_prom.exposition.encoding.text_builder import Encode
 from web_prom.exposition.gatherer import Gatherer
 from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.exposition.single_flight import SingleFlight
-from web_prom.metrics.layers import drop, find
+from web_prom.metrics.layers import discard, find_outer
 from web_prom.multiprocess.worker_detection import has_siblings
 from web_prom.multiprocess.writing.activation import is_shared, share_values
 
@@ -279,7 +279,7 @@ def as_wsgi(exposition: Exposition) -> WSGIApp:
     """Return the WSGI application that answers with an exposition."""
 
     def metrics_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        drop(find(environ))
+        discard(find_outer(environ))
         status, headers, body = exposition.respond(environ)
         start_response(status, headers)
         return [body]

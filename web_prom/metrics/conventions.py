@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-BEGINNING = ("method", "scheme", "protocol")
+START_ATTRIBUTES = ("method", "scheme", "protocol")
 """Facts that are known when a request begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
+class MetricSpec:
     """How a family of requests is called.
 
     Attributes:
@@ -42,26 +42,26 @@ class Naming:
         in_progress: The gauge of those that are served now; its labels tell facts of the beginning alone.
         exceptions: The counter of exceptions; None where ``duration`` tells the error.
         request_size, response_size: The histograms of bodies, in bytes.
-        whole_status: Whether statuses have to be three digits, because they are numbers to whoever reads.
+        has_numeric_status: Whether the status label must be a number of three digits.
     """
 
-    requests: Named | None
-    duration: Named
+    requests: MetricSpec | None
+    duration: MetricSpec
     duration_buckets: tuple[float, ...]
-    in_progress: Named
-    exceptions: Named | None
-    request_size: Named
-    response_size: Named
-    whole_status: bool
+    in_progress: MetricSpec
+    exceptions: MetricSpec | None
+    request_size: MetricSpec
+    response_size: MetricSpec
+    has_numeric_status: bool
 
     @property
-    def beginning(self) -> tuple[str, ...]:
+    def start_attributes(self) -> tuple[str, ...]:
         """The facts that have to be known of a request when it begins."""
         told = self.duration.labels.values()
-        return tuple(fact for fact in BEGINNING if fact in told)
+        return tuple(attribute for attribute in START_ATTRIBUTES if attribute in told)
 
     @property
-    def tells_errors(self) -> bool:
+    def has_error_label(self) -> bool:
         """Whether the families that are written for each request have a label for what went wrong."""
         return "error" in self.duration.labels.values()
 
@@ -78,38 +78,38 @@ def same(*labels: str) -> dict[str, str]:
 
 
 PROMETHEUS = Naming(
-    requests=Named(
+    requests=MetricSpec(
         name="http_requests_total",
         documentation="HTTP requests finished.",
         labels=same("method", "route", "status"),
     ),
-    duration=Named(
+    duration=MetricSpec(
         name="http_request_duration_seconds",
         documentation="Seconds from the call of the application to the end of the response body.",
         labels=same("method", "route"),
     ),
     duration_buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
-    in_progress=Named(
+    in_progress=MetricSpec(
         name="http_requests_in_progress", documentation="HTTP requests being served now.", labels={}
     ),
-    exceptions=Named(
+    exceptions=MetricSpec(
         name="http_request_exceptions_total",
         documentation=(
             "Exceptions that left a view and ended in a server error, in no response, or in a broken body."
         ),
         labels=same("method", "route", "exception"),
     ),
-    request_size=Named(
+    request_size=MetricSpec(
         name="http_request_size_bytes",
         documentation="Bytes of the request body that were read.",
         labels=same("method", "route"),
     ),
-    response_size=Named(
+    response_size=MetricSpec(
         name="http_response_size_bytes",
         documentation="Bytes of the response body that were sent.",
         labels=same("method", "route"),
     ),
-    whole_status=False,
+    has_numeric_status=False,
 )
 
 # https://opentelemetry.io/docs/specs/semconv/http/http-metrics/: all that is required of a server, and
@@ -127,29 +127,29 @@ _ATTRIBUTES: Mapping[str, str] = {
 # Names as its exporter for Prometheus writes them: dots become underscores, the unit stands at the end.
 OPENTELEMETRY = Naming(
     requests=None,
-    duration=Named(
+    duration=MetricSpec(
         name="http_server_request_duration_seconds",
         documentation="Duration of HTTP server requests.",
         labels=_ATTRIBUTES,
     ),
     duration_buckets=(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
-    in_progress=Named(
+    in_progress=MetricSpec(
         name="http_server_active_requests",
         documentation="Number of active HTTP server requests.",
         labels={"http_request_method": "method", "url_scheme": "scheme"},
     ),
     exceptions=None,
-    request_size=Named(
+    request_size=MetricSpec(
         name="http_server_request_body_size_bytes",
         documentation="Size of HTTP server request bodies.",
         labels=_ATTRIBUTES,
     ),
-    response_size=Named(
+    response_size=MetricSpec(
         name="http_server_response_body_size_bytes",
         documentation="Size of HTTP server response bodies.",
         labels=_ATTRIBUTES,
     ),
-    whole_status=True,
+    has_numeric_status=True,
 )
 
 NAMINGS: Mapping[str, Naming] = {"prometheus": PROMETHEUS, "opentelemetry": OPENTELEMETRY}

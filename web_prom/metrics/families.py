@@ -16,9 +16,9 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.config.settings import PREFIX, Config
 from web_prom.errors import ConflictError
-from web_prom.metrics.conventions import NAMINGS, Named, same
+from web_prom.metrics.conventions import NAMINGS, MetricSpec, same
 from web_prom.metrics.get_or_create import find, get_or_create
-from web_prom.metrics.labels import CLOSED, LabelSetCap, encodable
+from web_prom.metrics.labels import BOUNDED_ATTRIBUTES, LabelSetLimiter, sanitize_label_value
 from web_prom.metrics.refusals import watch_refusals
 from web_prom.multiprocess.directory.dead_files import absorb
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
@@ -34,7 +34,7 @@ switch_at_first_value()
 
 # Settings that give the families their names, labels, buckets and values. Applications that share a
 # registry must agree on them: other buckets would break `sum by (le)`, other labels the family itself.
-SHAPE = (
+SHARED_SETTINGS = (
     "naming",
     "namespace",
     "duration_buckets",
@@ -51,32 +51,32 @@ QUEUE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 CONNECTION_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0, 43200.0, 86400.0)
 
 # What no convention names keeps its name, and its labels, whatever the naming.
-_FIRST_BYTE = Named(
+_FIRST_BYTE = MetricSpec(
     name="http_response_first_byte_seconds",
     documentation="Seconds from the call of the application to the first byte of the response body.",
     labels=same("method", "route"),
 )
-_WEBSOCKETS = Named(
+_WEBSOCKETS = MetricSpec(
     name="websocket_connections_total",
     documentation="WebSocket connections that came to their end.",
     labels=same("route", "code"),
 )
-_WEBSOCKET_DURATION = Named(
+_WEBSOCKET_DURATION = MetricSpec(
     name="websocket_connection_duration_seconds",
     documentation="Seconds from the call of the application to the end of the WebSocket connection.",
     labels=same("route"),
 )
-_WEBSOCKET_MESSAGES = Named(
+_WEBSOCKET_MESSAGES = MetricSpec(
     name="websocket_messages_total",
     documentation="WebSocket messages received and sent.",
     labels=same("route", "direction"),
 )
 
 _lock = RLock()
-_by_registry: WeakKeyDictionary[CollectorRegistry, Instruments] = WeakKeyDictionary()
+_by_registry: WeakKeyDictionary[CollectorRegistry, MetricFamilies] = WeakKeyDictionary()
 
 
-class Family:
+class LimitedMetric:
     """One metric family of ours and the cap on its label sets. Safe to share between threads.
 
     Where values are in shared files, the cap is on what the slot of this process has, whichever process wrote
@@ -91,19 +91,19 @@ class Family:
     """
 
     def __init__(
-        self, metric: MetricWrapperBase, limit: int, facts: Sequence[str], closed: Sequence[str]
+        self, metric: MetricWrapperBase, limit: int, attributes: Sequence[str], closed: Sequence[str]
     ) -> None:
         self.metric = metric
         self.name = metric._name
-        self.facts = tuple(facts)
-        told = (*facts, *metric._labelnames[len(facts) :])
-        all_closed = CLOSED.union(closed)
-        self._cap = LabelSetCap(limit, [one in all_closed for one in told])
+        self.attributes = tuple(attributes)
+        told = (*attributes, *metric._labelnames[len(attributes) :])
+        all_closed = BOUNDED_ATTRIBUTES.union(closed)
+        self._cap = LabelSetLimiter(limit, [one in all_closed for one in told])
         self._slot_cap = SlotCap(metric, limit, self._cap.is_overflow)
 
     def admit(self, values: tuple[str, ...]) -> tuple[Any, bool]:
         """Return the child for a label set, and whether the cap folded the set into ``_overflow``."""
-        values = tuple(map(encodable, values))
+        values = tuple(map(sanitize_label_value, values))
         if is_in_slots():
             admitted = values if self._slot_cap.admit(values) else self._cap.fold(values)
         else:
@@ -111,10 +111,10 @@ class Family:
         return self.metric.labels(*admitted), admitted != values
 
 
-class Instruments:
+class MetricFamilies:
     """The families of one registry.
 
-    Get them with :func:`instruments_for`. They are the same object for every application that uses the
+    Get them with :func:`families_for`. They are the same object for every application that uses the
     registry, in every thread; after a fork each process writes its own values.
 
     Attributes:
@@ -133,17 +133,17 @@ class Instruments:
         self.naming = NAMINGS[config.naming]
         self.owner = owner
         self.recorders: WeakSet[Any] = WeakSet()
-        """Whoever keeps values bound; ``bind()`` is called when they have to be bound anew."""
+        """Whoever keeps values bound; ``rebind_values()`` is called when they have to be bound anew."""
         self._constants = tuple(config.constant_labels)
         self._extra = (*config.extra_labels, *self._constants)
         self.in_flight: dict[tuple[str, ...], list[int]] = {}
         """For each label set of ``in_progress``, an item for each request (web_prom.metrics.writers)."""
         self._made: dict[str, Any] = {}
         self._own: WeakSet[Any] = WeakSet()
-        self.make()
+        self.ensure_registered()
         watch_refusals(registry, self._own)
 
-    def make(self) -> bool:
+    def ensure_registered(self) -> bool:
         """Make the families, or those of them that the registry no longer has.
 
         Returns:
@@ -187,17 +187,17 @@ class Instruments:
         return find(self.duration.name, self.registry) is self.duration.metric
 
     @property
-    def request_size(self) -> Family:
+    def request_size(self) -> LimitedMetric:
         """The histogram of request bodies, made when first asked for."""
         return self._family(Histogram, self.naming.request_size, buckets=self.config.size_buckets)
 
     @property
-    def response_size(self) -> Family:
+    def response_size(self) -> LimitedMetric:
         """The histogram of response bodies, made when first asked for."""
         return self._family(Histogram, self.naming.response_size, buckets=self.config.size_buckets)
 
     @property
-    def first_byte(self) -> Family:
+    def first_byte(self) -> LimitedMetric:
         """``http_response_first_byte_seconds``, made when first asked for."""
         return self._family(Histogram, _FIRST_BYTE, buckets=self.config.duration_buckets)
 
@@ -226,27 +226,27 @@ class Instruments:
         )
 
     @property
-    def websockets(self) -> Family:
+    def websockets(self) -> LimitedMetric:
         """``websocket_connections_total``, made when first asked for."""
         return self._family(Counter, _WEBSOCKETS, closed=("code",))
 
     @property
-    def websocket_duration(self) -> Family:
+    def websocket_duration(self) -> LimitedMetric:
         """``websocket_connection_duration_seconds``, made when first asked for."""
         return self._family(Histogram, _WEBSOCKET_DURATION, buckets=CONNECTION_BUCKETS)
 
     @property
-    def websocket_messages(self) -> Family:
+    def websocket_messages(self) -> LimitedMetric:
         """``websocket_messages_total``, made when first asked for."""
         return self._family(Counter, _WEBSOCKET_MESSAGES, closed=("direction",))
 
-    def check(self, config: Config, owner: str) -> None:
+    def check_compatible(self, config: Config, owner: str) -> None:
         """Refuse a configuration that would give the families another shape.
 
         Raises:
             ConflictError: It would; the message names both configurations and the setting.
         """
-        for name in (*SHAPE, "constant_labels", "extra_labels"):
+        for name in (*SHARED_SETTINGS, "constant_labels", "extra_labels"):
             ours, theirs = getattr(self.config, name), getattr(config, name)
             if name in ("constant_labels", "extra_labels"):
                 ours, theirs = tuple(ours), tuple(theirs)
@@ -260,21 +260,25 @@ class Instruments:
     def rebind(self) -> None:
         """Have everything that keeps values bound to these families bind them anew."""
         for recorder in list(self.recorders):
-            recorder.bind()
+            recorder.rebind_values()
 
-    def _family(self, kind: type[Any], named: Named, closed: tuple[str, ...] = (), **options: Any) -> Family:
+    def _family(
+        self, kind: type[Any], spec: MetricSpec, closed: tuple[str, ...] = (), **options: Any
+    ) -> LimitedMetric:
         metric = self._plain(
             kind,
-            named.name,
-            named.documentation,
-            (*named.labels, *self._extra),
+            spec.name,
+            spec.documentation,
+            (*spec.labels, *self._extra),
             namespace=self.config.namespace,
             **options,
         )
-        made: Family | None = self._made.get(named.name)
+        made: LimitedMetric | None = self._made.get(spec.name)
         if made is None or made.metric is not metric:
-            facts, all_closed = tuple(named.labels.values()), (*self._constants, *closed)
-            made = self._made[named.name] = Family(metric, self.config.max_label_sets, facts, all_closed)
+            attributes, all_closed = tuple(spec.labels.values()), (*self._constants, *closed)
+            made = self._made[spec.name] = LimitedMetric(
+                metric, self.config.max_label_sets, attributes, all_closed
+            )
         return made
 
     def _plain(self, kind: type[Any], name: str, documentation: str, labels: Any, **options: Any) -> Any:
@@ -291,7 +295,7 @@ class Instruments:
             ) from None
 
 
-def instruments_for(registry: CollectorRegistry, config: Config, owner: str) -> Instruments:
+def families_for(registry: CollectorRegistry, config: Config, owner: str) -> MetricFamilies:
     """Return the families of a registry, making them if this is its first application.
 
     Args:
@@ -312,18 +316,18 @@ def instruments_for(registry: CollectorRegistry, config: Config, owner: str) -> 
                 every.rebind()
         if is_shared() and DIR_VARIABLE in os.environ:
             absorb(Path(os.environ[DIR_VARIABLE]))
-        instruments = _by_registry.get(registry)
+        families = _by_registry.get(registry)
         # Where a test suite emptied the registry, nothing is left to agree with.
-        if instruments is None or not (instruments.config == config or instruments.is_registered):
-            instruments = _by_registry[registry] = Instruments(registry, config, owner)
+        if families is None or not (families.config == config or families.is_registered):
+            families = _by_registry[registry] = MetricFamilies(registry, config, owner)
         else:
-            instruments.check(config, owner)
-            if instruments.make():
-                instruments.rebind()
-        return instruments
+            families.check_compatible(config, owner)
+            if families.ensure_registered():
+                families.rebind()
+        return families
 
 
-def existing_instruments(registry: Any) -> Instruments | None:
+def existing_families(registry: Any) -> MetricFamilies | None:
     """Return the families of a registry if an application has made them."""
     return _by_registry.get(registry)
 
@@ -331,9 +335,9 @@ def existing_instruments(registry: Any) -> Instruments | None:
 def _bind_in_child() -> None:
     """Forget what was admitted to the parent's slot: the child has another slot, with other label sets."""
     if is_in_slots():
-        for instruments in list(_by_registry.values()):
-            for recorder in list(instruments.recorders):
-                recorder.cells = {}
+        for families in list(_by_registry.values()):
+            for recorder in list(families.recorders):
+                recorder.writers = {}
 
 
 at_fork(after_in_child=_bind_in_child)

@@ -8,7 +8,7 @@ from threading import Lock
 OTHER = "_OTHER"
 """The method of a request whose method is none that is known, and a status that is no status."""
 
-ABSENT = ""
+EMPTY = ""
 """What there is nothing to say of: to Prometheus a label without a value is no label."""
 
 UNMATCHED = "_unmatched"
@@ -48,7 +48,7 @@ PROTOCOLS: Mapping[str, str] = {
     "3": "3",
 }
 
-CLOSED = frozenset({"method", "scheme", "protocol", "status"})
+BOUNDED_ATTRIBUTES = frozenset({"method", "scheme", "protocol", "status"})
 """Facts whose values come from a list that no client and no application can grow."""
 
 
@@ -69,7 +69,7 @@ def status_label(code: str, *, classes: bool = False) -> str:
     return f"{code[0]}xx" if classes else code
 
 
-def encodable(text: str) -> str:
+def sanitize_label_value(text: str) -> str:
     """Return a label value with a question mark for each character that harms who reads a scrape.
 
     A lone surrogate would fail every scrape. Control characters and Unicode's line separators end a line for
@@ -94,7 +94,7 @@ def route_is_excluded(route: str, patterns: Sequence[str]) -> bool:
     )
 
 
-class LabelSetCap:
+class LabelSetLimiter:
     """Admits the first ``limit`` label sets of one family and folds every later one into ``_overflow``.
 
     Nothing is dropped: a label set that comes too late is counted with :data:`OVERFLOW` in every label
@@ -127,7 +127,7 @@ class LabelSetCap:
     def fold(self, values: tuple[str, ...]) -> tuple[str, ...]:
         """Return the overflow label set that stands for ``values``."""
         return tuple(
-            value if closed or value == ABSENT else OVERFLOW
+            value if closed or value == EMPTY else OVERFLOW
             for value, closed in zip(values, self._closed, strict=True)
         )
 

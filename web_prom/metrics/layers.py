@@ -6,7 +6,7 @@ from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
-from web_prom.metrics.recording import KEY, Recorder, Recording
+from web_prom.metrics.recording import RECORDING_KEY, Recorder, Recording
 
 ASGI_SCOPE = "asgi.scope"
 """Where a2wsgi keeps the scope in the environ of a WSGI application inside an ASGI application."""
@@ -34,106 +34,110 @@ class State:
     asgi = False
 
 
-class Inside:
+class ForwardingRecording:
     """Stands for the recording of a request in a layer that has an environ or a scope of its own.
 
     An adapter writes to it as to a recording. It hands on everything to the recordings around it.
 
     Args:
-        around: The innermost recording around the layer.
-        knows: Whether the layer serves the same request. If it does not, the application called itself
-            inside the process, and nothing is handed on.
+        outer: The innermost recording around the layer.
+        is_same_request: Whether the layer serves the same request. If not, the application called itself
+            inside the process, and nothing is forwarded.
         scope: The layer's scope, if it is an ASGI layer.
     """
 
-    def __init__(self, around: Recording, *, knows: bool = True, scope: Any = None) -> None:
-        self.around = around
+    def __init__(self, outer: Recording, *, is_same_request: bool = True, scope: Any = None) -> None:
+        self.outer = outer
         self.scope = scope
-        self.knows = knows
+        self.is_same_request = is_same_request
 
     @property
     def recorder(self) -> Recorder:
         """That of the recording around the layer."""
-        return self.around.recorder
+        return self.outer.recorder
 
     @property
     def finished(self) -> bool:
         """Whether the request was observed."""
-        return self.around.finished
+        return self.outer.finished
 
     @property
     def status(self) -> str | None:
         """The status that the client gets, if there is one yet."""
-        return self.around.status
+        return self.outer.status
 
     @property
     def extra(self) -> tuple[str, ...]:
         """Values of the extra labels."""
-        return self.around.extra
+        return self.outer.extra
 
     @property
     def route(self) -> str | None:
         """The route template; one that is set gets the path of the mount before it."""
-        return self.around.route
+        return self.outer.route
 
     @route.setter
     def route(self, template: str | None) -> None:
-        if self.knows and template is not None:
+        if self.is_same_request and template is not None:
             mount_path = self.recorder.mount_path
-            prefix = "" if mount_path is None else mount_path(self.around)
-            for each in chain(self.around):
+            prefix = "" if mount_path is None else mount_path(self.outer)
+            for each in with_outer(self.outer):
                 each.route = prefix + template
 
     @property
-    def named(self) -> str | None:
+    def explicit_route(self) -> str | None:
         """The route that the application named itself."""
-        return self.around.named
+        return self.outer.explicit_route
 
     @property
     def measured(self) -> bool:
         """Whether the request is counted; False for an excluded view."""
-        return self.around.measured
+        return self.outer.measured
 
     @measured.setter
     def measured(self, measured: bool) -> None:
-        if self.knows:
-            for each in chain(self.around):
+        if self.is_same_request:
+            for each in with_outer(self.outer):
                 each.measured = measured
 
-    def note(self, error: BaseException) -> None:
-        """Remember an exception, as :meth:`Recording.note`."""
-        if self.knows:
-            for each in chain(self.around):
-                each.note(error)
+    def add_exception(self, error: BaseException) -> None:
+        """Remember an exception, as :meth:`Recording.add_exception`."""
+        if self.is_same_request:
+            for each in with_outer(self.outer):
+                each.add_exception(error)
 
-    def annotate(self, request: Any, response: Any) -> None:
-        """Compute the extra labels, as :meth:`Recording.annotate`."""
-        if self.knows:
-            self.around.annotate(request, response)
+    def compute_extra_labels(self, request: Any, response: Any) -> None:
+        """Compute the extra labels, as :meth:`Recording.compute_extra_labels`."""
+        if self.is_same_request:
+            self.outer.compute_extra_labels(request, response)
 
 
-def chain(recording: Any) -> list[Recording]:
+def with_outer(recording: Any) -> list[Recording]:
     """Return a recording and all around it, from the innermost to the outermost."""
     found = []
     while recording is not None:
-        if not isinstance(recording, Inside):
+        if not isinstance(recording, ForwardingRecording):
             found.append(recording)
-        recording = recording.around
+        recording = recording.outer
     return found
 
 
-def told(recording: Any) -> list[Recording]:
+def affected_recordings(recording: Any) -> list[Recording]:
     """Return the recordings that hear what a layer knows about a request."""
-    return [] if isinstance(recording, Inside) and not recording.knows else chain(recording)
+    return (
+        []
+        if isinstance(recording, ForwardingRecording) and not recording.is_same_request
+        else with_outer(recording)
+    )
 
 
-def find(environ: MutableMapping[str, Any]) -> Any:
+def find_outer(environ: MutableMapping[str, Any]) -> Any:
     """Return the unfinished recording that a WSGI request is part of, or None. Never raises.
 
-    If it is the recording of an ASGI request, an :class:`Inside` is put into the environ, where adapters
-    look for a recording.
+    If it is the recording of an ASGI request, a :class:`ForwardingRecording` is stored in the environ, where
+    adapters look for a recording.
     """
-    recording = environ.get(KEY)
+    recording = environ.get(RECORDING_KEY)
     if recording is None:
         try:
             recording = _find_in_asgi(environ)
@@ -144,46 +148,48 @@ def find(environ: MutableMapping[str, Any]) -> Any:
 
 def _find_in_asgi(environ: MutableMapping[str, Any]) -> Any:
     scope = environ.get(ASGI_SCOPE)
-    around = None if scope is None else scope.get(KEY)
-    knows = around is not None
-    if around is None:
-        around = current.get()
-        if around is not None and not around.finished:
-            knows = _is_same(getattr(around, "scope", {}), environ)
-    if around is None or around.finished:
+    outer = None if scope is None else scope.get(RECORDING_KEY)
+    is_same_request = outer is not None
+    if outer is None:
+        outer = current.get()
+        if outer is not None and not outer.finished:
+            is_same_request = _is_same(getattr(outer, "scope", {}), environ)
+    if outer is None or outer.finished:
         return None
-    environ[KEY] = Inside(around, knows=knows)
-    return environ[KEY]
+    environ[RECORDING_KEY] = ForwardingRecording(outer, is_same_request=is_same_request)
+    return environ[RECORDING_KEY]
 
 
-def find_around(scope: Mapping[str, Any]) -> Any:
+def find_outer_asgi(scope: Mapping[str, Any]) -> Any:
     """Return the unfinished recording that an ASGI request is part of, or None. Never raises."""
-    recording = scope.get(KEY)
+    recording = scope.get(RECORDING_KEY)
     if recording is None and isinstance(scope.get(WSGI_ENVIRON), MutableMapping):
-        recording = find(scope[WSGI_ENVIRON])
+        recording = find_outer(scope[WSGI_ENVIRON])
         if recording is not None:
-            recording = Inside(recording, scope=scope)
+            recording = ForwardingRecording(recording, scope=scope)
     return None if recording is None or recording.finished else recording
 
 
-def is_counted(around: Any, recorder: Recorder) -> bool:
+def is_counted_by(outer: Any, recorder: Recorder) -> bool:
     """Tell whether a recording, or one around it, counts where a recorder would count."""
-    return around.recorder is recorder or any(each.recorder.counts_with(recorder) for each in chain(around))
+    return outer.recorder is recorder or any(
+        each.recorder.counts_with(recorder) for each in with_outer(outer)
+    )
 
 
-def hand_on(inner: Recording, around: Any) -> None:
+def forward(inner: Recording, outer: Any) -> None:
     """Tell the recording around another one what the inner one learnt."""
     if inner.route is not None:
-        around.route = inner.route
+        outer.route = inner.route
     if not inner.measured:
-        around.measured = False
+        outer.measured = False
     for error in inner._errors or ():
-        around.note(error)
+        outer.add_exception(error)
 
 
-def drop(recording: Any) -> None:
+def discard(recording: Any) -> None:
     """End a request that is not counted, for example a scrape, in the gauge too. Never raises."""
-    for each in told(recording):
+    for each in affected_recordings(recording):
         each.measured = False
         each.finish()
 

@@ -18,7 +18,7 @@ def observe_queue(recorder: Recorder, header: str) -> None:
             if waited is not None:
                 recorder.queue.observe(waited)
     except Exception:
-        recorder.failed("queue")
+        recorder.record_internal_error("queue")
 
 
 def queue_seconds(header: str, now: float) -> float | None:

@@ -11,30 +11,30 @@ from typing import Any
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from web_prom.config.settings import Config
-from web_prom.metrics.families import Family, instruments_for
+from web_prom.metrics.families import LimitedMetric, families_for
 from web_prom.metrics.labels import (
-    ABSENT,
+    EMPTY,
     OTHER,
     UNMATCHED,
-    encodable,
     known_methods,
     route_is_excluded,
+    sanitize_label_value,
     status_label,
 )
-from web_prom.metrics.request_start import Opening, Openings
-from web_prom.metrics.writers import Cells, Step, cells_of, steps_of
+from web_prom.metrics.request_start import RequestStart, RequestStartCache
+from web_prom.metrics.writers import GaugeUpdater, RequestWriter, gauge_updaters, make_writer
 from web_prom.multiprocess.writing.activation import is_shared
 
 logger = logging.getLogger("web_prom")
 
-KEY = "web_prom.recording"
+RECORDING_KEY = "web_prom.recording"
 """Where a request's recording is in its WSGI environ or ASGI scope."""
 
 # How most requests begin.
 _USUAL: Mapping[str, str] = {"method": "GET", "scheme": "http"}
 
 CacheKey = tuple[Any, ...]
-"""Opening, route, status and extra labels of a request, and the error where there was one and it is told."""
+"""Request start, route, status and extra labels of a request; then its error, if a label has it."""
 
 
 class Recorder:
@@ -47,10 +47,10 @@ class Recorder:
         config: The application's settings.
         registry: Where its families are.
         owner: The application's name, for messages.
-        annotate: Sets on a recording what only a framework knows, as the response starts.
+        resolve_route: Sets on a recording what only a framework knows, as the response starts.
 
     Raises:
-        ConflictError: As :func:`web_prom.metrics.families.instruments_for`.
+        ConflictError: As :func:`web_prom.metrics.families.families_for`.
         DirectoryError: Likewise.
     """
 
@@ -63,50 +63,52 @@ class Recorder:
         registry: CollectorRegistry = REGISTRY,
         *,
         owner: str = "the application",
-        annotate: Callable[[Recording], None] | None = None,
+        resolve_route: Callable[[Recording], None] | None = None,
     ) -> None:
         self.config = config
-        self.annotate = annotate or _annotate_nothing
+        self.resolve_route = resolve_route or _no_route
         self.owner = owner
         self.registry = registry
-        self.instruments = instruments_for(registry, config, owner)
-        self.naming = self.instruments.naming
-        self.openings = Openings(self.naming.beginning, known_methods(config.extra_methods), self._steps)
+        self.families = families_for(registry, config, owner)
+        self.naming = self.families.naming
+        self.request_starts = RequestStartCache(
+            self.naming.start_attributes, known_methods(config.extra_methods), self._steps
+        )
         self.extra_labels = tuple(config.extra_labels.items())
         self.abandoned: deque[tuple[Recording, float]] = deque()
         self._constants = tuple(config.constant_labels.values())
         self._no_extra = ("",) * len(self.extra_labels)
         self._warned: set[str] = set()
-        self.bind()
-        self.instruments.recorders.add(self)
+        self.rebind_values()
+        self.families.recorders.add(self)
 
-    def bind(self) -> None:
+    def rebind_values(self) -> None:
         """Bind the values that requests write; again after the values of a registry were replaced."""
-        self.openings.bind()
+        self.request_starts.rebind_values()
         self._steps(_USUAL)  # a worker is one from its start on, and not from its first request on
-        self.queue = self.plain_child_of(self.instruments.queue) if self.config.queue_time else None
+        self.queue = self.plain_child_of(self.families.queue) if self.config.queue_time else None
         self._measures = [
-            (field, getattr(self.instruments, field))
+            (field, getattr(self.families, field))
             for field in ("request_size", "response_size", "first_byte")
             if getattr(self.config, field)
         ]
-        self.cells: dict[CacheKey, Cells | None] = {}
+        self.writers: dict[CacheKey, RequestWriter | None] = {}
 
     def counts_with(self, other: Recorder) -> bool:
         """Tell whether both count in the same families: a request that passes both is counted by one."""
         if self.registry is other.registry:
             return True
-        return is_shared() and self.instruments.duration.name == other.instruments.duration.name
+        return is_shared() and self.families.duration.name == other.families.duration.name
 
-    def failed(self, stage: str) -> None:
+    def record_internal_error(self, stage: str) -> None:
         """Count an error of the instrumentation itself, and log the first of each stage. Never raises."""
         try:
-            self.instruments.errors.labels(stage).inc()
+            self.families.errors.labels(stage).inc()
             self._warn_once(stage, "error while %s of %s; counted in web_prom_instrumentation_errors_total")
         except Exception:
             logger.debug("an instrumentation error could not be counted", exc_info=True)
 
-    def settle(self) -> None:
+    def finish_abandoned(self) -> None:
         """Finish the requests that nobody can finish any more, with the time at which that came about."""
         while True:
             try:
@@ -115,49 +117,49 @@ class Recorder:
                 return
             recording.finish(ended)
 
-    def cells_for(self, key: CacheKey) -> Cells | None:
+    def writer_for(self, key: CacheKey) -> RequestWriter | None:
         """Return the values that a request of this key writes, or None if it is not measured."""
-        opening, route, code, extra, *errors = key
+        request_start, route, code, extra, *errors = key
         status = status_label(code or "500", classes=self.config.status_classes)
-        facts = {**opening.facts, **_route_facts(route), "status": status}
-        facts["error"] = errors[0] if errors else status if status >= "500" else ABSENT
-        if route_is_excluded(facts["route"], self.config.exclude):
+        attributes = {**request_start.attributes, **_route_facts(route), "status": status}
+        attributes["error"] = errors[0] if errors else status if status >= "500" else EMPTY
+        if route_is_excluded(attributes["route"], self.config.exclude):
             if not extra and status != OTHER:
-                self.cells[key] = None
+                self.writers[key] = None
             return None
         tail = (*(extra or self._no_extra), *self._constants)
         folded = False
 
-        def child(family: Family) -> Any:
+        def child(family: LimitedMetric) -> Any:
             nonlocal folded
-            found, overflow = family.admit((*map(facts.__getitem__, family.facts), *tail))
+            found, overflow = family.admit((*map(attributes.__getitem__, family.attributes), *tail))
             if overflow:
                 folded = True
                 self._overflowed(family.name)
             return found
 
-        requests = self.instruments.requests
-        cells = cells_of(
+        requests = self.families.requests
+        writer = make_writer(
             None if requests is None else child(requests),
-            child(self.instruments.duration),
+            child(self.families.duration),
             self.config.duration_buckets,
             [(field, child(family).observe) for field, family in self._measures],
         )
         # What a client or a careless application can invent without end is looked up each time.
         if not folded and status != OTHER:
-            self.cells[key] = cells
-        return cells
+            self.writers[key] = writer
+        return writer
 
     def count_exception(self, recording: Recording, error: BaseException) -> None:
         """Count one exception of a request, where the naming has a family of exceptions."""
-        family = self.instruments.exceptions
+        family = self.families.exceptions
         if family is not None:
-            facts = {**recording.opening.facts, **_route_facts(recording.route)}
-            facts["exception"] = type(error).__name__
-            values = tuple(map(facts.__getitem__, family.facts))
+            attributes = {**recording.request_start.attributes, **_route_facts(recording.route)}
+            attributes["exception"] = type(error).__name__
+            values = tuple(map(attributes.__getitem__, family.attributes))
             self.child_of(family, values, recording.extra).inc()
 
-    def child_of(self, family: Family, values: tuple[str, ...], extra: tuple[str, ...]) -> Any:
+    def child_of(self, family: LimitedMetric, values: tuple[str, ...], extra: tuple[str, ...]) -> Any:
         """Return the child of a family for its own labels and the extra ones, or what stands for it."""
         found, overflow = family.admit((*values, *(extra or self._no_extra), *self._constants))
         if overflow:
@@ -175,24 +177,24 @@ class Recorder:
         values = []
         for name, function in self.extra_labels:
             try:
-                values.append(encodable(str(function(request, response))))
+                values.append(sanitize_label_value(str(function(request, response))))
             except passing:
                 raise
             except Exception:
-                self.failed(f"label {name}")
+                self.record_internal_error(f"label {name}")
                 values.append("")
         return tuple(values)
 
-    def _steps(self, facts: Mapping[str, str]) -> tuple[Step, Step]:
+    def _steps(self, attributes: Mapping[str, str]) -> tuple[GaugeUpdater, GaugeUpdater]:
         """Return what takes the gauge of requests in progress up and down, for what they begin with."""
         labels = self.naming.in_progress.labels.values()
-        values = (*map(facts.__getitem__, labels), *self._constants)
-        gauge = self.instruments.in_progress
-        in_flight = self.instruments.in_flight.setdefault(values, [])
-        return steps_of(gauge.labels(*values) if values else gauge, in_flight)
+        values = (*map(attributes.__getitem__, labels), *self._constants)
+        gauge = self.families.in_progress
+        in_flight = self.families.in_flight.setdefault(values, [])
+        return gauge_updaters(gauge.labels(*values) if values else gauge, in_flight)
 
     def _overflowed(self, family: str) -> None:
-        self.instruments.overflow.labels(family).inc()
+        self.families.overflow.labels(family).inc()
         if family not in self._warned:
             self._warned.add(family)
             logger.warning(
@@ -216,14 +218,14 @@ class Recording:
 
     Attributes:
         recorder: Who observes it.
-        opening: What it has in common with all that begin alike.
+        request_start: The attributes that all requests with the same start share.
         route: The route template, or None where no route matched.
-        named: The route that the application named itself; a framework's own route does not replace it.
+        explicit_route: The route that the application set itself. The framework's route does not replace it.
         status: The three digits of the status that the client gets, as text; None before there is one.
         extra: Values of the extra labels.
-        around: The recording of the same request by a layer around this one, for another registry; or None.
+        outer: The recording of the same request by a layer around this one, for another registry; or None.
         measured: Whether the request is counted and timed; false for an excluded view.
-        broken: Whether the body failed half way.
+        body_failed: Whether the body failed half way.
         finished: Whether it was observed.
         started: ``perf_counter()`` when the application was called, in seconds.
         request_size, response_size: Bytes of the bodies, where they are measured.
@@ -234,34 +236,34 @@ class Recording:
     # The class keeps what few requests change, and nothing that each of them sets: the interpreter does
     # not specialise a store to a name that the class has too. With slots the same takes half as long again.
     extra: tuple[str, ...] = ()
-    around: Any = None
-    named: str | None = None
+    outer: Any = None
+    explicit_route: str | None = None
     measured = True
-    broken = False
+    body_failed = False
     _errors: list[BaseException] | None = None
     request_id: int
 
-    def __init__(self, recorder: Recorder, begun: Any) -> None:
+    def __init__(self, recorder: Recorder, start_key: Any) -> None:
         self.finished = True  # until the gauge is up, there is nothing to take down
         self.recorder = recorder
-        opening: Opening = recorder.openings[begun]
-        self.opening = opening
+        request_start: RequestStart = recorder.request_starts[start_key]
+        self.request_start = request_start
         self.route: str | None = None
         self.status: str | None = None
         if recorder.abandoned:
-            recorder.settle()
-        opening.enter(1)
+            recorder.finish_abandoned()
+        request_start.inc_in_progress(1)
         self.finished = False
         self.started = perf_counter()
 
-    def note(self, error: BaseException) -> None:
+    def add_exception(self, error: BaseException) -> None:
         """Remember an exception; it is counted at the end if the request ends in a server error."""
         if self._errors is None:
             self._errors = [error]
         elif all(error is not known for known in self._errors):
             self._errors.append(error)
 
-    def annotate(self, request: Any, response: Any) -> None:
+    def compute_extra_labels(self, request: Any, response: Any) -> None:
         """Compute the extra labels from the framework's request and response."""
         if self.recorder.extra_labels:
             self.extra = self.recorder.extra_values(request, response)
@@ -277,36 +279,36 @@ class Recording:
         self.finished = True
         recorder = self.recorder
         errors = self._errors
-        cells = None
+        writer = None
         try:
-            self.opening.leave(-1)
+            self.request_start.dec_in_progress(-1)
             if self.measured:
                 duration = (perf_counter() if ended is None else ended) - self.started
-                key: CacheKey = (self.opening, self.route, self.status, self.extra)
-                if errors is not None and recorder.naming.tells_errors and self._failed:
+                key: CacheKey = (self.request_start, self.route, self.status, self.extra)
+                if errors is not None and recorder.naming.has_error_label and self._failed:
                     key = (*key, type(errors[-1]).__qualname__)
                 try:
-                    cells = recorder.cells[key]
+                    writer = recorder.writers[key]
                 except KeyError:
-                    cells = recorder.cells_for(key)
-                if cells is not None:
-                    cells.write(duration, self)
+                    writer = recorder.writer_for(key)
+                if writer is not None:
+                    writer.write(duration, self)
         except Exception:
-            recorder.failed("finish")
+            recorder.record_internal_error("finish")
         if errors is not None:
-            self._count_errors(counted=cells is not None)
+            self._count_errors(counted=writer is not None)
 
-    def count_late(self, error: BaseException) -> None:
+    def count_exception_after_finish(self, error: BaseException) -> None:
         """Count an exception that came to light when the request was over, if it was a server error."""
         if self.measured and self.status is not None and self.status >= "500":
-            key = (self.opening, self.route, self.status, self.extra)
-            if (self.recorder.cells.get(key) or self.recorder.cells_for(key)) is not None:
+            key = (self.request_start, self.route, self.status, self.extra)
+            if (self.recorder.writers.get(key) or self.recorder.writer_for(key)) is not None:
                 self.recorder.count_exception(self, error)
 
     @property
     def _failed(self) -> bool:
         """Whether the request ended in a server error, in no response or in a broken body."""
-        return self.broken or self.status is None or self.status >= "500"
+        return self.body_failed or self.status is None or self.status >= "500"
 
     def _count_errors(self, *, counted: bool) -> None:
         try:
@@ -314,7 +316,7 @@ class Recording:
                 for error in self._errors or ():
                     self.recorder.count_exception(self, error)
         except Exception:
-            self.recorder.failed("finish")
+            self.recorder.record_internal_error("finish")
         finally:
             self._errors = None  # an exception holds its frames, and through them this object
 
@@ -325,8 +327,8 @@ class Recording:
 
 
 def _route_facts(route: str | None) -> dict[str, str]:
-    return {"route": UNMATCHED, "template": ABSENT} if route is None else {"route": route, "template": route}
+    return {"route": UNMATCHED, "template": EMPTY} if route is None else {"route": route, "template": route}
 
 
-def _annotate_nothing(recording: Recording) -> None:
+def _no_route(recording: Recording) -> None:
     """Know nothing that a framework would."""

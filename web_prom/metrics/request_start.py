@@ -6,31 +6,33 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from web_prom.metrics.labels import ABSENT, OTHER, PROTOCOLS, SCHEMES
-from web_prom.metrics.writers import Step
+from web_prom.metrics.labels import EMPTY, OTHER, PROTOCOLS, SCHEMES
+from web_prom.metrics.writers import GaugeUpdater
 
 # Where a server tells the facts of a beginning: in the environ of WSGI, and in the scope of ASGI.
-ENVIRON: Mapping[str, str] = {
+WSGI_KEYS: Mapping[str, str] = {
     "method": "REQUEST_METHOD",
     "scheme": "wsgi.url_scheme",
     "protocol": "SERVER_PROTOCOL",
 }
-SCOPE: Mapping[str, str] = {"method": "method", "scheme": "scheme", "protocol": "http_version"}
+ASGI_KEYS: Mapping[str, str] = {"method": "method", "scheme": "scheme", "protocol": "http_version"}
 
-_UNKNOWN: Mapping[str, str] = {"method": OTHER, "scheme": OTHER, "protocol": ABSENT}
+_UNKNOWN: Mapping[str, str] = {"method": OTHER, "scheme": OTHER, "protocol": EMPTY}
 
 
-def reader(facts: Sequence[str], keys: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Any]:
-    """Return what reads from an environ or a scope how a request begins, as a key of :class:`Openings`.
+def start_key_getter(
+    attributes: Sequence[str], keys: Mapping[str, str]
+) -> Callable[[Mapping[str, Any]], Any]:
+    """Return a function that reads the key of :class:`RequestStartCache` from an environ or a scope.
 
     A single fact is read without a call of a Python function, which is what every request of most
     applications pays for this.
 
     Args:
-        facts: Which; of a naming.
-        keys: Where each of them is: :data:`ENVIRON` or :data:`SCOPE`.
+        attributes: Which; of a naming.
+        keys: Where each of them is: :data:`WSGI_KEYS` or :data:`ASGI_KEYS`.
     """
-    names = [keys[fact] for fact in facts]
+    names = [keys[attribute] for attribute in attributes]
     get = itemgetter(*names)
     if len(names) == 1:
         return get
@@ -44,66 +46,70 @@ def reader(facts: Sequence[str], keys: Mapping[str, str]) -> Callable[[Mapping[s
     return read
 
 
-class Opening:
+class RequestStart:
     """What the requests have in common that begin alike. Safe to share between threads.
 
     Attributes:
-        facts: Label values by fact.
-        enter: Takes the gauge of requests in progress up, called with 1.
-        leave: Takes it down, called with -1.
+        attributes: Label values by fact.
+        inc_in_progress: Takes the gauge of requests in progress up, called with 1.
+        dec_in_progress: Takes it down, called with -1.
     """
 
-    __slots__ = ("enter", "facts", "leave")
+    __slots__ = ("attributes", "dec_in_progress", "inc_in_progress")
 
-    enter: Step
-    leave: Step
+    inc_in_progress: GaugeUpdater
+    dec_in_progress: GaugeUpdater
 
-    def __init__(self, facts: Mapping[str, str]) -> None:
-        self.facts = facts
+    def __init__(self, attributes: Mapping[str, str]) -> None:
+        self.attributes = attributes
 
 
-class Openings(dict[Any, Opening]):
-    """The openings of one application by what :func:`reader` returns; made when first asked for.
+class RequestStartCache(dict[Any, RequestStart]):
+    """The openings of one application by what :func:`start_key_getter` returns; made when first asked for.
 
     There are never more than the closed lists of their facts allow, whatever clients send: what is not in
     the lists is looked up each time, and is not kept. Safe to share between threads.
 
     Args:
-        facts: Which facts an opening has; of a naming.
+        attributes: Which facts an opening has; of a naming.
         methods: The methods that are told apart, with their label values.
         steps: Returns what takes the gauge up and down for an opening's facts.
     """
 
     def __init__(
         self,
-        facts: Sequence[str],
+        attributes: Sequence[str],
         methods: Mapping[str, str],
-        steps: Callable[[Mapping[str, str]], tuple[Step, Step]],
+        steps: Callable[[Mapping[str, str]], tuple[GaugeUpdater, GaugeUpdater]],
     ) -> None:
         super().__init__()
         known: dict[str, Mapping[Any, str]] = {"method": methods, "scheme": SCHEMES, "protocol": PROTOCOLS}
-        self._facts = tuple(facts)
-        self._known = [known[fact] for fact in facts]
-        self._unknown = [_UNKNOWN[fact] for fact in facts]
+        self._facts = tuple(attributes)
+        self._known = [known[attribute] for attribute in attributes]
+        self._unknown = [_UNKNOWN[attribute] for attribute in attributes]
         self._steps = steps
-        self._made: dict[tuple[str, ...], Opening] = {}
+        self._made: dict[tuple[str, ...], RequestStart] = {}
 
-    def __missing__(self, told: Any) -> Opening:
+    def __missing__(self, told: Any) -> RequestStart:
         parts = told if len(self._facts) > 1 else (told,)
         found = [known.get(part) for known, part in zip(self._known, parts, strict=True)]
         values = tuple(
             other if value is None else value for value, other in zip(found, self._unknown, strict=True)
         )
-        opening = self._made.get(values)
-        if opening is None:
-            opening = Opening(dict(zip(self._facts, values, strict=True)))
-            opening.enter, opening.leave = self._steps(opening.facts)
-            opening = self._made.setdefault(values, opening)
+        request_start = self._made.get(values)
+        if request_start is None:
+            request_start = RequestStart(dict(zip(self._facts, values, strict=True)))
+            request_start.inc_in_progress, request_start.dec_in_progress = self._steps(
+                request_start.attributes
+            )
+            request_start = self._made.setdefault(values, request_start)
         if None not in found:
-            self[told] = opening
-        return opening
+            self[told] = request_start
+        return request_start
 
-    def bind(self) -> None:
+    def rebind_values(self) -> None:
         """Bind the gauges anew, of requests that are under way too."""
-        for opening in list(self._made.values()):
-            opening.enter, opening.leave = self._steps(opening.facts)
+        for request_start in list(self._made.values()):
+            request_start.inc_in_progress, request_start.dec_in_progress = self._steps(
+                request_start.attributes
+            )

@@ -14,7 +14,7 @@ LABELS = frozenset({"code", "direction"})
 REJECTED = "_rejected"
 """The code of a connection that the application refused before there was one."""
 
-VANISHED, FAILED = "1006", "1011"
+ABNORMAL_CLOSURE, INTERNAL_ERROR = "1006", "1011"
 """The codes of one that ended without a close, and of one whose application raised."""
 
 UNKNOWN = "_unknown"
@@ -30,23 +30,23 @@ def code_label(code: Any) -> str:
     return _CODES.get(code, OTHER)
 
 
-class Socket:
+class WebSocketRecording:
     """What is recorded of one WebSocket. One thread or task at a time uses it; several may count messages.
 
     Attributes:
         recorder: Who has the instruments.
         route: The route template, or None where none is known.
-        named: The route that the application named itself, if it did.
+        explicit_route: The route that the application named itself, if it did.
         status: None: there is none as requests have it.
-        around: The recording of the same connection for another registry, by a layer around this one.
+        outer: The recording of the same connection for another registry, by a layer around this one.
         measured: Whether it counts; false for an excluded view.
         extra: Values of the extra labels.
         finished: Whether it was observed.
     """
 
     status: str | None = None
-    named: str | None = None
-    around: Any = None
+    explicit_route: str | None = None
+    outer: Any = None
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -55,7 +55,7 @@ class Socket:
         self.extra: tuple[str, ...] = ()
         self.finished = False
         self._counted: tuple[str | None, dict[str, Any]] | None = None
-        self._gauge = recorder.plain_child_of(recorder.instruments.websockets_in_progress)
+        self._gauge = recorder.plain_child_of(recorder.families.websockets_in_progress)
         self._gauge.inc()
         self._started = perf_counter()
 
@@ -83,11 +83,11 @@ class Socket:
             self._gauge.dec()
             route = self._label()
             if route is not None:
-                recorder, instruments = self.recorder, self.recorder.instruments
-                recorder.child_of(instruments.websockets, (route, code), self.extra).inc()
-                recorder.child_of(instruments.websocket_duration, (route,), self.extra).observe(duration)
+                recorder, families = self.recorder, self.recorder.families
+                recorder.child_of(families.websockets, (route, code), self.extra).inc()
+                recorder.child_of(families.websocket_duration, (route,), self.extra).observe(duration)
         except Exception:
-            self.recorder.failed("finish")
+            self.recorder.record_internal_error("finish")
 
     def cancel(self) -> None:
         """Forget the connection: there is none."""
@@ -99,7 +99,7 @@ class Socket:
         route = self._label()
         if route is None:
             return {}
-        family = self.recorder.instruments.websocket_messages
+        family = self.recorder.families.websocket_messages
         return {
             direction: self.recorder.child_of(family, (route, direction), self.extra)
             for direction in ("received", "sent")

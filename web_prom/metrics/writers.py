@@ -15,7 +15,7 @@ from web_prom.multiprocess.writing.shared_value import NOWHERE, SharedValue
 from web_prom.multiprocess.writing.value_file import Held, ValueFile
 from web_prom.posix import at_fork
 
-Step = Callable[[int], object]
+GaugeUpdater = Callable[[int], object]
 Measure = tuple[str, Callable[[float], None]]
 
 _lock = Lock()
@@ -25,7 +25,7 @@ _lock = Lock()
 at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
-class Cells(Protocol):
+class RequestWriter(Protocol):
     """The values that a finished request of one label set writes. Safe to share between threads."""
 
     def write(self, duration: float, recording: Any) -> None:
@@ -37,9 +37,9 @@ class Cells(Protocol):
         """
 
 
-def cells_of(
+def make_writer(
     requests: Counter | None, duration: Histogram, bounds: Sequence[float], measures: Sequence[Measure]
-) -> Cells:
+) -> RequestWriter:
     """Return what writes to the children of one label set.
 
     Args:
@@ -49,17 +49,21 @@ def cells_of(
         measures: For each further histogram, the field of the recording and the child's ``observe``.
     """
     values = (*([requests._value] if requests else []), duration._sum, *duration._buckets)
-    cells: Cells
+    cells: RequestWriter
     if all(map(_is_local, values)):
-        cells = LocalCells(requests, duration, bounds) if requests else LocalHistogram(duration, bounds)
+        cells = (
+            InMemoryWriter(requests, duration, bounds)
+            if requests
+            else InMemoryHistogramWriter(duration, bounds)
+        )
     elif all(map(_is_shared, values)):
-        cells = SharedCells(requests, duration, bounds) if requests else SharedHistogram(duration, bounds)
+        cells = MmapWriter(requests, duration, bounds) if requests else MmapHistogramWriter(duration, bounds)
     else:
-        cells = StockCells(requests, duration, bounds)
-    return MeasuredCells(cells, measures) if measures else cells
+        cells = GenericWriter(requests, duration, bounds)
+    return ExtendedWriter(cells, measures) if measures else cells
 
 
-class StockCells:
+class GenericWriter:
     """Values of any kind, each written by its own ``inc``."""
 
     __slots__ = ("_bounds", "_buckets", "_count", "_sum")
@@ -77,7 +81,7 @@ class StockCells:
         self._buckets[bisect_left(self._bounds, duration)](1.0)
 
 
-class LocalHistogram:
+class InMemoryHistogramWriter:
     """Values of this process alone, written together under one lock, where the histogram is all there is.
 
     Most of what prometheus_client's ``inc`` costs is its lock. Here all values share one, which a scrape
@@ -101,7 +105,7 @@ class LocalHistogram:
             bucket._value += 1.0
 
 
-class LocalCells(LocalHistogram):
+class InMemoryWriter(InMemoryHistogramWriter):
     """The same, with a counter of requests."""
 
     __slots__ = ("_count",)
@@ -120,7 +124,7 @@ class LocalCells(LocalHistogram):
             bucket._value += 1.0
 
 
-class SharedHistogram:
+class MmapHistogramWriter:
     """Values in the files that workers share, written together, where the histogram is all there is.
 
     It knows where in the files they are, while this is the same process and none of them waits in memory.
@@ -168,7 +172,7 @@ class SharedHistogram:
             self._histograms = self._sum.file  # last, as other threads go by it
 
 
-class SharedCells:
+class MmapWriter:
     """Values in the files that workers share, written together: a counter of requests and a histogram.
 
     It knows where in the files they are, while this is the same process and none of them waits in memory.
@@ -221,12 +225,12 @@ class SharedCells:
             self._counters = self._count.file  # last, as other threads go by it
 
 
-class MeasuredCells:
-    """Cells, and the histograms that only some configurations ask for."""
+class ExtendedWriter:
+    """RequestWriter, and the histograms that only some configurations ask for."""
 
     __slots__ = ("_cells", "_measures")
 
-    def __init__(self, cells: Cells, measures: Sequence[Measure]) -> None:
+    def __init__(self, cells: RequestWriter, measures: Sequence[Measure]) -> None:
         self._cells = cells
         self._measures = tuple(measures)
 
@@ -239,7 +243,7 @@ class MeasuredCells:
                 observe(value)
 
 
-def steps_of(gauge: Gauge, in_flight: list[int]) -> tuple[Step, Step]:
+def gauge_updaters(gauge: Gauge, in_flight: list[int]) -> tuple[GaugeUpdater, GaugeUpdater]:
     """Return what takes a gauge up, called with 1, and what takes it down, called with -1.
 
     The gauge of a process alone shows the length of ``in_flight``: a list grows and shrinks in one piece

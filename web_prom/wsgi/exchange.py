@@ -47,9 +47,9 @@ class Exchange(Recording):
             name, self.length = headers[-1] if headers else _NO_HEADER
             if name != "Content-Length":  # frameworks add it last
                 self.length = _announced_length(headers)
-            self.recorder.annotate(self)
+            self.recorder.resolve_route(self)
         except Exception:
-            self.recorder.failed("annotate")
+            self.recorder.record_internal_error("annotate")
         return self.write
 
     def write(self, data: bytes) -> Any:
@@ -59,9 +59,9 @@ class Exchange(Recording):
 
     def abort(self, error: BaseException) -> None:
         """Note that the application or its body raised; before the first byte the server answers 500."""
-        self.note(error)
+        self.add_exception(error)
         if self.sent:
-            self.broken = True
+            self.body_failed = True
         else:
             self.status = "500"
 

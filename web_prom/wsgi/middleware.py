@@ -12,11 +12,11 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from web_prom.config.settings import Config
 from web_prom.exposition.http import WSGIApp, as_wsgi
 from web_prom.exposition.scrape_context import ContextFactory
-from web_prom.metrics.layers import State, find, hand_on, is_counted
-from web_prom.metrics.recording import KEY
-from web_prom.metrics.request_start import ENVIRON, reader
+from web_prom.metrics.layers import State, find_outer, forward, is_counted_by
+from web_prom.metrics.recording import RECORDING_KEY
+from web_prom.metrics.request_start import WSGI_KEYS, start_key_getter
 from web_prom.metrics.websocket import LABELS
-from web_prom.middleware import Annotate, Middleware, scrape_paths, set_route
+from web_prom.middleware import Middleware, RouteResolver, scrape_paths, set_route
 from web_prom.wsgi.exchange import Environ, Exchange
 from web_prom.wsgi.measured_exchange import MeasuredExchange
 from web_prom.wsgi.static_files import with_static_routes
@@ -42,7 +42,7 @@ class PrometheusMiddleware(Middleware):
         app: The WSGI application.
         registry: Where the metrics are.
         config: Settings that are loaded already, instead of ``options``.
-        annotate: Called with the recording as the response starts, in the context of the application's
+        resolve_route: Called with the recording as the response starts, in the context of the application's
             call; sets the route. Framework adapters pass their own.
         owner: The application's name, for messages.
         scrape_context: Returns a context manager that is entered around each answer to a scrape, and around
@@ -63,13 +63,13 @@ class PrometheusMiddleware(Middleware):
         *,
         registry: CollectorRegistry = REGISTRY,
         config: Config | None = None,
-        annotate: Annotate | None = None,
+        resolve_route: RouteResolver | None = None,
         owner: str = "a WSGI application",
         scrape_context: ContextFactory | None = None,
         **options: object,
     ) -> None:
         super().__init__(
-            registry, config, options, annotate=annotate, owner=owner, scrape_context=scrape_context
+            registry, config, options, resolve_route=resolve_route, owner=owner, scrape_context=scrape_context
         )
         self._app = app
         if self._enabled:
@@ -82,9 +82,9 @@ class PrometheusMiddleware(Middleware):
             labels = {*self._config.constant_labels, *self._config.extra_labels}
             upgrade = MeasuredUpgradeExchange if self._sized else UpgradeExchange
             self._upgrade = None if labels & LABELS else upgrade
-            self._begun = reader(self.recorder.naming.beginning, ENVIRON)
+            self._start_key = start_key_getter(self.recorder.naming.start_attributes, WSGI_KEYS)
             # Without an adapter nobody else knows a request and its response.
-            self._labels = bool(self._config.extra_labels) and annotate is None
+            self._labels = bool(self._config.extra_labels) and resolve_route is None
 
     # One function, and not several short ones: each call costs each request.
     def __call__(  # noqa: C901
@@ -95,12 +95,12 @@ class PrometheusMiddleware(Middleware):
             return self._app(environ, start_response)
         if environ.get("PATH_INFO", "") in self._paths:
             return self._metrics(environ, start_response)
-        around = find(environ) if KEY in environ or State.asgi else None
-        if around is not None and is_counted(around, self.recorder):
-            return self._app(environ, self._telling(around, start_response))
+        outer = find_outer(environ) if RECORDING_KEY in environ or State.asgi else None
+        if outer is not None and is_counted_by(outer, self.recorder):
+            return self._app(environ, self._telling(outer, start_response))
         try:
             kind = self._kind_of(environ) if "HTTP_UPGRADE" in environ else self._exchange
-            exchange = environ[KEY] = kind(self.recorder, self._begun(environ))
+            exchange = environ[RECORDING_KEY] = kind(self.recorder, self._start_key(environ))
         except Exception:
             begun = self._begin_without_method(environ)
             if begun is None:
@@ -111,21 +111,21 @@ class PrometheusMiddleware(Middleware):
         if self._prepares:
             exchange.prepare(environ)
         started = self._labelling(exchange, environ) if self._labels else exchange.start_response
-        if around is not None:
-            exchange.around = around
+        if outer is not None:
+            exchange.outer = outer
             started = self._handing_on(exchange, started)
         try:
             body = self._app(environ, started)
         except BaseException as error:
-            if around is not None:
-                hand_on(exchange, around)
+            if outer is not None:
+                forward(exchange, outer)
             exchange.abort(error)
             exchange.finish()
             raise
         try:
             return exchange.follow(body, environ)
         except Exception:
-            self.recorder.failed("follow")
+            self.recorder.record_internal_error("follow")
             exchange.finish()
             return body
 
@@ -139,18 +139,18 @@ class PrometheusMiddleware(Middleware):
         """Begin a request whose environ was made by hand, or count that a request cannot be begun."""
         try:
             if "REQUEST_METHOD" not in environ:
-                exchange = environ[KEY] = self._exchange(self.recorder, None)
+                exchange = environ[RECORDING_KEY] = self._exchange(self.recorder, None)
                 return exchange
         except Exception:
             logger.debug("a request without a method could not be begun", exc_info=True)
-        self.recorder.failed("start")
+        self.recorder.record_internal_error("start")
         return None
 
     def _labelling(self, exchange: Exchange, environ: Environ) -> Callable[..., Any]:
         def started(status: str, headers: list[Any], *exc_info: Any) -> Any:
             write = exchange.start_response(status, headers, *exc_info)
             if not exchange.extra:
-                exchange.annotate(environ, (status, headers))
+                exchange.compute_extra_labels(environ, (status, headers))
             return write
 
         return started
@@ -161,9 +161,9 @@ class PrometheusMiddleware(Middleware):
         def started(*args: Any) -> Any:
             write = start_response(*args)
             try:
-                hand_on(exchange, exchange.around)
+                forward(exchange, exchange.outer)
             except Exception:
-                self.recorder.failed("annotate")
+                self.recorder.record_internal_error("annotate")
             return write
 
         return started
@@ -171,13 +171,13 @@ class PrometheusMiddleware(Middleware):
     def _telling(self, outer: Any, start_response: Callable[..., Any]) -> Callable[..., Any]:
         """Tell the recording of a middleware around us what our adapter knows."""
         if isinstance(outer, Upgrade):
-            outer.annotators.append(self.recorder.annotate)
+            outer.route_resolvers.append(self.recorder.resolve_route)
 
         def started(*args: Any) -> Any:
             try:
-                self.recorder.annotate(outer)
+                self.recorder.resolve_route(outer)
             except Exception:
-                self.recorder.failed("annotate")
+                self.recorder.record_internal_error("annotate")
             return start_response(*args)
 
         return started

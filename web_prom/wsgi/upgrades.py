@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from web_prom.metrics.recording import Recording
-from web_prom.metrics.websocket import FAILED, UNKNOWN, VANISHED, Socket, code_label
+from web_prom.metrics.websocket import (
+    ABNORMAL_CLOSURE,
+    INTERNAL_ERROR,
+    UNKNOWN,
+    WebSocketRecording,
+    code_label,
+)
 from web_prom.wsgi.exchange import Environ, Exchange
 from web_prom.wsgi.measured_exchange import MeasuredExchange
 from web_prom.wsgi.websocket_libraries import is_disconnect, watch
@@ -49,37 +55,37 @@ class Upgrade(Recording):
 
     Args:
         recorder: Who observes it.
-        begun: How it begins.
+        start_key: How it begins.
         environ: The WSGI environ.
         labelled: Whether extra labels are computed from the environ, because there is no adapter.
 
     Attributes:
         accepted: Whether it is known that there is a WebSocket.
         environ: The WSGI environ, while adapters are asked for the route of a WebSocket that has ended.
-        annotators: Adapters of measured layers inside of this one, which are asked for the route too.
+        route_resolvers: Adapters of measured layers inside of this one, which are asked for the route too.
         sent: Whether the server has a part of a response.
     """
 
     accepted = False
     sent = False
     environ: Mapping[str, Any] | None = None
-    _socket: Socket | None = None
+    _socket: WebSocketRecording | None = None
     _code: str | None = None
     _default_code = UNKNOWN
 
     def __init__(
-        self, recorder: Any, begun: Any, environ: Mapping[str, Any], *, labelled: bool = False
+        self, recorder: Any, start_key: Any, environ: Mapping[str, Any], *, labelled: bool = False
     ) -> None:
-        super().__init__(recorder, begun)
+        super().__init__(recorder, start_key)
         self._environ: Mapping[str, Any] | None = environ
         self._labelled = labelled
-        self.annotators: list[Callable[[Recording], None]] = []
+        self.route_resolvers: list[Callable[[Recording], None]] = []
         try:
-            self._socket = Socket(recorder)
-            self.opening.leave(-1)
+            self._socket = WebSocketRecording(recorder)
+            self.request_start.dec_in_progress(-1)
             watch(self)
         except Exception:
-            recorder.failed("start")
+            recorder.record_internal_error("start")
 
     def accept(self, default_code: str = UNKNOWN) -> None:
         """Note that there is a WebSocket. Never raises.
@@ -103,13 +109,13 @@ class Upgrade(Recording):
             if self._socket is not None and not self.finished:
                 self._label(self._socket).count(direction)
         except Exception:
-            self.recorder.failed("follow")
+            self.recorder.record_internal_error("follow")
 
     def answer(self) -> None:
         """Note that the application answers as if nobody had asked for a WebSocket."""
         socket, self._socket = self._socket, None
         if socket is not None and not self.finished:
-            self.opening.enter(1)
+            self.request_start.inc_in_progress(1)
             socket.cancel()
 
     def finish(self, ended: float | None = None) -> None:
@@ -121,7 +127,7 @@ class Upgrade(Recording):
                 else:
                     self.answer()
             except Exception:
-                self.recorder.failed("finish")
+                self.recorder.record_internal_error("finish")
         self._environ = None  # it refers to this
         super().finish(ended)
 
@@ -131,33 +137,35 @@ class Upgrade(Recording):
         if self._socket is None or self.sent or not (self.accepted or leaves):
             return False
         if self._code is None:
-            self._code = self._default_code if leaves else VANISHED if is_disconnect(error) else FAILED
+            self._code = (
+                self._default_code if leaves else ABNORMAL_CLOSURE if is_disconnect(error) else INTERNAL_ERROR
+            )
         return True
 
-    def _finish_websocket(self, socket: Socket, ended: float | None) -> None:
+    def _finish_websocket(self, socket: WebSocketRecording, ended: float | None) -> None:
         self.finished = True
         if self._code is None:
             self._code = self._default_code
             if self.status is not None and self.status >= "500":
                 error = self._errors[-1] if self._errors else None
-                self._code = FAILED if error is None or not is_disconnect(error) else VANISHED
+                self._code = INTERNAL_ERROR if error is None or not is_disconnect(error) else ABNORMAL_CLOSURE
         self._errors = None
         if self.route is None:
             self.environ = self._environ
             self._find_route()
             self.environ = None
         if self._labelled and not self.extra:
-            self.annotate(self._environ, _SWITCHED)
+            self.compute_extra_labels(self._environ, _SWITCHED)
         self._label(socket).finish(self._code, ended)
 
     def _find_route(self) -> None:
-        for annotate in (self.recorder.annotate, *self.annotators):
+        for resolve in (self.recorder.resolve_route, *self.route_resolvers):
             try:
-                annotate(self)
+                resolve(self)
             except Exception:
-                self.recorder.failed("annotate")
+                self.recorder.record_internal_error("annotate")
 
-    def _label(self, socket: Socket) -> Socket:
+    def _label(self, socket: WebSocketRecording) -> WebSocketRecording:
         socket.route, socket.measured, socket.extra = self.route, self.measured, self.extra
         return socket
 

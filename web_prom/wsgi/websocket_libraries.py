@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.recording import RECORDING_KEY
 
 logger = logging.getLogger("web_prom")
 
 Call = Callable[..., Any]
 
-NO_STATUS, VANISHED = 1005, 1006
+NO_STATUS, ABNORMAL_CLOSURE = 1005, 1006
 
 _MESSAGES = frozenset({"Message", "TextMessage", "BytesMessage"})
 
@@ -65,11 +65,11 @@ def _try_to_watch(name: str, watch_library: Callable[[Any], None]) -> None:
 
 def _upgrades(environ: Any) -> Iterator[Any]:
     """Give the upgrade in an environ, and those of other registries' layers around it."""
-    recording = environ.get(KEY) if environ else None
+    recording = environ.get(RECORDING_KEY) if environ else None
     while recording is not None:
         if hasattr(recording, "close_frame"):
             yield recording
-        recording = getattr(recording, "around", None)
+        recording = getattr(recording, "outer", None)
 
 
 def _accept(environ: Any, default_code: int) -> list[Any]:
@@ -134,7 +134,7 @@ def _watch_simple_websocket(module: Any) -> None:
         def call(self: Any, *args: Any, **options: Any) -> Any:
             result = original(self, *args, **options)
             if self.connected:
-                _watch_frames(self.ws, _accept(self.environ, VANISHED))
+                _watch_frames(self.ws, _accept(self.environ, ABNORMAL_CLOSURE))
             return result
 
         return call
@@ -193,7 +193,7 @@ def _watch_gevent_websocket(module: Any) -> None:
         def call(self: Any, code: int = 1000, *args: Any, **options: Any) -> Any:
             # It closes like this, too, when it cannot read any more.
             is_lost = code == 1000 and isinstance(sys.exc_info()[1], OSError)
-            _close(_accept(self.environ, 1000), VANISHED if is_lost else code)
+            _close(_accept(self.environ, 1000), ABNORMAL_CLOSURE if is_lost else code)
             return original(self, code, *args, **options)
 
         return call
@@ -209,7 +209,7 @@ def _watch_eventlet(module: Any) -> None:
     def init(original: Call) -> Call:
         def call(self: Any, *args: Any, **options: Any) -> None:
             original(self, *args, **options)
-            _accept(self.environ, VANISHED)
+            _accept(self.environ, ABNORMAL_CLOSURE)
 
         return call
 
@@ -222,7 +222,7 @@ def _watch_eventlet(module: Any) -> None:
             if data is not None:
                 code = data[0]
             else:  # the handler returned; there is nothing more to read where the peer is gone
-                code = NO_STATUS if self.iterator.gi_frame is not None else VANISHED
+                code = NO_STATUS if self.iterator.gi_frame is not None else ABNORMAL_CLOSURE
             _close(_upgrades(self.environ), code)
             return original(self, *args, **options)
 
@@ -243,7 +243,7 @@ def _watch_uwsgi(module: Any) -> None:
     def current(*_: Any) -> Iterator[Any]:
         reference = _current.get()
         upgrade = None if reference is None else reference()
-        return _upgrades({KEY: upgrade})
+        return _upgrades({RECORDING_KEY: upgrade})
 
     def handshake(original: Call) -> Call:
         def call(*args: Any, **options: Any) -> Any:

@@ -16,7 +16,7 @@ from tests.web_prom.support import in_progress, requests, samples
 from web_prom.asgi import set_route
 from web_prom.config import Config
 from web_prom.errors import ConfigError
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.recording import RECORDING_KEY
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket", "lifespan", "disabled", "nested"])
@@ -107,7 +107,7 @@ def test_a_served_request_leaves_no_cycle_for_the_collector(
     kept: list[Any] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        kept.append(weakref.ref(scope[KEY]))
+        kept.append(weakref.ref(scope[RECORDING_KEY]))
         await hello(scope, receive, send)
 
     wrapped = measured(app, **options)
@@ -131,7 +131,7 @@ def test_a_served_request_leaves_no_cycle_for_the_collector(
 
 def test_disabled_means_not_there_at_all(measured: Measured, registry: CollectorRegistry) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        assert KEY not in scope
+        assert RECORDING_KEY not in scope
         await hello(scope, receive, send)
 
     wrapped = measured(app, enabled=False)

@@ -19,7 +19,7 @@ def test_a_counter_that_raises_costs_no_request(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
-    monkeypatch.setattr("web_prom.metrics.writers.LocalCells.write", boom)
+    monkeypatch.setattr("web_prom.metrics.writers.InMemoryWriter.write", boom)
     for _ in range(3):
         assert serve(wrapped) == b"hello"
     assert errors(registry) == {("finish",): 3}
@@ -30,7 +30,7 @@ def test_a_gauge_that_raises_costs_no_request(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
-    monkeypatch.setattr(wrapped.recorder.openings["GET"], "enter", boom)
+    monkeypatch.setattr(wrapped.recorder.request_starts["GET"], "inc_in_progress", boom)
     assert serve(wrapped) == b"hello"
     assert errors(registry) == {("start",): 1}
     monkeypatch.undo()
@@ -51,8 +51,8 @@ def test_a_queue_histogram_that_raises_costs_no_request_and_no_count(
 
 
 def test_an_adapter_that_raises_costs_no_request(measured: Measured, registry: CollectorRegistry) -> None:
-    assert serve(measured(hello, annotate=boom)) == b"hello"
-    raises(measured(sending(error=ValueError()), annotate=boom), ValueError)
+    assert serve(measured(hello, resolve_route=boom)) == b"hello"
+    raises(measured(sending(error=ValueError()), resolve_route=boom), ValueError)
     assert errors(registry) == {("annotate",): 2}
     assert requests(registry) == {OK: 1, BROKEN: 1}
     assert exceptions(registry) == {("_unmatched", "ValueError"): 1}
@@ -60,10 +60,10 @@ def test_an_adapter_that_raises_costs_no_request(measured: Measured, registry: C
 
 
 def test_an_adapter_has_the_scope(measured: Measured, registry: CollectorRegistry) -> None:
-    def annotate(recording: Recording) -> None:
+    def resolve_route(recording: Recording) -> None:
         recording.route = recording.scope["template"]  # type: ignore[attr-defined]
 
-    serve(measured(hello, annotate=annotate), template="/x/<y>")
+    serve(measured(hello, resolve_route=resolve_route), template="/x/<y>")
     assert requests(registry) == {("GET", "/x/<y>", "200"): 1}
 
 

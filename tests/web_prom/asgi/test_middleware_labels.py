@@ -21,7 +21,7 @@ from tests.web_prom.asgi.asgi_server import (
 from tests.web_prom.asgi.support import OK, OPTIONS, Measured, at_rest, raises
 from tests.web_prom.support import errors, exceptions, requests, samples
 from web_prom.asgi import set_route
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.recording import RECORDING_KEY
 
 
 def test_fault_11_invented_methods_make_one_series(measured: Measured, registry: CollectorRegistry) -> None:
@@ -85,7 +85,7 @@ def test_set_route_wins_over_what_the_scope_tells(measured: Measured, registry: 
 def test_set_route_without_a_measurement_does_nothing() -> None:
     scope = scope_of()
     set_route(scope, "/x")
-    assert KEY not in scope
+    assert RECORDING_KEY not in scope
 
 
 def test_fault_19_excluded_routes_are_not_measured_and_their_neighbours_are(

@@ -26,7 +26,7 @@ from tests.web_prom.asgi.asgi_server import (
 from tests.web_prom.asgi.support import Measured
 from tests.web_prom.support import Clock, errors, exceptions, requests, samples, seconds
 from web_prom.asgi import set_route
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.recording import RECORDING_KEY
 
 CONNECT = {"type": "websocket.connect"}
 ACCEPT = {"type": "websocket.accept"}
@@ -319,7 +319,7 @@ def boom(*_: Any, **__: Any) -> Any:
 def test_instrumentation_that_fails_costs_no_connection(
     what: str, measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrapped = measured(echo, annotate=boom if what == "annotate" else None)
+    wrapped = measured(echo, resolve_route=boom if what == "annotate" else None)
     if what == "labels":
         monkeypatch.setattr(wrapped.recorder, "child_of", boom)
     if what == "gauge":
@@ -335,7 +335,7 @@ def test_a_message_that_is_none_passes(message: Any, measured: Measured, registr
     seen: list[Any] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        assert KEY in scope
+        assert RECORDING_KEY in scope
         seen.append(await receive())
         await send(message)
 

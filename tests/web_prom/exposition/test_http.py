@@ -263,7 +263,7 @@ def test_any_extra_label_value_can_be_scraped(values: list[str]) -> None:
         hello,
         registry=registry,
         extra_labels={"tenant": lambda request, response: next(left)},
-        annotate=lambda recording: recording.annotate(None, None),
+        resolve_route=lambda recording: recording.compute_extra_labels(None, None),
     )
     for _ in values:
         serve(app)

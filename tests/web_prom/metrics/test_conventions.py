@@ -16,7 +16,7 @@ from web_prom import asgi
 from web_prom.config import Config
 from web_prom.errors import ConfigError, ConflictError
 from web_prom.metrics.conventions import NAMINGS, OPENTELEMETRY
-from web_prom.metrics.writers import LocalHistogram, SharedHistogram, StockCells
+from web_prom.metrics.writers import GenericWriter, InMemoryHistogramWriter, MmapHistogramWriter
 from web_prom.wsgi import PrometheusMiddleware, set_route
 
 NAME = "http_server_request_duration_seconds"
@@ -125,8 +125,8 @@ def test_what_clients_invent_takes_no_memory(registry: CollectorRegistry) -> Non
     wrapped = measure(hello, registry)
     for number in range(50):
         serve(wrapped, method=f"M{number}", SERVER_PROTOCOL=f"HTTP/9.{number}")
-    assert len(wrapped.recorder.openings) == 0
-    assert len(wrapped.recorder.openings._made) == len(wrapped.recorder.cells) == 1
+    assert len(wrapped.recorder.request_starts) == 0
+    assert len(wrapped.recorder.request_starts._made) == len(wrapped.recorder.writers) == 1
     assert counts(registry) == {("_OTHER", "http", "", "200", "", ""): 50}
 
 
@@ -174,9 +174,9 @@ def test_an_exception_that_was_answered_is_no_error(registry: CollectorRegistry)
     """Only the last one is told where there are several."""
     wrapped = measure(hello, registry)
     for status in ("404", "500"):
-        exchange = wrapped._exchange(wrapped.recorder, wrapped._begun(environ_of()))
-        exchange.note(KeyError())
-        exchange.note(ValueError())
+        exchange = wrapped._exchange(wrapped.recorder, wrapped._start_key(environ_of()))
+        exchange.add_exception(KeyError())
+        exchange.add_exception(ValueError())
         exchange.status = status
         exchange.finish()
     assert counts(registry, "http_response_status_code", "error_type") == {
@@ -322,7 +322,7 @@ def test_every_fact_that_a_label_tells_is_one_that_a_recorder_has() -> None:
     for naming in NAMINGS.values():
         families = (naming.requests, naming.duration, naming.request_size, naming.response_size)
         assert {fact for family in families if family for fact in family.labels.values()} <= known
-        assert set(naming.in_progress.labels.values()) <= set(naming.beginning)
+        assert set(naming.in_progress.labels.values()) <= set(naming.start_attributes)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_the_gauge_is_there_before_the_first_request(
 def test_the_histogram_alone_is_written_at_once(registry: CollectorRegistry) -> None:
     wrapped = measure(hello, registry)
     serve(wrapped)
-    assert [type(cells) for cells in wrapped.recorder.cells.values()] == [LocalHistogram]
+    assert [type(writer) for writer in wrapped.recorder.writers.values()] == [InMemoryHistogramWriter]
 
 
 def test_shared_values_are_written_and_read(registry: CollectorRegistry, shared: Path) -> None:
@@ -351,7 +351,7 @@ def test_shared_values_are_written_and_read(registry: CollectorRegistry, shared:
     wrapped = measure(hello, registry)
     for _ in range(3):
         serve(wrapped)
-    assert [type(cells) for cells in wrapped.recorder.cells.values()] == [SharedHistogram]
+    assert [type(writer) for writer in wrapped.recorder.writers.values()] == [MmapHistogramWriter]
     assert sum(counts(registry).values()) == 3
     assert active(registry) == {("GET", "http"): 0}
     body = wrapped(environ_of(), Server().start_response)
@@ -422,5 +422,5 @@ def test_values_of_a_kind_that_nobody_knows_are_written_without_a_counter() -> N
         return SimpleNamespace(inc=lambda amount: written.append((name, amount)))
 
     duration: Any = SimpleNamespace(_sum=value("sum"), _buckets=[value("1"), value("+Inf")])
-    StockCells(None, duration, (1.0,)).write(0.5, None)
+    GenericWriter(None, duration, (1.0,)).write(0.5, None)
     assert written == [("sum", 0.5), ("1", 1.0)]

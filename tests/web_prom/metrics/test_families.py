@@ -28,7 +28,7 @@ from tests.web_prom.support import (
 )
 from web_prom import ConflictError, PrometheusMiddleware
 from web_prom.config import Config
-from web_prom.metrics.families import existing_instruments
+from web_prom.metrics.families import existing_families
 from web_prom.metrics.recording import Recorder, Recording
 from web_prom.wsgi import set_route
 
@@ -50,7 +50,7 @@ def measure(registry: CollectorRegistry, app: App = routed, **options: Any) -> P
 
 def test_fault_14_two_applications_write_to_the_same_families(registry: CollectorRegistry) -> None:
     one, two = measure(registry), measure(registry)
-    assert one.recorder.instruments is two.recorder.instruments
+    assert one.recorder.families is two.recorder.families
     serve(one, "/a")
     serve(two, "/a")
     serve(two, "/b")
@@ -209,8 +209,8 @@ def test_a_registry_that_nobody_uses_any_more_is_forgotten() -> None:
     registry = CollectorRegistry()
     app = measure(registry)
     serve(app, "/a")
-    assert existing_instruments(registry) is app.recorder.instruments
-    gone = weakref.ref(registry), weakref.ref(app.recorder.instruments)
+    assert existing_families(registry) is app.recorder.families
+    gone = weakref.ref(registry), weakref.ref(app.recorder.families)
     del registry, app
     gc.collect()
     assert [reference() for reference in gone] == [None, None]
@@ -219,7 +219,7 @@ def test_a_registry_that_nobody_uses_any_more_is_forgotten() -> None:
 def test_a_recorder_keeps_its_registry() -> None:
     recorder = Recorder(Config(), CollectorRegistry())
     gc.collect()
-    recorder.instruments.make()
+    recorder.families.ensure_registered()
     Recording(recorder, "GET").finish()
     assert requests(recorder.registry) == {("GET", "_unmatched", "500"): 1}
 
@@ -235,7 +235,7 @@ def test_past_the_cap_open_labels_overflow_closed_ones_stay_and_nothing_is_lost(
         max_label_sets=3,
         constant_labels={"site": "north"},
         extra_labels={"tenant": label},
-        annotate=lambda recording: recording.annotate(None, None),
+        resolve_route=lambda recording: recording.compute_extra_labels(None, None),
     )
     for number in range(10):
         serve(app, f"/{number}")
@@ -257,7 +257,7 @@ def test_past_the_cap_open_labels_overflow_closed_ones_stay_and_nothing_is_lost(
         record.getMessage() for record in caplog.records if "PROM_MAX_LABEL_SETS" in record.getMessage()
     ]
     assert len(warnings) == 2, "one for each family"
-    assert len(app.recorder.cells) == 3, "what a client can invent is not remembered"
+    assert len(app.recorder.writers) == 3, "what a client can invent is not remembered"
     assert samples(registry, "http_requests_in_progress", "site") == {("north",): 0}
 
 
@@ -339,12 +339,12 @@ def test_threads_lose_no_request(options: dict[str, Any], registry: CollectorReg
 
 
 def finished(
-    registry: CollectorRegistry, status: str | None, *noted: BaseException, broken: bool = False
+    registry: CollectorRegistry, status: str | None, *noted: BaseException, body_failed: bool = False
 ) -> None:
     recording = Recording(Recorder(Config(), registry), "GET")
-    recording.route, recording.status, recording.broken = "/x", status, broken
+    recording.route, recording.status, recording.body_failed = "/x", status, body_failed
     for error in noted:
-        recording.note(error)
+        recording.add_exception(error)
     recording.finish()
     recording.finish()
     assert sum(requests(registry).values()) == 1
@@ -364,7 +364,7 @@ def test_fault_06_an_exception_counts_where_the_answer_is_a_server_error_or_none
 
 
 def test_an_exception_that_broke_the_body_counts_whatever_the_status(registry: CollectorRegistry) -> None:
-    finished(registry, "200", ValueError(), broken=True)
+    finished(registry, "200", ValueError(), body_failed=True)
     assert exceptions(registry) == {("/x", "ValueError"): 1}
 
 
@@ -384,7 +384,7 @@ def test_a_finished_recording_keeps_no_exception_alive(registry: CollectorRegist
     recording = Recording(Recorder(Config(), registry), "GET")
     error = Marked()
     gone = weakref.ref(error)
-    recording.note(error)
+    recording.add_exception(error)
     recording.finish()
     del error
     gc.collect()
@@ -445,7 +445,7 @@ def test_fault_33_with_every_option_a_warm_request_still_looks_up_no_labels(
         status_classes=True,
         constant_labels={"site": "a"},
         extra_labels={"tenant": label},
-        annotate=lambda recording: recording.annotate(None, None),
+        resolve_route=lambda recording: recording.compute_extra_labels(None, None),
         request_size=True,
         response_size=True,
         first_byte=True,

@@ -12,10 +12,10 @@ from web_prom.metrics.labels import (
     OTHER,
     OVERFLOW,
     STANDARD_METHODS,
-    LabelSetCap,
-    encodable,
+    LabelSetLimiter,
     known_methods,
     route_is_excluded,
+    sanitize_label_value,
     status_label,
 )
 
@@ -85,28 +85,28 @@ def test_nothing_is_excluded_by_no_pattern() -> None:
 @SETTINGS
 @given(st.text(st.characters(exclude_categories=[])))
 def test_any_text_becomes_a_label_value_that_can_be_encoded(text: str) -> None:
-    encodable(text).encode("utf-8")
+    sanitize_label_value(text).encode("utf-8")
     if text.isprintable():
-        assert encodable(text) == text
+        assert sanitize_label_value(text) == text
 
 
 @SETTINGS
 @given(st.text(st.characters(exclude_categories=[])))
 def test_fault_55_a_label_value_is_one_line_for_every_reader(text: str) -> None:
     """The format escapes a line feed; whatever else ends a line for ``str.splitlines()`` is replaced."""
-    assert len(encodable(text).replace("\n", "\\n").splitlines()) <= 1
+    assert len(sanitize_label_value(text).replace("\n", "\\n").splitlines()) <= 1
 
 
 def test_fault_55_control_characters_are_replaced() -> None:
-    assert encodable("a\r\x00b\x85\u2028\u2029c\x1b[31m\x7f\td") == "a??b???c?[31m??d"
-    assert encodable("snow\nman \u2603 \u200b \U0001f600") == "snow\nman \u2603 \u200b \U0001f600"
+    assert sanitize_label_value("a\r\x00b\x85\u2028\u2029c\x1b[31m\x7f\td") == "a??b???c?[31m??d"
+    assert sanitize_label_value("snow\nman \u2603 \u200b \U0001f600") == "snow\nman \u2603 \u200b \U0001f600"
 
 
 # The cap ---------------------------------------------------------------------------------------------
 
 
 def test_the_cap_admits_so_many_label_sets_and_folds_the_rest_into_the_open_labels() -> None:
-    cap = LabelSetCap(2, [True, False, True, False])
+    cap = LabelSetLimiter(2, [True, False, True, False])
     first, second, third = (("GET", f"/{n}", "200", f"x{n}") for n in range(3))
     assert cap.admit(first) == first
     assert cap.admit(second) == second
@@ -117,21 +117,21 @@ def test_the_cap_admits_so_many_label_sets_and_folds_the_rest_into_the_open_labe
 
 def test_an_absent_value_stays_absent_after_the_cap() -> None:
     """What a request did not have must not come from the cap."""
-    cap = LabelSetCap(1, [True, False, False])
+    cap = LabelSetLimiter(1, [True, False, False])
     cap.admit(("GET", "/", ""))
     assert cap.admit(("GET", "/x", "")) == ("GET", OVERFLOW, "")
     assert cap.admit(("GET", "", "KeyError")) == ("GET", "", OVERFLOW)
 
 
 def test_a_label_set_that_came_too_late_takes_no_memory() -> None:
-    cap = LabelSetCap(1, [False])
+    cap = LabelSetLimiter(1, [False])
     for number in range(100):
         cap.admit((str(number),))
     assert len(cap._admitted) == 1
 
 
 def test_threads_together_are_admitted_no_more_than_the_cap() -> None:
-    cap = LabelSetCap(50, [False])
+    cap = LabelSetLimiter(50, [False])
     admitted: list[set[tuple[str, ...]]] = [set() for _ in range(4)]
     start = threading.Barrier(4)
 
@@ -153,7 +153,7 @@ def test_threads_together_are_admitted_no_more_than_the_cap() -> None:
 @SETTINGS
 @given(st.integers(1, 5), st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("uvwxyz")), max_size=40))
 def test_the_cap_bounds_the_label_sets_whatever_comes(limit: int, sets: list[tuple[str, str]]) -> None:
-    cap = LabelSetCap(limit, [True, False])
+    cap = LabelSetLimiter(limit, [True, False])
     admitted = [cap.admit(values) for values in sets]
     assert len({values for values in admitted if values[1] != OVERFLOW}) <= limit
     assert all(out[0] == values[0] for out, values in zip(admitted, sets, strict=True)), "closed labels stay"

@@ -16,14 +16,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, valu
 from tests.web_prom.support import python
 from web_prom.metrics import writers
 from web_prom.metrics.writers import (
-    LocalCells,
-    LocalHistogram,
-    MeasuredCells,
-    SharedCells,
-    SharedHistogram,
-    StockCells,
-    cells_of,
-    steps_of,
+    ExtendedWriter,
+    GenericWriter,
+    InMemoryHistogramWriter,
+    InMemoryWriter,
+    MmapHistogramWriter,
+    MmapWriter,
+    gauge_updaters,
+    make_writer,
 )
 from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.multiprocess.writing import process_files
@@ -39,12 +39,12 @@ class OtherValue(values.MutexValue):
     """A value of a kind that nobody knows."""
 
 
-@pytest.fixture(params=[LocalCells, SharedCells, StockCells])
+@pytest.fixture(params=[InMemoryWriter, MmapWriter, GenericWriter])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[object]:
     """Return each kind of cells, with new values being of theirs."""
-    if request.param is SharedCells:
+    if request.param is MmapWriter:
         request.getfixturevalue("shared")
-    if request.param is StockCells:
+    if request.param is GenericWriter:
         monkeypatch.setattr(values, "ValueClass", OtherValue)
     found: type[object] = request.param
     return found
@@ -76,7 +76,7 @@ def test_the_values_are_those_that_the_stock_methods_write(
 ) -> None:
     """Each bound belongs to its own bucket, and what is above all of them to the last."""
     ours, stock = Pair(f"ours{next(numbers)}"), Pair(f"stock{next(numbers)}")
-    written = cells_of(ours.requests, ours.duration, BOUNDS, [])
+    written = make_writer(ours.requests, ours.duration, BOUNDS, [])
     assert type(written) is kind
     for duration in durations:
         written.write(duration, None)
@@ -91,9 +91,11 @@ def test_a_histogram_without_a_counter_is_written_as_by_the_stock_methods(
     kind: type[object], durations: list[float]
 ) -> None:
     """Of whatever kind its values are."""
-    alone = {LocalCells: LocalHistogram, SharedCells: SharedHistogram}.get(kind, StockCells)
+    alone = {InMemoryWriter: InMemoryHistogramWriter, MmapWriter: MmapHistogramWriter}.get(
+        kind, GenericWriter
+    )
     ours, stock = Pair(f"ours{next(numbers)}"), Pair(f"stock{next(numbers)}")
-    written = cells_of(None, ours.duration, BOUNDS, [])
+    written = make_writer(None, ours.duration, BOUNDS, [])
     assert type(written) is alone
     for duration in durations:
         written.write(duration, None)
@@ -104,7 +106,7 @@ def test_a_histogram_without_a_counter_is_written_as_by_the_stock_methods(
 def test_shared_values_are_in_the_files(shared: Path) -> None:
     """Where a scrape of another process finds them."""
     pair = Pair("filed")
-    written = cells_of(pair.requests, pair.duration, BOUNDS, [])
+    written = make_writer(pair.requests, pair.duration, BOUNDS, [])
     for duration in (0.3, 0.4, 7.0):
         written.write(duration, None)
     found = {
@@ -134,7 +136,7 @@ def test_a_request_is_written_under_one_lock() -> None:
     """Which the values of a process alone then have as their own, so that a scrape sees whole requests."""
     pair, probe = Pair("probed"), Probe(0.3)
     probe.held = []
-    cells_of(pair.requests, pair.duration, BOUNDS, []).write(probe, None)
+    make_writer(pair.requests, pair.duration, BOUNDS, []).write(probe, None)
     assert probe.held == [True]
     assert not writers._lock.locked()
     all_values: list[Any] = [pair.requests._value, pair.duration._sum, *pair.duration._buckets]
@@ -155,7 +157,7 @@ def test_shared_values_are_written_under_one_lock(shared: Path) -> None:
 
     pair, probe, lock = Pair("probed"), Probe(0.3), Lock()
     probe.held, probe.is_held = [], lambda: lock.held  # type: ignore[method-assign]
-    written = cells_of(pair.requests, pair.duration, BOUNDS, [])
+    written = make_writer(pair.requests, pair.duration, BOUNDS, [])
     written.write(0.3, None)
     for file in process_files.current()._files.values():
         file.lock = lock
@@ -168,7 +170,7 @@ def test_shared_values_are_written_under_one_lock(shared: Path) -> None:
 def test_shared_values_have_the_mark_of_the_histogram(counted: bool, shared: Path) -> None:
     """As their own methods write it: a reader passes over label sets with the mark that they had."""
     pair = Pair("marked")
-    written = cells_of(pair.requests if counted else None, pair.duration, BOUNDS, [])
+    written = make_writer(pair.requests if counted else None, pair.duration, BOUNDS, [])
     for duration in (0.3, 0.4, 7.0):
         written.write(duration, None)
     total: Any = pair.duration._sum
@@ -182,12 +184,12 @@ def test_after_a_fork_the_childs_requests_are_written_to_the_childs_files(tmp_pa
 import os, sys
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
 from prometheus_client import Counter, Histogram
-from web_prom.metrics.writers import cells_of
+from web_prom.metrics.writers import make_writer
 from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.multiprocess.writing.activation import share_values
 share_values()
 requests, duration = Counter("r", "R."), Histogram("d", "D.", buckets=(1, 2))
-written = cells_of(requests, duration, (1.0, 2.0), [])
+written = make_writer(requests, duration, (1.0, 2.0), [])
 for _ in range(3):
     written.write(1.5, None)
 if not os.fork():
@@ -218,7 +220,7 @@ print(*[sample.value for family in ("r", "d") for sample in families[family].sam
 def test_a_write_that_fails_leaves_no_lock_held() -> None:
     """The next request would wait for ever."""
     pair = Pair("failing")
-    written = cells_of(pair.requests, pair.duration, BOUNDS, [])
+    written = make_writer(pair.requests, pair.duration, BOUNDS, [])
     pair.duration._sum._value = None
     with pytest.raises(TypeError):
         written.write(0.3, None)
@@ -233,8 +235,8 @@ def test_what_was_not_measured_is_not_observed() -> None:
     def measure(field: str) -> tuple[str, Callable[[float], None]]:
         return field, lambda value: observed.append((field, value))
 
-    written = cells_of(pair.requests, pair.duration, BOUNDS, [measure(field) for field in ("a", "b", "c")])
-    assert isinstance(written, MeasuredCells)
+    written = make_writer(pair.requests, pair.duration, BOUNDS, [measure(field) for field in ("a", "b", "c")])
+    assert isinstance(written, ExtendedWriter)
     written.write(0.3, SimpleNamespace(a=0, b=None))
     assert observed == [("a", 0)]
     assert pair.samples()["_requests_total", ""] == 1
@@ -244,12 +246,12 @@ def test_the_gauge_of_a_process_alone_goes_up_and_down(registry: CollectorRegist
     """However often it is bound."""
     gauge = Gauge("progress", "Progress.", registry=registry)
     in_flight: list[int] = []
-    enter, leave = steps_of(gauge, in_flight)
-    enter(1)
-    enter(1)
+    inc_in_progress, dec_in_progress = gauge_updaters(gauge, in_flight)
+    inc_in_progress(1)
+    inc_in_progress(1)
     assert registry.get_sample_value("progress") == 2
-    _, again = steps_of(gauge, in_flight)
-    leave(-1)
+    _, again = gauge_updaters(gauge, in_flight)
+    dec_in_progress(-1)
     assert registry.get_sample_value("progress") == 1
     again(-1)
     assert registry.get_sample_value("progress") == 0
@@ -262,15 +264,15 @@ def test_requests_in_progress_at_the_switch_are_carried_over_once(
     monkeypatch.setattr(values, "ValueClass", values.MutexValue)
     gauge = Gauge("progress", "Progress.", registry=registry, multiprocess_mode="livesum")
     in_flight: list[int] = []
-    enter, _ = steps_of(gauge, in_flight)
-    enter(1)
-    enter(1)
+    inc_in_progress, _ = gauge_updaters(gauge, in_flight)
+    inc_in_progress(1)
+    inc_in_progress(1)
     monkeypatch.setattr(values, "ValueClass", SharedValue)
     gauge._metric_init()
-    steps = [steps_of(gauge, in_flight) for _ in range(2)]
+    steps = [gauge_updaters(gauge, in_flight) for _ in range(2)]
     assert registry.get_sample_value("progress") == 2
-    for _, leave in steps:
-        leave(-1)
+    for _, dec_in_progress in steps:
+        dec_in_progress(-1)
     assert registry.get_sample_value("progress") == 0
 
 

@@ -15,16 +15,16 @@ from web_prom.multiprocess.file_format import HEADER, LENGTH, VALUE, FileName, e
 @given(st.lists(st.text(min_size=1, max_size=40), unique=True, max_size=8))
 def test_prometheus_client_reads_entries(tmp_path_factory: pytest.TempPathFactory, keys: list[str]) -> None:
     path = tmp_path_factory.mktemp("layout") / "counter_s0.db"
-    encodable = [key for key in keys if key.encode("utf-8", "replace").decode() == key]
+    sanitize_label_value = [key for key in keys if key.encode("utf-8", "replace").decode() == key]
     body = b"".join(
-        entry(key.encode(), number + 0.5, number) for number, key in enumerate(encodable, start=1)
+        entry(key.encode(), number + 0.5, number) for number, key in enumerate(sanitize_label_value, start=1)
     )
     path.write_bytes(HEADER.pack(HEADER.size + len(body), 4_000_000_000) + body)
     found = [
         (key, value, timestamp)
         for key, value, timestamp, _ in MmapedDict.read_all_values_from_file(path)  # type: ignore[no-untyped-call]
     ]
-    assert found == [(key, number + 0.5, number) for number, key in enumerate(encodable, start=1)]
+    assert found == [(key, number + 0.5, number) for number, key in enumerate(sanitize_label_value, start=1)]
 
 
 @pytest.mark.parametrize("length", range(1, 20))

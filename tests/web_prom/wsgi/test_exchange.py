@@ -37,7 +37,7 @@ from tests.web_prom.wsgi.support import (
     at_rest,
     send,
 )
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.recording import RECORDING_KEY
 
 
 @pytest.mark.parametrize("app", SHAPES)
@@ -237,7 +237,7 @@ def test_a_served_request_leaves_no_cycle_for_the_collector(
             wrapped = measured(lambda environ, start: Response(environ, app(environ, start)), **options)  # noqa: B023
             environ = environ_of()
             Server().run(wrapped, environ)
-            gone = weakref.ref(environ[KEY])
+            gone = weakref.ref(environ[RECORDING_KEY])
             del environ
             assert gone() is None, app
     finally:
@@ -252,7 +252,7 @@ def test_a_broken_content_length_of_the_response_costs_nothing(
         start_response("200 OK", [("Content-Length", length)])
         return [b"ab", b"cd"]
 
-    wrapped = measured(app, annotate=lambda recording: setattr(recording, "route", "/known"))
+    wrapped = measured(app, resolve_route=lambda recording: setattr(recording, "route", "/known"))
     assert serve(wrapped) == b"abcd"
     assert requests(registry) == {("GET", "/known", "200"): 1}
     at_rest(registry)

@@ -214,7 +214,7 @@ def test_statuses_that_an_application_invents_are_other_and_take_no_memory(
     for number in range(50):
         serve(wrapped, "/kept" if number % 2 else "/left")
     assert requests(registry) == {("GET", "/kept", "_OTHER"): 25}
-    assert len(wrapped.recorder.cells) == 0
+    assert len(wrapped.recorder.writers) == 0
 
 
 def test_a_second_start_without_exc_info_is_refused_by_the_server_and_changes_nothing(

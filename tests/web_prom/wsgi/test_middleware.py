@@ -25,7 +25,7 @@ from tests.web_prom.support import (
 from tests.web_prom.wsgi.support import OK, OPTIONS, Measured, app_generator, app_list, app_write, at_rest
 from web_prom import PrometheusMiddleware, make_wsgi_app
 from web_prom.config import Config
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.recording import RECORDING_KEY
 
 
 @pytest.mark.parametrize("app", [app_list, app_generator, app_write])
@@ -71,7 +71,7 @@ def test_threads_that_settle_at_once_do_not_fail_each_other(measured: Measured) 
 
     wrapped = measured(app_list)
     wrapped.recorder.abandoned = Emptied()  # type: ignore[assignment]
-    wrapped.recorder.settle()
+    wrapped.recorder.finish_abandoned()
     assert serve(wrapped) == b"abcd"
 
 
@@ -144,7 +144,7 @@ def test_disabled_means_not_there_at_all(measured: Measured, registry: Collector
     wrapped = measured(hello, enabled=False)
     environ = environ_of("/metrics")
     assert Server().run(wrapped, environ) == b"hello"
-    assert KEY not in environ
+    assert RECORDING_KEY not in environ
     assert list(registry.collect()) == []
 
 

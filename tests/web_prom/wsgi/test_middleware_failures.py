@@ -19,7 +19,7 @@ def test_a_counter_that_raises_costs_no_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wrapped = measured(hello)
-    monkeypatch.setattr("web_prom.metrics.writers.LocalCells.write", boom)
+    monkeypatch.setattr("web_prom.metrics.writers.InMemoryWriter.write", boom)
     for _ in range(3):
         assert serve(wrapped) == b"hello"
     assert errors(registry) == {("finish",): 3}
@@ -31,7 +31,7 @@ def test_labels_that_raise_cost_no_request(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
-    monkeypatch.setattr(wrapped.recorder.instruments.duration.metric, "labels", boom)
+    monkeypatch.setattr(wrapped.recorder.families.duration.metric, "labels", boom)
     assert serve(wrapped) == b"hello"
     assert errors(registry) == {("finish",): 1}
     assert in_progress(registry) == 0
@@ -44,7 +44,7 @@ def test_a_gauge_that_raises_costs_no_request(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
-    monkeypatch.setattr(wrapped.recorder.openings["GET"], "enter", boom)
+    monkeypatch.setattr(wrapped.recorder.request_starts["GET"], "inc_in_progress", boom)
     assert serve(wrapped) == b"hello"
     assert errors(registry) == {("start",): 1}
     monkeypatch.undo()
@@ -66,7 +66,7 @@ def test_a_queue_histogram_that_raises_costs_no_request_and_no_count(
 
 
 def test_an_adapter_that_raises_costs_no_request(measured: Measured, registry: CollectorRegistry) -> None:
-    assert serve(measured(hello, annotate=boom)) == b"hello"
+    assert serve(measured(hello, resolve_route=boom)) == b"hello"
     assert errors(registry) == {("annotate",): 1}
     assert requests(registry) == {OK: 1}
     assert in_progress(registry) == 0
@@ -86,8 +86,8 @@ def test_a_body_that_cannot_be_followed_is_served_as_it_is(
 def test_an_error_counter_that_raises_too_costs_no_request(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrapped = measured(hello, annotate=boom)
-    monkeypatch.setattr(wrapped.recorder.instruments.errors, "labels", boom)
+    wrapped = measured(hello, resolve_route=boom)
+    monkeypatch.setattr(wrapped.recorder.families.errors, "labels", boom)
     assert serve(wrapped) == b"hello"
     assert requests(registry) == {OK: 1}
 

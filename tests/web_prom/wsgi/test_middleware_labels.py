@@ -21,7 +21,7 @@ from tests.web_prom.support import (
 )
 from tests.web_prom.wsgi.support import OK, PLAIN, Measured, Start, at_rest, raising
 from web_prom import PrometheusMiddleware
-from web_prom.metrics.recording import KEY, Recording
+from web_prom.metrics.recording import RECORDING_KEY, Recording
 from web_prom.wsgi import set_route
 
 
@@ -77,7 +77,7 @@ def test_set_route_tells_the_template(measured: Measured, registry: CollectorReg
 def test_set_route_without_a_measurement_does_nothing() -> None:
     environ = environ_of()
     set_route(environ, "/x")
-    assert KEY not in environ
+    assert RECORDING_KEY not in environ
 
 
 def test_fault_19_excluded_routes_are_not_measured_and_their_neighbours_are(
@@ -108,13 +108,13 @@ def test_status_classes(measured: Measured, registry: CollectorRegistry) -> None
 
 def extra(recording: Recording) -> None:
     """Play the adapter that hands a framework's request and response to the extra labels."""
-    recording.annotate("request", "response")
+    recording.compute_extra_labels("request", "response")
 
 
 def test_extra_labels_get_request_and_response(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped = measured(
         hello,
-        annotate=extra,
+        resolve_route=extra,
         constant_labels={"site": "north"},
         extra_labels={"tenant": lambda request, response: f"{request}/{response}"},
     )
@@ -133,7 +133,7 @@ def test_fault_34_an_extra_label_that_raises_costs_its_value_and_no_request(
     def broken(request: Any, response: Any) -> str:
         raise error("hush")
 
-    wrapped = measured(hello, annotate=extra, extra_labels={"bad": broken, "good": lambda *_: "x"})
+    wrapped = measured(hello, resolve_route=extra, extra_labels={"bad": broken, "good": lambda *_: "x"})
     for _ in range(3):
         assert serve(wrapped) == b"hello"
     assert samples(registry, "http_requests_total", "bad", "good") == {("", "x"): 3}
@@ -158,13 +158,13 @@ def test_fault_55_no_client_can_break_the_lines_of_a_scrape(registry: CollectorR
     assert text.splitlines() == text.removesuffix("\n").split("\n")
     found = samples(registry, "http_requests_total", "route", "tenant")
     assert found == {("/a?b", "a?b"): 66, ("/a\nb", "a\nb"): 1}
-    assert len(app.recorder.cells) == 2, "what a client invents is no key of a cache"
+    assert len(app.recorder.writers) == 2, "what a client invents is no key of a cache"
 
 
 def test_an_extra_label_of_a_request_that_failed_early_is_empty(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
-    wrapped = measured(raising(ValueError()), annotate=extra, extra_labels={"a": lambda *_: "x"})
+    wrapped = measured(raising(ValueError()), resolve_route=extra, extra_labels={"a": lambda *_: "x"})
     with pytest.raises(ValueError):  # noqa: PT011
         serve(wrapped)
     assert samples(registry, "http_requests_total", "status", "a") == {("500", ""): 1}
@@ -179,7 +179,7 @@ def test_no_value_of_an_extra_label_can_break_a_scrape(
     value: Any, measured: Measured, registry: CollectorRegistry
 ) -> None:
     """A lone surrogate cannot be encoded: once stored it would fail every scrape."""
-    wrapped = measured(hello, annotate=extra, extra_labels={"a": lambda *_: value})
+    wrapped = measured(hello, resolve_route=extra, extra_labels={"a": lambda *_: value})
     serve(wrapped)
     server = Server()
     server.run(wrapped, environ_of("/metrics"))

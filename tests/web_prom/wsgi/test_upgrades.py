@@ -27,7 +27,7 @@ from tests.web_prom.support import (
 )
 from tests.web_prom.wsgi.support import Measured
 from web_prom import PrometheusMiddleware
-from web_prom.metrics.recording import KEY
+from web_prom.metrics.recording import RECORDING_KEY
 from web_prom.wsgi import set_route
 
 UPGRADE = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}
@@ -231,7 +231,7 @@ def accepting(act: Callable[[Any], object], answer: str | None = None) -> App:
 
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
         set_route(environ, "/ws")
-        upgrade = environ[KEY]
+        upgrade = environ[RECORDING_KEY]
         upgrade.accept("1006")
         act(upgrade)
         if answer is not None:
@@ -331,9 +331,9 @@ def test_fault_37_an_extra_label_that_takes_a_name_leaves_websockets_out(
 
 
 def test_fault_37_a_measured_application_inside_tells_its_route(registry: CollectorRegistry) -> None:
-    def annotate(recording: Any) -> None:
+    def resolve_route(recording: Any) -> None:
         recording.route = "/inner"
 
-    inner = PrometheusMiddleware(lambda *_: [], registry=registry, annotate=annotate)
+    inner = PrometheusMiddleware(lambda *_: [], registry=registry, resolve_route=resolve_route)
     connect(PrometheusMiddleware(inner, registry=registry))
     assert connections(registry) == {("/inner", "_unknown"): 1}
