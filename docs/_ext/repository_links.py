@@ -1,6 +1,6 @@
 """Links between files of the repository, which work on a code host and on the site.
 
-A page links to another one as ```jobs.rst <../how-to/jobs.rst#celery>`_``; a code host follows that. Here such
+A page links to another one as ```jobs.rst <../how-to/jobs.rst#celery>`_``; code hosts follow that. Here such
 a link becomes a link to the built page, or a download of any other file. A file or a section that does not
 exist is a warning, so the link check needs no network. Of addresses on the web only the syntax is checked.
 """
