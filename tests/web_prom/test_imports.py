@@ -76,7 +76,7 @@ ALLOWED = {
     "http_server": {"config", "exposition", "multiprocess.writing"},
     "exporter": {"config", "exposition", "http_server", "multiprocess.directory"},
 }
-ANYWHERE = {"errors", "log_limit", "posix", "text_format"}
+ANYWHERE = {"errors", "log_limit", "posix", "text_format", "types", "wrapped_apps"}
 
 
 def targets(path: Path) -> Iterator[str]:

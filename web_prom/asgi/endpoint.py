@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from web_prom.asgi.exchange import Receive, Scope, Send
 from web_prom.exposition.headers import header_variables
 from web_prom.exposition.http import Exposition, Response
 from web_prom.metrics.layers import discard, find_outer_asgi
+from web_prom.types import Receive, Scope, Send
 
 # One works, those that came meanwhile wait for its result. There are more threads than different results with
 # name[] to wait for, so that a scrape of everything finds a thread.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from types import MethodType
 from typing import Any
 
@@ -12,12 +12,7 @@ from web_prom.metrics.body_sizes import Measures
 from web_prom.metrics.layers import current
 from web_prom.metrics.queue_time import observe_queue
 from web_prom.metrics.recording import Recording
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[Any]]
+from web_prom.types import Message, Receive, Scope, Send
 
 _STATUSES = {code: str(code) for code in range(100, 600)}
 

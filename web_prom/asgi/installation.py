@@ -1,66 +1,75 @@
-"""The place of a middleware in an ASGI application, and errors that come after the start."""
+"""Installation of the middleware: around an ASGI application that stays the same object."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-from web_prom.asgi.exchange import ASGIApp, Receive, Scope, Send
+from web_prom.types import ASGIApp, Receive, Scope, Send
 
-# Starlette and FastAPI, and Connexion, make their middlewares when the first connection comes.
+# Starlette, FastAPI and Connexion build their middlewares at the first connection, in these methods.
 _BUILDERS = frozenset({"build_middleware_stack", "_build_middleware_stack"})
 
-# How many calls, or middlewares, are looked through.
-_CALLS, _DEPTH = 8, 100
-
-Wrap = Callable[..., ASGIApp]
+_MAX_FRAMES = 8
+_MAX_LAYERS = 100
 
 
-def surround(app: Any, wrap: Wrap) -> None:
-    """Put a middleware around an application, whatever is added to the application later.
+class Wrap(Protocol):
+    """Returns an application in a layer of the middleware."""
+
+    def __call__(self, app: ASGIApp, *, scrapes: bool = True) -> ASGIApp:
+        """Wrap an application.
+
+        Args:
+            app: The application.
+            scrapes: Whether this layer answers scrapes.
+        """
+
+
+def wrap_in_place(app: Any, wrap: Wrap) -> None:
+    """Put the middleware around an application. Middlewares that are added later are inside it.
 
     Args:
         app: The application. It stays the same object.
-        wrap: Called with an ASGI application; returns it in the middleware. Called with ``scrapes=False``
-            where another layer of the middleware answers the scrapes.
+        wrap: Wraps an application in the middleware.
 
     Raises:
-        TypeError: The application is a function, or does not allow it.
+        TypeError: The application is a function, or its class cannot be replaced.
     """
     build = getattr(app, "build_middleware_stack", None)
     if build is not None:
         app.build_middleware_stack = lambda: wrap(build())
         if getattr(app, "middleware_stack", None) is not None:  # it has served a connection
             app.middleware_stack = wrap(app.middleware_stack)
-        if _home(type(app)) in ("starlette", "fastapi"):
+        if _package_of_call(type(app)) in ("starlette", "fastapi"):
             return
-    # The class is asked for __call__, not the object. A subclass of Starlette or FastAPI may answer there.
-    kind: Any = type(app)
-    outermost = wrap(partial(kind.__call__, app), scrapes=build is None)
+    # Python looks __call__ up on the class. A subclass of Starlette or FastAPI may define its own.
+    cls: Any = type(app)
+    outermost = wrap(partial(cls.__call__, app), scrapes=build is None)
 
     async def __call__(self: Any, scope: Scope, receive: Receive, send: Send) -> Any:  # noqa: N807
         return await outermost(scope, receive, send)
 
     names = ("__module__", "__qualname__", "__doc__")
-    body = {"__call__": __call__, "__slots__": (), **{name: getattr(kind, name) for name in names}}
+    body = {"__call__": __call__, "__slots__": (), **{name: getattr(cls, name) for name in names}}
     try:
-        app.__class__ = type(kind.__name__, (kind,), body)
+        app.__class__ = type(cls.__name__, (cls,), body)
     except TypeError as error:
         raise TypeError(f"{app!r} cannot be changed; write app = PrometheusMiddleware(app)") from error
 
 
-def move_outermost(middleware: Any, scope: Scope, wrap: Wrap) -> None:
-    """Put a layer of a middleware around the whole stack of Starlette that the middleware is part of.
+def wrap_starlette_stack(middleware: Any, scope: Scope, wrap: Wrap) -> None:
+    """Put a layer around the middleware stack of a Starlette application that contains the middleware.
 
-    Starlette and FastAPI put their own middlewares around those that are added. What these answer, for
-    example an exception, is then measured too. Scrapes are answered where the middleware stands.
+    Starlette and FastAPI put their own middlewares around those that are added. With the outer layer, the
+    responses of their own middlewares are measured too (for example the response to an exception). Scrapes
+    are answered at the place where the middleware was added.
 
     Args:
-        middleware: The middleware.
-        scope: That of a connection, where the application is found.
-        wrap: As :func:`surround`.
+        middleware: The middleware that was added.
+        scope: The scope of a connection, which contains the application.
+        wrap: Wraps an application in the middleware.
     """
     app = scope.get("app")
     stack = getattr(app, "middleware_stack", None)
@@ -69,17 +78,20 @@ def move_outermost(middleware: Any, scope: Scope, wrap: Wrap) -> None:
     ):
         return
     layer = stack
-    for _ in range(_DEPTH):
+    for _ in range(_MAX_LAYERS):
         layer = getattr(layer, "app", None) or getattr(layer, "_app", None)
         if layer is middleware:
             app.middleware_stack = wrap(stack, scrapes=False)  # type: ignore[union-attr]
             return
 
 
-def is_built_late() -> bool:
-    """Tell whether the caller's caller is made when a server serves, and not when the application is made."""
+def is_built_by_framework() -> bool:
+    """Return whether a framework creates the middleware now, at its first connection.
+
+    Call it in the constructor of the middleware.
+    """
     frame: Any = sys._getframe(2)
-    for _ in range(_CALLS):
+    for _ in range(_MAX_FRAMES):
         if frame is None:
             return False
         if frame.f_code.co_name in _BUILDERS:
@@ -88,28 +100,28 @@ def is_built_late() -> bool:
     return False
 
 
-class Refusal:
-    """Answers in the place of an application whose middleware cannot be made.
+class FailedApp:
+    """Answers in place of an application whose middleware cannot be created.
 
-    The start of the server fails with the error. A server that does not ask at its start gets the error
-    with each request.
+    It fails the startup of the server with the error. If the server sends no lifespan events, each request
+    raises the error.
 
     Args:
-        error: Why the middleware cannot be made.
+        error: Why the middleware cannot be created.
     """
 
     def __init__(self, error: Exception) -> None:
         self._error = error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse one connection, or the start."""
+        """Fail one connection, or the startup."""
         if scope["type"] != "lifespan":
             raise self._error.with_traceback(None)
         await receive()
         await send({"type": "lifespan.startup.failed", "message": f"web-prom: {self._error}"})
 
 
-def _home(kind: type[Any]) -> str:
-    """Return the package of the class that a class has its ``__call__`` from."""
-    owner = next(each for each in kind.__mro__ if "__call__" in vars(each))
+def _package_of_call(cls: type[Any]) -> str:
+    """Return the top package of the class that defines the ``__call__`` of a class."""
+    owner = next(each for each in cls.__mro__ if "__call__" in vars(each))
     return owner.__module__.partition(".")[0]

@@ -9,9 +9,14 @@ from typing import Any
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from web_prom.asgi.endpoint import MetricsApp, answer
-from web_prom.asgi.exceptions import watch_exceptions
-from web_prom.asgi.exchange import ASGIApp, ASGIExchange, MeasuredASGIExchange, Message, Receive, Scope, Send
-from web_prom.asgi.installation import Refusal, is_built_late, move_outermost, surround
+from web_prom.asgi.exchange import ASGIExchange, MeasuredASGIExchange
+from web_prom.asgi.installation import (
+    FailedApp,
+    is_built_by_framework,
+    wrap_in_place,
+    wrap_starlette_stack,
+)
+from web_prom.asgi.quart_exceptions import record_quart_exceptions
 from web_prom.asgi.routes import Routes
 from web_prom.asgi.websocket import WebSocketExchange
 from web_prom.config.settings import Config
@@ -30,6 +35,7 @@ from web_prom.metrics.request_start import ASGI_KEYS, start_key_getter
 from web_prom.metrics.websocket import LABELS
 from web_prom.middleware import Middleware, RouteResolver, scrape_paths, set_route
 from web_prom.multiprocess.writing.activation import share_values
+from web_prom.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["PrometheusMiddleware", "make_asgi_app", "set_route"]
 
@@ -82,12 +88,12 @@ class PrometheusMiddleware(Middleware):
                 registry, config, options, resolve_route=resolve_route, owner=owner, reserved=LABELS
             )
         except Exception as error:
-            if not is_built_late():
+            if not is_built_by_framework():
                 raise
-            self._enabled, self._app = False, Refusal(error)
+            self._enabled, self._app = False, FailedApp(error)
         if self._enabled:
             State.asgi = True
-            watch_exceptions(routes.app)
+            record_quart_exceptions(routes.app)
             self.recorder.mount_path = routes.mount_path
             self._paths = scrape_paths(self._config.path)
             self._exchange = MeasuredASGIExchange if self._sized else ASGIExchange
@@ -111,7 +117,7 @@ class PrometheusMiddleware(Middleware):
             TypeError: The application is a function, or does not allow it: wrap it.
             ConfigError, ConflictError, DirectoryError: As the class.
         """
-        surround(app, cls(app, **options)._around)
+        wrap_in_place(app, cls(app, **options)._around)
 
     def _around(self, app: ASGIApp, *, scrapes: bool = True) -> PrometheusMiddleware:
         """Return a layer of this middleware around another application."""
@@ -131,7 +137,7 @@ class PrometheusMiddleware(Middleware):
         """Measure around the whole stack of Starlette, which is there when the first connection comes."""
         self._start_key = self._start_key_getter
         try:
-            move_outermost(self, scope, self._around)
+            wrap_starlette_stack(self, scope, self._around)
         except Exception:
             self.recorder.record_internal_error("start")
 

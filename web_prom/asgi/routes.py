@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from web_prom.asgi.exchange import Scope
-from web_prom.asgi.url_maps import UrlMap, url_map_of
+from web_prom.asgi.url_maps import UrlMap, find_url_map
 from web_prom.metrics.exclusion import is_excluded
+from web_prom.types import Scope
 
 # As many routes are kept ready. No client can make one, but an application might.
 _MOST = 10_000
@@ -60,7 +60,7 @@ class Routes:
     """
 
     def __init__(self, app: Any = None) -> None:
-        self._url_map = url_map_of(app)
+        self._url_map = find_url_map(app)
         self._outer = app
         self.app = None if self._url_map is None else self._url_map.app
         self._known: dict[int, Found] = {}
@@ -220,7 +220,7 @@ def _leaf(route: Any, prefix: str) -> tuple[Any, Found] | None:
         return None
     # As Starlette writes the paths below a mount, whose application has no routes that it would show.
     template, mount = _absolute(f"{prefix}{path}/{{path:path}}"), f"{prefix}{path}"
-    return mounted, Found(template, is_excluded(mounted), mounted, mount, url_map_of(mounted))
+    return mounted, Found(template, is_excluded(mounted), mounted, mount, find_url_map(mounted))
 
 
 def _real(route: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Route templates of Werkzeug's URL maps (Flask, Quart, Connexion), from an ASGI scope.
+"""Route templates from Werkzeug's URL maps (Flask, Quart, Connexion), for an ASGI scope.
 
-Nothing is imported: an application is known by what it has. Its map is asked once more with the path of the
-request, which is what a Flask application inside an ASGI application needs, and costs as much as Flask's own
-matching. Where an adapter or :func:`web_prom.asgi.set_route` tells the route, this is not asked.
+No framework is imported. An application is recognised by its attributes. Its URL map matches the path of
+the request a second time, which takes as long as Flask's own matching. This is needed for a Flask application
+inside an ASGI application. It is not done if an adapter or :func:`web_prom.asgi.set_route` has set the route.
 """
 
 from __future__ import annotations
@@ -12,94 +12,77 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from web_prom.metrics.exclusion import is_excluded
-
-# Where adapters and middlewares keep the application that they wrap.
-_WRAPPED = (
-    "app",
-    "_app",
-    "wsgi_application",
-    "wsgi_app",
-    "application",
-    "asgi_app",
-    "__self__",
-    "__wrapped__",
-)
-
-# How many layers are looked through.
-_DEPTH = 20
+from web_prom.wrapped_apps import iter_wrapped_apps
 
 
 class UrlMap:
     """The URL map of one application. Safe to share between threads.
 
     Args:
-        app: The application: it has ``url_map`` and ``view_functions``.
+        app: The application, with the attributes ``url_map`` and ``view_functions``.
     """
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     def find(self, scope: Mapping[str, Any]) -> tuple[str, bool] | None:
-        """Return a scope's route template, and whether its view is excluded; None where nothing matches."""
-        environ = _environ_of(scope)
+        """Return the route template of a scope and whether its view is excluded, or None."""
+        environ = _to_environ(scope)
         rule = self._match(environ, environ["PATH_INFO"], environ["REQUEST_METHOD"])
         if rule is None or not isinstance(rule.rule, str):
             return None
         return rule.rule, is_excluded(self.app.view_functions.get(rule.endpoint))
 
-    def _match(self, environ: dict[str, Any], path: str, method: str, *, again: bool = True) -> Any:
+    def _match(self, environ: dict[str, Any], path: str, method: str, *, retry: bool = True) -> Any:
+        """Return the rule of a path, or None.
+
+        If the method is not allowed, an allowed method is tried. If the application redirects to the
+        canonical path, that path is tried.
+        """
         app = self.app
         domains = {}
         if app.url_map.host_matching:
-            name = None
+            server_name = None
         else:
-            name = app.config.get("SERVER_NAME")
+            server_name = app.config.get("SERVER_NAME")
             if not getattr(app, "subdomain_matching", False):
                 domains = {"subdomain": app.url_map.default_subdomain or ""}
-        adapter = app.url_map.bind_to_environ(environ, server_name=name, **domains)
+        adapter = app.url_map.bind_to_environ(environ, server_name=server_name, **domains)
+        decoded = path.encode("latin-1").decode("utf-8", "replace")
         try:
-            return adapter.match(path.encode("latin-1").decode("utf-8", "replace"), method, return_rule=True)[
-                0
-            ]
-        except Exception as refusal:  # Werkzeug's: 404, 405, or a redirect to the canonical path
-            if not again:
+            return adapter.match(decoded, method, return_rule=True)[0]
+        except Exception as error:  # Werkzeug's NotFound, MethodNotAllowed or RequestRedirect
+            if not retry:
                 return None
-            methods = getattr(refusal, "valid_methods", None)
+            methods = getattr(error, "valid_methods", None)
             if methods:
-                return self._match(environ, path, next(iter(methods)), again=False)
-            url = getattr(refusal, "new_url", None)
+                return self._match(environ, path, next(iter(methods)), retry=False)
+            url = getattr(error, "new_url", None)
             if url is None:
                 return None
             canonical = urlsplit(url).path.removeprefix(environ["SCRIPT_NAME"])
-            return self._match(environ, canonical, method, again=False)
+            return self._match(environ, canonical, method, retry=False)
 
 
-def url_map_of(app: Any) -> UrlMap | None:
-    """Return the URL map of an application, or of the one that adapters and middlewares wrap; or None.
-
-    Never raises: an attribute may be a proxy that has no object now.
-    """
+def find_url_map(app: Any) -> UrlMap | None:
+    """Return the URL map of an application, or of an application that it wraps, or None. Never raises."""
     try:
-        return _find(app)
-    except Exception:
+        for wrapped in iter_wrapped_apps(app, read=_read):
+            has_map = hasattr(getattr(wrapped, "url_map", None), "bind_to_environ")
+            if has_map and hasattr(wrapped, "view_functions"):
+                return UrlMap(wrapped)
+    except Exception:  # an attribute is a proxy that has no object now
         return None
-
-
-def _find(app: Any) -> UrlMap | None:
-    seen: set[int] = set()
-    for _ in range(_DEPTH):
-        if hasattr(getattr(app, "url_map", None), "bind_to_environ") and hasattr(app, "view_functions"):
-            return UrlMap(app)
-        seen.add(id(app))
-        found = (getattr(app, name, None) for name in _WRAPPED)
-        app = next((each for each in found if each is not None and id(each) not in seen), None)
-        if app is None:
-            return None
     return None
 
 
-def _environ_of(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """Return as much of a WSGI environ as a URL map reads."""
+def _read(app: Any, name: str) -> Any:
+    """Return an attribute, also one that a property computes, as Connexion's ``app``."""
+    return getattr(app, name, None)
+
+
+def _to_environ(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a WSGI environ that a URL map reads, from an ASGI scope."""
     path, root = scope.get("path", ""), scope.get("root_path", "")
     server = scope.get("server") or ("localhost", None)
     environ = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from web_prom.asgi.disconnects import is_cancelled
-from web_prom.asgi.exchange import Message, Receive, Scope, Send
 from web_prom.metrics.recording import Recorder
 from web_prom.metrics.websocket import (
     ABNORMAL_CLOSURE,
@@ -12,6 +11,7 @@ from web_prom.metrics.websocket import (
     WebSocketRecording,
     code_label,
 )
+from web_prom.types import Message, Receive, Scope, Send
 
 
 class WebSocketExchange(WebSocketRecording):

@@ -8,7 +8,7 @@ import gzip
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
@@ -26,11 +26,11 @@ from web_prom.exposition.single_flight import SingleFlight
 from web_prom.metrics.layers import discard, find_outer
 from web_prom.multiprocess.worker_detection import has_siblings
 from web_prom.multiprocess.writing.activation import is_shared, share_values
+from web_prom.types import Environ, StartResponse, WSGIApp
 
 logger = logging.getLogger("web_prom")
 
 Header = tuple[str, str]
-WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 ALLOW = ("Allow", "GET, HEAD, OPTIONS")
 # A cache between Prometheus and us would serve yesterday's numbers; what we send depends on these two.
@@ -278,7 +278,7 @@ def endpoint_config() -> Config:
 def as_wsgi(exposition: Exposition) -> WSGIApp:
     """Return the WSGI application that answers with an exposition."""
 
-    def metrics_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def metrics_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         discard(find_outer(environ))
         status, headers, body = exposition.respond(environ)
         start_response(status, headers)

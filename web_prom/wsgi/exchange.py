@@ -8,8 +8,7 @@ from typing import Any, cast
 
 from web_prom.metrics.queue_time import observe_queue
 from web_prom.metrics.recording import Recording
-
-Environ = dict[str, Any]
+from web_prom.types import Environ
 
 _NO_HEADER = ("", "")
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from web_prom.metrics.body_sizes import CountedBody, CountedInput, Measures
-from web_prom.wsgi.exchange import Environ, Exchange
+from web_prom.types import Environ
+from web_prom.wsgi.exchange import Exchange
 
 
 class MeasuredExchange(Measures, Exchange):

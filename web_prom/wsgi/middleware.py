@@ -10,14 +10,15 @@ from typing import Any
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from web_prom.config.settings import Config
-from web_prom.exposition.http import WSGIApp, as_wsgi
+from web_prom.exposition.http import as_wsgi
 from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.metrics.layers import State, find_outer, forward, is_counted_by
 from web_prom.metrics.recording import RECORDING_KEY
 from web_prom.metrics.request_start import WSGI_KEYS, start_key_getter
 from web_prom.metrics.websocket import LABELS
 from web_prom.middleware import Middleware, RouteResolver, scrape_paths, set_route
-from web_prom.wsgi.exchange import Environ, Exchange
+from web_prom.types import Environ, WSGIApp
+from web_prom.wsgi.exchange import Exchange
 from web_prom.wsgi.measured_exchange import MeasuredExchange
 from web_prom.wsgi.static_files import with_static_routes
 from web_prom.wsgi.upgrades import MeasuredUpgradeExchange, Upgrade, UpgradeExchange, asks_for_websocket

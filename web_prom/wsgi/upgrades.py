@@ -13,7 +13,8 @@ from web_prom.metrics.websocket import (
     WebSocketRecording,
     code_label,
 )
-from web_prom.wsgi.exchange import Environ, Exchange
+from web_prom.types import Environ
+from web_prom.wsgi.exchange import Exchange
 from web_prom.wsgi.measured_exchange import MeasuredExchange
 from web_prom.wsgi.websocket_libraries import is_disconnect, watch
 
