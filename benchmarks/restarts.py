@@ -159,7 +159,7 @@ def _counters(exposition: Exposition) -> dict[bytes, float]:
 
 def _files(directory: str) -> Iterator[Row]:
     found = [name for path in Path(directory).iterdir() if (name := FileName.parse(path.name))]
-    most = AT_ONCE * len({(name.kind, name.mode) for name in found})
+    most = AT_ONCE * len({(name.metric_type, name.mode) for name in found})
     yield Row("value files", f"{len(found)}", f"at most {most}", len(found) <= most)
 
 

@@ -11,7 +11,7 @@ from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.utils import floatToGoString
 
 from web_prom.config import DEFAULT_DURATION_BUCKETS
-from web_prom.multiprocess.file_format import HEADER, FileName, entry, value_offset
+from web_prom.multiprocess.file_format import HEADER, FileName, pack_entry, value_offset
 
 # Of a route: a counter for each of three statuses, and a histogram with eleven buckets, count and sum.
 STATUSES = ("200", "404", "500")
@@ -99,7 +99,7 @@ class Workers:
         self, family: str, sample: str, labels: dict[str, str], value: float, timestamp: float = 0.0
     ) -> bytes:
         key = mmap_key(family, sample, list(labels), list(labels.values()), _HELP[family])
-        return entry(key.encode(), value, timestamp)
+        return pack_entry(key.encode(), value, timestamp)
 
     def _file(
         self, path: Path, entries: dict[str, list[bytes]], found: dict[str, tuple[mmap.mmap, list[int]]]

@@ -285,7 +285,7 @@ def send(pid: int, number: signal.Signals) -> None:
 
 def most_files_of_a_kind(names: Sequence[str]) -> int:
     """Return how many value files there are of the kind that has most."""
-    found = Counter((name.kind, name.mode) for name in map(FileName.parse, names) if name)
+    found = Counter((name.metric_type, name.mode) for name in map(FileName.parse, names) if name)
     return max(found.values(), default=0)
 
 

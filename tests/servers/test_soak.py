@@ -62,5 +62,5 @@ def test_faults_21_and_30_restarts_without_end_leave_few_files_and_reset_no_coun
 
 def _most_files_of_a_kind(directory: Path) -> int:
     names = [name for path in directory.iterdir() if (name := FileName.parse(path.name))]
-    kinds = [(name.kind, name.mode) for name in names]
+    kinds = [(name.metric_type, name.mode) for name in names]
     return max(kinds.count(kind) for kind in kinds)

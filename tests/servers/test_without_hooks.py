@@ -63,7 +63,7 @@ def test_faults_21_and_22_killed_workers_are_replaced_and_go_on_with_their_numbe
             wait_until(lambda before=before: server.processes() - before, "a new worker", shown=server.log)  # type: ignore[misc]
         server.send(20)
         names = [found for path in directory.iterdir() if (found := FileName.parse(path.name))]
-        kinds = [(name.kind, name.mode) for name in names]
+        kinds = [(name.metric_type, name.mode) for name in names]
         # uWSGI's master has imported the application, and so has a slot of its own.
         assert max(kinds.count(kind) for kind in kinds) <= WORKERS + 1
         assert all(name.slot is not None for name in names)

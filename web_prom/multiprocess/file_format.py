@@ -1,19 +1,21 @@
-"""The format of prometheus_client's value files: their names, and where what lies in them.
+"""The format of value files: file names, header, entries, and the values of removed entries.
 
-A file begins with eight bytes: a 32-bit count of the bytes in use, these eight among them, and four bytes
-that prometheus_client leaves zero. Entries follow, never moved and never removed: the length of the key (32
-bits), the key (JSON, UTF-8), spaces up to a multiple of eight, the value and its timestamp (two doubles). All
-in the machine's own byte order (``MmapedDict`` in prometheus_client).
+prometheus_client defines the format (``MmapedDict``). A file begins with a header of eight bytes: a 32-bit
+count of the bytes in use, which includes the header, and four bytes that prometheus_client sets to zero.
+Entries follow. They are never moved and never deleted. An entry is the length of the key (32 bits), the key
+(JSON, UTF-8), spaces up to a multiple of eight bytes, the value and its timestamp (two doubles). All numbers
+are in the byte order of the machine.
 
-Files that web-prom writes add two things, in places that prometheus_client does not read:
+Files of web-prom contain two more things, in bytes that prometheus_client does not read:
 
-- The four bytes after the count hold the file's *identity*, a random number that is not zero: whoever keeps
-  what a file contains can tell that another one was put in its place.
-- The timestamp of a histogram's ``_sum`` counts the writes to that label set's buckets, and so is its *mark*:
-  where sum and mark are what they were, so are all the buckets.
+- The four bytes after the count hold the *identity* of the file, a random number other than zero. A reader
+  that caches the contents of a file compares the identity to find out that another file has replaced it.
+- The timestamp of the ``_sum`` entry of a histogram counts the writes to the buckets of that label set. It is
+  the *revision* of the label set. If the sum and the revision have not changed, no bucket has changed.
 
-An entry is removed by its value (:func:`removed_value`), which is written with one store: a number that no
-application sets, and that adds nothing where prometheus_client merges it with the entries of other files.
+An entry is removed by writing a special value (:func:`removed_value`) with one store. No application sets
+this value, and it does not change the result when prometheus_client merges the entry with the entries of
+other files.
 """
 
 from __future__ import annotations
@@ -23,21 +25,23 @@ from struct import Struct
 from typing import NamedTuple
 
 HEADER = Struct("=iI")
-"""Bytes in use and identity."""
+"""The bytes in use and the identity."""
 
 LENGTH = Struct("=i")
-"""The length of a key, before it."""
+"""The length of the key, which precedes the key."""
 
 VALUE = Struct("=dd")
-"""A value and its timestamp, behind the key."""
+"""The value and its timestamp, which follow the key."""
 
 REMOVED: float = Struct("=d").unpack(Struct("=Q").pack(0x0000_5D1A_C3E7_942B))[0]
-"""The value of an entry whose label set was removed: about 5e-310, which changes no sum but that of zeros."""
+"""The value of an entry whose label set was removed: about 5e-310. It changes only sums of zeros."""
 
 REMOVING: float = Struct("=d").unpack(Struct("=Q").pack(0x0000_5D1A_C3E7_942C))[0]
-"""The value of a histogram's sum, or a summary's count, while the other entries of it are removed."""
+"""The value of the sum of a histogram, or the count of a summary, while its other entries are removed."""
 
-_HIGHEST = float.fromhex("0x1.fffffe3a7c5d1p+1023")  # the least of all that are in use, and not infinite
+# Close to the largest finite double. A gauge of the mode min or max with this value never is the minimum or
+# maximum.
+_EXTREME = float.fromhex("0x1.fffffe3a7c5d1p+1023")
 
 TEMP_SUFFIX = ".new"
 """The end of the name of a file that is not complete yet."""
@@ -51,78 +55,82 @@ _DEAD = re.compile(r"dead(\d+)(?:-(\d+)(?:-\d+)?)?")
 
 
 class FileName(NamedTuple):
-    """What the name of a value file tells.
+    """The parts of the name of a value file.
 
     Attributes:
-        kind: ``counter``, ``gauge``, ``histogram`` or ``summary``.
-        mode: A gauge's ``multiprocess_mode``; empty for the others.
-        owner: Who writes the file: ``s`` and a slot's number, or with prometheus_client alone a process id.
-            Files of dead processes are named ``dead`` and a generation, see ``dead_files.py``.
+        metric_type: ``counter``, ``gauge``, ``histogram`` or ``summary``.
+        mode: The ``multiprocess_mode`` of a gauge. Empty for the other types.
+        owner: The writer of the file: ``s`` and the number of a slot, or a process id if prometheus_client
+            alone writes the file. Files of dead processes have the owner ``dead`` and a generation, see
+            ``directory/dead_files.py``.
     """
 
-    kind: str
+    metric_type: str
     mode: str
     owner: str
 
     @classmethod
     def parse(cls, name: str) -> FileName | None:
-        """Return what a name tells, or None for a file that holds no values."""
-        found = _NAME.fullmatch(name)
-        if found is None:
+        """Parse the name of a file. Return None if it is not the name of a value file."""
+        match = _NAME.fullmatch(name)
+        if match is None:
             return None
-        return cls(found[1].partition("_")[0], found["mode"] or "", found["owner"])
+        return cls(match[1].partition("_")[0], match["mode"] or "", match["owner"])
 
     @property
     def slot(self) -> int | None:
-        """The number of the slot whose holder writes the file; None with prometheus_client alone."""
-        found = _SLOT.fullmatch(self.owner)
-        return int(found[1]) if found else None
+        """The number of the slot whose holder writes the file. None for files of prometheus_client alone."""
+        match = _SLOT.fullmatch(self.owner)
+        return int(match[1]) if match else None
 
     @property
     def pid(self) -> int | None:
-        """The process id by which prometheus_client alone names the file; None for any other file."""
+        """The process id in the name of a file of prometheus_client alone. None for any other file."""
         return int(self.owner) if self.owner.isdecimal() else None
 
     @property
     def generation(self) -> int | None:
-        """Of a file of dead processes, the merge that it belongs to; None for any other file."""
-        found = _DEAD.fullmatch(self.owner)
-        return int(found[1]) if found else None
+        """The number of the merge that a file of dead processes belongs to. None for any other file."""
+        match = _DEAD.fullmatch(self.owner)
+        return int(match[1]) if match else None
 
     @property
     def is_source(self) -> bool:
-        """Whether it is a dead process's own file that waits to be merged."""
-        found = _DEAD.fullmatch(self.owner)
-        return found is not None and found[2] is not None
+        """Whether this is the file of a single dead process that is not merged yet."""
+        match = _DEAD.fullmatch(self.owner)
+        return match is not None and match[2] is not None
 
     @property
-    def label(self) -> str:
-        """What the label ``pid`` of a gauge shows: the owner, without a generation."""
-        found = _DEAD.fullmatch(self.owner)
-        return (found[2] or "dead") if found else self.owner
+    def pid_label(self) -> str:
+        """The value of the label ``pid`` of a gauge: the owner, without a generation."""
+        match = _DEAD.fullmatch(self.owner)
+        return (match[2] or "dead") if match else self.owner
 
     @property
     def is_live(self) -> bool:
-        """Whether the values count only while their process lives."""
+        """Whether the values count only while their process is alive."""
         return self.mode.startswith("live")
 
     def __str__(self) -> str:
-        return "_".join(filter(None, (self.kind, self.mode, self.owner))) + ".db"
+        return "_".join(filter(None, (self.metric_type, self.mode, self.owner))) + ".db"
 
 
 def removed_value(mode: str) -> float:
-    """Return the value of a removed entry, for a gauge's mode; an empty mode for the other kinds."""
-    limits = {"min": _HIGHEST, "max": -_HIGHEST}
-    return limits.get(mode.removeprefix("live"), REMOVED)
+    """Return the value that marks an entry as removed.
+
+    Args:
+        mode: The ``multiprocess_mode`` of a gauge. Empty for the other types.
+    """
+    return {"min": _EXTREME, "max": -_EXTREME}.get(mode.removeprefix("live"), REMOVED)
 
 
-def value_offset(length: int) -> int:
-    """Return where the value is, in bytes from the entry's beginning, for a key of ``length`` bytes."""
-    # At least one space, also where the key ends at a multiple of eight.
-    return (length + LENGTH.size) // 8 * 8 + 8
+def value_offset(key_length: int) -> int:
+    """Return the offset of the value from the beginning of the entry, in bytes, for the length of a key."""
+    # prometheus_client writes at least one space, even if the key ends at a multiple of eight bytes.
+    return (key_length + LENGTH.size) // 8 * 8 + 8
 
 
-def entry(key: bytes, value: float = 0.0, timestamp: float = 0.0) -> bytes:
+def pack_entry(key: bytes, value: float = 0.0, timestamp: float = 0.0) -> bytes:
     """Return the bytes of an entry."""
     padding = b" " * (value_offset(len(key)) - LENGTH.size - len(key))
     return LENGTH.pack(len(key)) + key + padding + VALUE.pack(value, timestamp)

@@ -9,22 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.mmap_dict import MmapedDict
 
-from web_prom.multiprocess.file_format import HEADER, LENGTH, VALUE, FileName, entry, value_offset
+from web_prom.multiprocess.file_format import HEADER, LENGTH, VALUE, FileName, pack_entry, value_offset
 
 
 @given(st.lists(st.text(min_size=1, max_size=40), unique=True, max_size=8))
 def test_prometheus_client_reads_entries(tmp_path_factory: pytest.TempPathFactory, keys: list[str]) -> None:
     path = tmp_path_factory.mktemp("layout") / "counter_s0.db"
-    sanitize_label_value = [key for key in keys if key.encode("utf-8", "replace").decode() == key]
+    encodable = [key for key in keys if key.encode("utf-8", "replace").decode() == key]
     body = b"".join(
-        entry(key.encode(), number + 0.5, number) for number, key in enumerate(sanitize_label_value, start=1)
+        pack_entry(key.encode(), number + 0.5, number) for number, key in enumerate(encodable, start=1)
     )
     path.write_bytes(HEADER.pack(HEADER.size + len(body), 4_000_000_000) + body)
     found = [
         (key, value, timestamp)
         for key, value, timestamp, _ in MmapedDict.read_all_values_from_file(path)  # type: ignore[no-untyped-call]
     ]
-    assert found == [(key, number + 0.5, number) for number, key in enumerate(sanitize_label_value, start=1)]
+    assert found == [(key, number + 0.5, number) for number, key in enumerate(encodable, start=1)]
 
 
 @pytest.mark.parametrize("length", range(1, 20))
@@ -36,7 +36,7 @@ def test_entries_lie_where_prometheus_client_puts_them(tmp_path: Path, length: i
     values.close()  # type: ignore[no-untyped-call]
     used, identity = HEADER.unpack_from(data)
     assert identity == 0
-    assert data[HEADER.size : used] == entry(key.encode(), 1.5, 2.5)
+    assert data[HEADER.size : used] == pack_entry(key.encode(), 1.5, 2.5)
     assert LENGTH.unpack_from(data, HEADER.size) == (length,)
     assert VALUE.unpack_from(data, HEADER.size + value_offset(length)) == (1.5, 2.5)
 

@@ -33,7 +33,7 @@ from pathlib import Path
 from web_prom.multiprocess.directory.liveness import is_dead, is_written
 from web_prom.multiprocess.directory.lockfile import LockFile, Span
 from web_prom.multiprocess.file_entries import CorruptFileError, new_identity, read_entries
-from web_prom.multiprocess.file_format import CORRUPT_SUFFIX, HEADER, TEMP_SUFFIX, FileName, entry
+from web_prom.multiprocess.file_format import CORRUPT_SUFFIX, HEADER, TEMP_SUFFIX, FileName, pack_entry
 
 logger = logging.getLogger("web_prom")
 
@@ -53,12 +53,14 @@ def superseded(names: Iterable[FileName]) -> set[FileName]:
     merged: dict[tuple[str, str], int] = {}
     for name, generation in dead:
         if generation is not None and not name.is_source:
-            merged[name.kind, name.mode] = max(generation, merged.get((name.kind, name.mode), 0))
+            merged[name.metric_type, name.mode] = max(
+                generation, merged.get((name.metric_type, name.mode), 0)
+            )
     return {
         name
         for name, generation in dead
         if generation is not None
-        and generation + (not name.is_source) <= merged.get((name.kind, name.mode), 0)
+        and generation + (not name.is_source) <= merged.get((name.metric_type, name.mode), 0)
     }
 
 
@@ -113,7 +115,7 @@ def _absorb_alone(directory: Path) -> bool:
         kinds: dict[tuple[str, str], list[FileName]] = defaultdict(list)
         for name in _listed(directory):
             if name.slot is None:
-                kinds[name.kind, name.mode].append(name)
+                kinds[name.metric_type, name.mode].append(name)
         for (kind, mode), names in kinds.items():
             _Merge(directory, kind, mode, names).run()
         return True
@@ -169,7 +171,7 @@ class _Merge:
                 return read_entries(path)
         name = FileName.parse(path.name)
         if name is not None and name.generation == self._next:
-            self._rename(path, self._next + 1, int(name.label))
+            self._rename(path, self._next + 1, int(name.pid_label))
         return None
 
     def _rename(self, path: Path, generation: int, pid: int) -> Path:
@@ -256,7 +258,7 @@ def _may_remove(path: Path, directory: Path) -> bool:
 
 
 def _write(path: str, directory: os.stat_result, entries: _Entries) -> None:
-    data = b"".join(entry(key, *pair) for key, pair in entries.items())
+    data = b"".join(pack_entry(key, *pair) for key, pair in entries.items())
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     mode = directory.st_mode & 0o666  # whoever may read the directory has to read this
     descriptor = os.open(path, flags, mode)

@@ -14,7 +14,7 @@ from pathlib import Path
 from web_prom.errors import DirectoryError, WebPromError
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.directory.lockfile import LockFile, Span
-from web_prom.multiprocess.file_format import HEADER, TEMP_SUFFIX, VALUE, entry
+from web_prom.multiprocess.file_format import HEADER, TEMP_SUFFIX, VALUE, pack_entry
 from web_prom.multiprocess.regular_file import BLOCK_BYTES, has_data, open_regular, reserve
 from web_prom.posix import fcntl
 
@@ -22,7 +22,7 @@ SELFTEST_PREFIX = ".web_prom-selftest-"
 """The beginning of the names of the self-test's temporary files."""
 
 _SPAN = Span(0, 1)
-_ENTRY = entry(b'["web_prom_selftest","web_prom_selftest",{},""]')
+_ENTRY = pack_entry(b'["web_prom_selftest","web_prom_selftest",{},""]')
 _DOUBLE = struct.Struct("=d")
 
 # There is no space or no descriptor. That says nothing about the file system: the server starts, and values

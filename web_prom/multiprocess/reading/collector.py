@@ -108,13 +108,17 @@ class _View:
                 self.damaged += 1
             else:
                 self._parsed.pop(name).drop(changed)
-        for (type_, mode), count in Counter((told.kind, told.mode) for told in wanted.values()).items():
+        for (type_, mode), count in Counter(
+            (told.metric_type, told.mode) for told in wanted.values()
+        ).items():
             if (type_, mode) not in self._kinds:
                 self._kinds[type_, mode] = Kind(type_, mode)
             self._kinds[type_, mode].reserve(count)
         for name, told in wanted.items():
             if name not in self._parsed:
-                self._parsed[name] = ParsedFile(self._path / name, told, self._kinds[told.kind, told.mode])
+                self._parsed[name] = ParsedFile(
+                    self._path / name, told, self._kinds[told.metric_type, told.mode]
+                )
         for name in wanted:
             try:
                 self.files += self._read(name, self._parsed[name], changed)

@@ -89,11 +89,11 @@ class Kind:
         place = (slot is None, slot or 0, str(name))
         if self._free:
             column = heappop(self._free)
-            self._places[column], self.owners[column] = place, name.label
+            self._places[column], self.owners[column] = place, name.pid_label
         else:
             column = len(self._places)
             self._places.append(place)
-            self.owners.append(name.label)
+            self.owners.append(name.pid_label)
             self.reserve(column + 1)
         self.order = sorted((*self.order, column), key=self.place)
         return column

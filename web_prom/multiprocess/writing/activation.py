@@ -229,8 +229,14 @@ def _absorb(directory: Path) -> None:
         for key, value, timestamp, _ in entries:
             metric_name, sample_name, labels, help_text = json.loads(key)
             cell = SharedValue(
-                name.kind, metric_name, sample_name, [*labels], [*labels.values()], help_text, name.mode
+                name.metric_type,
+                metric_name,
+                sample_name,
+                [*labels],
+                [*labels.values()],
+                help_text,
+                name.mode,
             )
             # A gauge that was never set does not replace what the slot's last holder left.
             if value or timestamp:
-                _write(cell, value, timestamp, replacing=name.kind == "gauge")
+                _write(cell, value, timestamp, replacing=name.metric_type == "gauge")

@@ -40,7 +40,7 @@ def remove(name: FileName, view: View, places: Iterable[tuple[bytes, int]]) -> N
         places: The keys of all entries of the label sets, and where their values are.
     """
     value = removed_value(name.mode)
-    if name.kind not in _SEVERAL:
+    if name.metric_type not in _SEVERAL:
         for _, at in places:
             view[at + 1] = 0.0  # a gauge of the mode mostrecent is not shown from here on
             view[at] = value
@@ -48,25 +48,25 @@ def remove(name: FileName, view: View, places: Iterable[tuple[bytes, int]]) -> N
     first: list[int] = []
     others: list[int] = []
     for key, at in places:
-        (first if _is_first(name.kind, key) else others).append(at)
+        (first if _is_first(name.metric_type, key) else others).append(at)
     for at in first:
         view[at] = REMOVING
     for at in others:
         # The sum of a histogram stands for its buckets, which have to be zero when it is used again.
-        view[at] = 0.0 if name.kind == "histogram" else REMOVED
+        view[at] = 0.0 if name.metric_type == "histogram" else REMOVED
     for at in first:
         view[at] = REMOVED
-        if name.kind == "histogram":
+        if name.metric_type == "histogram":
             view[at + 1] += 1.0  # the mark
 
 
 def restore(name: FileName, view: View, positions: Mapping[bytes, int], key: bytes) -> None:
     """Let a removed entry count again, from zero; does nothing where it was not removed."""
     at = positions[key]
-    if view[at] == REMOVING and name.kind in _SEVERAL:
+    if view[at] == REMOVING and name.metric_type in _SEVERAL:
         finish(name, view, positions, key)
     if view[at] == removed_value(name.mode):
-        if name.kind != "histogram":  # where the timestamp is the mark
+        if name.metric_type != "histogram":  # where the timestamp is the mark
             view[at + 1] = 0.0
         view[at] = 0.0
 
@@ -83,7 +83,7 @@ def finish_all(name: FileName, data: bytes, view: View, positions: Mapping[bytes
         view: The file's doubles.
         positions: Where the value of each key is.
     """
-    if name.kind == "summary" and _REMOVING_BYTES in data:
+    if name.metric_type == "summary" and _REMOVING_BYTES in data:
         for key in [key for key, at in positions.items() if view[at] == REMOVING]:
             finish(name, view, positions, key)
 

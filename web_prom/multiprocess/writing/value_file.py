@@ -22,7 +22,7 @@ from web_prom.multiprocess.file_format import (
     TEMP_SUFFIX,
     VALUE,
     FileName,
-    entry,
+    pack_entry,
     removed_value,
 )
 from web_prom.multiprocess.regular_file import (
@@ -221,7 +221,7 @@ class ValueFile:
         self._mapping.close()
 
     def _append(self, key: bytes) -> int:
-        made = entry(key)
+        made = pack_entry(key)
         used = self._head[0]
         end = used + len(made)
         if end > len(self._mapping):

@@ -355,7 +355,7 @@ def test_the_names_tell_which_files_count() -> None:
     }
     past = superseded(name for name in names.values() if name is not None)
     assert {str(name)[:-3] for name in past} == {"counter_dead7", "counter_dead8-7", "counter_dead7-9"}
-    labels = {name: told.label for name, told in names.items() if told is not None}
+    labels = {name: told.pid_label for name, told in names.items() if told is not None}
     assert labels["counter_dead9-7-1"] == labels["counter_dead9-7"] == "7"
     assert labels["gauge_all_dead3"] == "dead"
     assert labels["counter_s0"] == "s0"

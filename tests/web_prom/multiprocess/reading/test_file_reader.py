@@ -16,7 +16,7 @@ import pytest
 
 from tests.web_prom.multiprocess.reading.value_files import BOUNDS, WebPromFile, Worker, key_of
 from tests.web_prom.support import samples
-from web_prom.multiprocess.file_format import HEADER, VALUE, entry
+from web_prom.multiprocess.file_format import HEADER, VALUE, pack_entry
 from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.multiprocess.reading.histograms import Shape
 from web_prom.multiprocess.reading.keys import DamagedFileError, around_bound, decode, take_apart
@@ -63,15 +63,15 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     ("content", "reason"),
     [
         (b"\x20\0\0\0" + bytes(28), "the key b''"),
-        (HEADER.pack(4096, 1) + entry(COUNTER), "claims to use 4096 bytes and has "),
-        (HEADER.pack(-8, 1) + entry(COUNTER), "claims to use -8 bytes"),
-        (HEADER.pack(12, 1) + entry(COUNTER), "claims to use 12 bytes"),
-        (HEADER.pack(48, 1) + entry(COUNTER), "entry at byte 8 is longer"),
+        (HEADER.pack(4096, 1) + pack_entry(COUNTER), "claims to use 4096 bytes and has "),
+        (HEADER.pack(-8, 1) + pack_entry(COUNTER), "claims to use -8 bytes"),
+        (HEADER.pack(12, 1) + pack_entry(COUNTER), "claims to use 12 bytes"),
+        (HEADER.pack(48, 1) + pack_entry(COUNTER), "entry at byte 8 is longer"),
         (HEADER.pack(32, 1) + struct.pack("=i", -5) + bytes(28), "entry at byte 8 is longer"),
         (b"PK\x03\x04" + bytes(range(200)), "claims to use "),
         (b"no value file\n", "claims to use "),
         *(
-            (HEADER.pack(8 + len(entry(key)), 1) + entry(key), "it has the key ")
+            (HEADER.pack(8 + len(pack_entry(key)), 1) + pack_entry(key), "it has the key ")
             for key in (
                 b"{}",
                 b"[]",
@@ -109,7 +109,7 @@ def test_fault_25_a_damaged_file_is_set_aside(
     (record,) = caplog.records
     assert "counter_s1.db" in record.getMessage()
     assert reason in record.getMessage()
-    path.write_bytes(HEADER.pack(8 + len(entry(COUNTER)), 2) + entry(COUNTER, 2.0))
+    path.write_bytes(HEADER.pack(8 + len(pack_entry(COUNTER)), 2) + pack_entry(COUNTER, 2.0))
     assert samples(collector, "a_total") == {(): 3}
     assert (collector.files, collector.damaged) == (2, 0)
 
@@ -124,7 +124,7 @@ def test_fault_25_a_file_that_becomes_damaged_counts_no_more(
         each.observe("h", 0.5)
     assert samples(collector, "h_count") == {(): 2}
     for kind in ("counter", "histogram"):
-        ours(other, kind).append(entry(b"no key"))
+        ours(other, kind).append(pack_entry(b"no key"))
     assert samples(collector, "h_count") == samples(collector, "a_total") == {(): 1}
     assert collector.damaged == 2
     other.close()
@@ -136,7 +136,7 @@ def test_fault_25_an_entry_that_ends_beyond_what_is_used(
     worker: Worker, collector: WorkersCollector, *, kind: str, sample: str, missing: int
 ) -> None:
     """The family is known from the entry before, and the rest would be in the file."""
-    data = b"".join(entry(key_of("a", sample, {"x": x}).encode(), 1.0) for x in "yz")
+    data = b"".join(pack_entry(key_of("a", sample, {"x": x}).encode(), 1.0) for x in "yz")
     path = worker.directory / f"{kind}_s1.db"
     path.write_bytes(HEADER.pack(HEADER.size + len(data) - missing, 1) + data)
     worker.inc("b")
@@ -153,7 +153,7 @@ def test_fault_25_a_length_below_zero_is_not_counted_from_the_end(
 ) -> None:
     """As Python would, to find a key after all."""
     key = key_of("a", sample, {}).encode()
-    data = entry(key, 1.0)
+    data = pack_entry(key, 1.0)
     length = len(key) - len(data) + 4 - (HEADER.size + 4)  # from the end of the file
     path = worker.directory / f"{kind}_s1.db"
     path.write_bytes(HEADER.pack(HEADER.size + len(data), 1) + struct.pack("=i", length) + data[4:])
@@ -168,7 +168,7 @@ def test_a_foretold_run_that_is_only_begun(worker: Worker, collector: WorkersCol
     assert samples(collector, "h_count") == {(): 1}
     other.observe("h", 5.0)
     file = ours(other, "histogram")
-    file.claim(file.used - len(entry(key_of("h", "h_bucket", {"le": "+Inf"}).encode())))
+    file.claim(file.used - len(pack_entry(key_of("h", "h_bucket", {"le": "+Inf"}).encode())))
     assert samples(collector, "h_count") == {(): 1}
     file.claim(file.used)
     for _ in range(2):
@@ -285,7 +285,7 @@ def test_a_file_of_prometheus_client_replaced_under_its_name_and_inode(
     for label in ("old", "new"):
         key = key_of("a", "a_total", {"x": label}).encode()
         with path.open("r+b" if path.exists() else "wb") as file:
-            file.write(HEADER.pack(8 + len(entry(key)), 0) + entry(key, 1.0))
+            file.write(HEADER.pack(8 + len(pack_entry(key)), 0) + pack_entry(key, 1.0))
         assert samples(collector, "a_total", "x") == {(label,): 1}
 
 
@@ -481,7 +481,7 @@ def test_the_keys_of_buckets_are_foretold(name: str, labels: dict[str, str]) -> 
         assert around is not None
         shape = Shape(name, (f"{name}_sum", 0.1, 1.0, math.inf))
         prefixes, frame = shape.foretell(total, around)
-        entries = [entry(key) for key in (total, *buckets)]
+        entries = [pack_entry(key) for key in (total, *buckets)]
         assert prefixes == b"".join([each[: -VALUE.size] for each in entries])
         assert b"".join(frame.gather(b"".join(entries))[::2]) == prefixes
         assert frame.size == len(b"".join(entries))

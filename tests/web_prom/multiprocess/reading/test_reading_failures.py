@@ -19,7 +19,7 @@ from tests.web_prom.support import environ_of, samples
 from web_prom.errors import UnreadableError
 from web_prom.exposition.http import Exposition
 from web_prom.multiprocess.directory import slots
-from web_prom.multiprocess.file_format import HEADER, entry
+from web_prom.multiprocess.file_format import HEADER, pack_entry
 from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.multiprocess.reading.process_metrics import collected, process_families
 
@@ -240,7 +240,9 @@ def test_fault_72_a_file_that_another_user_keeps_to_himself_stops_no_scrape(
 
 
 def _link(path: Path) -> None:
-    (path.parent / "elsewhere").write_bytes(HEADER.pack(8 + len(entry(COUNTER)), 1) + entry(COUNTER, 5.0))
+    (path.parent / "elsewhere").write_bytes(
+        HEADER.pack(8 + len(pack_entry(COUNTER)), 1) + pack_entry(COUNTER, 5.0)
+    )
     path.symlink_to(path.parent / "elsewhere")
 
 
@@ -250,12 +252,12 @@ def _socket(path: Path) -> None:
 
 
 def _sparse(path: Path) -> None:
-    path.write_bytes(HEADER.pack(0x7FFFF000, 1) + entry(COUNTER, 5.0))
+    path.write_bytes(HEADER.pack(0x7FFFF000, 1) + pack_entry(COUNTER, 5.0))
     os.truncate(path, 0x7FFFF000)
 
 
 def _claims(path: Path) -> None:
-    path.write_bytes((HEADER.pack(0x7FFFF000, 1) + entry(COUNTER, 5.0)).ljust(108, b"\0"))
+    path.write_bytes((HEADER.pack(0x7FFFF000, 1) + pack_entry(COUNTER, 5.0)).ljust(108, b"\0"))
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -298,8 +300,8 @@ def test_fault_72_a_damaged_file_is_read_again_only_when_it_changes(
 ) -> None:
     """Its header is looked at, its time, its size and its inode."""
     path = workers[0].directory / "counter_s7.db"
-    data = entry(COUNTER, 1.0) * 1500
-    path.write_bytes(HEADER.pack(8 + len(data) + len(entry(b"x")), 1) + data + entry(b"x"))
+    data = pack_entry(COUNTER, 1.0) * 1500
+    path.write_bytes(HEADER.pack(8 + len(data) + len(pack_entry(b"x")), 1) + data + pack_entry(b"x"))
     os.utime(path, ns=(0, 0))
     monkeypatch.setattr("web_prom.multiprocess.reading.file_reader._CLOCK_STEP_SECONDS", 0.0)
     read: list[int] = []
@@ -320,20 +322,22 @@ def test_fault_72_a_damaged_file_is_read_again_only_when_it_changes(
         assert collector.damaged == 1
     assert sum(read) <= 5 * HEADER.size
     with path.open("r+b") as file:  # as a writer that maps it: neither size nor time change
-        file.write(HEADER.pack(8 + len(entry(COUNTER)), 1))
+        file.write(HEADER.pack(8 + len(pack_entry(COUNTER)), 1))
     os.utime(path, ns=(0, 0))
     assert samples(collector, "a_total") == {(): 3}
     assert (collector.files, collector.damaged) == (5, 0)
 
 
 def _entries_of_one_sample() -> tuple[str, bytes]:
-    others = b"".join(entry(key_of("a", "a_total", {"x": str(x)}).encode()) for x in range(1500))
-    return "counter_s7.db", others + entry(COUNTER, 1.0) * 1500
+    others = b"".join(pack_entry(key_of("a", "a_total", {"x": str(x)}).encode()) for x in range(1500))
+    return "counter_s7.db", others + pack_entry(COUNTER, 1.0) * 1500
 
 
 def _two_histograms_bucket_by_bucket() -> tuple[str, bytes]:
     labels = [{"le": f"{bound}.0", "x": x} for bound in range(1200) for x in "ab"]
-    return "histogram_s7.db", b"".join(entry(key_of("h", "h_bucket", each).encode(), 1.0) for each in labels)
+    return "histogram_s7.db", b"".join(
+        pack_entry(key_of("h", "h_bucket", each).encode(), 1.0) for each in labels
+    )
 
 
 @pytest.mark.parametrize("make", [_entries_of_one_sample, _two_histograms_bucket_by_bucket])

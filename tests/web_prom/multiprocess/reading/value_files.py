@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.utils import floatToGoString
 
-from web_prom.multiprocess.file_format import HEADER, VALUE, FileName, entry, value_offset
+from web_prom.multiprocess.file_format import HEADER, VALUE, FileName, pack_entry, value_offset
 from web_prom.multiprocess.writing import removal
 
 BOUNDS = (0.1, 1.0, float("inf"))
@@ -91,7 +91,7 @@ class WebPromFile:
         if key not in self._places:
             encoded = key.encode()
             self._places[key] = self._used + value_offset(len(encoded))
-            self.append(entry(encoded))
+            self.append(pack_entry(encoded))
         places = {each.encode(): place // 8 for each, place in self._places.items()}
         removal.restore(self._name, self._view, places, key.encode())
         return self._places[key]

@@ -16,7 +16,7 @@ from prometheus_client.mmap_dict import MmapedDict
 
 from tests.web_prom.support import python
 from web_prom.multiprocess.directory.slots import slots_of
-from web_prom.multiprocess.file_format import HEADER, FileName, entry
+from web_prom.multiprocess.file_format import HEADER, FileName, pack_entry
 from web_prom.multiprocess.writing import fork_guard, process_files
 from web_prom.multiprocess.writing.process_files import ERRORS, Storage
 from web_prom.multiprocess.writing.shared_value import SharedValue
@@ -368,7 +368,7 @@ def test_what_belongs_to_other_slots_is_left_alone(shared: Path) -> None:
 def test_fault_25_a_damaged_file_is_put_aside_and_begun_anew(
     shared: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    damaged = HEADER.pack(1 << 20, 1) + entry(b"x")
+    damaged = HEADER.pack(1 << 20, 1) + pack_entry(b"x")
     for name in ("counter_s0.db", "summary_s0.db"):
         (shared / name).write_bytes(damaged)
     counter().inc(1)

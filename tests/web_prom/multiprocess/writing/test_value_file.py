@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from web_prom.multiprocess.file_entries import CorruptFileError
-from web_prom.multiprocess.file_format import HEADER, LENGTH, entry
+from web_prom.multiprocess.file_format import HEADER, LENGTH, pack_entry
 from web_prom.multiprocess.writing import value_file
 from web_prom.multiprocess.writing.value_file import INITIAL_BYTES, ValueFile
 
@@ -145,19 +145,19 @@ def test_a_file_whose_writer_was_killed_as_it_began_is_begun(tmp_path: Path, siz
 @pytest.mark.parametrize(
     ("bodies", "used"),
     [
-        ([entry(KEY)], 1 << 20),
-        ([entry(KEY)], -1),
-        ([entry(KEY)], 4),
-        ([entry(KEY)], HEADER.size + len(entry(KEY)) - 8),
-        ([entry(KEY), bytes(40)], None),
+        ([pack_entry(KEY)], 1 << 20),
+        ([pack_entry(KEY)], -1),
+        ([pack_entry(KEY)], 4),
+        ([pack_entry(KEY)], HEADER.size + len(pack_entry(KEY)) - 8),
+        ([pack_entry(KEY), bytes(40)], None),
         ([LENGTH.pack(-1), bytes(60)], None),
         ([LENGTH.pack(1 << 20), bytes(60)], None),
-        ([entry(b"\xff" * 12)], None),
-        ([entry(b'["a","b",{}')], None),
-        ([entry(b'["a","b",{}]')], None),
-        ([entry(b'["a","b","c","d"]')], None),
-        ([entry(b'["a","b",{},"d"],[]')], None),
-        ([entry(b"[" * 30_000)], None),
+        ([pack_entry(b"\xff" * 12)], None),
+        ([pack_entry(b'["a","b",{}')], None),
+        ([pack_entry(b'["a","b",{}]')], None),
+        ([pack_entry(b'["a","b","c","d"]')], None),
+        ([pack_entry(b'["a","b",{},"d"],[]')], None),
+        ([pack_entry(b"[" * 30_000)], None),
     ],
 )
 def test_fault_25_a_damaged_file_is_found_before_anything_is_written_to_it(
@@ -174,7 +174,7 @@ def test_fault_25_a_damaged_file_is_found_before_anything_is_written_to_it(
 
 def test_a_file_that_lost_its_end_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "counter_s0.db"
-    write(path, *[entry(key_of(f"{number:01000}")) for number in range(40)], size=0)
+    write(path, *[pack_entry(key_of(f"{number:01000}")) for number in range(40)], size=0)
     os.truncate(path, 20_000)
     with pytest.raises(CorruptFileError):
         ValueFile(path)
@@ -232,7 +232,7 @@ def test_a_file_that_another_was_put_in_the_place_of_does_not_grow_into_that(tmp
     path = tmp_path / "counter_s0.db"
     file = ValueFile(path)
     path.unlink()
-    write(path, entry(KEY))
+    write(path, pack_entry(KEY))
     before = path.read_bytes()
     with pytest.raises(OSError, match="in its place"):
         file.locate(key_of("x" * INITIAL_BYTES))
