@@ -20,7 +20,7 @@ import pytest
 from tests.servers.chaos import REQUESTS, Chaos, Clients, Request, Scraper, most_files_of_a_kind, send, settle
 from tests.servers.exporting import Exporting
 from tests.servers.prefork import Prefork, running
-from tests.servers.process import FLASK_APP, Scratch, wait_until
+from tests.servers.process import FLASK_APP, PATIENCE_SECONDS, Scratch, wait_until
 
 ASGI_APP = "tests.servers.apps.asgi_app:app"
 CHAOS_APP = "tests.servers.apps.chaos_app:app"
@@ -62,6 +62,15 @@ class Shaken(Exporting):
         servers = set(self.servers())
         parents = {found.get(pid) for pid in servers}
         return sorted(pid for pid in servers if found.get(pid) in servers and pid not in parents)
+
+    def alive(self) -> set[int]:
+        """Return gunicorn's own processes: masters and workers."""
+        return set(self.servers())
+
+    def started(self) -> set[int]:
+        """Return the workers and masters that the log names."""
+        pids = re.findall(r"Booting worker with pid: (\d+)|Listening at: .* \((\d+)\)", self.log())
+        return {int(worker or master) for worker, master in pids}
 
     def reload(self) -> None:
         """HUP: the master reads its configuration again, and replaces all workers."""
@@ -114,16 +123,19 @@ def test_gunicorn_counts_each_answered_request_once_whatever_happens_to_its_proc
             wait_until(lambda: sum(clients.answered.values()) >= 20, "the first answers", shown=server.log)
             chaos.run(SECONDS)
             wait_until(lambda: len(server.workers()) >= server.wanted, "all workers", shown=server.log)
-        killed = max(chaos.done["kill"], server.log().count("was sent SIGKILL")) if app == ASGI_APP else 0
-        settle(scraper, clients, server, killed)
+        chaos.observe()
+        killed = max(chaos.done["kill"], server.log().count("was sent SIGKILL"))
+        settle(scraper, clients, server, killed, uncounted=killed if app == ASGI_APP else 0)
         assert sum(clients.answered.values()) > 0
         wait_until(
             lambda: scraper.scrape() and scraper.total("web_prom_workers") == len(server.workers()),
             "the number of workers",
             shown=lambda: f"{scraper.total('web_prom_workers')} of {server.workers()}\n{server.log()}",
         )
+        chaos.observe()
         (directory,) = place.shared_directories()
-        assert most_files_of_a_kind(os.listdir(directory)) <= chaos.most_files()
+        # A process that looks for a slot can pass one that becomes free at this moment.
+        assert most_files_of_a_kind(os.listdir(directory)) <= chaos.most_processes + 2
         print(f"{worker_class}: {dict(chaos.done)}, {clients}, {scraper.answers} scrapes")
 
 
@@ -146,9 +158,10 @@ def test_uvicorn_counts_each_answered_request_once_whatever_happens_to_its_proce
             chaos.run(SECONDS)
             wait_until(lambda: len(server.workers()) >= WORKERS, "all workers", shown=server.log)
         clients.answered[REQUESTS[0]] += server.sent
-        killed = max(chaos.done["kill"], server.log().count("died"))
-        settle(scraper, clients, _Listed(server), killed)
-        assert most_files_of_a_kind(os.listdir(directory)) <= chaos.most_files()
+        killed = max(chaos.done["kill"], len(re.findall(r"died|was not ready in time", server.log())))
+        settle(scraper, clients, _Listed(server), killed, uncounted=killed)
+        # A reload replaces one worker after the other, and may start the new one before it ends the old one.
+        assert most_files_of_a_kind(os.listdir(directory)) <= WORKERS + 1
         print(f"uvicorn: {dict(chaos.done)}, {clients}, {scraper.answers} scrapes")
 
 
@@ -162,6 +175,12 @@ class _Listed:
 
     def workers(self) -> list[int]:
         return sorted(self._server.workers())
+
+    def alive(self) -> set[int]:
+        return self._server.processes()
+
+    def started(self) -> set[int]:
+        return set(map(int, re.findall(r"Started server process \[(\d+)\]", self._server.log())))
 
 
 @contextlib.contextmanager
@@ -215,7 +234,11 @@ def test_a_disk_that_is_full_for_a_while_loses_no_request(place: Scratch, small_
     directory.mkdir()
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
     with Shaken(place, workers=WORKERS, environ=environ) as server:
-        with Scraper(server.metrics_port) as scraper, Clients(server.port) as clients:
+        with (
+            Scraper(server.metrics_port) as scraper,
+            # No request may fail here, so a client has to wait for a server that a busy machine slows down.
+            Clients(server.port, timeout_seconds=PATIENCE_SECONDS) as clients,
+        ):
             wait_until(lambda: len(clients.answered) == len(REQUESTS), "one answer of each kind")
             blocker = small_disk / "blocker"
             with contextlib.suppress(OSError), blocker.open("wb", buffering=0) as file:
