@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help demo test soak fuzz lint docs bench clean
+.PHONY: help demo test test-fast soak fuzz coverage lint docs style types types-here types-darwin types-win32 documents dist bench clean
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.demo ## Serve the examples under gunicorn, send them requests, compare what was measured
 	@$(BIN)/python examples/demo.py
@@ -19,12 +19,25 @@ test: $(VENV)/.test ## Run the whole test suite, JOBS files at a time
 soak: $(VENV)/.test ## Kill, stop, reload and upgrade real servers at random for five minutes (SOAK_SECONDS)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-300} $(BIN)/python -m pytest -s tests/servers/test_chaos.py $(ARGS)
 
-lint: $(VENV)/.lint ## Check style, types and README
+lint: style types documents ## Check style, types and README (faster with -j2)
+
+style: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: types-here types-darwin types-win32
+
+types-here: $(VENV)/.lint
 	$(BIN)/mypy
-	$(BIN)/mypy --platform darwin $(PACKAGES)
-	$(BIN)/mypy --platform win32 --follow-imports=silent $(shell git ls-files $(PACKAGES) | grep -E '\.py$$' | grep -vE '$(POSIX_ONLY)')
+
+# Each platform has its own cache: in one cache, each run would discard the results of the run before.
+types-darwin: $(VENV)/.lint
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin $(PACKAGES)
+
+types-win32: $(VENV)/.lint
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 --follow-imports=silent $(shell git ls-files $(PACKAGES) | grep -E '\.py$$' | grep -vE '$(POSIX_ONLY)')
+
+documents: $(VENV)/.lint
 	@for file in README.rst SECURITY.rst; do \
 		$(BIN)/python -m docutils --halt=warning --report=warning --writer=null $$file || exit 1; \
 	done
