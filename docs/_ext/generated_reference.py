@@ -85,6 +85,23 @@ class RequestMetrics(_Generated):
         return f"{text}Default buckets of the duration, in seconds: ``{bounds}``.\n"
 
 
+class FixedBuckets(_Generated):
+    """The buckets that no setting changes."""
+
+    def rest(self) -> str:
+        """Return a list of histograms with their bounds."""
+        from web_prom.metrics.families import CONNECTION_BUCKETS, QUEUE_BUCKETS
+
+        fixed = {
+            "http_request_queue_seconds": QUEUE_BUCKETS,
+            "websocket_connection_duration_seconds": CONNECTION_BUCKETS,
+        }
+        return "".join(
+            f"``{name}``\n    ``{', '.join(f'{bound:g}' for bound in bounds)}`` seconds\n\n"
+            for name, bounds in fixed.items()
+        )
+
+
 class CommandLine(_Generated):
     """What ``python -m web_prom serve --help`` prints."""
 
@@ -127,6 +144,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_object_type("setting", "setting", indextemplate="pair: %s; setting")
     app.add_directive("settings-reference", SettingsReference)
     app.add_directive("request-metrics", RequestMetrics)
+    app.add_directive("fixed-buckets", FixedBuckets)
     app.add_directive("command-line", CommandLine)
     app.add_directive("gunicorn-hooks", GunicornHooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from docutils import nodes
+from docutils.utils import get_source_line
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -28,21 +29,20 @@ _INCLUDED = {"README.rst": "readme", "SECURITY.rst": "security"}
 
 def _find_links(app: Sphinx, doctree: nodes.document) -> None:
     """Replace the links of a page that was read."""
-    here = Path(str(app.env.doc2path(app.env.docname))).parent
     for node in list(doctree.findall(nodes.reference)):
         parts = urlsplit(node.get("refuri", ""))
         if parts.scheme in ("http", "https"):
             if not re.fullmatch(r"[\w.-]+(:\d+)?", parts.netloc):
                 logger.warning("not an address: %s", node["refuri"], location=node)
         elif parts.path and not parts.scheme:
-            _replace(app, node, here, parts.path, parts.fragment)
+            _replace(app, node, parts.path, parts.fragment)
 
 
-def _replace(app: Sphinx, node: Any, here: Path, path: str, fragment: str) -> None:
-    # An included document writes its links relative to its own folder, the root.
-    bases = (_ROOT, here) if app.env.docname in _INCLUDED.values() else (here,)
-    target = next((found for base in bases if (found := (base / path).resolve()).exists()), None)
-    if target is None or not target.is_relative_to(_ROOT):
+def _replace(app: Sphinx, node: Any, path: str, fragment: str) -> None:
+    # An included document is the source of its own nodes; its links are relative to its own folder.
+    source, _ = get_source_line(node)
+    target = (Path(source or app.env.doc2path(app.env.docname)).parent / path).resolve()
+    if not target.exists() or not target.is_relative_to(_ROOT):
         logger.warning("no such file: %s", path, location=node)
         return
     name = target.relative_to(_ROOT).as_posix()
