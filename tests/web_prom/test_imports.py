@@ -74,6 +74,9 @@ ALLOWED = {
     "multiprocess.writing": {"multiprocess.directory", "multiprocess.worker_detection", *FILES},
     "multiprocess.reading": {"multiprocess.directory", *FILES},
     "http_server": {"config", "exposition", "multiprocess.writing"},
+    "runtime": set(),
+    "advice": {"metrics.conventions"},
+    "cli": {"advice", "config", "exporter", "multiprocess.directory"},
     "exporter": {"config", "exposition", "http_server", "multiprocess.directory"},
 }
 ANYWHERE = {"errors", "log_limit", "posix", "text_format", "types", "wrapped_apps"}

@@ -1,0 +1,94 @@
+"""The time since a request's last bytes, from real sockets."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from web_prom.runtime import tcp_info
+from web_prom.runtime.tcp_info import socket_queue_seconds
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has TCP_INFO with this field")
+
+
+def environ(connection: Any) -> dict[str, Any]:
+    return {"gunicorn.socket": connection, "REMOTE_ADDR": "127.0.0.1"}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_socket_queue_seconds_is_the_time_since_the_last_bytes(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with (
+        socket.create_server((host, 0), family=family) as server,
+        socket.create_connection(server.getsockname()[:2]) as client,
+    ):
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        sent = time.monotonic()
+        time.sleep(0.25)
+        connection, _ = server.accept()
+        with connection:
+            before = time.monotonic() - sent
+            waited = socket_queue_seconds(environ(connection))
+            after = time.monotonic() - sent
+            assert waited is not None
+            # The kernel's clock ticks every 4 ms, or every 10.
+            assert before - 0.02 <= waited <= after + 0.02
+            # The next request of the connection has a time of its own.
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            connection.recv(100)
+            again = socket_queue_seconds(environ(connection))
+            assert again is not None
+            assert again < waited
+
+
+def test_socket_queue_seconds_knows_nothing_of_a_unix_socket(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(f"{tmp_path}/sock")
+        server.listen()
+        client.connect(f"{tmp_path}/sock")
+        connection, _ = server.accept()
+        with connection:
+            assert socket_queue_seconds({"gunicorn.socket": connection, "REMOTE_ADDR": ""}) is None
+            # PROXY protocol gives an address of a peer beyond the socket.
+            assert socket_queue_seconds(environ(connection)) is None
+
+
+def test_socket_queue_seconds_knows_nothing_of_a_closed_socket() -> None:
+    connection = socket.socket()
+    connection.close()
+    assert socket_queue_seconds(environ(connection)) is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"REMOTE_ADDR": "127.0.0.1"},
+        {"REMOTE_ADDR": "127.0.0.1", "gunicorn.socket": None},
+        {"REMOTE_ADDR": "127.0.0.1", "gunicorn.socket": "text"},
+        {"gunicorn.socket": None},
+    ],
+    ids=str,
+)
+def test_socket_queue_seconds_knows_nothing_without_a_socket(given: dict[str, Any]) -> None:
+    assert socket_queue_seconds(given) is None
+
+
+def test_socket_queue_seconds_knows_nothing_on_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_info, "_TCP_INFO", None)
+    with socket.socket() as connection:
+        assert socket_queue_seconds(environ(connection)) is None
+
+
+class _Short:
+    def getsockopt(self, *arguments: int) -> bytes:
+        return bytes(40)
+
+
+def test_socket_queue_seconds_knows_nothing_where_the_kernel_tells_less() -> None:
+    assert socket_queue_seconds(environ(_Short())) is None

@@ -1,0 +1,97 @@
+"""Connections that wait for a worker: the accept queues of a server's own listening sockets."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable
+from threading import Lock
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from web_prom.runtime.sock_diag import Listener, listen_overflows, listeners
+
+_SOCKET = re.compile(r"socket:\[(\d+)\]").fullmatch
+
+
+class Backlog:
+    """The accept queues of the sockets that some processes listen on.
+
+    A process listens on a socket if it has a descriptor of it. Forked workers have those of their server. The
+    descriptors are read only when a process or a listening socket came or went, because they are many.
+
+    Safe to share between threads, and to use after a fork.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._looked_at: tuple[frozenset[int], frozenset[int]] | None = None
+        self._ours: frozenset[int] = frozenset()
+
+    def families(self, pids: Iterable[int]) -> list[Metric]:
+        """Return the families of the queues, none where the system does not show them.
+
+        Args:
+            pids: The server's workers. Those of another pid namespace (0) are left out, as are those whose
+                descriptors this process may not see.
+        """
+        ours = self._of(frozenset(pid for pid in pids if pid > 0), listeners())
+        if not ours:
+            return []
+        waiting = GaugeMetricFamily(
+            "http_server_backlog", "Connections that wait to be accepted by a worker.", labels=["listener"]
+        )
+        limit = GaugeMetricFamily(
+            "http_server_backlog_limit",
+            "Connections that may wait to be accepted before the kernel refuses more.",
+            labels=["listener"],
+        )
+        found: list[Metric] = [waiting, limit]
+        # Several sockets may share an address (SO_REUSEPORT).
+        for address in dict.fromkeys(each.address for each in ours):
+            here = [each for each in ours if each.address == address]
+            waiting.add_metric([address], sum(each.waiting for each in here))
+            limits = [each.limit for each in here if each.limit is not None]
+            if limits:
+                limit.add_metric([address], sum(limits))
+        overflows = listen_overflows()
+        if overflows is not None:
+            found.append(
+                CounterMetricFamily(
+                    "http_server_listen_overflows",
+                    "TCP connections that the kernel refused because a queue was full, in this "
+                    "network namespace.",
+                    value=overflows,
+                )
+            )
+        return [family for family in found if family.samples]
+
+    def _of(self, pids: frozenset[int], every: Collection[Listener]) -> list[Listener]:
+        if not pids or not every:
+            return []
+        question = (pids, frozenset(each.inode for each in every))
+        with self._lock:
+            if question != self._looked_at:
+                self._ours = _sockets(pids, question[1])
+                self._looked_at = question
+            ours = self._ours
+        return sorted((each for each in every if each.inode in ours), key=lambda each: each.address)
+
+
+def _sockets(pids: Iterable[int], wanted: frozenset[int]) -> frozenset[int]:
+    """Return those of some sockets that one of several processes has a descriptor of."""
+    found: set[int] = set()
+    for pid in pids:
+        folder = f"/proc/{pid}/fd"
+        try:
+            descriptors = os.listdir(folder)
+        except OSError:  # it has ended, or belongs to another user
+            continue
+        for descriptor in descriptors:
+            try:
+                match = _SOCKET(os.readlink(f"{folder}/{descriptor}"))
+            except OSError:
+                continue
+            if match:
+                found.add(int(match[1]))
+    return frozenset(found & wanted)

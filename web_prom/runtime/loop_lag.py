@@ -1,0 +1,105 @@
+"""How late the timers of an event loop are: what blocks a loop delays every request that it serves.
+
+A timer is set every 50 ms, and the lag is how much later than that it runs. A block of 300 ms is seen as
+250 to 300 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet, ref
+
+INTERVAL_SECONDS = 0.05
+
+Observe = Callable[[float], None]
+"""Takes a lag in seconds. Called in the loop's thread; must not raise, block or wait."""
+
+
+class AsyncioLag:
+    """Measures the lag of asyncio loops, uvloop's included, each from the first call of :meth:`start` in it.
+
+    No loop is kept alive: a timer goes when its loop is closed. Each loop has one timer. Safe in several
+    threads, each with a loop of its own. A fork has no running loop, and therefore no timer.
+
+    Args:
+        observe: Takes each lag.
+        also: Called once a second or so in each loop; must not raise, block or wait.
+    """
+
+    def __init__(self, observe: Observe, also: Callable[[], None] = lambda: None) -> None:
+        self._observe = observe
+        self._also = also
+        self._measured: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+        # Every request asks; a server has one loop, as a rule.
+        self._latest: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
+
+    def start(self) -> None:
+        """Measure the loop that runs in this thread, from now on. Nothing happens where none runs."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # trio has no loop
+            return
+        if loop is self._latest():
+            return
+        self._latest = ref(loop)
+        if loop not in self._measured:
+            self._measured.add(loop)
+            self._also()
+            self._arm(loop, 0)
+
+    def _arm(self, loop: asyncio.AbstractEventLoop, ticks: int) -> None:
+        due = loop.time() + INTERVAL_SECONDS
+        # Without a context of its own the timer would keep the first request's context for ever.
+        loop.call_at(due, self._tick, loop, due, ticks + 1, context=contextvars.Context())
+
+    def _tick(self, loop: asyncio.AbstractEventLoop, due: float, ticks: int) -> None:
+        self._observe(max(0.0, loop.time() - due))
+        if ticks % _TICKS_PER_SECOND == 0:
+            self._also()
+        self._arm(loop, ticks)
+
+
+_TICKS_PER_SECOND = round(1 / INTERVAL_SECONDS)
+
+
+class GeventLag:
+    """Measures the lag of gevent's hubs, each from the first call of :meth:`start` in its thread.
+
+    Where gevent is not loaded nothing happens. The timer does not keep a hub alive.
+
+    Args:
+        observe: Takes each lag; called in the hub, where nothing may wait.
+    """
+
+    def __init__(self, observe: Observe) -> None:
+        self._observe = observe
+        self._timers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    def start(self) -> None:
+        """Measure the hub of this thread, from now on, if gevent is loaded."""
+        gevent: Any = sys.modules.get("gevent")
+        if gevent is None:
+            return
+        hub = gevent.get_hub()
+        if hub not in self._timers:
+            timer = hub.loop.timer(INTERVAL_SECONDS, INTERVAL_SECONDS, ref=False)
+            timer.start(_Ticks(self._observe).tick)
+            self._timers[hub] = timer
+
+
+class _Ticks:
+    """Observes how much later than the interval each tick comes after the one before."""
+
+    def __init__(self, observe: Observe) -> None:
+        self._observe = observe
+        self._due = perf_counter() + INTERVAL_SECONDS
+
+    def tick(self) -> None:
+        now = perf_counter()
+        self._observe(max(0.0, now - self._due))
+        self._due = now + INTERVAL_SECONDS

@@ -1,0 +1,61 @@
+"""The threads that async applications run sync code in: how many there are, and what waits for them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, NamedTuple
+
+
+class AnyioThreads(NamedTuple):
+    """The worker threads of one loop that anyio lends, as to Starlette's sync endpoints.
+
+    Attributes:
+        used: Threads at work.
+        total: Threads that may work at once.
+        waiting: Calls that wait for a thread.
+    """
+
+    used: int
+    total: int
+    waiting: int
+
+
+def anyio_threads() -> AnyioThreads | None:
+    """Return the threads of the loop that runs in this thread, or None without anyio or a loop."""
+    to_thread: Any = sys.modules.get("anyio.to_thread")
+    if to_thread is None:
+        return None
+    try:
+        found = to_thread.current_default_thread_limiter().statistics()
+        return AnyioThreads(int(found.borrowed_tokens), int(found.total_tokens), int(found.tasks_waiting))
+    except Exception:  # no loop, or an anyio that counts otherwise (total_tokens may be infinite)
+        return None
+
+
+def probe_asgiref_thread(observe: Callable[[float], None]) -> None:
+    """Have asgiref's one thread for sync code called, and observe how many seconds the call waited for it.
+
+    ``sync_to_async`` runs everything in that one thread where no request has threads of its own
+    (Django's ASGI handler gives each request one). The thread is not started if nothing has used it, and is
+    not called again before it has answered.
+    """
+    sync: Any = sys.modules.get("asgiref.sync")
+    executor = getattr(getattr(sync, "SyncToAsync", None), "single_thread_executor", None)
+    if executor is None or not getattr(executor, "_threads", None) or getattr(executor, _PENDING, False):
+        return
+    asked = perf_counter()
+
+    def answer() -> None:
+        setattr(executor, _PENDING, False)
+        observe(perf_counter() - asked)
+
+    try:
+        setattr(executor, _PENDING, True)
+        executor.submit(answer)
+    except RuntimeError:  # it was shut down
+        pass
+
+
+_PENDING = "_web_prom_pending"
