@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from web_prom.advice.advise import advise
     from web_prom.asgi.middleware import make_asgi_app
     from web_prom.config.settings import Config
     from web_prom.errors import ConfigError, ConflictError, DirectoryError, WebPromError
@@ -27,6 +28,7 @@ __all__ = [
     "DirectoryError",
     "PrometheusMiddleware",
     "WebPromError",
+    "advise",
     "collector_for",
     "exclude",
     "get_or_create",
@@ -43,6 +45,7 @@ _HOMES = {
     "DirectoryError": "errors",
     "PrometheusMiddleware": "wsgi.middleware",
     "WebPromError": "errors",
+    "advise": "advice.advise",
     "collector_for": "multiprocess.reading.collector",
     "exclude": "metrics.exclusion",
     "get_or_create": "metrics.get_or_create",

@@ -1,94 +1,35 @@
-"""The command line: ``python -m web_prom serve --dir DIR --bind 127.0.0.1:9464``."""
+"""The command line: ``python -m web_prom COMMAND``."""
 
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from web_prom.config.exporter_settings import IMPORT_PATH, OPTIONS, load
-from web_prom.errors import ConfigError, ListenError
-from web_prom.exporter import logging_setup
-from web_prom.multiprocess.directory.environment import (
-    DIR_VARIABLE,
-    configured_directory,
-    unset_directory,
-)
+from web_prom.cli import check, serve
 
-logger = logging.getLogger("web_prom")
 
-_EPILOG = """\
-Every option but --dir has its setting in the environment too (PROM_BIND, PROM_BEARER_TOKEN_FILE and so on);
-an option wins. The process ends at SIGTERM or SIGINT with exit code 0, with 1 if it cannot listen, and with 2
-if an option is not allowed."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="python -m web_prom", description="Commands of web-prom.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, command in (("serve", serve), ("check", check)):
+        subparser = commands.add_parser(
+            name,
+            allow_abbrev=False,
+            help=command.HELP,
+            description=command.DESCRIPTION,
+            epilog=command.EPILOG,
+        )
+        command.add_options(subparser)
+        subparser.set_defaults(run=command.run, parser=subparser)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m web_prom", description="Commands of web-prom.")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    serve = commands.add_parser(
-        "serve",
-        allow_abbrev=False,
-        help="answer scrapes for all workers that share a directory",
-        description="Answer scrapes on a port of its own, for all workers that share a directory.",
-        epilog=_EPILOG,
-    )
-    _add_options(serve)
-    given = parser.parse_args(arguments)
-    directory = given.dir or configured_directory()
-    if not directory:
-        serve.error(
-            f"name the directory that the workers share: --dir DIR, or {DIR_VARIABLE} in the environment"
-        )
-    logging_setup.configure(given.log_file)
-    # Last, for a callable of the application's: nothing there is to come before the standard library.
-    entries = os.environ.pop(IMPORT_PATH, "").split(os.pathsep)
-    sys.path += [entry for entry in entries if entry and entry not in sys.path]
-    # prometheus_client reads the variable when it is imported: without it, nothing that is made in this
-    # process can write to the directory.
-    unset_directory()
-    options = {name: getattr(given, name) for name in OPTIONS if getattr(given, name) is not None}
-    try:
-        config = load(os.environ, options)
-        if config.bind is None and given.listener is None:
-            serve.error("name the address to listen at: --bind HOST:PORT, or PROM_BIND in the environment")
-        from web_prom.exporter import run
-        from web_prom.multiprocess.directory.server_directory import server_of
-
-        if given.server is not None:
-            server_of(given.server)
-        run.serve(
-            Path(directory),
-            config,
-            listener=given.listener,
-            parent=given.parent,
-            heartbeat=given.heartbeat,
-        )
-    except (ConfigError, ListenError) as error:
-        logger.error("%s", error)
-        return 2 if isinstance(error, ConfigError) else 1
-    return 0
-
-
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dir",
-        type=Path,
-        metavar="DIR",
-        help=f"the directory that the workers share; default: ${DIR_VARIABLE}",
-    )
-    for name, (metavar, text) in OPTIONS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=text)
-    # What the supervisor passes on.
-    parser.add_argument("--listener", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--heartbeat", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--server", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--log-file", type=Path, help=argparse.SUPPRESS)
+    given = make_parser().parse_args(arguments)
+    return int(given.run(given, given.parser))
 
 
 if __name__ == "__main__":

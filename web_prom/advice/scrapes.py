@@ -1,0 +1,131 @@
+"""One or two scrapes of a service, and what can be computed from them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from web_prom.metrics.conventions import NAMINGS
+
+Metrics = str | Iterable[Metric]
+"""Metrics as the text of a scrape, or as families."""
+
+Labels = frozenset[tuple[str, str]]
+
+
+class Point(NamedTuple):
+    """A sample: its labels and its value."""
+
+    labels: Mapping[str, str]
+    value: float
+
+
+class Scrape:
+    """The samples of one scrape by name. Immutable after it is made.
+
+    Args:
+        metrics: Text in Prometheus' format, or families, for example ``registry.collect()``.
+        at: When it was taken, in seconds since the epoch.
+
+    Raises:
+        ValueError: The text is not in Prometheus' format.
+    """
+
+    def __init__(self, metrics: Metrics, at: float) -> None:
+        self.at = at
+        self.samples: dict[str, dict[Labels, Point]] = defaultdict(dict)
+        families = text_string_to_metric_families(metrics) if isinstance(metrics, str) else metrics
+        for family in families:
+            for sample in family.samples:
+                key = frozenset(sample.labels.items())
+                self.samples[sample.name][key] = Point(sample.labels, sample.value)
+
+    def points(self, name: str) -> Iterable[Point]:
+        """Return the samples of a name, none where it is missing."""
+        return self.samples[name].values() if name in self.samples else ()
+
+    def total(self, name: str) -> float | None:
+        """Return the sum of all samples of a name, or None where there are none."""
+        points = self.points(name)
+        return sum(point.value for point in points) if points else None
+
+    def by(self, name: str, label: str) -> dict[str, float]:
+        """Return the sums of a name's samples by the values of one label."""
+        sums: dict[str, float] = defaultdict(float)
+        for point in self.points(name):
+            sums[point.labels.get(label, "")] += point.value
+        return dict(sums)
+
+
+class Window:
+    """What a service showed, once or twice.
+
+    Args:
+        after: The later scrape.
+        before: The earlier one, or None where there is just one. Nothing can then be said of rates.
+    """
+
+    def __init__(self, after: Scrape, before: Scrape | None = None) -> None:
+        self.after = after
+        self.before = before
+        self.seconds = max(after.at - before.at, 1e-9) if before else 0.0
+        self.duration = self._name_of_duration()
+        """The name of the histogram of request durations, whichever naming and namespace the service uses;
+        "" for none."""
+
+    def increase(self, name: str) -> float | None:
+        """Return by how much all counters of a name grew, or None where that cannot be known.
+
+        A counter that went back started again at zero. A counter that is new counts whole.
+        """
+        if self.before is None or not self.after.points(name):
+            return None
+        return sum(growth for _labels, growth in self._growth(name))
+
+    def rate(self, name: str) -> float | None:
+        """Return the same for each second."""
+        grown = self.increase(name)
+        return None if grown is None else grown / self.seconds
+
+    def quantile(self, histogram: str, quantile: float) -> float | None:
+        """Estimate a quantile of what a histogram observed between the scrapes, as PromQL does.
+
+        The estimate is linear within a bucket. Observations above the highest bound count as that bound.
+        None where nothing was observed.
+        """
+        grown: dict[float, float] = defaultdict(float)
+        if self.before is None:
+            return None
+        for labels, growth in self._growth(f"{histogram}_bucket"):
+            grown[float(labels.get("le", "inf"))] += growth
+        bounds = sorted(grown)
+        if not bounds or grown[bounds[-1]] <= 0:
+            return None
+        wanted = quantile * grown[bounds[-1]]
+        lower, below = 0.0, 0.0
+        for bound in bounds:
+            if grown[bound] >= wanted:
+                if bound == float("inf"):
+                    return lower
+                return lower + (bound - lower) * (wanted - below) / max(grown[bound] - below, 1e-9)
+            lower, below = bound, grown[bound]
+        return lower
+
+    def _growth(self, name: str) -> Iterator[tuple[Mapping[str, str], float]]:
+        earlier = self.before.samples[name] if self.before and name in self.before.samples else {}
+        for key, point in self.after.samples[name].items() if name in self.after.samples else ():
+            former = earlier.get(key)
+            begun = former.value if former and former.value <= point.value else 0.0
+            yield point.labels, point.value - begun
+
+    def _name_of_duration(self) -> str:
+        for naming in NAMINGS.values():
+            for name in self.after.samples:
+                # A namespace stands before the name.
+                if name == f"{naming.duration.name}_sum" or name.endswith(f"_{naming.duration.name}_sum"):
+                    return name.removesuffix("_sum")
+        return ""

@@ -1,0 +1,1 @@
+"""The commands of ``python -m web_prom`` that look at a running service."""

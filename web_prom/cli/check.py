@@ -1,0 +1,126 @@
+"""``python -m web_prom check URL``: verdicts on a running service, and an exit code for scripts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from web_prom.advice.verdict import Verdict
+
+HELP = "say what is wrong with a running service, and what to do"
+DESCRIPTION = "Scrape a service twice and say what is wrong with it, and what to do."
+EPILOG = """\
+Exit code: 0 if nothing is wrong, 1 if there are warnings, 2 if something is critical or an option is not
+allowed, 3 if the URL gives no metrics."""
+
+UNREADABLE = 3
+_WIDTH = 80
+_MAX_SECONDS = 3600.0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command to its parser."""
+    parser.add_argument(
+        "url", metavar="URL", help="where the metrics are, for example http://127.0.0.1:8000/metrics"
+    )
+    parser.add_argument(
+        "--window",
+        type=_seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="the time between the two scrapes; 0 scrapes once, which says nothing about rates; default: 30",
+    )
+    parser.add_argument("--json", action="store_true", help="print the verdicts as JSON")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for each scrape; default: 10"
+    )
+    parser.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        type=_header,
+        metavar="'NAME: VALUE'",
+        help="a header to send; may be given several times",
+    )
+    parser.add_argument(
+        "--bearer-token-file", type=Path, metavar="FILE", help="a file with the token that /metrics asks for"
+    )
+
+
+def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Check the service, print the verdicts, and return the exit code."""
+    # prometheus_client reads the environment when it is imported, and `serve` changes the environment first.
+    from web_prom.advice.advise import verdicts
+    from web_prom.advice.scrapes import Window
+    from web_prom.advice.verdict import Severity
+    from web_prom.cli.fetch import UnreadableScrapeError, fetch
+
+    try:
+        headers = dict(given.header)
+        if given.bearer_token_file is not None:
+            headers["Authorization"] = f"Bearer {_token(given.bearer_token_file)}"
+        before = fetch(given.url, headers, given.timeout)
+        if given.window:
+            time.sleep(given.window)
+            window = Window(fetch(given.url, headers, given.timeout), before)
+        else:
+            window = Window(before)
+    except (UnreadableScrapeError, _UnreadableTokenError) as error:
+        if given.json:
+            print(json.dumps({"error": str(error)}))
+        else:
+            print(f"cannot check: {error}", file=sys.stderr)
+        return UNREADABLE
+    found = verdicts(window)
+    if given.json:
+        print(json.dumps({"verdicts": [verdict.as_json() for verdict in found]}, indent=2))
+    else:
+        print(as_text(found))
+    worst = max(verdict.severity for verdict in found)
+    return {Severity.WARNING: 1, Severity.CRITICAL: 2}.get(worst, 0)
+
+
+def as_text(found: Sequence[Verdict]) -> str:
+    """Return verdicts as lines for a terminal."""
+    lines: list[str] = []
+    for verdict in found:
+        label = f"{verdict.severity.name:<8}  "
+        indent = " " * len(label)
+        lines += textwrap.wrap(label + verdict.summary, _WIDTH, subsequent_indent=indent)
+        lines += textwrap.wrap(verdict.remedy, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return "\n".join(lines)
+
+
+class _UnreadableTokenError(Exception):
+    """The file with the token cannot be read."""
+
+
+def _token(path: Path) -> str:
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _UnreadableTokenError(f"the token cannot be read from {path}: {error}") from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {_MAX_SECONDS:g}")
+    return seconds
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or any(sign in text for sign in "\r\n"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a header: write 'Name: value'")
+    return name.strip(), value.strip()
