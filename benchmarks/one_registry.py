@@ -51,7 +51,7 @@ class Registry:
         """Scrape with web-prom."""
         text = TextBuilder(ENCODE, CONTENT_TYPE, None)
         for collector in collectors_of(self._registry):
-            text.put_collected(collector, self._encoder)
+            text.add_instrument(collector, self._encoder)
         return text.finish()
 
     def upstream(self) -> bytes:

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from web_prom.asgi.middleware import make_asgi_app
     from web_prom.config.settings import Config
     from web_prom.errors import ConfigError, ConflictError, DirectoryError, WebPromError
-    from web_prom.exposition.http import make_wsgi_app
     from web_prom.http_server.start_http_server import start_http_server
     from web_prom.metrics.exclusion import exclude
     from web_prom.metrics.get_or_create import get_or_create
     from web_prom.multiprocess.reading.collector import collector_for
     from web_prom.multiprocess.writing.activation import share_values
+    from web_prom.wsgi.endpoint import make_wsgi_app
     from web_prom.wsgi.middleware import PrometheusMiddleware
 
 __all__ = [
@@ -50,7 +50,7 @@ _HOMES = {
     "exclude": "metrics.exclusion",
     "get_or_create": "metrics.get_or_create",
     "make_asgi_app": "asgi.middleware",
-    "make_wsgi_app": "exposition.http",
+    "make_wsgi_app": "wsgi.endpoint",
     "share_values": "multiprocess.writing.activation",
     "start_http_server": "http_server.start_http_server",
 }

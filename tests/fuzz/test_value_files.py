@@ -23,7 +23,7 @@ import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from tests.web_prom.multiprocess.reading.value_files import Worker
-from web_prom.exposition.http import encoder_for
+from web_prom.exposition.negotiation import encoder_for
 from web_prom.multiprocess.file_format import HEADER, LENGTH, VALUE, value_offset
 from web_prom.multiprocess.reading.collector import WorkersCollector
 

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from web_prom.exposition.headers import header_variables
-from web_prom.exposition.http import Exposition, Response
+from web_prom.exposition.http import Exposition, Response, header_variables
 from web_prom.metrics.layers import discard, find_outer_asgi
 from web_prom.types import Receive, Scope, Send
 

@@ -20,7 +20,7 @@ from web_prom.asgi.quart_exceptions import record_quart_exceptions
 from web_prom.asgi.routes import Routes
 from web_prom.asgi.websocket import WebSocketExchange
 from web_prom.config.settings import Config
-from web_prom.exposition.http import Exposition, endpoint_config
+from web_prom.exposition.http import standalone_exposition
 from web_prom.metrics.exclusion import exclude
 from web_prom.metrics.layers import (
     WSGI_ENVIRON,
@@ -34,7 +34,6 @@ from web_prom.metrics.recording import RECORDING_KEY, Recording
 from web_prom.metrics.request_start import ASGI_KEYS, start_key_getter
 from web_prom.metrics.websocket import LABELS
 from web_prom.middleware import Middleware, RouteResolver, scrape_paths, set_route
-from web_prom.multiprocess.writing.activation import share_values
 from web_prom.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["PrometheusMiddleware", "make_asgi_app", "set_route"]
@@ -259,8 +258,7 @@ def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -
         ConfigError: PROM_COLLECTOR_TIMEOUT in the environment is not allowed.
         DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
     """
-    share_values(*[registry] if isinstance(registry, CollectorRegistry) else [])
-    exposition = Exposition(registry, endpoint_config(), compress=not disable_compression)
+    exposition = standalone_exposition(registry, compress=not disable_compression)
 
     # The mark is for what a router answers itself, for example the redirect of a mount to its slash.
     return exclude(MetricsApp(exposition))

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from web_prom.config.settings import Config
-from web_prom.exposition.http import Exposition, Response
+from web_prom.exposition.http import Exposition, Response, text_response
 
 logger = logging.getLogger("web_prom")
 
 DEFAULT_PATH = "/metrics"
-
-_TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
 
 class DirectoryMetricsApp:
@@ -49,14 +47,14 @@ class DirectoryMetricsApp:
             if environ["PATH_INFO"].rstrip("/") != self._path_info:
                 # Only clients that may scrape see the path.
                 denied = self._exposition.deny(environ)
-                return denied or _plain("404 Not Found", f"metrics are at {self._path}\n")
+                return denied or text_response("404 Not Found", f"metrics are at {self._path}\n")
             if not self._is_readable():
                 text = "the shared directory cannot be read; see the log\n"
-                return self._exposition.deny(environ) or _plain("503 Service Unavailable", text)
+                return self._exposition.deny(environ) or text_response("503 Service Unavailable", text)
             return self._exposition.respond(environ)
         except Exception:
             logger.exception("a scrape failed")
-            return _plain("500 Internal Server Error", "the scrape failed; see the log\n")
+            return text_response("500 Internal Server Error", "the scrape failed; see the log\n")
 
     def _is_readable(self) -> bool:
         """Return whether the directory can be read, and log each change.
@@ -74,8 +72,3 @@ class DirectoryMetricsApp:
             logger.info("the shared directory %s can be read again", self._directory)
         self._unreadable = False
         return True
-
-
-def _plain(status: str, text: str) -> Response:
-    body = text.encode()
-    return Response(status, [_TEXT, ("Content-Length", str(len(body)))], body)

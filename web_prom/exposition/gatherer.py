@@ -21,8 +21,9 @@ from web_prom.exposition.collectors import (
     store_callbacks,
     units_of,
 )
+from web_prom.exposition.encoding.encoder import Encode
 from web_prom.exposition.encoding.registry_encoder import RegistryEncoder
-from web_prom.exposition.encoding.text_builder import Encode, TextBuilder, joined
+from web_prom.exposition.encoding.text_builder import TextBuilder, join_families
 from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.metrics.families import existing_families
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
@@ -93,9 +94,9 @@ class Gatherer:
         series = _gauge(
             "web_prom_scrape_series", "Samples in this scrape, those about it aside.", text.series
         )
-        text.put([*about, series])
+        text.add([*about, series])
         seconds = perf_counter() - begun
-        text.put([_gauge("web_prom_scrape_duration_seconds", "Seconds that this scrape took.", seconds)])
+        text.add([_gauge("web_prom_scrape_duration_seconds", "Seconds that this scrape took.", seconds)])
         return text.finish()
 
     def _settle(self) -> None:
@@ -108,7 +109,7 @@ class Gatherer:
     def _process(self, text: TextBuilder) -> Iterable[Metric]:
         """Put what upstream would give for this process; return what is told about it besides."""
         if getattr(type(self._source), "collect", None) is not CollectorRegistry.collect:
-            text.put(self._source.collect())
+            text.add(self._source.collect())
             return []
         custom = self._guard.collect(filter(is_custom, collectors_of(self._source)))
         collected = {id(collector): families for collector, families in custom}
@@ -116,9 +117,9 @@ class Gatherer:
         collectors = collectors_of(self._source)
         # Of two that want one name, the instrument has it, as where values are shared.
         for place, collector in sorted(enumerate(collectors), key=lambda item: _rank(item[1])):
-            with self._guard.of(collector), text.at(place):
+            with self._guard.of(collector), text.at_position(place):
                 if is_instrument(collector):
-                    text.put_collected(collector, self._encoder)
+                    text.add_instrument(collector, self._encoder)
                 elif id(collector) in collected:
                     self._put(text, collector, collected[id(collector)])
                 else:
@@ -129,9 +130,9 @@ class Gatherer:
     def _put(self, text: TextBuilder, source: Any, families: Iterable[Metric]) -> None:
         """Put the families of one source, without those whose names another one has."""
         own: set[bytes] = set()
-        for family in joined(families):
+        for family in join_families(families):
             with self._guard.of(source):
-                text.put_new(family, own)
+                text.add_unique(family, own)
 
     def _workers(self, text: TextBuilder, collector: WorkersCollector) -> Iterable[Metric]:
         """Put what all workers have, and what else this process has; return what is told about them."""
@@ -140,7 +141,7 @@ class Gatherer:
         # Before the files are read, so that what this writes is in the scrape.
         custom = self._guard.collect(not_in_files(registered))
         store_callbacks(registered, self._guard)
-        text.put_merged(collector, units_of(registered))
+        text.add_merged(collector, units_of(registered))
         workers, server = collector.workers, server_pid()
         for owner, families in ((process_families, process_families(workers)), *custom):
             self._put(text, owner, families)

@@ -1,4 +1,4 @@
-"""Single flight: callers that want the same at the same time share one result, made one at a time."""
+"""Single flight: results are built one at a time, and concurrent callers that ask for the same share one."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ from web_prom.errors import BusyError
 
 Result = TypeVar("Result")
 
-# How many different minor results may be waited for, and how many others are made before one of them.
-_MINOR_RUNS = 16
-_MAJOR_RUNS = 4
+# How many different low-priority results may be waited for.
+_MAX_WAITING_LOW_PRIORITY = 16
+# How many other results are built before one of low priority.
+_RUNS_BEFORE_LOW_PRIORITY = 4
 
 
 class SingleFlight(Generic[Result]):
-    """Makes results one at a time, and shares each among those who wait for it.
+    """Builds results one at a time, and shares each of them among the callers that wait for it.
 
-    Who comes while a result is being made waits for the next one: what they get was begun after they
-    came, so that what they have seen happen is in it. However many come meanwhile, those who want the
-    same cost one more run. The number of different results that clients can have waited for is bounded.
+    A caller that comes while a result is being built waits for the next one. The build of its result then
+    starts after the call, so the result contains everything that happened before the call. All callers that
+    come during one build and ask for the same share the next build. The number of different results that
+    clients can wait for is bounded.
 
-    Safe to share between threads, gevent's too: locks are made when they are first needed, after
-    whatever patches them. A child that is forked while a result is being made does not wait for it. Work
-    that asks for a result itself, in its own thread, gets it made at once.
+    Safe to share between threads and between greenlets of gevent: locks are created at their first use,
+    which is after any patching of the standard library. A child process that is forked during a build does
+    not wait for that build. If ``work`` itself asks for a result in the same thread, that result is built
+    at once.
     """
 
     def __init__(self) -> None:
-        # The process is looked at each time: at-fork hooks are not run everywhere (uWSGI).
+        # By process id, because at-fork hooks do not run under every server (uWSGI).
         self._queues: dict[int, _Queue[Result]] = {}
 
     def run(
@@ -37,150 +40,166 @@ class SingleFlight(Generic[Result]):
         key: Hashable,
         work: Callable[[], Result],
         *,
-        minor: bool = False,
+        low_priority: bool = False,
         before: Callable[[], object] | None = None,
     ) -> Result:
-        """Return a result that was begun after this call.
+        """Return a result whose build starts after this call.
 
         Args:
-            key: What is wanted; callers with equal keys may get one result.
-            work: Makes it. Called in the thread of one of them.
-            minor: Results that are not minor go first. After four of them one minor result is made, but
-                nobody waits for two of these. At most 16 different minor results are waited for.
-            before: Called in the thread that makes the result, in its turn, before ``work``. It may wait: who
-                comes meanwhile gets the same result.
+            key: What the caller asks for. Callers with equal keys can get the same result.
+            work: Builds the result. It is called in the thread of one of the callers.
+            low_priority: Build other results first. One result of low priority is built after every four
+                others, and no caller waits for more than one of them. At most 16 different results of low
+                priority are waited for.
+            before: Called before ``work``, in the same thread, when it is the turn of this result. It may
+                block. Callers that come meanwhile get the same result.
 
         Raises:
-            BusyError: The result is minor, and too many others are waited for.
-            Exception: What ``work`` raised, in every thread that waited for it.
+            BusyError: The result is of low priority, and too many others are waited for.
+            Exception: What ``work`` raised. It is raised in every thread that waited for the result.
         """
         pid = os.getpid()
         queue = self._queues.get(pid)
         if queue is None:
             queue = self._queues.setdefault(pid, _Queue())
-        if queue.runner == threading.get_ident():
+        if queue.running_thread == threading.get_ident():
             return work()
-        return queue.run(key, work, minor, before)
+        return queue.run(key, work, low_priority, before)
 
 
 class _Run(Generic[Result]):
-    """One piece of work: to be done, under way, or over."""
+    """One build: waiting for its turn, running, or done.
+
+    Attributes:
+        value: The result, if there is one.
+        error: What ``work`` raised.
+        abandoned: Whether there is neither a result nor an error.
+        low_priority: Whether other results are built first.
+        was_delayed: Whether a run of low priority was running while this one waited.
+        done: Set when this run is over.
+        turn: Released when it is the turn of this run.
+    """
 
     value: Result
     error: Exception | None = None
-    abandoned = True  # until there is a result or an error
+    abandoned = True
 
-    def __init__(self, minor: bool) -> None:
-        self.minor = minor
-        # Whether a minor run was under way while this one waited.
-        self.held_up = False
-        self.over = threading.Event()
-        # Released when it is this run's turn.
-        self.gate = threading.Lock()
-        self.gate.acquire()
+    def __init__(self, low_priority: bool) -> None:
+        self.low_priority = low_priority
+        self.was_delayed = False
+        self.done = threading.Event()
+        self.turn = threading.Lock()
+        self.turn.acquire()
 
 
 class _Queue(Generic[Result]):
-    """Those who wait, in one process."""
+    """The runs of one process.
+
+    Attributes:
+        running_thread: The thread that calls ``work`` now.
+    """
 
     def __init__(self) -> None:
-        self.runner: int | None = None
+        self.running_thread: int | None = None
         self._lock = threading.Lock()
-        # By key: the run that those who come now wait for.
-        self._waiting: dict[Hashable, _Run[Result]] = {}
-        # Runs whose turn is still to come, and the one whose turn it is.
-        self._line: list[_Run[Result]] = []
+        # By key: the run that new callers join.
+        self._joinable: dict[Hashable, _Run[Result]] = {}
+        # The runs that wait for their turn, and the run whose turn it is.
+        self._waiting: list[_Run[Result]] = []
         self._current: _Run[Result] | None = None
-        self._passed = 0
+        self._runs_since_low_priority = 0
 
     def run(
         self,
         key: Hashable,
         work: Callable[[], Result],
-        minor: bool,
+        low_priority: bool,
         before: Callable[[], object] | None,
     ) -> Result:
-        """Lead the run that is to begin for a key, or wait for whoever leads it.
+        """Execute the next run for a key in this thread, or wait for the thread that executes it.
 
-        A leader may be stopped (SystemExit, a killed greenlet); those who waited for it then begin again.
+        The executing thread may be stopped (SystemExit, a killed greenlet). The threads that waited for it
+        then start again.
         """
         while True:
-            own: _Run[Result] = _Run(minor)
+            own: _Run[Result] = _Run(low_priority)
             try:
                 with self._lock:
-                    run = self._waiting.get(key) or self._line_up(key, own)
+                    run = self._joinable.get(key) or self._enqueue(key, own)
                 if run is own:
-                    self._lead(key, run, work, before)
+                    self._execute(key, run, work, before)
                 else:
-                    run.over.wait()
+                    run.done.wait()
             finally:
-                self._leave(key, own)
-                own.over.set()
+                self._remove(key, own)
+                own.done.set()
             if run.error is not None:
                 raise run.error
             if not run.abandoned:
                 return run.value
 
-    def _line_up(self, key: Hashable, run: _Run[Result]) -> _Run[Result]:
-        if run.minor and sum(one.minor for one in self._line) >= _MINOR_RUNS:
+    def _enqueue(self, key: Hashable, run: _Run[Result]) -> _Run[Result]:
+        if run.low_priority and sum(one.low_priority for one in self._waiting) >= _MAX_WAITING_LOW_PRIORITY:
             raise BusyError("too many different results are waited for")
-        self._waiting[key] = run
-        self._line.append(run)
-        run.held_up = self._current is not None and self._current.minor
-        self._grant()
+        self._joinable[key] = run
+        self._waiting.append(run)
+        run.was_delayed = self._current is not None and self._current.low_priority
+        self._start_next()
         return run
 
-    def _lead(
+    def _execute(
         self,
         key: Hashable,
         run: _Run[Result],
         work: Callable[[], Result],
         before: Callable[[], object] | None,
     ) -> None:
-        run.gate.acquire()
+        run.turn.acquire()
         if before is not None:
             before()
         with self._lock:
             self._close(key, run)
-        self.runner = threading.get_ident()
+        self.running_thread = threading.get_ident()
         try:
             run.value = work()
         except Exception as error:
             run.error = error
         finally:
-            self.runner = None
+            self.running_thread = None
         run.abandoned = False
 
-    def _leave(self, key: Hashable, run: _Run[Result]) -> None:
-        """Remove a run that is over, wherever it was, and have the next one begin."""
+    def _remove(self, key: Hashable, run: _Run[Result]) -> None:
+        """Remove a run that is over, in whichever state it was, and start the next one."""
         with self._lock:
             self._close(key, run)
-            if run in self._line:
-                self._line.remove(run)
+            if run in self._waiting:
+                self._waiting.remove(run)
             if self._current is run:
                 self._current = None
-                self._grant()
+                self._start_next()
 
     def _close(self, key: Hashable, run: _Run[Result]) -> None:
-        """Have whoever comes from now on wait for another run."""
-        if self._waiting.get(key) is run:
-            del self._waiting[key]
+        """Let new callers with this key no longer join the run."""
+        if self._joinable.get(key) is run:
+            del self._joinable[key]
 
-    def _grant(self) -> None:
-        """Begin the next turn, unless one is under way."""
-        if self._current is not None or not self._line:
+    def _start_next(self) -> None:
+        """Give the turn to the next run, unless a run has it."""
+        if self._current is not None or not self._waiting:
             return
-        minor = next((run for run in self._line if run.minor), None)
-        major = next((run for run in self._line if not run.minor), None)
-        # First come, first served: if any was held up, the first was.
-        minor_is_due = self._passed >= _MAJOR_RUNS and not (major and major.held_up)
-        if major is None or (minor is not None and minor_is_due):
-            chosen, self._passed = minor, 0
-            for run in self._line:
-                run.held_up = True
+        low = next((run for run in self._waiting if run.low_priority), None)
+        normal = next((run for run in self._waiting if not run.low_priority), None)
+        # Runs are in the order of arrival. If any of them was delayed, the first one was.
+        low_is_due = self._runs_since_low_priority >= _RUNS_BEFORE_LOW_PRIORITY and not (
+            normal and normal.was_delayed
+        )
+        if normal is None or (low is not None and low_is_due):
+            chosen, self._runs_since_low_priority = low, 0
+            for run in self._waiting:
+                run.was_delayed = True
         else:
-            chosen, self._passed = major, self._passed + 1 if minor else 0
+            chosen, self._runs_since_low_priority = normal, self._runs_since_low_priority + 1 if low else 0
         assert chosen is not None
-        self._line.remove(chosen)
+        self._waiting.remove(chosen)
         self._current = chosen
-        chosen.gate.release()
+        chosen.turn.release()

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from typing import Any
 
-from web_prom.exposition.headers import header_variables
-from web_prom.exposition.http import BEFORE_SCRAPE, Response
+from web_prom.exposition.http import BEFORE_SCRAPE, Response, header_variables, text_response
 from web_prom.http_server.connections import Connection, State
 from web_prom.http_server.request_head import Head, HeadError, end_of_head, read_head
 
@@ -107,9 +106,8 @@ class Handler:
 
     def _refuse(self, status: str) -> None:
         """Answer a request that could not be read."""
-        body = f"{status.partition(' ')[2].lower()}\n".encode()
-        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-        self._send(Response(status, headers, body), stays=False, with_body=True)
+        reason = status.partition(" ")[2].lower()
+        self._send(text_response(status, f"{reason}\n"), stays=False, with_body=True)
 
     def _send(self, response: Response, *, stays: bool, with_body: bool) -> None:
         body = response.body if with_body else b""

@@ -10,7 +10,6 @@ from typing import Any
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from web_prom.config.settings import Config
-from web_prom.exposition.http import as_wsgi
 from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.metrics.layers import State, find_outer, forward, is_counted_by
 from web_prom.metrics.recording import RECORDING_KEY
@@ -18,6 +17,7 @@ from web_prom.metrics.request_start import WSGI_KEYS, start_key_getter
 from web_prom.metrics.websocket import LABELS
 from web_prom.middleware import Middleware, RouteResolver, scrape_paths, set_route
 from web_prom.types import Environ, WSGIApp
+from web_prom.wsgi.endpoint import metrics_app
 from web_prom.wsgi.exchange import Exchange
 from web_prom.wsgi.measured_exchange import MeasuredExchange
 from web_prom.wsgi.static_files import with_static_routes
@@ -77,7 +77,7 @@ class PrometheusMiddleware(Middleware):
             self._app = with_static_routes(app)
             # PEP 3333: a path is bytes, each read as a character.
             self._paths = scrape_paths(self._config.path.encode().decode("latin-1"))
-            self._metrics = as_wsgi(self._exposition)
+            self._metrics = metrics_app(self._exposition)
             self._exchange = MeasuredExchange if self._sized else Exchange
             # Without these names the families of WebSockets could not be made.
             labels = {*self._config.constant_labels, *self._config.extra_labels}

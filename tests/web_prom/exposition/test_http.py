@@ -47,7 +47,8 @@ from tests.web_prom.support import (
 from web_prom import PrometheusMiddleware, make_wsgi_app
 from web_prom.config import Config
 from web_prom.config.secret import Secret
-from web_prom.exposition.http import Exposition, Response, accepts_gzip
+from web_prom.exposition.http import Exposition, Response
+from web_prom.exposition.negotiation import accepts_gzip
 
 SETTINGS = settings(deadline=None, max_examples=60, database=None)
 TEXT = "text/plain; version=0.0.4; charset=utf-8"

@@ -13,7 +13,8 @@ from prometheus_client.metrics_core import Metric
 
 from tests.web_prom.multiprocess.reading.value_files import Worker
 from tests.web_prom.support import environ_of
-from web_prom.exposition.http import Exposition, encoder_for
+from web_prom.exposition.http import Exposition
+from web_prom.exposition.negotiation import encoder_for
 from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.multiprocess.reading.merged_family import Family
 

@@ -59,9 +59,9 @@ class Stage:
         """Wait until one more run was begun."""
         assert self._here.acquire(timeout=PATIENCE_SECONDS)
 
-    def has_in_line(self, count: int) -> bool:
+    def has_waiting(self, count: int) -> bool:
         """Return whether so many runs wait for their turn."""
-        return sum(len(queue._line) for queue in self.flight._queues.values()) == count
+        return sum(len(queue._waiting) for queue in self.flight._queues.values()) == count
 
     def finish_runs(self, count: int = 1) -> None:
         """Let so many runs come to their end."""
@@ -194,8 +194,8 @@ def test_nothing_is_kept_of_what_is_over() -> None:
     for number in range(100):
         flight.run(number, lambda: 1)
     (queue,) = flight._queues.values()
+    assert not queue._joinable
     assert not queue._waiting
-    assert not queue._line
 
 
 def test_a_leader_that_is_stopped_before_its_turn_leaves_nobody_waiting() -> None:
@@ -216,9 +216,9 @@ def test_a_leader_that_is_stopped_in_the_line_leaves_nobody_waiting(
     stage.wait_for_run()
 
     class Stopped(_Run[int]):
-        def __init__(self, minor: bool) -> None:
-            super().__init__(minor)
-            self.gate = _RaisingLock()  # type: ignore[assignment]
+        def __init__(self, low_priority: bool) -> None:
+            super().__init__(low_priority)
+            self.turn = _RaisingLock()  # type: ignore[assignment]
 
     with monkeypatch.context() as patch:
         patch.setattr("web_prom.exposition.single_flight._Run", Stopped)
@@ -240,57 +240,57 @@ def test_fault_70_the_whole_goes_first_and_the_minor_are_not_forgotten(
     first = stage.call("current")
     stage.wait_for_run()
     for number in range(3):
-        stage.call(f"minor {number}", minor=True)
-        until(partial(stage.has_in_line, number + 1))
+        stage.call(f"low {number}", low_priority=True)
+        until(partial(stage.has_waiting, number + 1))
     for number in range(7):
         stage.call(f"whole {number}")
-        until(partial(stage.has_in_line, number + 4))
+        until(partial(stage.has_waiting, number + 4))
     stage.finish_runs(11)
     first.result(PATIENCE_SECONDS)
     until(lambda: len(stage.begun) == 11)
     assert [str(key) for key in stage.begun[1:]] == [
         *(f"whole {number}" for number in range(4)),
-        "minor 0",
+        "low 0",
         *(f"whole {number}" for number in range(4, 7)),
-        "minor 1",
-        "minor 2",
+        "low 1",
+        "low 2",
     ]
 
 
 def test_fault_70_nobody_is_held_up_by_two_minor_results(
     stage: Stage, until: Callable[[Callable[[], bool]], None]
 ) -> None:
-    stage.call("minor 0", minor=True)
+    stage.call("low 0", low_priority=True)
     stage.wait_for_run()
     for number in range(2):
-        stage.call(f"minor {number + 1}", minor=True)
-        until(partial(stage.has_in_line, number + 1))
+        stage.call(f"low {number + 1}", low_priority=True)
+        until(partial(stage.has_waiting, number + 1))
     for number in range(6):
         stage.call(f"whole {number}")
-        until(partial(stage.has_in_line, number + 3))
+        until(partial(stage.has_waiting, number + 3))
     stage.finish_runs(9)
     until(lambda: len(stage.begun) == 9)
     whole = [f"whole {number}" for number in range(6)]
-    assert [str(key) for key in stage.begun] == ["minor 0", *whole, "minor 1", "minor 2"]
+    assert [str(key) for key in stage.begun] == ["low 0", *whole, "low 1", "low 2"]
 
 
 def test_fault_70_there_is_a_bound_on_minor_results_and_none_on_others(
     stage: Stage, until: Callable[[Callable[[], bool]], None]
 ) -> None:
-    first = stage.call("current", minor=True)
+    first = stage.call("current", low_priority=True)
     stage.wait_for_run()
-    waiting = [stage.call(number, minor=True) for number in range(16)]
-    until(partial(stage.has_in_line, 16))
+    waiting = [stage.call(number, low_priority=True) for number in range(16)]
+    until(partial(stage.has_waiting, 16))
     for number in range(16, 20):
         with pytest.raises(BusyError):
-            stage.flight.run(number, lambda: 0, minor=True)
-    shared = stage.call(3, minor=True)
+            stage.flight.run(number, lambda: 0, low_priority=True)
+    shared = stage.call(3, low_priority=True)
     whole = stage.call("whole")
-    until(partial(stage.has_in_line, 17))
+    until(partial(stage.has_waiting, 17))
     stage.finish_runs(20)
     assert whole.result(PATIENCE_SECONDS) == 2
     results([first, *waiting, shared])
-    assert stage.flight.run(20, lambda: 7, minor=True) == 7
+    assert stage.flight.run(20, lambda: 7, low_priority=True) == 7
 
 
 def test_who_comes_while_a_run_is_held_back_gets_its_result(stage: Stage, flight_waits: Waits) -> None:

@@ -1,70 +1,70 @@
-"""Metric names with colons in OpenMetrics, which prometheus_client writes in two ways at once.
+"""Metric names with colons in OpenMetrics, which prometheus_client writes inconsistently.
 
-Without a scheme of escaping, and with ``underscores``, its encoder keeps a colon in ``# TYPE`` and ``# HELP``
-and replaces it in the samples: they have no type then, and not the name that dashboards ask for
-(https://github.com/prometheus/client_python/issues/1177). A colon is legal in a name of the old characters,
-so nothing has to be replaced.
+With escaping ``underscores``, and without an escaping scheme, its encoder keeps a colon in ``# TYPE`` and
+``# HELP`` but replaces it in the samples. The samples then have no type, and not the name that dashboards
+query (https://github.com/prometheus/client_python/issues/1177). A colon is a legal character of a classic
+metric name, so nothing has to be replaced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-Encode = Callable[[Any], bytes]
-"""An encoder of prometheus_client: from a registry, or what collects like one, to text."""
+from web_prom.exposition.encoding.encoder import Encode, Families
 
 _HEADINGS = (b"# HELP ", b"# TYPE ")
 
 
-def keeping_colons(encode: Encode) -> Encode:
-    """Return an encoder that writes the names of samples as they stand in the headings.
+def keep_colons(encode: Encode) -> Encode:
+    """Return an encoder that writes sample names with the same colons as the headings.
 
-    It is the same encoder where there is nothing to mend: in the text format, with another scheme of
-    escaping, and with prometheus_client before 0.23.
+    The same encoder is returned if it has no such fault: for the text format, for other escaping schemes,
+    and for prometheus_client before 0.23.
     """
     probe = Metric("a:b", "", "gauge")
     probe.add_sample("a:b", {}, 1.0)
-    text = encode(_Families([probe]))
+    text = encode(Families([probe]))
     if b"# TYPE a:b " not in text or b"\na_b 1.0\n" not in text:
         return encode
-    return lambda registry: _encoded(encode, registry)
+    return lambda registry: _encode_with_colons(encode, registry)
 
 
-def _encoded(encode: Encode, registry: Any) -> bytes:
-    families = _Families(registry.collect())
+def _encode_with_colons(encode: Encode, registry: Any) -> bytes:
+    families = _FamiliesWithColons(registry.collect())
     text = encode(families)
-    if not families.renamed:
+    if not families.replaced_names:
         return text
     lines = text.split(b"\n")
     names: dict[bytes, bytes] = {}
-    for place, line in enumerate(lines):
+    for position, line in enumerate(lines):
         if line.startswith(_HEADINGS):
-            names = families.renamed.get(line.split(b" ", 3)[2], {})
+            names = families.replaced_names.get(line.split(b" ", 3)[2], {})
         elif names:
             written = line.partition(b" ")[0].partition(b"{")[0]
             if written in names:
-                lines[place] = names[written] + line[len(written) :]
+                lines[position] = names[written] + line[len(written) :]
     return b"\n".join(lines)
 
 
-class _Families:
-    """What an encoder takes.
+class _FamiliesWithColons(Families):
+    """Families that note their names with colons while they are encoded.
 
     Attributes:
-        renamed: Of families with a colon, by name: the names of samples, by how the encoder writes them.
+        replaced_names: By family name: the names of its samples, by the form in which the encoder writes
+            them.
     """
 
     def __init__(self, families: Iterable[Metric]) -> None:
-        self.renamed: dict[bytes, dict[bytes, bytes]] = {}
-        self._families = families
+        super().__init__(families)
+        self.replaced_names: dict[bytes, dict[bytes, bytes]] = {}
 
     def collect(self) -> Iterable[Metric]:
-        for family in self._families:
+        for family in super().collect():
             if ":" in family.name:
                 names = {sample.name for sample in family.samples if ":" in sample.name}
-                known = self.renamed.setdefault(family.name.encode(), {})
+                known = self.replaced_names.setdefault(family.name.encode(), {})
                 known.update((name.replace(":", "_").encode(), name.encode()) for name in names)
             yield family

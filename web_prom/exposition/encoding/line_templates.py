@@ -1,34 +1,34 @@
-"""How a family reads in a format: learnt from upstream's encoder, with places for labels and values."""
+"""Templates for the lines of a family in a format, derived from the output of prometheus_client's encoder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Exemplar
 
+from web_prom.exposition.encoding.encoder import EncodeFamilies
 from web_prom.text_format import escape_label_value, format_number
 
-EncodeFamilies = Callable[[Iterable[Metric]], bytes]
-"""Upstream's encoder of a format, for families, without what ends a scrape."""
-
-# No name with it is learnt, and no encoder changes it in a label's value.
+# It marks the label values in the output of the encoder. No name with this character is made into a
+# template, and no encoder changes it in a label value.
 _MARK = "\0"
-CREATED = "_created"
-"""Samples of this suffix have a value that all but never changes: it is written with the labels."""
 
-# Whatever an encoder may escape, and what means something where these templates are filled.
+CREATED = "_created"
+"""The suffix of samples whose value almost never changes. It is filled in together with the label values."""
+
+# All characters that an encoder may escape, and those that have a meaning in these templates.
 ESCAPING_PROBE = 'a\\b"c\n%s{0}\t\x7f\u00e9\u20ac'
 
 
 class SampleSchema(NamedTuple):
-    """What a sample has beside its child's labels.
+    """A sample of a child, without the labels of the child.
 
     Attributes:
-        suffix: What follows the family's name.
-        labels: Its own (``le``).
+        suffix: What follows the name of the family.
+        labels: The labels of the sample itself (``le``).
     """
 
     suffix: str
@@ -36,15 +36,15 @@ class SampleSchema(NamedTuple):
 
 
 class FamilySchema(NamedTuple):
-    """What a family is, apart from its children.
+    """A family without its children.
 
     Attributes:
-        name: Its name.
-        documentation: Its help text.
-        type: Its type.
-        unit: Its unit, or an empty text.
-        label_names: The names of its labels.
-        samples: What each child gives, in order.
+        name: The name.
+        documentation: The help text.
+        type: The type.
+        unit: The unit; empty if there is none.
+        label_names: The names of the labels.
+        samples: The samples of each child, in order.
     """
 
     name: str
@@ -54,137 +54,145 @@ class FamilySchema(NamedTuple):
     label_names: tuple[str, ...]
     samples: tuple[SampleSchema, ...]
 
-    def metric(self, labels: Sequence[str] | None = None, exemplar: Exemplar | None = None) -> Metric:
-        """Return the family without a child, or with one whose samples have their places as values."""
+    def metric(self, label_values: Sequence[str] | None = None, exemplar: Exemplar | None = None) -> Metric:
+        """Return the family with one child, or with none if there are no label values.
+
+        The value of each sample is its position in ``samples``.
+        """
         metric = Metric(self.name, self.documentation, self.type, self.unit)
-        if labels is not None:
-            items = list(zip(self.label_names, labels, strict=True))
-            for place, (suffix, more) in enumerate(self.samples):
-                metric.add_sample(self.name + suffix, dict([*items, *more]), float(place), exemplar=exemplar)
+        if label_values is not None:
+            items = list(zip(self.label_names, label_values, strict=True))
+            for position, (suffix, labels) in enumerate(self.samples):
+                metric.add_sample(
+                    self.name + suffix, dict([*items, *labels]), float(position), exemplar=exemplar
+                )
         return metric
 
 
 class TemplateSection(NamedTuple):
-    """Lines that stand together below one heading: all of a family, or its ``_created`` in the text format.
+    """Lines below one heading: those of a family, or those of its ``_created`` samples in the text format.
 
     Attributes:
-        heading: The lines with a number sign.
-        outline: The lines of one child, to be filled by ``%`` with the values of its labels; what comes of
-            it is to be filled so with the values of its samples.
-        labels: Which of the labels that takes, in order; after the last one is when it was created.
-        samples: Which of the samples that takes, in order.
-        lines: Which sample each line is, the one of its creation too.
+        heading: The lines that begin with a number sign.
+        child_template: The lines of one child. The operator ``%`` is applied to them twice: first with
+            label values, then with the values of the samples.
+        label_positions: Which labels ``child_template`` takes, in order. The position after the last label
+            stands for the creation time.
+        value_positions: Which sample values the result takes, in order.
+        line_samples: Which sample each line contains, including the creation time.
     """
 
     heading: bytes
-    outline: str
-    labels: tuple[int, ...]
-    samples: tuple[int, ...]
-    lines: tuple[int, ...]
+    child_template: str
+    label_positions: tuple[int, ...]
+    value_positions: tuple[int, ...]
+    line_samples: tuple[int, ...]
 
-    def template(self, children: Iterable[Sequence[str]], created: Iterable[float]) -> str:
-        """Return the lines of children, with a place for each value.
+    def template(self, label_values: Iterable[Sequence[str]], created: Iterable[float]) -> str:
+        """Return the lines of some children, as a template that takes the values of their samples.
 
         Args:
-            children: For each, the values of its labels.
-            created: For each, when it was created.
+            label_values: The label values of each child.
+            created: The creation time of each child.
         """
-        # Such a number takes as long as everything else here.
-        times = map(format_number, created) if CREATED in self.outline else repeat("")
-        rows = [(*labels, time) for labels, time in zip(children, times, strict=False)]
-        texts = [row[place] for row in rows for place in self.labels]
-        everything = _MARK.join(texts)
-        if everything.count(_MARK) == len(texts) - 1:
-            # Together in a tenth of the time: what has to be escaped is rare.
-            texts = _escape(everything).split(_MARK)
+        # To format one creation time takes as long as everything else in this function.
+        times = map(format_number, created) if CREATED in self.child_template else repeat("")
+        rows = [(*values, time) for values, time in zip(label_values, times, strict=False)]
+        texts = [row[position] for row in rows for position in self.label_positions]
+        joined = _MARK.join(texts)
+        if joined.count(_MARK) == len(texts) - 1:
+            # Escaping all texts in one call takes a tenth of the time, because few of them have to be
+            # escaped.
+            texts = _escape(joined).split(_MARK)
         else:
             texts = list(map(_escape, texts))
-        return self.outline * len(rows) % tuple(texts)
+        return self.child_template * len(rows) % tuple(texts)
 
 
 class FamilyTemplate:
-    """How the families of a form read in a format.
+    """The template of a family in a format.
 
     Attributes:
-        heading: What stands above no child at all.
-        sections: What there is with children.
-        shows_exemplars: Whether the format has them.
+        heading: The text of the family if it has no children.
+        sections: The sections of the family if it has children.
+        shows_exemplars: Whether the format contains exemplars of this family.
     """
 
     def __init__(
-        self, form: FamilySchema, encoded: EncodeFamilies, sections: tuple[TemplateSection, ...]
+        self, schema: FamilySchema, encode: EncodeFamilies, sections: tuple[TemplateSection, ...]
     ) -> None:
-        self.heading = encoded([form.metric()])
+        self.heading = encode([schema.metric()])
         self.sections = sections
-        self.shows_exemplars = _shows_exemplars(form, encoded)
-        self._form = form
+        self.shows_exemplars = _shows_exemplars(schema, encode)
+        self._schema = schema
 
     @classmethod
-    def from_encoder(cls, form: FamilySchema, encoded: EncodeFamilies) -> FamilyTemplate | None:
-        """Return the outline of a form; None where the lines cannot be told from what the encoder gives.
+    def from_encoder(cls, schema: FamilySchema, encode: EncodeFamilies) -> FamilyTemplate | None:
+        """Return the template of a family; None if it cannot be derived from the output of the encoder.
 
         Raises:
             Exception: What the encoder raises.
         """
-        names = (form.name, form.unit, *form.label_names)
+        names = (schema.name, schema.unit, *schema.label_names)
         if any(_MARK in name or "\n" in name for name in names):
             return None
-        if not form.samples:
-            return cls(form, encoded, ())
-        places = [f"{_MARK}{place}{_MARK}" for place in range(len(form.label_names))]
-        sections = _sections(form, encoded([form.metric(places)]).decode("utf-8"))
-        outline = cls(form, encoded, sections)
-        return outline if outline._is_true(encoded) else None
+        if not schema.samples:
+            return cls(schema, encode, ())
+        marks = [f"{_MARK}{position}{_MARK}" for position in range(len(schema.label_names))]
+        sections = _parse_sections(schema, encode([schema.metric(marks)]).decode("utf-8"))
+        template = cls(schema, encode, sections)
+        return template if template._matches_encoder(encode) else None
 
-    def exemplar(self, sample: int, exemplar: Exemplar, encoded: EncodeFamilies) -> str:
-        """Return what follows the value of a sample with an exemplar.
+    def exemplar(self, position: int, exemplar: Exemplar, encode: EncodeFamilies) -> str:
+        """Return the text that follows the value of a sample with an exemplar.
 
         Raises:
-            Exception: What the encoder raises for one that it cannot write.
+            Exception: What the encoder raises for an exemplar that it cannot write.
         """
-        form = self._form._replace(label_names=(), samples=(self._form.samples[sample],))
-        without, with_it = encoded([form.metric([])]), encoded([form.metric([], exemplar)])
-        return with_it[len(without) - 1 : -1].decode("utf-8")
+        schema = self._schema._replace(label_names=(), samples=(self._schema.samples[position],))
+        without, with_exemplar = encode([schema.metric([])]), encode([schema.metric([], exemplar)])
+        return with_exemplar[len(without) - 1 : -1].decode("utf-8")
 
-    def _is_true(self, encoded: EncodeFamilies) -> bool:
-        """Tell whether a child with everything odd reads as it does with the encoder."""
-        labels = [f"{ESCAPING_PROBE}{place}" for place in range(len(self._form.label_names))]
-        suffixes = [suffix for suffix, _ in self._form.samples]
+    def _matches_encoder(self, encode: EncodeFamilies) -> bool:
+        """Return whether the text of a child with all special characters is that of the encoder."""
+        labels = [f"{ESCAPING_PROBE}{position}" for position in range(len(self._schema.label_names))]
+        suffixes = [suffix for suffix, _ in self._schema.samples]
         created = float(suffixes.index(CREATED)) if CREATED in suffixes else 0.0
         parts = []
         for section in self.sections:
-            values = tuple(map(format_number, map(float, section.samples)))
+            values = tuple(map(format_number, map(float, section.value_positions)))
             parts += [section.heading, (section.template([labels], [created]) % values).encode("utf-8")]
-        return b"".join(parts) == encoded([self._form.metric(labels)])
+        return b"".join(parts) == encode([self._schema.metric(labels)])
 
 
-def _sections(form: FamilySchema, text: str) -> tuple[TemplateSection, ...]:
-    """Read what the encoder made of a child whose labels are marks, and whose values are places."""
+def _parse_sections(schema: FamilySchema, text: str) -> tuple[TemplateSection, ...]:
+    """Parse the encoded text of a child whose label values are marks and whose values are positions."""
     sections: list[TemplateSection] = []
-    heading, outline = "", ""
-    labels: list[int] = []
-    samples: list[int] = []
-    order: list[int] = []
+    heading, child_template = "", ""
+    label_positions: list[int] = []
+    value_positions: list[int] = []
+    line_samples: list[int] = []
     for line in text.split("\n"):
         if line.startswith("# ") or not line:
-            if outline:
-                places = tuple(labels), tuple(samples), tuple(order)
-                sections.append(TemplateSection(heading.encode("utf-8"), outline, *places))
-                heading, outline, labels, samples, order = "", "", [], [], []
+            if child_template:
+                positions = tuple(label_positions), tuple(value_positions), tuple(line_samples)
+                sections.append(TemplateSection(heading.encode("utf-8"), child_template, *positions))
+                heading, child_template = "", ""
+                label_positions, value_positions, line_samples = [], [], []
             heading += f"{line}\n"
         else:
-            before, _, place = line.rpartition(" ")
+            before, _, value = line.rpartition(" ")
             literals = before.replace("%", "%%%%").split(_MARK)
-            labels += map(int, literals[1::2])
-            outline += "%s".join(literals[::2])
-            sample = int(float(place))
-            order.append(sample)
-            if form.samples[sample].suffix == CREATED:
-                outline += " %s\n"
-                labels.append(len(form.label_names))
+            label_positions += map(int, literals[1::2])
+            child_template += "%s".join(literals[::2])
+            position = int(float(value))
+            line_samples.append(position)
+            if schema.samples[position].suffix == CREATED:
+                child_template += " %s\n"
+                label_positions.append(len(schema.label_names))
             else:
-                outline += " %%s\n"
-                samples.append(sample)
+                child_template += " %%s\n"
+                value_positions.append(position)
     return tuple(sections)
 
 
@@ -192,11 +200,11 @@ def _escape(text: str) -> str:
     return escape_label_value(text).replace("%", "%%")
 
 
-def _shows_exemplars(form: FamilySchema, encoded: EncodeFamilies) -> bool:
-    if form.type not in ("counter", "histogram") or not form.samples:
+def _shows_exemplars(schema: FamilySchema, encode: EncodeFamilies) -> bool:
+    if schema.type not in ("counter", "histogram") or not schema.samples:
         return False
-    first = form._replace(label_names=(), samples=form.samples[:1])
+    first = schema._replace(label_names=(), samples=schema.samples[:1])
     try:
-        return encoded([first.metric([], Exemplar({"a": "b"}, 1.0))]) != encoded([first.metric([])])
-    except ValueError:  # of a sample that must not have one
+        return encode([first.metric([], Exemplar({"a": "b"}, 1.0))]) != encode([first.metric([])])
+    except ValueError:  # the format shows exemplars, but this sample may not have one
         return True

@@ -19,9 +19,9 @@ from web_prom.exposition.encoding.child_values import (
     created_of,
     is_unmodified,
 )
+from web_prom.exposition.encoding.encoder import EncodeFamilies
 from web_prom.exposition.encoding.line_templates import (
     CREATED,
-    EncodeFamilies,
     FamilySchema,
     FamilyTemplate,
     SampleSchema,
@@ -49,10 +49,12 @@ class EncodedInstrument(NamedTuple):
 
     Attributes:
         parts: Its bytes, in order.
+        headings: Those of its bytes that are headings.
         series: The number of samples in it.
     """
 
     parts: list[bytes]
+    headings: list[bytes]
     series: int
 
 
@@ -66,7 +68,7 @@ class RegistryEncoder:
     def __init__(self) -> None:
         self._families: dict[Any, _Family] = {}
 
-    def render(
+    def encode(
         self, collector: Any, encoded: EncodeFamilies, content_type: str, names: Collection[str] | None
     ) -> EncodedInstrument | None:
         """Return a collector's text, byte for byte what the encoder makes of what it collects.
@@ -91,7 +93,7 @@ class RegistryEncoder:
         if family is None:
             family = self._families[collector] = _Family(reading)
         try:
-            return family.render(collector, encoded, content_type, names)
+            return family.encode(collector, encoded, content_type, names)
         except UnsupportedInstrumentError:
             self._families.pop(collector, None)
             return None
@@ -109,10 +111,10 @@ class _Family:
         self._blocks: list[_Block] = []
         self._outlines: dict[tuple[str, FamilySchema], FamilyTemplate | None] = {}
 
-    def render(
+    def encode(
         self, collector: Any, encoded: EncodeFamilies, content_type: str, names: Collection[str] | None
     ) -> EncodedInstrument | None:
-        """Do what :meth:`RegistryEncoder.render` does.
+        """Do what :meth:`RegistryEncoder.encode` does.
 
         Raises:
             UnsupportedInstrumentError: This instrument is not as upstream has it.
@@ -124,7 +126,7 @@ class _Family:
             place for place, form in enumerate(forms) if names is None or metric.name + form.suffix in names
         ]
         if names is not None and not wanted:
-            return EncodedInstrument([], 0)
+            return EncodedInstrument([], [], 0)
         form = FamilySchema(
             metric.name, metric.documentation, metric.type, metric.unit, tuple(collector._labelnames), forms
         )
@@ -133,7 +135,7 @@ class _Family:
             return None
         blocks = self._update(children, forms)
         if not children:
-            return EncodedInstrument([outline.heading], 0)
+            return EncodedInstrument([outline.heading], [outline.heading], 0)
         read = [form for form in forms if form.suffix != CREATED]
         sections = _chosen(outline.sections, frozenset(wanted))
         parts = [[section.heading] for section, _, _ in sections]
@@ -147,7 +149,8 @@ class _Family:
                             text = outline.exemplar(place, exemplar, encoded)
                             texts[child * len(places) + places.index(place)] += text
                 lines.append((block.template(section, kept) % tuple(texts)).encode("utf-8"))
-        return EncodedInstrument(list(chain.from_iterable(parts)), len(children) * len(wanted))
+        headings = [section.heading for section, _, _ in sections]
+        return EncodedInstrument(list(chain.from_iterable(parts)), headings, len(children) * len(wanted))
 
     def _outline(
         self, content_type: str, form: FamilySchema, encoded: EncodeFamilies
@@ -202,7 +205,7 @@ class _Block:
                 ever other ones must not make the whole anew for everybody else.
         """
         whole = self._whole(section)
-        count = len(section.lines)
+        count = len(section.line_samples)
         if len(kept) == count:
             return whole
         lines = whole.split("\n")
@@ -210,12 +213,12 @@ class _Block:
         return "".join([f"{line}\n" for line in chain.from_iterable(rows)])
 
     def _whole(self, section: TemplateSection) -> str:
-        template = self._templates.get(section.outline)
+        template = self._templates.get(section.child_template)
         if template is None:
             labels = [child._labelvalues for child in self.children]
             template = section.template(labels, map(float, self.created))
             kept = self._templates if len(self._templates) < _MOST_TEMPLATES else {}
-            self._templates = {**kept, section.outline: template}
+            self._templates = {**kept, section.child_template: template}
         return template
 
 
@@ -228,9 +231,9 @@ def _chosen(
     """
     chosen: list[tuple[TemplateSection, list[int], list[int]]] = []
     for section in sections:
-        kept = [line for line, sample in enumerate(section.lines) if sample in wanted]
+        kept = [line for line, sample in enumerate(section.line_samples) if sample in wanted]
         if kept or not chosen:
-            chosen.append((section, kept, [sample for sample in section.samples if sample in wanted]))
+            chosen.append((section, kept, [sample for sample in section.value_positions if sample in wanted]))
     return chosen
 
 

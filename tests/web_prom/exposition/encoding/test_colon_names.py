@@ -13,7 +13,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.web_prom.multiprocess.reading.value_files import Worker
 from tests.web_prom.support import environ_of
-from web_prom.exposition.http import Exposition, encoder_for
+from web_prom.exposition.http import Exposition
+from web_prom.exposition.negotiation import encoder_for
 
 OPENMETRICS = [
     "application/openmetrics-text",

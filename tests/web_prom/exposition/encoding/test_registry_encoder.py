@@ -35,7 +35,8 @@ from web_prom.exposition.encoding.line_templates import TemplateSection
 from web_prom.exposition.encoding.registry_encoder import RegistryEncoder
 from web_prom.exposition.encoding.text_builder import TextBuilder
 from web_prom.exposition.gatherer import Gatherer
-from web_prom.exposition.http import encoder_for, make_wsgi_app
+from web_prom.exposition.negotiation import encoder_for
+from web_prom.wsgi.endpoint import make_wsgi_app
 
 TEXT = "text/plain"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -60,9 +61,9 @@ def both(
     """Return the text of a scrape, which is upstream's and counts the same samples."""
     encode, content_type = encoder_for(accept)
     expected, ours = (TextBuilder(encode, content_type, names) for _ in range(2))
-    expected.put(registry.collect())
+    expected.add(registry.collect())
     for collector in collectors_of(registry):
-        ours.put_collected(collector, encoder)
+        ours.add_instrument(collector, encoder)
     encoder.keep(collectors_of(registry))
     text = ours.finish()
     assert text == expected.finish()
@@ -79,7 +80,7 @@ def rendered(collector: Any, encoder: RegistryEncoder | None = None, accept: str
         registry.collect = lambda: families  # type: ignore[method-assign]
         return encode(registry).removesuffix(b"# EOF\n")
 
-    return (encoder or RegistryEncoder()).render(collector, encoded, content_type, None) is not None
+    return (encoder or RegistryEncoder()).encode(collector, encoded, content_type, None) is not None
 
 
 def allowed(make: Callable[[str], object], *names: str) -> list[str]:
@@ -450,7 +451,7 @@ def test_a_child_that_comes_during_the_scrape_is_in_the_next(registry: Collector
     counts = []
     for _ in range(3):
         text = TextBuilder(encode, content_type, None)
-        text.put_collected(gauge, encoder)
+        text.add_instrument(gauge, encoder)
         counts.append(text.series)
     assert counts == [1, 2, 3]
 

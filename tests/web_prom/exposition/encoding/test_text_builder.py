@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import (
 
 from web_prom.errors import ConflictError
 from web_prom.exposition.encoding.text_builder import TextBuilder
-from web_prom.exposition.http import encoder_for
+from web_prom.exposition.negotiation import encoder_for
 from web_prom.multiprocess.reading.merged_text import FamilyText
 
 TEXT = "text/plain"
@@ -126,10 +126,10 @@ def test_parts_and_units_make_the_text_that_upstream_makes_of_the_whole(accept: 
     units = {family.name: family.unit for family in merged if family.unit}
     names = {sample.name for family in everything.collect() for sample in family.samples}
     text = text_for(accept, names if named else None)
-    text.put_merged(Merged(*without_units(merged)), {**units, "absent_seconds": "seconds"})  # type: ignore[arg-type]
+    text.add_merged(Merged(*without_units(merged)), {**units, "absent_seconds": "seconds"})  # type: ignore[arg-type]
     for family in rest[:1]:
-        text.put_new(family)
-    text.put(rest[1:])
+        text.add_unique(family)
+    text.add(rest[1:])
     encode, _ = encoder_for(accept)
     assert text.finish() == encode(everything)
     assert text.series == everything.series
@@ -139,18 +139,18 @@ def test_parts_and_units_make_the_text_that_upstream_makes_of_the_whole(accept: 
 def test_names_that_only_utf_8_can_write_are_handled(accept: str) -> None:
     odd = gauge(f"{ODD_NAME}_seconds", unit="seconds")
     text = text_for(accept)
-    text.put_merged(Merged(*without_units([gauge("a"), odd])), {odd.name: "seconds"})  # type: ignore[arg-type]
+    text.add_merged(Merged(*without_units([gauge("a"), odd])), {odd.name: "seconds"})  # type: ignore[arg-type]
     encode, _ = encoder_for(accept)
     assert text.finish() == encode(Merged(gauge("a"), odd))
     with pytest.raises(ConflictError):
-        text.put_new(odd)
+        text.add_unique(odd)
 
 
 def test_a_quoted_name_takes_those_of_its_samples_too() -> None:
     text = text_for("text/plain; version=1.0.0; escaping=allow-utf-8")
-    text.put_new(histogram(ODD_NAME))
+    text.add_unique(histogram(ODD_NAME))
     with pytest.raises(ConflictError):
-        text.put_new(gauge(f"{ODD_NAME}_sum"))
+        text.add_unique(gauge(f"{ODD_NAME}_sum"))
 
 
 @pytest.mark.parametrize("accept", FORMATS)
@@ -178,15 +178,15 @@ def test_a_name_that_is_taken_is_refused_and_nothing_of_it_stays(
 ) -> None:
     """Whether the first came from the files or not."""
     names = {sample.name for family in (there, coming) for sample in family.samples} if named else None
-    for put in ("put_merged", "put_new"):
+    for put in ("add_merged", "add_unique"):
         text = text_for(accept, names)
-        if put == "put_merged":
-            text.put_merged(Merged(there), {})  # type: ignore[arg-type]
+        if put == "add_merged":
+            text.add_merged(Merged(there), {})  # type: ignore[arg-type]
         else:
-            text.put_new(there)
+            text.add_unique(there)
         with pytest.raises(ConflictError, match=coming.name):
-            text.put_new(coming)
-        text.put_new(gauge("b"))
+            text.add_unique(coming)
+        text.add_unique(gauge("b"))
         encode, _ = encoder_for(accept)
         assert text.finish() == encode(Merged(there, *([] if named else [gauge("b")])))
         assert text.series == len(there.samples) + (not named)
@@ -196,16 +196,16 @@ def test_a_gauge_and_a_counter_of_one_name_go_together_where_the_counter_is_call
     """As in the text format; in OpenMetrics both families have the name."""
     for accept, fits in ((TEXT, True), (OPENMETRICS, False)):
         text = text_for(accept)
-        text.put_new(gauge("a"))
+        text.add_unique(gauge("a"))
         with contextlib.nullcontext() if fits else pytest.raises(ConflictError):
-            text.put_new(counter("a"))
+            text.add_unique(counter("a"))
 
 
 def test_a_label_that_reads_like_a_heading_takes_no_name() -> None:
     text = text_for(TEXT)
-    text.put_merged(Merged(gauge("a")), {})  # type: ignore[arg-type]
+    text.add_merged(Merged(gauge("a")), {})  # type: ignore[arg-type]
     assert ODD.startswith("# TYPE x ")
-    text.put_new(gauge("x"))
+    text.add_unique(gauge("x"))
 
 
 def test_a_family_that_cannot_be_written_leaves_no_trace() -> None:
@@ -213,7 +213,7 @@ def test_a_family_that_cannot_be_written_leaves_no_trace() -> None:
     broken.add_sample("broken", {"label": 7}, 1)  # type: ignore[dict-item]
     text = text_for(TEXT)
     with pytest.raises(AttributeError):
-        text.put_new(broken)
+        text.add_unique(broken)
     with pytest.raises(AttributeError):
-        text.put([gauge("a"), broken])
+        text.add([gauge("a"), broken])
     assert (text.finish(), text.series) == (b"", 0)
