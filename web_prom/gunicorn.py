@@ -17,7 +17,7 @@ from web_prom.multiprocess.directory.environment import (
     configured_directory,
     is_set_but_empty,
 )
-from web_prom.multiprocess.directory.server_directory import begin
+from web_prom.multiprocess.directory.server_directory import open_server_directories
 from web_prom.multiprocess.writing.early_activation import switch_at_import
 
 __all__ = [
@@ -36,7 +36,7 @@ _WSGI = {f"gunicorn.workers.{name}" for name in ("sync", "gthread", "ggevent", "
 _UVICORN = {"uvicorn.workers", "uvicorn_worker._workers"}
 
 try:
-    _deployment = begin()
+    _directories = open_server_directories()
 except DirectoryError as error:
     # gunicorn would print a traceback that says no more.
     raise SystemExit(f"Error: {error}") from None
@@ -73,7 +73,7 @@ def when_ready(server: Any) -> None:
 
     It is started again if it is killed.
     """
-    _exporter().follow(server, _deployment.directory.path)
+    _exporter().follow(server, _directories.current.path)
     _exporter().watch(server)
 
 
@@ -112,12 +112,12 @@ def post_worker_init(worker: Any) -> None:
 
 def on_reload(server: Any) -> None:
     """Replace the exporter if what concerns it has changed, and start one if it is gone."""
-    _exporter().follow(server, _deployment.directory.path)
+    _exporter().follow(server, _directories.current.path)
 
 
 def pre_exec(server: Any) -> None:
     """Pass directory and port on to the server that replaces this one, in the environment of our start."""
-    _deployment.pass_on(server.cfg.env_orig)
+    _directories.export(server.cfg.env_orig)
     _exporter().hand_over(server.cfg.env_orig)
 
 
@@ -126,9 +126,9 @@ def child_exit(server: Any, worker: Any) -> None:
 
     Older gunicorn calls this inside a signal handler: nothing here touches an instrument or waits for a lock.
     """
-    for directory in _deployment.directories:
+    for directory in _directories.directories:
         try:
-            directory.bury(worker.pid)
+            directory.remove_dead_worker(worker.pid)
         except Exception as error:
             server.log.warning("live gauges of worker %s stay behind: %s", worker.pid, error)
 
@@ -139,28 +139,28 @@ def on_exit(server: Any) -> None:
     # These outlived the graceful timeout and were killed just now; nobody reaps them any more.
     for worker in list(server.WORKERS.values()):
         child_exit(server, worker)
-    _deployment.end()
+    _directories.release()
 
 
 def _follow(server: Any) -> None:
-    _deployment.own()
+    _directories.set_owner()
     try:
-        path = configured_directory(server.cfg.env) or configured_directory() or _deployment.directory.path
-        _deployment.move(path, in_use=bool(server.WORKERS))
-        _deployment.directory.hand_to(server.cfg.uid, server.cfg.gid)
+        path = configured_directory(server.cfg.env) or configured_directory() or _directories.current.path
+        _directories.switch_to(path, in_use=bool(server.WORKERS))
+        _directories.current.chown(server.cfg.uid, server.cfg.gid)
     except DirectoryError as error:
         if not server.WORKERS:
             raise SystemExit(f"Error: {error}") from None
-        server.log.error("%s; going on with %s", error, _deployment.directory.path)
+        server.log.error("%s; going on with %s", error, _directories.current.path)
         _tell_workers(server)
     if is_set_but_empty(server.cfg.env):
         _tell_workers(server)
-    _deployment.pass_on(os.environ)
+    _directories.export(os.environ)
 
 
 def _tell_workers(server: Any) -> None:
     # Each worker sets these again after its fork.
-    server.cfg.set("raw_env", [*server.cfg.raw_env, f"{DIR_VARIABLE}={_deployment.directory.path}"])
+    server.cfg.set("raw_env", [*server.cfg.raw_env, f"{DIR_VARIABLE}={_directories.current.path}"])
 
 
 def _exporter() -> Any:

@@ -75,7 +75,7 @@ class Prefork(Client):
 
     def writers(self) -> set[int]:
         """Return the workers that write metrics now."""
-        return {*slots_of(self.directory).held().values()} & self.processes() - {self.pid}
+        return {*slots_of(self.directory).holders().values()} & self.processes() - {self.pid}
 
     @contextlib.contextmanager
     def listening(self, path: str = "/events") -> Iterator[int]:

@@ -115,7 +115,7 @@ def test_a_reload_loses_nothing_and_a_killed_supervisor_leaves_the_numbers(
             wait_until(lambda: not first.processes(), "its workers to end", shown=first.log)
         else:
             first.send(5)
-    wait_until(lambda: not slots_of(directory).held(), "all slots to be free")
+    wait_until(lambda: not slots_of(directory).holders(), "all slots to be free")
     with typed(name, place, directory) as second:
         if not COMMANDS[name].has_hooks:
             second.sent += first.sent

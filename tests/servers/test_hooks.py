@@ -136,7 +136,7 @@ def test_a_directory_that_the_user_names_is_used(place: Scratch, manner: str, pr
         assert place.shared_directories() == []
         counts_all_workers(server)
         workers = set(server.workers())
-        wait_until(lambda: workers <= {*slots_of(named).held().values()}, "both workers to write there")
+        wait_until(lambda: workers <= {*slots_of(named).holders().values()}, "both workers to write there")
         server.signal(signal.SIGHUP)
         server.wait_for_boots(4)
         counts = server.value("http_requests_total")
@@ -294,7 +294,7 @@ def test_fault_27_a_second_server_on_the_same_directory_joins(place: Scratch) ->
         assert first.value("http_requests_total") == 15
         workers = set(first.workers())
         living = {
-            f"gauge_livesum_s{slot}.db" for slot, pid in slots_of(named).held().items() if pid in workers
+            f"gauge_livesum_s{slot}.db" for slot, pid in slots_of(named).holders().items() if pid in workers
         }
         assert len(living) == 2
         wait_until(
@@ -352,7 +352,7 @@ def hold():
     pid = os.fork()
     if not pid:
         os.close(end)
-        os.write(writing, bytes([slots.take()]))
+        os.write(writing, bytes([slots.acquire()]))
         os.read(until, 1)
         os._exit(0)
     slot = os.read(reading, 1)[0]
@@ -401,7 +401,7 @@ print(*live())
 with open(shared / "slots.lock", "r+b") as file:
     file.write(worker.pid.to_bytes(8, sys.byteorder))
 gunicorn.child_exit(server, worker)
-print(*live(), slots.find(worker.pid))
+print(*live(), slots.find_by_pid(worker.pid))
 kill(successor)
 """
     assert burying(place, code) == ["liveall_s0 livesum_s0", "liveall_s0 livesum_s0 [0]"]
@@ -424,7 +424,7 @@ kill(lives)
 
 
 @pytest.mark.parametrize(
-    "begins", ["slots.take()", "slots.pass_over(slots.take())", "slots.held()", "clean()"]
+    "begins", ["slots.acquire()", "slots.skip(slots.acquire())", "slots.holders()", "clean()"]
 )
 def test_child_exit_in_a_signal_s_handler_waits_for_nothing_at_any_step(place: Scratch, begins: str) -> None:
     """Older gunicorn calls it there, and what the handler interrupts cannot go on before it returns."""
@@ -436,7 +436,7 @@ files = {{lockfile.__file__, module.__file__}}
 signal.signal(signal.SIGUSR1, lambda *_: gunicorn.child_exit(server, worker))
 
 def clean():
-    with slots.alone() as alone:
+    with slots.exclusive() as alone:
         assert not alone
 
 def trace(frame, event, argument):
@@ -460,9 +460,9 @@ while True:
         sys.settrace(trace)
         {begins}
         sys.settrace(None)
-        mine, child = slots.take(), os.fork()
+        mine, child = slots.acquire(), os.fork()
         if not child:
-            os._exit(slots.take() == mine)
+            os._exit(slots.acquire() == mine)
         ended = os.waitpid(child, 0)[1]
         os._exit(10 if ended else 0 if left[0] < 0 else 1)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -480,9 +480,9 @@ def test_child_exit_never_raises_and_says_what_stays_behind(place: Scratch) -> N
     code = """
 worker.pid = hold()
 kill(worker.pid)
-broken = SimpleNamespace(path=shared, bury=lambda pid: 1 / 0, leave=lambda: None)
-gunicorn._deployment._former.append(gunicorn._deployment.directory)
-gunicorn._deployment.directory = broken
+broken = SimpleNamespace(path=shared, remove_dead_worker=lambda pid: 1 / 0, release=lambda: None)
+gunicorn._directories._earlier.append(gunicorn._directories.current)
+gunicorn._directories.current = broken
 gunicorn.child_exit(server, worker)
 print(*live())
 """

@@ -12,7 +12,7 @@ import pytest
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory import shared_directory
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
-from web_prom.multiprocess.directory.server_directory import Deployment
+from web_prom.multiprocess.directory.server_directory import ServerDirectories
 from web_prom.multiprocess.directory.shared_directory import SharedDirectory
 
 NOBODY = 65534
@@ -33,13 +33,13 @@ def test_a_directory_that_is_removed_while_it_is_joined_is_made_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The old server of an upgrade leaves between our opening the directory and our locking it."""
-    old = SharedDirectory.make_private()
+    old = SharedDirectory.create_private()
     share = shared_directory._share
     locks: list[int] = []
 
     def leave_and_share(lock: int) -> None:
         if not locks:
-            old.leave()
+            old.release()
         locks.append(lock)
         share(lock)
 
@@ -47,13 +47,13 @@ def test_a_directory_that_is_removed_while_it_is_joined_is_made_again(
     new = SharedDirectory(old.path)
     assert len(locks) == 2
     assert new.path.is_dir()
-    new.leave()
+    new.release()
     assert not new.path.exists()
 
 
 def test_a_lock_that_is_not_given_back_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than a server that hangs."""
-    monkeypatch.setattr(shared_directory, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(shared_directory, "_LOCK_TIMEOUT_SECONDS", 0.0)
     stuck = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(stuck, fcntl.LOCK_EX)
     with pytest.raises(DirectoryError, match="cannot be locked and cleaned"):
@@ -71,11 +71,11 @@ def test_a_dead_deployment_s_file_that_cannot_be_removed_is_an_error(tmp_path: P
 @only_root
 def test_a_private_directory_is_handed_on_when_a_reload_names_another_user() -> None:
     """It is ours, whoever its owner is now."""
-    held = SharedDirectory.make_private()
+    held = SharedDirectory.create_private()
     for uid in (NOBODY, 1):
-        held.hand_to(uid, uid)
+        held.chown(uid, uid)
         assert held.path.stat().st_uid == uid
-    held.leave()
+    held.release()
     assert not held.path.exists()
 
 
@@ -94,11 +94,11 @@ def test_a_directory_that_somebody_has_arranged_is_not_given_away(tmp_path: Path
     before = named.stat()
     held = SharedDirectory(named)
     (named / "counter_1.db").touch()
-    held.hand_to(NOBODY, NOBODY)
+    held.chown(NOBODY, NOBODY)
     after = named.stat()
     assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
     assert (named / "counter_1.db").stat().st_uid == NOBODY
-    held.leave()
+    held.release()
 
 
 @pytest.fixture
@@ -110,13 +110,13 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_forked_worker_ends_nothing(begun: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its interpreter runs what was registered for the master's end."""
-    ours = Deployment()
+    ours = ServerDirectories()
     with monkeypatch.context() as in_the_worker:
         in_the_worker.setattr(os, "getpid", lambda: -1)
-        ours.end()
-    assert ours.directory.path.is_dir()
-    ours.end()
-    assert not ours.directory.path.exists()
+        ours.release()
+    assert ours.current.path.is_dir()
+    ours.release()
+    assert not ours.current.path.exists()
 
 
 def test_a_private_directory_that_is_gone_is_not_made_again_under_its_name(
@@ -124,32 +124,32 @@ def test_a_private_directory_that_is_gone_is_not_made_again_under_its_name(
 ) -> None:
     """Anybody else could have made it meanwhile."""
     os.environ[DIR_VARIABLE] = str(temporary / "web_prom-private-gone")
-    ours = Deployment()
-    assert ours.directory.private
-    assert ours.directory.path.name != "web_prom-private-gone"
-    assert os.environ[DIR_VARIABLE] == str(ours.directory.path)
-    ours.end()
+    ours = ServerDirectories()
+    assert ours.current.private
+    assert ours.current.path.name != "web_prom-private-gone"
+    assert os.environ[DIR_VARIABLE] == str(ours.current.path)
+    ours.release()
 
 
 def test_a_move_that_fails_changes_nothing(begun: None, tmp_path: Path) -> None:
     """The present directory is still held."""
-    ours = Deployment()
+    ours = ServerDirectories()
     (tmp_path / "file").touch()
     with pytest.raises(DirectoryError):
-        ours.move(tmp_path / "file" / "below", in_use=False)
+        ours.switch_to(tmp_path / "file" / "below", in_use=False)
     assert [held.path.is_dir() for held in ours.directories] == [True]
-    ours.end()
+    ours.release()
 
 
 def test_a_move_keeps_what_older_workers_write_to(begun: None, tmp_path: Path) -> None:
     """Before there are any, the directory goes at once."""
-    ours = Deployment()
-    first = ours.directory.path
-    ours.move(tmp_path / "second", in_use=False)
+    ours = ServerDirectories()
+    first = ours.current.path
+    ours.switch_to(tmp_path / "second", in_use=False)
     assert not first.exists()
-    ours.move(tmp_path / "third", in_use=True)
+    ours.switch_to(tmp_path / "third", in_use=True)
     assert [held.path.name for held in ours.directories] == ["third", "second"]
-    ours.end()
+    ours.release()
 
 
 def test_one_path_written_two_ways_is_one_directory(
@@ -158,7 +158,7 @@ def test_one_path_written_two_ways_is_one_directory(
     """Relative, and with a slash at its end."""
     monkeypatch.chdir(tmp_path)
     os.environ[DIR_VARIABLE] = "named"
-    ours = Deployment()
-    ours.move(f"{tmp_path}/named/", in_use=True)
+    ours = ServerDirectories()
+    ours.switch_to(f"{tmp_path}/named/", in_use=True)
     assert [held.path for held in ours.directories] == [tmp_path / "named"]
-    ours.end()
+    ours.release()

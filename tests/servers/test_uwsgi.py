@@ -176,7 +176,7 @@ def test_a_killed_master_leaves_numbers_that_the_next_server_goes_on_with(place:
         first.send(20)
         os.kill(first.pid, signal.SIGKILL)
         wait_until(lambda: not first.processes(), "workers to end", shown=first.log)
-    wait_until(lambda: not slots_of(first.directory).held(), "all slots to be free")
+    wait_until(lambda: not slots_of(first.directory).holders(), "all slots to be free")
     with serving(place, TESTS) as second:
         second.sent += first.sent
         second.send(20)

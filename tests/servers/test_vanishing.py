@@ -46,7 +46,7 @@ def vanishing(server: Exporting, directory: Path) -> Iterator[None]:
     A scrape fails while there is no directory.
     """
     # Also a master that has imported the application, which is no worker.
-    before, holders = seen(server), len(slots_of(directory).held())
+    before, holders = seen(server), len(slots_of(directory).holders())
     errors = server.total(ERRORS)
     yield
     deadline = time.monotonic() + PATIENCE_SECONDS

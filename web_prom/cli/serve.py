@@ -65,10 +65,10 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         if config.bind is None and given.listener is None:
             parser.error("name the address to listen at: --bind HOST:PORT, or PROM_BIND in the environment")
         from web_prom.exporter.run import serve
-        from web_prom.multiprocess.directory.server_directory import server_of
+        from web_prom.multiprocess.directory.server_directory import set_server_pid
 
         if given.server is not None:
-            server_of(given.server)
+            set_server_pid(given.server)
         serve(
             Path(directory),
             config,

@@ -20,7 +20,7 @@ from web_prom.metrics.conventions import NAMINGS, MetricSpec, same
 from web_prom.metrics.get_or_create import find, get_or_create
 from web_prom.metrics.labels import BOUNDED_ATTRIBUTES, LabelSetLimiter, sanitize_label_value
 from web_prom.metrics.refusals import watch_refusals
-from web_prom.multiprocess.directory.dead_files import absorb
+from web_prom.multiprocess.directory.dead_files import merge_dead_files
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.writing.activation import is_shared, share_values
 from web_prom.multiprocess.writing.early_activation import switch_at_first_value
@@ -315,7 +315,7 @@ def families_for(registry: CollectorRegistry, config: Config, owner: str) -> Met
             for every in list(_by_registry.values()):
                 every.rebind()
         if is_shared() and DIR_VARIABLE in os.environ:
-            absorb(Path(os.environ[DIR_VARIABLE]))
+            merge_dead_files(Path(os.environ[DIR_VARIABLE]))
         families = _by_registry.get(registry)
         # Where a test suite emptied the registry, nothing is left to agree with.
         if families is None or not (families.config == config or families.is_registered):

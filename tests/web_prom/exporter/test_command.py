@@ -208,7 +208,7 @@ def test_fault_27_a_sidecar_reads_a_read_only_volume_from_another_container(
             f"""
             from web_prom.multiprocess.directory.shared_directory import SharedDirectory
 
-            SharedDirectory({str(directory)!r}).leave()
+            SharedDirectory({str(directory)!r}).release()
             """
         )
         assert [path.name for path in directory.iterdir()] == ["slots.lock"]

@@ -1,22 +1,24 @@
-"""Files that dead processes left under their process ids, merged into one file of each kind.
+"""Files that dead processes named by process id: merged into one file for each type and gauge mode.
 
-A process that imports prometheus_client and never asks web-prom for the switch writes files of its own
-process id. When it is dead, its counts must stay, and its files must not: there would be more of them with
-each process.
+A process that uses prometheus_client without web-prom writes files that are named by its process id. When the
+process is dead, its counts have to stay. Its files cannot stay, because their number would grow with each
+process.
 
-The *merged* file of a kind is named by a generation: ``counter_dead8.db``. It is written once and never
-changed. The next merge has these steps, under a lock (``dead.lock``), and a reader can tell by the names
-alone which files count:
+The *merged* file has a generation in its name: ``counter_dead8.db``. It is written once and never changed.
+A merge holds a lock (``dead.lock``) and has three steps. At each step the names alone show a reader which
+files count:
 
 1. The file of a dead process becomes a *source* of the next generation: ``counter_1234.db`` is renamed to
-   ``counter_dead9-1234.db``. No new process of the same id can open it any more. It counts as before.
-2. The merged file and its sources are added up, into a new file that is renamed to ``counter_dead9.db``.
-From here on
-   that one counts, and neither an earlier generation nor any source of this one or an earlier one.
+   ``counter_dead9-1234.db``. It counts as before. A new process with the same id cannot open it.
+2. The former merged file and the sources are added up in a new file, which is renamed to
+``counter_dead9.db``.
+   From then on the new file counts. Earlier generations, and the sources of this or earlier generations, do
+   not.
 3. The files that no longer count are removed.
 
-Killed at any point, the next merge goes on from there, and nothing is counted twice or not at all. Live
-gauges of dead processes are removed. Files of processes that may be alive are left alone, see ``alive.py``.
+A merge that is killed at any point is completed by the next merge. Nothing is counted twice or lost. Live
+gauges of dead processes are removed. Files of processes that may be alive stay as they are, see
+``liveness.py``.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from web_prom.multiprocess.directory.liveness import is_dead, is_written
+from web_prom.multiprocess.directory.liveness import has_writer, is_writer_dead
 from web_prom.multiprocess.directory.lockfile import LockFile, Span
 from web_prom.multiprocess.file_entries import CorruptFileError, new_identity, read_entries
 from web_prom.multiprocess.file_format import CORRUPT_SUFFIX, HEADER, TEMP_SUFFIX, FileName, pack_entry
@@ -38,97 +40,100 @@ from web_prom.multiprocess.file_format import CORRUPT_SUFFIX, HEADER, TEMP_SUFFI
 logger = logging.getLogger("web_prom")
 
 LOCK_NAME = "dead.lock"
-"""The name of the file that whoever merges locks. There is none where nothing was ever merged."""
+"""The name of the file that a merge locks. It does not exist before the first merge."""
 
 _Entries = dict[bytes, tuple[float, float]]
 
-# One for each process: a thread of the parent that held the parent's does not exist in a fork.
+# One for each process id: in a fork, a lock that a thread of the parent holds would never be released.
 _locks: dict[int, threading.Lock] = {}
-_reported: set[str] = set()
+_logged: set[str] = set()
 
 
 def superseded(names: Iterable[FileName]) -> set[FileName]:
-    """Return those names whose files do not count any more, because they are in a merged file."""
+    """Return the names whose files do not count any more, because a merged file includes them."""
     dead = [(name, name.generation) for name in names if name.owner.startswith("dead")]
     merged: dict[tuple[str, str], int] = {}
     for name, generation in dead:
         if generation is not None and not name.is_source:
-            merged[name.metric_type, name.mode] = max(
-                generation, merged.get((name.metric_type, name.mode), 0)
-            )
+            merged[_group(name)] = max(generation, merged.get(_group(name), 0))
     return {
         name
         for name, generation in dead
-        if generation is not None
-        and generation + (not name.is_source) <= merged.get((name.metric_type, name.mode), 0)
+        if generation is not None and generation + (not name.is_source) <= merged.get(_group(name), 0)
     }
 
 
-def absorb(directory: Path, names: Iterable[FileName] | None = None) -> bool:
-    """Merge the files of dead processes, and remove their live gauges; tell whether anything was changed.
+def merge_dead_files(directory: Path, names: Iterable[FileName] | None = None) -> bool:
+    """Merge the files of dead processes and remove their live gauges; return whether files may have changed.
 
-    Nothing happens where this process may not write, and while another process or thread does it. Never
-    waits, and never raises. Safe to call from any thread, and after a fork.
+    Nothing happens if this process may not write, or while another process or thread merges. Never waits, and
+    never raises. Safe to call from any thread, and after a fork.
 
     Args:
         directory: The shared directory.
-        names: What is there, if that is known.
+        names: The names of its value files, if the caller has them already.
     """
     try:
-        names = _listed(directory) if names is None else list(names)
+        names = _list_names(directory) if names is None else list(names)
         if not (_has_work(directory, names) and os.access(directory, os.W_OK)):
             return False
         lock = _locks.setdefault(os.getpid(), threading.Lock())
         if not lock.acquire(blocking=False):
             return False
         try:
-            return _absorb_alone(directory)
+            return _merge_locked(directory)
         finally:
             lock.release()
     except (OSError, CorruptFileError) as error:
         kind = f"{type(error).__name__} {getattr(error, 'errno', '')}"
-        if kind not in _reported:
-            _reported.add(kind)
-            logger.warning("files of dead processes in %s stay for now: %s", directory, error)
+        if kind not in _logged:
+            _logged.add(kind)
+            logger.warning("files of dead processes in %s are not merged yet: %s", directory, error)
         return True
 
 
-def _listed(directory: Path) -> list[FileName]:
+def _group(name: FileName) -> tuple[str, str]:
+    """Return the metric type and gauge mode: the files of one group are merged into one file."""
+    return name.metric_type, name.mode
+
+
+def _list_names(directory: Path) -> list[FileName]:
     return [name for name in map(FileName.parse, os.listdir(directory)) if name is not None]
 
 
 def _has_work(directory: Path, names: Iterable[FileName]) -> bool:
     return any(
-        name.is_source or (name.pid is not None and is_dead(directory / str(name), name.pid))
+        name.is_source or (name.pid is not None and is_writer_dead(directory / str(name), name.pid))
         for name in names
     ) or bool(superseded(names))
 
 
-def _absorb_alone(directory: Path) -> bool:
+def _merge_locked(directory: Path) -> bool:
+    """Merge all files of dead processes, if no other process merges."""
     file = LockFile(directory / LOCK_NAME)
     try:
-        if not (file.open(writing=True, making=True) and file.try_lock(Span(0, 1))):
+        if not (file.open(writing=True, create=True) and file.try_lock(Span(0, 1))):
             return False
-        if os.geteuid() == 0:  # the workers' user has to be able to lock it
+        if os.geteuid() == 0:  # the workers' user has to be able to lock the file
             owner = directory.stat()
             os.chown(file.path, owner.st_uid, owner.st_gid, follow_symlinks=False)
-        kinds: dict[tuple[str, str], list[FileName]] = defaultdict(list)
-        for name in _listed(directory):
+        groups: dict[tuple[str, str], list[FileName]] = defaultdict(list)
+        for name in _list_names(directory):
             if name.slot is None:
-                kinds[name.metric_type, name.mode].append(name)
-        for (kind, mode), names in kinds.items():
-            _Merge(directory, kind, mode, names).run()
+                groups[_group(name)].append(name)
+        for (metric_type, mode), names in groups.items():
+            _Merge(directory, metric_type, mode, names).run()
         return True
     finally:
         file.close()
 
 
 class _Merge:
-    """One merge of the files of a kind. The lock is held."""
+    """One merge of the files of one type and mode. The caller holds the lock."""
 
-    def __init__(self, directory: Path, kind: str, mode: str, names: list[FileName]) -> None:
+    def __init__(self, directory: Path, metric_type: str, mode: str, names: list[FileName]) -> None:
         self._directory = directory
-        self._kind = kind
+        self._metric_type = metric_type
         self._mode = mode
         past = superseded(names)
         self._past = [self._path(name) for name in past]
@@ -138,7 +143,7 @@ class _Merge:
         self._next = 1 + max((name.generation or 0 for name in merged), default=0)
 
     def run(self) -> None:
-        """Finish the last merge, and make the next one if there is anything to merge."""
+        """Complete the previous merge, and make the next one if there are sources."""
         for path in self._past:
             path.unlink(missing_ok=True)
         if self._merged is not None and not _may_remove(self._merged, self._directory):
@@ -154,20 +159,23 @@ class _Merge:
             self._merged.unlink(missing_ok=True)
 
     def _sources(self) -> list[Path]:
-        """Make the files of dead processes sources, and return all sources, the oldest first."""
+        """Rename the files of dead processes to sources; return all sources, the oldest first."""
         found = []
         for name in self._names:
             path = self._path(name)
             if name.is_source:
                 found.append(path)
-            elif name.pid is not None and is_dead(path, name.pid) and _is_whole(path):
+            elif name.pid is not None and is_writer_dead(path, name.pid) and _is_readable(path):
                 found.append(self._rename(path, self._next, name.pid))
         return sorted(found, key=lambda path: path.stat().st_mtime_ns)
 
     def _final(self, path: Path) -> _Entries | None:
-        """Return what a source has for ever; None if it may still change or cannot be read: it waits."""
+        """Return the entries of a source; None if they may still change or cannot be read.
+
+        Such a source is left to the next merge.
+        """
         with contextlib.suppress(CorruptFileError):
-            if is_written(path) is False:  # nobody has opened it just before it was renamed
+            if has_writer(path) is False:  # no process opened it just before it was renamed
                 return read_entries(path)
         name = FileName.parse(path.name)
         if name is not None and name.generation == self._next:
@@ -178,31 +186,34 @@ class _Merge:
         owner = f"dead{generation}-{pid}"
         count = 0
         while True:
-            target = self._path(FileName(self._kind, self._mode, f"{owner}-{count}" if count else owner))
+            target = self._path(
+                FileName(self._metric_type, self._mode, f"{owner}-{count}" if count else owner)
+            )
             if not target.exists():
                 return path.rename(target)
             count += 1
 
     def _commit(self, sources: list[_Entries]) -> None:
-        former = self._former()
-        merged = merge(self._kind, self._mode, [*former, *sources])
-        target = self._path(FileName(self._kind, self._mode, f"dead{self._next}"))
-        unfinished = f"{target}{TEMP_SUFFIX}"
+        """Write the next merged file."""
+        entries = merge_entries(self._metric_type, self._mode, [*self._read_merged(), *sources])
+        target = self._path(FileName(self._metric_type, self._mode, f"dead{self._next}"))
+        temporary = f"{target}{TEMP_SUFFIX}"
         try:
-            _write(unfinished, self._directory.stat(), merged)
-            os.rename(unfinished, target)
+            _write(temporary, self._directory.stat(), entries)
+            os.rename(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(unfinished)
+                os.unlink(temporary)
             raise
 
-    def _former(self) -> list[_Entries]:
+    def _read_merged(self) -> list[_Entries]:
+        """Return the entries of the present merged file, if it exists and is not corrupt."""
         if self._merged is None:
             return []
         try:
             return [read_entries(self._merged)]
         except CorruptFileError as error:
-            logger.warning("%s; it is put aside, and what it has does not count", error)
+            logger.warning("%s; it is renamed, and its values no longer count", error)
             self._merged.rename(f"{self._merged}{CORRUPT_SUFFIX}")
             self._merged = None
             return []
@@ -211,17 +222,17 @@ class _Merge:
         return self._directory / str(name)
 
 
-def merge(kind: str, mode: str, files: list[_Entries]) -> _Entries:
-    """Return the entries of one file that stands for several, the oldest first.
+def merge_entries(metric_type: str, mode: str, files: list[_Entries]) -> _Entries:
+    """Return the entries of one file that replaces several files, which are ordered from old to new.
 
-    A total is never less than the sum of the parts, by a rounding: Prometheus would take that for a restart.
+    A total is never less than the sum of its parts by rounding: Prometheus would take that for a restart.
     """
     found: dict[bytes, list[tuple[float, float]]] = defaultdict(list)
     for entries in files:
         for key, pair in entries.items():
             found[key].append(pair)
-    if kind != "gauge":
-        return {key: (_total([value for value, _ in pairs]), 0.0) for key, pairs in found.items()}
+    if metric_type != "gauge":
+        return {key: (_round_up_sum([value for value, _ in pairs]), 0.0) for key, pairs in found.items()}
     if mode == "sum":
         return {key: (_sum([value for value, _ in pairs]), 0.0) for key, pairs in found.items()}
     if mode == "mostrecent":
@@ -237,13 +248,13 @@ def _sum(values: list[float]) -> float:
         return sum(values)
 
 
-def _total(values: list[float]) -> float:
+def _round_up_sum(values: list[float]) -> float:
     total = _sum(values)
     return math.nextafter(total, math.inf) if _sum([*values, -total]) > 0 else total
 
 
-def _is_whole(path: Path) -> bool:
-    """Tell whether a file can be read; one that is damaged stays, and each scrape counts it."""
+def _is_readable(path: Path) -> bool:
+    """Return whether a file can be parsed. A corrupt file stays, and each scrape counts it."""
     try:
         read_entries(path)
     except CorruptFileError:
@@ -252,7 +263,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _may_remove(path: Path, directory: Path) -> bool:
-    """Tell whether this user may remove a file; in a directory with the sticky bit only its owner may."""
+    """Return whether this user may remove a file; in a directory with the sticky bit only its owner may."""
     found = directory.stat()
     return not found.st_mode & 0o1000 or os.geteuid() in (0, found.st_uid, path.stat().st_uid)
 
@@ -260,7 +271,7 @@ def _may_remove(path: Path, directory: Path) -> bool:
 def _write(path: str, directory: os.stat_result, entries: _Entries) -> None:
     data = b"".join(pack_entry(key, *pair) for key, pair in entries.items())
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    mode = directory.st_mode & 0o666  # whoever may read the directory has to read this
+    mode = directory.st_mode & 0o666  # whoever may read the directory has to be able to read the file
     descriptor = os.open(path, flags, mode)
     with open(descriptor, "wb") as file:
         with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""One file of small records and the kernel's locks on them, through one descriptor for each process.
+"""A file of small records with POSIX locks on them, through one descriptor for each process.
 
-POSIX byte-range locks: given back at any death, not inherited by a fork, and dropped when the process closes
-*any* descriptor of the file. So there is one descriptor, which a fork goes on with, and nothing else in the
-process may open the file.
+The kernel releases POSIX byte-range locks when the process dies, and a fork does not inherit them. They are
+also released when the process closes *any* descriptor of the file. So there is one descriptor for each
+process, which a fork continues to use, and no other code in the process may open the file.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from web_prom.multiprocess.regular_file import open_regular
 from web_prom.posix import fcntl
 
 RECORD = Struct("=q")
-"""A record: one whole number."""
+"""A record: one integer."""
 
-# Another user may have made the file, and given it any size.
-_MOST_RECORDS = 1 << 16
+# Another user may have made the file, with any size.
+_MAX_RECORDS = 1 << 16
 
-# C's struct flock, which differs from system to system: its layout with padding, and the order of its fields.
+# C's struct flock for each system: its layout with padding, and the order of its fields.
 _FLOCK = {
     "linux": (Struct("hhqqi0q"), ("type", "whence", "start", "length", "pid")),
     "darwin": (Struct("qqihh"), ("start", "length", "pid", "type", "whence")),
@@ -33,14 +33,14 @@ _FLOCK = {
 
 
 class Span(NamedTuple):
-    """Records from the first up to, and without, the last; with None all that ever come."""
+    """A range of records: from ``first`` up to ``last``, without it. None as ``last`` means no end."""
 
     first: int
     last: int | None
 
     @property
     def position(self) -> tuple[int, int]:
-        """Length and offset in bytes, as the kernel wants them; the length zero is up to the end."""
+        """Length and offset in bytes, as the kernel expects them. A length of zero means no end."""
         length = 0 if self.last is None else (self.last - self.first) * RECORD.size
         return length, self.first * RECORD.size
 
@@ -49,9 +49,9 @@ class Lock(NamedTuple):
     """A lock of another process.
 
     Attributes:
-        span: The records that it covers.
-        shared: Whether it is a read lock, which lets others have read locks on the same.
-        pid: Whose it is; 0 if it is a process that this one cannot see.
+        span: The locked records.
+        shared: Whether it is a read lock. Several processes can have read locks on the same records.
+        pid: The process that has the lock; 0 if that process is not visible here (another container's).
     """
 
     span: Span
@@ -60,156 +60,161 @@ class Lock(NamedTuple):
 
 
 class OtherInterpreterError(OSError):
-    """Another interpreter of this process uses the file, and no lock keeps the two apart."""
+    """Another interpreter of this process uses the file. Locks do not exclude each other in one process."""
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """A descriptor, and by which to know whether it still leads to the file."""
+class _OpenFile:
+    """An open descriptor, with the identity of the file that it was opened for."""
 
-    number: int
+    descriptor: int
     identity: tuple[int, int]
     writable: bool
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody closed it: a daemon closes all, and the number may be another file's by now."""
+        """Whether the descriptor is still this file's: a daemon closes all, and numbers are used again."""
         try:
-            return _identity(os.fstat(self.number)) == self.identity
+            return _identity(os.fstat(self.descriptor)) == self.identity
         except OSError:
             return False
 
 
 class LockFile:
-    """The file, and the descriptor of it that this process has. Not safe between threads.
+    """A lock file, and this process's descriptor of it. Not safe between threads.
 
-    Every method may raise OSError. :meth:`open` comes before all others.
+    Every method may raise OSError. :meth:`open` has to be called before the other methods.
 
     Args:
-        path: The file; made when a process that is to write opens it and it is missing.
+        path: The file. It is created when a process opens it with ``create``.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._opened: _Opened | None = None
+        self._file: _OpenFile | None = None
 
     @property
     def is_current(self) -> bool:
-        """Whether the descriptor is open, and the path leads to the same file, as far as that is known."""
-        opened = self._opened
-        if opened is None or not opened.is_open:
+        """Whether the descriptor is open and the path leads to the same file, as far as that is known."""
+        file = self._file
+        if file is None or not file.is_open:
             return False
         try:
-            return _identity(os.lstat(self.path)) == opened.identity
+            return _identity(os.lstat(self.path)) == file.identity
         except (FileNotFoundError, NotADirectoryError):
             return False
-        except OSError:  # the path cannot be asked now: the locks are kept
+        except OSError:  # the path is not accessible at the moment: keep the locks
             return True
 
     @property
     def has_descriptor(self) -> bool:
         """Whether the descriptor is open, whatever the path leads to."""
-        return self._opened is not None and self._opened.is_open
+        return self._file is not None and self._file.is_open
 
     @property
-    def is_nameless(self) -> bool:
-        """Whether the descriptor is open, and the path leads to nothing: the file was removed."""
+    def is_removed(self) -> bool:
+        """Whether the descriptor is open and the path leads to nothing."""
         return self.has_descriptor and not os.path.lexists(self.path)
 
-    def is_open(self, *, writing: bool, making: bool = False) -> bool:
-        """Tell whether there is a descriptor that will do, of a removed file too if none is to be made."""
-        if self._opened is None or self._opened.writable < writing:
+    def is_usable(self, *, writing: bool, create: bool = False) -> bool:
+        """Return whether the open descriptor will do. That of a removed file does, except with ``create``."""
+        if self._file is None or self._file.writable < writing:
             return False
-        return self.is_current or (not making and self.is_nameless)
+        return self.is_current or (not create and self.is_removed)
 
-    def open(self, *, writing: bool, making: bool = False) -> bool:
-        """Open the file anew: nothing is locked by this process afterwards. Tell whether there is one.
+    def open(self, *, writing: bool, create: bool = False) -> bool:
+        """Open the file again; return whether it exists. Afterwards this process has no locks.
 
         Args:
-            writing: To lock and record, not only to ask.
-            making: Make the file if it is missing.
+            writing: Open the file for locks and records, not only for queries.
+            create: Create the file if it is missing.
 
         Raises:
-            OtherInterpreterError: A second descriptor would take away the locks of the first.
+            OtherInterpreterError: A second descriptor would release the locks of the other interpreter.
         """
         self.close()
         if sys.platform not in _FLOCK:
-            raise OSError(f"on {sys.platform} nobody knows how to ask for the holder of a lock")
-        self.refuse_another()
-        number = self._open(writing=writing, making=making)
-        if number is None:
+            raise OSError(f"the layout of locks is not known on {sys.platform}")
+        self.check_single_interpreter()
+        descriptor = self._open(writing=writing, create=create)
+        if descriptor is None:
             return False
-        self._opened = _Opened(number, _identity(os.fstat(number)), writing)
+        self._file = _OpenFile(descriptor, _identity(os.fstat(descriptor)), writing)
         return True
 
-    def refuse_another(self) -> None:
-        """See that no other interpreter of this process uses the file.
+    def check_single_interpreter(self) -> None:
+        """Check that no other interpreter of this process uses the file.
 
         Raises:
-            OtherInterpreterError: This process has a descriptor, and a record, that are not this object's.
+            OtherInterpreterError: This process has a descriptor and a record that are not this object's.
         """
-        own = None if self._opened is None else self._opened.number
+        own = None if self._file is None else self._file.descriptor
         try:
             identity = _identity(os.lstat(self.path))
-            numbers = {int(name) for name in os.listdir("/dev/fd")} - {own}
-        except OSError:  # no such file, so nobody uses it; or no such list, so nobody knows
+            others = {int(name) for name in os.listdir("/dev/fd")} - {own}
+        except OSError:  # the file does not exist, or the system has no list of descriptors
             return
-        # A fork may inherit one that its parent was just opening, but no record under its own id.
-        if any(_has_record(number, identity, os.getpid()) for number in numbers):
+        # A fork may inherit a descriptor that its parent was just opening, but no record with its own id.
+        if any(_has_record(descriptor, identity, os.getpid()) for descriptor in others):
             raise OtherInterpreterError(f"another interpreter of process {os.getpid()} uses {self.path.name}")
 
-    def set_aside(self) -> LockFile | None:
-        """Let go a file that the path no longer leads to; return what has its descriptor from now on."""
+    def detach_replaced(self) -> LockFile | None:
+        """Return an object with the descriptor of a file that is no longer at the path, and give it up here.
+
+        Returns:
+            The object; None if the file is at the path, or is not open.
+        """
         if self.is_current or not self.has_descriptor:
             return None
-        former = LockFile(self.path)
-        former._opened, self._opened = self._opened, None
-        return former
+        replaced = LockFile(self.path)
+        replaced._file, self._file = self._file, None
+        return replaced
 
     def close(self) -> None:
-        """Close the file, and give back what this process has locked."""
-        opened, self._opened = self._opened, None
-        if opened is not None and opened.is_open:
-            os.close(opened.number)
+        """Close the file, which releases all locks of this process."""
+        file, self._file = self._file, None
+        if file is not None and file.is_open:
+            os.close(file.descriptor)
 
     def try_lock(self, span: Span, *, shared: bool = False) -> bool:
-        """Lock records unless another process has a lock in the way; never wait."""
+        """Lock records if no other process has a conflicting lock; return whether it did. Never waits."""
         try:
-            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.lockf(self._number, kind | fcntl.LOCK_NB, *span.position)
-        except (BlockingIOError, PermissionError):  # systems differ in what they say
+            operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.lockf(self._descriptor, operation | fcntl.LOCK_NB, *span.position)
+        except (BlockingIOError, PermissionError):  # systems report this differently
             return False
         return True
 
     def unlock(self, span: Span) -> None:
-        """Give records back."""
-        fcntl.lockf(self._number, fcntl.LOCK_UN, *span.position)
+        """Release the locks on records."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, *span.position)
 
-    def lock_in(self, span: Span, *, shared: bool = True) -> Lock | None:
-        """Return a lock that other processes have on any of these records, whichever the kernel tells.
+    def find_lock(self, span: Span, *, shared: bool = True) -> Lock | None:
+        """Return one lock that another process has on any of these records; the kernel chooses which.
 
         Args:
             span: The records.
-            shared: Whether read locks are wanted too. Other users may have many.
+            shared: Whether to find read locks too. Other users may have many.
         """
         layout, fields = _FLOCK[sys.platform]
         length, start = span.position
         kind = fcntl.F_WRLCK if shared else fcntl.F_RDLCK
-        asked = {"type": kind, "whence": os.SEEK_SET, "start": start, "length": length, "pid": 0}
-        answer = fcntl.fcntl(self._number, fcntl.F_GETLK, layout.pack(*(asked[field] for field in fields)))
-        told = dict(zip(fields, layout.unpack(answer), strict=True))
-        if told["type"] == fcntl.F_UNLCK:
+        query = {"type": kind, "whence": os.SEEK_SET, "start": start, "length": length, "pid": 0}
+        packed = layout.pack(*(query[field] for field in fields))
+        answer = layout.unpack(fcntl.fcntl(self._descriptor, fcntl.F_GETLK, packed))
+        found = dict(zip(fields, answer, strict=True))
+        if found["type"] == fcntl.F_UNLCK:
             return None
-        first, records = told["start"] // RECORD.size, told["length"] // RECORD.size
-        covered = Span(first, first + records if records else None)
-        return Lock(covered, told["type"] == fcntl.F_RDLCK, told["pid"])
+        first, records = found["start"] // RECORD.size, found["length"] // RECORD.size
+        locked = Span(first, first + records if records else None)
+        return Lock(locked, found["type"] == fcntl.F_RDLCK, found["pid"])
 
-    def locks(self) -> Iterator[Lock]:
-        """Give all write locks that other processes have, in no order."""
+    def write_locks(self) -> Iterator[Lock]:
+        """Yield all write locks of other processes, in no order."""
         pending = [Span(0, None)]
         while pending:
             span = pending.pop()
-            lock = self.lock_in(span, shared=False)
+            lock = self.find_lock(span, shared=False)
             if lock is None:
                 continue
             yield lock
@@ -218,75 +223,75 @@ class LockFile:
             if lock.span.last is not None and (span.last is None or lock.span.last < span.last):
                 pending.append(Span(lock.span.last, span.last))
 
-    def records(self) -> list[int]:
+    def read_records(self) -> list[int]:
         """Return all records."""
-        return _records(self._number)
+        return _read_records(self._descriptor)
 
-    def record_of(self, index: int) -> int:
-        """Return one record; 0 where nothing was ever recorded."""
-        found = os.pread(self._number, RECORD.size, index * RECORD.size)
-        return int(RECORD.unpack(found)[0]) if len(found) == RECORD.size else 0
+    def read_record(self, index: int) -> int:
+        """Return one record; 0 if it was never written."""
+        data = os.pread(self._descriptor, RECORD.size, index * RECORD.size)
+        return int(RECORD.unpack(data)[0]) if len(data) == RECORD.size else 0
+
+    def write_record(self, index: int, value: int) -> None:
+        """Write one record."""
+        os.pwrite(self._descriptor, RECORD.pack(value), index * RECORD.size)
 
     def touch(self) -> None:
-        """Give the file the present time: what cleans directories by age leaves it."""
-        os.utime(self._number)
-
-    def record(self, index: int, value: int) -> None:
-        """Write one record."""
-        os.pwrite(self._number, RECORD.pack(value), index * RECORD.size)
+        """Set the file's time to the present, so that programs that remove old files keep it."""
+        os.utime(self._descriptor)
 
     @property
-    def _number(self) -> int:
-        assert self._opened is not None
-        return self._opened.number
+    def _descriptor(self) -> int:
+        assert self._file is not None
+        return self._file.descriptor
 
-    def _open(self, *, writing: bool, making: bool) -> int | None:
+    def _open(self, *, writing: bool, create: bool) -> int | None:
         flags = os.O_RDWR if writing else os.O_RDONLY
         while True:
             try:
-                number = open_regular(self.path, flags)
+                descriptor = open_regular(self.path, flags)
                 if writing:
-                    self._restrict(number)
-                return number
+                    self._restrict(descriptor)
+                return descriptor
             except FileNotFoundError:
-                if not making:
+                if not create:
                     return None
             with contextlib.suppress(FileExistsError):
-                return self._make(flags)
+                return self._create(flags)
 
-    def _make(self, flags: int) -> int:
-        # Whoever may write to the directory may lock, whatever the mask of whoever was first.
+    def _create(self, flags: int) -> int:
+        # Whoever may write to the directory may lock, whatever the umask of the creating process is.
         directory = self.path.parent.stat()
-        number = open_regular(self.path, flags | os.O_CREAT | os.O_EXCL, mode=0o600)
+        descriptor = open_regular(self.path, flags | os.O_CREAT | os.O_EXCL, mode=0o600)
         with contextlib.suppress(OSError):
-            # Root gives it to the directory's owner, who could not open it otherwise.
-            os.fchown(number, -1 if os.geteuid() else directory.st_uid, directory.st_gid)
-            os.fchmod(number, _mode(directory))
-        return number
+            # Root gives the file to the owner of the directory, who could not open it otherwise.
+            os.fchown(descriptor, -1 if os.geteuid() else directory.st_uid, directory.st_gid)
+            os.fchmod(descriptor, _mode(directory))
+        return descriptor
 
-    def _restrict(self, number: int) -> None:
-        """Take away permissions that a former release gave."""
+    def _restrict(self, descriptor: int) -> None:
+        """Remove permissions that an older release of web-prom gave."""
         with contextlib.suppress(OSError):
-            found, mode = os.fstat(number).st_mode & 0o777, _mode(self.path.parent.stat())
-            if found & ~mode:
-                os.fchmod(number, found & mode)
+            current, mode = os.fstat(descriptor).st_mode & 0o777, _mode(self.path.parent.stat())
+            if current & ~mode:
+                os.fchmod(descriptor, current & mode)
 
 
 def _mode(directory: os.stat_result) -> int:
-    """Return the permissions of the file: a read lock, for which reading is enough, keeps writers away."""
+    """Return the permissions of the file: who may not write may not read, as a read lock excludes writers."""
     return sum(bits for bits in (0o600, 0o060, 0o006) if directory.st_mode & bits & 0o222)
 
 
-def _has_record(number: int, identity: tuple[int, int], value: int) -> bool:
+def _has_record(descriptor: int, identity: tuple[int, int], value: int) -> bool:
     try:
-        return _identity(os.fstat(number)) == identity and value in _records(number)
-    except OSError:  # nothing is open under that number, or not any more
+        return _identity(os.fstat(descriptor)) == identity and value in _read_records(descriptor)
+    except OSError:  # the descriptor is not open, or no longer
         return False
 
 
-def _records(number: int) -> list[int]:
-    found = os.pread(number, min(os.fstat(number).st_size, _MOST_RECORDS * RECORD.size), 0)
-    return [record for (record,) in RECORD.iter_unpack(found[: len(found) // RECORD.size * RECORD.size])]
+def _read_records(descriptor: int) -> list[int]:
+    data = os.pread(descriptor, min(os.fstat(descriptor).st_size, _MAX_RECORDS * RECORD.size), 0)
+    return [record for (record,) in RECORD.iter_unpack(data[: len(data) // RECORD.size * RECORD.size])]
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Private directories: where they are made, how they are known, and those that dead servers left."""
+"""Private directories: their names and places, and the removal of those whose servers are dead."""
 
 from __future__ import annotations
 
@@ -13,58 +13,58 @@ from web_prom.multiprocess.directory.slots import slots_of
 from web_prom.posix import fcntl
 
 PREFIX = "web_prom-private-"
-"""How the names of private directories begin."""
+"""The beginning of the names of private directories."""
 
-# Where the directory for temporary files cannot be used: in memory, and there with a read-only root too.
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory in it is made with a random name, for this user alone
-# It takes milliseconds to finish a private directory; whoever did not in an hour was killed.
-_UNFINISHED_SECONDS = 3600.0
+# In memory. It is used if the directory for temporary files is not usable, for example with a read-only root.
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory in it has a random name, and is for this user alone
+# A private directory is complete after milliseconds. If it is not after an hour, its server was killed.
+_INCOMPLETE_SECONDS = 3600.0
 
 
 def is_private(path: str | Path) -> bool:
-    """Tell whether a path is one that ``SharedDirectory.make_private`` gives."""
+    """Return whether a path is one that ``SharedDirectory.create_private`` can make."""
     path = Path(path)
-    return path.name.startswith(PREFIX) and path.parent in places()
+    return path.name.startswith(PREFIX) and path.parent in parent_directories()
 
 
-def places() -> list[Path]:
-    """Return where a private directory may be: the best place first."""
+def parent_directories() -> list[Path]:
+    """Return the directories in which a private directory can be, in order of preference."""
     found = []
-    with contextlib.suppress(OSError):  # no temporary directory can be written: a read-only root
+    with contextlib.suppress(OSError):  # no temporary directory is writable: a read-only root
         found.append(Path(tempfile.gettempdir()))
     return [*dict.fromkeys([*found, _MEMORY])]
 
 
-def try_lock(lock: int) -> bool:
-    """Lock an open directory for this process alone; tell whether that was possible. Never waits."""
+def try_flock(descriptor: int) -> bool:
+    """Lock an open directory for this process alone; return whether it is locked. Never waits."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the private directories of servers that are dead. Never raises."""
+    """Remove the private directories of dead servers. Never raises."""
     for path in [*parent.glob(f"{PREFIX}*"), *parent.glob(f".{PREFIX}*")]:
         with contextlib.suppress(OSError):
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                if _is_abandoned(path, lock):
+                if _is_abandoned(path, descriptor):
                     shutil.rmtree(path, ignore_errors=True)
             finally:
-                os.close(lock)
+                os.close(descriptor)
 
 
-def _is_abandoned(path: Path, lock: int) -> bool:
-    found = os.fstat(lock)
-    # Root gives its directories to the user that the workers run as.
-    if os.geteuid() not in (0, found.st_uid) or not try_lock(lock):
+def _is_abandoned(path: Path, descriptor: int) -> bool:
+    status = os.fstat(descriptor)
+    # Root may remove any: it gives its directories to the user that the workers run as.
+    if os.geteuid() not in (0, status.st_uid) or not try_flock(descriptor):
         return False
-    if path.name.startswith("."):  # not yet locked, perhaps
-        return time.time() - found.st_mtime > _UNFINISHED_SECONDS
+    if path.name.startswith("."):  # its server may be about to lock it
+        return time.time() - status.st_mtime > _INCOMPLETE_SECONDS
     slots = slots_of(path)
     try:
-        return not slots.held()
+        return not slots.holders()
     finally:
         slots.close()

@@ -65,7 +65,7 @@ def check_filesystem(directory: Path) -> None:
 def _fault_of_locks(path: Path) -> str | None:
     """Return what is wrong with locks on files, or None."""
     file = LockFile(path)
-    file.open(writing=True, making=True)
+    file.open(writing=True, create=True)
     other = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not file.is_current:

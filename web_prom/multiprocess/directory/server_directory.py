@@ -1,4 +1,4 @@
-"""A server's use of the shared directory, from its start to its end, over reloads and upgrades."""
+"""The shared directories of a server process, from its start to its end, across reloads and upgrades."""
 
 from __future__ import annotations
 
@@ -7,105 +7,116 @@ import os
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE, configured_directory
-from web_prom.multiprocess.directory.shared_directory import SharedDirectory, is_private
+from web_prom.multiprocess.directory.private_directory import is_private
+from web_prom.multiprocess.directory.shared_directory import SharedDirectory
 
 
-class Deployment:
-    """The directory that this server and its workers share, and those that its older workers still use.
+class ServerDirectories:
+    """The shared directory of this server, and the earlier ones that older workers still use.
 
-    There is one in a server process, see :func:`begin`; forked workers inherit it and never end it. Not
-    meant to be shared between threads.
+    There is one object in a server process, see :func:`open_server_directories`. Forked workers inherit it
+    and never release it. Not safe between threads.
 
     Attributes:
-        directory: Where new workers write.
+        current: The directory of new workers.
         owner: The process id of the server.
     """
 
     def __init__(self) -> None:
         path = configured_directory()
-        # A private directory that is gone has no other user left; its old name is not to be trusted.
-        gone = is_private(path) and not Path(path).is_dir()
-        self.directory = SharedDirectory(path) if path and not gone else SharedDirectory.make_private()
-        self._former: list[SharedDirectory] = []
+        # A private directory that was removed has no other users. Another user could create its name again.
+        is_removed = is_private(path) and not Path(path).is_dir()
+        use_path = path and not is_removed
+        self.current = SharedDirectory(path) if use_path else SharedDirectory.create_private()
+        self._earlier: list[SharedDirectory] = []
         self.owner = os.getpid()
-        self.pass_on(os.environ)
-        atexit.register(self.end)
+        self.export(os.environ)
+        atexit.register(self.release)
 
     @property
     def directories(self) -> list[SharedDirectory]:
         """All directories that workers of this server may write to, the newest first."""
-        return [self.directory, *self._former]
+        return [self.current, *self._earlier]
 
-    def own(self) -> None:
-        """Make this process the one whose end is the deployment's end: a daemon forks after it began."""
+    def set_owner(self) -> None:
+        """Make this process the server, which releases the directories: a daemon forks after its start."""
         self.owner = os.getpid()
 
-    def move(self, path: str | Path, *, in_use: bool) -> None:
-        """Use another directory from now on.
+    def switch_to(self, path: str | Path, *, in_use: bool) -> None:
+        """Use another directory for new workers.
 
         Args:
-            path: The directory; nothing happens if it is the present one.
-            in_use: Whether workers are alive that write to the present one, which is then kept.
+            path: The directory. Nothing happens if it is the current one.
+            in_use: Whether living workers write to the current directory. It is then kept.
 
         Raises:
-            DirectoryError: It cannot be used; everything is as before.
+            DirectoryError: The directory cannot be used; nothing has changed.
         """
-        if Path(path).absolute() == self.directory.path:
+        if Path(path).absolute() == self.current.path:
             return
         joined = SharedDirectory(path)
         if in_use:
-            self._former.insert(0, self.directory)
+            self._earlier.insert(0, self.current)
         else:
-            self.directory.leave()
-        self.directory = joined
+            self.current.release()
+        self.current = joined
 
-    def pass_on(self, environ: MutableMapping[str, str]) -> None:
-        """Name the directory in an environment, for workers or for the server that replaces this one."""
-        environ[DIR_VARIABLE] = str(self.directory.path)
+    def export(self, environ: MutableMapping[str, str]) -> None:
+        """Name the current directory in an environment, for workers or for the next server."""
+        environ[DIR_VARIABLE] = str(self.current.path)
 
-    def end(self) -> None:
-        """Leave all directories, if this is the server process itself. Never raises."""
+    def release(self) -> None:
+        """Release all directories, if this process is the server. Never raises."""
         if os.getpid() == self.owner:
             for directory in self.directories:
-                directory.leave()
+                directory.release()
 
 
-_current: Deployment | None = None
-_server: int | None = None
+class _UWSGI(Protocol):
+    """The module that uWSGI provides in its processes."""
+
+    def masterpid(self) -> int:
+        """Return the process id of the master; 0 if there is none."""
 
 
-def begin() -> Deployment:
-    """Return this process's deployment; the first call makes it and names its directory in ``os.environ``.
+_directories: ServerDirectories | None = None
+_server_pid: int | None = None
+
+
+def open_server_directories() -> ServerDirectories:
+    """Return the directories of this server process; the first call opens them and sets ``os.environ``.
 
     Raises:
         DirectoryError: The directory that the environment names cannot be used.
     """
-    global _current  # noqa: PLW0603 - a server is one process, and gunicorn reads a -c file again on HUP
-    if _current is None:
-        _current = Deployment()
-    return _current
+    global _directories  # noqa: PLW0603 - a server is one process, and gunicorn reads a -c file again on HUP
+    if _directories is None:
+        _directories = ServerDirectories()
+    return _directories
 
 
-def server_of(pid: int) -> None:
-    """Say which process is the server's own: for an exporter, which is no child of it."""
-    global _server  # noqa: PLW0603 - an exporter has one server
-    _server = pid
+def is_server_managed() -> bool:
+    """Return whether a server opened its directories in this process, or in the parent that forked it."""
+    return _directories is not None
+
+
+def set_server_pid(pid: int) -> None:
+    """Set the server's process id, for an exporter, which is not a child of the server."""
+    global _server_pid  # noqa: PLW0603 - an exporter has one server
+    _server_pid = pid
 
 
 def server_pid() -> int | None:
-    """Return the process id of the server's own process, which takes no requests; None if that is not known.
+    """Return the process id of the server, which takes no requests itself; None if it is not known.
 
-    It is known for gunicorn with the hooks of web-prom, in its workers and its exporter, and for uWSGI.
+    It is known for gunicorn with the hooks of web-prom, in the workers and the exporter, and for uWSGI.
     """
-    if _current is not None:
-        return _current.owner
-    uwsgi: Any = sys.modules.get("uwsgi")
-    return int(uwsgi.masterpid()) if _server is None and hasattr(uwsgi, "masterpid") else _server
-
-
-def is_begun() -> bool:
-    """Tell whether a server has begun a deployment in this process, or in the parent that forked it."""
-    return _current is not None
+    if _directories is not None:
+        return _directories.owner
+    uwsgi = cast("_UWSGI | None", sys.modules.get("uwsgi"))
+    if _server_pid is None and uwsgi is not None and hasattr(uwsgi, "masterpid"):
+        return int(uwsgi.masterpid())
+    return _server_pid

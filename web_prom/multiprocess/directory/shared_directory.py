@@ -1,4 +1,4 @@
-"""The directory that all workers share: made, kept while anybody uses it, cleaned of the dead."""
+"""The directory that all workers share: created, locked while it is used, cleaned and removed."""
 
 from __future__ import annotations
 
@@ -17,75 +17,74 @@ from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory import dead_files
 from web_prom.multiprocess.directory.checks import ensure_writable, warn_of_other_users
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
-from web_prom.multiprocess.directory.liveness import is_written
+from web_prom.multiprocess.directory.liveness import has_writer
 from web_prom.multiprocess.directory.private_directory import (
     PREFIX,
     is_private,
-    places,
+    parent_directories,
     remove_abandoned,
-    try_lock,
+    try_flock,
 )
 from web_prom.multiprocess.directory.self_test import SELFTEST_PREFIX, check_filesystem
 from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
 from web_prom.multiprocess.file_format import CORRUPT_SUFFIX, FileName
 from web_prom.posix import fcntl
 
-__all__ = ["SharedDirectory", "is_private"]
-
-# Others hold the lock alone only for as long as it takes to remove files.
-_PATIENCE_SECONDS = 10.0
-# Workers that were killed just now are still dying.
-_DYING_SECONDS = 1.0
+# Other servers have the exclusive lock only while they remove files.
+_LOCK_TIMEOUT_SECONDS = 10.0
+# Workers that were killed a moment ago may still hold their slots.
+_EXIT_SECONDS = 1.0
 
 
 class SharedDirectory:
-    """The shared directory, held for as long as this process or any child of it lives.
+    """The shared directory, marked as used while this process or any fork of it lives.
 
-    A shared lock on the directory itself tells that a server uses it. It is a ``flock``, which a fork
-    inherits: the directory counts as used while one worker of a killed master is left, and systemd keeps
-    its clean-up of ``/tmp`` away. A process that no server of ours has begun holds a slot if anything.
-    Whoever finds neither removes what a dead deployment left there; a second server on the same directory
-    joins. The file with the slots stays while the directory stays: two such files would be two slots 0.
+    The mark is a shared lock on the directory itself (``flock``), which a fork inherits. So the directory is
+    marked while one worker of a killed master is left, and systemd does not remove it from ``/tmp``.
+    Processes that no web-prom server started have no such lock, but they hold slots. A server that finds
+    neither a lock nor a held slot removes the files of earlier processes; otherwise it joins. The lock file
+    of the slots is never removed before the directory: with two lock files, two processes could hold slot
+    0.
 
-    A server process makes it before it forks. Not meant to be shared between threads.
+    A server process creates the object before it forks. Not safe between threads.
 
     Args:
-        path: The directory; made if it is missing.
+        path: The directory; it is created if it is missing.
 
     Attributes:
-        path: The directory, absolute.
-        private: Whether web-prom made it under a name of its own; the last to leave removes it.
+        path: The absolute path of the directory.
+        private: Whether web-prom created the directory; the last server that releases it removes it.
 
     Raises:
-        DirectoryError: It cannot be made, written, locked, or cleaned of a dead deployment's files.
+        DirectoryError: The directory cannot be created, written, locked or cleaned.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
         self.private = is_private(self.path)
-        self._lock: int | None = self._hold()
+        self._descriptor: int | None = self._open_and_lock()
         try:
             check_filesystem(self.path)
         except DirectoryError:
-            os.close(self._lock)
+            os.close(self._descriptor)
             raise
-        dead_files.absorb(self.path)
-        self._dead: deque[int] = deque()
-        self._burying = False
+        dead_files.merge_dead_files(self.path)
+        self._dead_pids: deque[int] = deque()
+        self._is_removing = False
 
     @classmethod
-    def make_private(cls) -> SharedDirectory:
-        """Make a directory that only this user can read, after removing those that dead servers left.
+    def create_private(cls) -> SharedDirectory:
+        """Create a directory that only this user can read, and remove those that dead servers left.
 
-        It is in the directory for temporary files, or if that cannot be used, in ``/dev/shm``.
+        The directory is in the directory for temporary files. If that is not usable, it is in ``/dev/shm``.
 
         Raises:
-            DirectoryError: It can be made in neither.
+            DirectoryError: It can be created in neither.
         """
         failures = []
-        for parent in places():
+        for parent in parent_directories():
             try:
-                return cls._make_in(parent)
+                return cls._create_in(parent)
             except OSError as error:
                 failures.append(str(error))
         raise DirectoryError(
@@ -94,34 +93,35 @@ class SharedDirectory:
         )
 
     @classmethod
-    def _make_in(cls, parent: Path) -> SharedDirectory:
+    def _create_in(cls, parent: Path) -> SharedDirectory:
         remove_abandoned(parent)
-        # Nobody may find the directory before it is locked, and remove it as abandoned.
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
+        # Until the directory is locked, its name hides it from servers that remove abandoned directories.
+        hidden = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
         try:
-            made = cls(unfinished)
+            created = cls(hidden)
         except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(hidden, ignore_errors=True)
             raise
-        made.path = unfinished.with_name(unfinished.name.removeprefix("."))
-        made.private = True
-        unfinished.rename(made.path)
-        return made
+        created.path = hidden.with_name(hidden.name.removeprefix("."))
+        created.private = True
+        hidden.rename(created.path)
+        return created
 
-    def hand_to(self, uid: int, gid: int) -> None:
-        """Give the directory, and our files in it, to the user that the workers run as; warn of other users.
+    def chown(self, uid: int, gid: int) -> None:
+        """Give the directory, and web-prom's files in it, to the workers' user; warn of other users.
 
-        A directory that the user named and that others can write already, that another user owns, or that
-        holds files of another kind is left as it is: somebody arranged it. Links are not followed.
+        A directory that the user named keeps its owner if others can write to it, if another user owns it,
+        or if it has files that are not web-prom's: then its owner is intended. Symbolic links are not
+        followed.
 
         Raises:
-            DirectoryError: This process may not give it away.
+            DirectoryError: This process may not change the owner.
         """
-        if self._lock is None:
+        if self._descriptor is None:
             return
         try:
             if (uid, gid) != (os.geteuid(), os.getegid()):
-                self._hand_to(self._lock, uid, gid)
+                self._chown(self._descriptor, uid, gid)
         except OSError as error:
             raise DirectoryError(
                 f"the shared directory {str(self.path)!r} cannot be given to user {uid} and group {gid} "
@@ -129,84 +129,77 @@ class SharedDirectory:
             ) from error
         warn_of_other_users(self.path, uid)
 
-    def _hand_to(self, lock: int, uid: int, gid: int) -> None:
-        names = os.listdir(lock)
-        if self.private or self._is_plain(lock, names):
-            os.fchown(lock, uid, gid)
-        for name in filter(_is_ours, names):
-            self._hand_file(name, uid, gid)
+    def release(self) -> None:
+        """Stop using the directory; remove it if it is private and no other process uses it. Never raises.
 
-    def leave(self) -> None:
-        """Stop using the directory; remove it if it is private and nobody else uses it. Never raises.
-
-        Workers that were killed just now have a second to be dead. If a program that one of them started is
-        left and holds a slot, whoever makes a private directory after its end removes this one.
+        Workers that were killed a moment ago have a second to exit. If a program that a worker started
+        still holds a slot, a server that creates a private directory later removes this one.
         """
-        lock, self._lock = self._lock, None
-        if lock is None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
             return
         with contextlib.suppress(OSError):
-            if self.private and not self._is_at(lock):
-                # Somebody removed it, and a worker made it again.
-                again = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-                os.close(lock)
-                lock = again
-            if self.private and try_lock(lock) and self._is_at(lock):
+            if self.private and not self._is_at_path(descriptor):
+                # The directory was removed, and a worker created it again.
+                replacement = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                os.close(descriptor)
+                descriptor = replacement
+            if self.private and try_flock(descriptor) and self._is_at_path(descriptor):
                 self._remove()
-        os.close(lock)
+        os.close(descriptor)
         slots_of(self.path).close()
 
-    def bury(self, pid: int) -> None:
-        """Remove what a dead process can no longer take back: its share of live gauges.
+    def remove_dead_worker(self, pid: int) -> None:
+        """Remove the live gauges of a dead process.
 
-        Waits for nobody and touches no instrument, so that a signal's handler may call it; one that
-        interrupts another leaves its dead to that. Whoever has taken the dead one's slot over keeps what is
-        its own by now.
+        Never waits and uses no metric, so that a signal handler may call it. A call that interrupts another
+        call leaves its process to the other. If another process holds the slot of the dead one by now, that
+        process's files stay.
 
         Raises:
-            OSError: Something cannot be removed, or the slots cannot be read.
+            OSError: A file cannot be removed, or the slots cannot be read.
         """
-        self._dead.append(pid)
-        if self._burying:
+        self._dead_pids.append(pid)
+        if self._is_removing:
             return
-        self._burying = True
+        self._is_removing = True
         try:
-            while self._dead:
-                self._bury(self._dead.popleft())
+            while self._dead_pids:
+                self._remove_live_gauges(self._dead_pids.popleft())
         finally:
-            self._burying = False
+            self._is_removing = False
 
-    def _bury(self, pid: int) -> None:
+    def _remove_live_gauges(self, pid: int) -> None:
         from prometheus_client.multiprocess import mark_process_dead
 
-        path = glob.escape(str(self.path))  # it is taken for a pattern
-        # Whoever writes with prometheus_client alone does so under its process id.
+        path = glob.escape(str(self.path))  # mark_process_dead() takes it as a pattern
+        # A process that uses prometheus_client without web-prom names its files by its process id.
         mark_process_dead(pid, path)  # type: ignore[no-untyped-call]
         slots = slots_of(self.path)
-        for slot in slots.find(pid):
-            with slots.claim(slot) as free:
-                if free:
+        for slot in slots.find_by_pid(pid):
+            with slots.reserve_free(slot) as is_free:
+                if is_free:
                     mark_process_dead(f"s{slot}", path)  # type: ignore[no-untyped-call]
 
-    def _hold(self) -> int:
+    def _open_and_lock(self) -> int:
         while True:
             ensure_writable(self.path)
-            with self._explained():
-                lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            with self._directory_errors():
+                descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
                 try:
-                    if try_lock(lock):
-                        self._clean(lock)
-                    _share(lock)
-                    if self._is_at(lock):
-                        return lock
+                    if try_flock(descriptor):
+                        self._clean(descriptor)
+                    _share(descriptor)
+                    if self._is_at_path(descriptor):
+                        return descriptor
                 except BaseException:
-                    os.close(lock)
+                    os.close(descriptor)
                     raise
-            # Whoever left last removed it in between: it has to be made again.
-            os.close(lock)
+            # The last server that used the directory has removed it meanwhile: create it again.
+            os.close(descriptor)
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _directory_errors(self) -> Iterator[None]:
         try:
             yield
         except DirectoryError:
@@ -217,66 +210,78 @@ class SharedDirectory:
                 f"deployment's files ({error}); name a directory of this server's own, on a local disk"
             ) from error
 
-    def _is_at(self, lock: int) -> bool:
+    def _is_at_path(self, descriptor: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(lock), self.path.stat())
+            return os.path.samestat(os.fstat(descriptor), self.path.stat())
         except OSError:
             return False
 
-    def _clean(self, lock: int) -> None:
-        if not any(map(_holds_values, os.listdir(lock))):
+    def _clean(self, descriptor: int) -> None:
+        """Remove the files of earlier processes, if no other process holds a slot."""
+        if not any(map(_is_removable, os.listdir(descriptor))):
             return
-        with slots_of(self.path).alone() as alone:
-            for name in filter(_holds_values, os.listdir(lock)) if alone else ():
-                if self._is_written(name):
+        with slots_of(self.path).exclusive() as is_exclusive:
+            for name in filter(_is_removable, os.listdir(descriptor)) if is_exclusive else ():
+                if self._has_writer_without_slot(name):
                     continue
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=lock)
+                    os.unlink(name, dir_fd=descriptor)
 
-    def _is_written(self, name: str) -> bool:
-        """Tell whether a process writes a file that knows prometheus_client alone, and so holds no slot."""
-        told = FileName.parse(name)
+    def _has_writer_without_slot(self, name: str) -> bool:
+        """Return whether a process that uses prometheus_client without web-prom writes the file."""
+        parsed = FileName.parse(name)
         with contextlib.suppress(OSError):
-            return told is not None and told.pid is not None and is_written(self.path / name) is True
+            return parsed is not None and parsed.pid is not None and has_writer(self.path / name) is True
         return False
 
     def _remove(self) -> None:
-        deadline = time.monotonic() + _DYING_SECONDS
+        """Remove the directory as soon as no process holds a slot, or give up."""
+        deadline = time.monotonic() + _EXIT_SECONDS
         while True:
-            with slots_of(self.path).alone() as alone:
-                if alone:
+            with slots_of(self.path).exclusive() as is_exclusive:
+                if is_exclusive:
                     return shutil.rmtree(self.path, ignore_errors=True)
             if time.monotonic() > deadline:
                 return None
             time.sleep(0.01)
 
-    def _is_plain(self, lock: int, names: list[str]) -> bool:
-        found = os.fstat(lock)
-        ours_alone = found.st_uid == os.geteuid() and not found.st_mode & 0o022
-        return ours_alone and all(map(_is_ours, names))
+    def _chown(self, descriptor: int, uid: int, gid: int) -> None:
+        names = os.listdir(descriptor)
+        if self.private or _may_chown(os.fstat(descriptor), names):
+            os.fchown(descriptor, uid, gid)
+        for name in filter(_is_own_file, names):
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                # Another user may have made the name a link to a file that is not web-prom's.
+                if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == os.geteuid():
+                    os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
 
-    def _hand_file(self, name: str, uid: int, gid: int) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            entry = os.stat(name, dir_fd=self._lock, follow_symlinks=False)
-            # A link could be another user's, to have a file given away that is none of ours.
-            if stat.S_ISREG(entry.st_mode) and entry.st_nlink == 1 and entry.st_uid == os.geteuid():
-                os.chown(name, uid, gid, dir_fd=self._lock, follow_symlinks=False)
+
+def _may_chown(status: os.stat_result, names: list[str]) -> bool:
+    """Return whether only this user can write to a directory, and it has only web-prom's files."""
+    only_this_user = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return only_this_user and all(map(_is_own_file, names))
 
 
-def _holds_values(name: str) -> bool:
-    # Whatever else is in a directory that the user named is not ours to remove.
+def _is_removable(name: str) -> bool:
+    """Return whether a file holds values or is left from a self-test. Other files are the user's."""
     return name.startswith(SELFTEST_PREFIX) or FileName.parse(name.removesuffix(CORRUPT_SUFFIX)) is not None
 
 
-def _is_ours(name: str) -> bool:
-    return name in {LOCK_NAME, dead_files.LOCK_NAME} or _holds_values(name)
+def _is_own_file(name: str) -> bool:
+    return name in {LOCK_NAME, dead_files.LOCK_NAME} or _is_removable(name)
 
 
-def _share(lock: int) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+def _share(descriptor: int) -> None:
+    """Lock the directory together with other servers.
+
+    Raises:
+        BlockingIOError: Another server has had the exclusive lock for too long.
+    """
+    deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
     while True:
         try:
-            return fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise

@@ -1,10 +1,11 @@
-"""Slots: the small numbers that processes name their files by, each held by a lock of the kernel.
+"""Slots: small numbers, held by locks, that name the value files of processes.
 
-``slots.lock`` has a record for each slot: the process id of whoever took it last. A slot is *held* by a write
-lock on its record. The kernel gives it back at any death, ``kill -9`` included; a fork does not inherit it. A
-*read* lock is not a holder's: somebody sees to it for a moment that nobody holds what it covers.
+The file ``slots.lock`` has a record for each slot: the id of the process that acquired the slot last. A
+process *holds* a slot while it has a write lock on the slot's record. The kernel releases the lock when the
+process dies, also by ``kill -9``. A fork does not inherit it. A *read* lock reserves free slots for a
+moment, so that no process acquires one while files are removed.
 
-What must hold after a fork goes by ``os.getpid()``: uWSGI runs no at-fork hooks.
+Forks are recognised by ``os.getpid()``, because uWSGI runs no at-fork hooks.
 """
 
 from __future__ import annotations
@@ -13,328 +14,310 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
-from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.directory.lockfile import Span
-from web_prom.multiprocess.directory.slot_file import SlotFile, all_but, explained
+from web_prom.multiprocess.directory.slot_file import SlotFile, as_directory_error, spans_without
 from web_prom.multiprocess.regular_file import NotRegularError
 from web_prom.posix import at_fork
 
 LOCK_NAME = "slots.lock"
-"""The name of the file with the locks. web-prom never removes it while its directory stays."""
+"""The name of the lock file. web-prom never removes it before the directory."""
 
-# Others hold read locks only for as long as it takes to remove files.
-_PATIENCE_SECONDS = 1.0
+# Other processes reserve free slots only while they remove files.
+_TIMEOUT_SECONDS = 1.0
 
 
-class _Process:
-    """What one process has of a directory's slots; a fork begins with nothing, and with a lock of its own."""
+class _ProcessState:
+    """The state of one process. A fork starts with a new one: with no slot, and with its own lock."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.slot: int | None = None
-        self.waits = True
+        self.may_wait = True
 
 
 class Slots:
-    """The slots of one directory, and the one that this process holds.
+    """The slots of one directory, and the slot that this process holds.
 
-    There is one for each directory in a process, see :func:`slots_of`: two would not exclude each other,
-    and take each other's locks away. Safe to use from any thread and after any fork. Only :meth:`find` and
-    :meth:`claim` may be called by what handles a signal.
+    There is one object for each directory in a process, see :func:`slots_of`. Two objects would not exclude
+    each other, and would release each other's locks. Safe to use from any thread and after any fork. A
+    signal handler may call only :meth:`find_by_pid` and :meth:`reserve_free`.
 
     Args:
         directory: The shared directory.
 
     Attributes:
-        directory: The same; with :func:`slots_of` free of links: moving one moves no holder.
+        directory: The same directory. With :func:`slots_of` its path has no symbolic links, so that a
+            changed link does not move a holder.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._file = SlotFile(directory / LOCK_NAME)
-        self._processes: dict[int, _Process] = {}
+        self._states: dict[int, _ProcessState] = {}
 
-    def take(self) -> int:
-        """Return the number of this process's slot; it takes the lowest free one when it has none yet.
+    def acquire(self) -> int:
+        """Return the number of this process's slot. Without one, acquire the lowest free slot.
 
-        A process keeps its slot until its death or :meth:`pass_over`; a fork of it takes one of its own.
+        A process keeps its slot until it dies or calls :meth:`skip`. A fork of it acquires another slot.
 
         Raises:
-            DirectoryError: There is no such directory, or this process may not write to it.
+            DirectoryError: The directory does not exist, or this process may not write to it.
         """
-        process = self._process()
-        slot = process.slot
+        state = self._state()
+        slot = state.slot
         if slot is None:
-            with process.lock, self._explained():
-                slot = process.slot
+            with state.lock, self._directory_errors():
+                slot = state.slot
                 if slot is None:
-                    slot = process.slot = self._take_from(0, process)
+                    slot = state.slot = self._acquire_from(0, state)
         return slot
 
-    def pass_over(self, slot: int) -> int:
-        """Give back a slot with files that this process cannot write, and take the next free one above it.
+    def skip(self, slot: int) -> int:
+        """Release a slot whose files this process cannot write, and acquire the next free one above it.
 
-        Nothing happens if the process has another one by now: a second thread passed it over already.
+        Nothing happens if the process holds another slot: then a second thread has skipped this one already.
 
         Returns:
             The number of the slot that the process holds now.
 
         Raises:
-            DirectoryError: As with :meth:`take`; the process then holds no slot.
+            DirectoryError: As with :meth:`acquire`; the process then holds no slot.
         """
-        process = self._process()
-        with process.lock, self._explained():
-            if process.slot is not None and process.slot != slot:
-                return process.slot
-            if self._open(process, writing=True) and process.slot is not None:
-                process.slot = None
-                self._file.try_record(slot, 0)
-                self._file.unlock(Span(slot, slot + 1))
-            process.slot = self._take_from(slot + 1, process)
-            return process.slot
+        state = self._state()
+        with state.lock, self._directory_errors():
+            if state.slot is not None and state.slot != slot:
+                return state.slot
+            if self._open(state, writing=True) and state.slot is not None:
+                state.slot = None
+                self._unlock(slot)
+            state.slot = self._acquire_from(slot + 1, state)
+            return state.slot
 
     def holds(self, slot: int) -> bool:
         """Return whether this process holds the slot in the file that the path leads to now. Never waits."""
-        process = self._process()
-        if not process.lock.acquire(blocking=False):
-            return True  # another thread is at work here; the caller asks again
+        state = self._state()
+        if not state.lock.acquire(blocking=False):
+            return True  # another thread changes the slot at this moment; the caller asks again
         try:
-            return process.slot == slot and self._file.is_current
+            return state.slot == slot and self._file.is_current
         finally:
-            process.lock.release()
+            state.lock.release()
 
-    def renew(self, slot: int, fits: Callable[[int], bool]) -> int:
-        """Take another slot, where the present one is lost or cannot be used any more. Never waits.
+    def reacquire(self, slot: int, is_suitable: Callable[[int], bool]) -> int:
+        """Acquire a slot in place of one that is lost or can no longer be used. Never waits.
 
-        A slot that is not lost stays locked as well, until :meth:`give_back`.
+        A slot that is not lost stays locked until :meth:`release_former`.
 
         Args:
-            slot: The former slot. If it is lost it is taken again, provided that it is free and fits.
-            fits: Whether the files of a slot, which this process has locked, are no obstacle.
+            slot: The former slot. If it is lost, it is acquired again, provided that it is free and suitable.
+            is_suitable: Whether the files of a slot can be used; called when the slot is locked.
 
         Returns:
             The number of the slot that the process holds now.
 
         Raises:
-            DirectoryError: As with :meth:`take`.
+            DirectoryError: As with :meth:`acquire`.
         """
-        process = self._process()
-        with process.lock, self._explained():
+        state = self._state()
+        with state.lock, self._directory_errors():
             while True:
-                self._open(process, writing=True, making=True)
-                self._file.refuse_another()
-                found = self._file.lock_again(slot, fits, process.slot)
-                if self._file.is_current:
-                    self._file.try_record(found, os.getpid())
-                    self._file.give_former_back()
-                    process.slot = found
+                self._open(state, writing=True, create=True)
+                self._file.check_single_interpreter()
+                found = self._file.lock_preferred(slot, is_suitable, state.slot)
+                if self._is_acquired(found):
+                    state.slot = found
                     return found
 
-    def give_back(self, slot: int) -> None:
-        """Unlock a slot that :meth:`renew` left locked."""
-        process = self._process()
-        with process.lock, contextlib.suppress(OSError):
-            if process.slot not in (None, slot):
-                self._file.try_record(slot, 0)
-                self._file.unlock(Span(slot, slot + 1))
+    def release_former(self, slot: int) -> None:
+        """Unlock a slot that :meth:`reacquire` left locked."""
+        state = self._state()
+        with state.lock, contextlib.suppress(OSError):
+            if state.slot not in (None, slot):
+                self._unlock(slot)
 
     def touch(self) -> None:
-        """Give the file with the locks the present time, so that no clean-up by age removes it."""
-        process = self._process()
-        with process.lock, contextlib.suppress(OSError):
-            if process.slot is not None:
+        """Set the lock file's time to the present, so that programs that remove old files keep it."""
+        state = self._state()
+        with state.lock, contextlib.suppress(OSError):
+            if state.slot is not None:
                 self._file.touch()
 
-    def held(self) -> dict[int, int]:
-        """Return who holds which slot: process ids by slot, in the order of the slots.
+    def holders(self) -> dict[int, int]:
+        """Return the process id of each slot's holder, in the order of the slots.
 
-        The id is 0 where this process cannot see the holder: another container's. Takes no slot, and needs
-        no more than to read; nobody holds one where there is no such file.
+        The id is 0 for a holder that is not visible here (another container's). Acquires no slot, and needs
+        only permission to read. Without a lock file there are no holders.
 
-        Where the kernel does not tell the holders, those are returned that recorded their slots and are
-        alive.
+        Where the kernel does not report the holders of locks, these are the processes that recorded their
+        slots and are alive.
 
         Raises:
             DirectoryError: This process may not read the file.
         """
-        process = self._process()
-        with process.lock, self._explained():
-            if not self._open(process, writing=False):
+        state = self._state()
+        with state.lock, self._directory_errors():
+            if not self._open(state, writing=False):
                 return {}
             found = self._file.holders()
-            if process.slot is not None:  # one's own locks are not in one's way, and so not told
-                found[process.slot] = os.getpid()
+            if state.slot is not None:  # the kernel does not report a process's own locks
+                found[state.slot] = os.getpid()
         return dict(sorted(found.items()))
 
-    def presumed(self) -> dict[int, int]:
-        """Return who holds which slot, for a scrape, which goes on if that is not to be known.
+    def presumed_holders(self) -> dict[int, int]:
+        """Return the process id of each slot's holder, for a scrape, also where the holders are not known.
 
-        Where this process may not read the file, or something else has its name, every slot with files counts
-        as held, by the id 0.
+        Where this process may not read the lock file, or the name belongs to something else, every slot with
+        files counts as held, by a process with the id 0.
 
         Raises:
-            DirectoryError: The file cannot be read for another reason, which may pass.
+            DirectoryError: The file cannot be read for another reason, which may be temporary.
         """
         try:
-            return self.held()
+            return self.holders()
         except DirectoryError as error:
             if not isinstance(error.__cause__, NotRegularError | PermissionError):
                 raise
-            self._file.report(f"{error.__cause__}; every slot with files counts as a worker's")
+            self._file.warn_once(f"{error.__cause__}; every slot with files counts as a worker's")
             return dict.fromkeys(sorted(self._file.slots_with_files()), 0)
 
-    def find(self, pid: int) -> list[int]:
-        """Return the slots that this process id took last, whether or not anybody holds them now.
+    def find_by_pid(self, pid: int) -> list[int]:
+        """Return the slots that a process id acquired last, whether they are held now or not.
 
-        Never waits: while another thread, or this one that a signal interrupted, is at work here, none.
+        Never waits. The list is empty if another thread, or the code that a signal interrupted, is in a
+        method of this object.
 
         Raises:
             DirectoryError: This process may not read the file.
         """
-        process = self._process()
-        if not process.lock.acquire(blocking=False):
+        state = self._state()
+        if not state.lock.acquire(blocking=False):
             return []
         try:
-            with self._explained():
-                records = self._file.records() if self._open(process, writing=False) else []
+            with self._directory_errors():
+                records = self._file.read_records() if self._open(state, writing=False) else []
         finally:
-            process.lock.release()
-        return [slot for slot, taker in enumerate(records) if taker == pid]
+            state.lock.release()
+        return [slot for slot, record in enumerate(records) if record == pid]
 
     @contextlib.contextmanager
-    def claim(self, slot: int) -> Iterator[bool]:
-        """Keep a slot that nobody holds free for a moment, to clean up; tell whether it is.
+    def reserve_free(self, slot: int) -> Iterator[bool]:
+        """Reserve a free slot while the context is active, to remove files; give whether it was free.
 
-        Never waits, as :meth:`find`. Nothing else may be asked of the slots in between.
+        Never waits, as :meth:`find_by_pid`. No other method may be called within the context.
 
         Raises:
             DirectoryError: This process may not write to the file.
         """
-        process = self._process()
-        if not process.lock.acquire(blocking=False):
+        state = self._state()
+        if not state.lock.acquire(blocking=False):
             yield False
             return
         try:
-            with self._explained():
+            with self._directory_errors():
                 span = Span(slot, slot + 1)
-                there = self._open(process, writing=True) and process.slot != slot
-                free = there and self._file.try_lock(span, shared=True)
+                exists = self._open(state, writing=True) and state.slot != slot
+                reserved = exists and self._file.try_lock(span, shared=True)
             try:
-                yield free
+                yield reserved
             finally:
-                if free:
+                if reserved:
                     self._file.unlock(span)
         finally:
-            process.lock.release()
+            state.lock.release()
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Keep all slots free that this process does not hold; tell whether no other process holds one.
+    def exclusive(self) -> Iterator[bool]:
+        """Reserve all free slots while the context is active; give whether no other process holds a slot.
 
-        Whoever wants one waits meanwhile, a second at most. Nothing else may be asked here in between.
+        A process that wants to acquire a slot meanwhile waits for up to a second. No other method may be
+        called within the context.
 
         Raises:
             DirectoryError: This process may not write to the file.
         """
-        process = self._process()
-        with process.lock:
-            with self._explained():
-                self._open(process, writing=True, making=True)
-                others = all_but(process.slot)
-                locked = [span for span in others if self._file.try_lock(span, shared=True)]
+        state = self._state()
+        with state.lock:
+            with self._directory_errors():
+                self._open(state, writing=True, create=True)
+                others = spans_without(state.slot)
+                reserved = [span for span in others if self._file.try_lock(span, shared=True)]
             try:
-                yield locked == others
+                yield reserved == others
             finally:
-                for span in locked:
+                for span in reserved:
                     self._file.unlock(span)
 
     def close(self) -> None:
-        """Close the file, unless this process holds a slot. Whatever is asked afterwards opens it again."""
-        process = self._process()
-        with process.lock:
-            if process.slot is None:
+        """Close the file, unless this process holds a slot. A later call of any method opens it again."""
+        state = self._state()
+        with state.lock:
+            if state.slot is None:
                 self._file.close()
 
-    def _process(self) -> _Process:
+    def _state(self) -> _ProcessState:
         pid = os.getpid()
-        process = self._processes.get(pid)
-        if process is None:
-            # One step that no thread can come in between: all threads get the same.
-            process = self._processes.setdefault(pid, _Process())
-            for ancestor in set(self._processes) - {pid}:
-                self._processes.pop(ancestor, None)
-        return process
+        state = self._states.get(pid)
+        if state is None:
+            # setdefault() is atomic: all threads get the same object.
+            state = self._states.setdefault(pid, _ProcessState())
+            for ancestor in set(self._states) - {pid}:
+                self._states.pop(ancestor, None)
+        return state
 
-    def _open(self, process: _Process, *, writing: bool, making: bool = False) -> bool:
-        # A removed file goes on to tell who holds what, until somebody makes another.
-        if self._file.is_open(writing=writing, making=making):
+    def _open(self, state: _ProcessState, *, writing: bool, create: bool = False) -> bool:
+        # A removed file still shows who holds a slot, until a process creates another file.
+        if self._file.is_usable(writing=writing, create=create):
             return True
-        # Closed or replaced, or one that nothing can be held by: with it goes what was held.
-        process.slot = None
-        return self._file.open(writing=writing, making=making)
+        # The file is closed, replaced, or open for reading alone: this process no longer holds a slot.
+        state.slot = None
+        return self._file.open(writing=writing, create=create)
 
-    def _take_from(self, first: int, process: _Process) -> int:
+    def _acquire_from(self, first: int, state: _ProcessState) -> int:
         while True:
-            self._open(process, writing=True, making=True)
-            self._file.refuse_another()  # which came between our parent's opening and our taking
+            self._open(state, writing=True, create=True)
+            # Another interpreter may have acquired a slot since the parent process opened the file.
+            self._file.check_single_interpreter()
             try:
-                slot = self._file.lock_from(first, _PATIENCE_SECONDS if process.waits else 0.0)
+                slot = self._file.lock_lowest(first, _TIMEOUT_SECONDS if state.may_wait else 0.0)
             except TimeoutError:
-                # A request may have waited. The next attempts do not: they could fail in the same way.
-                process.waits = False
+                # A request may have waited. The next attempts do not wait, because they could fail too.
+                state.may_wait = False
                 raise
-            if self._file.is_current:
-                self._file.try_record(slot, os.getpid())
-                self._file.give_former_back()
+            if self._is_acquired(slot):
                 return slot
-            # The directory was removed in between, and perhaps made again.
 
-    def _explained(self) -> contextlib.AbstractContextManager[None]:
-        return explained(DIR_VARIABLE, self.directory, LOCK_NAME)
+    def _is_acquired(self, slot: int) -> bool:
+        """Record a slot that is locked; return false if the lock file was removed or replaced meanwhile."""
+        if not self._file.is_current:
+            return False
+        self._file.try_write_record(slot, os.getpid())
+        self._file.unlock_replaced()
+        return True
 
+    def _unlock(self, slot: int) -> None:
+        self._file.try_write_record(slot, 0)
+        self._file.unlock(Span(slot, slot + 1))
 
-@dataclass(frozen=True)
-class Identifier:
-    """A process's name in prometheus_client's file names: written as its slot, equal in one process only.
-
-    A fork may get its dead parent's number before its own first operation. prometheus_client reads its files
-    again when the identifier *changes*, and would otherwise go on with the values that it had at the fork.
-    """
-
-    slot: int
-    pid: int
-
-    def __str__(self) -> str:
-        return f"s{self.slot}"
+    def _directory_errors(self) -> contextlib.AbstractContextManager[None]:
+        return as_directory_error(self._file.path)
 
 
-_all: dict[str, Slots] = {}
+_slots: dict[str, Slots] = {}
 
 
 def slots_of(directory: str | Path) -> Slots:
-    """Return the slots of a directory: in one process always the same object. Safe from any thread."""
+    """Return the slots of a directory: the same object for each call in a process. Safe from any thread."""
     path = os.path.realpath(directory)
-    return _all.get(path) or _all.setdefault(path, Slots(Path(path)))
+    return _slots.get(path) or _slots.setdefault(path, Slots(Path(path)))
 
 
-def process_identifier() -> Identifier:
-    """Return what ``MultiProcessValue(process_identifier=...)`` of prometheus_client asks for.
-
-    Raises:
-        DirectoryError: As with :meth:`Slots.take`.
-        KeyError: The environment names no directory.
-    """
-    return Identifier(slots_of(os.environ[DIR_VARIABLE]).take(), os.getpid())
+def _clear_states() -> None:
+    for slots in _slots.values():
+        slots._states.clear()
 
 
-def _forget() -> None:
-    for slots in _all.values():
-        slots._processes.clear()
-
-
-# Needed only where the system gives a fork the id of an ancestor that is dead by then.
-at_fork(after_in_child=_forget)
+# Required only if the system gives a fork the process id of a dead ancestor.
+at_fork(after_in_child=_clear_states)

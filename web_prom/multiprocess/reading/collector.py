@@ -16,8 +16,8 @@ from types import MappingProxyType
 
 from prometheus_client.metrics_core import Metric
 
-from web_prom.multiprocess.directory.dead_files import absorb, superseded
-from web_prom.multiprocess.directory.liveness import seems_dead
+from web_prom.multiprocess.directory.dead_files import merge_dead_files, superseded
+from web_prom.multiprocess.directory.liveness import is_presumed_dead
 from web_prom.multiprocess.directory.slots import slots_of
 from web_prom.multiprocess.file_format import FileName
 from web_prom.multiprocess.reading.file_group import Kind
@@ -193,7 +193,7 @@ class _View:
         found = self._listed()
         if not all(told.owner.startswith("s") for told in found.values()):  # as those of slots do
             if self._merging:
-                absorb(self._path, found.values())
+                merge_dead_files(self._path, found.values())
             found = self._listed_twice()
             for past in superseded(found.values()):
                 del found[str(past)]
@@ -224,7 +224,9 @@ class _View:
             return told.slot not in self.workers
         if told.pid is None or not self._tidy:
             return False
-        return seems_dead(self._path / str(told), told.pid, alone=0 not in self.workers.values())
+        return is_presumed_dead(
+            self._path / str(told), told.pid, same_namespace=0 not in self.workers.values()
+        )
 
     def _read(self, name: str, file: ParsedFile, changed: set[LabelSet]) -> bool:
         """Read one file; return whether it has values. Only what is in a file may be left out of a scrape.
@@ -295,7 +297,7 @@ class WorkersCollector:
 
     def __init__(self, path: str | Path, held: Held | None = None, *, merging: bool = True) -> None:
         self._path = Path(path)
-        self._held = held or (lambda: slots_of(self._path).presumed())
+        self._held = held or (lambda: slots_of(self._path).presumed_holders())
         self._tidy = held is None
         self._merging = held is None and merging
         self._views: dict[int, _View] = {}

@@ -25,9 +25,9 @@ from web_prom.multiprocess.directory.environment import (
     is_set_but_empty,
     unset_directory,
 )
-from web_prom.multiprocess.directory.liveness import is_written
+from web_prom.multiprocess.directory.liveness import has_writer
 from web_prom.multiprocess.directory.self_test import check_filesystem
-from web_prom.multiprocess.directory.server_directory import is_begun
+from web_prom.multiprocess.directory.server_directory import is_server_managed
 from web_prom.multiprocess.file_format import FileName
 from web_prom.multiprocess.worker_detection import is_replacement
 from web_prom.multiprocess.writing import clearing
@@ -130,12 +130,12 @@ class _FirstValue:
 def _ensure_writable(path: str) -> None:
     try:
         ensure_writable(path)
-        if not is_begun():  # the server has done it, once for all workers
+        if not is_server_managed():  # the server has done it, once for all workers
             warn_of_other_users(Path(path))
             check_filesystem(Path(path))
     except DirectoryError as error:
         # The site must go on when a worker is replaced, whatever has happened to the directory meanwhile.
-        if not (is_begun() or was_used(path) or is_replacement()):
+        if not (is_server_managed() or was_used(path) or is_replacement()):
             raise
         logger.error("%s; the site goes on, and values that cannot be written wait in memory", error)
 
@@ -219,7 +219,7 @@ def _absorb(directory: Path) -> None:
         if name is None:
             continue
         try:
-            if is_written(path) is False:  # left by a dead process that had the same process id
+            if has_writer(path) is False:  # left by a dead process that had the same process id
                 continue
             entries = list(MmapedDict.read_all_values_from_file(path))  # type: ignore[no-untyped-call]
             path.unlink()

@@ -44,10 +44,10 @@ class Place:
 
     def __init__(self, slots: Slots, failed: Callable[[OSError], None]) -> None:
         self.slots = slots
-        self.slot = _with_lock_file(slots, slots.take)
+        self.slot = _with_lock_file(slots, slots.acquire)
         while (error := _clear(slots.directory, self.slot)) is not None:
             failed(error)
-            self.slot = slots.pass_over(self.slot)
+            self.slot = slots.skip(self.slot)
         self._status = os.stat(slots.directory)
         self._touch_at = monotonic() + _TOUCH_SECONDS
 
@@ -81,7 +81,7 @@ class Place:
         self._make_directory()
         if not self.slots.holds(self.slot):
             self.slot = _with_lock_file(
-                self.slots, lambda: self.slots.renew(self.slot, lambda slot: self._fits(slot, files))
+                self.slots, lambda: self.slots.reacquire(self.slot, lambda slot: self._fits(slot, files))
             )
         left = []
         for prefix, file in files.items():
@@ -119,10 +119,10 @@ class Place:
             OSError: As with :meth:`recover`.
         """
         former = self.slot
-        self.slot = self.slots.renew(former, lambda slot: slot != former and self._fits(slot, {}))
+        self.slot = self.slots.reacquire(former, lambda slot: slot != former and self._fits(slot, {}))
         for prefix, file in files.items():
             file.move(self.path(prefix))
-        self.slots.give_back(former)
+        self.slots.release_former(former)
 
     def _fits(self, slot: int, files: Mapping[str, ValueFile]) -> bool:
         """Return whether a slot has no files but these."""

@@ -21,8 +21,8 @@ from tests.web_prom.support import ROOT, environ_of, samples
 from web_prom.config import Config
 from web_prom.exporter.directory_app import DirectoryMetricsApp
 from web_prom.multiprocess.directory import dead_files, server_directory
-from web_prom.multiprocess.directory.dead_files import LOCK_NAME, absorb, merge, superseded
-from web_prom.multiprocess.directory.liveness import is_dead, is_written, seems_dead
+from web_prom.multiprocess.directory.dead_files import LOCK_NAME, merge_dead_files, merge_entries, superseded
+from web_prom.multiprocess.directory.liveness import has_writer, is_presumed_dead, is_writer_dead
 from web_prom.multiprocess.file_entries import read_entries
 from web_prom.multiprocess.file_format import FileName
 from web_prom.multiprocess.reading.collector import WorkersCollector
@@ -217,14 +217,14 @@ def test_fault_39_a_process_id_that_was_given_away_again(
     path = tmp_path / f"counter_{os.getppid()}.db"
     now = time.time()
     os.utime(path, (now, now - age))
-    assert is_dead(path, os.getppid()) is is_another
+    assert is_writer_dead(path, os.getppid()) is is_another
 
 
 def test_fault_39_where_nobody_can_say_counters_stay_and_live_gauges_go(
     tmp_path: Path, collector: WorkersCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As for another user's exporter; unless there are holders of another pid namespace."""
-    monkeypatch.setattr("web_prom.multiprocess.directory.liveness.is_written", lambda path: None)
+    monkeypatch.setattr("web_prom.multiprocess.directory.liveness.has_writer", lambda path: None)
     worker = dead(tmp_path)
     worker.inc("jobs")
     worker.gauge("livesum", "busy", 1.0)
@@ -234,9 +234,9 @@ def test_fault_39_where_nobody_can_say_counters_stay_and_live_gauges_go(
     assert samples(collector, "jobs_total") == {(): 1}
     assert set(os.listdir(tmp_path)) == before
     path = tmp_path / f"gauge_livesum_{DEAD}.db"
-    assert seems_dead(path, DEAD, alone=True)
-    assert not seems_dead(path, DEAD, alone=False)
-    assert not seems_dead(path, os.getppid(), alone=True)
+    assert is_presumed_dead(path, DEAD, same_namespace=True)
+    assert not is_presumed_dead(path, DEAD, same_namespace=False)
+    assert not is_presumed_dead(path, os.getppid(), same_namespace=True)
 
 
 def test_fault_39_a_reader_that_may_not_write_changes_nothing(
@@ -258,7 +258,7 @@ def test_fault_39_an_exporter_that_was_started_by_hand_changes_nothing(
     server: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither kind shows a live gauge of a dead process."""
-    monkeypatch.setattr(server_directory, "_server", server)
+    monkeypatch.setattr(server_directory, "_server_pid", server)
     worker = dead(tmp_path)
     worker.inc("jobs")
     worker.gauge("livesum", "busy", 1.0)
@@ -276,11 +276,11 @@ def test_fault_39_an_exporter_that_was_started_by_hand_changes_nothing(
 def test_the_kernel_tells_who_has_a_file_open(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with path.open("wb") as file:
-        assert is_written(path)
+        assert has_writer(path)
         file.write(b"x")
-    assert is_written(path) is False
+    assert has_writer(path) is False
     with pytest.raises(OSError, match="missing"):
-        is_written(tmp_path / "missing")
+        has_writer(tmp_path / "missing")
 
 
 # What cannot be merged ------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ def test_fault_39_a_merged_file_that_is_damaged_is_put_aside(
     assert samples(collector, "jobs_total") == {(): 1}
     assert (tmp_path / "counter_dead4.db.damaged").exists()
     assert owners(tmp_path) == {"dead5"}
-    assert "put aside" in caplog.text
+    assert "it is renamed" in caplog.text
 
 
 def test_fault_39_a_full_disk_is_logged_once_and_nothing_is_lost(
@@ -326,7 +326,7 @@ def test_fault_39_a_full_disk_is_logged_once_and_nothing_is_lost(
     worker = dead(tmp_path)
     worker.inc("jobs")
     worker.close()
-    monkeypatch.setattr(dead_files, "_reported", set())
+    monkeypatch.setattr(dead_files, "_logged", set())
     with monkeypatch.context() as patched:
         patched.setattr(dead_files, "_write", full)
         for _ in range(3):
@@ -366,12 +366,12 @@ def test_a_merged_total_is_never_less_than_its_parts() -> None:
     chance = random.Random(1)
     for _ in range(500):
         parts = [chance.random() * 10 ** chance.randint(-3, 9) for _ in range(5)]
-        (merged,) = merge("counter", "", [{b"k": (part, 0.0)} for part in parts]).values()
+        (merged,) = merge_entries("counter", "", [{b"k": (part, 0.0)} for part in parts]).values()
         exact = sum(map(fraction, parts))
         assert exact <= fraction(merged[0])
         assert float(fraction(merged[0]) - exact) <= abs(merged[0]) * 2.3e-16
-    assert merge("counter", "", [{b"k": (0.0, 0)}, {b"k": (3.0, 0)}]) == {b"k": (3.0, 0.0)}
-    extreme = merge("histogram", "", [{b"k": (float("inf"), 0)}, {b"k": (-float("inf"), 0)}])
+    assert merge_entries("counter", "", [{b"k": (0.0, 0)}, {b"k": (3.0, 0)}]) == {b"k": (3.0, 0.0)}
+    extreme = merge_entries("histogram", "", [{b"k": (float("inf"), 0)}, {b"k": (-float("inf"), 0)}])
     assert extreme[b"k"][0] != extreme[b"k"][0]
 
 
@@ -384,7 +384,7 @@ def fraction(value: float) -> Any:
 # Kills, and readers beside it -----------------------------------------------------------------------
 
 
-def absorb_and_be_killed(directory: Path, steps: int) -> bool:
+def merge_and_be_killed(directory: Path, steps: int) -> bool:
     """Merge in a child that is killed after so many changes and openings of files; tell whether it was."""
     pid = os.fork()
     if not pid:
@@ -399,7 +399,7 @@ def absorb_and_be_killed(directory: Path, steps: int) -> bool:
 
         sys.addaudithook(count)
         try:
-            absorb(directory)
+            merge_dead_files(directory)
         finally:
             os._exit(0)
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
@@ -421,8 +421,8 @@ def test_fault_39_killed_at_any_step_the_next_merge_counts_each_process_once(tmp
                 worker.close()
                 expected += 1
             if batch == 0:
-                assert absorb(directory)
-        was_killed = absorb_and_be_killed(directory, step)
+                assert merge_dead_files(directory)
+        was_killed = merge_and_be_killed(directory, step)
         reader = WorkersCollector(directory, merging=False)  # after the kill, before anybody goes on
         assert samples(reader, "jobs_total") == {(): 1111}
         assert samples(reader, "h_count") == {(): 4}

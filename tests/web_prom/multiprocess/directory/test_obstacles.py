@@ -75,9 +75,9 @@ def test_fault_72_an_obstacle_that_comes_later_moves_the_process_to_another_slot
     assert contents(shared / "counter_s1.db")["c_total"] == (11, 0)
     assert not (shared / "counter_s0.db").exists(), "nothing counts twice"
     assert errors(1, shared) == 1
-    assert slots_of(shared).held() == {1: os.getpid()}
+    assert slots_of(shared).holders() == {1: os.getpid()}
     assert len(caplog.records) == 1
-    assert slots_of(shared)._file.record_of(0) == 0
+    assert slots_of(shared)._file.read_record(0) == 0
     process_files.look()
     assert errors(1, shared) == 1, "nothing is lost"
 
@@ -94,7 +94,7 @@ def test_fault_72_an_obstacle_in_place_of_a_removed_file(shared: Path, kind: str
     slot = 1 if kind == "directory" else 0
     assert contents(shared / f"counter_s{slot}.db")["c_total"] == (11, 0)
     assert contents(shared / f"gauge_livesum_s{slot}.db")["g"][0] == 3
-    assert sorted(slots_of(shared).held()) == [slot]
+    assert sorted(slots_of(shared).holders()) == [slot]
 
 
 def test_fault_72_an_obstacle_where_a_damaged_file_is_put(shared: Path) -> None:
@@ -122,10 +122,10 @@ def test_fault_72_an_obstacle_in_place_of_removed_locks(shared: Path, kind: str)
     cell.inc(2)
     (shared / LOCK_NAME).unlink()
     KINDS[kind](shared / LOCK_NAME)
-    assert slots_of(shared).presumed() == {0: 0}
+    assert slots_of(shared).presumed_holders() == {0: 0}
     process_files.look()
     cell.inc(1)
-    assert slots_of(shared).held() == {0: os.getpid()}
+    assert slots_of(shared).holders() == {0: os.getpid()}
     assert contents(shared / "counter_s0.db")["c_total"] == (3, 0)
 
 
@@ -193,8 +193,8 @@ def test_fault_72_a_huge_file_in_place_of_the_locks_takes_no_memory(shared: Path
     (shared / LOCK_NAME).touch()
     os.truncate(shared / LOCK_NAME, 1 << 40)
     counter().inc(2)
-    assert slots_of(shared).find(os.getpid()) == [0]
-    assert slots_of(shared).held() == {0: os.getpid()}
+    assert slots_of(shared).find_by_pid(os.getpid()) == [0]
+    assert slots_of(shared).holders() == {0: os.getpid()}
 
 
 LOCKER = """
@@ -227,7 +227,7 @@ def test_fault_73_a_lock_for_ever_is_waited_for_once(
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr(process_files, "_RETRY_SECONDS", 0.0)  # each write tries again
-    monkeypatch.setattr("web_prom.multiprocess.directory.slots._PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("web_prom.multiprocess.directory.slots._TIMEOUT_SECONDS", 0.05)
     sleep = time.sleep
 
     def noted(seconds: float) -> None:
@@ -277,7 +277,7 @@ def test_fault_73_read_locks_are_no_workers_and_cost_a_scrape_nothing(shared: Pa
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(fcntl, "fcntl", noted)
-            assert slots_of(shared).held() == {0: os.getpid()}
+            assert slots_of(shared).holders() == {0: os.getpid()}
         assert len(calls) == 1
     finally:
         process.communicate()
@@ -331,7 +331,7 @@ def test_fault_65_a_scrape_goes_on_where_the_kernel_does_not_tell_who_holds_a_lo
     dead.wait()
     code = (
         "import sys; from web_prom.multiprocess.directory.slots import slots_of\n"
-        "print(slots_of(sys.argv[1]).take(), flush=True); sys.stdin.read()"
+        "print(slots_of(sys.argv[1]).acquire(), flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(shared)],
@@ -345,7 +345,7 @@ def test_fault_65_a_scrape_goes_on_where_the_kernel_does_not_tell_who_holds_a_lo
         monkeypatch.setattr(fcntl, "fcntl", refused)
         Counter("c", "Help.", registry=CollectorRegistry()).inc(2)
         gauge("busy", "livesum").inc()
-        slots_of(shared)._file.record(2, dead.pid)
+        slots_of(shared)._file.write_record(2, dead.pid)
         (shared / "gauge_livesum_s2.db").write_bytes((shared / "gauge_livesum_s1.db").read_bytes())
         app = make_wsgi_app()
         for _ in range(2):
@@ -353,6 +353,6 @@ def test_fault_65_a_scrape_goes_on_where_the_kernel_does_not_tell_who_holds_a_lo
             assert "c_total 2.0" in lines
             assert "busy 1.0" in lines
             assert "web_prom_workers 2.0" in lines
-        assert slots_of(shared).held() == {0: other.pid, 1: os.getpid()}
-        assert caplog.text.count("does not tell who holds a lock") == 1
+        assert slots_of(shared).holders() == {0: other.pid, 1: os.getpid()}
+        assert caplog.text.count("does not report the holders of locks") == 1
         other.communicate()

@@ -20,7 +20,8 @@ from tests.web_prom.support import python
 from web_prom.errors import DirectoryError, WebPromError
 from web_prom.multiprocess.directory import network_filesystem, private_directory
 from web_prom.multiprocess.directory.checks import ensure_writable
-from web_prom.multiprocess.directory.shared_directory import SharedDirectory, is_private
+from web_prom.multiprocess.directory.private_directory import is_private
+from web_prom.multiprocess.directory.shared_directory import SharedDirectory
 from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
 
 __all__ = ["hold"]
@@ -104,7 +105,7 @@ def test_what_a_dead_deployment_left_is_removed_and_nothing_else(tmp_path: Path)
     (tmp_path / "below").mkdir()
     shared = SharedDirectory(tmp_path)
     assert names(tmp_path) == {*others, "below"}
-    shared.leave()
+    shared.release()
 
 
 def test_fault_27_a_second_server_joins_and_wipes_nothing(tmp_path: Path) -> None:
@@ -112,12 +113,12 @@ def test_fault_27_a_second_server_joins_and_wipes_nothing(tmp_path: Path) -> Non
     fill(tmp_path)
     second = SharedDirectory(tmp_path)
     assert names(tmp_path) == set(VALUES)
-    first.leave()
+    first.release()
     third = SharedDirectory(tmp_path)
     assert names(tmp_path) == set(VALUES), "the second is still there"
-    second.leave()
-    third.leave()
-    SharedDirectory(tmp_path).leave()
+    second.release()
+    third.release()
+    SharedDirectory(tmp_path).release()
     assert names(tmp_path) == set(), "now nobody was"
 
 
@@ -127,9 +128,9 @@ def test_fault_27_nothing_is_removed_while_anybody_holds_a_slot(tmp_path: Path, 
     fill(tmp_path, "counter_s5.db")
     first = SharedDirectory(tmp_path)
     assert names(tmp_path) == {*VALUES, "counter_s5.db"}
-    first.leave()
+    first.release()
     other.kill()
-    SharedDirectory(tmp_path).leave()
+    SharedDirectory(tmp_path).release()
     assert names(tmp_path) == set()
 
 
@@ -138,10 +139,10 @@ def test_fault_39_files_of_a_living_process_without_a_slot_stay(tmp_path: Path) 
     fill(tmp_path)
     worker = Worker(tmp_path, "4194400")
     worker.inc("jobs")
-    SharedDirectory(tmp_path).leave()
+    SharedDirectory(tmp_path).release()
     assert names(tmp_path) == {"counter_4194400.db"}
     worker.close()
-    SharedDirectory(tmp_path).leave()
+    SharedDirectory(tmp_path).release()
     assert names(tmp_path) == set()
 
 
@@ -150,24 +151,24 @@ def test_the_file_with_the_slots_stays_when_the_rest_is_removed(tmp_path: Path) 
     Holder(tmp_path).kill()
     fill(tmp_path)
     before = (tmp_path / LOCK_NAME).stat().st_ino
-    SharedDirectory(tmp_path).leave()
+    SharedDirectory(tmp_path).release()
     assert (tmp_path / LOCK_NAME).stat().st_ino == before
     assert names(tmp_path) == set()
 
 
 def test_a_process_that_holds_a_slot_itself_may_clean_what_others_left(tmp_path: Path, hold: Hold) -> None:
-    assert slots_of(tmp_path).take() == 0
+    assert slots_of(tmp_path).acquire() == 0
     fill(tmp_path)
     shared = SharedDirectory(tmp_path)
     assert names(tmp_path) == set()
-    shared.leave()
+    shared.release()
     assert hold().slot == 1, "and keeps it"
 
 
 def test_leaving_twice_is_leaving_once(tmp_path: Path) -> None:
     shared = SharedDirectory(tmp_path)
-    shared.leave()
-    shared.leave()
+    shared.release()
+    shared.release()
     assert tmp_path.is_dir(), "a directory that the user named stays"
 
 
@@ -175,7 +176,7 @@ def test_leaving_closes_what_was_opened(tmp_path: Path) -> None:
     """Also the file with the slots, which is opened where there is something to clean."""
     fill(tmp_path)
     before = len(os.listdir("/proc/self/fd"))
-    SharedDirectory(tmp_path).leave()
+    SharedDirectory(tmp_path).release()
     with pytest.raises(DirectoryError):
         SharedDirectory("/proc/web_prom")
     assert len(os.listdir("/proc/self/fd")) == before
@@ -203,7 +204,7 @@ FORKS = """
     os.read(ready, 1)
     second = SharedDirectory(path)
     print("with the worker alive:", sorted(os.listdir(path)))
-    second.leave()
+    second.release()
     os.close(tell_end)
     assert os.read(ready, 1) == b"", "the worker has ended"
     SharedDirectory(path)
@@ -220,43 +221,43 @@ def test_fault_27_a_worker_that_outlives_its_master_keeps_the_directory(tmp_path
 
 def test_a_program_that_a_worker_starts_does_not_hold_the_directory(tmp_path: Path) -> None:
     shared = SharedDirectory(tmp_path)
-    held = shared._lock
+    held = shared._descriptor
     assert held is not None
     assert not os.get_inheritable(held)
-    shared.leave()
+    shared.release()
 
 
 # Private directories ---------------------------------------------------------------------------------
 
 
 def test_a_private_directory_is_this_users_alone_and_removed_in_the_end(temporary: Path) -> None:
-    shared = SharedDirectory.make_private()
+    shared = SharedDirectory.create_private()
     assert shared.private
     assert is_private(shared.path)
     assert shared.path.parent == temporary
     assert mode(shared.path) == 0o700
     fill(shared.path)
-    shared.leave()
+    shared.release()
     assert names(temporary) == set()
 
 
 def test_each_server_has_a_private_directory_of_its_own(temporary: Path) -> None:
-    one, two = SharedDirectory.make_private(), SharedDirectory.make_private()
+    one, two = SharedDirectory.create_private(), SharedDirectory.create_private()
     assert one.path != two.path
     assert one.path.is_dir(), "it is in use, not abandoned"
-    one.leave()
-    two.leave()
+    one.release()
+    two.release()
 
 
 def test_a_private_directory_stays_while_another_server_uses_it(temporary: Path) -> None:
     """As in a binary upgrade."""
-    old = SharedDirectory.make_private()
+    old = SharedDirectory.create_private()
     fill(old.path)
     new = SharedDirectory(old.path)
     assert new.private
-    old.leave()
+    old.release()
     assert names(new.path) == set(VALUES)
-    new.leave()
+    new.release()
     assert names(temporary) == set()
 
 
@@ -266,27 +267,27 @@ def test_fault_21_private_directories_of_servers_that_were_killed_are_removed(te
         import os, sys, tempfile
         tempfile.tempdir = sys.argv[1]
         from web_prom.multiprocess.directory.shared_directory import SharedDirectory
-        (SharedDirectory.make_private().path / "counter_1.db").write_bytes(b"x")
+        (SharedDirectory.create_private().path / "counter_1.db").write_bytes(b"x")
         os._exit(0)  # as by a kill: nothing is cleaned up
         """,
         str(temporary),
     )
     (abandoned,) = names(temporary)
     (temporary / "somebody-elses").mkdir()
-    shared = SharedDirectory.make_private()
+    shared = SharedDirectory.create_private()
     assert names(temporary) == {shared.path.name, "somebody-elses"}
     assert shared.path.name != abandoned
-    shared.leave()
+    shared.release()
 
 
 def test_a_link_with_a_private_name_leads_nowhere(temporary: Path, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
     fill(victim)
-    shared = SharedDirectory.make_private()
-    shared.leave()
+    shared = SharedDirectory.create_private()
+    shared.release()
     (temporary / shared.path.name).symlink_to(victim)
-    SharedDirectory.make_private().leave()
+    SharedDirectory.create_private().release()
     assert names(victim) == set(VALUES)
 
 
@@ -297,7 +298,7 @@ def test_fault_21_one_that_was_never_finished_is_removed_an_hour_later(temporary
     unfinished.mkdir()
     then = time.time() - hours * 3600
     os.utime(unfinished, (then, then))
-    SharedDirectory.make_private().leave()
+    SharedDirectory.create_private().release()
     assert unfinished.exists() == (hours < 1)
 
 
@@ -305,23 +306,23 @@ def test_a_private_directory_with_a_held_slot_stays_until_that_is_free(
     temporary: Path, hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program that a worker began outlives the server."""
-    monkeypatch.setattr("web_prom.multiprocess.directory.shared_directory._DYING_SECONDS", 0)
-    shared = SharedDirectory.make_private()
+    monkeypatch.setattr("web_prom.multiprocess.directory.shared_directory._EXIT_SECONDS", 0)
+    shared = SharedDirectory.create_private()
     fill(shared.path)
     program = hold(shared.path)
-    shared.leave()
-    SharedDirectory.make_private().leave()
+    shared.release()
+    SharedDirectory.create_private().release()
     assert names(shared.path) == set(VALUES)
     program.end()
-    SharedDirectory.make_private().leave()
+    SharedDirectory.create_private().release()
     assert names(temporary) == set()
 
 
 def test_the_last_to_leave_waits_for_workers_that_are_dying(temporary: Path, hold: Hold) -> None:
-    shared = SharedDirectory.make_private()
+    shared = SharedDirectory.create_private()
     worker = hold(shared.path)
     worker.process.kill()  # and nobody waits for its end
-    shared.leave()
+    shared.release()
     assert names(temporary) == set()
 
 
@@ -334,7 +335,7 @@ def test_a_pipe_in_place_of_the_slots_holds_nobody_up(temporary: Path) -> None:
         import sys, tempfile
         tempfile.tempdir = sys.argv[1]
         from web_prom.multiprocess.directory.shared_directory import SharedDirectory
-        SharedDirectory.make_private().leave()
+        SharedDirectory.create_private().release()
         """,
         str(temporary),
     )
@@ -346,7 +347,7 @@ def test_a_private_directory_that_cannot_be_finished_is_not_left_behind(
 ) -> None:
     monkeypatch.setattr(network_filesystem, "_type_of", lambda path: 0x6969)
     with pytest.raises(DirectoryError, match=r"NFS.*set PROMETHEUS_MULTIPROC_DIR"):
-        SharedDirectory.make_private()
+        SharedDirectory.create_private()
     assert names(temporary) == set()
 
 
@@ -356,7 +357,7 @@ def test_without_a_place_for_a_private_directory_there_is_an_error_with_the_reme
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     monkeypatch.setattr(private_directory, "_MEMORY", tmp_path / "missing, too")
     with pytest.raises(DirectoryError, match="set PROMETHEUS_MULTIPROC_DIR"):
-        SharedDirectory.make_private()
+        SharedDirectory.create_private()
 
 
 def test_fault_59_a_private_directory_is_in_memory_if_the_temporary_one_is_on_a_network(
@@ -366,12 +367,12 @@ def test_fault_59_a_private_directory_is_in_memory_if_the_temporary_one_is_on_a_
     memory.mkdir()
     monkeypatch.setattr(private_directory, "_MEMORY", memory)
     monkeypatch.setattr(network_filesystem, "_type_of", lambda path: 0 if memory in path.parents else 0x6969)
-    made = SharedDirectory.make_private()
+    made = SharedDirectory.create_private()
     assert made.path.parent == memory
     assert made.private
     assert is_private(made.path)
     assert names(temporary) == set()
-    made.leave()
+    made.release()
     assert names(memory) == set()
 
 
@@ -385,10 +386,10 @@ def test_fault_59_a_private_directory_is_in_memory_if_no_temporary_one_can_be_wr
 
     monkeypatch.setattr("tempfile.gettempdir", none_usable)
     monkeypatch.setattr(private_directory, "_MEMORY", tmp_path)
-    made = SharedDirectory.make_private()
+    made = SharedDirectory.create_private()
     assert made.path.parent == tmp_path
     assert is_private(made.path)
-    made.leave()
+    made.release()
     assert names(tmp_path) == set()
 
 
@@ -398,7 +399,7 @@ def test_fault_59_the_error_names_each_place_that_was_tried(
     monkeypatch.setattr(private_directory, "_MEMORY", tmp_path / "missing")
     monkeypatch.setattr(network_filesystem, "_type_of", lambda path: 0x6969)
     with pytest.raises(DirectoryError, match=r"NFS.*missing.*set PROMETHEUS_MULTIPROC_DIR"):
-        SharedDirectory.make_private()
+        SharedDirectory.create_private()
 
 
 def test_what_a_user_names_is_not_private(tmp_path: Path, temporary: Path) -> None:
@@ -416,17 +417,17 @@ def test_a_directory_is_handed_to_the_user_of_the_workers(tmp_path: Path) -> Non
     path = tmp_path / "shared"
     shared = SharedDirectory(path)
     fill(path)
-    slots_of(path).take()
+    slots_of(path).acquire()
     if os.geteuid() == 0:
-        shared.hand_to(12345, 12346)
+        shared.chown(12345, 12346)
         for entry in (path, *path.iterdir()):
             assert (entry.stat().st_uid, entry.stat().st_gid) == (12345, 12346)
     else:
         with pytest.raises(DirectoryError, match="PROMETHEUS_MULTIPROC_DIR"):
-            shared.hand_to(os.geteuid() + 1, os.getegid())
-    shared.hand_to(os.geteuid(), os.getegid())
-    shared.leave()
-    shared.hand_to(12345, 12346)
+            shared.chown(os.geteuid() + 1, os.getegid())
+    shared.chown(os.geteuid(), os.getegid())
+    shared.release()
+    shared.chown(12345, 12346)
 
 
 def test_what_is_no_value_is_not_given_away(tmp_path: Path) -> None:
@@ -439,10 +440,10 @@ def test_what_is_no_value_is_not_given_away(tmp_path: Path) -> None:
     (path / "notes.txt").write_text("x")
     (path / "counter_1.db").symlink_to(outside)
     os.link(outside, path / "counter_2.db")
-    shared.hand_to(12345, 12346)
+    shared.chown(12345, 12346)
     assert (path / "notes.txt").stat().st_uid == 0
     assert outside.stat().st_uid == 0
-    shared.leave()
+    shared.release()
 
 
 def test_a_directory_that_holds_our_files_alone_is_handed_on_with_them(tmp_path: Path) -> None:
@@ -452,9 +453,9 @@ def test_a_directory_that_holds_our_files_alone_is_handed_on_with_them(tmp_path:
     fill(tmp_path)
     shared = SharedDirectory(tmp_path)
     assert os.listdir(tmp_path) == [LOCK_NAME]
-    shared.hand_to(12345, 12346)
+    shared.chown(12345, 12346)
     assert [path.stat().st_uid for path in (tmp_path, tmp_path / LOCK_NAME)] == [12345, 12345]
-    shared.leave()
+    shared.release()
 
 
 # Burying the dead ------------------------------------------------------------------------------------
@@ -471,9 +472,9 @@ def test_the_live_gauges_of_a_dead_process_go_and_nothing_else(name: str, tmp_pa
     dead = Holder(path)
     dead.kill()
     fill(path, *LIVE, *KEPT, f"gauge_livesum_{dead.pid}.db")
-    shared.bury(dead.pid)
+    shared.remove_dead_worker(dead.pid)
     assert names(path) == {*VALUES, *KEPT}
-    shared.leave()
+    shared.release()
 
 
 @pytest.mark.parametrize("successor_recorded", [True, False])
@@ -490,12 +491,12 @@ def test_who_has_taken_the_slot_over_keeps_its_live_gauges(successor_recorded: b
             str(tmp_path / LOCK_NAME),
             str(dead.pid),
         )
-        assert slots_of(tmp_path).find(dead.pid) == [0]
+        assert slots_of(tmp_path).find_by_pid(dead.pid) == [0]
     fill(tmp_path, *LIVE)
-    shared.bury(dead.pid)
+    shared.remove_dead_worker(dead.pid)
     assert names(tmp_path) == {*VALUES, *LIVE}
     lives.kill()
-    shared.leave()
+    shared.release()
 
 
 def test_a_death_that_interrupts_the_burial_of_another_is_not_forgotten(
@@ -513,14 +514,14 @@ def test_a_death_that_interrupts_the_burial_of_another_is_not_forgotten(
         if pid == "s0" and not arrived:
             arrived.append(pid)
             second.kill()
-            shared.bury(second.pid)
+            shared.remove_dead_worker(second.pid)
         remove(pid, path)  # type: ignore[no-untyped-call]
 
     monkeypatch.setattr(multiprocess, "mark_process_dead", interrupted)
-    shared.bury(first.pid)
+    shared.remove_dead_worker(first.pid)
     assert arrived
     assert names(tmp_path) == {*VALUES} - {"gauge_liveall_s1.db"}
-    shared.leave()
+    shared.release()
 
 
 def test_a_process_that_only_seems_dead_keeps_its_live_gauges(tmp_path: Path, hold: Hold) -> None:
@@ -528,9 +529,9 @@ def test_a_process_that_only_seems_dead_keeps_its_live_gauges(tmp_path: Path, ho
     shared = SharedDirectory(tmp_path)
     lives = hold()
     fill(tmp_path, *LIVE)
-    shared.bury(lives.pid)
+    shared.remove_dead_worker(lives.pid)
     assert names(tmp_path) == {*VALUES, *LIVE}
-    shared.leave()
+    shared.release()
 
 
 # File systems ----------------------------------------------------------------------------------------

@@ -16,12 +16,12 @@ import pytest
 from tests.web_prom.support import ROOT, python
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory import lockfile, slots
-from web_prom.multiprocess.directory.slots import LOCK_NAME, Identifier, Slots, process_identifier, slots_of
+from web_prom.multiprocess.directory.slots import LOCK_NAME, Slots, slots_of
 
 HELPERS = """
 import ctypes, multiprocessing, os, signal, subprocess, sys, threading, time
 from pathlib import Path
-from web_prom.multiprocess.directory.slots import Identifier, process_identifier, slots_of
+from web_prom.multiprocess.directory.slots import slots_of
 
 path = Path(sys.argv[1])
 slots = slots_of(path)
@@ -63,7 +63,7 @@ class Holder:
 
     def __init__(self, path: Path) -> None:
         code = "import sys; from web_prom.multiprocess.directory.slots import slots_of\n"
-        code += "print(slots_of(sys.argv[1]).take(), flush=True); sys.stdin.read()"
+        code += "print(slots_of(sys.argv[1]).acquire(), flush=True); sys.stdin.read()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, str(path)],
             cwd=ROOT,
@@ -111,14 +111,14 @@ def test_each_process_takes_the_lowest_free_slot_and_keeps_it(tmp_path: Path, ho
     assert [first.slot, second.slot, third.slot] == [0, 1, 2]
     second.end()
     mine = slots_of(tmp_path)
-    assert [mine.take(), mine.take()] == [1, 1]
+    assert [mine.acquire(), mine.acquire()] == [1, 1]
     assert hold().slot == 3
 
 
 def test_the_kernel_frees_the_slot_of_a_killed_process(tmp_path: Path, hold: Hold) -> None:
     killed, lives = hold(), hold()
     killed.kill()
-    assert slots_of(tmp_path).held() == {1: lives.pid}
+    assert slots_of(tmp_path).holders() == {1: lives.pid}
     assert hold().slot == 0
 
 
@@ -146,7 +146,7 @@ def test_threads_that_come_at_once_get_the_process_s_one_slot(tmp_path: Path) ->
 
     def take() -> None:
         barrier.wait()
-        found.append(mine.take())
+        found.append(mine.acquire())
 
     threads = [threading.Thread(target=take) for _ in range(8)]
     for thread in threads:
@@ -164,12 +164,12 @@ def test_fault_21_four_hundred_killed_processes_leave_five_records_at_most(tmp_p
             for _ in range(4):
                 pid = os.fork()
                 if not pid:
-                    slots.take()
+                    slots.acquire()
                     os.kill(os.getpid(), signal.SIGKILL)
                 pids.append(pid)
             for pid in pids:
                 os.waitpid(pid, 0)
-        print((path / "slots.lock").stat().st_size // 8, slots.held())
+        print((path / "slots.lock").stat().st_size // 8, slots.holders())
     """
     (told,) = program(code, tmp_path)
     records, held = told.split(maxsplit=1)
@@ -184,9 +184,9 @@ def test_fault_21_four_hundred_killed_processes_leave_five_records_at_most(tmp_p
 def test_a_fork_does_not_inherit_and_its_end_frees_only_its_own(fork: str, tmp_path: Path) -> None:
     """Without at-fork hooks too: three workers of uWSGI shared slot 0."""
     code = f"""
-        print(slots.take(), in_child(slots.take, {fork}), in_child(slots.take, {fork}))
-        print(slots.held() == {{0: os.getpid()}}, in_child(slots.held, {fork}))
-        print(slots.take())
+        print(slots.acquire(), in_child(slots.acquire, {fork}), in_child(slots.acquire, {fork}))
+        print(slots.holders() == {{0: os.getpid()}}, in_child(slots.holders, {fork}))
+        print(slots.acquire())
     """
     first, held, last = program(code, tmp_path)
     assert first == "0 1 1"
@@ -198,10 +198,10 @@ def test_a_fork_does_not_inherit_and_its_end_frees_only_its_own(fork: str, tmp_p
 def test_a_fork_of_a_fork_takes_its_own(fork: str, tmp_path: Path) -> None:
     code = f"""
         def child():
-            return slots.take(), in_child(slots.take, {fork})
+            return slots.acquire(), in_child(slots.acquire, {fork})
         def untouched():
-            return in_child(slots.take, {fork})
-        print(slots.take(), in_child(child, {fork}), in_child(untouched, {fork}))
+            return in_child(slots.acquire, {fork})
+        print(slots.acquire(), in_child(child, {fork}), in_child(untouched, {fork}))
     """
     assert program(code, tmp_path) == ["0 (1, '2') 1"]
 
@@ -212,19 +212,18 @@ def test_a_child_whose_parent_died_first_may_get_the_parent_s_slot(fork: str, tm
         reading, writing = os.pipe()
         parent = os.fork()
         if not parent:
-            before = process_identifier()
+            before = slots.acquire()
             middle, end = os.pipe()
             if not {fork}():
                 os.close(end)
                 os.read(middle, 1)  # nothing comes: the parent's end
-                after = process_identifier()
-                os.write(writing, f"{{before}} {{after}} {{before == after}}".encode())
+                os.write(writing, f"{{before}} {{slots.acquire()}}".encode())
             os._exit(0)
         os.waitpid(parent, 0)
         os.close(writing)
         print(open(reading).read())
     """
-    assert program(code, tmp_path, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) == ["s0 s0 False"]
+    assert program(code, tmp_path) == ["0 0"]
 
 
 def test_a_fork_with_the_id_of_a_dead_ancestor_begins_with_nothing(tmp_path: Path) -> None:
@@ -233,8 +232,8 @@ def test_a_fork_with_the_id_of_a_dead_ancestor_begins_with_nothing(tmp_path: Pat
         pid = os.getpid()
         def pretending():
             os.getpid = lambda: pid
-            return slots.take()
-        print(slots.take(), in_child(pretending))
+            return slots.acquire()
+        print(slots.acquire(), in_child(pretending))
     """
     assert program(code, tmp_path) == ["0 1"]
 
@@ -251,12 +250,12 @@ def test_a_fork_while_a_thread_is_in_the_middle_of_taking(fork: str, tmp_path: P
             return original(self, *arguments, **more)
         LockFile.try_lock = slowly
         found = []
-        thread = threading.Thread(target=lambda: found.append(slots.take()))
+        thread = threading.Thread(target=lambda: found.append(slots.acquire()))
         thread.start()
         inside.wait()
         def child():
             LockFile.try_lock = original
-            return slots.take()
+            return slots.acquire()
         first = in_child(child, {fork})
         go_on.set()
         thread.join()
@@ -274,10 +273,10 @@ def test_a_process_that_becomes_another_program_holds_nothing(tmp_path: Path) ->
     """The descriptor is closed, and with it goes the lock: the new program takes a slot as any other."""
     code = """
         if len(sys.argv) == 2:
-            assert slots.take() == 0
+            assert slots.acquire() == 0
             asks = "import sys; from web_prom.multiprocess.directory.slots import *\\n"
             asks += "slots = slots_of(sys.argv[1])\\n"
-            asks += "print(slots.held(), slots.take(), len(slots.held()))"
+            asks += "print(slots.holders(), slots.acquire(), len(slots.holders()))"
             os.execv(sys.executable, [sys.executable, "-c", asks, sys.argv[1]])
     """
     assert program(code, tmp_path) == ["{} 0 1"]
@@ -286,9 +285,9 @@ def test_a_process_that_becomes_another_program_holds_nothing(tmp_path: Path) ->
 def test_a_program_that_is_started_takes_its_own_and_its_end_changes_nothing(tmp_path: Path) -> None:
     code = """
         asks = "import sys; from web_prom.multiprocess.directory.slots import slots_of\\n"
-        asks += "print(slots_of(sys.argv[1]).take())"
+        asks += "print(slots_of(sys.argv[1]).acquire())"
         ask = [sys.executable, "-c", asks, sys.argv[1]]
-        print(slots.take(), *[int(subprocess.run(ask, stdout=-1).stdout) for _ in range(2)], flush=True)
+        print(slots.acquire(), *[int(subprocess.run(ask, stdout=-1).stdout) for _ in range(2)], flush=True)
         os.write(1, subprocess.run(ask, stdout=-1, close_fds=False).stdout)
     """
     assert program(code, tmp_path) == ["0 1 1", "1"]
@@ -299,17 +298,17 @@ import multiprocessing, sys
 from web_prom.multiprocess.directory.slots import slots_of
 
 def child(path, queue):
-    queue.put(slots_of(path).take())
+    queue.put(slots_of(path).acquire())
 
 if __name__ == "__main__":
     context = multiprocessing.get_context(sys.argv[2])
-    first = slots_of(sys.argv[1]).take()
+    first = slots_of(sys.argv[1]).acquire()
     queue = context.Queue()
     process = context.Process(target=child, args=(sys.argv[1], queue))
     process.start()
     second = queue.get()
     process.join()
-    print(first, second, list(slots_of(sys.argv[1]).held()))
+    print(first, second, list(slots_of(sys.argv[1]).holders()))
 """
 
 
@@ -332,12 +331,12 @@ def test_multiprocessing(manner: str, tmp_path: Path) -> None:
 def test_a_daemon_that_closed_all_descriptors(tmp_path: Path) -> None:
     """The number of the descriptor that was closed is another file's by then, which is left alone."""
     code = """
-        assert slots.take() == 0
+        assert slots.acquire() == 0
         def daemon():
             keep = os.dup(writing)
             os.closerange(3, keep)
             others = [os.open("/dev/null", os.O_RDWR) for _ in range(keep - 3)]
-            found = slots.take(), sorted(slots.held())
+            found = slots.acquire(), sorted(slots.holders())
             for other in others:
                 os.fstat(other)
             os.write(keep, str(found).encode())
@@ -348,7 +347,7 @@ def test_a_daemon_that_closed_all_descriptors(tmp_path: Path) -> None:
             os._exit(0)
         os.waitpid(pid, 0)
         os.close(writing)
-        print(open(reading).read(), slots.held() == {0: os.getpid()})
+        print(open(reading).read(), slots.holders() == {0: os.getpid()})
     """
     assert program(code, tmp_path) == ["(1, [0, 1]) True"]
 
@@ -359,13 +358,13 @@ def test_a_directory_that_was_removed_and_made_again(tmp_path: Path, hold: Hold)
 
     path = tmp_path / "shared"
     path.mkdir()
-    assert slots_of(path).take() == 0
+    assert slots_of(path).acquire() == 0
     shutil.rmtree(path)
     path.mkdir()
     holder = hold(path)
     assert holder.slot == 0
-    assert slots_of(path).held() == {0: holder.pid}
-    assert slots_of(path).take() == 1
+    assert slots_of(path).holders() == {0: holder.pid}
+    assert slots_of(path).acquire() == 1
 
 
 def test_a_directory_that_is_replaced_while_a_slot_is_taken(
@@ -381,30 +380,23 @@ def test_a_directory_that_is_replaced_while_a_slot_is_taken(
         return original(self, *arguments, shared=shared)
 
     monkeypatch.setattr(lockfile.LockFile, "try_lock", replaced)
-    assert slots_of(tmp_path).take() == 1
+    assert slots_of(tmp_path).acquire() == 1
     assert holders[0].slot == 0
 
 
-# Identifiers -----------------------------------------------------------------------------------------
+# Values ----------------------------------------------------------------------------------------------
 
 
-def test_an_identifier_is_written_as_its_slot() -> None:
-    identifier = Identifier(7, 4711)
-    assert f"{identifier}" == str(identifier) == "s7"
-    assert identifier == Identifier(7, 4711)
-    assert identifier != Identifier(7, 4712)
-    assert identifier != Identifier(8, 4711)
-
-
-def test_a_counter_of_prometheus_client_goes_on_where_the_dead_parent_stopped(tmp_path: Path) -> None:
-    """105 became 6: equal identifiers make it go on with what it had read before the fork."""
+def test_fork_adds_to_the_counts_of_its_dead_parent(tmp_path: Path) -> None:
+    """The fork acquires its parent's slot, and must not continue with the values that it had at the fork."""
     code = """
-        from prometheus_client import CollectorRegistry, Counter, values
+        from prometheus_client import CollectorRegistry, Counter
         from prometheus_client.multiprocess import MultiProcessCollector
+        from web_prom import share_values
         reading, writing = os.pipe()
         parent = os.fork()
         if not parent:
-            values.ValueClass = values.MultiProcessValue(process_identifier)
+            share_values()
             counter = Counter("things", "", registry=None)
             counter.inc(5)
             middle, end = os.pipe()
@@ -422,15 +414,8 @@ def test_a_counter_of_prometheus_client_goes_on_where_the_dead_parent_stopped(tm
         MultiProcessCollector(registry)
         print(registry.get_sample_value("things_total"), sorted(os.listdir(path)))
     """
-    told = program(code, tmp_path, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
-    assert told == ["106.0 ['counter_s0.db', 'slots.lock']"]
-
-
-def test_an_identifier_follows_the_directory_that_the_environment_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    assert process_identifier() == Identifier(0, os.getpid())
+    printed = program(code, tmp_path, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    assert printed == ["106.0 ['counter_s0.db', 'slots.lock']"]
 
 
 # Asking who holds what -------------------------------------------------------------------------------
@@ -441,17 +426,17 @@ def test_held_tells_the_living_with_their_ids_and_one_s_own(tmp_path: Path, hold
     for dead in (holders[1], holders[3]):
         dead.kill()
     expected = {0: holders[0].pid, 2: holders[2].pid, 4: holders[4].pid}
-    asks = "print(list(slots.held().items()))"
+    asks = "print(list(slots.holders().items()))"
     assert program(asks, tmp_path) == [str(list(expected.items()))]
     mine = slots_of(tmp_path)
-    assert mine.held() == expected
-    mine.take()
-    assert list(mine.held().items()) == sorted({**expected, 1: os.getpid()}.items())
+    assert mine.holders() == expected
+    mine.acquire()
+    assert list(mine.holders().items()) == sorted({**expected, 1: os.getpid()}.items())
 
 
 def test_held_takes_and_makes_nothing(tmp_path: Path) -> None:
-    assert slots_of(tmp_path).held() == {}
-    assert slots_of(tmp_path / "missing").held() == {}
+    assert slots_of(tmp_path).holders() == {}
+    assert slots_of(tmp_path / "missing").holders() == {}
     assert os.listdir(tmp_path) == []
 
 
@@ -466,12 +451,12 @@ def test_held_needs_no_more_than_to_read(tmp_path: Path, hold: Hold) -> None:
         slots = slots_of(".")
         slots.directory, slots._file.path = Path("."), Path("slots.lock")
         os.setuid(12345)
-        print(slots.held())
+        print(slots.holders())
         try:
-            slots.take()
+            slots.acquire()
         except OSError as error:
             print(type(error).__name__, error)
-        print(slots.held())
+        print(slots.holders())
     """
     first, error, last = program(code, tmp_path)
     assert first == last == str({0: holder.pid})
@@ -490,7 +475,7 @@ def test_held_tells_all_of_many_in_whatever_order_they_were_taken(tmp_path: Path
             pid = os.fork()
             if not pid:
                 os.close(end)
-                os.write(writing, bytes([slots.take()]))
+                os.write(writing, bytes([slots.acquire()]))
                 os.read(until, 1)
                 os._exit(0)
             pids[os.read(reading, 1)[0]] = pid
@@ -501,7 +486,7 @@ def test_held_tells_all_of_many_in_whatever_order_they_were_taken(tmp_path: Path
             os.waitpid(pids.pop(slot), 0)
         hold()
         hold()
-        print(list(slots.held().items()) == sorted(pids.items()), len(pids), {0, 7} < set(pids))
+        print(list(slots.holders().items()) == sorted(pids.items()), len(pids), {0, 7} < set(pids))
         for pid in pids.values():
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -510,14 +495,14 @@ def test_held_tells_all_of_many_in_whatever_order_they_were_taken(tmp_path: Path
 
 
 def test_find_tells_the_slots_that_a_process_took_last(tmp_path: Path, hold: Hold) -> None:
-    assert slots_of(tmp_path).find(1) == []
+    assert slots_of(tmp_path).find_by_pid(1) == []
     first, second = hold(), hold()
     mine = slots_of(tmp_path)
-    assert (mine.find(first.pid), mine.find(second.pid)) == ([0], [1])
+    assert (mine.find_by_pid(first.pid), mine.find_by_pid(second.pid)) == ([0], [1])
     first.kill()
-    assert mine.find(first.pid) == [0]
+    assert mine.find_by_pid(first.pid) == [0]
     third = hold()
-    assert (mine.find(first.pid), mine.find(third.pid)) == ([], [0])
+    assert (mine.find_by_pid(first.pid), mine.find_by_pid(third.pid)) == ([], [0])
 
 
 # Passing over ----------------------------------------------------------------------------------------
@@ -525,13 +510,13 @@ def test_find_tells_the_slots_that_a_process_took_last(tmp_path: Path, hold: Hol
 
 def test_a_slot_that_is_passed_over_is_free_for_others(tmp_path: Path, hold: Hold) -> None:
     mine, other = slots_of(tmp_path), None
-    assert mine.take() == 0
+    assert mine.acquire() == 0
     other = hold()
-    assert mine.pass_over(0) == 2
-    assert mine.take() == 2
-    assert mine.pass_over(0) == 2, "a second thread had the same trouble"
-    assert mine.find(os.getpid()) == [2]
-    assert mine.held() == {1: other.pid, 2: os.getpid()}
+    assert mine.skip(0) == 2
+    assert mine.acquire() == 2
+    assert mine.skip(0) == 2, "a second thread had the same trouble"
+    assert mine.find_by_pid(os.getpid()) == [2]
+    assert mine.holders() == {1: other.pid, 2: os.getpid()}
     assert hold().slot == 0
 
 
@@ -542,34 +527,34 @@ def test_only_a_slot_that_nobody_holds_is_claimed(tmp_path: Path, hold: Hold) ->
     holder, dead = hold(), hold()
     dead.kill()
     mine = slots_of(tmp_path)
-    with mine.claim(holder.slot) as free:
+    with mine.reserve_free(holder.slot) as free:
         assert not free
-    with mine.claim(dead.slot) as free:
+    with mine.reserve_free(dead.slot) as free:
         assert free
-    assert mine.take() == 1
-    with mine.claim(1) as free:
+    assert mine.acquire() == 1
+    with mine.reserve_free(1) as free:
         assert not free, "it is one's own"
     assert hold().slot == 2, "and not lost for having been asked for"
 
 
 def test_what_was_never_there_cannot_be_claimed(tmp_path: Path) -> None:
-    with slots_of(tmp_path).claim(0) as free:
+    with slots_of(tmp_path).reserve_free(0) as free:
         assert not free
     assert os.listdir(tmp_path) == []
 
 
 IMPATIENT = """
     import web_prom.multiprocess.directory.slots
-    web_prom.multiprocess.directory.slots._PATIENCE_SECONDS = 0
-    print(slots.held())
+    web_prom.multiprocess.directory.slots._TIMEOUT_SECONDS = 0
+    print(slots.holders())
     try:
-        slots.take()
+        slots.acquire()
     except OSError as error:
         print(error)
 """
 WAITING = """
     print("begun", flush=True)
-    print(slots.take())
+    print(slots.acquire())
 """
 
 
@@ -581,16 +566,16 @@ def waiting(path: Path) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("manner", ["claim", "alone"])
+@pytest.mark.parametrize("manner", ["reserve_free", "exclusive"])
 def test_whoever_comes_while_a_slot_is_kept_free_waits(manner: str, tmp_path: Path) -> None:
     """It is not held meanwhile, and in the end the lowest is the lowest."""
     Holder(tmp_path).end()
     mine = slots_of(tmp_path)
-    with mine.claim(0) if manner == "claim" else mine.alone() as free:
+    with mine.reserve_free(0) if manner == "reserve_free" else mine.exclusive() as free:
         assert free
         held, error = program(IMPATIENT, tmp_path)
         assert held == "{}"
-        assert f"process {os.getpid()} does not end cleaning up" in error
+        assert f"process {os.getpid()} still reserves free slots" in error
         comes = waiting(tmp_path)
         assert comes.stdout
         assert comes.stdout.readline() == "begun\n"
@@ -599,34 +584,37 @@ def test_whoever_comes_while_a_slot_is_kept_free_waits(manner: str, tmp_path: Pa
 
 def test_alone_is_who_finds_no_other_holder(tmp_path: Path, hold: Hold) -> None:
     mine, other = slots_of(tmp_path), hold()
-    with mine.alone() as free:
+    with mine.exclusive() as free:
         assert not free
     assert hold().slot == 1, "nothing is left locked"
-    assert mine.take() == 2
-    with mine.alone() as free:
+    assert mine.acquire() == 2
+    with mine.exclusive() as free:
         assert not free
-    assert (other.pid, os.getpid()) == (mine.held()[0], mine.held()[2])
+    assert (other.pid, os.getpid()) == (mine.holders()[0], mine.holders()[2])
 
 
 @pytest.mark.parametrize("own", [0, 1, 2])
 def test_alone_keeps_one_s_own_slot(own: int, tmp_path: Path, hold: Hold) -> None:
     holders = [hold() for _ in range(own)]
     mine = slots_of(tmp_path)
-    assert mine.take() == own
+    assert mine.acquire() == own
     for holder in holders:
         holder.end()
-    with mine.alone() as free:
+    with mine.exclusive() as free:
         assert free
     assert [hold().slot for _ in range(3)] == sorted({0, 1, 2, 3} - {own})
 
 
-@pytest.mark.parametrize("manner", ["claim", "alone"])
+@pytest.mark.parametrize("manner", ["reserve_free", "exclusive"])
 def test_what_is_kept_free_is_given_back_when_cleaning_fails(manner: str, tmp_path: Path) -> None:
     mine = slots_of(tmp_path)
     Holder(tmp_path).end()
-    with pytest.raises(ZeroDivisionError), mine.claim(0) if manner == "claim" else mine.alone():
+    with (
+        pytest.raises(ZeroDivisionError),
+        mine.reserve_free(0) if manner == "reserve_free" else mine.exclusive(),
+    ):
         raise ZeroDivisionError
-    assert mine.take() == 0
+    assert mine.acquire() == 0
 
 
 def test_a_signal_s_handler_neither_waits_nor_takes_away_what_is_being_taken(tmp_path: Path) -> None:
@@ -634,15 +622,15 @@ def test_a_signal_s_handler_neither_waits_nor_takes_away_what_is_being_taken(tmp
     code = """
         from web_prom.multiprocess.directory.lockfile import LockFile
         def handler(*_):
-            with slots.claim(0) as free:
-                print(slots.find(os.getpid()), free)
+            with slots.reserve_free(0) as free:
+                print(slots.find_by_pid(os.getpid()), free)
         signal.signal(signal.SIGUSR1, handler)
-        original = LockFile.record
+        original = LockFile.write_record
         def interrupted(self, *arguments):
             signal.raise_signal(signal.SIGUSR1)
             original(self, *arguments)
-        LockFile.record = interrupted
-        print(slots.take(), in_child(slots.take))
+        LockFile.write_record = interrupted
+        print(slots.acquire(), in_child(slots.acquire))
     """
     assert program(code, tmp_path)[-1] == "0 1"
     assert program(code, tmp_path)[0] == "[] False"
@@ -653,7 +641,7 @@ def test_a_signal_s_handler_neither_waits_nor_takes_away_what_is_being_taken(tmp
 
 def test_a_missing_directory_is_an_error_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(DirectoryError, match=r"missing.*name a directory on a local disk"):
-        slots_of(tmp_path / "missing").take()
+        slots_of(tmp_path / "missing").acquire()
 
 
 def test_a_second_interpreter_of_a_process_is_refused_and_takes_no_lock_away(
@@ -662,15 +650,15 @@ def test_a_second_interpreter_of_a_process_is_refused_and_takes_no_lock_away(
     """POSIX locks of one process do not exclude each other, and go with any descriptor of the file."""
     told = program(
         """
-        slots.take()
-        for ask in (second().take, second().held):
+        slots.acquire()
+        for ask in (second().acquire, second().holders):
             try:
                 print("got", ask())
             except OSError as error:
                 print(type(error).__name__, error)
-        print(in_child(second().take))
+        print(in_child(second().acquire))
         from web_prom.multiprocess.directory.lockfile import LockFile, Span
-        print(in_child(lambda: LockFile.lock_in(slots._file, Span(0, 1)).pid == os.getppid()))
+        print(in_child(lambda: LockFile.find_lock(slots._file, Span(0, 1)).pid == os.getppid()))
         """,
         tmp_path,
     )
@@ -683,13 +671,13 @@ def test_a_second_interpreter_of_a_process_is_refused_and_takes_no_lock_away(
 def test_the_first_interpreter_of_a_fork_may_be_its_parent_s_second(tmp_path: Path) -> None:
     """Both come from the parent; whichever is second to take a slot is refused."""
     code = """
-        slots.take()
+        slots.acquire()
         other = second()
 
         def both():
-            taken = other.take()
+            taken = other.acquire()
             try:
-                return taken, slots.take()
+                return taken, slots.acquire()
             except OSError as error:
                 return taken, type(error).__name__
 
@@ -701,7 +689,7 @@ def test_the_first_interpreter_of_a_fork_may_be_its_parent_s_second(tmp_path: Pa
 def test_a_second_interpreter_has_a_directory_of_its_own(tmp_path: Path) -> None:
     """One at a time in each directory is all that is asked."""
     (tmp_path / "other").mkdir()
-    code = "slots.take(); path = path / 'other'; print(second().take())"
+    code = "slots.acquire(); path = path / 'other'; print(second().acquire())"
     assert program(code, tmp_path) == ["0"]
 
 
@@ -711,7 +699,7 @@ def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "shared" / LOCK_NAME).symlink_to("../victim")
     (tmp_path / "victim").touch()
     with pytest.raises(DirectoryError):
-        slots_of(tmp_path / "shared").take()
+        slots_of(tmp_path / "shared").acquire()
     assert (tmp_path / "victim").read_bytes() == b""
 
 
@@ -720,7 +708,7 @@ def test_a_system_with_locks_that_are_not_known_is_an_error(
 ) -> None:
     monkeypatch.setattr(sys, "platform", "plan9")
     with pytest.raises(DirectoryError, match="on plan9"):
-        Slots(tmp_path).take()
+        Slots(tmp_path).acquire()
 
 
 def test_a_full_disk_does_not_keep_a_process_from_its_slot(
@@ -729,8 +717,8 @@ def test_a_full_disk_does_not_keep_a_process_from_its_slot(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(lockfile.LockFile, "record", full)
-    assert slots_of(tmp_path).take() == 0
+    monkeypatch.setattr(lockfile.LockFile, "write_record", full)
+    assert slots_of(tmp_path).acquire() == 0
     assert hold().slot == 1
 
 
@@ -745,7 +733,7 @@ def test_fault_73_whoever_may_write_to_the_directory_may_take_a_slot_and_nobody_
     tmp_path.chmod(mode)
     before = os.umask(0o077)
     try:
-        slots_of(tmp_path).take()
+        slots_of(tmp_path).acquire()
     finally:
         os.umask(before)
     assert (tmp_path / LOCK_NAME).stat().st_mode & 0o777 == expected
@@ -754,8 +742,8 @@ def test_fault_73_whoever_may_write_to_the_directory_may_take_a_slot_and_nobody_
 def test_taking_waits_no_longer_than_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing sleeps where nobody cleans up."""
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("slept"))
-    assert slots_of(tmp_path).take() == 0
-    assert slots._PATIENCE_SECONDS == 1
+    assert slots_of(tmp_path).acquire() == 0
+    assert slots._TIMEOUT_SECONDS == 1
 
 
 def test_a_slot_that_becomes_free_behind_the_search_is_taken(
@@ -764,7 +752,7 @@ def test_a_slot_that_becomes_free_behind_the_search_is_taken(
     """Workers that come and go at once would otherwise push each other to ever higher numbers."""
     first = hold()
     hold()
-    look = lockfile.LockFile.lock_in
+    look = lockfile.LockFile.find_lock
 
     def dies_meanwhile(file: lockfile.LockFile, span: lockfile.Span) -> lockfile.Lock | None:
         if span.first == 1:
@@ -773,6 +761,6 @@ def test_a_slot_that_becomes_free_behind_the_search_is_taken(
 
     mine = slots_of(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(lockfile.LockFile, "lock_in", dies_meanwhile)
-        assert mine.take() == 0
-    assert sorted(mine.held()) == [0, 1], "and the other is given back"
+        patched.setattr(lockfile.LockFile, "find_lock", dies_meanwhile)
+        assert mine.acquire() == 0
+    assert sorted(mine.holders()) == [0, 1], "and the other is given back"

@@ -62,7 +62,7 @@ KILLED = """
         pid = os.fork()
         if not pid:
             os.close(end)
-            os.write(writing, bytes([slots.take()]))
+            os.write(writing, bytes([slots.acquire()]))
             os.read(until, 1)
             os._exit(0)
         assert os.read(reading, 1)
@@ -97,12 +97,12 @@ def test_a_kill_at_each_step_of_taking_a_slot(before: str, tmp_path: Path) -> No
                 empty()
 
         def check():
-            assert slots.held() == dict(enumerate(living)), slots.held()
-            assert in_child(slots.take) == expected
-            with slots.claim(len(living)) as free:
+            assert slots.holders() == dict(enumerate(living)), slots.holders()
+            assert in_child(slots.acquire) == expected
+            with slots.reserve_free(len(living)) as free:
                 assert free
 
-        print(each_step(slots.take, prepare, check))
+        print(each_step(slots.acquire, prepare, check))
         for pid in living:
             end(pid)
     """
@@ -112,10 +112,10 @@ def test_a_kill_at_each_step_of_taking_a_slot(before: str, tmp_path: Path) -> No
 def test_a_kill_at_each_step_of_passing_over(tmp_path: Path) -> None:
     code = """
         def check():
-            assert slots.held() == {}
-            assert in_child(slots.take) == "0"
+            assert slots.holders() == {}
+            assert in_child(slots.acquire) == "0"
 
-        print(each_step(lambda: slots.pass_over(slots.take()), lambda: None, check))
+        print(each_step(lambda: slots.skip(slots.acquire()), lambda: None, check))
     """
     assert run(tmp_path, code) > 60
 
@@ -147,9 +147,9 @@ def test_a_kill_at_each_step_of_cleaning(first: bool, tmp_path: Path) -> None:
             assert {{"notes.txt"}} <= values() <= {{*OURS, "notes.txt"}}, found()
             in_child(clean)
             assert found() == {{"notes.txt"}}, found()
-            assert in_child(slots.take) == "0"
+            assert in_child(slots.acquire) == "0"
 
-        in_child(slots.take)
+        in_child(slots.acquire)
         print(each_step(clean, prepare, check))
     """
     assert run(tmp_path, FILLED, code) > 80
@@ -165,7 +165,7 @@ def test_a_kill_at_each_step_of_joining_takes_nothing_from_the_living(who: str, 
         def check():
             assert values() == {{*OURS, "notes.txt"}}, found()
             if {who!r} == "a holder":
-                assert slots.held() == {{0: living}}
+                assert slots.holders() == {{0: living}}
         fill()
         print(each_step(clean, lambda: None, check))
         if {who!r} == "a holder":
@@ -181,10 +181,10 @@ def test_a_kill_at_each_step_of_a_private_directory_s_life(tmp_path: Path) -> No
         tempfile.tempdir = str(path)
 
         def life():
-            shared = SharedDirectory.make_private()
-            slots_of(shared.path).take()
+            shared = SharedDirectory.create_private()
+            slots_of(shared.path).acquire()
             (shared.path / "counter_s0.db").touch()
-            shared.leave()
+            shared.release()
 
         def check():
             in_child(life)

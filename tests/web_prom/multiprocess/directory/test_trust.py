@@ -60,8 +60,8 @@ def test_fault_78_a_server_and_a_process_without_hooks_warn_once(
     tmp_path.chmod(0o777)
     directory = SharedDirectory(tmp_path)
     for _ in range(2):
-        directory.hand_to(os.geteuid(), os.getegid())
-    directory.leave()
+        directory.chown(os.geteuid(), os.getegid())
+    directory.release()
     assert caplog.text.count("without the sticky bit") == 1
     monkeypatch.setattr(checks, "_warned", set())
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))

@@ -104,7 +104,7 @@ def test_fault_67_the_answer_is_500(
     workers: list[Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For whatever asks: a value file, the directory, the slots that are held, a process in /proc."""
-    slots.slots_of(tmp_path).take()
+    slots.slots_of(tmp_path).acquire()
     exposition = Exposition(directory=str(tmp_path))
     assert exposition.respond(environ_of("/metrics")).status == "200 OK"
     for call, ending in (

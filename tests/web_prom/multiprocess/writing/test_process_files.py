@@ -142,7 +142,7 @@ def test_a_fork_that_writes_nothing_takes_no_slot(tmp_path: Path, kernel: str, f
         f"""
         counter = Counter("c", "Help.")
         def child():
-            print(*sorted(slots_of(directory).held()), flush=True)
+            print(*sorted(slots_of(directory).holders()), flush=True)
         in_child(child, {fork})
         in_child(lambda: in_child(counter.inc, {fork}), {fork})
         print(*slots())
@@ -171,7 +171,7 @@ def test_a_fork_that_gets_its_dead_parents_slot_goes_on_with_the_parents_values(
                 os.close(writing)
                 os.read(reading, 1)  # until the parent is dead
                 counter.inc(1)
-                print(counter._value.get(), *slots_of(directory).held(), flush=True)
+                print(counter._value.get(), *slots_of(directory).holders(), flush=True)
             in_child(child, {fork}, wait=False)
             os.close(reading)
             counter.inc(100)
@@ -288,7 +288,7 @@ def test_programs_that_are_started_or_that_take_a_processs_place_count(tmp_path:
     code = """
         counter = Counter("c", "Help.")
         counter.inc(int(sys.argv[1]))
-        print(*slots_of(directory).held(), total(), flush=True)
+        print(*slots_of(directory).holders(), total(), flush=True)
         if sys.argv[1] == "100":
             subprocess.run([*arguments, "10"], check=True)
             os.execv(sys.executable, [*arguments, "1"])
@@ -384,7 +384,7 @@ def test_fault_25_a_damaged_file_is_put_aside_and_begun_anew(
 def test_a_slot_with_files_that_this_user_cannot_write_is_passed_over(open_path: Path) -> None:
     """Left by a server that ran as another user."""
     open_path.chmod(0o777)
-    slots_of(open_path).take()
+    slots_of(open_path).acquire()
     slots_of(open_path)._file.close()
     (open_path / "slots.lock").chmod(0o666)
     for name in ("counter_s0.db", "gauge_all_s1.db"):
@@ -396,7 +396,7 @@ def test_a_slot_with_files_that_this_user_cannot_write_is_passed_over(open_path:
             if not os.getuid():
                 os.setuid(65534)
             Counter("c", "Help.").inc(3)
-            print(*slots_of(sys.argv[1]).held(), flush=True)
+            print(*slots_of(sys.argv[1]).holders(), flush=True)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
         in_child(other_user)
         """,
