@@ -1,4 +1,4 @@
-"""What the middlewares of WSGI and ASGI have in common: their settings, their recorder, their exposition."""
+"""The base of the WSGI and the ASGI middleware: settings, recorder and exposition."""
 
 from __future__ import annotations
 
@@ -17,56 +17,57 @@ from web_prom.metrics.layers import State, affected_recordings, find_outer
 from web_prom.metrics.recording import RECORDING_KEY, Recorder, Recording
 
 RouteResolver = Callable[[Recording], None]
+"""Sets the route of a recording, and whether its view is measured."""
 
 
 def set_route(environ: Mapping[str, Any], template: str) -> None:
-    """Tell the route template of a request or a WebSocket that a middleware of ours measures.
+    """Set the route template of the current request or WebSocket.
 
-    For applications without an adapter; at any time until the response body ends. Without it the route
-    is ``_unmatched``: the path itself is never a label. Does nothing where nothing measures. The template
-    is the whole route: the path of a mount is not put before it. It works in a WSGI application inside a
-    measured ASGI application too.
+    For applications without an adapter. Call it at any time until the response body ends. Without it, the
+    route is ``_unmatched``, because the path itself is never a label value. If no middleware measures the
+    request, nothing happens. The template must be the whole route: the path of a mount is not added. It also
+    works in a WSGI application inside a measured ASGI application.
 
     Args:
         environ: The WSGI environ, or the ASGI scope.
-        template: Such as ``/users/<id>``; one of a list that no client can grow.
+        template: The route template (``/users/<id>``). The number of templates must not depend on clients.
     """
     recording = environ.get(RECORDING_KEY)
     if recording is None and State.asgi and "REQUEST_METHOD" in environ:
-        recording = find_outer(environ)  # type: ignore[arg-type]  # an environ can be written
+        recording = find_outer(environ)  # type: ignore[arg-type]  # an environ is mutable
     for each in affected_recordings(recording):
         each.route = each.explicit_route = sanitize_label_value(template)
 
 
 def scrape_paths(path: str) -> tuple[str, ...]:
-    """Return the paths at which an application answers scrapes: with a slash at the end and without one.
+    """Return the paths at which an application answers scrapes: with and without a trailing slash.
 
     Args:
-        path: The setting; empty for an application that answers none.
+        path: The setting ``path``; empty for an application that answers no scrapes.
     """
     base = path.rstrip("/")
     return (base, f"{base}/") if base else (path,) if path else ()
 
 
 class Middleware:
-    """A middleware's settings, and what is made of them once.
+    """The settings of a middleware, its recorder and its exposition.
 
     Args:
-        registry: Where the metrics are.
-        config: Settings that are loaded already, or None for those of ``options`` and the environment.
+        registry: The registry of the metrics.
+        config: Settings that are already loaded, or None for those of ``options`` and the environment.
         options: Settings by field name.
-        resolve_route: Sets on a recording what only a framework knows.
+        resolve_route: Sets the route of a recording, in the framework's terms.
         owner: The application's name, for messages.
-        reserved: Label names that only this kind of application has in its families.
-        scrape_context: Entered around each answer to a scrape (:mod:`web_prom.exposition.scrape_context`).
+        reserved: Names of labels that only metrics of this protocol have.
+        scrape_context: Entered around each response to a scrape (:mod:`web_prom.exposition.scrape_context`).
 
     Attributes:
-        recorder: Observes the requests; only where the application is measured at all.
+        recorder: Records the requests. It exists only if the setting ``enabled`` is true.
 
     Raises:
         TypeError: Settings are in both places.
         ConfigError: A setting is unknown or not allowed.
-        ConflictError: The registry is used by an application with other settings.
+        ConflictError: An application with other settings uses the registry.
         DirectoryError: PROMETHEUS_MULTIPROC_DIR cannot be used.
     """
 
@@ -92,5 +93,5 @@ class Middleware:
             self.recorder = Recorder(self._config, registry, owner=owner, resolve_route=resolve_route)
             self._exposition = Exposition(registry, self._config, context=scrape_context)
             measured = (self._config.request_size, self._config.response_size, self._config.first_byte)
-            self._sized = any(measured)
-            self._prepares = self._sized or self._config.queue_time
+            self._measures_sizes = any(measured)
+            self._measures_start = self._measures_sizes or self._config.queue_time

@@ -1,4 +1,4 @@
-"""Measuring ASGI applications: the middleware, requests, WebSockets, and the scrape endpoint."""
+"""ASGI: the middleware, :func:`set_route` and the scrape endpoint :func:`make_asgi_app`."""
 
 from web_prom.asgi.middleware import PrometheusMiddleware, make_asgi_app, set_route
 

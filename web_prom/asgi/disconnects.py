@@ -1,4 +1,4 @@
-"""Clients that went away: the status of their requests, and which exceptions they cause."""
+"""Clients that disconnect, and requests that the server cancels: how they are recognised."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from operator import attrgetter
 from typing import Any
 
 CLIENT_CLOSED_REQUEST = "499"
-"""The status of a request whose client went away before the response began."""
+"""The status of a request whose client disconnected before the response started."""
 
-# What frameworks raise for it; they have no common base, and the core imports none of them.
-_NAMES = frozenset({"ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect"})
+# Frameworks raise these when the client disconnects. They have no common base, and no framework is imported
+# here.
+_DISCONNECT_NAMES = frozenset({"ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect"})
 
-# How the object that `send` or `receive` is a method of says that the client is gone. By package.
+# By server package: the attribute that says that the client has disconnected. It is an attribute of the
+# object whose methods `send` and `receive` are.
 _SERVERS: Mapping[str, Callable[[Any], Any]] = {
     "uvicorn": attrgetter("disconnected"),
     "hypercorn": attrgetter("closed"),
@@ -21,22 +23,22 @@ _SERVERS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def is_gone(*calls: Any) -> bool:
-    """Tell whether the server knows that the client of a request is gone. Never raises.
+def server_saw_disconnect(*calls: Any) -> bool:
+    """Return whether the server has seen that the client of a request disconnected. Never raises.
 
-    A server tells an application only if the application asks, by ``receive()``. To ask in its place is not
-    sound: a message that is received here is lost to the application, and a ``receive()`` that is cancelled
-    has effects in some servers. So the server's object is looked at. Under a server that is not known here,
-    or in another release with other attributes, the answer is False.
+    A server reports a disconnect only to an application that calls ``receive()``. A call in place of the
+    application is not safe: a message that is received here is lost for the application, and some servers
+    react to a cancelled ``receive()``. So an attribute of the server's object is read. The result is False if
+    the server is unknown, or if its release has other attributes.
 
     Args:
         calls: The server's ``send`` and ``receive``.
     """
     for call in calls:
         owner = getattr(call, "__self__", None)
-        look = _SERVERS.get(type(owner).__module__.partition(".")[0])
+        get_disconnected = _SERVERS.get(type(owner).__module__.partition(".")[0])
         try:
-            if look is not None and look(owner) is True:
+            if get_disconnected is not None and get_disconnected(owner) is True:
                 return True
         except AttributeError:
             continue
@@ -44,25 +46,28 @@ def is_gone(*calls: Any) -> bool:
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Tell whether the server cancelled the request, and not the application something of its own."""
+    """Return whether an exception means that the server cancelled the request.
+
+    It is False if the application cancelled a task of its own.
+    """
     if isinstance(error, GeneratorExit):  # the loop ended before the request did
         return True
     if not isinstance(error, CancelledError):
-        kind = type(error)
-        return kind.__name__ == "Cancelled" and kind.__module__.partition(".")[0] == "trio"
+        cls = type(error)
+        return cls.__name__ == "Cancelled" and cls.__module__.partition(".")[0] == "trio"
     try:
         task = current_task()
-    except RuntimeError:  # a thread of its own, for synchronous middleware
+    except RuntimeError:  # a thread for synchronous middleware
         return True
-    cancelling = getattr(task, "cancelling", None)  # from Python 3.11 on
+    cancelling = getattr(task, "cancelling", None)  # Python 3.11 and newer
     return cancelling is None or cancelling() > 0
 
 
 def is_disconnect(error: BaseException) -> bool:
-    """Tell whether an exception says that the client is gone; asked where it is known to be."""
-    several = getattr(error, "exceptions", None)  # a group of exceptions, from Python 3.11 on
-    if isinstance(several, tuple):
-        return all(isinstance(one, BaseException) and is_disconnect(one) for one in several)
+    """Return whether a disconnect of the client caused an exception. Ask only after a disconnect."""
+    group = getattr(error, "exceptions", None)  # of an exception group, Python 3.11 and newer
+    if isinstance(group, tuple):
+        return all(isinstance(one, BaseException) and is_disconnect(one) for one in group)
     return isinstance(error, OSError | CancelledError) or any(
-        kind.__name__ in _NAMES for kind in type(error).__mro__
+        cls.__name__ in _DISCONNECT_NAMES for cls in type(error).__mro__
     )

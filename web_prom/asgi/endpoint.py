@@ -1,4 +1,4 @@
-"""Scrapes under ASGI: from a scope to an answer, without holding up the event loop."""
+"""Scrapes under ASGI: the response is computed in a thread, so that it does not block the event loop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from web_prom.exposition.http import Exposition, Response, header_variables
 from web_prom.metrics.layers import discard, find_outer_asgi
 from web_prom.types import Receive, Scope, Send
 
-# One works, those that came meanwhile wait for its result. There are more threads than different results with
-# name[] to wait for, so that a scrape of everything finds a thread.
-_THREADS = 32
+# One thread computes a result; the others wait for it, or for a result with other names (name[]). There are
+# more threads than results that may wait, so that a scrape of all metrics always finds a thread.
+_MAX_THREADS = 32
 
-_PIECE_BYTES = 262_144
+_CHUNK_BYTES = 262_144
 
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -25,41 +25,41 @@ _pool: tuple[int, ThreadPoolExecutor] | None = None
 class MetricsApp:
     """An ASGI application that answers scrapes. Safe to share between event loops.
 
-    It is an object, and not a function, which ``Route`` of Starlette would call as a view.
+    It is an object and not a function: ``Route`` of Starlette would call a function as a view.
 
     Args:
-        exposition: What it answers with.
+        exposition: Computes the responses.
     """
 
     def __init__(self, exposition: Exposition) -> None:
         self._exposition = exposition
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection, or the start and the end of a server."""
+        """Answer a scrape, or the lifespan events of a server."""
         if scope["type"] == "http":
-            await answer(self._exposition, scope, send)
+            await send_metrics(self._exposition, scope, send)
         elif scope["type"] == "lifespan":
-            await live(receive, send)
+            await handle_lifespan(receive, send)
         else:
-            raise ValueError(f"metrics are answered to http, not to {scope['type']}")
+            raise ValueError(f"scrapes are HTTP requests, but the scope has the type {scope['type']!r}")
 
 
-async def answer(exposition: Exposition, scope: Scope, send: Send) -> None:
-    """Answer a scrape. A layer around it neither counts it nor shows it as in progress."""
+async def send_metrics(exposition: Exposition, scope: Scope, send: Send) -> None:
+    """Answer a scrape. Outer layers do not count it and do not show it as in progress."""
     discard(find_outer_asgi(scope))
-    status, headers, whole = await _respond(exposition, environ_of(scope))
+    status, headers, whole = await _respond(exposition, to_environ(scope))
     body = memoryview(whole)
     encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": int(status[:3]), "headers": encoded})
-    # In pieces: a server buffers what it is given until the client has read it.
-    while len(body) > _PIECE_BYTES:
-        await send({"type": "http.response.body", "body": bytes(body[:_PIECE_BYTES]), "more_body": True})
-        body = body[_PIECE_BYTES:]
+    # In chunks, because a server buffers each chunk until the client has read it.
+    while len(body) > _CHUNK_BYTES:
+        await send({"type": "http.response.body", "body": bytes(body[:_CHUNK_BYTES]), "more_body": True})
+        body = body[_CHUNK_BYTES:]
     await send({"type": "http.response.body", "body": bytes(body)})
 
 
-async def live(receive: Receive, send: Send) -> None:
-    """Tell a server that starts and stops that this is fine."""
+async def handle_lifespan(receive: Receive, send: Send) -> None:
+    """Confirm the startup and the shutdown of a server."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})
@@ -67,8 +67,8 @@ async def live(receive: Receive, send: Send) -> None:
             return
 
 
-def environ_of(scope: Scope) -> dict[str, Any]:
-    """Return a request as WSGI has it, as far as whoever decides on access may ask."""
+def to_environ(scope: Scope) -> dict[str, Any]:
+    """Return the part of a WSGI environ that an access check may read, from an ASGI scope."""
     path, root = scope.get("path", ""), scope.get("root_path", "").rstrip("/")
     client = scope.get("client")
     headers = ((str(name, "latin-1"), str(value, "latin-1")) for name, value in scope.get("headers") or ())
@@ -85,20 +85,20 @@ def environ_of(scope: Scope) -> dict[str, Any]:
 
 
 async def _respond(exposition: Exposition, environ: Mapping[str, Any]) -> Response:
-    """Have a thread compute the answer: it takes longer than a loop may stand still."""
+    """Compute the response in a thread, because it takes longer than an event loop may be blocked."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        return await _respond_elsewhere(exposition, environ)
+        return await _respond_without_asyncio(exposition, environ)
     try:
-        answer = loop.run_in_executor(_threads(), exposition.respond, environ)
-    except RuntimeError:  # there is no thread, as at the process's end
+        response = loop.run_in_executor(_executor(), exposition.respond, environ)
+    except RuntimeError:  # no thread can be started, for example at the end of the process
         return exposition.respond(environ)
-    return await answer
+    return await response
 
 
-async def _respond_elsewhere(exposition: Exposition, environ: Mapping[str, Any]) -> Response:
-    """Do the same on a loop of trio, and on one that is not known without a thread."""
+async def _respond_without_asyncio(exposition: Exposition, environ: Mapping[str, Any]) -> Response:
+    """Compute the response in a thread of trio; on an unknown event loop without a thread."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         response: Response = await trio.to_thread.run_sync(exposition.respond, environ)
@@ -106,13 +106,14 @@ async def _respond_elsewhere(exposition: Exposition, environ: Mapping[str, Any])
     return exposition.respond(environ)
 
 
-def _threads() -> ThreadPoolExecutor:
-    """Return threads of our own: the loop's are busy just when a scrape matters most.
+def _executor() -> ThreadPoolExecutor:
+    """Return the threads for scrapes. The event loop's default threads are busy under load.
 
-    They start with the first scrape, and anew in a forked child, which has none of its parent's. Without a
-    lock, which a fork could leave locked for ever: two pools that are made at once do no harm.
+    The threads start with the first scrape. A forked child, which has no threads of its parent, starts new
+    ones. No lock is used, because a fork could leave it locked forever. Two pools that are created at the
+    same time do no harm.
     """
-    global _pool  # noqa: PLW0603 - one for all loops and applications of a process
+    global _pool  # noqa: PLW0603 - one pool for all loops and applications of a process
     if _pool is None or _pool[0] != os.getpid():
-        _pool = (os.getpid(), ThreadPoolExecutor(_THREADS, thread_name_prefix="web-prom-scrape"))
+        _pool = (os.getpid(), ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="web-prom-scrape"))
     return _pool[1]

@@ -1,4 +1,4 @@
-"""Measure any ASGI application: the middleware, at the edge between server and application."""
+"""The ASGI middleware: measures any ASGI application and answers scrapes; and ``make_asgi_app``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from web_prom.asgi.endpoint import MetricsApp, answer
-from web_prom.asgi.exchange import ASGIExchange, MeasuredASGIExchange
+from web_prom.asgi.endpoint import MetricsApp, send_metrics
+from web_prom.asgi.exchange import ASGIExchange, ASGIExchangeWithSizes
 from web_prom.asgi.installation import (
     FailedApp,
     is_built_by_framework,
@@ -47,25 +47,25 @@ class PrometheusMiddleware(Middleware):
         PrometheusMiddleware.install(app)       # FastAPI, Starlette, Litestar, Quart: app stays the same
         app = PrometheusMiddleware(app)         # any ASGI application
 
-    The routes of Starlette, FastAPI and Litestar are found in the scope (:mod:`web_prom.asgi.routes`);
-    other applications tell theirs with :func:`set_route`. A request that passes several measured layers
-    is counted once for each registry: by the outermost layer. There is no state on it for a request; any
-    number of event loops may share it.
+    The routes of Starlette, FastAPI and Litestar are read from the scope (:mod:`web_prom.asgi.routes`). Other
+    applications set theirs with :func:`set_route`. If a request passes several measured layers, each registry
+    counts it once: by its outermost layer. The middleware has no state of a request. Several event loops may
+    share it.
 
     Args:
         app: The ASGI application, of version 3.
-        registry: Where the metrics are.
-        config: Settings that are loaded already, instead of ``options``.
-        resolve_route: Called with the recording, which has the ``scope``, when the response has started; sets
-            the route.
+        registry: The registry of the metrics.
+        config: Settings that are already loaded, instead of ``options``.
+        resolve_route: Called with the recording when the response has started; sets the route. The recording
+            has the attribute ``scope``.
         owner: The application's name, for messages.
-        **options: The settings of README's table by their names in small letters, without the prefix.
-            They win over the environment. Extra labels are computed from the scope and the message that
-            starts the response.
+        **options: Settings by their names in lower case, without the prefix ``PROM_``. They take precedence
+            over the environment. Extra labels are computed from the scope and the message that starts the
+            response.
 
     Raises:
         ConfigError: A setting is unknown or not allowed.
-        ConflictError: The registry is used by an application with other settings.
+        ConflictError: An application with other settings uses the registry.
         DirectoryError: PROMETHEUS_MULTIPROC_DIR cannot be used.
     """
 
@@ -79,8 +79,8 @@ class PrometheusMiddleware(Middleware):
         owner: str = "an ASGI application",
         **options: Any,
     ) -> None:
-        routes = Routes(app)
-        resolve_route = resolve_route or routes.resolve_route
+        resolver = Routes(app)
+        resolve_route = resolve_route or resolver.resolve_route
         self._app = app
         try:
             super().__init__(
@@ -92,10 +92,10 @@ class PrometheusMiddleware(Middleware):
             self._enabled, self._app = False, FailedApp(error)
         if self._enabled:
             State.asgi = True
-            record_quart_exceptions(routes.app)
-            self.recorder.mount_path = routes.mount_path
-            self._paths = scrape_paths(self._config.path)
-            self._exchange = MeasuredASGIExchange if self._sized else ASGIExchange
+            record_quart_exceptions(resolver.app)
+            self.recorder.mount_path = resolver.mount_path
+            self._scrape_paths = scrape_paths(self._config.path)
+            self._exchange_class = ASGIExchangeWithSizes if self._measures_sizes else ASGIExchange
             self._start_key_getter = start_key_getter(self.recorder.naming.start_attributes, ASGI_KEYS)
             self._start_key: Callable[[Any], Any] = self._first_start_key
 
@@ -103,118 +103,118 @@ class PrometheusMiddleware(Middleware):
     def install(cls, app: Any, **options: Any) -> None:
         """Measure an application that stays the same object: FastAPI, Starlette, Litestar, Quart and others.
 
-        Middlewares and handlers of exceptions that the application gets later are inside: every answer is
-        counted with the status that the client gets. An error of the settings is raised here, while
-        ``app.add_middleware`` of Starlette and FastAPI makes the middleware only when the server starts the
-        application, and puts others around it.
+        Middlewares and exception handlers that are added later are inside: each response is counted with the
+        status that the client gets. An error in the settings is raised here. In contrast,
+        ``app.add_middleware`` of Starlette and FastAPI creates the middleware only when the server starts
+        the application, and puts other middlewares around it.
 
         Args:
             app: The application, an object with an asynchronous ``__call__``.
-            **options: Those of the class.
+            **options: The arguments of the class.
 
         Raises:
-            TypeError: The application is a function, or does not allow it: wrap it.
-            ConfigError, ConflictError, DirectoryError: As the class.
+            TypeError: The application is a function, or its class cannot be replaced. Wrap it instead.
+            ConfigError, ConflictError, DirectoryError: See the class.
         """
-        wrap_in_place(app, cls(app, **options)._around)
+        wrap_in_place(app, cls(app, **options)._layer_around)
 
-    def _around(self, app: ASGIApp, *, scrapes: bool = True) -> PrometheusMiddleware:
+    def _layer_around(self, app: ASGIApp, *, scrapes: bool = True) -> PrometheusMiddleware:
         """Return a layer of this middleware around another application."""
         layer = copy(self)
         layer._app = app
         if layer._enabled:
-            layer._paths = layer._paths if scrapes else ()
+            layer._scrape_paths = layer._scrape_paths if scrapes else ()
             layer._start_key = layer._start_key_getter
         return layer
 
     def _first_start_key(self, scope: Scope) -> Any:
-        """Read how the first request begins."""
-        self._settle(scope)
+        """Return the start key of the first request."""
+        self._wrap_starlette_stack(scope)
         return self._start_key(scope)
 
-    def _settle(self, scope: Scope) -> None:
-        """Measure around the whole stack of Starlette, which is there when the first connection comes."""
+    def _wrap_starlette_stack(self, scope: Scope) -> None:
+        """Put a layer around the middleware stack of Starlette, which exists from the first connection on."""
         self._start_key = self._start_key_getter
         try:
-            wrap_starlette_stack(self, scope, self._around)
+            wrap_starlette_stack(self, scope, self._layer_around)
         except Exception:
             self.recorder.record_internal_error("start")
 
-    # One coroutine, and not several short ones: each more takes a tenth of a microsecond of each request.
+    # One coroutine, because each further one takes a tenth of a microsecond in each request.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:  # noqa: C901, PLR0912
-        """Serve one connection: a request, or something else that is passed on.
+        """Serve one connection. Only HTTP requests and WebSockets are measured.
 
         Returns:
-            What the application returned: uvicorn reports a value that is not None.
+            The value that the application returned. uvicorn logs an error if it is not None.
         """
         kind = scope["type"]
         if not self._enabled or kind != "http":
             if self._enabled and kind == "lifespan":
-                self._settle(scope)
+                self._wrap_starlette_stack(scope)
             serve = self._serve_websocket if self._enabled and kind == "websocket" else self._app
             return await serve(scope, receive, send)
-        if scope.get("path", "") in self._paths or (scope.get("root_path") and self._is_scrape(scope)):
-            return await answer(self._exposition, scope, send)
+        if scope.get("path", "") in self._scrape_paths or (scope.get("root_path") and self._is_scrape(scope)):
+            return await send_metrics(self._exposition, scope, send)
         outer = find_outer_asgi(scope) if RECORDING_KEY in scope or WSGI_ENVIRON in scope else None
         if outer is not None and is_counted_by(outer, self.recorder):
-            return await self._app(scope, receive, self._telling(outer, scope, send))
+            return await self._app(scope, receive, self._resolve_route_of(outer, scope, send))
         try:
-            exchange = scope[RECORDING_KEY] = self._exchange(self.recorder, self._start_key(scope))
+            exchange = scope[RECORDING_KEY] = self._exchange_class(self.recorder, self._start_key(scope))
         except Exception:
             self.recorder.record_internal_error("start")
             return await self._app(scope, receive, send)
         if outer is not None:
             exchange.outer = outer
             if isinstance(outer, ForwardingRecording):
-                send = self._telling(outer, scope, send)
+                send = self._resolve_route_of(outer, scope, send)
         exchange.scope = scope
         exchange._receive = receive
         exchange._send = send
-        if self._prepares:
-            exchange.prepare()
+        if self._measures_start:
+            exchange.on_start()
         try:
             return await self._app(scope, exchange.receive, exchange.send)
         except BaseException as error:
-            exchange.abort(error)
+            exchange.on_exception(error)
             raise
         finally:
             if not exchange.finished:
-                exchange.end()
-            if exchange.entered:
+                exchange.on_end()
+            if exchange.in_context:
                 current.set(outer)
-            # The server's send refers to the scope, the scope to us, and we to that send.
+            # A reference cycle: the server's send, the scope, the exchange, the server's send.
             if outer is None:
                 scope.pop(RECORDING_KEY, None)
             else:
-                _leave(scope, outer)
+                _restore_outer(scope, outer)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> Any:
         outer = find_outer_asgi(scope) if RECORDING_KEY in scope else None
         if outer is not None and is_counted_by(outer, self.recorder):
             return await self._app(scope, receive, send)
         try:
-            connection = scope[RECORDING_KEY] = WebSocketExchange(self.recorder, scope, receive, send)
+            exchange = scope[RECORDING_KEY] = WebSocketExchange(self.recorder, scope, receive, send)
         except Exception:
             self.recorder.record_internal_error("start")
             return await self._app(scope, receive, send)
-        connection.outer = outer
+        exchange.outer = outer
         try:
-            return await self._app(scope, connection.receive, connection.send)
+            return await self._app(scope, exchange.receive, exchange.send)
         except BaseException as error:
-            connection.end(error)
+            exchange.on_end(error)
             raise
         finally:
-            connection.end()
-            _leave(scope, outer)
+            exchange.on_end()
+            _restore_outer(scope, outer)
 
     def _is_scrape(self, scope: Scope) -> bool:
-        """Tell whether a path below the application's root is that of scrapes."""
+        """Return whether the path below the application's root path is a scrape path."""
         root = scope["root_path"].rstrip("/")
         path: str = scope.get("path", "")
-        return path.startswith(root) and path[len(root) :] in self._paths
+        return path.startswith(root) and path[len(root) :] in self._scrape_paths
 
-    def _telling(self, outer: Any, scope: Scope, send: Send) -> Send:
-        """Tell the recording around this layer what the layer's scope knows."""
+    def _resolve_route_of(self, outer: Any, scope: Scope, send: Send) -> Send:
+        """Return a ``send`` that also sets the route on the recording of an outer layer."""
         if (
             outer.scope is scope
             and outer.recorder is self.recorder
@@ -222,20 +222,20 @@ class PrometheusMiddleware(Middleware):
         ):
             return send
 
-        async def telling(message: Message) -> None:
+        async def send_and_resolve_route(message: Message) -> None:
             await send(message)
             try:
                 if message["type"] == "http.response.start" and outer.route is None:
-                    outer.scope = scope  # a copy, if somebody in between made one
+                    outer.scope = scope  # a middleware in between may have copied the scope
                     self.recorder.resolve_route(outer)
             except Exception:
                 self.recorder.record_internal_error("annotate")
 
-        return telling
+        return send_and_resolve_route
 
 
-def _leave(scope: Scope, outer: Any) -> None:
-    """Take a recording out of its scope; the one around it takes its place again."""
+def _restore_outer(scope: Scope, outer: Any) -> None:
+    """Remove a recording from its scope, and put the outer recording back, if there is one."""
     if isinstance(outer, Recording | WebSocketExchange):
         scope[RECORDING_KEY] = outer
     else:
@@ -243,15 +243,15 @@ def _leave(scope: Scope, outer: Any) -> None:
 
 
 def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -> ASGIApp:
-    """Return an ASGI application that answers scrapes, as prometheus_client's of the same name does.
+    """Return an ASGI application that answers scrapes, like prometheus_client's function of the same name.
 
-    Mount it anywhere; it answers on every path below. Starlette's ``Mount("/metrics", ...)`` redirects
-    ``/metrics`` to ``/metrics/``; ``Route("/metrics", make_asgi_app())`` answers it. Unlike upstream's it
-    merges the workers that share a directory, answers HEAD, reads Accept headers that are broken, and does
-    not hold up the event loop.
+    Mount it anywhere: it answers at every path below the mount. Starlette's ``Mount("/metrics", ...)``
+    redirects ``/metrics`` to ``/metrics/``; ``Route("/metrics", make_asgi_app())`` answers at ``/metrics``.
+    In contrast to upstream's, it merges the workers that share a directory, answers HEAD, accepts malformed
+    Accept headers, and does not block the event loop.
 
     Args:
-        registry: What to expose.
+        registry: The registry to expose.
         disable_compression: Never compress.
 
     Raises:
@@ -260,5 +260,5 @@ def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -
     """
     exposition = standalone_exposition(registry, compress=not disable_compression)
 
-    # The mark is for what a router answers itself, for example the redirect of a mount to its slash.
+    # Excluded, because a router answers some requests itself (a mount redirects to its trailing slash).
     return exclude(MetricsApp(exposition))

@@ -15,13 +15,19 @@ from web_prom.types import Message, Receive, Scope, Send
 
 
 class WebSocketExchange(WebSocketRecording):
-    """A WebSocket's recording, and the ``receive`` and ``send`` that its ASGI application gets.
+    """The recording of an ASGI WebSocket, and the ``receive`` and ``send`` of its application.
 
-    It ends once: with the first close or disconnect, or when the application ends without one. One task
-    at a time uses it, or several of one loop.
+    It is finished once: with the first close or disconnect, or when the application ends without one. Use it
+    from one task at a time, or from several tasks of one event loop.
+
+    Args:
+        recorder: The application's recorder.
+        scope: The scope of the connection.
+        receive: The server's ``receive``.
+        send: The server's ``send``.
 
     Attributes:
-        scope: The connection's.
+        scope: The scope of the connection.
         extra: Values of the extra labels, from the scope and the message that accepted or refused.
     """
 
@@ -32,7 +38,7 @@ class WebSocketExchange(WebSocketRecording):
         self._accepted = False
 
     async def receive(self) -> Message:
-        """Pass on what the client sent."""
+        """Receive a message from the client, and record it."""
         message = await self._receive()
         try:
             if message["type"] == "websocket.receive":
@@ -44,47 +50,48 @@ class WebSocketExchange(WebSocketRecording):
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on what the application sends."""
+        """Send a message of the application, and record it."""
         try:
             await self._send(message)
-        except OSError:  # as the specification wants it where the client is gone
+        except OSError:  # the specification asks for it after a disconnect
             self._finish(ABNORMAL_CLOSURE)
             raise
         try:
-            self._note(message)
+            self._on_sent(message)
         except Exception:
             self.recorder.record_internal_error("follow")
 
-    def end(self, error: BaseException | None = None) -> None:
-        """Finish, where neither side did: the application is at its end. Never raises.
+    def on_end(self, error: BaseException | None = None) -> None:
+        """Finish a WebSocket that neither side closed before the application ended. Never raises.
 
         Args:
-            error: What it raised.
+            error: The exception that the application raised, if any.
         """
         if not self.finished:
-            # To a handshake without an answer the server answers 500.
+            # If the application ends without an answer to the handshake, the server answers 500.
             failed = not self._accepted if error is None else not is_cancelled(error)
             self._finish(INTERNAL_ERROR if failed else ABNORMAL_CLOSURE)
 
-    def _note(self, message: Message) -> None:
+    def _on_sent(self, message: Message) -> None:
         kind = message["type"]
         if kind == "websocket.send":
             self.count("sent")
         elif kind == "websocket.accept":
             self._accepted = True
-            self._learn(message)
+            self._set_labels(message)
         elif kind == "websocket.close":
-            self._learn(message)
+            self._set_labels(message)
             self._finish(code_label(message.get("code", 1000)) if self._accepted else REJECTED)
         elif kind == "websocket.http.response.start":
-            self._learn(message)
+            self._set_labels(message)
         elif kind == "websocket.http.response.body" and not message.get("more_body"):
             self._finish(REJECTED)
 
-    def _learn(self, message: Message | None) -> None:
+    def _set_labels(self, message: Message | None) -> None:
+        """Resolve the route; compute the extra labels if there is an answer to the handshake."""
         try:
             if self.route is None:
-                self.recorder.resolve_route(self)  # type: ignore[arg-type]  # it has what that asks for
+                self.recorder.resolve_route(self)  # type: ignore[arg-type]  # it has the scope
             if message is not None and self.recorder.extra_labels and not self.extra:
                 self.extra = self.recorder.extra_values(self.scope, message)
         except Exception:
@@ -93,5 +100,5 @@ class WebSocketExchange(WebSocketRecording):
     def _finish(self, code: str) -> None:
         if not self.finished:
             if not self._accepted:
-                self._learn(None)
+                self._set_labels(None)
             self.finish(code)

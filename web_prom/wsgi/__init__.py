@@ -1,4 +1,4 @@
-"""Measuring WSGI applications: the middleware, and one request between server and application."""
+"""WSGI: the middleware and :func:`set_route`."""
 
 from web_prom.wsgi.middleware import PrometheusMiddleware, set_route
 

@@ -1,4 +1,4 @@
-"""One request at the edge between server and application: its status, its body, its end."""
+"""One request between a WSGI server and an application: its status, its response body and its end."""
 
 from __future__ import annotations
 
@@ -6,83 +6,94 @@ from collections.abc import Callable, Iterable, Iterator
 from types import BuiltinFunctionType
 from typing import Any, cast
 
+from web_prom.metrics.body_sizes import CountedBody, CountedInput, Measures
 from web_prom.metrics.queue_time import observe_queue
 from web_prom.metrics.recording import Recording
-from web_prom.types import Environ
+from web_prom.types import Environ, ExcInfo, Headers, StartResponse
 
 _NO_HEADER = ("", "")
 
 
-class Exchange(Recording):
-    """A request's recording at the edge between the server and the application.
+class WSGIExchange(Recording):
+    """The recording of a WSGI request, its ``start_response`` and its response body.
 
-    It stands in the way of ``start_response``, to read the status there, and it is the response body that
-    the server gets: one object for each request in the place of three. The body finishes the request at
-    its end, at ``close()``, or when it raises. Its end is where the announced length has been handed out:
-    a test client that has all of it does not ask for more, and does not always close.
+    The application gets :meth:`start_response`, which reads the status. The server gets this object as the
+    response body. So one object per request is enough. The request is finished when the body ends, raises or
+    is closed. The body ends as soon as it has returned as many bytes as ``Content-Length`` announces: test
+    clients do not read on after that, and do not always call ``close()``.
 
     Attributes:
-        sent: Whether the server has a part of the body, and with it the status.
-        length: The announced Content-Length, as text; empty where there is none.
+        headers_sent: Whether the server has got a part of the body, and so has sent the status.
+        content_length: The Content-Length of the response, as text; empty if there is none.
     """
 
-    sent = False
-    length: str
-    _start_response: Callable[..., Any]
+    headers_sent = False
+    content_length: str
+    _start_response: StartResponse
+    _write: Callable[[bytes], object]
     _body: Any
 
-    def prepare(self, environ: Environ) -> None:
-        """Measure what only some configurations ask for, as the request begins. Never raises."""
+    def on_start(self, environ: Environ) -> None:
+        """Take the measurements that some configurations need at the start of a request. Never raises."""
         observe_queue(self.recorder, environ.get("HTTP_X_REQUEST_START", ""))
 
-    def start_response(self, status: str, headers: list[Any], exc_info: Any = None) -> Callable[[bytes], Any]:
-        """Pass the start of the response on; keep its status and the length that it announces."""
+    def start_response(
+        self, status: str, headers: Headers, exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], object]:
+        """Start the response; read its status and its Content-Length, and resolve the route."""
         if exc_info is None:
             self._write = self._start_response(status, headers)
         else:
             self._write = self._start_response(status, headers, exc_info)
         try:
             self.status = status[:3]
-            name, self.length = headers[-1] if headers else _NO_HEADER
+            name, self.content_length = headers[-1] if headers else _NO_HEADER
             if name != "Content-Length":  # frameworks add it last
-                self.length = _announced_length(headers)
+                self.content_length = _find_content_length(headers)
             self.recorder.resolve_route(self)
         except Exception:
             self.recorder.record_internal_error("annotate")
         return self.write
 
-    def write(self, data: bytes) -> Any:
-        """Pass on a chunk that the application sends the old way."""
-        self.sent = True
+    def write(self, data: bytes) -> object:
+        """Send a chunk of the body: the ``write`` that ``start_response`` returns."""
+        self.headers_sent = True
         return self._write(data)
 
-    def abort(self, error: BaseException) -> None:
-        """Note that the application or its body raised; before the first byte the server answers 500."""
+    def on_exception(self, error: BaseException) -> None:
+        """Record an exception of the application or of its body.
+
+        The server answers 500 if it has sent no headers yet.
+        """
         self.add_exception(error)
-        if self.sent:
+        if self.headers_sent:
             self.body_failed = True
         else:
             self.status = "500"
 
-    def follow(self, body: Any, environ: Environ) -> Iterable[bytes]:
-        """Return a body that finishes the request with itself."""
-        wrapper = environ.get("wsgi.file_wrapper")
-        # uWSGI's is a function that returns the file itself, and remembers which it was.
-        if type(body) is wrapper or (type(wrapper) is BuiltinFunctionType and hasattr(body, "read")):
-            self._watch_file(body)
+    def wrap_body(self, body: Any, environ: Environ) -> Iterable[bytes]:
+        """Return a response body that finishes the request when it ends."""
+        file_wrapper = environ.get("wsgi.file_wrapper")
+        # uWSGI's file wrapper is a function. It returns the file unchanged, and uWSGI compares the file
+        # later.
+        if type(body) is file_wrapper or (
+            type(file_wrapper) is BuiltinFunctionType and hasattr(body, "read")
+        ):
+            self._finish_with_file(body)
             return cast("Iterable[bytes]", body)
         self._body = body
-        return SizedBody(self) if hasattr(body, "__len__") else self
+        return BodyWithLen(self) if hasattr(body, "__len__") else self
 
-    def _watch_file(self, body: Any) -> None:
-        # The server sends such a body by itself (sendfile) if it gets the very object that it made.
-        # mod_wsgi's takes no attribute, but closes the file in it by that one's close().
-        if not (self._finishes_with(body) or self._finishes_with(getattr(body, "filelike", None))):
+    def _finish_with_file(self, body: Any) -> None:
+        """Finish the request when the server closes a file wrapper, or now if that cannot be observed."""
+        # The server uses sendfile only if it gets the same object that its file wrapper returned.
+        # mod_wsgi's object allows no new attributes, but it calls close() of the file in it.
+        if not (self._finish_on_close(body) or self._finish_on_close(getattr(body, "filelike", None))):
             self.finish()
 
-    def _finishes_with(self, closed: Any) -> bool:
-        """Finish the request when ``closed`` is closed; tell whether that can be seen."""
-        close = getattr(closed, "close", None)
+    def _finish_on_close(self, closable: Any) -> bool:
+        """Finish the request when an object is closed. Return False if its ``close`` cannot be replaced."""
+        close = getattr(closable, "close", None)
 
         def close_and_finish() -> None:
             try:
@@ -92,26 +103,26 @@ class Exchange(Recording):
                 self.finish()
 
         try:
-            closed.close = close_and_finish
+            closable.close = close_and_finish
         except AttributeError:
             return False
         return True
 
     def __iter__(self) -> Iterator[bytes]:
-        length = self.length
+        content_length = self.content_length
         size = 0
         chunk = None
         try:
             for chunk in self._body:
                 size += len(chunk)
-                if str(size) == length:
+                if str(size) == content_length:
                     self.finish()
                 yield chunk
         except GeneratorExit:
-            raise  # the server lost interest; it calls close()
+            raise  # the server stopped reading; it calls close() next
         except BaseException as error:
-            self.sent = self.sent or chunk is not None
-            self.abort(error)
+            self.headers_sent = self.headers_sent or chunk is not None
+            self.on_exception(error)
             self.finish()
             raise
         if not self.finished:
@@ -124,17 +135,41 @@ class Exchange(Recording):
             if close is not None:
                 close()
         finally:
-            self._body = ()  # it may refer to the environ, and the environ refers to this
+            self._body = ()  # the body may refer to the environ, and the environ refers to this object
             if not self.finished:
                 self.finish()
 
 
-class SizedBody:
-    """An exchange as a body whose length is known: servers ask for it, to tell Content-Length themselves."""
+class WSGIExchangeWithSizes(Measures, WSGIExchange):
+    """A WSGI exchange that also measures body sizes and the time to the first byte."""
+
+    def on_start(self, environ: Environ) -> None:
+        """Take the measurements at the start, and count the bytes of the request body as they are read."""
+        super().on_start(environ)
+        if self.recorder.config.request_size and "wsgi.input" in environ:
+            environ["wsgi.input"] = CountedInput(environ["wsgi.input"], self)
+
+    def write(self, data: bytes) -> object:
+        """Count and send a chunk of the body."""
+        self.count(data)
+        return super().write(data)
+
+    def wrap_body(self, body: Any, environ: Environ) -> Iterable[bytes]:
+        """Return a response body that counts its bytes and finishes the request when it ends."""
+        wrapped = super().wrap_body(body, environ)
+        if wrapped is not body:
+            self._body = CountedBody(body, self)
+        else:
+            self.count_file(self.content_length)
+        return wrapped
+
+
+class BodyWithLen:
+    """An exchange as a response body with ``len()``, from which servers compute Content-Length."""
 
     __slots__ = ("_exchange", "_length", "close")
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: WSGIExchange) -> None:
         self._exchange = exchange
         self._length = len(exchange._body)
         self.close = exchange.close
@@ -146,8 +181,8 @@ class SizedBody:
         return self._length
 
 
-def _announced_length(headers: list[Any]) -> str:
-    """Return the value of the header Content-Length, or nothing."""
+def _find_content_length(headers: Headers) -> str:
+    """Return the value of the header Content-Length, or an empty string."""
     for name, value in reversed(headers):
         if len(name) == 14 and name.lower() == "content-length":
             return str(value)

@@ -1,4 +1,4 @@
-"""Measure any WSGI application: the middleware, at the edge between server and application."""
+"""The WSGI middleware: measures any WSGI application and answers scrapes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from web_prom.metrics.recording import RECORDING_KEY
 from web_prom.metrics.request_start import WSGI_KEYS, start_key_getter
 from web_prom.metrics.websocket import LABELS
 from web_prom.middleware import Middleware, RouteResolver, scrape_paths, set_route
-from web_prom.types import Environ, WSGIApp
+from web_prom.types import Environ, Headers, StartResponse, WSGIApp
 from web_prom.wsgi.endpoint import metrics_app
-from web_prom.wsgi.exchange import Exchange
-from web_prom.wsgi.measured_exchange import MeasuredExchange
+from web_prom.wsgi.exchange import WSGIExchange, WSGIExchangeWithSizes
 from web_prom.wsgi.static_files import with_static_routes
-from web_prom.wsgi.upgrades import MeasuredUpgradeExchange, Upgrade, UpgradeExchange, asks_for_websocket
+from web_prom.wsgi.upgrades import (
+    UpgradeExchange,
+    UpgradeExchangeWithSizes,
+    UpgradeRecording,
+    asks_for_websocket,
+)
 
 __all__ = ["PrometheusMiddleware", "set_route"]
 
@@ -35,26 +39,26 @@ class PrometheusMiddleware(Middleware):
 
         application = PrometheusMiddleware(application)
 
-    The application tells its route template with :func:`set_route`. A request that passes several
-    measured layers is counted once for each registry: by the outermost layer. Safe to share between
-    threads and processes; there is no state on it for a request.
+    The application sets its route template with :func:`set_route`. If a request passes several measured
+    layers, each registry counts it once: by its outermost layer. Safe to share between threads and
+    processes: it has no state of a request.
 
     Args:
         app: The WSGI application.
-        registry: Where the metrics are.
-        config: Settings that are loaded already, instead of ``options``.
-        resolve_route: Called with the recording as the response starts, in the context of the application's
-            call; sets the route. Framework adapters pass their own.
+        registry: The registry of the metrics.
+        config: Settings that are already loaded, instead of ``options``.
+        resolve_route: Called with the recording when the response starts, while the application is still
+            running; sets the route. Framework adapters pass their own.
         owner: The application's name, for messages.
-        scrape_context: Returns a context manager that is entered around each answer to a scrape, and around
-            each custom collector in its thread (:mod:`web_prom.exposition.scrape_context`).
-        **options: The settings of README's table by their names in small letters, without the prefix.
-            They win over the environment. Without an adapter, extra labels are computed from the environ
-            and the pair of status line and headers.
+        scrape_context: Returns a context manager that is entered around each response to a scrape, and
+            around each custom collector in its thread (:mod:`web_prom.exposition.scrape_context`).
+        **options: Settings by their names in lower case, without the prefix ``PROM_``. They take precedence
+            over the environment. Without an adapter, extra labels are computed from the environ and the
+            pair of status line and headers.
 
     Raises:
         ConfigError: A setting is unknown or not allowed.
-        ConflictError: The registry is used by an application with other settings.
+        ConflictError: An application with other settings uses the registry.
         DirectoryError: PROMETHEUS_MULTIPROC_DIR cannot be used.
     """
 
@@ -75,91 +79,104 @@ class PrometheusMiddleware(Middleware):
         self._app = app
         if self._enabled:
             self._app = with_static_routes(app)
-            # PEP 3333: a path is bytes, each read as a character.
-            self._paths = scrape_paths(self._config.path.encode().decode("latin-1"))
-            self._metrics = metrics_app(self._exposition)
-            self._exchange = MeasuredExchange if self._sized else Exchange
-            # Without these names the families of WebSockets could not be made.
+            # PEP 3333: each character of a path in the environ is one byte.
+            self._scrape_paths = scrape_paths(self._config.path.encode().decode("latin-1"))
+            self._metrics_app = metrics_app(self._exposition)
+            self._exchange_class = WSGIExchangeWithSizes if self._measures_sizes else WSGIExchange
+            # The metrics of WebSockets cannot be created if they have a label twice.
             labels = {*self._config.constant_labels, *self._config.extra_labels}
-            upgrade = MeasuredUpgradeExchange if self._sized else UpgradeExchange
-            self._upgrade = None if labels & LABELS else upgrade
+            upgrade_class = UpgradeExchangeWithSizes if self._measures_sizes else UpgradeExchange
+            self._upgrade_class = None if labels & LABELS else upgrade_class
             self._start_key = start_key_getter(self.recorder.naming.start_attributes, WSGI_KEYS)
-            # Without an adapter nobody else knows a request and its response.
-            self._labels = bool(self._config.extra_labels) and resolve_route is None
+            # An adapter computes them from the framework's request and response.
+            self._extra_from_environ = bool(self._config.extra_labels) and resolve_route is None
 
-    # One function, and not several short ones: each call costs each request.
+    # One function, because each call of a function takes time in each request.
     def __call__(  # noqa: C901
-        self, environ: Environ, start_response: Callable[..., Any]
+        self, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Serve one request."""
         if not self._enabled:
             return self._app(environ, start_response)
-        if environ.get("PATH_INFO", "") in self._paths:
-            return self._metrics(environ, start_response)
+        if environ.get("PATH_INFO", "") in self._scrape_paths:
+            return self._metrics_app(environ, start_response)
         outer = find_outer(environ) if RECORDING_KEY in environ or State.asgi else None
         if outer is not None and is_counted_by(outer, self.recorder):
-            return self._app(environ, self._telling(outer, start_response))
+            return self._app(environ, self._resolve_route_of(outer, start_response))
         try:
-            kind = self._kind_of(environ) if "HTTP_UPGRADE" in environ else self._exchange
-            exchange = environ[RECORDING_KEY] = kind(self.recorder, self._start_key(environ))
+            cls = self._choose_class(environ) if "HTTP_UPGRADE" in environ else self._exchange_class
+            exchange = environ[RECORDING_KEY] = cls(self.recorder, self._start_key(environ))
         except Exception:
-            begun = self._begin_without_method(environ)
-            if begun is None:
+            without_method = self._start_without_method(environ)
+            if without_method is None:
                 return self._app(environ, start_response)
-            exchange = begun
+            exchange = without_method
         exchange._start_response = start_response
-        exchange.length = ""
-        if self._prepares:
-            exchange.prepare(environ)
-        started = self._labelling(exchange, environ) if self._labels else exchange.start_response
+        exchange.content_length = ""
+        if self._measures_start:
+            exchange.on_start(environ)
+        start = (
+            self._with_extra_labels(exchange, environ)
+            if self._extra_from_environ
+            else exchange.start_response
+        )
         if outer is not None:
             exchange.outer = outer
-            started = self._handing_on(exchange, started)
+            start = self._forward_to_outer(exchange, start)
         try:
-            body = self._app(environ, started)
+            body = self._app(environ, start)
         except BaseException as error:
             if outer is not None:
                 forward(exchange, outer)
-            exchange.abort(error)
+            exchange.on_exception(error)
             exchange.finish()
             raise
         try:
-            return exchange.follow(body, environ)
+            return exchange.wrap_body(body, environ)
         except Exception:
             self.recorder.record_internal_error("follow")
             exchange.finish()
             return body
 
-    def _kind_of(self, environ: Environ) -> Callable[..., Exchange]:
-        """Return what makes the exchange of a request that asks for another protocol."""
-        if self._upgrade is None or not asks_for_websocket(environ):
-            return self._exchange
-        return partial(self._upgrade, environ=environ, labelled=self._labels)
+    def _choose_class(self, environ: Environ) -> Callable[..., WSGIExchange]:
+        """Return the exchange class of a request with the header ``Upgrade``."""
+        if self._upgrade_class is None or not asks_for_websocket(environ):
+            return self._exchange_class
+        return partial(self._upgrade_class, environ=environ, extra_from_environ=self._extra_from_environ)
 
-    def _begin_without_method(self, environ: Environ) -> Exchange | None:
-        """Begin a request whose environ was made by hand, or count that a request cannot be begun."""
+    def _start_without_method(self, environ: Environ) -> WSGIExchange | None:
+        """Start the exchange of a request that could not be started.
+
+        Some tests pass an environ without REQUEST_METHOD. Any other reason is counted as an error of the
+        instrumentation, and the result is None.
+        """
         try:
             if "REQUEST_METHOD" not in environ:
-                exchange = environ[RECORDING_KEY] = self._exchange(self.recorder, None)
+                exchange = environ[RECORDING_KEY] = self._exchange_class(self.recorder, None)
                 return exchange
         except Exception:
-            logger.debug("a request without a method could not be begun", exc_info=True)
+            logger.debug("the recording of a request without a method failed to start", exc_info=True)
         self.recorder.record_internal_error("start")
         return None
 
-    def _labelling(self, exchange: Exchange, environ: Environ) -> Callable[..., Any]:
-        def started(status: str, headers: list[Any], *exc_info: Any) -> Any:
+    def _with_extra_labels(self, exchange: WSGIExchange, environ: Environ) -> StartResponse:
+        """Return a ``start_response`` that also computes the extra labels."""
+
+        def start(status: str, headers: Headers, *exc_info: Any) -> Callable[[bytes], object]:
             write = exchange.start_response(status, headers, *exc_info)
             if not exchange.extra:
                 exchange.compute_extra_labels(environ, (status, headers))
             return write
 
-        return started
+        return start
 
-    def _handing_on(self, exchange: Exchange, start_response: Callable[..., Any]) -> Callable[..., Any]:
-        """Tell the recording around a request's, which is of another registry, what the request's knows."""
+    def _forward_to_outer(self, exchange: WSGIExchange, start_response: StartResponse) -> StartResponse:
+        """Return a ``start_response`` that also sets route and exceptions on the outer recording.
 
-        def started(*args: Any) -> Any:
+        The outer recording is of another registry.
+        """
+
+        def start(*args: Any) -> Callable[[bytes], object]:
             write = start_response(*args)
             try:
                 forward(exchange, exchange.outer)
@@ -167,18 +184,18 @@ class PrometheusMiddleware(Middleware):
                 self.recorder.record_internal_error("annotate")
             return write
 
-        return started
+        return start
 
-    def _telling(self, outer: Any, start_response: Callable[..., Any]) -> Callable[..., Any]:
-        """Tell the recording of a middleware around us what our adapter knows."""
-        if isinstance(outer, Upgrade):
+    def _resolve_route_of(self, outer: Any, start_response: StartResponse) -> StartResponse:
+        """Return a ``start_response`` that first sets the route on the recording of an outer layer."""
+        if isinstance(outer, UpgradeRecording):
             outer.route_resolvers.append(self.recorder.resolve_route)
 
-        def started(*args: Any) -> Any:
+        def start(*args: Any) -> Callable[[bytes], object]:
             try:
                 self.recorder.resolve_route(outer)
             except Exception:
                 self.recorder.record_internal_error("annotate")
             return start_response(*args)
 
-        return started
+        return start

@@ -1,11 +1,11 @@
-"""WSGI requests that ask for a WebSocket: each becomes a WebSocket or an ordinary request."""
+"""WSGI requests that ask for a WebSocket: each is recorded as a WebSocket or as an ordinary request."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from web_prom.metrics.recording import Recording
+from web_prom.metrics.recording import Recorder, Recording
 from web_prom.metrics.websocket import (
     ABNORMAL_CLOSURE,
     INTERNAL_ERROR,
@@ -13,200 +13,220 @@ from web_prom.metrics.websocket import (
     WebSocketRecording,
     code_label,
 )
-from web_prom.types import Environ
-from web_prom.wsgi.exchange import Exchange
-from web_prom.wsgi.measured_exchange import MeasuredExchange
-from web_prom.wsgi.websocket_libraries import is_disconnect, watch
+from web_prom.types import Environ, ExcInfo, Headers
+from web_prom.wsgi.exchange import WSGIExchange, WSGIExchangeWithSizes
+from web_prom.wsgi.websocket_libraries import is_disconnect, patch_loaded_libraries
 
-# What stands for the response where extra labels are computed from an environ and a response.
-_SWITCHED: tuple[str, list[tuple[str, str]]] = ("101 Switching Protocols", [])
+# The response from which extra labels of a WebSocket are computed: WSGI has none.
+_SWITCHING_PROTOCOLS: tuple[str, Headers] = ("101 Switching Protocols", [])
 
 
 def asks_for_websocket(environ: Mapping[str, Any]) -> bool:
-    """Tell whether a request asks for a WebSocket. Any client may do so, at any path."""
+    """Return whether a request asks for a WebSocket. Any client can do so, at any path."""
     return "websocket" in environ["HTTP_UPGRADE"].lower() and environ.get("REQUEST_METHOD") == "GET"
 
 
-def hands_over(error: BaseException) -> bool:
-    """Tell whether an application raises this to leave the connection to its WebSocket.
+def is_handover(error: BaseException) -> bool:
+    """Return whether an application raises an exception only to leave the connection to its WebSocket.
 
-    gunicorn knows a bare StopIteration, Werkzeug's server a bare ConnectionError. uWSGI raises an OSError in
-    an application that receives from a WebSocket, or sends to one, that has ended. All other errors, those
-    with arguments among them, are the application's own.
+    gunicorn expects a StopIteration without arguments, Werkzeug's server a ConnectionError without arguments.
+    uWSGI raises an OSError in an application that receives from or sends to a WebSocket that has ended. All
+    other exceptions are errors of the application, also these types with arguments.
     """
     if type(error) is OSError:
         return "websocket message" in str(error)
     return type(error) in (StopIteration, ConnectionError) and not error.args
 
 
-class Upgrade(Recording):
+class UpgradeRecording(Recording):
     """The recording of a WSGI request that asks for a WebSocket.
 
-    WSGI knows no WebSockets: the application takes the connection from the server, and leaves later in a
-    way that the server knows. So it is decided at the end what the request was. It was a WebSocket
+    WSGI has no WebSockets. The application takes the connection from the server. At the end it leaves by an
+    exception or an empty body that the server expects. So the kind of the request is decided at its end. It
+    was a WebSocket
 
-    - if the application's library accepted one (:mod:`web_prom.wsgi.websocket_libraries`), or the application
+    - if a library accepted a WebSocket (:mod:`web_prom.wsgi.websocket_libraries`), or the application
       started a response of status 101;
-    - if the application started no response, sent nothing, and left without an error or with one that
-      :func:`hands_over` knows.
+    - if the application started no response, sent nothing, and left without an exception or with one for
+      which :func:`is_handover` is true.
 
-    In any other case it was an ordinary request: a refusal (400, 403, 426), an ordinary answer, an exception.
-    So a client cannot hide an error by asking for a WebSocket. Until the application starts a response, the
+    Any other request was an ordinary one: a refusal (400, 403, 426), an ordinary response, an exception. So a
+    client cannot hide an error by asking for a WebSocket. Until the application starts a response, the
     request is in progress as a WebSocket.
 
     Args:
-        recorder: Who observes it.
-        start_key: How it begins.
+        recorder: The application's recorder.
+        start_key: The attributes that are known at the start.
         environ: The WSGI environ.
-        labelled: Whether extra labels are computed from the environ, because there is no adapter.
+        extra_from_environ: Whether extra labels are computed from the environ, because there is no adapter.
 
     Attributes:
-        accepted: Whether it is known that there is a WebSocket.
-        environ: The WSGI environ, while adapters are asked for the route of a WebSocket that has ended.
-        route_resolvers: Adapters of measured layers inside of this one, which are asked for the route too.
-        sent: Whether the server has a part of a response.
+        accepted: Whether the request is known to be a WebSocket.
+        environ: The WSGI environ while the route of a WebSocket that has ended is resolved; None before.
+        route_resolvers: Route resolvers of the measured layers inside this one.
+        headers_sent: Whether the server has got a part of a response.
     """
 
     accepted = False
-    sent = False
+    headers_sent = False
     environ: Mapping[str, Any] | None = None
-    _socket: WebSocketRecording | None = None
-    _code: str | None = None
-    _default_code = UNKNOWN
+    _websocket: WebSocketRecording | None = None
+    _close_code: str | None = None
+    _default_close_code = UNKNOWN
 
     def __init__(
-        self, recorder: Any, start_key: Any, environ: Mapping[str, Any], *, labelled: bool = False
+        self,
+        recorder: Recorder,
+        start_key: Any,
+        environ: Mapping[str, Any],
+        *,
+        extra_from_environ: bool = False,
     ) -> None:
         super().__init__(recorder, start_key)
         self._environ: Mapping[str, Any] | None = environ
-        self._labelled = labelled
+        self._extra_from_environ = extra_from_environ
         self.route_resolvers: list[Callable[[Recording], None]] = []
         try:
-            self._socket = WebSocketRecording(recorder)
+            self._websocket = WebSocketRecording(recorder)
             self.request_start.dec_in_progress(-1)
-            watch(self)
+            patch_loaded_libraries(self)
         except Exception:
             recorder.record_internal_error("start")
 
-    def accept(self, default_code: str = UNKNOWN) -> None:
-        """Note that there is a WebSocket. Never raises.
+    def accept(self, default_close_code: str = UNKNOWN) -> None:
+        """Record that a WebSocket was accepted. Never raises.
 
         Args:
-            default_code: The label value where the application leaves and no close frame is known.
+            default_close_code: The label value if the application leaves and no close frame is seen.
         """
-        if self._socket is not None and not self.accepted and not self.finished:
+        if self._websocket is not None and not self.accepted and not self.finished:
             self.accepted = True
-            self._default_code = default_code
-            self._find_route()
+            self._default_close_code = default_close_code
+            self._resolve_route()
 
-    def close_frame(self, code: Any) -> None:
-        """Note the code of a close frame, received or sent; the first counts."""
-        if self._code is None:
-            self._code = code_label(code)
+    def record_close_frame(self, code: Any) -> None:
+        """Record the code of a close frame, received or sent. Only the first one counts."""
+        if self._close_code is None:
+            self._close_code = code_label(code)
 
-    def message(self, direction: str) -> None:
+    def count_message(self, direction: str) -> None:
         """Count a message that was ``received`` or ``sent``. Never raises."""
         try:
-            if self._socket is not None and not self.finished:
-                self._label(self._socket).count(direction)
+            if self._websocket is not None and not self.finished:
+                self._labelled(self._websocket).count(direction)
         except Exception:
             self.recorder.record_internal_error("follow")
 
-    def answer(self) -> None:
-        """Note that the application answers as if nobody had asked for a WebSocket."""
-        socket, self._socket = self._socket, None
-        if socket is not None and not self.finished:
+    def become_request(self) -> None:
+        """Record that this is an ordinary request, not a WebSocket."""
+        websocket, self._websocket = self._websocket, None
+        if websocket is not None and not self.finished:
             self.request_start.inc_in_progress(1)
-            socket.cancel()
+            websocket.cancel()
 
     def finish(self, ended: float | None = None) -> None:
-        """Observe the WebSocket or the request, once; further calls do nothing. Never raises."""
-        if not self.finished and self._socket is not None:
+        """Record the end of the WebSocket or of the request, once; further calls do nothing. Never raises.
+
+        Args:
+            ended: ``perf_counter()`` at the end, if that is not now.
+        """
+        if not self.finished and self._websocket is not None:
             try:
-                if self.accepted or (self.status is None and not self.sent):
-                    self._finish_websocket(self._socket, ended)
+                if self.accepted or (self.status is None and not self.headers_sent):
+                    self._finish_websocket(self._websocket, ended)
                 else:
-                    self.answer()
+                    self.become_request()
             except Exception:
                 self.recorder.record_internal_error("finish")
-        self._environ = None  # it refers to this
+        self._environ = None  # the environ refers to this object
         super().finish(ended)
 
-    def left(self, error: BaseException) -> bool:
-        """Note that the application raised; tell whether that was the end of a WebSocket."""
-        leaves = hands_over(error)
-        if self._socket is None or self.sent or not (self.accepted or leaves):
+    def ends_websocket(self, error: BaseException) -> bool:
+        """Return whether an exception of the application ends a WebSocket; if so, keep its close code."""
+        handover = is_handover(error)
+        if self._websocket is None or self.headers_sent or not (self.accepted or handover):
             return False
-        if self._code is None:
-            self._code = (
-                self._default_code if leaves else ABNORMAL_CLOSURE if is_disconnect(error) else INTERNAL_ERROR
-            )
+        if self._close_code is None:
+            if handover:
+                self._close_code = self._default_close_code
+            else:
+                self._close_code = _code_of_exception(error)
         return True
 
-    def _finish_websocket(self, socket: WebSocketRecording, ended: float | None) -> None:
+    def _finish_websocket(self, websocket: WebSocketRecording, ended: float | None) -> None:
         self.finished = True
-        if self._code is None:
-            self._code = self._default_code
+        if self._close_code is None:
+            self._close_code = self._default_close_code
             if self.status is not None and self.status >= "500":
-                error = self._errors[-1] if self._errors else None
-                self._code = INTERNAL_ERROR if error is None or not is_disconnect(error) else ABNORMAL_CLOSURE
+                self._close_code = _code_of_exception(self._errors[-1] if self._errors else None)
         self._errors = None
         if self.route is None:
             self.environ = self._environ
-            self._find_route()
+            self._resolve_route()
             self.environ = None
-        if self._labelled and not self.extra:
-            self.compute_extra_labels(self._environ, _SWITCHED)
-        self._label(socket).finish(self._code, ended)
+        if self._extra_from_environ and not self.extra:
+            self.compute_extra_labels(self._environ, _SWITCHING_PROTOCOLS)
+        self._labelled(websocket).finish(self._close_code, ended)
 
-    def _find_route(self) -> None:
-        for resolve in (self.recorder.resolve_route, *self.route_resolvers):
+    def _resolve_route(self) -> None:
+        for resolve_route in (self.recorder.resolve_route, *self.route_resolvers):
             try:
-                resolve(self)
+                resolve_route(self)
             except Exception:
                 self.recorder.record_internal_error("annotate")
 
-    def _label(self, socket: WebSocketRecording) -> WebSocketRecording:
-        socket.route, socket.measured, socket.extra = self.route, self.measured, self.extra
-        return socket
+    def _labelled(self, websocket: WebSocketRecording) -> WebSocketRecording:
+        """Return the WebSocket's recording, with the route and the extra labels of this one."""
+        websocket.route, websocket.measured, websocket.extra = self.route, self.measured, self.extra
+        return websocket
 
 
-class UpgradeExchange(Upgrade, Exchange):
-    """The same between a server and an application: it sees the start of a response, the body and errors."""
+class UpgradeExchange(UpgradeRecording, WSGIExchange):
+    """The exchange of a WSGI request that asks for a WebSocket."""
 
-    def start_response(self, status: str, headers: list[Any], exc_info: Any = None) -> Callable[[bytes], Any]:
-        """Pass the start of the response on; it tells what the request is, unless a library has told."""
+    def start_response(
+        self, status: str, headers: Headers, exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], object]:
+        """Start the response. Unless a library accepted a WebSocket, the status decides what this is."""
         write = super().start_response(status, headers, exc_info)
         if not self.accepted:
             if self.status == "101":
                 self.accept()
             else:
-                self.answer()
+                self.become_request()
         return write
 
-    def abort(self, error: BaseException) -> None:
-        """Note that the application or its body raised."""
-        if not self.left(error):
-            super().abort(error)
+    def on_exception(self, error: BaseException) -> None:
+        """Record an exception of the application or of its body, unless it ends a WebSocket."""
+        if not self.ends_websocket(error):
+            super().on_exception(error)
 
-    def follow(self, body: Any, environ: Environ) -> Iterable[bytes]:
-        """Return a body that finishes with itself; an empty one as it is, as servers may look for it."""
-        if self._socket is not None and _is_nothing(body):
+    def wrap_body(self, body: Any, environ: Environ) -> Iterable[bytes]:
+        """Return a response body that finishes the request when it ends.
+
+        An empty body is returned unchanged: the server may compare it with an object of its own.
+        """
+        if self._websocket is not None and _is_empty(body):
             self.finish()
             return cast("Iterable[bytes]", body)
-        return super().follow(body, environ)
+        return super().wrap_body(body, environ)
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in super().__iter__():
             if chunk:
-                self.sent = True
+                self.headers_sent = True
             yield chunk
 
 
-class MeasuredUpgradeExchange(UpgradeExchange, MeasuredExchange):
-    """The same, where bytes and the time to the first of them are measured."""
+class UpgradeExchangeWithSizes(UpgradeExchange, WSGIExchangeWithSizes):
+    """An upgrade exchange that also measures body sizes and the time to the first byte."""
 
 
-def _is_nothing(body: Any) -> bool:
-    """Tell whether a body is empty, or an object by which a server knows that the connection is taken."""
+def _code_of_exception(error: BaseException | None) -> str:
+    """Return the close code of a WebSocket whose application raised an exception."""
+    return INTERNAL_ERROR if error is None or not is_disconnect(error) else ABNORMAL_CLOSURE
+
+
+def _is_empty(body: Any) -> bool:
+    """Return whether a body is empty, or an object that tells the server that the connection is taken."""
     return len(body) == 0 if hasattr(body, "__len__") else not hasattr(body, "__iter__")

@@ -18,7 +18,7 @@ from tests.web_prom import support
 from tests.web_prom.asgi.asgi_server import Scope, Server, hello, scope_of, sending, serve
 from tests.web_prom.support import errors, in_progress, python, requests
 from web_prom import asgi, make_asgi_app, wsgi
-from web_prom.asgi.endpoint import environ_of
+from web_prom.asgi.endpoint import to_environ
 
 OK = ("GET", "_unmatched", "200")
 
@@ -189,7 +189,7 @@ def test_the_environ_is_that_of_wsgi() -> None:
         query_string=b"a=%20",
         headers=[(b"X-A", b" 1 "), (b"x-a", b"2"), (b"x_forwarded_for", b"10.0.0.1"), (b"b", b"\xe9")],
     )
-    assert environ_of(scope) == {
+    assert to_environ(scope) == {
         "REQUEST_METHOD": "GET",
         "SCRIPT_NAME": "/shop",
         "PATH_INFO": "/größe".encode().decode("latin-1"),
@@ -202,7 +202,7 @@ def test_the_environ_is_that_of_wsgi() -> None:
     }
     clients: list[Any] = [None, [], ("", 0)]
     for client in clients:
-        assert environ_of(scope_of(client=client))["REMOTE_ADDR"] == ""
+        assert to_environ(scope_of(client=client))["REMOTE_ADDR"] == ""
 
 
 def test_fault_18_what_the_application_demands_is_no_matter_to_a_scrape(registry: CollectorRegistry) -> None:
@@ -427,7 +427,7 @@ def test_fault_62_without_a_thread_a_scrape_is_answered_on_the_loop(
     """At the end of a process there is none any more."""
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
-    monkeypatch.setattr("web_prom.asgi.endpoint._threads", lambda: pool)
+    monkeypatch.setattr("web_prom.asgi.endpoint._executor", lambda: pool)
     answer = scrape(make_asgi_app(registry))
     assert answer.status == 200
     assert b"web_prom_scrape_series" in answer.body

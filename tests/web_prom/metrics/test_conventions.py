@@ -174,7 +174,7 @@ def test_an_exception_that_was_answered_is_no_error(registry: CollectorRegistry)
     """Only the last one is told where there are several."""
     wrapped = measure(hello, registry)
     for status in ("404", "500"):
-        exchange = wrapped._exchange(wrapped.recorder, wrapped._start_key(environ_of()))
+        exchange = wrapped._exchange_class(wrapped.recorder, wrapped._start_key(environ_of()))
         exchange.add_exception(KeyError())
         exchange.add_exception(ValueError())
         exchange.status = status

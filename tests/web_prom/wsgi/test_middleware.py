@@ -200,7 +200,7 @@ def test_an_emptied_registry_takes_an_application_with_other_settings(registry: 
     for collector in list(registry._collector_to_names):
         registry.unregister(collector)
     middleware = PrometheusMiddleware(app, registry=registry, namespace="two")
-    b"".join(middleware({"REQUEST_METHOD": "GET"}, lambda *_: None))
+    b"".join(middleware({"REQUEST_METHOD": "GET"}, lambda *_: lambda data: None))
     told = {"method": "GET", "route": "_unmatched", "status": "200"}
     assert registry.get_sample_value("two_http_requests_total", told) == 1
 

@@ -76,7 +76,7 @@ def test_a_body_that_cannot_be_followed_is_served_as_it_is(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
-    monkeypatch.setattr("web_prom.wsgi.exchange.SizedBody", boom)
+    monkeypatch.setattr("web_prom.wsgi.exchange.BodyWithLen", boom)
     assert serve(wrapped) == b"hello"
     assert errors(registry) == {("follow",): 1}
     assert requests(registry) == {OK: 1}

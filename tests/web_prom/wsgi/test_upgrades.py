@@ -252,7 +252,7 @@ def fail(error: BaseException) -> Callable[[Any], object]:
 
 def close_and_fail(upgrade: Any) -> None:
     """Close, and raise then."""
-    upgrade.close_frame(1000)
+    upgrade.record_close_frame(1000)
     raise ValueError
 
 
@@ -265,9 +265,9 @@ ENDS = {
     "peer is gone": (accepting(fail(ConnectionResetError(104, "reset"))), "1006"),
     "worker ends": (accepting(fail(SystemExit())), "1006"),
     "handler fails": (accepting(fail(ValueError("x"))), "1011"),
-    "closes": (accepting(lambda upgrade: upgrade.close_frame(4000)), "_OTHER"),
+    "closes": (accepting(lambda upgrade: upgrade.record_close_frame(4000)), "_OTHER"),
     "closes, then the peer does": (
-        accepting(lambda upgrade: (upgrade.close_frame(1001), upgrade.close_frame(1000))),
+        accepting(lambda upgrade: (upgrade.record_close_frame(1001), upgrade.record_close_frame(1000))),
         "1001",
     ),
     "closes, then fails": (accepting(close_and_fail), "1000"),
@@ -289,13 +289,13 @@ def test_fault_37_messages_are_counted(measured: Measured, registry: CollectorRe
     late: list[Any] = []
 
     def act(upgrade: Any) -> None:
-        upgrade.message("received")
-        upgrade.message("sent")
-        upgrade.message("sent")
+        upgrade.count_message("received")
+        upgrade.count_message("sent")
+        upgrade.count_message("sent")
         late.append(upgrade)
 
     connect(measured(accepting(act)))
-    late[0].message("sent")  # by another thread of the library, after the end
+    late[0].count_message("sent")  # by another thread of the library, after the end
     assert samples(registry, "websocket_messages_total", "route", "direction") == {
         ("/ws", "received"): 1,
         ("/ws", "sent"): 2,
