@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from web_prom.advice.advise import advise
-    from web_prom.asgi.middleware import make_asgi_app
+    from web_prom.asgi.endpoint import make_asgi_app
     from web_prom.config.settings import Config
     from web_prom.errors import ConfigError, ConflictError, DirectoryError, WebPromError
     from web_prom.http_server.start_http_server import start_http_server
@@ -49,7 +49,7 @@ _HOMES = {
     "collector_for": "multiprocess.reading.collector",
     "exclude": "metrics.exclusion",
     "get_or_create": "metrics.get_or_create",
-    "make_asgi_app": "asgi.middleware",
+    "make_asgi_app": "asgi.endpoint",
     "make_wsgi_app": "wsgi.endpoint",
     "share_values": "multiprocess.writing.activation",
     "start_http_server": "http_server.start_http_server",

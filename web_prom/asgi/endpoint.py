@@ -1,4 +1,4 @@
-"""Scrapes under ASGI: the response is computed in a thread, so that it does not block the event loop."""
+"""ASGI applications that answer scrapes. The response is computed in a thread, not in the event loop."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from web_prom.exposition.http import Exposition, Response, header_variables
+from prometheus_client import REGISTRY
+
+from web_prom.exposition.http import Exposition, Response, header_variables, standalone_exposition
+from web_prom.metrics.exclusion import exclude
 from web_prom.metrics.layers import discard, find_outer_asgi
-from web_prom.types import Receive, Scope, Send
+from web_prom.types import ASGIApp, Receive, Scope, Send
 
 # One thread computes a result; the others wait for it, or for a result with other names (name[]). There are
 # more threads than results that may wait, so that a scrape of all metrics always finds a thread.
@@ -20,6 +23,28 @@ _MAX_THREADS = 32
 _CHUNK_BYTES = 262_144
 
 _pool: tuple[int, ThreadPoolExecutor] | None = None
+
+
+def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -> ASGIApp:
+    """Return an ASGI application that answers scrapes, like prometheus_client's function of the same name.
+
+    Mount it anywhere: it answers at every path below the mount. Starlette's ``Mount("/metrics", ...)``
+    redirects ``/metrics`` to ``/metrics/``; ``Route("/metrics", make_asgi_app())`` answers at ``/metrics``.
+    In contrast to upstream's, it merges the workers that share a directory, answers HEAD, accepts malformed
+    Accept headers, and does not block the event loop.
+
+    Args:
+        registry: The registry to expose.
+        disable_compression: Never compress.
+
+    Raises:
+        ConfigError: PROM_COLLECTOR_TIMEOUT in the environment is not allowed.
+        DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
+    """
+    exposition = standalone_exposition(registry, compress=not disable_compression)
+
+    # Excluded, because a router answers some requests itself (a mount redirects to its trailing slash).
+    return exclude(MetricsApp(exposition))
 
 
 class MetricsApp:

@@ -1,4 +1,4 @@
-"""The ASGI middleware: measures any ASGI application and answers scrapes; and ``make_asgi_app``."""
+"""The ASGI middleware: measures any ASGI application and answers scrapes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from web_prom.asgi.endpoint import MetricsApp, send_metrics
+from web_prom.asgi.endpoint import send_metrics
 from web_prom.asgi.exchange import ASGIExchange, ASGIExchangeWithSizes
 from web_prom.asgi.installation import (
     FailedApp,
@@ -17,11 +17,9 @@ from web_prom.asgi.installation import (
     wrap_starlette_stack,
 )
 from web_prom.asgi.quart_exceptions import record_quart_exceptions
-from web_prom.asgi.routes import Routes
+from web_prom.asgi.routes import ASGIRouteResolver
 from web_prom.asgi.websocket import WebSocketExchange
 from web_prom.config.settings import Config
-from web_prom.exposition.http import standalone_exposition
-from web_prom.metrics.exclusion import exclude
 from web_prom.metrics.layers import (
     WSGI_ENVIRON,
     ForwardingRecording,
@@ -36,7 +34,7 @@ from web_prom.metrics.websocket import LABELS
 from web_prom.middleware import Middleware, RouteResolver, scrape_paths, set_route
 from web_prom.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["PrometheusMiddleware", "make_asgi_app", "set_route"]
+__all__ = ["PrometheusMiddleware", "set_route"]
 
 
 class PrometheusMiddleware(Middleware):
@@ -79,7 +77,7 @@ class PrometheusMiddleware(Middleware):
         owner: str = "an ASGI application",
         **options: Any,
     ) -> None:
-        resolver = Routes(app)
+        resolver = ASGIRouteResolver(app)
         resolve_route = resolve_route or resolver.resolve_route
         self._app = app
         try:
@@ -240,25 +238,3 @@ def _restore_outer(scope: Scope, outer: Any) -> None:
         scope[RECORDING_KEY] = outer
     else:
         scope.pop(RECORDING_KEY, None)
-
-
-def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -> ASGIApp:
-    """Return an ASGI application that answers scrapes, like prometheus_client's function of the same name.
-
-    Mount it anywhere: it answers at every path below the mount. Starlette's ``Mount("/metrics", ...)``
-    redirects ``/metrics`` to ``/metrics/``; ``Route("/metrics", make_asgi_app())`` answers at ``/metrics``.
-    In contrast to upstream's, it merges the workers that share a directory, answers HEAD, accepts malformed
-    Accept headers, and does not block the event loop.
-
-    Args:
-        registry: The registry to expose.
-        disable_compression: Never compress.
-
-    Raises:
-        ConfigError: PROM_COLLECTOR_TIMEOUT in the environment is not allowed.
-        DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
-    """
-    exposition = standalone_exposition(registry, compress=not disable_compression)
-
-    # Excluded, because a router answers some requests itself (a mount redirects to its trailing slash).
-    return exclude(MetricsApp(exposition))
