@@ -1,4 +1,4 @@
-"""What a request writes: the values of its instruments, bound once, without a look-up or a check left."""
+"""Writers: they write the values of one finished request, without a look-up and without a check."""
 
 from __future__ import annotations
 
@@ -16,61 +16,68 @@ from web_prom.multiprocess.writing.value_file import Held, ValueFile
 from web_prom.posix import at_fork
 
 GaugeUpdater = Callable[[int], object]
-Measure = tuple[str, Callable[[float], None]]
+"""Adds an amount to a gauge."""
+
+FurtherHistogram = tuple[str, Callable[[float], None]]
+"""The attribute of a recording that has a measured value, and the ``observe`` of its histogram."""
 
 _lock = Lock()
-"""Held by whoever writes the values of a request: one lock, in the place of one for each value."""
+"""Held while the values of a request are written: one lock for all values, not one for each."""
 
-# A thread of the parent that held it does not exist in a forked child, and would never let it go there.
+# A thread of the parent that held the lock does not exist in a forked child, and could never release it
+# there.
 at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class RequestWriter(Protocol):
-    """The values that a finished request of one label set writes. Safe to share between threads."""
+    """Writes the values of finished requests with one label set. Safe to share between threads."""
 
     def write(self, duration: float, recording: Any) -> None:
         """Write one request.
 
         Args:
-            duration: How long it took, in seconds.
-            recording: What else was measured of it.
+            duration: The duration of the request, in seconds.
+            recording: The recording of the request, which may have further measured values.
         """
 
 
 def make_writer(
-    requests: Counter | None, duration: Histogram, bounds: Sequence[float], measures: Sequence[Measure]
+    requests: Counter | None,
+    duration: Histogram,
+    bounds: Sequence[float],
+    further_histograms: Sequence[FurtherHistogram],
 ) -> RequestWriter:
-    """Return what writes to the children of one label set.
+    """Return a writer for one label set.
 
     Args:
-        requests: Of the counter of requests, where there is one.
-        duration: Of the histogram of their duration.
+        requests: The child of the counter of requests, or None if the naming has no such counter.
+        duration: The child of the histogram of durations.
         bounds: The upper bounds of its buckets.
-        measures: For each further histogram, the field of the recording and the child's ``observe``.
+        further_histograms: Histograms of measured values, which only some configurations have.
     """
     values = (*([requests._value] if requests else []), duration._sum, *duration._buckets)
-    cells: RequestWriter
-    if all(map(_is_local, values)):
-        cells = (
+    writer: RequestWriter
+    if all(map(_is_in_memory, values)):
+        writer = (
             InMemoryWriter(requests, duration, bounds)
             if requests
             else InMemoryHistogramWriter(duration, bounds)
         )
     elif all(map(_is_shared, values)):
-        cells = MmapWriter(requests, duration, bounds) if requests else MmapHistogramWriter(duration, bounds)
+        writer = MmapWriter(requests, duration, bounds) if requests else MmapHistogramWriter(duration, bounds)
     else:
-        cells = GenericWriter(requests, duration, bounds)
-    return ExtendedWriter(cells, measures) if measures else cells
+        writer = GenericWriter(requests, duration, bounds)
+    return ExtendedWriter(writer, further_histograms) if further_histograms else writer
 
 
 class GenericWriter:
-    """Values of any kind, each written by its own ``inc``."""
+    """Writes values of any class, each with its own ``inc``."""
 
     __slots__ = ("_bounds", "_buckets", "_count", "_sum")
 
     def __init__(self, requests: Counter | None, duration: Histogram, bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        self._count = requests._value.inc if requests else _count_nothing
+        self._count = requests._value.inc if requests else _ignore
         self._sum = duration._sum.inc
         self._buckets = tuple(bucket.inc for bucket in duration._buckets)
 
@@ -82,10 +89,10 @@ class GenericWriter:
 
 
 class InMemoryHistogramWriter:
-    """Values of this process alone, written together under one lock, where the histogram is all there is.
+    """Writes a histogram whose values are in the memory of this process, under one lock.
 
-    Most of what prometheus_client's ``inc`` costs is its lock. Here all values share one, which a scrape
-    and their own methods take too.
+    Most of the time of prometheus_client's ``inc`` is its lock. Here all values share one lock. Scrapes and
+    the methods of the values take the same lock.
     """
 
     __slots__ = ("_bounds", "_buckets", "_sum")
@@ -106,7 +113,7 @@ class InMemoryHistogramWriter:
 
 
 class InMemoryWriter(InMemoryHistogramWriter):
-    """The same, with a counter of requests."""
+    """Writes a counter of requests and a histogram whose values are in the memory of this process."""
 
     __slots__ = ("_count",)
 
@@ -125,149 +132,141 @@ class InMemoryWriter(InMemoryHistogramWriter):
 
 
 class MmapHistogramWriter:
-    """Values in the files that workers share, written together, where the histogram is all there is.
+    """Writes a histogram whose values are in the files that all workers share.
 
-    It knows where in the files they are, while this is the same process and none of them waits in memory.
+    It keeps the positions of the values in the mapped file. They are valid while the process is the same
+    and no value waits in memory.
     """
 
-    __slots__ = ("_at", "_bounds", "_buckets", "_histograms", "_sum")
+    __slots__ = ("_bounds", "_buckets", "_histograms", "_positions", "_sum")
 
     def __init__(self, duration: Histogram, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self._sum: Any = duration._sum
         self._buckets: tuple[Any, ...] = tuple(duration._buckets)
-        # Where nothing is written without asking the storage; the next write finds the places.
+        # With this value, the first write goes through the storage of the process and finds the positions.
         self._histograms: ValueFile | Held = NOWHERE
-        self._at: tuple[int, tuple[int, ...]] = 0, ()
+        self._positions: tuple[Any, ...] = ()
 
     def write(self, duration: float, recording: Any) -> None:
         """Write one request."""
         histograms = self._histograms
         if not histograms.here[0]:
-            self._write_slowly(duration)
+            self._write_through_storage(duration)
             return
-        sum_at, buckets_at = self._at
+        sum_at, buckets_at = self._positions
         bucket_at = buckets_at[bisect_left(self._bounds, duration)]
         with histograms.lock:
             view = histograms.view
             view[sum_at] += duration
             view[bucket_at] += 1.0
-            view[sum_at + 1] += 1.0  # the mark, as SharedValue.inc does
+            view[sum_at + 1] += 1.0  # the revision, as SharedValue.inc does
 
-    def _write_slowly(self, duration: float) -> None:
-        total, bucket = self._sum, self._buckets[bisect_left(self._bounds, duration)]
+    def _write_through_storage(self, duration: float) -> None:
         storage = current()
         with storage.lock:
-            if self._histograms.owner is not storage:
-                self._find(storage)
-            total.inc(duration)
-            bucket.inc(1.0)
+            if self._histograms.owner is not storage and self._attach(storage):
+                self._keep_positions()
+            self._inc_values(duration)
         storage.report()
 
-    def _find(self, storage: Storage) -> None:
-        """Remember where the values are, unless one of them is in memory."""
-        cells = (self._sum, *self._buckets)
-        if not any(isinstance(storage.attach(cell), Held) for cell in cells):
-            self._at = self._sum.at, tuple(bucket.at for bucket in self._buckets)
-            self._histograms = self._sum.file  # last, as other threads go by it
+    def _attach(self, storage: Storage) -> bool:
+        """Attach the values to the storage, and tell whether all of them are in its files."""
+        return not any(isinstance(storage.attach(value), Held) for value in (self._sum, *self._buckets))
+
+    def _keep_positions(self) -> None:
+        self._positions = self._sum.at, tuple(bucket.at for bucket in self._buckets)
+        self._histograms = self._sum.file  # last, because other threads then use the positions
+
+    def _inc_values(self, duration: float) -> None:
+        self._sum.inc(duration)
+        self._buckets[bisect_left(self._bounds, duration)].inc(1.0)
 
 
-class MmapWriter:
-    """Values in the files that workers share, written together: a counter of requests and a histogram.
+class MmapWriter(MmapHistogramWriter):
+    """Writes a counter of requests and a histogram whose values are in the files that all workers share.
 
-    It knows where in the files they are, while this is the same process and none of them waits in memory.
+    The files of a process have one lock.
     """
 
-    __slots__ = ("_at", "_bounds", "_buckets", "_count", "_counters", "_histograms", "_sum")
+    __slots__ = ("_count", "_counters")
 
     def __init__(self, requests: Counter, duration: Histogram, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
+        super().__init__(duration, bounds)
         self._count: Any = requests._value
-        self._sum: Any = duration._sum
-        self._buckets: tuple[Any, ...] = tuple(duration._buckets)
-        # Where nothing is written without asking the storage; the next write finds the places.
         self._counters: ValueFile | Held = NOWHERE
-        self._histograms: ValueFile | Held = NOWHERE
-        self._at: tuple[int, int, tuple[int, ...]] = 0, 0, ()
 
     def write(self, duration: float, recording: Any) -> None:
         """Write one request."""
-        counters = self._counters
-        if not counters.here[0]:
-            self._write_slowly(duration)
+        histograms = self._histograms
+        if not histograms.here[0]:
+            self._write_through_storage(duration)
             return
-        count_at, sum_at, buckets_at = self._at
-        at = buckets_at[bisect_left(self._bounds, duration)]
-        with counters.lock:
-            counters.view[count_at] += 1.0
-            view = self._histograms.view
+        count_at, sum_at, buckets_at = self._positions
+        bucket_at = buckets_at[bisect_left(self._bounds, duration)]
+        with histograms.lock:
+            self._counters.view[count_at] += 1.0
+            view = histograms.view
             view[sum_at] += duration
-            view[at] += 1.0
-            view[sum_at + 1] += 1.0  # the mark, as SharedValue.inc does
+            view[bucket_at] += 1.0
+            view[sum_at + 1] += 1.0  # the revision, as SharedValue.inc does
 
-    def _write_slowly(self, duration: float) -> None:
-        total, bucket = self._sum, self._buckets[bisect_left(self._bounds, duration)]
-        storage = current()
-        with storage.lock:
-            if self._counters.owner is not storage:
-                self._find(storage)
-            self._count.inc(1.0)
-            total.inc(duration)
-            bucket.inc(1.0)
-        storage.report()
+    def _attach(self, storage: Storage) -> bool:
+        return not isinstance(storage.attach(self._count), Held) and super()._attach(storage)
 
-    def _find(self, storage: Storage) -> None:
-        """Remember where the values are, unless one of them is in memory."""
-        cells = (self._count, self._sum, *self._buckets)
-        if not any(isinstance(storage.attach(cell), Held) for cell in cells):
-            self._at = self._count.at, self._sum.at, tuple(bucket.at for bucket in self._buckets)
-            self._histograms = self._sum.file
-            self._counters = self._count.file  # last, as other threads go by it
+    def _keep_positions(self) -> None:
+        self._positions = self._count.at, self._sum.at, tuple(bucket.at for bucket in self._buckets)
+        self._counters = self._count.file
+        self._histograms = self._sum.file  # last, because other threads then use the positions
+
+    def _inc_values(self, duration: float) -> None:
+        self._count.inc(1.0)
+        super()._inc_values(duration)
 
 
 class ExtendedWriter:
-    """RequestWriter, and the histograms that only some configurations ask for."""
+    """A writer that also observes the measured values that only some configurations have."""
 
-    __slots__ = ("_cells", "_measures")
+    __slots__ = ("_further_histograms", "_writer")
 
-    def __init__(self, cells: RequestWriter, measures: Sequence[Measure]) -> None:
-        self._cells = cells
-        self._measures = tuple(measures)
+    def __init__(self, writer: RequestWriter, further_histograms: Sequence[FurtherHistogram]) -> None:
+        self._writer = writer
+        self._further_histograms = tuple(further_histograms)
 
     def write(self, duration: float, recording: Any) -> None:
-        """Write one request, and what its recording measured."""
-        self._cells.write(duration, recording)
-        for field, observe in self._measures:
-            value = getattr(recording, field, None)
+        """Write one request and the measured values of its recording."""
+        self._writer.write(duration, recording)
+        for attribute, observe in self._further_histograms:
+            value = getattr(recording, attribute, None)
             if value is not None:
                 observe(value)
 
 
 def gauge_updaters(gauge: Gauge, in_flight: list[int]) -> tuple[GaugeUpdater, GaugeUpdater]:
-    """Return what takes a gauge up, called with 1, and what takes it down, called with -1.
+    """Return the functions that increment a gauge, called with 1, and decrement it, called with -1.
 
-    The gauge of a process alone shows the length of ``in_flight``: a list grows and shrinks in one piece
-    for all threads, in a fifth of the time of a lock.
+    If the value is in the memory of this process, the gauge shows the length of ``in_flight``. Appending to a
+    list and removing from it are atomic for all threads, and take a fifth of the time of a lock.
 
     Args:
-        gauge: The child that shows the requests in progress.
-        in_flight: The same list for the same child each time.
+        gauge: The child of the gauge of requests in progress.
+        in_flight: A list that must be the same object in each call for the same child.
     """
-    if _is_local(gauge._value):
+    if _is_in_memory(gauge._value):
         gauge.set_function(in_flight.__len__)
         return in_flight.append, in_flight.pop
-    vars(gauge).pop("_child_samples", None)  # ends set_function()
-    if in_flight:  # they began before the values were shared
+    vars(gauge).pop("_child_samples", None)  # undoes set_function()
+    if in_flight:  # requests that started before the values were shared
         gauge._value.inc(len(in_flight))
         in_flight.clear()
     return gauge._value.inc, gauge._value.inc
 
 
-def _count_nothing(_amount: float) -> None:
-    """Stand for the counter that there is not."""
+def _ignore(_amount: float) -> None:
+    """Do nothing: there is no counter."""
 
 
-def _is_local(value: object) -> bool:
+def _is_in_memory(value: object) -> bool:
     return type(value) is MutexValue
 
 
