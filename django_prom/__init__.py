@@ -6,7 +6,7 @@ prometheus_client.
 
 from typing import TYPE_CHECKING, Any
 
-from web_prom.metrics.exclusion import exclude
+from web_prom.metrics.routes import exclude
 
 if TYPE_CHECKING:
     from django_prom.own_routes import set_route

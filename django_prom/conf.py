@@ -15,7 +15,7 @@ from web_prom.config import FIELDS, PREFIX, Config
 from web_prom.config.secret import Secret
 from web_prom.errors import WebPromError
 from web_prom.exposition.http import Exposition
-from web_prom.metrics.recording import Recorder
+from web_prom.metrics.recorder import Recorder
 from web_prom.middleware import scrape_paths
 
 logger = logging.getLogger("web_prom")

@@ -10,8 +10,8 @@ from typing import Any
 from django.urls.exceptions import Resolver404
 
 from django_prom.patterns import template
-from web_prom.metrics.exclusion import is_excluded
 from web_prom.metrics.recording import RECORDING_KEY
+from web_prom.metrics.routes import is_excluded
 
 logger = logging.getLogger("web_prom")
 
@@ -76,7 +76,7 @@ class _Route:
         try:
             return await self._route.callback(scope, receive, send)
         except Resolver404:  # a router below has no such route: the router above tries the next one
-            if getattr(recording, "explicit_route", None) is None:
+            if recording.explicit_route is None:
                 recording.route, recording.measured = before
             raise
 
@@ -87,7 +87,7 @@ class _Route:
             consumer = getattr(application, "consumer_class", None)
             patterns = scope[PATTERNS] = (*scope.get(PATTERNS, ()), pattern)
             # A pattern that takes every path is no route of the application behind it, usually Django.
-            if getattr(recording, "explicit_route", None) is None and (consumer or not _takes_all(pattern)):
+            if recording.explicit_route is None and (consumer or not _takes_all(pattern)):
                 recording.route = _template(patterns)
             if is_excluded(application) or is_excluded(consumer):
                 recording.measured = False

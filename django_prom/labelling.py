@@ -24,7 +24,9 @@ async def label(measured: Measured, recording: Recording, request: Any, response
     recorder = recording.recorder
     if not measured.labels_need_thread:
         try:
-            recording.extra = recorder.extra_values(request, response, passing=(SynchronousOnlyOperation,))
+            recording.extra = recorder.compute_extra_values(
+                request, response, passing=(SynchronousOnlyOperation,)
+            )
         except SynchronousOnlyOperation:
             measured.labels_need_thread = True
             logger.warning(

@@ -11,6 +11,8 @@ from django.urls import LocalePrefixPattern
 from django.urls.resolvers import RegexPattern
 from django.utils import translation
 
+from web_prom.metrics.routes import absolute_route
+
 LANGUAGE = "<language>/"
 """What stands for the prefix of ``i18n_patterns``: one series for all languages."""
 
@@ -40,20 +42,15 @@ def template(patterns: Iterable[Any], matched: str) -> str:
         # The default language may have no prefix.
         prefix = LANGUAGE if matched != _joined(chain) else ""
     if all(isinstance(_source(pattern), str) for pattern in chain):
-        return absolute(prefix + _readable_chain(chain))
+        return absolute_route(prefix + _readable_chain(chain))
     with translation.override(settings.LANGUAGE_CODE):
-        return absolute(prefix + _readable_chain(chain))
+        return absolute_route(prefix + _readable_chain(chain))
 
 
 def guess(matched: str) -> str:
     """Return the template of a route of which only the text is known: is it a regular expression?"""
     is_regex = matched.startswith("^") or matched.endswith(("$", r"\Z")) or "(?P<" in matched
-    return absolute(readable(matched) if is_regex else matched)
-
-
-def absolute(route: str) -> str:
-    """Return a route with the leading slash that Django leaves out, so that all frameworks read alike."""
-    return route if route.startswith("/") else f"/{route}"
+    return absolute_route(readable(matched) if is_regex else matched)
 
 
 def readable(regex: str) -> str:

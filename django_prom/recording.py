@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Iterator
 from io import SEEK_END
 from time import perf_counter
@@ -11,12 +10,12 @@ from typing import Any
 from django_prom import routes
 from django_prom.conf import Measured
 from django_prom.signals import STARTED, EarlyInput
-from web_prom.asgi.disconnects import CLIENT_CLOSED_REQUEST, is_cancelled
-from web_prom.metrics.layers import ForwardingRecording, State, find_outer, forward, is_counted_by
-from web_prom.metrics.queue_time import queue_seconds
-from web_prom.metrics.recording import RECORDING_KEY, Recorder, Recording
-
-_STATUSES = {code: str(code) for code in range(100, 600)}
+from web_prom.asgi.disconnects import is_cancelled
+from web_prom.metrics.body_sizes import BodySizeRecording
+from web_prom.metrics.labels import STATUS_TEXTS
+from web_prom.metrics.layers import ForwardingRecording, MeasuredProtocols, find_outer, forward, is_counted_by
+from web_prom.metrics.queue_time import observe_queue_time
+from web_prom.metrics.recording import RECORDING_KEY, Recording
 
 
 class RequestRecording(Recording):
@@ -44,24 +43,13 @@ class RequestRecording(Recording):
         """
         if self.finished:
             return
-        if asgi and is_cancelled(error):
-            if not sent:
-                self.status = CLIENT_CLOSED_REQUEST
-        else:
-            self.add_exception(error)
-            if sent:
-                self.body_failed = True
-            else:
-                self.status = "500"  # the server's own answer
+        disconnected = asgi and is_cancelled(error)
+        self.add_final_exception(error, response_started=sent, client_disconnected=disconnected)
         self.finish()
 
     def prepare(self, request: Any) -> None:
         """Measure what only some settings ask for, as the request begins."""
-        queue = self.recorder.queue
-        if queue is not None:
-            waited = queue_seconds(request.META.get("HTTP_X_REQUEST_START", ""), time.time())
-            if waited is not None:
-                queue.observe(waited)
+        observe_queue_time(self.recorder, request.META.get("HTTP_X_REQUEST_START", ""))
 
     def follow(self, request: Any, response: Any) -> None:
         """Watch the body of a streaming response."""
@@ -79,16 +67,11 @@ class RequestRecording(Recording):
         return True
 
 
-class SizedRecording(RequestRecording):
+class SizedRecording(BodySizeRecording, RequestRecording):
     """A recording that also measures bytes and the time to the first byte."""
 
     sized = True
-
-    def __init__(self, recorder: Recorder, start_key: Any) -> None:
-        super().__init__(recorder, start_key)
-        self.request_size = 0
-        self.response_size: int | None = None
-        self.first_byte: float | None = None
+    response_size: int | None = None
 
     def prepare(self, request: Any) -> None:
         """Also measure the request's body as it is read."""
@@ -121,10 +104,8 @@ class SizedRecording(RequestRecording):
 
     def count(self, chunk: Any, charset: str) -> None:
         """Count a chunk of a streamed body."""
-        size = len(chunk if isinstance(chunk, bytes | memoryview) else str(chunk).encode(charset))
-        if size and not self.response_size:
-            self.first_byte = perf_counter() - self.started
-        self.response_size = (self.response_size or 0) + size
+        encoded = chunk if isinstance(chunk, bytes | memoryview) else str(chunk).encode(charset)
+        self.add_response_bytes(len(encoded))
 
 
 class _Finished:
@@ -278,7 +259,7 @@ def end(recording: Recording, request: Any, response: Any, *, labels: bool = Tru
     try:
         if isinstance(recording, RequestRecording):
             code = response.status_code
-            recording.status = _STATUSES.get(code) or f"{code:d}"
+            recording.status = STATUS_TEXTS.get(code) or f"{code:d}"
             response._resource_closers.append(recording.finish)
             if recording.sized or response.streaming:
                 recording.follow(request, response)
@@ -287,12 +268,7 @@ def end(recording: Recording, request: Any, response: Any, *, labels: bool = Tru
     try:
         match = request.resolver_match
         route = None if match is None else routes.known.get((match.route, match.func))
-        if route is None:
-            route = routes.find(request, response)
-        if getattr(recording, "explicit_route", None) is None:
-            recording.route = None if route is None else route.template
-        if route is not None and route.excluded:
-            recording.measured = False
+        _set_route(recording, routes.find(request, response) if route is None else route)
         if labels and recorder.extra_labels:
             recording.compute_extra_labels(request, response)
         if isinstance(recording, RequestRecording) and recording.outer is not None:
@@ -304,15 +280,18 @@ def end(recording: Recording, request: Any, response: Any, *, labels: bool = Tru
 def abort(recording: Recording, request: Any, error: BaseException) -> None:
     """Finish the recording of a request that no response of Django's follows. Never raises."""
     try:
-        route = routes.find(request, None)
-        if getattr(recording, "explicit_route", None) is None:
-            recording.route = None if route is None else route.template
-        if route is not None and route.excluded:
-            recording.measured = False
+        _set_route(recording, routes.find(request, None))
     except Exception:
         recording.recorder.record_internal_error("annotate")
     if isinstance(recording, RequestRecording):
         recording.abort(error, asgi=hasattr(request, "scope"), sent=False)
+
+
+def _set_route(recording: Recording, route: routes.Route | None) -> None:
+    if recording.explicit_route is None:
+        recording.route = None if route is None else route.template
+    if route is not None and route.excluded:
+        recording.measured = False
 
 
 def _around(meta: dict[str, Any], scope: Any) -> Any:
@@ -323,7 +302,7 @@ def _around(meta: dict[str, Any], scope: Any) -> Any:
             recording = scope.get(RECORDING_KEY)
             if recording is not None and recording.recorder.mount_path is not None:
                 recording = ForwardingRecording(recording)
-        elif State.asgi:
+        elif MeasuredProtocols.asgi:
             recording = find_outer(meta)
     return None if recording is None or recording.finished else recording
 

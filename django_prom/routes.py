@@ -13,7 +13,7 @@ from django.utils import translation
 
 from django_prom.mounts import is_mounted_at, mounts
 from django_prom.patterns import guess, template
-from web_prom.metrics.exclusion import is_excluded
+from web_prom.metrics.routes import is_excluded
 
 # Resolvers that make their patterns anew for each request must not fill the memory.
 _MOST = 10_000

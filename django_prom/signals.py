@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.signals import got_request_exception, request_finished, request_started
 
-from web_prom.metrics.body_sizes import CountedInput
+from web_prom.metrics.body_sizes import CountingInput
 from web_prom.metrics.recording import RECORDING_KEY, Recording
 
 STARTED = "web_prom.started"
@@ -22,7 +22,7 @@ The second item is the value of the outer request, where a view makes a request 
 """
 
 
-class EarlyInput(CountedInput):
+class EarlyInput(CountingInput):
     """A request's stream, counted from before the middleware has the request."""
 
     def __init__(self, stream: Any) -> None:

@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django_prom import conf
 from django_prom.connections import handled_by_django
 from django_prom.unmeasured import is_clients, withdraw
-from web_prom.metrics.exclusion import exclude
+from web_prom.metrics.routes import exclude
 
 
 def answer(request: Any) -> Any:

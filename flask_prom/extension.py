@@ -20,8 +20,8 @@ from flask_prom.routes import Routes, current_request
 from web_prom.config import Config
 from web_prom.errors import ConflictError
 from web_prom.exposition.scrape_context import scrape_context
-from web_prom.metrics.exclusion import exclude
 from web_prom.metrics.recording import RECORDING_KEY, Recording
+from web_prom.metrics.routes import exclude
 from web_prom.wsgi import PrometheusMiddleware
 
 EXTENSION = "web_prom"

@@ -11,8 +11,8 @@ from flask import request as proxy
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
-from web_prom.metrics.exclusion import is_excluded
 from web_prom.metrics.recording import RECORDING_KEY, Recording
+from web_prom.metrics.routes import is_excluded
 
 # Each attribute read through the proxy costs as much as this, which raises RuntimeError without a request.
 _current: Callable[[], Request] = proxy._get_current_object  # type: ignore[attr-defined]

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from web_prom.config.settings import Config
     from web_prom.errors import ConfigError, ConflictError, DirectoryError, WebPromError
     from web_prom.http_server.start_http_server import start_http_server
-    from web_prom.metrics.exclusion import exclude
     from web_prom.metrics.get_or_create import get_or_create
+    from web_prom.metrics.routes import exclude
     from web_prom.multiprocess.reading.collector import collector_for
     from web_prom.multiprocess.writing.activation import share_values
     from web_prom.wsgi.endpoint import make_wsgi_app
@@ -47,7 +47,7 @@ _HOMES = {
     "WebPromError": "errors",
     "advise": "advice.advise",
     "collector_for": "multiprocess.reading.collector",
-    "exclude": "metrics.exclusion",
+    "exclude": "metrics.routes",
     "get_or_create": "metrics.get_or_create",
     "make_asgi_app": "asgi.endpoint",
     "make_wsgi_app": "wsgi.endpoint",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -12,12 +12,11 @@ from web_prom.config.settings import Config
 from web_prom.errors import ConfigError
 from web_prom.exposition.http import Exposition
 from web_prom.exposition.scrape_context import ContextFactory
+from web_prom.hooks import RouteResolver
 from web_prom.metrics.labels import sanitize_label_value
-from web_prom.metrics.layers import State, affected_recordings, find_outer
-from web_prom.metrics.recording import RECORDING_KEY, Recorder, Recording
-
-RouteResolver = Callable[[Recording], None]
-"""Sets the route of a recording, and whether its view is measured."""
+from web_prom.metrics.layers import MeasuredProtocols, affected_recordings, find_outer
+from web_prom.metrics.recorder import Recorder
+from web_prom.metrics.recording import RECORDING_KEY
 
 
 def set_route(environ: Mapping[str, Any], template: str) -> None:
@@ -33,7 +32,7 @@ def set_route(environ: Mapping[str, Any], template: str) -> None:
         template: The route template (``/users/<id>``). The number of templates must not depend on clients.
     """
     recording = environ.get(RECORDING_KEY)
-    if recording is None and State.asgi and "REQUEST_METHOD" in environ:
+    if recording is None and MeasuredProtocols.asgi and "REQUEST_METHOD" in environ:
         recording = find_outer(environ)  # type: ignore[arg-type]  # an environ is mutable
     for each in affected_recordings(recording):
         each.route = each.explicit_route = sanitize_label_value(template)

@@ -90,11 +90,11 @@ class FixedBuckets(_Generated):
 
     def rest(self) -> str:
         """Return a list of histograms with their bounds."""
-        from web_prom.metrics.families import CONNECTION_BUCKETS, QUEUE_BUCKETS
+        from web_prom.metrics.conventions import QUEUE_TIME_BUCKETS, WEBSOCKET_DURATION_BUCKETS
 
         fixed = {
-            "http_request_queue_seconds": QUEUE_BUCKETS,
-            "websocket_connection_duration_seconds": CONNECTION_BUCKETS,
+            "http_request_queue_seconds": QUEUE_TIME_BUCKETS,
+            "websocket_connection_duration_seconds": WEBSOCKET_DURATION_BUCKETS,
         }
         return "".join(
             f"``{name}``\n    ``{', '.join(f'{bound:g}' for bound in bounds)}`` seconds\n\n"

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from django_prom import conf
 from django_prom.views import metrics
 from web_prom.config import Config
-from web_prom.metrics.recording import Recorder
+from web_prom.metrics.recorder import Recorder
 
 from .conftest import configured
 from .views import hello

@@ -79,7 +79,7 @@ ALLOWED = {
     "cli": {"advice", "config", "exporter", "multiprocess.directory"},
     "exporter": {"config", "exposition", "http_server", "multiprocess.directory"},
 }
-ANYWHERE = {"errors", "log_limit", "posix", "text_format", "types", "wrapped_apps"}
+ANYWHERE = {"errors", "hooks", "log_limit", "posix", "text_format", "types", "wrapped_apps"}
 
 
 def targets(path: Path) -> Iterator[str]:

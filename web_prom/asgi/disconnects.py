@@ -7,9 +7,6 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
 
-CLIENT_CLOSED_REQUEST = "499"
-"""The status of a request whose client disconnected before the response started."""
-
 # Frameworks raise these when the client disconnects. They have no common base, and no framework is imported
 # here.
 _DISCONNECT_NAMES = frozenset({"ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect"})

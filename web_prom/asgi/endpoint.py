@@ -12,8 +12,8 @@ from typing import Any
 from prometheus_client import REGISTRY
 
 from web_prom.exposition.http import Exposition, Response, header_variables, standalone_exposition
-from web_prom.metrics.exclusion import exclude
 from web_prom.metrics.layers import discard, find_outer_asgi
+from web_prom.metrics.routes import exclude
 from web_prom.types import ASGIApp, Receive, Scope, Send
 
 # One thread computes a result; the others wait for it, or for a result with other names (name[]). There are

@@ -8,18 +8,16 @@ from types import MethodType
 from typing import Any
 
 from web_prom.asgi.disconnects import (
-    CLIENT_CLOSED_REQUEST,
     is_cancelled,
     is_disconnect,
     server_saw_disconnect,
 )
-from web_prom.metrics.body_sizes import Measures
-from web_prom.metrics.layers import current
-from web_prom.metrics.queue_time import observe_queue
+from web_prom.metrics.body_sizes import BodySizeRecording
+from web_prom.metrics.labels import CLIENT_CLOSED_REQUEST, STATUS_TEXTS
+from web_prom.metrics.layers import current_recording
+from web_prom.metrics.queue_time import observe_queue_time
 from web_prom.metrics.recording import Recording
 from web_prom.types import Message, Receive, Scope, Send
-
-_STATUSES = {code: str(code) for code in range(100, 600)}
 
 
 class ASGIExchange(Recording):
@@ -49,7 +47,7 @@ class ASGIExchange(Recording):
         # Adapters from ASGI to WSGI read the body, and then copy the context for their thread. Setting the
         # context variable at the start of each request takes longer than everything else at the start.
         self.in_context = True
-        current.set(self)
+        current_recording.set(self)
         message = await self._receive()
         try:
             if message["type"] == "http.disconnect":
@@ -84,13 +82,14 @@ class ASGIExchange(Recording):
 
     def on_start(self) -> None:
         """Take the measurements that some configurations need at the start of a request. Never raises."""
-        if self.recorder.queue is not None:
-            observe_queue(self.recorder, _find_header(self.scope, b"x-request-start"))
+        if self.recorder.queue_time is not None:
+            observe_queue_time(self.recorder, _find_header(self.scope, b"x-request-start"))
 
     def on_response_start(self, message: Message) -> None:
         """Read the status from the start of the response, resolve the route and compute extra labels."""
         code = message["status"]
-        self.status = CLIENT_CLOSED_REQUEST if self.client_disconnected else _STATUSES.get(code) or str(code)
+        status = STATUS_TEXTS.get(code) or str(code)
+        self.status = CLIENT_CLOSED_REQUEST if self.client_disconnected else status
         are_methods = self._send.__class__ is MethodType or self._receive.__class__ is MethodType
         # A server error stays one, also if the client has disconnected.
         if are_methods and self.status < "500" and server_saw_disconnect(self._send, self._receive):
@@ -115,16 +114,12 @@ class ASGIExchange(Recording):
             if self.finished:
                 if id(error) != self._handled_error_id and isinstance(error, Exception):
                     self.count_exception_after_finish(error)
-            elif is_cancelled(error) or (self.client_disconnected and is_disconnect(error)):
-                if self.status is None:
-                    self.status = CLIENT_CLOSED_REQUEST
-                    self._resolve_route()
             else:
-                self.add_exception(error)
-                if self.status is not None or self.client_disconnected:
-                    self.body_failed = True
-                else:
-                    self.status = "500"  # the server's own response
+                disconnected = is_cancelled(error) or (self.client_disconnected and is_disconnect(error))
+                # A client that has disconnected gets no 500 from the server.
+                started = self.status is not None or (self.client_disconnected and not disconnected)
+                self.add_final_exception(error, response_started=started, client_disconnected=disconnected)
+                if not started:
                     self._resolve_route()
         except Exception:
             self.recorder.record_internal_error("follow")
@@ -162,7 +157,7 @@ class ASGIExchange(Recording):
             self.finish()
 
 
-class ASGIExchangeWithSizes(Measures, ASGIExchange):
+class ASGIExchangeWithSizes(BodySizeRecording, ASGIExchange):
     """An ASGI exchange that also measures body sizes and the time to the first byte."""
 
     measures_sizes = True
@@ -182,12 +177,12 @@ class ASGIExchangeWithSizes(Measures, ASGIExchange):
     def count_response_body(self, message: Message) -> None:
         """Count the bytes of a part of the response body."""
         if not (self._has_no_body or self.finished):
-            self.count(message.get("body", b""))
+            self.add_response_bytes(len(message.get("body", b"")))
 
     def count_file(self, length: str) -> None:
         """Count the bytes of a file, or of the part of it that is sent."""
         if not (self._has_no_body or self.finished):
-            super().count_file(length or self._content_length)
+            self.set_file_size(length or self._content_length)
 
 
 def _find_header(message: MutableMapping[str, Any], name: bytes) -> str:

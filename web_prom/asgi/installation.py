@@ -74,7 +74,7 @@ def wrap_starlette_stack(middleware: Any, scope: Scope, wrap: Wrap) -> None:
     app = scope.get("app")
     stack = getattr(app, "middleware_stack", None)
     if stack is None or (
-        isinstance(stack, type(middleware)) and stack.recorder.counts_with(middleware.recorder)
+        isinstance(stack, type(middleware)) and stack.recorder.shares_families_with(middleware.recorder)
     ):
         return
     layer = stack

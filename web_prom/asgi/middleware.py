@@ -20,18 +20,19 @@ from web_prom.asgi.quart_exceptions import record_quart_exceptions
 from web_prom.asgi.routes import ASGIRouteResolver
 from web_prom.asgi.websocket import WebSocketExchange
 from web_prom.config.settings import Config
+from web_prom.hooks import RouteResolver
 from web_prom.metrics.layers import (
-    WSGI_ENVIRON,
+    A2WSGI_ENVIRON_KEY,
     ForwardingRecording,
-    State,
-    current,
+    MeasuredProtocols,
+    current_recording,
     find_outer_asgi,
     is_counted_by,
 )
 from web_prom.metrics.recording import RECORDING_KEY, Recording
 from web_prom.metrics.request_start import ASGI_KEYS, start_key_getter
-from web_prom.metrics.websocket import LABELS
-from web_prom.middleware import Middleware, RouteResolver, scrape_paths, set_route
+from web_prom.metrics.websocket import WEBSOCKET_LABELS
+from web_prom.middleware import Middleware, scrape_paths, set_route
 from web_prom.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["PrometheusMiddleware", "set_route"]
@@ -82,14 +83,14 @@ class PrometheusMiddleware(Middleware):
         self._app = app
         try:
             super().__init__(
-                registry, config, options, resolve_route=resolve_route, owner=owner, reserved=LABELS
+                registry, config, options, resolve_route=resolve_route, owner=owner, reserved=WEBSOCKET_LABELS
             )
         except Exception as error:
             if not is_built_by_framework():
                 raise
             self._enabled, self._app = False, FailedApp(error)
         if self._enabled:
-            State.asgi = True
+            MeasuredProtocols.asgi = True
             record_quart_exceptions(resolver.app)
             self.recorder.mount_path = resolver.mount_path
             self._scrape_paths = scrape_paths(self._config.path)
@@ -153,7 +154,7 @@ class PrometheusMiddleware(Middleware):
             return await serve(scope, receive, send)
         if scope.get("path", "") in self._scrape_paths or (scope.get("root_path") and self._is_scrape(scope)):
             return await send_metrics(self._exposition, scope, send)
-        outer = find_outer_asgi(scope) if RECORDING_KEY in scope or WSGI_ENVIRON in scope else None
+        outer = find_outer_asgi(scope) if RECORDING_KEY in scope or A2WSGI_ENVIRON_KEY in scope else None
         if outer is not None and is_counted_by(outer, self.recorder):
             return await self._app(scope, receive, self._resolve_route_of(outer, scope, send))
         try:
@@ -179,7 +180,7 @@ class PrometheusMiddleware(Middleware):
             if not exchange.finished:
                 exchange.on_end()
             if exchange.in_context:
-                current.set(outer)
+                current_recording.set(outer)
             # A reference cycle: the server's send, the scope, the exchange, the server's send.
             if outer is None:
                 scope.pop(RECORDING_KEY, None)

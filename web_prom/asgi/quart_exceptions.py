@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
 from typing import Any
 
-from web_prom.metrics.layers import current
+from web_prom.metrics.layers import current_recording
 from web_prom.metrics.recording import RECORDING_KEY
 
 _METHODS = ("handle_request", "handle_user_exception", "handle_exception")
@@ -30,7 +30,7 @@ def record_quart_exceptions(app: Any) -> None:
     handle_request: Any = methods[0]
 
     async def handle_with_recording(*args: Any, **options: Any) -> Any:
-        current.set(args[0].scope.get(RECORDING_KEY))
+        current_recording.set(args[0].scope.get(RECORDING_KEY))
         return await handle_request(*args, **options)
 
     setattr(handle_with_recording, _PATCHED, True)
@@ -43,7 +43,7 @@ def _recorded(handle: Any) -> Callable[..., Awaitable[Any]]:
     """Return an exception handler that records the exception first."""
 
     async def record_and_handle(*args: Any, **options: Any) -> Any:
-        recording = current.get()
+        recording = current_recording.get()
         if recording is not None and not recording.finished and isinstance(args[-1], Exception):
             recording.add_exception(args[-1])
         return await handle(*args, **options)

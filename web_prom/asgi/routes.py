@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from web_prom.asgi.starlette_routes import RouteIndex, RouteMatch, absolute, before_routing, match_routes
+from web_prom.asgi.starlette_routes import RouteIndex, RouteMatch, before_routing, match_routes
 from web_prom.asgi.url_maps import find_url_map
-from web_prom.metrics.exclusion import is_excluded
+from web_prom.metrics.routes import absolute_route, is_excluded
 from web_prom.types import Scope
 
 # A limit for the caches. A client cannot add routes, but an application could without end.
@@ -98,7 +98,7 @@ class ASGIRouteResolver:
         path = getattr(route, "path", None)
         if not isinstance(path, str) or not hasattr(route, "endpoint"):
             return None
-        match = RouteMatch(absolute(path), is_excluded(route.endpoint), route)
+        match = RouteMatch(absolute_route(path), is_excluded(route.endpoint), route)
         if len(self._matches) >= _MAX_CACHED:
             self._matches.clear()
         self._matches[id(route)] = match
@@ -134,8 +134,8 @@ def _match_litestar(scope: Scope, status: str | None) -> RouteMatch | None:
     excluded = is_excluded(getattr(handler, "fn", None))
     if getattr(handler, "is_mount", False):
         path = min(handler.paths)
-        return RouteMatch(absolute(f"{path}/*"), excluded, mount=absolute(path))
-    return RouteMatch(absolute(template or ""), excluded)
+        return RouteMatch(absolute_route(f"{path}/*"), excluded, mount=absolute_route(path))
+    return RouteMatch(absolute_route(template or ""), excluded)
 
 
 def _match_litestar_405(scope: Scope) -> RouteMatch | None:
@@ -144,7 +144,9 @@ def _match_litestar_405(scope: Scope) -> RouteMatch | None:
     path = f"/{scope['path'].removeprefix(scope.get('root_path', '')).strip('/')}"
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):
         try:
-            return RouteMatch(absolute(router.handle_routing(path=path, method=method)[-1]), excluded=False)
+            return RouteMatch(
+                absolute_route(router.handle_routing(path=path, method=method)[-1]), excluded=False
+            )
         except Exception:  # noqa: S112 - Litestar's MethodNotAllowedException; the next method may match
             continue
     return None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from web_prom.asgi.url_maps import UrlMap, find_url_map
-from web_prom.metrics.exclusion import is_excluded
+from web_prom.metrics.routes import absolute_route, is_excluded
 from web_prom.types import Scope
 
 _REDIRECTS = frozenset({"301", "302", "307", "308"})
@@ -137,12 +137,12 @@ def _endpoint_of(route: Any, prefix: str) -> tuple[Any, RouteMatch] | None:
         return None
     endpoint = getattr(unwrapped, "endpoint", None)
     if endpoint is not None:
-        return endpoint, RouteMatch(absolute(prefix + path), is_excluded(endpoint), endpoint)
+        return endpoint, RouteMatch(absolute_route(prefix + path), is_excluded(endpoint), endpoint)
     mounted = getattr(unwrapped, "app", None)
     if mounted is None:
         return None
     # In Starlette's notation for the paths below a mount.
-    template, mount = absolute(f"{prefix}{path}/{{path:path}}"), f"{prefix}{path}"
+    template, mount = absolute_route(f"{prefix}{path}/{{path:path}}"), f"{prefix}{path}"
     return mounted, RouteMatch(template, is_excluded(mounted), mounted, mount, find_url_map(mounted))
 
 
@@ -154,8 +154,3 @@ def _path_of(route: Any) -> str:
 
 def _toggle_slash(path: str) -> str:
     return path.rstrip("/") if path.endswith("/") else f"{path}/"
-
-
-def absolute(path: str) -> str:
-    """Return a path with a leading slash."""
-    return path if path.startswith("/") else f"/{path}"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from web_prom.metrics.exclusion import is_excluded
+from web_prom.metrics.routes import is_excluded
 from web_prom.wrapped_apps import iter_wrapped_apps
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from web_prom.asgi.disconnects import is_cancelled
-from web_prom.metrics.recording import Recorder
+from web_prom.metrics.recorder import Recorder
 from web_prom.metrics.websocket import (
     ABNORMAL_CLOSURE,
     INTERNAL_ERROR,
@@ -42,7 +42,7 @@ class WebSocketExchange(WebSocketRecording):
         message = await self._receive()
         try:
             if message["type"] == "websocket.receive":
-                self.count("received")
+                self.count_message("received")
             elif message["type"] == "websocket.disconnect":
                 self._finish(code_label(message.get("code", 1005)))
         except Exception:
@@ -75,7 +75,7 @@ class WebSocketExchange(WebSocketRecording):
     def _on_sent(self, message: Message) -> None:
         kind = message["type"]
         if kind == "websocket.send":
-            self.count("sent")
+            self.count_message("sent")
         elif kind == "websocket.accept":
             self._accepted = True
             self._set_labels(message)
@@ -91,9 +91,9 @@ class WebSocketExchange(WebSocketRecording):
         """Resolve the route; compute the extra labels if there is an answer to the handshake."""
         try:
             if self.route is None:
-                self.recorder.resolve_route(self)  # type: ignore[arg-type]  # it has the scope
+                self.recorder.resolve_route(self)
             if message is not None and self.recorder.extra_labels and not self.extra:
-                self.extra = self.recorder.extra_values(self.scope, message)
+                self.extra = self.recorder.compute_extra_values(self.scope, message)
         except Exception:
             self.recorder.record_internal_error("annotate")
 

@@ -1,55 +1,65 @@
-"""The bytes of a request and its response, and the time to the first of them, where they are measured."""
+"""Measuring the bytes of a request and its response, and the time to the first byte."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from web_prom.metrics.recording import Recording
 
 
-class Measures(Recording):
-    """What a recording has that also measures bytes and the time to the first of them."""
+class CountsRequestBytes(Protocol):
+    """An object to which the bytes of a request body are added."""
+
+    request_size: int
+
+
+class BodySizeRecording(Recording):
+    """A recording that also measures the sizes of the bodies and the time to the first byte."""
 
     request_size = 0
     response_size: int | None = 0
     first_byte: float | None = None
 
-    def count(self, chunk: bytes) -> None:
-        """Count a chunk of the response, and take the time of the first."""
-        if self.first_byte is None and chunk:
+    def add_response_bytes(self, size: int) -> None:
+        """Count the bytes of a part of the response, and keep the time of the first byte."""
+        if size and self.first_byte is None:
             self.first_byte = perf_counter() - self.started
-        self.response_size = (self.response_size or 0) + len(chunk)
+        self.response_size = (self.response_size or 0) + size
 
-    def count_file(self, length: str) -> None:
-        """Count a file that the server sends by itself, of whose bytes only the announced length is known."""
+    def set_file_size(self, length: str) -> None:
+        """Count a file that the server sends itself. Only the announced length of its bytes is known.
+
+        Args:
+            length: The announced length as text. If it is not a number, the size is not observed.
+        """
         self.first_byte = perf_counter() - self.started
         self.response_size = int(length) if length.isdecimal() else None
 
 
-class CountedBody:
-    """Counts the chunks of a response body as they pass."""
+class CountingBody:
+    """A response body that counts its chunks."""
 
-    def __init__(self, body: Any, exchange: Measures) -> None:
+    def __init__(self, body: Any, recording: BodySizeRecording) -> None:
         self._body = body
-        self._exchange = exchange
+        self._recording = recording
         if hasattr(body, "close"):
             self.close = body.close
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self._body:
-            self._exchange.count(chunk)
+            self._recording.add_response_bytes(len(chunk))
             yield chunk
 
     def __len__(self) -> int:
         return len(self._body)
 
 
-class CountedInput:
-    """Counts the bytes that the application reads of a request body; all else is the server's stream."""
+class CountingInput:
+    """An input stream that counts the bytes that the application reads. All else is the server's stream."""
 
-    def __init__(self, stream: Any, recording: Any) -> None:
+    def __init__(self, stream: Any, recording: CountsRequestBytes) -> None:
         self._stream = stream
         self._recording = recording
 
@@ -57,20 +67,20 @@ class CountedInput:
         return getattr(self._stream, name)
 
     def __iter__(self) -> Iterator[bytes]:
-        return map(self._counted, self._stream)
+        return map(self._count, self._stream)
 
     def read(self, *size: int) -> bytes:
-        """Read, and count."""
-        return self._counted(self._stream.read(*size))
+        """Read bytes and count them."""
+        return self._count(self._stream.read(*size))
 
     def readline(self, *size: int) -> bytes:
-        """Read a line, and count."""
-        return self._counted(self._stream.readline(*size))
+        """Read a line and count its bytes."""
+        return self._count(self._stream.readline(*size))
 
     def readlines(self, *hint: int) -> list[bytes]:
-        """Read lines, and count."""
-        return [self._counted(line) for line in self._stream.readlines(*hint)]
+        """Read lines and count their bytes."""
+        return [self._count(line) for line in self._stream.readlines(*hint)]
 
-    def _counted(self, data: bytes) -> bytes:
+    def _count(self, data: bytes) -> bytes:
         self._recording.request_size += len(data)
         return data

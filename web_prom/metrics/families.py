@@ -1,39 +1,33 @@
-"""The shared metric families: made once per registry, however many applications write to them."""
+"""The metric families of one registry. All applications that use the registry share them."""
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet, ref
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.config.settings import PREFIX, Config
 from web_prom.errors import ConflictError
-from web_prom.metrics.conventions import NAMINGS, MetricSpec, same
+from web_prom.metrics import conventions
+from web_prom.metrics.conventions import NAMINGS, MetricSpec
 from web_prom.metrics.get_or_create import find, get_or_create
-from web_prom.metrics.labels import BOUNDED_ATTRIBUTES, LabelSetLimiter, sanitize_label_value
-from web_prom.metrics.refusals import watch_refusals
+from web_prom.metrics.limited_metric import LimitedMetric
+from web_prom.metrics.refusals import warn_of_refused_metrics
 from web_prom.multiprocess.directory.dead_files import merge_dead_files
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.writing.activation import is_shared, share_values
 from web_prom.multiprocess.writing.early_activation import switch_at_first_value
-from web_prom.multiprocess.writing.slot_cap import SlotCap, is_in_slots
+from web_prom.multiprocess.writing.slot_cap import is_in_slots
 from web_prom.posix import at_fork
 
-logger = logging.getLogger("web_prom")
-
-# A process that imports an adapter and never builds its middleware writes to a slot too.
+# A process that imports an adapter and never creates its middleware writes to a slot too.
 switch_at_first_value()
 
-# Settings that give the families their names, labels, buckets and values. Applications that share a
-# registry must agree on them: other buckets would break `sum by (le)`, other labels the family itself.
 SHARED_SETTINGS = (
     "naming",
     "namespace",
@@ -43,140 +37,90 @@ SHARED_SETTINGS = (
     "status_classes",
     "max_label_sets",
 )
+"""Settings that must be the same for all applications that share a registry.
 
-# A queue is longer than a request may take, and still seconds.
-QUEUE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
-
-# A WebSocket lasts as long as somebody looks at a page: from a second to a day.
-CONNECTION_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0, 43200.0, 86400.0)
-
-# What no convention names keeps its name, and its labels, whatever the naming.
-_FIRST_BYTE = MetricSpec(
-    name="http_response_first_byte_seconds",
-    documentation="Seconds from the call of the application to the first byte of the response body.",
-    labels=same("method", "route"),
-)
-_WEBSOCKETS = MetricSpec(
-    name="websocket_connections_total",
-    documentation="WebSocket connections that came to their end.",
-    labels=same("route", "code"),
-)
-_WEBSOCKET_DURATION = MetricSpec(
-    name="websocket_connection_duration_seconds",
-    documentation="Seconds from the call of the application to the end of the WebSocket connection.",
-    labels=same("route"),
-)
-_WEBSOCKET_MESSAGES = MetricSpec(
-    name="websocket_messages_total",
-    documentation="WebSocket messages received and sent.",
-    labels=same("route", "direction"),
-)
+They set names, labels, buckets and label values. Other buckets would break ``sum by (le)``, and other labels
+the family itself.
+"""
 
 _lock = RLock()
 _by_registry: WeakKeyDictionary[CollectorRegistry, MetricFamilies] = WeakKeyDictionary()
 
 
-class LimitedMetric:
-    """One metric family of ours and the cap on its label sets. Safe to share between threads.
+class ValueUser(Protocol):
+    """An object that keeps children or values of the families: the recorder of an application."""
 
-    Where values are in shared files, the cap is on what the slot of this process has, whichever process wrote
-    it. After a fork the child has its own slot, and what was admitted before does not count there.
+    writers: dict[Any, Any]
 
-    Args:
-        metric: The family.
-        limit: How many label sets it may have.
-        facts: What its first labels tell, in order; the others are the constant and the extra ones.
-        closed: Facts and labels whose values nobody can add to, besides those that are closed in every
-            family.
-    """
+    def rebind_values(self) -> None:
+        """Look up the children and values again."""
 
-    def __init__(
-        self, metric: MetricWrapperBase, limit: int, attributes: Sequence[str], closed: Sequence[str]
-    ) -> None:
-        self.metric = metric
-        self.name = metric._name
-        self.attributes = tuple(attributes)
-        told = (*attributes, *metric._labelnames[len(attributes) :])
-        all_closed = BOUNDED_ATTRIBUTES.union(closed)
-        self._cap = LabelSetLimiter(limit, [one in all_closed for one in told])
-        self._slot_cap = SlotCap(metric, limit, self._cap.is_overflow)
-
-    def admit(self, values: tuple[str, ...]) -> tuple[Any, bool]:
-        """Return the child for a label set, and whether the cap folded the set into ``_overflow``."""
-        values = tuple(map(sanitize_label_value, values))
-        if is_in_slots():
-            admitted = values if self._slot_cap.admit(values) else self._cap.fold(values)
-        else:
-            admitted = self._cap.admit(values)
-        return self.metric.labels(*admitted), admitted != values
+    def finish_abandoned(self) -> None:
+        """Finish the requests that were dropped without an end."""
 
 
 class MetricFamilies:
-    """The families of one registry.
+    """The metric families of one registry.
 
-    Get them with :func:`families_for`. They are the same object for every application that uses the
-    registry, in every thread; after a fork each process writes its own values.
+    Get them with :func:`families_for`. All applications that use the registry, in all threads, have the same
+    object. After a fork each process writes its own values.
 
     Attributes:
-        naming: What the families of requests are called; they are described there.
-        requests, exceptions: Families that not every naming has; then None.
-        duration: The family that every naming has.
-        in_progress: The gauge of requests that are served now, whose first labels tell of their beginning.
+        naming: The naming of the families of requests.
+        requests, exceptions: Families that only some namings have, otherwise None.
+        duration: The histogram of durations, which each naming has.
+        in_progress: The gauge of requests in progress. Its first labels are attributes of the start.
         errors: ``web_prom_instrumentation_errors_total``, by ``stage``.
         overflow: ``web_prom_label_overflow_total``, by ``family``.
+        recorders: The recorders that write to the families.
+        in_flight: For each label set of ``in_progress`` a list with an item for each request in progress
+            (:func:`web_prom.metrics.writers.gauge_updaters`).
     """
 
     def __init__(self, registry: CollectorRegistry, config: Config, owner: str) -> None:
-        # Weak, as the value of a WeakKeyDictionary must not keep its key alive.
+        # A weak reference, because the value of a WeakKeyDictionary must not keep its key alive.
         self._registry = ref(registry)
         self.config = config
         self.naming = NAMINGS[config.naming]
         self.owner = owner
-        self.recorders: WeakSet[Any] = WeakSet()
-        """Whoever keeps values bound; ``rebind_values()`` is called when they have to be bound anew."""
+        self.recorders: WeakSet[ValueUser] = WeakSet()
+        self.in_flight: dict[tuple[str, ...], list[int]] = {}
         self._constants = tuple(config.constant_labels)
         self._extra = (*config.extra_labels, *self._constants)
-        self.in_flight: dict[tuple[str, ...], list[int]] = {}
-        """For each label set of ``in_progress``, an item for each request (web_prom.metrics.writers)."""
-        self._made: dict[str, Any] = {}
+        self._limited: dict[str, LimitedMetric] = {}
         self._own: WeakSet[Any] = WeakSet()
+        self._registered: tuple[object, ...] = ()
         self.ensure_registered()
-        watch_refusals(registry, self._own)
+        warn_of_refused_metrics(registry, self._own)
 
     def ensure_registered(self) -> bool:
-        """Make the families, or those of them that the registry no longer has.
+        """Create the families that the registry does not have.
 
         Returns:
-            Whether any was made, so that anything bound to its predecessor is bound anew.
+            Whether a family was created. Children and values of its predecessor must then be looked up again.
         """
-        before = dict(vars(self))
-        naming, buckets = self.naming, self.config.duration_buckets
+        naming = self.naming
         duration = naming.duration
         if self.config.duration_status and "status" not in duration.labels.values():
             duration = replace(duration, labels={**duration.labels, "status": "status"})
         self.requests = self._family(Counter, naming.requests) if naming.requests else None
-        self.duration = self._family(Histogram, duration, buckets=buckets)
+        self.duration = self._family(Histogram, duration, buckets=self.config.duration_buckets)
         self.exceptions = self._family(Counter, naming.exceptions) if naming.exceptions else None
-        self.in_progress = self._plain(
-            Gauge,
-            naming.in_progress.name,
-            naming.in_progress.documentation,
-            (*naming.in_progress.labels, *self._constants),
-            namespace=self.config.namespace,
-            multiprocess_mode="livesum",
-        )
+        self.in_progress: Gauge = self._unlimited(Gauge, naming.in_progress, multiprocess_mode="livesum")
         self.errors = error_counter(self.registry)
-        self.overflow = self._plain(
-            Counter,
-            "web_prom_label_overflow_total",
-            "Observations counted under _overflow because the family had PROM_MAX_LABEL_SETS label sets.",
-            ("family",),
+        self.overflow: Counter = self._metric(
+            Counter, conventions.LABEL_OVERFLOW, tuple(conventions.LABEL_OVERFLOW.labels)
         )
-        return before != vars(self)
+        before = self._registered
+        self._registered = (
+            *(self.requests, self.duration, self.exceptions),
+            *(self.in_progress, self.errors, self.overflow),
+        )
+        return before != self._registered
 
     @property
     def registry(self) -> CollectorRegistry:
-        """The registry of the families, kept alive by whoever writes to it or scrapes it."""
+        """The registry of the families. Whoever writes to it or scrapes it keeps it alive."""
         registry = self._registry()
         assert registry is not None
         return registry
@@ -186,69 +130,60 @@ class MetricFamilies:
         """Whether the registry still has the families."""
         return find(self.duration.name, self.registry) is self.duration.metric
 
+    # The families below are created when they are used for the first time.
+
     @property
     def request_size(self) -> LimitedMetric:
-        """The histogram of request bodies, made when first asked for."""
+        """The histogram of the sizes of request bodies."""
         return self._family(Histogram, self.naming.request_size, buckets=self.config.size_buckets)
 
     @property
     def response_size(self) -> LimitedMetric:
-        """The histogram of response bodies, made when first asked for."""
+        """The histogram of the sizes of response bodies."""
         return self._family(Histogram, self.naming.response_size, buckets=self.config.size_buckets)
 
     @property
     def first_byte(self) -> LimitedMetric:
-        """``http_response_first_byte_seconds``, made when first asked for."""
-        return self._family(Histogram, _FIRST_BYTE, buckets=self.config.duration_buckets)
+        """``http_response_first_byte_seconds``."""
+        return self._family(Histogram, conventions.FIRST_BYTE, buckets=self.config.duration_buckets)
 
     @property
-    def queue(self) -> Any:
-        """``http_request_queue_seconds``, made when first asked for."""
-        return self._plain(
-            Histogram,
-            "http_request_queue_seconds",
-            "Seconds that a request waited between the proxy's X-Request-Start and the application.",
-            self._constants,
-            namespace=self.config.namespace,
-            buckets=QUEUE_BUCKETS,
-        )
+    def queue_time(self) -> Histogram:
+        """``http_request_queue_seconds``."""
+        buckets = conventions.QUEUE_TIME_BUCKETS
+        return self._unlimited(Histogram, conventions.QUEUE_TIME, buckets=buckets)  # type: ignore[no-any-return]
 
     @property
-    def websockets_in_progress(self) -> Any:
-        """``websocket_connections_in_progress``, made when first asked for."""
-        return self._plain(
-            Gauge,
-            "websocket_connections_in_progress",
-            "WebSocket connections that are open now.",
-            self._constants,
-            namespace=self.config.namespace,
-            multiprocess_mode="livesum",
-        )
+    def websockets_in_progress(self) -> Gauge:
+        """``websocket_connections_in_progress``."""
+        spec = conventions.WEBSOCKETS_IN_PROGRESS
+        return self._unlimited(Gauge, spec, multiprocess_mode="livesum")  # type: ignore[no-any-return]
 
     @property
     def websockets(self) -> LimitedMetric:
-        """``websocket_connections_total``, made when first asked for."""
-        return self._family(Counter, _WEBSOCKETS, closed=("code",))
+        """``websocket_connections_total``."""
+        return self._family(Counter, conventions.WEBSOCKETS, bounded=("code",))
 
     @property
     def websocket_duration(self) -> LimitedMetric:
-        """``websocket_connection_duration_seconds``, made when first asked for."""
-        return self._family(Histogram, _WEBSOCKET_DURATION, buckets=CONNECTION_BUCKETS)
+        """``websocket_connection_duration_seconds``."""
+        buckets = conventions.WEBSOCKET_DURATION_BUCKETS
+        return self._family(Histogram, conventions.WEBSOCKET_DURATION, buckets=buckets)
 
     @property
     def websocket_messages(self) -> LimitedMetric:
-        """``websocket_messages_total``, made when first asked for."""
-        return self._family(Counter, _WEBSOCKET_MESSAGES, closed=("direction",))
+        """``websocket_messages_total``."""
+        return self._family(Counter, conventions.WEBSOCKET_MESSAGES, bounded=("direction",))
 
     def check_compatible(self, config: Config, owner: str) -> None:
-        """Refuse a configuration that would give the families another shape.
+        """Check that an application with other settings can use the families.
 
         Raises:
-            ConflictError: It would; the message names both configurations and the setting.
+            ConflictError: It cannot. The message names both applications and the setting.
         """
         for name in (*SHARED_SETTINGS, "constant_labels", "extra_labels"):
             ours, theirs = getattr(self.config, name), getattr(config, name)
-            if name in ("constant_labels", "extra_labels"):
+            if name in ("constant_labels", "extra_labels"):  # the names of labels, not their values
                 ours, theirs = tuple(ours), tuple(theirs)
             if ours != theirs:
                 raise ConflictError(
@@ -257,46 +192,53 @@ class MetricFamilies:
                     "give both the same value, or give one of them a registry of its own"
                 )
 
-    def rebind(self) -> None:
-        """Have everything that keeps values bound to these families bind them anew."""
+    def rebind_values(self) -> None:
+        """Let all recorders look up their children and values again."""
         for recorder in list(self.recorders):
             recorder.rebind_values()
 
     def _family(
-        self, kind: type[Any], spec: MetricSpec, closed: tuple[str, ...] = (), **options: Any
+        self, kind: type[Any], spec: MetricSpec, bounded: tuple[str, ...] = (), **options: Any
     ) -> LimitedMetric:
-        metric = self._plain(
-            kind,
-            spec.name,
-            spec.documentation,
-            (*spec.labels, *self._extra),
-            namespace=self.config.namespace,
-            **options,
+        """Return a family with the extra labels, the constant labels and a limit on its label sets."""
+        metric = self._metric(
+            kind, spec, (*spec.labels, *self._extra), namespace=self.config.namespace, **options
         )
-        made: LimitedMetric | None = self._made.get(spec.name)
-        if made is None or made.metric is not metric:
-            attributes, all_closed = tuple(spec.labels.values()), (*self._constants, *closed)
-            made = self._made[spec.name] = LimitedMetric(
-                metric, self.config.max_label_sets, attributes, all_closed
+        family = self._limited.get(spec.name)
+        if family is None or family.metric is not metric:
+            family = self._limited[spec.name] = LimitedMetric(
+                metric,
+                self.config.max_label_sets,
+                tuple(spec.labels.values()),
+                (*self._constants, *bounded),
             )
-        return made
+        return family
 
-    def _plain(self, kind: type[Any], name: str, documentation: str, labels: Any, **options: Any) -> Any:
+    def _unlimited(self, kind: type[Any], spec: MetricSpec, **options: Any) -> Any:
+        """Return a family whose labels are all bounded, with the constant labels."""
+        labels = (*spec.labels, *self._constants)
+        return self._metric(kind, spec, labels, namespace=self.config.namespace, **options)
+
+    def _metric(self, kind: type[Any], spec: MetricSpec, labels: tuple[str, ...], **options: Any) -> Any:
         try:
-            made = get_or_create(kind, name, documentation, labels, registry=self.registry, **options)
-            self._own.add(made)
-            return made
+            metric = get_or_create(
+                kind, spec.name, spec.documentation, labels, registry=self.registry, **options
+            )
         except ConflictError as error:
             if "namespace" not in options:
                 raise
             raise ConflictError(
-                f"{error}\nThe second is web-prom's, which measures every request: do without the first, "
-                f"or set {PREFIX}NAMESPACE, which stands before web-prom's names."
+                f"{error}\nThe second one is the metric of web-prom. Remove the first one, or set "
+                f"{PREFIX}NAMESPACE: it is put before the names of web-prom's metrics."
             ) from None
+        self._own.add(metric)
+        return metric
 
 
 def families_for(registry: CollectorRegistry, config: Config, owner: str) -> MetricFamilies:
-    """Return the families of a registry, making them if this is its first application.
+    """Return the families of a registry. Create them for the first application that uses the registry.
+
+    Safe to call from any thread.
 
     Args:
         registry: The registry of the families.
@@ -304,55 +246,48 @@ def families_for(registry: CollectorRegistry, config: Config, owner: str) -> Met
         owner: The application's name, for error messages.
 
     Raises:
-        ConflictError: The registry's families were made with other settings, or the registry has
-            another metric of one of these names.
+        ConflictError: The families of the registry were created with other settings, or the registry has
+            another metric with one of their names.
         DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
-
-    Safe to call from any thread.
     """
     with _lock:
         if share_values(registry, *_by_registry):
-            for every in list(_by_registry.values()):
-                every.rebind()
+            for other in list(_by_registry.values()):
+                other.rebind_values()
         if is_shared() and DIR_VARIABLE in os.environ:
             merge_dead_files(Path(os.environ[DIR_VARIABLE]))
         families = _by_registry.get(registry)
-        # Where a test suite emptied the registry, nothing is left to agree with.
+        # If a test suite has emptied the registry, there are no families whose settings must be the same.
         if families is None or not (families.config == config or families.is_registered):
             families = _by_registry[registry] = MetricFamilies(registry, config, owner)
         else:
             families.check_compatible(config, owner)
             if families.ensure_registered():
-                families.rebind()
+                families.rebind_values()
         return families
 
 
 def existing_families(registry: Any) -> MetricFamilies | None:
-    """Return the families of a registry if an application has made them."""
+    """Return the families of a registry, or None if no application has created them."""
     return _by_registry.get(registry)
 
 
-def _bind_in_child() -> None:
-    """Forget what was admitted to the parent's slot: the child has another slot, with other label sets."""
+def error_counter(registry: CollectorRegistry) -> Counter:
+    """Return ``web_prom_instrumentation_errors_total`` of a registry. Create it if the registry has none.
+
+    Raises:
+        ConflictError: The registry has another metric with this name.
+    """
+    spec = conventions.ERRORS
+    return get_or_create(Counter, spec.name, spec.documentation, spec.labels, registry=registry)
+
+
+def _drop_writers_in_child() -> None:
+    """Drop the writers of the parent: the slot of the child has other label sets."""
     if is_in_slots():
         for families in list(_by_registry.values()):
             for recorder in list(families.recorders):
                 recorder.writers = {}
 
 
-at_fork(after_in_child=_bind_in_child)
-
-
-def error_counter(registry: CollectorRegistry) -> Counter:
-    """Return ``web_prom_instrumentation_errors_total`` of a registry, making it if it is not there.
-
-    Raises:
-        ConflictError: The registry has another metric of this name.
-    """
-    return get_or_create(
-        Counter,
-        "web_prom_instrumentation_errors_total",
-        "Errors in the instrumentation itself, by what it was doing; the requests went on.",
-        ("stage",),
-        registry=registry,
-    )
+at_fork(after_in_child=_drop_writers_in_child)

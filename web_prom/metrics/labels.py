@@ -1,4 +1,4 @@
-"""What becomes a label value: methods, routes, statuses, and the cap on how many label sets there may be."""
+"""Label values of methods, statuses and protocols, and the limit on the label sets of a family."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 
 OTHER = "_OTHER"
-"""The method of a request whose method is none that is known, and a status that is no status."""
+"""The label value of an unknown method, of an unknown scheme and of an invalid status."""
 
 EMPTY = ""
-"""What there is nothing to say of: to Prometheus a label without a value is no label."""
+"""The label value if there is nothing to record. For Prometheus an empty label does not exist."""
 
 UNMATCHED = "_unmatched"
 """The route of a request that no route matched."""
 
 OVERFLOW = "_overflow"
-"""What stands in the open labels of a label set that came after the cap."""
+"""The value of the unbounded labels of a label set that is over the limit."""
+
+INTERNAL_SERVER_ERROR = "500"
+"""The status that a server sends if the application raises before the response starts."""
+
+CLIENT_CLOSED_REQUEST = "499"
+"""The status of a request whose client disconnected before the response started. The code is nginx's."""
+
+STATUS_TEXTS: Mapping[int, str] = {code: str(code) for code in range(100, 600)}
+"""The texts of the status codes, because a look-up is faster than a conversion."""
 
 # OpenTelemetry's list: https://opentelemetry.io/docs/specs/semconv/http/http-metrics/ (http.request.method).
-# CVE-2022-21698 and CVE-2023-43810 are what happens when a client may choose the value.
+# CVE-2022-21698 and CVE-2023-43810 show what happens if the client can choose the value.
 STANDARD_METHODS = (
     "GET",
     "HEAD",
@@ -32,8 +41,9 @@ STANDARD_METHODS = (
     "QUERY",
 )
 
-# https://opentelemetry.io/docs/specs/semconv/http/http-metrics/ (url.scheme, network.protocol.version), by
-# what WSGI's and ASGI's servers write. ASGI's may leave the scheme out.
+# The keys are what servers of WSGI and ASGI write. ASGI's servers may omit the scheme. The label values are
+# those of https://opentelemetry.io/docs/specs/semconv/http/http-metrics/ (url.scheme and
+# network.protocol.version).
 SCHEMES: Mapping[str | None, str] = {"http": "http", "https": "https", None: "http"}
 PROTOCOLS: Mapping[str, str] = {
     "HTTP/1.0": "1.0",
@@ -49,20 +59,21 @@ PROTOCOLS: Mapping[str, str] = {
 }
 
 BOUNDED_ATTRIBUTES = frozenset({"method", "scheme", "protocol", "status"})
-"""Facts whose values come from a list that no client and no application can grow."""
+"""Attributes of a request whose values are from a list that no client and no application can extend."""
 
 
 def known_methods(extra: Iterable[str] = ()) -> dict[str, str]:
-    """Return the methods that are their own label value; anything else is :data:`OTHER`."""
+    """Return the label values of the known methods. Any other method is :data:`OTHER`."""
     return {method: method for method in (*STANDARD_METHODS, *extra)}
 
 
 def status_label(code: str, *, classes: bool = False) -> str:
-    """Return the label value of a status code of three digits, given as text.
+    """Return the label value of a status code.
 
     Args:
-        code: ``"200"``; anything that is not three ASCII digits is :data:`OTHER`, bytes too.
-        classes: Give ``2xx`` for ``200``.
+        code: The code as text, for example ``"200"``. Anything but three ASCII digits is :data:`OTHER`,
+            also bytes.
+        classes: Return the class, for example ``2xx`` for ``200``.
     """
     if not isinstance(code, str) or len(code) != 3 or not (code.isascii() and code.isdigit()):
         return OTHER
@@ -70,11 +81,11 @@ def status_label(code: str, *, classes: bool = False) -> str:
 
 
 def sanitize_label_value(text: str) -> str:
-    """Return a label value with a question mark for each character that harms who reads a scrape.
+    """Return a label value with a question mark for each character that would break a scrape.
 
-    A lone surrogate would fail every scrape. Control characters and Unicode's line separators end a line for
-    readers that use ``str.splitlines()``, and each of them would lose the whole scrape. A line feed stays:
-    the format escapes it.
+    A lone surrogate cannot be encoded, so every scrape would fail. Control characters and Unicode's line
+    separators end a line for readers that use ``str.splitlines()``, so these would lose the whole scrape. A
+    line feed is kept, because the text format escapes it.
     """
     if text.isprintable():
         return text
@@ -86,36 +97,28 @@ _HARMFUL = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029), "?"
 del _HARMFUL[ord("\n")]
 
 
-def route_is_excluded(route: str, patterns: Sequence[str]) -> bool:
-    """Tell whether a route template is one of ``patterns``, or lies below one that ends in ``/*``."""
-    return any(
-        route == pattern or (pattern.endswith("/*") and route.startswith(pattern[:-1]))
-        for pattern in patterns
-    )
-
-
 class LabelSetLimiter:
     """Admits the first ``limit`` label sets of one family and folds every later one into ``_overflow``.
 
-    Nothing is dropped: a label set that comes too late is counted with :data:`OVERFLOW` in every label
-    that has a value and whose values are not from a closed list. Safe to share between threads.
+    No observation is lost. A label set over the limit is counted with :data:`OVERFLOW` as the value of each
+    label that has a value and is not bounded. Safe to share between threads.
 
-    It counts the label sets of this process. Where values are in shared files, those of the slot count:
+    It counts the label sets of this process. If values are in shared files, the label sets of the slot count:
     :class:`web_prom.multiprocess.writing.slot_cap.SlotCap`.
 
     Args:
-        limit: How many distinct label sets are admitted.
-        closed: For each label in order, whether its values are from a closed list.
+        limit: The maximum number of label sets.
+        bounded: For each label in order, whether the number of its values is bounded.
     """
 
-    def __init__(self, limit: int, closed: Sequence[bool]) -> None:
+    def __init__(self, limit: int, bounded: Sequence[bool]) -> None:
         self.limit = limit
-        self._closed = tuple(closed)
+        self._bounded = tuple(bounded)
         self._admitted: set[tuple[str, ...]] = set()
         self._lock = Lock()
 
     def admit(self, values: tuple[str, ...]) -> tuple[str, ...]:
-        """Return ``values``, or the overflow label set that stands for them."""
+        """Return ``values`` if the label set is admitted, else its overflow label set."""
         with self._lock:
             if values in self._admitted:
                 return values
@@ -125,12 +128,12 @@ class LabelSetLimiter:
         return self.fold(values)
 
     def fold(self, values: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the overflow label set that stands for ``values``."""
+        """Return the overflow label set of ``values``."""
         return tuple(
-            value if closed or value == EMPTY else OVERFLOW
-            for value, closed in zip(values, self._closed, strict=True)
+            value if bounded or value == EMPTY else OVERFLOW
+            for value, bounded in zip(values, self._bounded, strict=True)
         )
 
     def is_overflow(self, values: tuple[str, ...]) -> bool:
-        """Tell whether a label set stands for others."""
+        """Tell whether a label set is an overflow label set."""
         return OVERFLOW in values and self.fold(values) == values

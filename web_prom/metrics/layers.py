@@ -1,4 +1,4 @@
-"""Requests that pass several measured layers: each registry counts them once."""
+"""Requests that pass several measured layers. Each registry counts such a request once."""
 
 from __future__ import annotations
 
@@ -6,41 +6,42 @@ from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
-from web_prom.metrics.recording import RECORDING_KEY, Recorder, Recording
+from web_prom.metrics.recorder import Recorder
+from web_prom.metrics.recording import RECORDING_KEY, Recording
 
-ASGI_SCOPE = "asgi.scope"
-"""Where a2wsgi keeps the scope in the environ of a WSGI application inside an ASGI application."""
+A2WSGI_SCOPE_KEY = "asgi.scope"
+"""a2wsgi's key for the ASGI scope, in the environ of a WSGI application inside an ASGI application."""
 
-WSGI_ENVIRON = "wsgi_environ"
-"""Where a2wsgi keeps the environ in the scope of an ASGI application inside a WSGI application."""
+A2WSGI_ENVIRON_KEY = "wsgi_environ"
+"""a2wsgi's key for the WSGI environ, in the scope of an ASGI application inside a WSGI application."""
 
-current: ContextVar[Recording | None] = ContextVar("web_prom_current", default=None)
+current_recording: ContextVar[Recording | None] = ContextVar("web_prom_current", default=None)
 """The recording of the ASGI request that runs in this context.
 
-Set as the application reads the request. Adapters from ASGI to WSGI then run their application in a thread
-with a copy of the context. Where a server runs all requests in one context (granian), this can be the
-recording of another request.
+It is set when the application reads the request. Adapters from ASGI to WSGI run their application after
+that, in a thread with a copy of the context. If a server runs all requests in one context (granian), this
+can be the recording of another request.
 """
 
 
-class State:
-    """What this process measures.
+class MeasuredProtocols:
+    """The protocols of the measured applications of this process.
 
     Attributes:
-        asgi: Whether it has a measured ASGI application. Without one, a WSGI request has no ASGI request
-            around it, and pays nothing for the search.
+        asgi: Whether there is a measured ASGI application. If not, a WSGI request has no outer ASGI
+            request, and is not slowed down by the search for one.
     """
 
     asgi = False
 
 
 class ForwardingRecording:
-    """Stands for the recording of a request in a layer that has an environ or a scope of its own.
+    """The recording of a request in a layer that has an environ or a scope of its own.
 
-    An adapter writes to it as to a recording. It hands on everything to the recordings around it.
+    An adapter uses it like a recording. It forwards all changes to the recordings of the outer layers.
 
     Args:
-        outer: The innermost recording around the layer.
+        outer: The recording of the next outer layer.
         is_same_request: Whether the layer serves the same request. If not, the application called itself
             inside the process, and nothing is forwarded.
         scope: The layer's scope, if it is an ASGI layer.
@@ -53,7 +54,7 @@ class ForwardingRecording:
 
     @property
     def recorder(self) -> Recorder:
-        """That of the recording around the layer."""
+        """The recorder of the outer recording."""
         return self.outer.recorder
 
     @property
@@ -63,17 +64,17 @@ class ForwardingRecording:
 
     @property
     def status(self) -> str | None:
-        """The status that the client gets, if there is one yet."""
+        """The status that the client gets, or None if no response has started."""
         return self.outer.status
 
     @property
     def extra(self) -> tuple[str, ...]:
-        """Values of the extra labels."""
+        """The values of the extra labels."""
         return self.outer.extra
 
     @property
     def route(self) -> str | None:
-        """The route template; one that is set gets the path of the mount before it."""
+        """The route template. If it is set, the path of the mount is put before it."""
         return self.outer.route
 
     @route.setter
@@ -81,30 +82,30 @@ class ForwardingRecording:
         if self.is_same_request and template is not None:
             mount_path = self.recorder.mount_path
             prefix = "" if mount_path is None else mount_path(self.outer)
-            for each in with_outer(self.outer):
-                each.route = prefix + template
+            for recording in with_outer(self.outer):
+                recording.route = prefix + template
 
     @property
     def explicit_route(self) -> str | None:
-        """The route that the application named itself."""
+        """The route that the application set itself, or None."""
         return self.outer.explicit_route
 
     @property
     def measured(self) -> bool:
-        """Whether the request is counted; False for an excluded view."""
+        """Whether the request is counted. False for an excluded view."""
         return self.outer.measured
 
     @measured.setter
     def measured(self, measured: bool) -> None:
         if self.is_same_request:
-            for each in with_outer(self.outer):
-                each.measured = measured
+            for recording in with_outer(self.outer):
+                recording.measured = measured
 
     def add_exception(self, error: BaseException) -> None:
-        """Remember an exception, as :meth:`Recording.add_exception`."""
+        """Keep an exception, as :meth:`Recording.add_exception`."""
         if self.is_same_request:
-            for each in with_outer(self.outer):
-                each.add_exception(error)
+            for recording in with_outer(self.outer):
+                recording.add_exception(error)
 
     def compute_extra_labels(self, request: Any, response: Any) -> None:
         """Compute the extra labels, as :meth:`Recording.compute_extra_labels`."""
@@ -113,22 +114,20 @@ class ForwardingRecording:
 
 
 def with_outer(recording: Any) -> list[Recording]:
-    """Return a recording and all around it, from the innermost to the outermost."""
-    found = []
+    """Return a recording and all outer recordings, from the innermost to the outermost."""
+    recordings = []
     while recording is not None:
         if not isinstance(recording, ForwardingRecording):
-            found.append(recording)
+            recordings.append(recording)
         recording = recording.outer
-    return found
+    return recordings
 
 
 def affected_recordings(recording: Any) -> list[Recording]:
-    """Return the recordings that hear what a layer knows about a request."""
-    return (
-        []
-        if isinstance(recording, ForwardingRecording) and not recording.is_same_request
-        else with_outer(recording)
-    )
+    """Return the recordings that get what a layer finds out about its request."""
+    if isinstance(recording, ForwardingRecording) and not recording.is_same_request:
+        return []
+    return with_outer(recording)
 
 
 def find_outer(environ: MutableMapping[str, Any]) -> Any:
@@ -140,20 +139,20 @@ def find_outer(environ: MutableMapping[str, Any]) -> Any:
     recording = environ.get(RECORDING_KEY)
     if recording is None:
         try:
-            recording = _find_in_asgi(environ)
-        except Exception:  # somebody else means something else by the keys
+            recording = _find_outer_of_other_protocol(environ)
+        except Exception:  # another library uses the keys for something else
             return None
     return None if recording is None or recording.finished else recording
 
 
-def _find_in_asgi(environ: MutableMapping[str, Any]) -> Any:
-    scope = environ.get(ASGI_SCOPE)
+def _find_outer_of_other_protocol(environ: MutableMapping[str, Any]) -> Any:
+    scope = environ.get(A2WSGI_SCOPE_KEY)
     outer = None if scope is None else scope.get(RECORDING_KEY)
     is_same_request = outer is not None
     if outer is None:
-        outer = current.get()
+        outer = current_recording.get()
         if outer is not None and not outer.finished:
-            is_same_request = _is_same(getattr(outer, "scope", {}), environ)
+            is_same_request = _is_same_request(getattr(outer, "scope", {}), environ)
     if outer is None or outer.finished:
         return None
     environ[RECORDING_KEY] = ForwardingRecording(outer, is_same_request=is_same_request)
@@ -163,22 +162,22 @@ def _find_in_asgi(environ: MutableMapping[str, Any]) -> Any:
 def find_outer_asgi(scope: Mapping[str, Any]) -> Any:
     """Return the unfinished recording that an ASGI request is part of, or None. Never raises."""
     recording = scope.get(RECORDING_KEY)
-    if recording is None and isinstance(scope.get(WSGI_ENVIRON), MutableMapping):
-        recording = find_outer(scope[WSGI_ENVIRON])
+    if recording is None and isinstance(scope.get(A2WSGI_ENVIRON_KEY), MutableMapping):
+        recording = find_outer(scope[A2WSGI_ENVIRON_KEY])
         if recording is not None:
             recording = ForwardingRecording(recording, scope=scope)
     return None if recording is None or recording.finished else recording
 
 
 def is_counted_by(outer: Any, recorder: Recorder) -> bool:
-    """Tell whether a recording, or one around it, counts where a recorder would count."""
+    """Tell whether an outer recording counts the request in the families of a recorder."""
     return outer.recorder is recorder or any(
-        each.recorder.counts_with(recorder) for each in with_outer(outer)
+        recording.recorder.shares_families_with(recorder) for recording in with_outer(outer)
     )
 
 
 def forward(inner: Recording, outer: Any) -> None:
-    """Tell the recording around another one what the inner one learnt."""
+    """Copy the route, the exclusion and the exceptions of an inner recording to the outer one."""
     if inner.route is not None:
         outer.route = inner.route
     if not inner.measured:
@@ -188,13 +187,13 @@ def forward(inner: Recording, outer: Any) -> None:
 
 
 def discard(recording: Any) -> None:
-    """End a request that is not counted, for example a scrape, in the gauge too. Never raises."""
-    for each in affected_recordings(recording):
-        each.measured = False
-        each.finish()
+    """Finish a request that is not counted, for example a scrape. Never raises."""
+    for affected in affected_recordings(recording):
+        affected.measured = False
+        affected.finish()
 
 
-def _is_same(scope: Mapping[str, Any], environ: Mapping[str, Any]) -> bool:
+def _is_same_request(scope: Mapping[str, Any], environ: Mapping[str, Any]) -> bool:
     """Tell whether a WSGI environ was made from an ASGI scope."""
     try:
         path, root = scope["path"], scope.get("root_path", "")

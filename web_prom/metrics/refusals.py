@@ -1,4 +1,4 @@
-"""Metrics of other exporters that a registry refuses, because web-prom's families have their names."""
+"""Warnings about metrics of other exporters that a registry refuses because web-prom has their names."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from prometheus_client import CollectorRegistry
 logger = logging.getLogger("web_prom")
 
 
-def watch_refusals(registry: CollectorRegistry, own: Collection[Any]) -> None:
-    """Log a warning when a registry refuses a metric for the name of one of ours.
+def warn_of_refused_metrics(registry: CollectorRegistry, own: Collection[Any]) -> None:
+    """Log a warning when a registry refuses a metric because web-prom has a metric with the same name.
 
-    Some exporters swallow the error, and their metrics are silently missing. The error is raised all the
-    same. A second call for a registry does nothing.
+    Some exporters ignore the error, so their metrics are missing without a message. The error is still
+    raised. A second call for a registry does nothing.
 
     Args:
         registry: The registry.
-        own: Our families, now and later.
+        own: The metrics of web-prom. Metrics may be added later.
     """
     if "register" in vars(registry):
         return
     reference, register = ref(registry), type(registry).register
     warned: set[str] = set()
 
-    def watched(collector: Any) -> None:
+    def register_and_warn(collector: Any) -> None:
         current = reference()
-        assert current is not None  # whoever calls has it
+        assert current is not None  # the caller has a reference
         try:
             register(current, collector)
         except ValueError:
             _warn(current, collector, own, warned)
             raise
 
-    registry.register = watched  # type: ignore[method-assign]
+    registry.register = register_and_warn  # type: ignore[method-assign]
 
 
 def _warn(registry: CollectorRegistry, collector: Any, own: Collection[Any], warned: set[str]) -> None:
@@ -46,9 +46,10 @@ def _warn(registry: CollectorRegistry, collector: Any, own: Collection[Any], war
         if taken and taken[0] not in warned:
             warned.add(taken[0])
             logger.warning(
-                "another metric named %s was refused, because web-prom has registered one. Scrapes lack "
-                "it: remove it, or set PROM_NAMESPACE, which stands before web-prom's names.",
+                "another metric named %s was refused, because web-prom has registered one. Scrapes do not "
+                "contain it. Remove it, or set PROM_NAMESPACE: it is put before the names of web-prom's "
+                "metrics.",
                 taken[0],
             )
     except Exception:
-        logger.debug("a refused metric could not be looked at", exc_info=True)
+        logger.debug("a refused metric could not be examined", exc_info=True)

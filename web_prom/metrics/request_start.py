@@ -1,4 +1,4 @@
-"""What a request begins with: the facts that are known before it is served, and its step of the gauge."""
+"""Attributes that are known when a request starts, and the updates of the gauge of requests in progress."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 from web_prom.metrics.labels import EMPTY, OTHER, PROTOCOLS, SCHEMES
 from web_prom.metrics.writers import GaugeUpdater
 
-# Where a server tells the facts of a beginning: in the environ of WSGI, and in the scope of ASGI.
 WSGI_KEYS: Mapping[str, str] = {
     "method": "REQUEST_METHOD",
     "scheme": "wsgi.url_scheme",
     "protocol": "SERVER_PROTOCOL",
 }
+"""The keys of the attributes in a WSGI environ."""
+
 ASGI_KEYS: Mapping[str, str] = {"method": "method", "scheme": "scheme", "protocol": "http_version"}
+"""The keys of the attributes in an ASGI scope."""
 
 _UNKNOWN: Mapping[str, str] = {"method": OTHER, "scheme": OTHER, "protocol": EMPTY}
 
@@ -23,36 +25,36 @@ _UNKNOWN: Mapping[str, str] = {"method": OTHER, "scheme": OTHER, "protocol": EMP
 def start_key_getter(
     attributes: Sequence[str], keys: Mapping[str, str]
 ) -> Callable[[Mapping[str, Any]], Any]:
-    """Return a function that reads the key of :class:`RequestStartCache` from an environ or a scope.
+    """Return a function that reads the key of a :class:`RequestStartCache` from an environ or a scope.
 
-    A single fact is read without a call of a Python function, which is what every request of most
-    applications pays for this.
+    A single attribute is read without a call of a Python function. Most applications have only this one, so
+    it is the cost for each of their requests.
 
     Args:
-        attributes: Which; of a naming.
-        keys: Where each of them is: :data:`WSGI_KEYS` or :data:`ASGI_KEYS`.
+        attributes: The attributes to read, :attr:`web_prom.metrics.conventions.Naming.start_attributes`.
+        keys: Their keys: :data:`WSGI_KEYS` or :data:`ASGI_KEYS`.
     """
     names = [keys[attribute] for attribute in attributes]
     get = itemgetter(*names)
     if len(names) == 1:
         return get
 
-    def read(place: Mapping[str, Any]) -> Any:
+    def read(mapping: Mapping[str, Any]) -> Any:
         try:
-            return get(place)
-        except KeyError:  # ASGI's scheme may be missing
-            return tuple(map(place.get, names))
+            return get(mapping)
+        except KeyError:  # an ASGI scope may have no scheme
+            return tuple(map(mapping.get, names))
 
     return read
 
 
 class RequestStart:
-    """What the requests have in common that begin alike. Safe to share between threads.
+    """What all requests with the same attributes at their start share. Safe to share between threads.
 
     Attributes:
-        attributes: Label values by fact.
-        inc_in_progress: Takes the gauge of requests in progress up, called with 1.
-        dec_in_progress: Takes it down, called with -1.
+        attributes: The label values by attribute.
+        inc_in_progress: Increments the gauge of requests in progress. Called with 1.
+        dec_in_progress: Decrements it. Called with -1.
     """
 
     __slots__ = ("attributes", "dec_in_progress", "inc_in_progress")
@@ -65,51 +67,52 @@ class RequestStart:
 
 
 class RequestStartCache(dict[Any, RequestStart]):
-    """The openings of one application by what :func:`start_key_getter` returns; made when first asked for.
+    """The request starts of one application by the keys that :func:`start_key_getter` reads.
 
-    There are never more than the closed lists of their facts allow, whatever clients send: what is not in
-    the lists is looked up each time, and is not kept. Safe to share between threads.
+    A request start is created when it is needed for the first time. Its attributes have a bounded number of
+    values. A key with an unknown value is mapped each time and is never kept, so clients cannot make the
+    cache grow. Safe to share between threads.
 
     Args:
-        attributes: Which facts an opening has; of a naming.
-        methods: The methods that are told apart, with their label values.
-        steps: Returns what takes the gauge up and down for an opening's facts.
+        attributes: The attributes of a request start, in the order of the keys.
+        methods: The known methods with their label values.
+        gauge_updaters: Returns the functions that increment and decrement the gauge for these attributes.
     """
 
     def __init__(
         self,
         attributes: Sequence[str],
         methods: Mapping[str, str],
-        steps: Callable[[Mapping[str, str]], tuple[GaugeUpdater, GaugeUpdater]],
+        gauge_updaters: Callable[[Mapping[str, str]], tuple[GaugeUpdater, GaugeUpdater]],
     ) -> None:
         super().__init__()
         known: dict[str, Mapping[Any, str]] = {"method": methods, "scheme": SCHEMES, "protocol": PROTOCOLS}
-        self._facts = tuple(attributes)
+        self._attributes = tuple(attributes)
         self._known = [known[attribute] for attribute in attributes]
         self._unknown = [_UNKNOWN[attribute] for attribute in attributes]
-        self._steps = steps
-        self._made: dict[tuple[str, ...], RequestStart] = {}
+        self._gauge_updaters = gauge_updaters
+        self._by_values: dict[tuple[str, ...], RequestStart] = {}
 
-    def __missing__(self, told: Any) -> RequestStart:
-        parts = told if len(self._facts) > 1 else (told,)
+    def __missing__(self, key: Any) -> RequestStart:
+        parts = key if len(self._attributes) > 1 else (key,)
         found = [known.get(part) for known, part in zip(self._known, parts, strict=True)]
         values = tuple(
-            other if value is None else value for value, other in zip(found, self._unknown, strict=True)
+            unknown if value is None else value for value, unknown in zip(found, self._unknown, strict=True)
         )
-        request_start = self._made.get(values)
+        request_start = self._by_values.get(values)
         if request_start is None:
-            request_start = RequestStart(dict(zip(self._facts, values, strict=True)))
-            request_start.inc_in_progress, request_start.dec_in_progress = self._steps(
-                request_start.attributes
-            )
-            request_start = self._made.setdefault(values, request_start)
+            request_start = RequestStart(dict(zip(self._attributes, values, strict=True)))
+            self._bind(request_start)
+            request_start = self._by_values.setdefault(values, request_start)
         if None not in found:
-            self[told] = request_start
+            self[key] = request_start
         return request_start
 
     def rebind_values(self) -> None:
-        """Bind the gauges anew, of requests that are under way too."""
-        for request_start in list(self._made.values()):
-            request_start.inc_in_progress, request_start.dec_in_progress = self._steps(
-                request_start.attributes
-            )
+        """Look up the gauges again, also for requests in progress."""
+        for request_start in list(self._by_values.values()):
+            self._bind(request_start)
+
+    def _bind(self, request_start: RequestStart) -> None:
+        updaters = self._gauge_updaters(request_start.attributes)
+        request_start.inc_in_progress, request_start.dec_in_progress = updaters

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import BuiltinFunctionType
 from typing import Any, cast
 
-from web_prom.metrics.body_sizes import CountedBody, CountedInput, Measures
-from web_prom.metrics.queue_time import observe_queue
+from web_prom.metrics.body_sizes import BodySizeRecording, CountingBody, CountingInput
+from web_prom.metrics.queue_time import observe_queue_time
 from web_prom.metrics.recording import Recording
 from web_prom.types import Environ, ExcInfo, Headers, StartResponse
 
@@ -35,7 +35,7 @@ class WSGIExchange(Recording):
 
     def on_start(self, environ: Environ) -> None:
         """Take the measurements that some configurations need at the start of a request. Never raises."""
-        observe_queue(self.recorder, environ.get("HTTP_X_REQUEST_START", ""))
+        observe_queue_time(self.recorder, environ.get("HTTP_X_REQUEST_START", ""))
 
     def start_response(
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None
@@ -65,11 +65,7 @@ class WSGIExchange(Recording):
 
         The server answers 500 if it has sent no headers yet.
         """
-        self.add_exception(error)
-        if self.headers_sent:
-            self.body_failed = True
-        else:
-            self.status = "500"
+        self.add_final_exception(error, response_started=self.headers_sent)
 
     def wrap_body(self, body: Any, environ: Environ) -> Iterable[bytes]:
         """Return a response body that finishes the request when it ends."""
@@ -140,27 +136,27 @@ class WSGIExchange(Recording):
                 self.finish()
 
 
-class WSGIExchangeWithSizes(Measures, WSGIExchange):
+class WSGIExchangeWithSizes(BodySizeRecording, WSGIExchange):
     """A WSGI exchange that also measures body sizes and the time to the first byte."""
 
     def on_start(self, environ: Environ) -> None:
         """Take the measurements at the start, and count the bytes of the request body as they are read."""
         super().on_start(environ)
         if self.recorder.config.request_size and "wsgi.input" in environ:
-            environ["wsgi.input"] = CountedInput(environ["wsgi.input"], self)
+            environ["wsgi.input"] = CountingInput(environ["wsgi.input"], self)
 
     def write(self, data: bytes) -> object:
         """Count and send a chunk of the body."""
-        self.count(data)
+        self.add_response_bytes(len(data))
         return super().write(data)
 
     def wrap_body(self, body: Any, environ: Environ) -> Iterable[bytes]:
         """Return a response body that counts its bytes and finishes the request when it ends."""
         wrapped = super().wrap_body(body, environ)
         if wrapped is not body:
-            self._body = CountedBody(body, self)
+            self._body = CountingBody(body, self)
         else:
-            self.count_file(self.content_length)
+            self.set_file_size(self.content_length)
         return wrapped
 
 

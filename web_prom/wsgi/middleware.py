@@ -11,11 +11,12 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from web_prom.config.settings import Config
 from web_prom.exposition.scrape_context import ContextFactory
-from web_prom.metrics.layers import State, find_outer, forward, is_counted_by
+from web_prom.hooks import RouteResolver
+from web_prom.metrics.layers import MeasuredProtocols, find_outer, forward, is_counted_by
 from web_prom.metrics.recording import RECORDING_KEY
 from web_prom.metrics.request_start import WSGI_KEYS, start_key_getter
-from web_prom.metrics.websocket import LABELS
-from web_prom.middleware import Middleware, RouteResolver, scrape_paths, set_route
+from web_prom.metrics.websocket import WEBSOCKET_LABELS
+from web_prom.middleware import Middleware, scrape_paths, set_route
 from web_prom.types import Environ, Headers, StartResponse, WSGIApp
 from web_prom.wsgi.endpoint import metrics_app
 from web_prom.wsgi.exchange import WSGIExchange, WSGIExchangeWithSizes
@@ -86,7 +87,7 @@ class PrometheusMiddleware(Middleware):
             # The metrics of WebSockets cannot be created if they have a label twice.
             labels = {*self._config.constant_labels, *self._config.extra_labels}
             upgrade_class = UpgradeExchangeWithSizes if self._measures_sizes else UpgradeExchange
-            self._upgrade_class = None if labels & LABELS else upgrade_class
+            self._upgrade_class = None if labels & WEBSOCKET_LABELS else upgrade_class
             self._start_key = start_key_getter(self.recorder.naming.start_attributes, WSGI_KEYS)
             # An adapter computes them from the framework's request and response.
             self._extra_from_environ = bool(self._config.extra_labels) and resolve_route is None
@@ -100,7 +101,7 @@ class PrometheusMiddleware(Middleware):
             return self._app(environ, start_response)
         if environ.get("PATH_INFO", "") in self._scrape_paths:
             return self._metrics_app(environ, start_response)
-        outer = find_outer(environ) if RECORDING_KEY in environ or State.asgi else None
+        outer = find_outer(environ) if RECORDING_KEY in environ or MeasuredProtocols.asgi else None
         if outer is not None and is_counted_by(outer, self.recorder):
             return self._app(environ, self._resolve_route_of(outer, start_response))
         try:

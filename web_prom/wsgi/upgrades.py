@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from web_prom.metrics.recording import Recorder, Recording
+from web_prom.metrics.recorder import Recorder
+from web_prom.metrics.recording import Recording
 from web_prom.metrics.websocket import (
     ABNORMAL_CLOSURE,
     INTERNAL_ERROR,
@@ -113,7 +114,7 @@ class UpgradeRecording(Recording):
         """Count a message that was ``received`` or ``sent``. Never raises."""
         try:
             if self._websocket is not None and not self.finished:
-                self._labelled(self._websocket).count(direction)
+                self._labelled(self._websocket).count_message(direction)
         except Exception:
             self.recorder.record_internal_error("follow")
 

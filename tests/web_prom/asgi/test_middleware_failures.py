@@ -43,7 +43,7 @@ def test_a_queue_histogram_that_raises_costs_no_request_and_no_count(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello, queue_time=True)
-    monkeypatch.setattr(wrapped.recorder.queue, "observe", boom)
+    monkeypatch.setattr(wrapped.recorder.queue_time, "observe", boom)
     header = (b"x-request-start", b"t=%f" % (time.time() - 1))
     assert serve(wrapped, headers=[header]) == b"hello"
     assert errors(registry) == {("queue",): 1}

@@ -321,9 +321,9 @@ def test_instrumentation_that_fails_costs_no_connection(
 ) -> None:
     wrapped = measured(echo, resolve_route=boom if what == "annotate" else None)
     if what == "labels":
-        monkeypatch.setattr(wrapped.recorder, "child_of", boom)
+        monkeypatch.setattr(wrapped.recorder, "child_for", boom)
     if what == "gauge":
-        monkeypatch.setattr(wrapped.recorder, "plain_child_of", boom)
+        monkeypatch.setattr(wrapped.recorder, "constant_child", boom)
     server = connect(wrapped, [CONNECT, PING, disconnect()])
     assert server.sent == [ACCEPT, PONG]
     assert sum(errors(registry).values()) > 0

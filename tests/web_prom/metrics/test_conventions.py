@@ -126,7 +126,7 @@ def test_what_clients_invent_takes_no_memory(registry: CollectorRegistry) -> Non
     for number in range(50):
         serve(wrapped, method=f"M{number}", SERVER_PROTOCOL=f"HTTP/9.{number}")
     assert len(wrapped.recorder.request_starts) == 0
-    assert len(wrapped.recorder.request_starts._made) == len(wrapped.recorder.writers) == 1
+    assert len(wrapped.recorder.request_starts._by_values) == len(wrapped.recorder.writers) == 1
     assert counts(registry) == {("_OTHER", "http", "", "200", "", ""): 50}
 
 

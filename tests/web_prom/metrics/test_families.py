@@ -29,7 +29,8 @@ from tests.web_prom.support import (
 from web_prom import ConflictError, PrometheusMiddleware
 from web_prom.config import Config
 from web_prom.metrics.families import existing_families
-from web_prom.metrics.recording import Recorder, Recording
+from web_prom.metrics.recorder import Recorder
+from web_prom.metrics.recording import Recording
 from web_prom.wsgi import set_route
 
 Start = Callable[..., Any]

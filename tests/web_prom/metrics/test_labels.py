@@ -1,4 +1,4 @@
-"""Label values: methods, statuses, excluded routes, and the cap on label sets."""
+"""Label values of methods and statuses, and the limit on the label sets of a family."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from web_prom.metrics.labels import (
     STANDARD_METHODS,
     LabelSetLimiter,
     known_methods,
-    route_is_excluded,
     sanitize_label_value,
     status_label,
 )
@@ -57,29 +56,6 @@ def test_what_is_no_status_is_other(code: str, classes: bool) -> None:
 def test_any_text_gives_a_status_of_a_closed_list(code: str, classes: bool) -> None:
     label = status_label(code, classes=classes)
     assert label == OTHER or (len(label) == 3 and label[0] in "0123456789")
-
-
-@pytest.mark.parametrize(
-    ("route", "excluded"),
-    [
-        ("/foo", True),
-        ("/foobar", False),
-        ("/foo/", False),
-        ("/foo/x", False),
-        ("/admin", False),
-        ("/admin/", True),
-        ("/admin/users/<int:id>", True),
-        ("/administration", False),
-        ("/adminx/", False),
-        ("", False),
-    ],
-)
-def test_fault_19_a_prefix_excludes_only_what_lies_below_it(route: str, excluded: bool) -> None:
-    assert route_is_excluded(route, ("/foo", "/admin/*")) is excluded
-
-
-def test_nothing_is_excluded_by_no_pattern() -> None:
-    assert not route_is_excluded("/", ())
 
 
 @SETTINGS

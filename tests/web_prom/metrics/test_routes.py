@@ -1,15 +1,17 @@
-"""The mark on views that are not to be measured."""
+"""Route templates: their notation, excluded routes and excluded views."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
 
+import pytest
+
 from web_prom import exclude
-from web_prom.metrics.exclusion import is_excluded
+from web_prom.metrics.routes import absolute_route, is_excluded, route_is_excluded
 
 
-def test_a_view_is_returned_itself_with_a_mark() -> None:
+def test_exclude_returns_the_view_itself() -> None:
     def view() -> str:
         return "x"
 
@@ -19,14 +21,14 @@ def test_a_view_is_returned_itself_with_a_mark() -> None:
     assert view() == "x"
 
 
-def test_an_async_view_can_be_marked() -> None:
+def test_exclude_marks_an_async_view() -> None:
     @exclude
     async def view() -> None: ...
 
     assert is_excluded(view)
 
 
-def test_a_decorator_that_keeps_to_functools_keeps_the_mark() -> None:
+def test_is_excluded_is_kept_by_functools_wraps() -> None:
     @exclude
     def view() -> None: ...
 
@@ -37,7 +39,7 @@ def test_a_decorator_that_keeps_to_functools_keeps_the_mark() -> None:
     assert is_excluded(exclude(functools.partial(print)))
 
 
-def test_a_view_that_a_framework_made_of_a_marked_class_is_excluded() -> None:
+def test_is_excluded_for_a_view_made_from_an_excluded_class() -> None:
     @exclude
     class View: ...
 
@@ -53,6 +55,36 @@ def test_a_view_that_a_framework_made_of_a_marked_class_is_excluded() -> None:
         assert not is_excluded(view)
 
 
-def test_what_is_no_view_is_not_excluded() -> None:
+def test_is_excluded_is_false_for_other_objects() -> None:
     things: list[Any] = [None, 7, "x", object()]
     assert not any(map(is_excluded, things))
+
+
+@pytest.mark.parametrize(
+    ("route", "excluded"),
+    [
+        ("/foo", True),
+        ("/foobar", False),
+        ("/foo/", False),
+        ("/foo/x", False),
+        ("/admin", False),
+        ("/admin/", True),
+        ("/admin/users/<int:id>", True),
+        ("/administration", False),
+        ("/adminx/", False),
+        ("", False),
+    ],
+)
+def test_fault_19_a_prefix_excludes_only_what_lies_below_it(route: str, excluded: bool) -> None:
+    assert route_is_excluded(route, ("/foo", "/admin/*")) is excluded
+
+
+def test_route_is_excluded_without_patterns_is_false() -> None:
+    assert not route_is_excluded("/", ())
+
+
+@pytest.mark.parametrize(
+    ("template", "absolute"), [("", "/"), ("/", "/"), ("users/<id>", "/users/<id>"), ("/x/", "/x/")]
+)
+def test_absolute_route_begins_with_one_slash(template: str, absolute: str) -> None:
+    assert absolute_route(template) == absolute

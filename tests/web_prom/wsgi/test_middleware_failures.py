@@ -58,7 +58,7 @@ def test_a_queue_histogram_that_raises_costs_no_request_and_no_count(
 ) -> None:
     wrapped = measured(hello, queue_time=True)
     monkeypatch.setattr("web_prom.metrics.queue_time.queue_seconds", lambda *_: 1.0)
-    monkeypatch.setattr(wrapped.recorder.queue, "observe", boom)
+    monkeypatch.setattr(wrapped.recorder.queue_time, "observe", boom)
     assert serve(wrapped, HTTP_X_REQUEST_START="t=1") == b"hello"
     assert errors(registry) == {("queue",): 1}
     assert requests(registry) == {OK: 1}

@@ -1,0 +1,63 @@
+"""Types of the functions that users and framework adapters pass to web-prom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class ExtraLabel(Protocol):
+    """Computes the value of an extra label (``PROM_EXTRA_LABELS``)."""
+
+    def __call__(self, request: Any, response: Any, /) -> object:
+        """Return the label value of a request. It is converted to text.
+
+        Args:
+            request: The request of the framework. Without an adapter it is the WSGI environ or the ASGI
+                scope.
+            response: The response of the framework, or None if there is none. Without an adapter it is the
+                pair of status line and headers (WSGI), or the message that starts the response (ASGI).
+        """
+
+
+class ScrapeCheck(Protocol):
+    """Decides whether a scrape is allowed (``PROM_ALLOW_SCRAPE``)."""
+
+    def __call__(self, environ: Mapping[str, Any], /) -> object:
+        """Return a true value if the scrape with this WSGI environ is allowed."""
+
+
+class RecordedRequest(Protocol):
+    """The recording of a request or a WebSocket, as a route resolver uses it.
+
+    Attributes:
+        route: The route template. None if no route matched, or if it is not known yet.
+        measured: Whether the request is counted. An adapter sets it to False for an excluded view.
+    """
+
+    route: str | None
+    measured: bool
+
+    @property
+    def status(self) -> str | None:
+        """The status code as text, or None if no response has started."""
+
+    @property
+    def explicit_route(self) -> str | None:
+        """The route that the application set itself, or None."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the request was observed. Changes have no effect then."""
+
+
+class RouteResolver(Protocol):
+    """Finds the route of a request with the help of the framework."""
+
+    def __call__(self, recording: Any, /) -> None:
+        """Set ``route`` of a recording, and ``measured`` if the view is excluded.
+
+        Args:
+            recording: A :class:`RecordedRequest`. Under ASGI it has the ``scope``. The recording of a WSGI
+                request that became a WebSocket has the ``environ``.
+        """

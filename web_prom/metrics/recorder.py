@@ -1,0 +1,258 @@
+"""The recorder of one application: it finds the children and the values that its requests write."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from web_prom.config.settings import Config
+from web_prom.hooks import RouteResolver
+from web_prom.metrics.families import families_for
+from web_prom.metrics.labels import (
+    EMPTY,
+    INTERNAL_SERVER_ERROR,
+    OTHER,
+    UNMATCHED,
+    known_methods,
+    sanitize_label_value,
+    status_label,
+)
+from web_prom.metrics.limited_metric import LimitedMetric
+from web_prom.metrics.request_start import RequestStart, RequestStartCache
+from web_prom.metrics.routes import route_is_excluded
+from web_prom.metrics.writers import GaugeUpdater, RequestWriter, gauge_updaters, make_writer
+from web_prom.multiprocess.writing.activation import is_shared
+
+logger = logging.getLogger("web_prom")
+
+# The start of most requests.
+_USUAL_START: Mapping[str, str] = {"method": "GET", "scheme": "http"}
+
+WriterKey = tuple[Any, ...]
+"""Start, route, status and extra labels of a request, and its error if there is one and a label for it."""
+
+
+class Finishable(Protocol):
+    """The recording of a request that was dropped without an end."""
+
+    def finish(self, ended: float | None = None) -> None:
+        """Observe the request."""
+
+
+class Recorder:
+    """Records the requests of one application.
+
+    The families belong to the registry, and other applications can share them
+    (:class:`web_prom.metrics.families.MetricFamilies`). The recorder has what belongs to one application: the
+    values of its constant labels, its extra labels, its excluded routes, and the caches for its requests.
+
+    Safe to share between threads. After a fork the child uses the same object, and needs no call for that.
+
+    Args:
+        config: The application's settings.
+        registry: The registry of the families.
+        owner: The application's name, for messages.
+        resolve_route: Called when the response starts. It sets the route on the recording.
+
+    Attributes:
+        writers: The writers by what the requests have in common (:data:`WriterKey`); None if such requests
+            are not measured.
+        request_starts: The starts of requests that are in use.
+        abandoned: Requests that were dropped without an end, with the time of that.
+
+    Raises:
+        ConflictError: As :func:`web_prom.metrics.families.families_for`.
+        DirectoryError: As :func:`web_prom.metrics.families.families_for`.
+    """
+
+    mount_path: Callable[[Any], str] | None = None
+    """Returns the path template at which the application of a recording is mounted, if that is known."""
+
+    def __init__(
+        self,
+        config: Config,
+        registry: CollectorRegistry = REGISTRY,
+        *,
+        owner: str = "the application",
+        resolve_route: RouteResolver | None = None,
+    ) -> None:
+        self.config = config
+        self.resolve_route: RouteResolver = resolve_route or _resolve_no_route
+        self.owner = owner
+        self.registry = registry
+        self.families = families_for(registry, config, owner)
+        self.naming = self.families.naming
+        self.request_starts = RequestStartCache(
+            self.naming.start_attributes, known_methods(config.extra_methods), self._gauge_updaters
+        )
+        self.extra_labels = tuple(config.extra_labels.items())
+        self.abandoned: deque[tuple[Finishable, float]] = deque()
+        self._constants = tuple(config.constant_labels.values())
+        self._no_extra = (EMPTY,) * len(self.extra_labels)
+        self._warned: set[str] = set()
+        self.rebind_values()
+        self.families.recorders.add(self)
+
+    def rebind_values(self) -> None:
+        """Look up the values that requests write.
+
+        Called again after the metrics or the values of the registry were replaced.
+        """
+        self.request_starts.rebind_values()
+        self._gauge_updaters(
+            _USUAL_START
+        )  # the worker has a series from its start on, not from its first request
+        config, families = self.config, self.families
+        self.queue_time = self.constant_child(families.queue_time) if config.queue_time else None
+        self._further_histograms = [
+            (field, getattr(families, field))
+            for field in ("request_size", "response_size", "first_byte")
+            if getattr(config, field)
+        ]
+        self.writers: dict[WriterKey, RequestWriter | None] = {}
+
+    def shares_families_with(self, other: Recorder) -> bool:
+        """Tell whether both recorders write to the same families, so that only one may count a request."""
+        if self.registry is other.registry:
+            return True
+        return is_shared() and self.families.duration.name == other.families.duration.name
+
+    def record_internal_error(self, stage: str) -> None:
+        """Count an error of the instrumentation, and log the first one of each stage. Never raises."""
+        try:
+            self.families.errors.labels(stage).inc()
+            if stage not in self._warned:
+                self._warned.add(stage)
+                logger.warning(
+                    "error while %s of %s; counted in web_prom_instrumentation_errors_total",
+                    stage,
+                    self.owner,
+                    exc_info=True,
+                )
+        except Exception:
+            logger.debug("an instrumentation error could not be counted", exc_info=True)
+
+    def finish_abandoned(self) -> None:
+        """Finish the requests that were dropped without an end, with the time at which they were dropped."""
+        while True:
+            try:
+                recording, ended = self.abandoned.popleft()
+            except IndexError:  # empty; another thread may have taken the last one
+                return
+            recording.finish(ended)
+
+    def writer_for(self, key: WriterKey) -> RequestWriter | None:
+        """Return the writer for requests with this key, or None if they are not measured."""
+        request_start, route, code, extra, *errors = key
+        status = status_label(code or INTERNAL_SERVER_ERROR, classes=self.config.status_classes)
+        attributes = {**request_start.attributes, **_route_attributes(route), "status": status}
+        attributes["error"] = errors[0] if errors else status if status >= "500" else EMPTY
+        if route_is_excluded(attributes["route"], self.config.exclude):
+            if not extra and status != OTHER:
+                self.writers[key] = None
+            return None
+        folded = False
+
+        def child(family: LimitedMetric) -> Any:
+            nonlocal folded
+            found, overflow = self._child_for(family, attributes, extra)
+            folded = folded or overflow
+            return found
+
+        requests = self.families.requests
+        writer = make_writer(
+            None if requests is None else child(requests),
+            child(self.families.duration),
+            self.config.duration_buckets,
+            [(field, child(family).observe) for field, family in self._further_histograms],
+        )
+        # Values that a client or the application can invent without a limit are not kept as keys.
+        if not folded and status != OTHER:
+            self.writers[key] = writer
+        return writer
+
+    def count_exception(
+        self, error: BaseException, request_start: RequestStart, route: str | None, extra: tuple[str, ...]
+    ) -> None:
+        """Count one exception of a request, if the naming has a family of exceptions."""
+        family = self.families.exceptions
+        if family is not None:
+            exception = type(error).__name__
+            attributes = {**request_start.attributes, **_route_attributes(route), "exception": exception}
+            self.child_for(family, attributes, extra).inc()
+
+    def child_for(self, family: LimitedMetric, attributes: Mapping[str, str], extra: tuple[str, ...]) -> Any:
+        """Return the child of a family for a request, or the child of the overflow label set.
+
+        Args:
+            family: The family.
+            attributes: The attributes of the request.
+            extra: The values of the extra labels; empty if they are not known.
+        """
+        return self._child_for(family, attributes, extra)[0]
+
+    def constant_child(self, metric: Any) -> Any:
+        """Return the child of a metric that has no labels but the constant ones."""
+        return metric.labels(*self._constants) if self._constants else metric
+
+    def compute_extra_values(
+        self, request: Any, response: Any, *, passing: tuple[type[Exception], ...] = ()
+    ) -> tuple[str, ...]:
+        """Return the values of the extra labels for a request and its response.
+
+        The value of a label whose function raises is empty.
+
+        Args:
+            request: The request of the framework.
+            response: The response of the framework.
+            passing: Exceptions that are raised to the caller. No other exception is raised.
+        """
+        values = []
+        for name, function in self.extra_labels:
+            try:
+                values.append(sanitize_label_value(str(function(request, response))))
+            except passing:
+                raise
+            except Exception:
+                self.record_internal_error(f"label {name}")
+                values.append(EMPTY)
+        return tuple(values)
+
+    def _child_for(
+        self, family: LimitedMetric, attributes: Mapping[str, str], extra: tuple[str, ...]
+    ) -> tuple[Any, bool]:
+        child, overflow = family.child_for(attributes, (*(extra or self._no_extra), *self._constants))
+        if overflow:
+            self._count_overflow(family.name)
+        return child, overflow
+
+    def _gauge_updaters(self, attributes: Mapping[str, str]) -> tuple[GaugeUpdater, GaugeUpdater]:
+        """Return the functions that change the gauge of requests in progress for requests with this start."""
+        labels = self.naming.in_progress.labels.values()
+        values = (*map(attributes.__getitem__, labels), *self._constants)
+        gauge = self.families.in_progress
+        in_flight = self.families.in_flight.setdefault(values, [])
+        return gauge_updaters(gauge.labels(*values) if values else gauge, in_flight)
+
+    def _count_overflow(self, family: str) -> None:
+        self.families.overflow.labels(family).inc()
+        if family not in self._warned:
+            self._warned.add(family)
+            logger.warning(
+                "%s has %d label sets, as many as PROM_MAX_LABEL_SETS allows; further ones are counted "
+                "under _overflow. A label with values that grow without end is the usual reason.",
+                family,
+                self.config.max_label_sets,
+            )
+
+
+def _route_attributes(route: str | None) -> dict[str, str]:
+    return {"route": UNMATCHED, "template": EMPTY} if route is None else {"route": route, "template": route}
+
+
+def _resolve_no_route(recording: Any) -> None:
+    """Do nothing: there is no framework that could find a route."""
