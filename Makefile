@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+# Tests of servers mostly wait, so there are more workers than cores.
+JOBS ?= $(shell expr 2 + $$(nproc 2>/dev/null || echo 2))
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 .PHONY: help demo test test-fast soak fuzz coverage lint docs style types types-here types-darwin types-win32 documents dist bench clean
 
@@ -13,8 +15,11 @@ help: ## List the targets
 demo: $(VENV)/.demo ## Serve the examples under gunicorn, send them requests, compare what was measured
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.test ## Run the whole test suite, JOBS files at a time
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+test: $(VENV)/.test ## Run the whole test suite, JOBS tests at a time
+	@$(PYTEST) $(ARGS)
+
+test-fast: $(VENV)/.test ## Run the tests of single units, without servers and other slow tests, in under a minute
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 soak: $(VENV)/.test ## Kill, stop, reload and upgrade real servers at random for five minutes (SOAK_SECONDS)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-300} $(BIN)/python -m pytest -s tests/servers/test_chaos.py $(ARGS)

@@ -1,17 +1,20 @@
-"""What all tests share: a registry of the test's own, and a guard against what tests leave behind."""
+"""Shared fixtures, the guard against what tests leave behind, and how the tests are shared out to workers."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures.thread import _worker
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, values
+
+# Tests in these folders start servers and programs, or run for a long time: they are all marked as slow.
+_SLOW_FOLDERS = ("benchmarks", "examples", "fuzz", "opentelemetry", "servers")
 
 # How long a thread that is about to end may still take; nothing waits that long when all is well.
 _GRACE_SECONDS = 30.0
@@ -49,6 +52,24 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Mark the slow tests, share the tests out to xdist's workers, and start the slow tests first.
+
+    With ``--dist loadgroup`` each test goes to the next free worker on its own. Tests that share a fixture of
+    module scope, for example a server, go to one worker together: a group for each value of its parameter.
+    """
+    for item in items:
+        folder = item.path.relative_to(item.config.rootpath).parts[1]
+        if folder in _SLOW_FOLDERS:
+            item.add_marker(pytest.mark.slow)
+        group = _group(item)
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+    yield  # pytest-randomly shuffles the tests
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail where the test before has left this process with shared values: its teardown is over only now."""
     value_class: Any = values.ValueClass
@@ -62,6 +83,22 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _group(item: pytest.Item) -> str:
+    """Return what names the group of a test: its module, and the parameters of fixtures of module scope.
+
+    The name is empty for a test that uses no such fixture.
+    """
+    if not isinstance(item, pytest.Function):
+        return ""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    shared = {
+        name: str(parameters.get(name, ""))
+        for name, definitions in sorted(item._fixtureinfo.name2fixturedefs.items())
+        if any(definition.scope == "module" for definition in definitions)
+    }
+    return " ".join(filter(None, [item.module.__name__, *shared.values()])) if shared else ""
 
 
 def _threads() -> set[threading.Thread]:
