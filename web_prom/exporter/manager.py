@@ -16,7 +16,7 @@ from web_prom.config.exporter_settings import IMPORT_PATH, OPTIONS, load
 from web_prom.config.parsing import Address
 from web_prom.config.settings import PREFIX, Config
 from web_prom.errors import ConfigError, ListenError
-from web_prom.http_server.listener import adopt, deadline, listen, receive_listener
+from web_prom.http_server.listener import adopt, listen, receive_listener, socket_timeout
 from web_prom.multiprocess.directory.environment import unset_directory
 
 _INHERITED = "WEB_PROM_LISTENER"
@@ -139,7 +139,7 @@ class Companion:
         with contextlib.suppress(OSError), channel:
             # Forked workers have this end open as well: to close it here would tell the supervisor nothing.
             channel.shutdown(socket.SHUT_WR)
-            with deadline(channel, _END_SECONDS):
+            with socket_timeout(channel, _END_SECONDS):
                 while channel.recv(1):
                     pass
 
@@ -157,7 +157,7 @@ class Companion:
         """Return the exporter's listening socket."""
         if self._channel is None:
             return None
-        with contextlib.suppress(OSError), deadline(self._channel, _ANSWER_SECONDS):
+        with contextlib.suppress(OSError), socket_timeout(self._channel, _ANSWER_SECONDS):
             self._channel.sendall(b"?")
             return receive_listener(self._channel)
         return None

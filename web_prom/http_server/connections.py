@@ -1,4 +1,4 @@
-"""The exporter's connections: bounded in number, time and memory, so that no client can hold the server."""
+"""The connections of the HTTP server, limited in number, time and memory: no client can block the server."""
 
 from __future__ import annotations
 
@@ -9,43 +9,44 @@ from collections.abc import Callable
 from enum import Enum
 from threading import Lock
 
-# What a client may take over a request or an answer even when others have no place.
-_COURTESY_SECONDS = 1.0
+# A client may take this long to send a request or to receive an answer, even when others wait for a
+# connection.
+_MIN_SECONDS = 1.0
 
-# While bodies that are being sent take more than this, no other one is made: so many bytes, or so many
-# bodies as large as the largest.
-_BODY_BYTES = 33_554_432
-_BODIES = 3
+# No other body is built while the bodies that are being sent take more than this: so many bytes, or so many
+# times the largest body.
+_MAX_BODY_BYTES = 33_554_432
+_MAX_BODIES = 3
 _POLL_SECONDS = 0.02
 
 
 class State(Enum):
-    """What a connection is doing, and how many seconds it may take over it; None for no limit of its own."""
+    """What a connection is doing. The value is the time limit in seconds; None for no limit."""
 
     READING = 10.0
-    """Shaking hands, or sending its first request or the rest of another."""
+    """The TLS handshake, the first request, or the rest of a later request."""
     IDLE = 150.0
-    """Between requests: scrapes are seldom more than a minute or two apart."""
+    """Between requests. Most scrapes are at most one or two minutes apart."""
     PROCESSING = None
-    """Ours to end: a scrape is being made."""
+    """A scrape is being built. The client cannot end it."""
     WRITING = 30.0
-    """Taking the answer."""
+    """The answer is being sent."""
 
 
 class Connection:
-    """One client's connection. Its state is set by its own thread and read by the server's.
+    """The connection of one client. Its own thread sets the state, and the thread of the server reads it.
 
     Args:
         connected: The socket.
-        peer: The client's address.
-        clock: Seconds that only go forward.
+        peer: The address of the client.
+        clock: Returns monotonic seconds.
 
     Attributes:
-        socket: The socket, or the TLS socket that took its place.
-        peer: The client's address.
+        socket: The socket, or the TLS socket that replaced it.
+        peer: The address of the client.
         state: What the connection is doing.
-        since: When that began.
-        body: The answer's body while it is sent; several connections may send the same one.
+        since: When the connection entered this state.
+        body: The body that is being sent. Several connections can send the same object.
     """
 
     def __init__(self, connected: socket.socket, peer: str, clock: Callable[[], float]) -> None:
@@ -56,47 +57,48 @@ class Connection:
         self.enter(State.READING)
 
     def enter(self, state: State) -> None:
-        """Begin to do something else."""
+        """Change the state."""
         self.since = self._clock()
         self.state = state
 
     @property
-    def overdue(self) -> bool:
-        """Whether it takes longer than it may."""
-        allowed = self.state.value
-        return allowed is not None and self._clock() - self.since > allowed
+    def is_overdue(self) -> bool:
+        """Whether the time limit of the state is exceeded."""
+        limit = self.state.value
+        return limit is not None and self._clock() - self.since > limit
 
     @property
-    def work_seconds(self) -> float:
-        """For how long the answer has been made, in seconds."""
+    def processing_seconds(self) -> float:
+        """For how many seconds the answer has been built; 0 in other states."""
         return self._clock() - self.since if self.state is State.PROCESSING else 0.0
 
     @property
-    def may_go(self) -> bool:
-        """Whether somebody else may have its place."""
+    def is_evictable(self) -> bool:
+        """Whether the connection may be ended in favour of another client."""
         if self.state in (State.READING, State.WRITING):
-            return self._clock() - self.since > _COURTESY_SECONDS
+            return self._clock() - self.since > _MIN_SECONDS
         return self.state is State.IDLE
 
     def abort(self) -> None:
-        """End it under its thread, which then finds the connection at its end."""
-        # Not the TLS socket's own method: that one takes from the thread what it is working with.
+        """Shut the socket down from another thread. The connection's own thread then reads its end."""
+        # Not the method of the TLS socket, which removes the TLS object that the other thread uses.
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close it from its thread, so that the client gets what was sent last."""
+        """Close the socket from the connection's own thread, so that the client receives the last bytes."""
         with contextlib.suppress(OSError):
-            # What is closed with bytes unread is reset; a client that saw the end before keeps what it got.
+            # Closing a socket with unread bytes resets it. A client that has seen the end before keeps its
+            # answer.
             socket.socket.shutdown(self.socket, socket.SHUT_WR)
         self.socket.close()
 
 
 class Connections:
-    """The connections that a server has, and the room for more. May be used from any thread.
+    """The open connections of a server, up to a limit. Safe to use from any thread.
 
     Args:
-        limit: How many there may be.
+        limit: The largest number of connections.
     """
 
     def __init__(self, limit: int) -> None:
@@ -107,77 +109,79 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
-    def all(self) -> list[Connection]:
-        """Return those that there are, without a lock."""
-        with contextlib.suppress(RuntimeError):  # another thread added one meanwhile
+    def snapshot(self) -> list[Connection]:
+        """Return the open connections without the lock; none if another thread changes them just now."""
+        with contextlib.suppress(RuntimeError):
             return list(self._open)
         return []
 
     def add(self, connection: Connection) -> None:
-        """Take one in."""
+        """Add a connection."""
         with self._lock:
             self._open.add(connection)
 
     def remove(self, connection: Connection) -> bool:
-        """Forget one that ended; return whether there was no room before."""
+        """Remove a connection that ended; return whether the limit was reached before."""
         with self._lock:
-            full = len(self._open) >= self._limit
+            was_full = len(self._open) >= self._limit
             self._open.discard(connection)
-            return full
+            return was_full
 
-    def have_room(self) -> bool:
-        """Return whether there is room, or could be made."""
+    def can_accept(self) -> bool:
+        """Return whether the number is below the limit, or a connection can be evicted."""
         with self._lock:
-            return len(self._open) < self._limit or bool(self._who_may_go())
+            return len(self._open) < self._limit or bool(self._evictable())
 
-    def make_room(self) -> bool:
-        """Return whether there is room, if need be made by ending whoever kept the server waiting longest."""
+    def evict(self) -> bool:
+        """Return whether the number is below the limit, after one connection is evicted if necessary.
+
+        The connection that has been in its state for the longest time is evicted.
+        """
         with self._lock:
             if len(self._open) < self._limit:
                 return True
-            found = self._who_may_go()
-            if not found:
+            evictable = self._evictable()
+            if not evictable:
                 return False
-            longest = min(found, key=lambda one: one.since)
+            longest = min(evictable, key=lambda one: one.since)
             self._open.discard(longest)
         longest.abort()
         return True
 
     def wait_for_memory(self) -> None:
-        """Wait until another body may be made beside those that are sent.
+        """Wait until there is memory for another body beside those that are being sent.
 
-        Meanwhile clients that take more than a second over their answer are ended. May be called from any
-        thread.
+        Meanwhile clients that take more than a second to receive their answer are ended.
         """
-        while not self._have_memory():
-            self._end(lambda one: one.state is State.WRITING and one.may_go)
+        while not self._has_memory():
+            self._abort_if(lambda one: one.state is State.WRITING and one.is_evictable)
             time.sleep(_POLL_SECONDS)
 
-    def longest_work(self) -> float:
-        """Return for how many seconds the oldest scrape has been made."""
-        return max((one.work_seconds for one in self.all()), default=0.0)
+    def longest_processing_seconds(self) -> float:
+        """Return for how many seconds the oldest answer has been built."""
+        return max((one.processing_seconds for one in self.snapshot()), default=0.0)
 
-    def end_overdue(self) -> None:
-        """End those that take too long."""
-        self._end(lambda one: one.overdue)
+    def abort_overdue(self) -> None:
+        """End the connections whose time limit is exceeded."""
+        self._abort_if(lambda one: one.is_overdue)
 
-    def end_idle(self) -> None:
-        """End those that are between requests."""
-        self._end(lambda one: one.state is State.IDLE)
+    def abort_idle(self) -> None:
+        """End the connections that are between requests."""
+        self._abort_if(lambda one: one.state is State.IDLE)
 
-    def end_all(self) -> None:
-        """End all, whatever they are doing."""
-        self._end(lambda _: True)
+    def abort_all(self) -> None:
+        """End all connections."""
+        self._abort_if(lambda _: True)
 
-    def _have_memory(self) -> bool:
+    def _has_memory(self) -> bool:
         with self._lock:
             sizes = list({id(one.body): len(one.body) for one in self._open}.values())
-        return sum(sizes) < max(_BODY_BYTES, _BODIES * max(sizes, default=0))
+        return sum(sizes) < max(_MAX_BODY_BYTES, _MAX_BODIES * max(sizes, default=0))
 
-    def _who_may_go(self) -> list[Connection]:
-        return [one for one in self._open if one.may_go]
+    def _evictable(self) -> list[Connection]:
+        return [one for one in self._open if one.is_evictable]
 
-    def _end(self, condition: Callable[[Connection], bool]) -> None:
+    def _abort_if(self, condition: Callable[[Connection], bool]) -> None:
         with self._lock:
             found = [one for one in self._open if condition(one)]
         for connection in found:

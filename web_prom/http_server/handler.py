@@ -1,4 +1,4 @@
-"""HTTP/1.1 as far as scrapes need it: from a request's bytes to a WSGI environ, and the answer back."""
+"""HTTP/1.1 to the extent that scrapes need it: from bytes to a WSGI environ, and from a response to bytes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from web_prom.http_server.request_head import Head, HeadError, end_of_head, read
 logger = logging.getLogger("web_prom")
 
 Respond = Callable[[Mapping[str, Any]], Response]
+"""Answers a request that is described by a WSGI environ."""
 
 _READ_BYTES = 16_384
-# Up to here a body is sent in one piece with its head; a larger one is not copied.
-_JOINED_BYTES = 65_536
+# A body of at most this size is sent in one call with the head. A larger one is not copied.
+_SINGLE_SEND_BYTES = 65_536
 
 
 class Handler:
-    """Serves one connection, request after request.
+    """Serves the requests of one connection, one after another.
 
     Args:
         connection: The connection.
         respond: Answers a request.
-        keep_running: Whether the connection may stay open after this request.
-        wait_for_memory: Waits until the text of a scrape may be made.
+        keep_running: Returns whether the connection may stay open after this request.
+        wait_for_memory: Waits until there is memory for the body of a scrape.
     """
 
     def __init__(
@@ -39,13 +40,13 @@ class Handler:
     ) -> None:
         self._connection = connection
         self._respond = respond
-        self._going_on = keep_running
+        self._keep_running = keep_running
         self._wait_for_memory = wait_for_memory
-        # What was read beyond the last head.
+        # Bytes that were read after the last head.
         self._rest = b""
 
     def run(self) -> None:
-        """Serve requests until either side has enough."""
+        """Serve requests until the client or the server ends the connection."""
         try:
             while self._serve_request():
                 self._connection.enter(State.IDLE)
@@ -53,27 +54,27 @@ class Handler:
             logger.debug("a scraper's connection broke: %s", error)
 
     def _serve_request(self) -> bool:
-        """Read a request and answer it; return whether there may be another one."""
+        """Read one request and answer it; return whether another one may follow."""
         try:
-            data = self._read()
+            data = self._read_head()
             if data is None:
                 return False
             head = read_head(data)
         except HeadError as error:
-            self._refuse(error.status)
+            self._reject(error.status)
             return False
         self._connection.enter(State.PROCESSING)
         response = self._respond(self._environ(head))
-        # A body is not read, and so nothing after it.
-        stays = head.keeps_alive and not head.has_body and self._going_on()
-        self._send(response, stays=stays, with_body=head.method != "HEAD")
-        return stays
+        # The body of a request is not read, so the next request cannot be found.
+        keep_alive = head.keeps_alive and not head.has_body and self._keep_running()
+        self._send(response, keep_alive=keep_alive, with_body=head.method != "HEAD")
+        return keep_alive
 
-    def _read(self) -> bytes | None:
-        """Return a complete head; None if the client ended before it began.
+    def _read_head(self) -> bytes | None:
+        """Return a complete head; None if the client closed the connection before the first byte.
 
         Raises:
-            HeadError: What arrived is none.
+            HeadError: The bytes are not a head.
         """
         data, checked = self._rest, 0
         while True:
@@ -84,15 +85,15 @@ class Handler:
                 self._rest = data[end:]
                 return data[:end]
             checked = len(data)
-            more = self._connection.socket.recv(_READ_BYTES)
-            if not more:
+            received = self._connection.socket.recv(_READ_BYTES)
+            if not received:
                 if data:
                     raise HeadError
                 return None
-            data += more
+            data += received
 
     def _environ(self, head: Head) -> dict[str, Any]:
-        """Return the request as WSGI has it, as far as whoever decides on access may ask."""
+        """Return the request as a WSGI environ with the keys that access control and scrapes use."""
         return {
             "REQUEST_METHOD": head.method,
             "SCRIPT_NAME": "",
@@ -104,23 +105,23 @@ class Handler:
             **header_variables(head.fields),
         }
 
-    def _refuse(self, status: str) -> None:
-        """Answer a request that could not be read."""
+    def _reject(self, status: str) -> None:
+        """Answer a request whose head is not allowed."""
         reason = status.partition(" ")[2].lower()
-        self._send(text_response(status, f"{reason}\n"), stays=False, with_body=True)
+        self._send(text_response(status, f"{reason}\n"), keep_alive=False, with_body=True)
 
-    def _send(self, response: Response, *, stays: bool, with_body: bool) -> None:
+    def _send(self, response: Response, *, keep_alive: bool, with_body: bool) -> None:
         body = response.body if with_body else b""
         self._connection.body = body
         self._connection.enter(State.WRITING)
         headers = [
             *response.headers,
             ("Date", formatdate(usegmt=True)),
-            ("Connection", "keep-alive" if stays else "close"),
+            ("Connection", "keep-alive" if keep_alive else "close"),
         ]
         fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
         head = f"HTTP/1.1 {response.status}\r\n{fields}\r\n".encode("latin-1")
-        if len(body) <= _JOINED_BYTES:
+        if len(body) <= _SINGLE_SEND_BYTES:
             self._connection.socket.sendall(head + body)
         else:
             self._connection.socket.sendall(head)

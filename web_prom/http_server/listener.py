@@ -1,4 +1,4 @@
-"""The exporter's listening socket: opened once, then handed from process to process: no scrape is lost."""
+"""The listening socket: opened once, and passed from process to process so that no scrape is refused."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from collections.abc import Iterator
 from web_prom.config.parsing import Address
 from web_prom.errors import ListenError
 
-# A kernel may know IPv6 and have it switched off.
+# The kernel may support IPv6 while IPv6 is disabled.
 _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT, errno.EINVAL})
 
 BACKLOG = 128
-"""How many scrapes may wait, while an exporter that died is replaced, say."""
+"""How many connections may wait to be accepted, for example while a crashed exporter is replaced."""
 
 
 def listen(address: Address) -> socket.socket:
-    """Open a listening socket; it does not block and a fork does not take it along into another program.
+    """Open a listening socket. It does not block, and programs that this process executes do not inherit it.
 
-    It does not share its port: two deployments that did by mistake would each answer every second scrape.
+    The port is not shared (``SO_REUSEPORT``). Two servers with the same port by mistake would each answer
+    every second scrape.
 
     Raises:
-        ListenError: The address is in use, is none of this machine's, or needs more privileges.
+        ListenError: The address is in use, does not belong to this machine, or needs more privileges.
     """
     try:
-        listener = (None if address.host else _listen_at_all(address.port)) or _listen_at(address)
+        listener = None if address.host else _listen_on_all_addresses(address.port)
+        listener = listener or _listen_on(address)
     except OSError as error:
         failure = ListenError(f"cannot listen at {address} ({_reason(error)})")
         failure.errno = error.errno
@@ -36,8 +38,8 @@ def listen(address: Address) -> socket.socket:
     return listener
 
 
-def _listen_at_all(port: int) -> socket.socket | None:
-    """Listen at every address of IPv4 and IPv6; return None where there is no IPv6."""
+def _listen_on_all_addresses(port: int) -> socket.socket | None:
+    """Listen on all addresses of IPv4 and IPv6; return None if there is no IPv6."""
     if not socket.has_dualstack_ipv6():
         return None
     try:
@@ -48,8 +50,8 @@ def _listen_at_all(port: int) -> socket.socket | None:
         raise
 
 
-def _listen_at(address: Address) -> socket.socket:
-    host = address.host or "0.0.0.0"  # noqa: S104 - an empty host asks for every address
+def _listen_on(address: Address) -> socket.socket:
+    host = address.host or "0.0.0.0"  # noqa: S104 - an empty host stands for all addresses
     found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, sockaddr = found[0]
     return socket.create_server(sockaddr, family=family, backlog=BACKLOG)
@@ -58,14 +60,14 @@ def _listen_at(address: Address) -> socket.socket:
 def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror) or not error.errno:
         return str(error.strerror or error)
-    return os.strerror(error.errno)  # what create_server() says repeats the address
+    return os.strerror(error.errno)  # the message of create_server() would repeat the address
 
 
 def adopt(descriptor: int) -> socket.socket:
-    """Take over a listening socket that another process handed on.
+    """Return the listening socket of a descriptor that another process passed on.
 
     Raises:
-        ListenError: The descriptor is none.
+        ListenError: The descriptor is not a listening socket.
     """
     try:
         listener = socket.socket(fileno=descriptor)
@@ -80,18 +82,18 @@ def adopt(descriptor: int) -> socket.socket:
 
 
 def address_of(listener: socket.socket) -> Address:
-    """Return where a socket listens."""
+    """Return the address of a listening socket."""
     host, port = listener.getsockname()[:2]
     return Address(host, port)
 
 
 def plain_address(address: str) -> str:
-    """Return a client's address; IPv4 as such, also where the socket is of IPv6 and takes both."""
+    """Return the address of a client. An IPv4 address that is mapped to IPv6 is returned as IPv4."""
     return address.removeprefix("::ffff:") if "." in address else address
 
 
 def send_listener(channel: socket.socket, listener: socket.socket | None) -> None:
-    """Send a listening socket, or none, to the process at the other end of a Unix socket."""
+    """Send a listening socket, or the message that there is none, over a Unix socket."""
     if listener is None:
         channel.sendall(b"-")
     else:
@@ -99,18 +101,19 @@ def send_listener(channel: socket.socket, listener: socket.socket | None) -> Non
 
 
 def receive_listener(channel: socket.socket) -> socket.socket | None:
-    """Return the listening socket that the other end sends, or None if it has none.
+    """Return the listening socket that the other process sends, or None if it has none.
 
     Raises:
-        OSError: The other end is gone, or what came is no listening socket.
+        OSError: The other process has ended.
+        ListenError: The descriptor is not a listening socket.
     """
     _, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
     return adopt(descriptors[0]) if descriptors else None
 
 
 @contextlib.contextmanager
-def deadline(channel: socket.socket, seconds: float) -> Iterator[None]:
-    """Let nothing wait for the other end longer than some seconds."""
+def socket_timeout(channel: socket.socket, seconds: float) -> Iterator[None]:
+    """Set the timeout of a socket inside of this context."""
     before = channel.gettimeout()
     channel.settimeout(seconds)
     try:

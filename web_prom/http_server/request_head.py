@@ -1,7 +1,8 @@
-"""Request heads of HTTP/1.1: one meaning for each byte, or an error.
+"""A parser for request heads of HTTP/1.1 that rejects every ambiguous head.
 
-A proxy in front of this server must never read a request differently. Where https://www.rfc-editor.org/rfc/rfc9112
-lets servers choose (a line that ends without CR, a folded line, two equal lengths), it is an error here.
+A proxy in front of this server must not interpret a request in another way. Input for which
+https://www.rfc-editor.org/rfc/rfc9112 allows several interpretations is an error here: a line that ends
+without CR, a folded line, two equal lengths.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 MAX_BYTES = 32_768
-"""Bytes that a head may have; what a scraper sends is below 1 kB."""
+"""The largest size of a head in bytes. The heads of scrapers are smaller than 1 kB."""
 _MAX_FIELDS = 100
 
 _END = b"\r\n\r\n"
-# No control characters but HTAB, CR and LF.
+# All bytes except control characters. HTAB, CR and LF are allowed.
 _ALLOWED = bytes({*range(0x20, 0x7F), *range(0x80, 0x100), *b"\t\r\n"})
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _NAME = re.compile(_TOKEN)
@@ -30,7 +31,7 @@ _LENGTH = re.compile(rb"[0-9]{1,20}")
 
 
 class HeadError(ValueError):
-    """A head is not allowed. The connection has to be closed: where the next request begins is not known.
+    """A head is not allowed. The connection must be closed: the start of the next request is unknown.
 
     Attributes:
         status: The status line of the answer, without the version.
@@ -42,16 +43,16 @@ class HeadError(ValueError):
 
 
 class Head(NamedTuple):
-    """A request's head.
+    """The head of a request.
 
     Attributes:
-        method: As sent: methods are case-sensitive.
-        path: Decoded as WSGI has it: each byte a character.
-        query: As sent.
+        method: The method as sent. Methods are case-sensitive.
+        path: The percent-decoded path. As in WSGI, each byte is one character.
+        query: The query string as sent.
         version: ``HTTP/1.1`` or ``HTTP/1.0``.
-        fields: Names and values in the order sent.
+        fields: The names and values of the headers, in the order sent.
         has_body: Whether a body follows.
-        keeps_alive: Whether the client lets the connection stay open.
+        keeps_alive: Whether the client allows the connection to stay open.
     """
 
     method: str
@@ -64,14 +65,14 @@ class Head(NamedTuple):
 
 
 def end_of_head(data: bytes, begin: int = 0) -> int:
-    """Return where the body begins in what has arrived; -1 if the head is not complete.
+    """Return the position after the head in the received bytes; -1 if the head is not complete.
 
     Args:
-        data: What has arrived.
-        begin: How many bytes of it were given in an earlier call.
+        data: The received bytes.
+        begin: How many of these bytes an earlier call has checked.
 
     Raises:
-        HeadError: However it goes on, it will not be a head.
+        HeadError: No further bytes can make this a head.
     """
     end = data.find(_END, max(0, begin - len(_END) + 1)) + len(_END)
     complete = end >= len(_END)
@@ -87,10 +88,10 @@ def end_of_head(data: bytes, begin: int = 0) -> int:
 
 
 def read_head(data: bytes) -> Head:
-    """Return the meaning of a head that :func:`end_of_head` found complete, its empty line included.
+    """Parse a head that is complete according to :func:`end_of_head`, including its empty line.
 
     Raises:
-        HeadError: It has none, or more than one.
+        HeadError: The head is invalid or ambiguous.
     """
     first, *lines = data[: -len(_END)].split(b"\r\n")
     if len(lines) > _MAX_FIELDS:
@@ -119,7 +120,7 @@ def read_head(data: bytes) -> Head:
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
     name, colon, value = line.partition(b":")
-    # No space before the colon, and none at the beginning, which would continue the line before.
+    # A space before the colon is invalid. A space at the beginning would continue the previous line.
     if not colon or not _NAME.fullmatch(name):
         raise HeadError
     return name, value.strip(b" \t")

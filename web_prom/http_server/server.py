@@ -1,4 +1,4 @@
-"""A threaded HTTP server for scrapes, with a bounded number of connections."""
+"""A threaded HTTP server for scrapes, with a limited number of connections."""
 
 from __future__ import annotations
 
@@ -21,30 +21,29 @@ from web_prom.log_limit import LogLimit
 
 logger = logging.getLogger("web_prom")
 
-# At most one thread each; many more than there are scrapers.
-_CONNECTIONS = 64
+# Each connection has one thread. There are far fewer scrapers.
+_MAX_CONNECTIONS = 64
 _HOUSEKEEPING_SECONDS = 1.0
 _SEND_BUFFER_BYTES = 262_144
-# For what is under way when the server stops.
+# For the requests that are still being answered when the server stops.
 _GRACE_SECONDS = 5.0
 
-# Prometheus waits ten seconds, if nothing else is configured.
+# Prometheus waits for ten seconds by default.
 _STUCK_SECONDS = 60.0
 
 
 class ScrapeServer:
-    """An HTTP server with one thread for each of a bounded number of connections.
+    """An HTTP server with one thread for each connection.
 
-    :meth:`run` serves in the thread that calls it; :meth:`stop` may be called from any other, or from a
-    signal handler.
+    :meth:`run` serves in the thread that calls it. Any thread, or a signal handler, may call :meth:`stop`.
 
     Args:
-        listener: The listening socket, which does not block; other processes may accept from it too.
+        listener: The non-blocking listening socket. Other processes may accept from it too.
         respond: Answers a request.
-        certificates: For TLS.
-        limit: How many connections there may be. When one more comes, the one that has kept the server
-            waiting longest is ended.
-        clock: Seconds that only go forward.
+        certificates: The certificates for TLS; None for plain HTTP.
+        limit: The largest number of connections. For one more, the connection that has been in its state for
+            the longest time is ended.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class ScrapeServer:
         respond: Respond,
         *,
         certificates: Certificates | None = None,
-        limit: int = _CONNECTIONS,
+        limit: int = _MAX_CONNECTIONS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._listener = listener
@@ -63,75 +62,78 @@ class ScrapeServer:
         self._clock = clock
         self._stopping = False
         self._failures = LogLimit()
-        self._unserved: Connection | None = None
-        self._wakes, self._wake = socket.socketpair()
-        self._wakes.setblocking(False)
-        self._wake.setblocking(False)
+        # An accepted connection for which no thread could be started yet.
+        self._pending: Connection | None = None
+        self._wakeup_receiver, self._wakeup_sender = socket.socketpair()
+        self._wakeup_receiver.setblocking(False)
+        self._wakeup_sender.setblocking(False)
         self._selector: selectors.BaseSelector | None = None
-        self._listens = False
+        self._is_listening = False
 
     def run(self, keep_running: Callable[[], bool] = lambda: True) -> None:
-        """Serve until :meth:`stop` is called, then answer what has arrived and close the listening socket.
+        """Serve until :meth:`stop` is called, then answer the requests that have arrived.
 
-        What fails meanwhile (no descriptors, no memory, no threads) is logged once a minute and tried again.
+        Failures meanwhile (no descriptors, no memory, no threads) are logged once a minute, and retried.
 
         Args:
-            keep_running: Asked about once a second; false stops the server too.
+            keep_running: Called about once a second. The server stops if it returns false.
         """
         try:
             while not self._stopping and keep_running():
-                self._turn_or_wait()
+                self._try_turn()
             self._stopping = True
-            # What is queued gets an answer, whether there is room or not, and not whoever comes meanwhile:
-            # clients that kept coming would keep this from its end. Linux queues one more than it is told.
-            with contextlib.suppress(Exception):  # what cannot be accepted now is refused
+            # Connections that are queued now are answered, even above the limit. Later ones are not, because
+            # clients that keep coming would prevent the end. Linux queues one connection more than BACKLOG.
+            with contextlib.suppress(Exception):  # connections that cannot be accepted now are refused
                 for _ in range(BACKLOG + 1):
                     if self._listener.fileno() < 0 or not self._accept():
                         break
         finally:
             if self._selector is not None:
-                self._listen(self._selector, False)
+                self._watch_listener(self._selector, False)
             self._listener.close()
-            self._finish()
+            self._finish_connections()
             if self._selector is not None:
                 self._selector.close()
-            self._wake.close()
-            self._wakes.close()
+            self._wakeup_sender.close()
+            self._wakeup_receiver.close()
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a scrape takes longer than any scraper waits: something that it needs is blocked."""
-        return self._connections.longest_work() > _STUCK_SECONDS
+        """Whether a scrape takes longer than any scraper waits: it is probably blocked."""
+        return self._connections.longest_processing_seconds() > _STUCK_SECONDS
 
     def stop(self) -> None:
-        """Have :meth:`run` return. Answers that are being made are still sent."""
+        """Make :meth:`run` return. Answers that are being built are still sent."""
         self._stopping = True
-        self._awake()
+        self._wake_up()
 
-    def disown(self) -> None:
-        """Close what a fork took along; called in the child alone, where nobody serves.
+    def close_inherited(self) -> None:
+        """Close the inherited sockets in a forked child process, which does not serve.
 
-        Otherwise a child that outlives its parent would keep the port, with nobody to answer. What it
-        closes stays as it is for the parent. No lock is taken: a thread of the parent's may hold it.
+        Without this, a child that outlives its parent would keep the port open, and nothing would answer
+        there. The sockets of the parent stay open. No lock is taken, because a thread of the parent may
+        have held it during the fork.
         """
         self._stopping = True
         inherited = [
             self._listener,
-            self._wake,
-            self._wakes,
-            *(one.socket for one in self._connections.all()),
+            self._wakeup_sender,
+            self._wakeup_receiver,
+            *(one.socket for one in self._connections.snapshot()),
         ]
         for one in inherited:
             with contextlib.suppress(OSError):
-                # Not close(): what reads from a connection in the parent's thread keeps that from closing.
+                # Not socket.close(), which does nothing while a file object of the socket is open.
                 os.close(one.detach())
-        # Nothing is unregistered: a selector of the kernel's is shared with the parent.
+        # Nothing is unregistered, because an epoll instance is shared with the parent.
         if self._selector is not None:
             with contextlib.suppress(Exception):
                 self._selector.close()
         self._connections = Connections(0)
 
-    def _turn_or_wait(self) -> None:
+    def _try_turn(self) -> None:
+        """Run one turn of the accept loop. If it fails, log the failure and wait."""
         try:
             self._turn()
         except Exception as error:
@@ -146,89 +148,89 @@ class ScrapeServer:
             self._pause()
 
     def _turn(self) -> None:
-        if self._unserved is not None:
-            self._begin(self._unserved)
-        ready = self._wait(_HOUSEKEEPING_SECONDS, listening=self._connections.have_room())
-        if self._listener in ready and self._connections.make_room():
+        if self._pending is not None:
+            self._start_thread(self._pending)
+        ready = self._wait(_HOUSEKEEPING_SECONDS, listening=self._connections.can_accept())
+        if self._listener in ready and self._connections.evict():
             self._accept()
-        self._connections.end_overdue()
+        self._connections.abort_overdue()
 
     def _pause(self) -> None:
-        """Wait until what failed may work again, or until somebody wakes the server."""
+        """Wait for a second, or until the server is woken up."""
         try:
-            self._connections.end_overdue()
+            self._connections.abort_overdue()
             self._wait(_HOUSEKEEPING_SECONDS, listening=False)
         except Exception:
             time.sleep(_HOUSEKEEPING_SECONDS / 10)
 
     def _wait(self, seconds: float, *, listening: bool) -> list[Any]:
-        """Wait until there is something to do; return the sockets that are ready."""
+        """Wait until a socket is ready; return the sockets that are."""
         if self._selector is None:
-            # Made once, in the thread that uses it: later there may be no descriptor for another one.
-            made = selectors.DefaultSelector()
-            made.register(self._wakes, selectors.EVENT_READ)
-            self._selector = made
-        self._listen(self._selector, listening)
+            # The selector is created once. Later there may be no descriptor for another one.
+            selector = selectors.DefaultSelector()
+            selector.register(self._wakeup_receiver, selectors.EVENT_READ)
+            self._selector = selector
+        self._watch_listener(self._selector, listening)
         ready = [key.fileobj for key, _ in self._selector.select(seconds)]
-        if self._wakes in ready:
-            self._wakes.recv(4096)
+        if self._wakeup_receiver in ready:
+            self._wakeup_receiver.recv(4096)
         return ready
 
-    def _listen(self, selector: selectors.BaseSelector, wanted: bool) -> None:
-        """Have the selector watch the listening socket, or no longer."""
-        if wanted and not self._listens:
+    def _watch_listener(self, selector: selectors.BaseSelector, wanted: bool) -> None:
+        """Register the listening socket with the selector, or unregister it."""
+        if wanted and not self._is_listening:
             selector.register(self._listener, selectors.EVENT_READ)
-        elif self._listens and not wanted:
-            with contextlib.suppress(Exception):  # a socket that is closed is no longer watched
+        elif self._is_listening and not wanted:
+            with contextlib.suppress(Exception):  # a closed socket is not registered any more
                 selector.unregister(self._listener)
-        self._listens = wanted
+        self._is_listening = wanted
 
-    def _awake(self) -> None:
-        with contextlib.suppress(OSError):  # it is full, which will do, or closed
-            self._wake.send(b"!")
+    def _wake_up(self) -> None:
+        with contextlib.suppress(OSError):  # the buffer is full, which wakes the server up, or closed
+            self._wakeup_sender.send(b"!")
 
     def _accept(self) -> bool:
-        """Accept a connection if one is there; return whether it was.
+        """Accept one connection if there is one; return whether there was.
 
         Raises:
-            OSError: There are no descriptors or there is no memory.
-            RuntimeError: There is no thread for it. The connection is kept and served in a later turn.
+            OSError: There are no descriptors, or there is no memory.
+            RuntimeError: No thread can be started. The connection is kept and served in a later turn.
         """
         try:
             accepted, peer = self._listener.accept()
         except (BlockingIOError, ConnectionError, InterruptedError):
-            return False  # another process was faster, or the client closed the connection
+            return False  # another process accepted it, or the client closed it
         try:
             accepted.setblocking(True)
-            # Or the kernel keeps up to 4 MB for each client that does not read.
+            # By default the kernel buffers up to 4 MB for each client that does not read.
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             connection = Connection(accepted, plain_address(peer[0]), self._clock)
             self._connections.add(connection)
         except BaseException:
             accepted.close()
             raise
-        self._begin(connection)
+        self._start_thread(connection)
         return True
 
-    def _begin(self, connection: Connection) -> None:
+    def _start_thread(self, connection: Connection) -> None:
         """Serve a connection in a thread of its own.
 
         Raises:
             Exception: There is no thread or no memory.
         """
-        self._unserved = connection
+        self._pending = connection
         context = self._certificates.context() if self._certificates else None
         Thread(target=self._serve, args=(connection, context), name="scrape", daemon=True).start()
-        self._unserved = None
+        self._pending = None
 
     def _serve(self, connection: Connection, context: ssl.SSLContext | None) -> None:
         try:
             if context is not None:
-                secured = context.wrap_socket(
+                tls_socket = context.wrap_socket(
                     connection.socket, server_side=True, do_handshake_on_connect=False
                 )
-                connection.socket = secured
-                secured.do_handshake()
+                connection.socket = tls_socket
+                tls_socket.do_handshake()
             wait_for_memory = self._connections.wait_for_memory
             Handler(connection, self._respond, lambda: not self._stopping, wait_for_memory).run()
         except OSError as error:
@@ -241,16 +243,17 @@ class ScrapeServer:
     def _close(self, connection: Connection) -> None:
         connection.close()
         if self._connections.remove(connection) or self._stopping:
-            self._awake()
+            self._wake_up()
 
-    def _finish(self) -> None:
-        if self._unserved is not None:
-            self._close(self._unserved)
+    def _finish_connections(self) -> None:
+        """Wait until the requests that are being answered are finished, and end all other connections."""
+        if self._pending is not None:
+            self._close(self._pending)
         deadline = time.monotonic() + _GRACE_SECONDS
         while len(self._connections) and time.monotonic() < deadline:
-            self._connections.end_idle()
+            self._connections.abort_idle()
             try:
                 self._wait(_GRACE_SECONDS / 100, listening=False)
             except Exception:
                 time.sleep(_GRACE_SECONDS / 100)
-        self._connections.end_all()
+        self._connections.abort_all()

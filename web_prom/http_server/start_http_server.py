@@ -1,4 +1,4 @@
-"""``start_http_server``: the exporter's server in a thread of a process that has no web server."""
+"""``start_http_server``: the scrape server in a thread of a process that has no web server."""
 
 from __future__ import annotations
 
@@ -28,46 +28,46 @@ from web_prom.multiprocess.writing.activation import share_values
 from web_prom.multiprocess.writing.fork_locks import free
 from web_prom.posix import at_fork
 
-# The name that other programs see in a list of threads.
-_NAME = "web-prom-http"
+# The name is visible in a list of threads.
+_THREAD_NAME = "web-prom-http"
 
-# Equal to prometheus_client's default, and another object than the same text in a caller's program.
-_NOT_GIVEN = ".".join("0000")
+# Equal to the default of prometheus_client, but not the same object as an equal text in a caller's program.
+_DEFAULT_ADDR = ".".join("0000")
 
-# Each with its registry.
+# The running servers and their registries.
 _servers: WeakKeyDictionary[MetricsServer, Any] = WeakKeyDictionary()
 
 
 class MetricsServer(ScrapeServer):
-    """A server that runs in a daemon thread of its own; make it with :func:`start_http_server`.
+    """A server that runs in its own daemon thread. :func:`start_http_server` creates it.
 
-    Its methods may be called from any thread, and do nothing in a child that was forked.
+    Its methods may be called from any thread. They do nothing in a forked child process.
 
     Attributes:
-        server_address: Host and port that it listens at.
-        server_port: The port, also where any free one was asked for.
+        server_address: The host and the port of the listening socket.
+        server_port: The port. If port 0 was requested, the port that was chosen.
     """
 
     def __init__(self, listener: socket.socket, respond: Respond, certificates: Certificates | None) -> None:
         super().__init__(listener, respond, certificates=certificates)
         self.server_address = address_of(listener)
         self.server_port = self.server_address.port
-        self.thread = threading.Thread(target=self.run, name=_NAME, daemon=True)
+        self.thread = threading.Thread(target=self.run, name=_THREAD_NAME, daemon=True)
 
     def shutdown(self) -> None:
-        """End the server: answers that are being made are still sent, then its port is free."""
+        """Stop the server and free its port. Answers that are being built are still sent."""
         self.stop()
         if self.thread is not threading.current_thread():
             self.thread.join()
 
     def server_close(self) -> None:
-        """Do the same; prometheus_client's server has both."""
+        """Stop the server, like :meth:`shutdown`. The server of prometheus_client has both methods."""
         self.shutdown()
 
 
 def start_http_server(  # noqa: PLR0917 - prometheus_client's parameters, in its order
     port: int,
-    addr: str = _NOT_GIVEN,
+    addr: str = _DEFAULT_ADDR,
     registry: Any = REGISTRY,
     certfile: str | None = None,
     keyfile: str | None = None,
@@ -87,47 +87,49 @@ def start_http_server(  # noqa: PLR0917 - prometheus_client's parameters, in its
     allow_scrape: str | Callable[[Mapping[str, Any]], object] | None = None,
     collector_timeout: float | None = None,
 ) -> tuple[MetricsServer, threading.Thread]:
-    """Answer scrapes from a daemon thread of this process, as prometheus_client's of the same name does.
+    """Answer scrapes from a daemon thread, as prometheus_client's function of the same name does.
 
-    For what has no web server: a queue's worker, a batch job, a script. It answers on every path. With
-    PROMETHEUS_MULTIPROC_DIR set it answers for all processes that share the directory: call it once,
-    in the parent. A child that is forked afterwards closes the socket that it inherits and serves
-    nothing; where no hooks are run at a fork (uWSGI), it keeps the port for as long as it lives.
+    For processes without a web server: a queue worker, a batch job, a script. Every path is answered. If
+    PROMETHEUS_MULTIPROC_DIR is set, the answer contains the totals of all processes that share the
+    directory. Call the function once, in the parent process. A child process that is forked afterwards
+    closes the inherited socket and does not serve. If the server runs no at-fork hooks (uWSGI), the child
+    keeps the port open until it ends.
 
-    What is not given as an argument is read from the environment, once, now: ``PROM_CERTFILE``,
-    ``PROM_BEARER_TOKEN_FILE`` and so on, as for the exporter; ``PROM_BIND`` and ``PROM_PATH`` do not
-    count here.
+    Settings that are not given as arguments are read from the environment once, during this call:
+    ``PROM_CERTFILE``, ``PROM_BEARER_TOKEN_FILE`` and so on, as for the exporter. ``PROM_BIND`` and
+    ``PROM_PATH`` are not used here.
 
     Args:
-        port: Where to listen; 0 takes a free port, which ``server.server_port`` tells.
-        addr: The address to listen at. ``::``, ``""`` and no ``addr`` stand for every address of IPv4 and
-            IPv6; ``0.0.0.0`` stands for every address of IPv4.
-        registry: What to expose.
+        port: The port to listen on. 0 chooses a free port, which is then in ``server.server_port``.
+        addr: The address to listen on. ``::``, ``""`` and no ``addr`` stand for all addresses of IPv4 and
+            IPv6. ``0.0.0.0`` stands for all addresses of IPv4.
+        registry: The registry to expose.
         certfile: Serve TLS with this certificate (PEM, with its chain).
-        keyfile: The key to it, if it is in a file of its own.
-        client_cafile: Roots of the certificates that clients show (PEM). As with prometheus_client, none is
-            asked for without ``client_auth_required``; ``PROM_CLIENT_CAFILE`` needs no such word.
-        client_capath: A folder of such roots.
-        protocol: As :class:`ssl.SSLContext` takes it.
-        client_auth_required: Refuse clients that show no certificate.
-        tls_min_version: The oldest version that is spoken; 1.2 if none is named.
-        tls_max_version: The newest.
-        bearer_token: Token that a scrape must bear.
-        bearer_token_file: File that holds the token.
-        basic_auth: ``user:password`` that a scrape must give.
-        basic_auth_file: File that holds ``user:password``.
-        allowed_networks: Networks that may scrape.
-        trusted_proxies: Proxies whose ``X-Forwarded-For`` is believed for them.
-        allow_scrape: ``callable(environ)``, or its dotted path: true where the scrape may go on.
-        collector_timeout: Seconds that custom collectors may take in a scrape; 0: no limit.
+        keyfile: The private key, if ``certfile`` does not contain it.
+        client_cafile: The CA certificates for client certificates (PEM). As with prometheus_client, clients
+            need a certificate only with ``client_auth_required``. With ``PROM_CLIENT_CAFILE`` they always
+            need one.
+        client_capath: A directory of such CA certificates.
+        protocol: The protocol of the :class:`ssl.SSLContext`.
+        client_auth_required: Refuse clients without a certificate.
+        tls_min_version: The oldest version of TLS that is accepted; 1.2 by default.
+        tls_max_version: The newest version of TLS that is accepted.
+        bearer_token: The token that a scrape has to send.
+        bearer_token_file: A file that contains the token.
+        basic_auth: The ``user:password`` that a scrape has to send.
+        basic_auth_file: A file that contains ``user:password``.
+        allowed_networks: The networks that may scrape.
+        trusted_proxies: The proxies whose ``X-Forwarded-For`` is used for ``allowed_networks``.
+        allow_scrape: ``callable(environ)``, or its dotted path. A true result allows the scrape.
+        collector_timeout: The seconds that custom collectors may take in one scrape; 0 for no limit.
 
     Returns:
-        The server and its thread. ``server.shutdown()`` ends it and frees the port.
+        The server and its thread. ``server.shutdown()`` stops it and frees the port.
 
     Raises:
         ConfigError: A value is not allowed, or a certificate cannot be used.
         DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
-        ListenError: The address cannot be listened at; its ``errno`` tells why.
+        ListenError: The address cannot be used. Its ``errno`` is that of the system call.
     """
     given = {
         "certfile": certfile,
@@ -154,14 +156,17 @@ def start_http_server(  # noqa: PLR0917 - prometheus_client's parameters, in its
     share_values(*[registry] if isinstance(registry, CollectorRegistry) else [])
     listener = _listen(port, addr)
     server = MetricsServer(listener, Exposition(registry, config).respond, certificates)
-    _mind_forks()
+    _register_fork_hook()
     _servers[server] = registry
     server.thread.start()
     return server, server.thread
 
 
 def _load(options: Mapping[str, object]) -> Config:
-    """Read the settings; what belongs to an argument in the environment goes with what it belongs to.
+    """Load the settings.
+
+    An argument also replaces the environment's settings of the same group: the key file of a certificate,
+    and the other source of a secret.
 
     Raises:
         ConfigError: A value is not allowed.
@@ -191,9 +196,9 @@ def _listen(port: int, addr: str) -> socket.socket:
     if not isinstance(port, int) or not 0 <= port <= 65535:
         raise ConfigError(f"port is {port!r}; allowed: a number from 0 to 65535, 0 for a free port")
     try:
-        # prometheus_client's server takes IPv4 at "::" too.
-        every = addr is _NOT_GIVEN or addr == "::"
-        return listen(Address("" if every else addr, port))
+        # The server of prometheus_client accepts IPv4 on "::" too.
+        all_addresses = addr is _DEFAULT_ADDR or addr == "::"
+        return listen(Address("" if all_addresses else addr, port))
     except ListenError as error:
         if error.errno != errno.EADDRINUSE:
             raise
@@ -207,12 +212,12 @@ def _listen(port: int, addr: str) -> socket.socket:
 
 
 @functools.cache
-def _mind_forks() -> None:
-    at_fork(after_in_child=_disown)
+def _register_fork_hook() -> None:
+    at_fork(after_in_child=_close_inherited_servers)
 
 
-def _disown() -> None:
+def _close_inherited_servers() -> None:
     for server, registry in list(_servers.items()):
-        server.disown()
+        server.close_inherited()
         free(registry)
     _servers.clear()

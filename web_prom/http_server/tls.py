@@ -1,4 +1,4 @@
-"""The exporter's certificates: loaded once, and again when their files change."""
+"""Certificates for TLS: loaded at the start, and loaded again when their files change."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ logger = logging.getLogger("web_prom")
 
 
 class Certificates:
-    """Gives the TLS context of each new connection.
+    """Provides the TLS context of each new connection.
 
-    A certificate that was renewed in its file counts from the next connection on; one that cannot be loaded
-    is logged once, and the former one stays. Used by one thread.
+    A certificate that is renewed in its file is used from the next connection on. If the new one cannot be
+    loaded, that is logged once, and the previous certificate stays in use. Used by one thread.
 
     Args:
-        certfile: The certificate, with those between it and its root.
-        keyfile: Its key; None if ``certfile`` holds it.
-        client_cafile: Roots of the certificates that clients must show; None if they need none.
-        client_capath: A folder of such roots, as OpenSSL wants it.
-        client_required: Whether clients must show one; None where there are such roots. Without roots of
-            your own, the system's count.
-        protocol: As :class:`ssl.SSLContext` takes it.
-        minimum: The oldest version of TLS that is spoken.
-        maximum: The newest; None for the newest there is.
+        certfile: The certificate with its intermediate certificates.
+        keyfile: The private key; None if ``certfile`` contains it.
+        client_cafile: The CA certificates for client certificates; None if clients need no certificate.
+        client_capath: A directory of such CA certificates, in the layout of OpenSSL.
+        client_required: Whether clients need a certificate. The default is true if CA certificates are
+            given. If it is true and none are given, those of the system are used.
+        protocol: The protocol of the :class:`ssl.SSLContext`.
+        minimum: The oldest version of TLS that is accepted.
+        maximum: The newest version of TLS that is accepted; None for no limit.
 
     Raises:
-        ConfigError: A file cannot be read or does not hold what it should.
+        ConfigError: A file cannot be read, or its contents are not valid.
     """
 
     def __init__(
@@ -55,30 +55,31 @@ class Certificates:
             bool(client_cafile or client_capath) if client_required is None else client_required
         )
         self._protocol, self._minimum, self._maximum = protocol, minimum, maximum
-        self._seen = self._refused = self._signature()
+        self._loaded = self._rejected = self._file_states()
         self._context = self._load()
-        self._period = _Period(certfile)
-        self._period.check()
+        self._validity = _ValidityPeriod(certfile)
+        self._validity.check()
 
     def context(self) -> ssl.SSLContext:
-        """Return the context to use now. Never raises."""
-        seen = self._signature()
-        if seen != self._seen:
+        """Return the context for a new connection. Never raises."""
+        current = self._file_states()
+        if current != self._loaded:
             try:
                 self._context = self._load()
-                self._seen = self._refused = seen
-                self._period = _Period(self._certfile)
+                self._loaded = self._rejected = current
+                self._validity = _ValidityPeriod(self._certfile)
                 logger.info("the exporter's certificate was renewed from %s", self._certfile)
             except Exception as error:
-                # It is tried again at the next connection: descriptors may have been missing, or memory.
-                if seen != self._refused:
-                    self._refused = seen
+                # Loading is retried at the next connection, because descriptors or memory may have been
+                # missing.
+                if current != self._rejected:
+                    self._rejected = current
                     logger.error("%s; the former certificate stays in use", error)
-        self._period.check()
+        self._validity.check()
         return self._context
 
-    def _signature(self) -> list[tuple[int, ...]]:
-        """Return what changes when a file does."""
+    def _file_states(self) -> list[tuple[int, ...]]:
+        """Return values that change if one of the files changes."""
         found: list[tuple[int, ...]] = []
         for path in (self._certfile, self._keyfile, self._client_cafile):
             try:
@@ -93,37 +94,37 @@ class Certificates:
         context.minimum_version = self._minimum
         if self._maximum is not None:
             context.maximum_version = self._maximum
-        named = f"PROM_CERTFILE {self._certfile}"
+        source = f"PROM_CERTFILE {self._certfile}"
         if self._keyfile:
-            named += f" with PROM_KEYFILE {self._keyfile}"
+            source += f" with PROM_KEYFILE {self._keyfile}"
         try:
-            # OpenSSL would ask the terminal for the password, which a server does not have.
-            context.load_cert_chain(self._certfile, self._keyfile, password=_refuse)
+            # Without a callable, OpenSSL would ask for the password on the terminal.
+            context.load_cert_chain(self._certfile, self._keyfile, password=_refuse_password)
             if self._client_cafile or self._client_capath:
-                named = f"PROM_CLIENT_CAFILE {self._client_cafile or self._client_capath}"
+                source = f"PROM_CLIENT_CAFILE {self._client_cafile or self._client_capath}"
                 context.load_verify_locations(self._client_cafile, self._client_capath)
             elif self._client_required:
                 context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
             context.verify_mode = ssl.CERT_REQUIRED if self._client_required else ssl.CERT_NONE
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise ConfigError(
-                f"{named} cannot be used ({error}); allowed: PEM files that this process can read, the key "
+                f"{source} cannot be used ({error}); allowed: PEM files that this process can read, the key "
                 "without a password"
             ) from None
         return context
 
 
-class _Period:
-    """The period in which a certificate is valid. Outside of it the log says so, once an hour.
+class _ValidityPeriod:
+    """The period in which a certificate is valid. Outside of it, an error is logged once an hour.
 
-    Clients refuse such a certificate, and nothing else on this side shows why.
+    Clients refuse such a certificate, and the server has no other sign of the reason.
     """
 
     def __init__(self, certfile: Path) -> None:
         self._certfile = certfile
-        self._expiries = LogLimit(3600.0)
+        self._log_limit = LogLimit(3600.0)
         self._begin, self._end = -math.inf, math.inf
-        # The only decoder of the standard library that needs no connection. It has no public name.
+        # The only decoder in the standard library that does not need a connection. It has no public name.
         decode = getattr(sys.modules.get("_ssl"), "_test_decode_cert", None)
         if decode is not None:
             with contextlib.suppress(Exception):
@@ -137,7 +138,7 @@ class _Period:
         if self._begin <= now < self._end:
             return
         expired = now >= self._end
-        if self._expiries.admit("expired") is not None:
+        if self._log_limit.admit("expired") is not None:
             moment = time.gmtime(self._end if expired else self._begin)
             logger.error(
                 "the certificate in %s %s %s, and clients refuse it; a new file is read without a restart",
@@ -147,5 +148,5 @@ class _Period:
             )
 
 
-def _refuse() -> str:
+def _refuse_password() -> str:
     raise ValueError("the key has a password")

@@ -321,8 +321,8 @@ def test_a_forked_child_keeps_neither_port_nor_connections(registry: CollectorRe
     ):
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(12) == b"HTTP/1.1 200"
-        ours = {one.fileno() for one in (server._listener, server._wake, server._wakes)}
-        ours |= {one.socket.fileno() for one in server._connections.all()}
+        ours = {one.fileno() for one in (server._listener, server._wakeup_sender, server._wakeup_receiver)}
+        ours |= {one.socket.fileno() for one in server._connections.snapshot()}
         assert len(ours) == 4
 
         def look() -> None:
