@@ -14,6 +14,8 @@ import pytest
 from tests.manifests import PROMETHEUS, alerts, documents, named, resources
 from web_prom.config import FIELDS, PREFIX
 
+pytestmark = pytest.mark.slow
+
 MONITORS = ("PodMonitor/shop", "ServiceMonitor/shop")
 
 # The oldest release that the page names, and the newest that the package has.

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # pytest brings the one that Python 3.10 has not.
 tomllib: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 

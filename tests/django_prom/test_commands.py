@@ -18,6 +18,8 @@ import pytest
 
 from web_prom import collector_for
 
+pytestmark = pytest.mark.slow
+
 # How long a process may take to come up, on a machine that has other things to do.
 PATIENCE_SECONDS = 60.0
 

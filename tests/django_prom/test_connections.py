@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.web_prom.support import ROOT
+
+pytestmark = pytest.mark.slow
 
 WAYS = [
     "django wsgi",

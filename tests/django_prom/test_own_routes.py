@@ -22,6 +22,8 @@ from . import views
 from .conftest import Site, configured, site_environ
 from .test_async import ASGISite
 
+pytestmark = pytest.mark.slow
+
 HERE = "tests.django_prom.middleware"
 
 

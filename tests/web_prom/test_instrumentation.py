@@ -23,6 +23,8 @@ from flask_prom import FlaskProm
 from tests.web_prom.support import python, serve
 from web_prom.instrumentation import instrument
 
+pytestmark = pytest.mark.slow
+
 
 def flask_app() -> Flask:
     """Return an application that has no line of web-prom."""

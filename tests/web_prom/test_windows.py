@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import textwrap
 
+import pytest
+
 from tests.web_prom.support import python
+
+pytestmark = pytest.mark.slow
 
 # What the standard library and the frameworks need themselves is imported before it is taken away.
 WINDOWS = textwrap.dedent("""

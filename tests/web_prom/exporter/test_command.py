@@ -20,6 +20,8 @@ from tests.programs import needs_program
 from tests.web_prom.http_server.serving import PATIENCE_SECONDS, ask
 from tests.web_prom.support import ROOT, python
 
+pytestmark = pytest.mark.slow
+
 WRITES = """
     from prometheus_client import Counter
 

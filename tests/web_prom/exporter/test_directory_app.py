@@ -19,6 +19,8 @@ from web_prom.config.secret import Secret
 from web_prom.exporter.directory_app import DirectoryMetricsApp
 from web_prom.exposition.http import Response
 
+pytestmark = pytest.mark.slow
+
 WRITES = """
     from prometheus_client import Counter
 

@@ -20,6 +20,8 @@ from web_prom.exposition.http import Response
 from web_prom.http_server.connections import Connection, Connections, State
 from web_prom.http_server.handler import Handler
 
+pytestmark = pytest.mark.slow
+
 MEGABYTE = 1_000_000
 
 

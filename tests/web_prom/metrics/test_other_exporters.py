@@ -14,6 +14,8 @@ from tests.web_prom.support import hello, python, requests, serve
 from web_prom import ConflictError, PrometheusMiddleware
 from web_prom.multiprocess.writing import definitions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def registry() -> CollectorRegistry:

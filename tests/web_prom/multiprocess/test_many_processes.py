@@ -17,6 +17,8 @@ from web_prom.errors import DirectoryError
 from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.multiprocess.writing.activation import is_shared, share_values
 
+pytestmark = pytest.mark.slow
+
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 # What the programs below begin with.

@@ -9,6 +9,8 @@ import pytest
 
 from tests.web_prom.multiprocess.directory.test_slots import program
 
+pytestmark = pytest.mark.slow
+
 KILLED = """
     import shutil
     from web_prom.multiprocess.directory import lockfile, network_filesystem, private_directory

@@ -9,6 +9,8 @@ import pytest
 
 from tests.web_prom.support import python
 
+pytestmark = pytest.mark.slow
+
 # Kills a process at the n-th line that it runs of the modules that write; then another takes the slot over.
 HARNESS = """
 import os, shutil, signal, sys

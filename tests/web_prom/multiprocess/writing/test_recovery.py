@@ -19,6 +19,8 @@ from web_prom.multiprocess.directory.slots import LOCK_NAME
 from web_prom.multiprocess.writing import place, process_files
 from web_prom.multiprocess.writing.process_files import ERRORS
 
+pytestmark = pytest.mark.slow
+
 # Generous: a busy machine is slow. Each process looks once a second.
 DEADLINE_SECONDS = 20.0
 
