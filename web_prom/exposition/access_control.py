@@ -1,4 +1,4 @@
-"""Who may scrape: bearer token, basic authentication, networks, and a callable of the user's own."""
+"""Access control for scrapes: bearer token, basic authentication, networks, and a callable of the user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("web_prom")
 
 
 class Denial(NamedTuple):
-    """Why a scrape is refused: the status line and the header that asks for credentials, if one does."""
+    """The refusal of a scrape: the status line, and the headers that ask for credentials, if any."""
 
     status: str
     headers: tuple[tuple[str, str], ...] = ()
@@ -28,20 +28,20 @@ class Denial(NamedTuple):
 
 _FORBIDDEN = Denial("403 Forbidden")
 
-# Azure's gateways and IIS write the client's port too: 10.1.2.3:51234, [2001:db8::1]:51234.
+# The gateways of Azure and IIS append the port of the client: 10.1.2.3:51234, [2001:db8::1]:51234.
 _WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([^\[\]]+)\](?::[0-9]{1,5})?")
 
-# What is written for the peer of a UNIX socket: by waitress "localhost", by nginx "unix:"; by gunicorn, uWSGI
-# and servers of ASGI nothing.
+# The peer of a UNIX socket is "localhost" with waitress and "unix:" with nginx. It is empty with gunicorn,
+# uWSGI and ASGI servers.
 _UNIX_PEER = re.compile(r"localhost|unix(:.*)?")
 
 
 class AccessControl:
-    """Decides whether a scrape may go on.
+    """Decides whether a client may scrape.
 
-    Networks and the callable must each agree where they are configured, and then one of the
-    configured kinds of credentials must be right. Secrets in files are read at each scrape, so that a
-    rotated secret counts at once. Safe to share between threads.
+    If networks or a callable are configured, each of them has to allow the scrape. If credentials are
+    configured, one of the configured kinds has to be correct as well. Secrets in files are read at each
+    scrape, so that a rotated secret is used at once. Safe to share between threads.
     """
 
     def __init__(self, config: Config) -> None:
@@ -50,7 +50,7 @@ class AccessControl:
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody may scrape."""
+        """Whether every client may scrape."""
         config = self._config
         return not (
             config.allowed_networks
@@ -62,11 +62,11 @@ class AccessControl:
         )
 
     def check(self, environ: Mapping[str, Any]) -> Denial | None:
-        """Return why this WSGI environ may not scrape, or None if it may. Never raises."""
+        """Return the refusal of a request with this WSGI environ, or None if it may scrape. Never raises."""
         try:
             return self._check(environ)
         except Exception as error:
-            # Any client can come here, as often as it likes.
+            # Any client can cause this failure, any number of times, so it is logged once a minute.
             remark = self._failures.admit(type(error).__qualname__)
             if remark is not None:
                 logger.exception("the access check of /metrics failed; the scrape is refused%s", remark)
@@ -102,7 +102,7 @@ class AccessControl:
         address = _address(peer)
         forwarded = environ.get("HTTP_X_FORWARDED_FOR")
         if forwarded is not None and _is_proxy(peer, address, proxies):
-            # The rightmost hop that is no proxy of ours. Anybody may have written what stands before it.
+            # Use the rightmost hop that is not a trusted proxy. Any client can have sent the hops before it.
             for hop in reversed(forwarded.split(",")):
                 address = _address(_without_port(hop.strip()))
                 if not _is_proxy(hop.strip(), address, proxies):
@@ -126,7 +126,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 def _is_proxy(
     text: str, address: IPv4Address | IPv6Address | None, proxies: tuple[Network | str, ...]
 ) -> bool:
-    """Tell whether a peer or a hop, as text and as an address if it has one, is a trusted proxy."""
+    """Return whether a peer or a hop is a trusted proxy. The address is None if the text contains none."""
     if address is None:
         return _UNIX_PEER.fullmatch(text) is not None and UNIX in proxies
     return _is_in(address, (proxy for proxy in proxies if not isinstance(proxy, str)))
@@ -137,13 +137,18 @@ def _is_in(address: IPv4Address | IPv6Address, networks: Iterable[Network]) -> b
 
 
 def _secret(value: Secret | None, path: Path | None) -> Secret | None:
-    if path is not None:
-        # An empty file would let anybody in.
-        return Secret(secret_text(path) or _refuse(path))
-    return value
+    """Return a configured secret, which is read from its file if it has one.
+
+    Raises:
+        ValueError: The file is empty, which would allow every client.
+    """
+    if path is None:
+        return value
+    # Not in a local variable, which error reports would show.
+    return Secret(secret_text(path) or _reject_empty(path))
 
 
-def _refuse(path: Path) -> str:
+def _reject_empty(path: Path) -> str:
     raise ValueError(f"the secret file {path} is empty")
 
 

@@ -1,4 +1,4 @@
-"""Custom collectors: each in a thread of its own, beside each other, and no scrape waits for one too long."""
+"""Threads for custom collectors: they run concurrently, and a scrape waits for them for a limited time."""
 
 from __future__ import annotations
 
@@ -18,96 +18,102 @@ from web_prom.exposition.scrape_context import ContextFactory
 
 
 class CollectorExecutor:
-    """Runs the collectors of one registry, at once, for as long as a scrape may wait for them.
+    """Runs the custom collectors of one registry concurrently, each in its own thread.
 
-    Each collector keeps its thread from scrape to scrape, with what is the thread's own: a connection is
-    not made anew each time. One that raised gets another thread, as its connection may be what failed.
-    One that is late is left to itself: while it runs it is not started again. Threads are daemons: none
-    holds up the end of a program. They end with this object, or when their collector is no longer given;
-    a forked child makes its own.
+    A collector keeps its thread between scrapes, so that thread-local objects (a database connection) are
+    reused. After an exception, the next call gets a new thread, because such an object may be the cause. A
+    collector that exceeds the time limit is not called again before its call has ended. The threads are
+    daemon threads and do not delay the end of a program. A thread ends if its collector is no longer
+    registered, or together with this object. A forked child process starts its own threads.
 
-    For one scrape at a time, as web_prom.exposition.single_flight has them: a second one would take the
-    first one's collectors for late.
+    Only one scrape may use it at a time, which :mod:`web_prom.exposition.single_flight` ensures. A second
+    scrape would count the collectors that run for the first one as late.
 
     Args:
-        limit: Seconds that all of them may take together; 0 for no limit and no threads.
-        surrounding: Returns a context manager, entered around each run in the collector's own thread.
+        timeout: The seconds that all collectors may take together; 0 for no limit and no threads.
+        context: Returns a context manager that is entered around each call in the thread of the collector.
     """
 
-    def __init__(self, limit: float, surrounding: ContextFactory) -> None:
-        self._limit = limit
-        self._surrounding = surrounding
-        # The process is looked at each time: at-fork hooks are not run everywhere (uWSGI).
-        self._lanes: dict[int, dict[int, CollectorThread]] = {}
+    def __init__(self, timeout: float, context: ContextFactory) -> None:
+        self._timeout = timeout
+        self._context = context
+        # By process id, because at-fork hooks do not run under every server (uWSGI). Then by id() of the
+        # collector.
+        self._threads: dict[int, dict[int, CollectorThread]] = {}
 
-    def begin(self, collectors: Sequence[Any]) -> dict[int, Callable[[], list[Metric]]]:
-        """Begin to run collectors; return by ``id()`` what waits for each and returns its families.
+    def start(self, collectors: Sequence[Any]) -> dict[int, Callable[[], list[Metric]]]:
+        """Start collectors; return, by ``id()`` of the collector, functions that wait for its families.
 
-        It raises what ``collect()`` raised, or a TimeoutError. There is none for a collector
-        that the caller is to run itself.
+        The function raises what ``collect()`` raised, or a TimeoutError. The result is empty if the time is
+        not limited. The caller then runs the collectors itself.
         """
-        if not self._limit:
+        if not self._timeout:
             return {}
-        deadline = time.monotonic() + self._limit
-        lanes = self._lanes.setdefault(os.getpid(), {})
-        for gone in lanes.keys() - {id(collector) for collector in collectors}:
-            del lanes[gone]
-        runs = {id(collector): self._begin_one(lanes, collector) for collector in collectors}
-        return {key: partial(result, deadline, self._limit) for key, result in runs.items()}
+        deadline = time.monotonic() + self._timeout
+        threads = self._threads.setdefault(os.getpid(), {})
+        for unregistered in threads.keys() - {id(collector) for collector in collectors}:
+            del threads[unregistered]
+        results = {id(collector): self._start_one(threads, collector) for collector in collectors}
+        return {key: partial(result, deadline, self._timeout) for key, result in results.items()}
 
-    def _begin_one(
-        self, lanes: dict[int, CollectorThread], collector: Any
+    def _start_one(
+        self, threads: dict[int, CollectorThread], collector: Any
     ) -> Callable[[float, float], list[Metric]]:
         try:
-            lane = lanes.get(id(collector))
-            if lane is None or lane.is_spent:
-                lane = lanes[id(collector)] = CollectorThread(collector, self._surrounding)
-            return lane.begin().result
+            thread = threads.get(id(collector))
+            if thread is None or thread.is_finished:
+                thread = threads[id(collector)] = CollectorThread(collector, self._context)
+            return thread.call().result
         except (RuntimeError, MemoryError):
-            # There is no thread, as at a process's end. The scrape's own has to do, without a limit: a family
-            # that is missing from one scrape looks like one that is gone.
-            return lambda deadline, limit: list(collector.collect())
+            # No thread can be started, for example at the end of a process. The collector runs in the
+            # thread of the scrape, without a time limit. A scrape without its families would make them look
+            # removed.
+            return lambda deadline, timeout: list(collector.collect())
 
 
-class _Run:
-    """One call of a collector, made in its thread and waited for in a scrape's."""
+class _Call:
+    """One call of a collector: executed in the collector's thread, and awaited by the thread of the scrape.
 
-    def __init__(
-        self, collector: Any, surrounding: ContextFactory, error: BaseException | None = None
-    ) -> None:
-        self.collector = collector
-        self._surrounding = surrounding
-        self.over = threading.Event()
+    Attributes:
+        done: Set when the call is over.
+        error: The exception that the call raised.
+    """
+
+    def __init__(self, collector: Any, context: ContextFactory, error: BaseException | None = None) -> None:
+        self.done = threading.Event()
         self.error = error
+        self._collector = collector
+        self._context = context
         self._families: list[Metric] = []
-        # What a collector finds in the scrape's context it finds in its own thread too.
-        self._context = contextvars.copy_context()
+        # The collector sees the context variables of the scrape.
+        self._context_variables = contextvars.copy_context()
         if error is not None:
-            self.over.set()
+            self.done.set()
 
-    def make(self) -> None:
-        """Call the collector, to the end of what it gives."""
+    def run(self) -> None:
+        """Call the collector and read all families that it yields."""
         try:
-            self._families = self._context.run(self._collect)
+            self._families = self._context_variables.run(self._collect)
         except BaseException as error:
             self.error = error
-        self.over.set()
+        self.done.set()
 
     def _collect(self) -> list[Metric]:
-        with self._surrounding():
-            return list(self.collector.collect())
+        with self._context():
+            return list(self._collector.collect())
 
-    def result(self, deadline: float, limit: float) -> list[Metric]:
-        """Wait until it is over, and return the families.
+    def result(self, deadline: float, timeout: float) -> list[Metric]:
+        """Wait for the end of the call, and return the families.
 
         Raises:
             Exception: What the collector raised.
-            TimeoutError: It is not over.
+            TimeoutError: The call has not ended.
         """
-        if not self.over.wait(max(0.0, deadline - time.monotonic())):
+        if not self.done.wait(max(0.0, deadline - time.monotonic())):
             raise TimeoutError(
-                f"it takes longer than PROM_COLLECTOR_TIMEOUT allows, {limit:g} s; give what it waits for a "
-                "timeout of its own, or allow more: less than Prometheus' scrape_timeout"
+                f"it takes longer than PROM_COLLECTOR_TIMEOUT allows, {timeout:g} s; set a timeout for the "
+                "operation that it waits for, or raise PROM_COLLECTOR_TIMEOUT to a value below the "
+                "scrape_timeout of Prometheus"
             )
         if self.error is None:
             families, self._families = self._families, []
@@ -118,44 +124,41 @@ class _Run:
 
 
 class CollectorThread:
-    """The thread of one collector, and the call that was begun in it last."""
+    """The thread of one collector, and the last call in it."""
 
-    def __init__(self, collector: Any, surrounding: ContextFactory) -> None:
+    def __init__(self, collector: Any, context: ContextFactory) -> None:
         self._collector = collector
-        self._surrounding = surrounding
-        self._last: _Run | None = None
-        # The thread knows the queue and what is in it, and not this: it ends when nobody refers to this.
-        self._runs: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
+        self._context = context
+        self._last: _Call | None = None
+        # The thread refers to the queue and not to this object, so that it ends when this object is deleted.
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         name = f"web-prom-collector-{type(collector).__name__}"
-        self._thread = threading.Thread(target=_work, args=(self._runs,), name=name, daemon=True)
+        self._thread = threading.Thread(target=_run_calls, args=(self._calls,), name=name, daemon=True)
         self._thread.start()
-        weakref.finalize(self, self._runs.put, None).atexit = False
+        weakref.finalize(self, self._calls.put, None).atexit = False
 
     @property
-    def is_spent(self) -> bool:
-        """Whether the thread takes no more calls."""
-        failed = self._last is not None and self._last.over.is_set() and self._last.error is not None
+    def is_finished(self) -> bool:
+        """Whether the thread accepts no more calls."""
+        failed = self._last is not None and self._last.done.is_set() and self._last.error is not None
         return failed or not self._thread.is_alive()
 
-    def begin(self) -> _Run:
-        """Begin a call, and return it; the last one, if that is not over."""
-        if self._last is None or self._last.over.is_set():
-            self._last = _Run(self._collector, self._surrounding)
-            self._runs.put(self._last)
+    def call(self) -> _Call:
+        """Start a call and return it; if the last call has not ended, return a failed one."""
+        if self._last is None or self._last.done.is_set():
+            self._last = _Call(self._collector, self._context)
+            self._calls.put(self._last)
             return self._last
-        return _Run(
-            self._collector,
-            self._surrounding,
-            TimeoutError("it still runs since an earlier scrape, and is not started again meanwhile"),
-        )
+        running = TimeoutError("it still runs since an earlier scrape, and is not called again until it ends")
+        return _Call(self._collector, self._context, running)
 
 
-def _work(runs: queue.SimpleQueue[_Run | None]) -> None:
+def _run_calls(calls: queue.SimpleQueue[_Call | None]) -> None:
     while True:
-        run = runs.get()
-        if run is None:
+        call = calls.get()
+        if call is None:
             return
-        run.make()
-        if run.error is not None:
+        call.run()
+        if call.error is not None:
             return
-        del run  # and with it all that it knows, until the next scrape
+        del call  # so that the thread does not keep the families until the next scrape

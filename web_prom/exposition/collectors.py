@@ -49,7 +49,7 @@ class CollectorErrorHandler:
     def collect(self, collectors: Iterable[Any]) -> list[tuple[Any, list[Metric]]]:
         """Return collectors, each with its families: none where it fails, which is counted."""
         given = list(collectors)
-        begun = self._collecting.begin([each for each in given if is_custom(each)])
+        begun = self._collecting.start([each for each in given if is_custom(each)])
         found: list[tuple[Any, list[Metric]]] = []
         for collector in given:
             families: list[Metric] = []

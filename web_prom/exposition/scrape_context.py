@@ -1,4 +1,4 @@
-"""Context managers around scrapes: what a framework sets up and cleans up for each of its requests."""
+"""Context managers around scrapes, for example the application context of a framework."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from prometheus_client import CollectorRegistry
 ContextFactory = Callable[[], AbstractContextManager[Any]]
 
 CountFailure = Callable[[str, str], None]
-"""Counts the exception that is being handled under a stage, and logs the stage and the consequence."""
+"""Counts the current exception. The arguments are its stage, and the consequence for the log."""
 
 STAGE = "scrape context"
-"""The stage under which a context manager's errors are counted."""
+"""The stage under which the errors of context managers are counted."""
 
 _process_factories: list[ContextFactory] = []
-# Weak: an application ends when its user drops it. In order of registration.
+# In the order of registration. The references are weak, so that applications can be deleted.
 _registry_factories: WeakKeyDictionary[CollectorRegistry, list[ref[ContextFactory]]] = WeakKeyDictionary()
 
 
 def scrape_context(factory: ContextFactory, registry: CollectorRegistry | None = None) -> None:
-    """Have scrapes answered inside of a context manager.
+    """Register a context manager that is entered around scrapes.
 
-    It is entered in each thread that answers a scrape, around the whole answer: access check, callbacks
-    of gauges, text and compression. It is entered once more in each custom collector's own thread, around
-    each run. That holds for every exposition of this process: the application's ``/metrics``,
-    ``make_wsgi_app``, ``make_asgi_app``, ``start_http_server``. An error of the context manager is counted
-    and logged, and the scrape goes on.
+    It is entered in each thread that answers a scrape, around the whole answer: access control, callbacks
+    of gauges, encoding and compression. It is also entered in the thread of each custom collector, around
+    each call. This applies to every exposition of this process: the application's ``/metrics``,
+    ``make_wsgi_app``, ``make_asgi_app`` and ``start_http_server``. An error of the context manager is
+    counted and logged, and the scrape continues.
 
-    Call it once per application, before the first scrape. Safe to call from any thread; a forked child
-    keeps what its parent registered. A second call with the same factory does nothing.
+    Call the function once per application, before the first scrape. It is safe to call from any thread. A
+    forked child process inherits the registrations. A second call with the same factory has no effect.
 
     Args:
-        factory: Returns a new context manager. It is called in the thread that enters the result.
-        registry: Only scrapes of this registry enter it. The factory is then referred to weakly. Of several
-            such factories only the first that is alive is entered, because one of them would hide the other.
-            None: every scrape of the process enters it.
+        factory: Returns a new context manager. It is called in the thread that enters the context manager.
+        registry: Only scrapes of this registry enter the context manager. Only a weak reference to the
+            factory is kept. If there are several such factories, only the first one that still exists is
+            used, because the context of one would hide the context of another. None: every scrape of the
+            process enters it.
     """
     if registry is None:
         if factory not in _process_factories:
@@ -52,29 +53,29 @@ def scrape_context(factory: ContextFactory, registry: CollectorRegistry | None =
 
 
 class ScrapeContext:
-    """What surrounds the scrapes of one exposition. Safe to share between threads and to use after a fork.
+    """The context managers of one exposition. Safe to share between threads and to use after a fork.
 
     Args:
-        registry: What is scraped.
-        own: The context manager of the application that answers, in place of the registry's.
-        failed: Counts an error.
+        registry: The registry that is scraped.
+        own: Returns the context manager of the application that answers. It replaces that of the registry.
+        count_failure: Counts an error.
     """
 
-    def __init__(self, registry: Any, own: ContextFactory | None, failed: CountFailure) -> None:
+    def __init__(self, registry: Any, own: ContextFactory | None, count_failure: CountFailure) -> None:
         self._registry = registry if isinstance(registry, CollectorRegistry) else None
         self._own = own
-        self._failed = failed
+        self._count_failure = count_failure
 
     @contextmanager
     def enter(self) -> Iterator[None]:
-        """Enter all context managers, and leave them in reverse order. Raises only what its body raises."""
+        """Enter all context managers, and exit them in reverse order. Raises only exceptions of the body."""
         entered = []
         for factory in self._factories():
             try:
                 manager = factory()
                 manager.__enter__()
             except Exception:
-                self._failed(STAGE, "the scrape goes on")
+                self._count_failure(STAGE, "the scrape goes on")
             else:
                 entered.append(manager)
         error: tuple[Any, Any, Any] = (None, None, None)
@@ -89,9 +90,9 @@ class ScrapeContext:
                     try:
                         manager.__exit__(*error)
                     except Exception:
-                        self._failed(STAGE, "the scrape goes on")
+                        self._count_failure(STAGE, "the scrape goes on")
             finally:
-                del error  # it refers to this frame
+                del error  # its traceback refers to this frame
 
     def _factories(self) -> list[ContextFactory]:
         if self._own is not None:

@@ -134,7 +134,7 @@ def test_lateness_is_told_once_with_the_way_out(
     (record,) = caplog.records
     assert "collector Hanging failed" in record.getMessage()
     assert record.exc_info is not None
-    assert "give what it waits for a timeout of its own" in str(record.exc_info[1])
+    assert "set a timeout for the operation that it waits for" in str(record.exc_info[1])
     hanging.value = "no number"  # type: ignore[assignment]
     hanging.let.set()
     while len(caplog.records) == 1:
