@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from prometheus_client.utils import floatToGoString
+from web_prom.upstream.registry import float_text
 
 # From this value on, Go and therefore prometheus_client write an exponent.
 EXPONENT_FROM = 1e6
@@ -15,7 +15,7 @@ def format_number(value: float) -> str:
     """Return the value of a sample as text."""
     if MINUS_INFINITY < value < EXPONENT_FROM:
         return repr(value)
-    return floatToGoString(value)  # type: ignore[no-any-return, no-untyped-call]
+    return float_text(value)
 
 
 def format_numbers(values: Sequence[float]) -> Iterator[str]:

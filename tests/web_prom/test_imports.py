@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import prometheus_client
 import pytest
 
 import web_prom
@@ -75,11 +76,12 @@ ALLOWED = {
     "multiprocess.reading": {"multiprocess.directory", *FILES},
     "http_server": {"config", "exposition", "multiprocess.writing"},
     "runtime": set(),
+    "upstream": set(),
     "advice": {"metrics.conventions"},
     "cli": {"advice", "config", "exporter", "multiprocess.directory"},
     "exporter": {"config", "exposition", "http_server", "multiprocess.directory"},
 }
-ANYWHERE = {"errors", "hooks", "log_limit", "posix", "text_format", "types", "wrapped_apps"}
+ANYWHERE = {"errors", "hooks", "log_limit", "posix", "text_format", "types", "upstream", "wrapped_apps"}
 
 
 def targets(path: Path) -> Iterator[str]:
@@ -269,3 +271,69 @@ def test_every_module_begins_with_a_line_that_says_what_it_owns() -> None:
             if text:
                 documentation = ast.get_docstring(ast.parse(text))
                 assert documentation, module
+
+
+# Private names of prometheus_client ------------------------------------------------------------------
+
+UPSTREAM = Path(prometheus_client.__file__).parent
+# Modules whose names prometheus_client or its documentation gives as its own.
+PUBLIC_MODULES = {
+    "",
+    ".exposition",
+    ".metrics",
+    ".metrics_core",
+    ".multiprocess",
+    ".parser",
+    ".registry",
+    ".samples",
+}
+LOOK_UPS = {"getattr", "setattr", "hasattr", "delattr", "attrgetter"}
+# Attributes of other objects that have such a name too.
+OWN = {"other._value", "_thread._count", "replaced._file", "slots._states"}
+
+
+def private_names(path: Path) -> set[str]:
+    """Return the private names that the modules of a package define or set."""
+    names: set[str] = set()
+    for module in path.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.attr if isinstance(node, ast.Attribute) else node.id)
+    return {name for name in names if name.startswith("_") and not name.startswith("__")}
+
+
+def used_attributes(path: Path) -> Iterator[tuple[str, str]]:
+    """Give each attribute that a module uses of anything but ``self``, with its source text."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in {"self", "cls"}:
+            yield node.attr, ast.unparse(node)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in LOOK_UPS:
+            for argument in node.args:
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    yield from ((name, ast.unparse(node)) for name in argument.value.split("."))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_private_names_of_prometheus_client_are_used_in_upstream_alone(package: str) -> None:
+    private = private_names(UPSTREAM)
+    assert {"_value", "_metrics", "_collector_to_names", "_accumulate_metrics"} <= private
+    for module, path in sources(package):
+        if module.startswith("web_prom.upstream"):
+            continue
+        found = {text for name, text in used_attributes(path) if name in private}
+        assert not found - OWN, module
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_private_modules_of_prometheus_client_are_imported_in_upstream_alone(package: str) -> None:
+    for module, path in sources(package):
+        if module.startswith("web_prom.upstream"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("prometheus_client"):
+                assert (node.module or "").removeprefix("prometheus_client") in PUBLIC_MODULES, module
+                names = {alias.name for alias in node.names}
+                assert not any(name.startswith("_") for name in names), module
+                assert not any((UPSTREAM / f"{name}.py").exists() for name in names), module

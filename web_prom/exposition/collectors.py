@@ -8,7 +8,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+)
 from prometheus_client.metrics import Counter, Gauge, Histogram, MetricWrapperBase, Summary
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -19,6 +27,9 @@ from web_prom.exposition.scrape_context import ContextFactory, ScrapeContext
 from web_prom.metrics.families import error_counter
 from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.multiprocess.reading.process_metrics import collected
+from web_prom.upstream import registry as upstream_registry
+from web_prom.upstream.children import callback_value, children_of, family_of, has_callback, has_children
+from web_prom.upstream.registry import watches_own_process
 
 logger = logging.getLogger("web_prom")
 
@@ -100,14 +111,22 @@ class _Failures:
 
 def name_of(collector: Any) -> str:
     """Return an instrument's own name, or the name of a collector's class: one of a list that is bounded."""
-    return str(getattr(collector, "_name", None) or getattr(collector, "__name__", type(collector).__name__))
+    if isinstance(collector, MetricWrapperBase):
+        return family_of(collector).name
+    return str(getattr(collector, "__name__", type(collector).__name__))
 
 
 def collectors_of(registry: CollectorRegistry) -> list[Any]:
-    """Return what is registered, and what tells of the target, in upstream's order."""
-    target = registry.get_target_info()
+    """Return what is registered, and what tells of the target, in upstream's order.
+
+    If the collectors of the registry cannot be found, the registry is one collector itself.
+    """
+    registered = upstream_registry.collectors_of(registry)
+    if registered is None:
+        return [WholeRegistry(registry)]
     # As registry.collect() has it, but each by itself.
-    return [*([_Target(registry)] if target else []), *list(registry._collector_to_names)]
+    target = registry.get_target_info()
+    return [*([_Target(target)] if target else []), *registered]
 
 
 def not_in_files(collectors: Iterable[Any]) -> Iterator[Any]:
@@ -134,36 +153,51 @@ def store_callbacks(collectors: Iterable[Any], guard: CollectorErrorHandler) -> 
     Each process that answers a scrape does so for itself; ``multiprocess_mode`` then says, as
     for any gauge, what several make together.
     """
-    for gauge in collectors:
+    for gauge in collectors if has_children() else ():
         if isinstance(gauge, Gauge):
-            children = getattr(gauge, "_metrics", None)
-            for child in [gauge] if children is None else list(children.values()):
-                # set_function() puts the callback in the way of the method.
-                if "_child_samples" in vars(child):
+            for child in children_of(gauge):
+                if has_callback(child):
                     with guard.of(gauge):
-                        _store(child)
+                        child.set(callback_value(child))
 
 
 def units_of(collectors: Iterable[Any]) -> dict[str, str]:
     """Return the units of instruments by name: the value files do not have them."""
-    return {
-        collector._name: collector._unit
-        for collector in collectors
-        if isinstance(collector, MetricWrapperBase) and collector._unit
-    }
+    families = [family_of(each) for each in collectors if isinstance(each, MetricWrapperBase)]
+    return {family.name: family.unit for family in families if family.unit}
 
 
 class _Target:
     """The labels of the target (``target_info``) as a collector."""
 
-    _name = "target"
+    __name__ = "target"
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        self._labels = labels
+
+    def collect(self) -> Iterable[Metric]:
+        family = Metric("target", "Target metadata", "info")
+        family.add_sample("target_info", self._labels, 1)
+        return [family]
+
+
+class WholeRegistry:
+    """All metrics of a registry whose collectors cannot be found, where values are shared.
+
+    Those of this process alone are left out. Those that are in value files have to be left out too.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
 
     def collect(self) -> Iterable[Metric]:
-        return [self._registry._target_info_metric()]  # type: ignore[no-untyped-call]
+        """Return the families that have samples."""
+        families = [family for each in _OF_ONE_PROCESS for family in each.collect()]
+        names = {family.name for family in families}
+        return [each for each in self._registry.collect() if each.samples and each.name not in names]
 
+
+_OF_ONE_PROCESS = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
 
 # prometheus_client's and ours, of which none waits for anything.
 BUILTIN_COLLECTORS = (ProcessCollector, PlatformCollector, GCCollector, *_READERS, _Target)
@@ -182,10 +216,5 @@ def families_of(collector: Any) -> list[Metric]:
 def _is_of_this_process(collector: Any) -> bool:
     if isinstance(collector, ProcessCollector):
         # One with a process id of its own watches a daemon, say, whoever answers the scrape.
-        return bool(collector._pid() == "self")
+        return watches_own_process(collector)
     return isinstance(collector, PlatformCollector | GCCollector)
-
-
-def _store(gauge: Gauge) -> None:
-    (sample,) = gauge._child_samples()
-    gauge.set(sample.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Iterable
 from time import perf_counter
@@ -11,8 +12,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import RestrictedRegistry
 
+from web_prom.errors import ConflictError
 from web_prom.exposition.collectors import (
     CollectorErrorHandler,
+    WholeRegistry,
     collectors_of,
     families_of,
     is_custom,
@@ -32,6 +35,7 @@ from web_prom.multiprocess.reading.collector import WorkersCollector, collector_
 from web_prom.multiprocess.reading.process_metrics import process_families
 from web_prom.multiprocess.writing.activation import is_shared
 from web_prom.multiprocess.writing.process_files import look
+from web_prom.upstream.registry import has_collectors, restriction_of
 
 
 class Gatherer:
@@ -60,9 +64,10 @@ class Gatherer:
     ) -> None:
         self._source = registry
         self._directory = directory
-        restricted = isinstance(registry, RestrictedRegistry)
-        self._registry = registry._registry if restricted else registry
-        self._names: frozenset[str] | None = frozenset(registry._name_set) if restricted else None
+        self._registry = registry
+        self._names: frozenset[str] | None = None
+        if isinstance(registry, RestrictedRegistry) and (found := restriction_of(registry)) is not None:
+            self._registry, self._names = found
         self._guard = CollectorErrorHandler(self._registry, collector_timeout, context)
         self.context = self._guard.context
         self._encoder = RegistryEncoder()
@@ -108,7 +113,8 @@ class Gatherer:
 
     def _process(self, text: TextBuilder) -> Iterable[Metric]:
         """Put what upstream would give for this process; return what is told about it besides."""
-        if getattr(type(self._source), "collect", None) is not CollectorRegistry.collect:
+        collect = getattr(type(self._source), "collect", None)
+        if collect is not CollectorRegistry.collect or not has_collectors():
             text.add(self._source.collect())
             return []
         custom = self._guard.collect(filter(is_custom, collectors_of(self._source)))
@@ -130,8 +136,10 @@ class Gatherer:
     def _put(self, text: TextBuilder, source: Any, families: Iterable[Metric]) -> None:
         """Put the families of one source, without those whose names another one has."""
         own: set[bytes] = set()
+        # What is in value files is in the text, and in such a registry too.
+        may_repeat = isinstance(source, WholeRegistry)
         for family in join_families(families):
-            with self._guard.of(source):
+            with contextlib.suppress(ConflictError) if may_repeat else self._guard.of(source):
                 text.add_unique(family, own)
 
     def _workers(self, text: TextBuilder, collector: WorkersCollector) -> Iterable[Metric]:

@@ -201,9 +201,8 @@ class MetricFamilies:
         self, kind: type[Any], spec: MetricSpec, bounded: tuple[str, ...] = (), **options: Any
     ) -> LimitedMetric:
         """Return a family with the extra labels, the constant labels and a limit on its label sets."""
-        metric = self._metric(
-            kind, spec, (*spec.labels, *self._extra), namespace=self.config.namespace, **options
-        )
+        label_names = (*spec.labels, *self._extra)
+        metric = self._metric(kind, spec, label_names, namespace=self.config.namespace, **options)
         family = self._limited.get(spec.name)
         if family is None or family.metric is not metric:
             family = self._limited[spec.name] = LimitedMetric(
@@ -211,6 +210,7 @@ class MetricFamilies:
                 self.config.max_label_sets,
                 tuple(spec.labels.values()),
                 (*self._constants, *bounded),
+                label_names,
             )
         return family
 

@@ -6,20 +6,38 @@ import sys
 from collections.abc import Iterable
 from threading import RLock
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
 from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.errors import ConflictError
+from web_prom.upstream.children import family_of, has_children, label_names, options_of
+from web_prom.upstream.registry import find_collector, has_collectors
 
 Instrument = TypeVar("Instrument", bound=MetricWrapperBase)
 
 _lock = RLock()
 _places: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+# What was made here, for find() where the registry cannot be asked.
+_made: WeakKeyDictionary[CollectorRegistry, WeakValueDictionary[str, Any]] = WeakKeyDictionary()
 
-# What a type adds to its definition, and the attribute that keeps it (the same from 0.20 to 0.26).
-_OPTIONS = {"buckets": "_upper_bounds", "multiprocess_mode": "_multiprocess_mode", "states": "_states"}
+_TYPES: dict[type, str] = {
+    Counter: "counter",
+    Gauge: "gauge",
+    Histogram: "histogram",
+    Summary: "summary",
+    Info: "info",
+    Enum: "stateset",
+}
+# What a registry reserves for a family beside its name.
+_SUFFIXES = {
+    "counter": ("_total", "_created"),
+    "summary": ("_sum", "_count", "_created"),
+    "histogram": ("_bucket", "_sum", "_count", "_created"),
+    "gaugehistogram": ("_bucket", "_gsum", "_gcount"),
+    "info": ("_info",),
+}
 
 
 def get_or_create(
@@ -59,17 +77,19 @@ def get_or_create(
         if existing is None:
             made = kind(name, documentation, labelnames, registry=None, **options)
             # A histogram x also owns x_count; prometheus_client would name that and neither definition.
-            owners = (find(taken, registry) for taken in registry._get_names(made))  # type: ignore[no-untyped-call]
+            owners = (find(taken, registry) for taken in reserved_names(made))
             existing = next((owner for owner in owners if owner is not None), None)
             if existing is None:
                 registry.register(made)
                 _places[made] = place
+                _made.setdefault(registry, WeakValueDictionary())[family_of(made).name] = made
                 return made
         wanted = _definition(kind, name, documentation, labelnames, options)
-        if not isinstance(existing, kind) or _definition_of(existing) != wanted:
+        found = _definition_of(existing)
+        if not isinstance(existing, kind) or any(wanted.get(part) != found[part] for part in found):
             raise ConflictError(
                 f"{_full_name(kind, name, options)} is defined twice, and differently:\n"
-                f"  {_shown(_definition_of(existing))} at {_places.get(existing, 'a place not recorded')}\n"
+                f"  {_shown(found)} at {_places.get(existing, 'a place not recorded')}\n"
                 f"  {_shown(wanted)} at {place}\n"
                 "Make the two definitions equal, or give one of them another name."
             )
@@ -77,14 +97,37 @@ def get_or_create(
 
 
 def find(full_name: str, registry: CollectorRegistry) -> Any:
-    """Return the collector that owns ``full_name`` in ``registry``, or None."""
-    return registry._names_to_collectors.get(full_name)
+    """Return the collector that owns ``full_name`` in ``registry``, or None.
+
+    If the names of the registry cannot be read (``upstream.registry.has_collectors``), it is a metric that
+    :func:`get_or_create` has made, as long as the registry collects it.
+    """
+    if has_collectors():
+        return find_collector(registry, full_name)
+    made = _made.get(registry, WeakValueDictionary()).get(full_name)
+    if made is not None and any(family.name == full_name for family in registry.collect()):
+        return made
+    return None
+
+
+def reserved_names(collector: Any) -> list[str]:
+    """Return the names that a registry reserves for a collector, whether or not it is registered.
+
+    Raises:
+        Exception: What ``describe()`` raises, or ``collect()`` of a collector that has no ``describe()``.
+    """
+    families = collector.describe() if hasattr(collector, "describe") else collector.collect()
+    return [family.name + suffix for family in families for suffix in ("", *_SUFFIXES.get(family.type, ()))]
+
+
+def _type_of(kind: type[MetricWrapperBase]) -> str:
+    return next((name for base, name in _TYPES.items() if issubclass(kind, base)), kind.__name__)
 
 
 def _full_name(kind: type[MetricWrapperBase], name: str, options: dict[str, Any]) -> str:
     parts = [options.get("namespace", ""), options.get("subsystem", ""), name]
     full = "_".join(part for part in parts if part)
-    if kind._type == "counter":
+    if _type_of(kind) == "counter":
         full = full.removesuffix("_total")
     unit = options.get("unit", "")
     return f"{full}_{unit}" if unit and not full.endswith(f"_{unit}") else full
@@ -97,37 +140,37 @@ def _definition(
     labelnames: tuple[str, ...],
     options: dict[str, Any],
 ) -> dict[str, Any]:
+    type_name = _type_of(kind)
     definition = {
-        "type": kind._type,
+        "type": type_name,
         "name": _full_name(kind, name, options),
         "documentation": documentation,
         "labels": labelnames,
         "unit": options.get("unit", ""),
     }
-    if kind._type == "histogram":
+    if type_name == "histogram":
         default = getattr(kind, "DEFAULT_BUCKETS", ())
         bounds = [float(bound) for bound in options.get("buckets", default)]
         definition["buckets"] = bounds if bounds[-1:] == [float("inf")] else [*bounds, float("inf")]
-    if kind._type == "gauge":
+    if type_name == "gauge":
         definition["multiprocess_mode"] = options.get("multiprocess_mode", "all")
-    if kind._type == "stateset":
+    if type_name == "stateset":
         definition["states"] = list(options.get("states") or ())
     return definition
 
 
 def _definition_of(existing: Any) -> dict[str, Any]:
+    if not isinstance(existing, MetricWrapperBase):
+        return {"type": type(existing).__name__, "name": "?", "documentation": "?", "labels": (), "unit": ""}
+    family = family_of(existing)
     definition = {
-        "type": getattr(existing, "_type", type(existing).__name__),
-        "name": getattr(existing, "_name", "?"),
-        "documentation": getattr(existing, "_documentation", "?"),
-        "labels": tuple(getattr(existing, "_labelnames", ())),
-        "unit": getattr(existing, "_unit", ""),
+        "type": family.type,
+        "name": family.name,
+        "documentation": family.documentation,
+        **({"labels": tuple(label_names(existing))} if has_children() else {}),
+        "unit": family.unit,
     }
-    for option, attribute in _OPTIONS.items():
-        if hasattr(existing, attribute):
-            value = getattr(existing, attribute)
-            definition[option] = value if isinstance(value, str) else list(value)
-    return definition
+    return {**definition, **options_of(existing)}
 
 
 def _shown(definition: dict[str, Any]) -> str:

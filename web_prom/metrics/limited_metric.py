@@ -9,6 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.metrics.labels import BOUNDED_ATTRIBUTES, LabelSetLimiter, sanitize_label_value
 from web_prom.multiprocess.writing.slot_cap import SlotCap, is_in_slots
+from web_prom.upstream.children import family_of
 
 
 class LimitedMetric:
@@ -25,18 +26,24 @@ class LimitedMetric:
             are the extra labels and the constant labels.
         bounded: Attributes and labels with a bounded number of values, in addition to
             :data:`web_prom.metrics.labels.BOUNDED_ATTRIBUTES`.
+        label_names: The names of all labels of the metric.
     """
 
     def __init__(
-        self, metric: MetricWrapperBase, limit: int, attributes: Sequence[str], bounded: Iterable[str]
+        self,
+        metric: MetricWrapperBase,
+        limit: int,
+        attributes: Sequence[str],
+        bounded: Iterable[str],
+        label_names: Sequence[str],
     ) -> None:
         self.metric = metric
-        self.name = metric._name
+        self.name = family_of(metric).name
         self.attributes = tuple(attributes)
-        labels = (*attributes, *metric._labelnames[len(attributes) :])
+        labels = (*attributes, *label_names[len(attributes) :])
         all_bounded = BOUNDED_ATTRIBUTES.union(bounded)
         self._limiter = LabelSetLimiter(limit, [label in all_bounded for label in labels])
-        self._slot_cap = SlotCap(metric, limit, self._limiter.is_overflow)
+        self._slot_cap = SlotCap(metric, label_names, limit, self._limiter.is_overflow)
 
     def child_for(self, attributes: Mapping[str, str], others: tuple[str, ...]) -> tuple[Any, bool]:
         """Return the child for a label set, and whether the label set was replaced by the overflow label set.

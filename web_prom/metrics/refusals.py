@@ -9,6 +9,8 @@ from weakref import ref
 
 from prometheus_client import CollectorRegistry
 
+from web_prom.metrics.get_or_create import find, reserved_names
+
 logger = logging.getLogger("web_prom")
 
 
@@ -41,8 +43,7 @@ def warn_of_refused_metrics(registry: CollectorRegistry, own: Collection[Any]) -
 
 def _warn(registry: CollectorRegistry, collector: Any, own: Collection[Any], warned: set[str]) -> None:
     try:
-        names = registry._get_names(collector)  # type: ignore[no-untyped-call]
-        taken = sorted(name for name in names if registry._names_to_collectors.get(name) in own)
+        taken = sorted(name for name in reserved_names(collector) if find(name, registry) in own)
         if taken and taken[0] not in warned:
             warned.add(taken[0])
             logger.warning(

@@ -8,12 +8,14 @@ from threading import Lock
 from typing import Any, Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.values import MutexValue
 
 from web_prom.multiprocess.writing.process_files import Storage, current
 from web_prom.multiprocess.writing.shared_value import NOWHERE, SharedValue
 from web_prom.multiprocess.writing.value_file import Held, ValueFile
 from web_prom.posix import at_fork
+from web_prom.upstream.children import remove_callback
+from web_prom.upstream.value_class import InMemoryValue
+from web_prom.upstream.values import has_numbers, in_memory_write, values_of
 
 GaugeUpdater = Callable[[int], object]
 """Adds an amount to a gauge."""
@@ -55,18 +57,21 @@ def make_writer(
         bounds: The upper bounds of its buckets.
         further_histograms: Histograms of measured values, which only some configurations have.
     """
-    values = (*([requests._value] if requests else []), duration._sum, *duration._buckets)
+    counted = [] if requests is None else values_of(requests)
+    observed = values_of(duration)
     writer: RequestWriter
-    if all(map(_is_in_memory, values)):
-        writer = (
-            InMemoryWriter(requests, duration, bounds)
-            if requests
-            else InMemoryHistogramWriter(duration, bounds)
-        )
-    elif all(map(_is_shared, values)):
-        writer = MmapWriter(requests, duration, bounds) if requests else MmapHistogramWriter(duration, bounds)
+    if counted is None or observed is None:
+        writer = PublicWriter(requests, duration)
     else:
-        writer = GenericWriter(requests, duration, bounds)
+        (count,), (total, *buckets) = counted or [None], observed
+        if all(map(_is_in_memory, (*counted, *observed))):
+            writer = InMemoryWriter(count, total, buckets, bounds)
+        elif not all(map(_is_shared, (*counted, *observed))):
+            writer = GenericWriter(count, total, buckets, bounds)
+        elif count is None:
+            writer = MmapHistogramWriter(total, buckets, bounds)
+        else:
+            writer = MmapWriter(count, total, buckets, bounds)
     return ExtendedWriter(writer, further_histograms) if further_histograms else writer
 
 
@@ -75,11 +80,11 @@ class GenericWriter:
 
     __slots__ = ("_bounds", "_buckets", "_count", "_sum")
 
-    def __init__(self, requests: Counter | None, duration: Histogram, bounds: Sequence[float]) -> None:
+    def __init__(self, count: Any, total: Any, buckets: Sequence[Any], bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        self._count = requests._value.inc if requests else _ignore
-        self._sum = duration._sum.inc
-        self._buckets = tuple(bucket.inc for bucket in duration._buckets)
+        self._count = _ignore if count is None else count.inc
+        self._sum = total.inc
+        self._buckets = tuple(bucket.inc for bucket in buckets)
 
     def write(self, duration: float, recording: Any) -> None:
         """Write one request."""
@@ -88,47 +93,38 @@ class GenericWriter:
         self._buckets[bisect_left(self._bounds, duration)](1.0)
 
 
-class InMemoryHistogramWriter:
-    """Writes a histogram whose values are in the memory of this process, under one lock.
+class InMemoryWriter:
+    """Writes values that are in the memory of this process, under one lock.
 
     Most of the time of prometheus_client's ``inc`` is its lock. Here all values share one lock. Scrapes and
     the methods of the values take the same lock.
+
+    Args:
+        count: The value of the counter of requests; None if there is none.
+        total: The value of the histogram's sum.
+        buckets: Its buckets.
+        bounds: Their upper bounds.
     """
 
-    __slots__ = ("_bounds", "_buckets", "_sum")
+    __slots__ = ("write",)
 
-    def __init__(self, duration: Histogram, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._sum = duration._sum
-        self._buckets = tuple(duration._buckets)
-        for value in (self._sum, *self._buckets):
-            value._lock = _lock
-
-    def write(self, duration: float, recording: Any) -> None:
-        """Write one request."""
-        bucket = self._buckets[bisect_left(self._bounds, duration)]
-        with _lock:
-            self._sum._value += duration
-            bucket._value += 1.0
+    def __init__(self, count: Any, total: Any, buckets: Sequence[Any], bounds: Sequence[float]) -> None:
+        self.write = in_memory_write(count, total, buckets, bounds, _lock)
 
 
-class InMemoryWriter(InMemoryHistogramWriter):
-    """Writes a counter of requests and a histogram whose values are in the memory of this process."""
+class PublicWriter:
+    """Writes metrics whose values are not found in this version of prometheus_client."""
 
-    __slots__ = ("_count",)
+    __slots__ = ("_count", "_observe")
 
-    def __init__(self, requests: Counter, duration: Histogram, bounds: Sequence[float]) -> None:
-        super().__init__(duration, bounds)
-        self._count = requests._value
-        self._count._lock = _lock
+    def __init__(self, requests: Counter | None, duration: Histogram) -> None:
+        self._count = _ignore if requests is None else requests.inc
+        self._observe = duration.observe
 
     def write(self, duration: float, recording: Any) -> None:
         """Write one request."""
-        bucket = self._buckets[bisect_left(self._bounds, duration)]
-        with _lock:
-            self._count._value += 1.0
-            self._sum._value += duration
-            bucket._value += 1.0
+        self._count(1.0)
+        self._observe(duration)
 
 
 class MmapHistogramWriter:
@@ -140,10 +136,10 @@ class MmapHistogramWriter:
 
     __slots__ = ("_bounds", "_buckets", "_histograms", "_positions", "_sum")
 
-    def __init__(self, duration: Histogram, bounds: Sequence[float]) -> None:
+    def __init__(self, total: Any, buckets: Sequence[Any], bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        self._sum: Any = duration._sum
-        self._buckets: tuple[Any, ...] = tuple(duration._buckets)
+        self._sum = total
+        self._buckets = tuple(buckets)
         # With this value, the first write goes through the storage of the process and finds the positions.
         self._histograms: ValueFile | Held = NOWHERE
         self._positions: tuple[Any, ...] = ()
@@ -191,9 +187,9 @@ class MmapWriter(MmapHistogramWriter):
 
     __slots__ = ("_count", "_counters")
 
-    def __init__(self, requests: Counter, duration: Histogram, bounds: Sequence[float]) -> None:
-        super().__init__(duration, bounds)
-        self._count: Any = requests._value
+    def __init__(self, count: Any, total: Any, buckets: Sequence[Any], bounds: Sequence[float]) -> None:
+        super().__init__(total, buckets, bounds)
+        self._count = count
         self._counters: ValueFile | Held = NOWHERE
 
     def write(self, duration: float, recording: Any) -> None:
@@ -252,14 +248,18 @@ def gauge_updaters(gauge: Gauge, in_flight: list[int]) -> tuple[GaugeUpdater, Ga
         gauge: The child of the gauge of requests in progress.
         in_flight: A list that must be the same object in each call for the same child.
     """
-    if _is_in_memory(gauge._value):
+    values = values_of(gauge)
+    if values is None:
+        return gauge.inc, gauge.inc
+    (value,) = values
+    if _is_in_memory(value):
         gauge.set_function(in_flight.__len__)
         return in_flight.append, in_flight.pop
-    vars(gauge).pop("_child_samples", None)  # undoes set_function()
+    remove_callback(gauge)
     if in_flight:  # requests that started before the values were shared
-        gauge._value.inc(len(in_flight))
+        value.inc(len(in_flight))
         in_flight.clear()
-    return gauge._value.inc, gauge._value.inc
+    return value.inc, value.inc
 
 
 def _ignore(_amount: float) -> None:
@@ -267,7 +267,7 @@ def _ignore(_amount: float) -> None:
 
 
 def _is_in_memory(value: object) -> bool:
-    return type(value) is MutexValue
+    return type(value) is InMemoryValue and has_numbers()
 
 
 def _is_shared(value: object) -> bool:

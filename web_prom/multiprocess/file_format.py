@@ -20,7 +20,9 @@ other files.
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -122,6 +124,14 @@ def removed_value(mode: str) -> float:
         mode: The ``multiprocess_mode`` of a gauge. Empty for the other types.
     """
     return {"min": _EXTREME, "max": -_EXTREME}.get(mode.removeprefix("live"), REMOVED)
+
+
+def entry_key(
+    metric_name: str, name: str, label_names: Sequence[str], label_values: Sequence[str], help_text: str
+) -> bytes:
+    """Return the key of an entry: JSON with sorted labels, as ``mmap_key`` of prometheus_client gives it."""
+    labels = dict(zip(label_names, label_values, strict=False))
+    return json.dumps([metric_name, name, labels, help_text], sort_keys=True).encode()
 
 
 def value_offset(key_length: int) -> int:

@@ -16,7 +16,7 @@ from web_prom import asgi
 from web_prom.config import Config
 from web_prom.errors import ConfigError, ConflictError
 from web_prom.metrics.conventions import NAMINGS, OPENTELEMETRY
-from web_prom.metrics.writers import GenericWriter, InMemoryHistogramWriter, MmapHistogramWriter
+from web_prom.metrics.writers import GenericWriter, InMemoryWriter, MmapHistogramWriter
 from web_prom.wsgi import PrometheusMiddleware, set_route
 
 NAME = "http_server_request_duration_seconds"
@@ -343,7 +343,7 @@ def test_the_gauge_is_there_before_the_first_request(
 def test_the_histogram_alone_is_written_at_once(registry: CollectorRegistry) -> None:
     wrapped = measure(hello, registry)
     serve(wrapped)
-    assert [type(writer) for writer in wrapped.recorder.writers.values()] == [InMemoryHistogramWriter]
+    assert [type(writer) for writer in wrapped.recorder.writers.values()] == [InMemoryWriter]
 
 
 def test_shared_values_are_written_and_read(registry: CollectorRegistry, shared: Path) -> None:
@@ -421,6 +421,5 @@ def test_values_of_a_kind_that_nobody_knows_are_written_without_a_counter() -> N
     def value(name: str) -> Any:
         return SimpleNamespace(inc=lambda amount: written.append((name, amount)))
 
-    duration: Any = SimpleNamespace(_sum=value("sum"), _buckets=[value("1"), value("+Inf")])
-    GenericWriter(None, duration, (1.0,)).write(0.5, None)
+    GenericWriter(None, value("sum"), [value("1"), value("+Inf")], (1.0,)).write(0.5, None)
     assert written == [("sum", 0.5), ("1", 1.0)]

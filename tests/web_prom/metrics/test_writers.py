@@ -18,7 +18,6 @@ from web_prom.metrics import writers
 from web_prom.metrics.writers import (
     ExtendedWriter,
     GenericWriter,
-    InMemoryHistogramWriter,
     InMemoryWriter,
     MmapHistogramWriter,
     MmapWriter,
@@ -91,9 +90,7 @@ def test_a_histogram_without_a_counter_is_written_as_by_the_stock_methods(
     kind: type[object], durations: list[float]
 ) -> None:
     """Of whatever kind its values are."""
-    alone = {InMemoryWriter: InMemoryHistogramWriter, MmapWriter: MmapHistogramWriter}.get(
-        kind, GenericWriter
-    )
+    alone = {InMemoryWriter: InMemoryWriter, MmapWriter: MmapHistogramWriter}.get(kind, GenericWriter)
     ours, stock = Pair(f"ours{next(numbers)}"), Pair(f"stock{next(numbers)}")
     written = make_writer(None, ours.duration, BOUNDS, [])
     assert type(written) is alone

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, chain
-from operator import attrgetter
 from typing import Any
 
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Exemplar
-from prometheus_client.values import MutexValue
 
 from web_prom.exposition.encoding.line_templates import CREATED, SampleSchema
+from web_prom.upstream.children import (
+    SAMPLE_VALUES,
+    buckets_of,
+    child_samples,
+    class_samples_function,
+    created_at,
+    own_samples,
+    samples_function,
+    upper_bounds,
+)
+from web_prom.upstream.value_class import InMemoryValue
+from web_prom.upstream.values import exemplar_of, number_of
 
 Rows = Sequence[Sequence[float]]
 """For each child, the value of each of its samples."""
@@ -19,15 +29,7 @@ Rows = Sequence[Sequence[float]]
 Exemplars = list[tuple[int, int, Exemplar]]
 """Exemplars, each with the places of its child and of its sample."""
 
-# What makes samples of an instrument: as upstream has it, or everything is left to it.
-_METHODS = ("collect", "_samples", "_multi_samples", "_child_samples", "_get_metric", "_is_parent")
-# A gauge's callback is such a method, which is looked at with each child.
-_OWN = frozenset(_METHODS) - {"_child_samples"}
 _CALLBACK = "Gauge.set_function.<locals>.samples"
-
-_numbers: Callable[[Any], Any] = attrgetter("_value")
-_exemplars: Callable[[Any], Any] = attrgetter("_exemplar")
-_function: Callable[[Any], Any] = attrgetter("_child_samples.__func__")
 
 
 class UnsupportedInstrumentError(Exception):
@@ -38,14 +40,13 @@ class ValueReader:
     """How to read the children of instruments of one class: here, of one with a value for each sample.
 
     Args:
-        kind: The class.
-        values: For each suffix of a sample, the attribute that has its value; ``_created`` aside, here and
-            in the methods.
+        kind: The class. What its samples' values are is in ``upstream.children.SAMPLE_VALUES``; ``_created``
+            is left out there and in the methods.
     """
 
-    def __init__(self, kind: type[MetricWrapperBase], **values: str) -> None:
+    def __init__(self, kind: type[MetricWrapperBase]) -> None:
         self.kind = kind
-        self._values = values
+        self._values = SAMPLE_VALUES[kind]
 
     def samples_of(self, child: Any) -> tuple[SampleSchema, ...]:
         """Return which samples a child has, as upstream's class gives them; ``_created`` is the last.
@@ -53,7 +54,7 @@ class ValueReader:
         Raises:
             UnsupportedInstrumentError: Others than those that are known here.
         """
-        made = self.kind._child_samples(child)
+        made = child_samples(child)
         forms = tuple([SampleSchema(sample[0], tuple(sample[1].items())) for sample in made])
         if any(any(field is not None for field in (sample[3], *sample[5:])) for sample in made):
             raise UnsupportedInstrumentError
@@ -81,16 +82,16 @@ class ValueReader:
 
     def check_methods(self, children: Sequence[Any]) -> None:
         """Raise UnsupportedInstrumentError if a child makes its samples itself."""
-        stock = self.kind._child_samples
+        stock = class_samples_function(self.kind)
         try:
-            own = list(map(_function, children)).count(stock) != len(children)
+            own = list(map(samples_function, children)).count(stock) != len(children)
         except AttributeError:
             own = True
         if own:
             raise UnsupportedInstrumentError
 
     def _column(self, children: Sequence[Any], suffix: str) -> list[float]:
-        return numbers_of(list(map(attrgetter(self._values[suffix]), children)))
+        return numbers_of(list(map(self._values[suffix], children)))
 
 
 class CounterValueReader(ValueReader):
@@ -99,7 +100,7 @@ class CounterValueReader(ValueReader):
     def exemplars(self, children: Sequence[Any], forms: Sequence[SampleSchema]) -> Exemplars:
         """Return the exemplars that there are."""
         place = [suffix for suffix, _ in forms].index("_total")
-        found = exemplars_of([child._value for child in children])
+        found = exemplars_of(list(map(self._values["_total"], children)))
         return [(number, place, exemplar) for number, exemplar in found]
 
 
@@ -117,14 +118,18 @@ class GaugeValueReader(ValueReader):
             return super().rows(children, forms)
         except UnsupportedInstrumentError:
             called = [self._is_callback(child) for child in children]
+        value = self._values[""]
         return [
-            (float(child._child_samples()[0].value if callback else child._value.get()),)
+            (float(own_samples(child)[0].value if callback else value(child).get()),)
             for child, callback in zip(children, called, strict=True)
         ]
 
     def _is_callback(self, child: Any) -> bool:
-        function = getattr(child._child_samples, "__func__", None)
-        if function is self.kind._child_samples:
+        try:
+            function = samples_function(child)
+        except AttributeError:
+            raise UnsupportedInstrumentError from None
+        if function is class_samples_function(self.kind):
             return False
         names = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
         if names != (self.kind.__module__, _CALLBACK):
@@ -137,7 +142,7 @@ class HistogramValueReader(ValueReader):
 
     def check(self, child: Any, forms: Sequence[SampleSchema]) -> None:
         """Raise UnsupportedInstrumentError for samples that are not known here."""
-        buckets = len(child._upper_bounds)
+        buckets = len(upper_bounds(child))
         if [suffix for suffix, _ in forms[:buckets]] != ["_bucket"] * buckets:
             raise UnsupportedInstrumentError
         if [suffix for suffix, _ in forms[buckets:]] not in _AFTER_BUCKETS:
@@ -172,7 +177,7 @@ class HistogramValueReader(ValueReader):
         return [(*divmod(number, buckets), exemplar) for number, exemplar in found]
 
     def _buckets(self, children: Sequence[Any], buckets: int) -> list[Any]:
-        values = list(map(attrgetter("_buckets"), children))
+        values = list(map(buckets_of, children))
         if list(map(len, values)).count(buckets) != len(values):
             raise UnsupportedInstrumentError
         return list(chain.from_iterable(values))
@@ -183,30 +188,21 @@ _AFTER_BUCKETS = (["_count"], ["_count", "_sum"])
 
 def created_of(children: Sequence[Any]) -> list[float]:
     """Return when children were created: seconds since 1970."""
-    return list(map(attrgetter(CREATED), children))
-
-
-def is_unmodified(collector: Any) -> bool:
-    """Tell whether an instrument's methods are upstream's, of its class and of its own."""
-    kind = type(collector)
-    methods = [getattr(kind, name) for name in _METHODS]
-    return vars(collector).keys().isdisjoint(_OWN) and all(
-        method.__module__ == kind.__module__ for method in methods
-    )
+    return list(map(created_at, children))
 
 
 def numbers_of(values: Sequence[Any]) -> list[float]:
     """Return what values of any class have now, as floats: after ``Counter.reset`` it is an integer."""
     # An attribute is read in one piece, with a lock or without: two thirds of the time.
-    if list(map(type, values)).count(MutexValue) == len(values):
-        return list(map(float, map(_numbers, values)))
+    if list(map(type, values)).count(InMemoryValue) == len(values):
+        return list(map(float, map(number_of, values)))
     return [float(value.get()) for value in values]
 
 
 def exemplars_of(values: Sequence[Any]) -> list[tuple[int, Exemplar]]:
     """Return the exemplars that there are, with their places."""
-    if list(map(type, values)).count(MutexValue) == len(values):
-        exemplars = list(map(_exemplars, values))
+    if list(map(type, values)).count(InMemoryValue) == len(values):
+        exemplars = list(map(exemplar_of, values))
     else:
         exemplars = [value.get_exemplar() for value in values]
     if exemplars.count(None) == len(exemplars):

@@ -17,7 +17,6 @@ from web_prom.exposition.encoding.child_values import (
     UnsupportedInstrumentError,
     ValueReader,
     created_of,
-    is_unmodified,
 )
 from web_prom.exposition.encoding.encoder import EncodeFamilies
 from web_prom.exposition.encoding.line_templates import (
@@ -28,6 +27,14 @@ from web_prom.exposition.encoding.line_templates import (
     TemplateSection,
 )
 from web_prom.text_format import format_numbers
+from web_prom.upstream.children import (
+    children_of,
+    family_of,
+    has_samples,
+    is_unmodified,
+    label_names,
+    label_values,
+)
 
 # Samples whose text one call makes: more make it no faster, and hold the interpreter longer.
 _SAMPLES = 512
@@ -37,10 +44,10 @@ _MOST_OUTLINES = 16
 _MOST_TEMPLATES = 3
 
 _VALUE_READERS: dict[type, ValueReader] = {
-    Counter: CounterValueReader(Counter, _total="_value"),
-    Gauge: GaugeValueReader(Gauge, **{"": "_value"}),
-    Summary: ValueReader(Summary, _count="_count", _sum="_sum"),
-    Histogram: HistogramValueReader(Histogram, _sum="_sum"),
+    Counter: CounterValueReader(Counter),
+    Gauge: GaugeValueReader(Gauge),
+    Summary: ValueReader(Summary),
+    Histogram: HistogramValueReader(Histogram),
 }
 
 
@@ -87,7 +94,7 @@ class RegistryEncoder:
             Exception: What ``collect`` or the encoder would raise.
         """
         reading = _VALUE_READERS.get(type(collector))
-        if reading is None or not is_unmodified(collector):
+        if reading is None or not has_samples() or not is_unmodified(collector):
             return None
         family = self._families.get(collector)
         if family is None:
@@ -119,8 +126,8 @@ class _Family:
         Raises:
             UnsupportedInstrumentError: This instrument is not as upstream has it.
         """
-        children = _children(collector)
-        metric = collector._get_metric()
+        children = children_of(collector)
+        metric = family_of(collector)
         forms = self._reading.samples_of(children[0]) if children else ()
         wanted = [
             place for place, form in enumerate(forms) if names is None or metric.name + form.suffix in names
@@ -128,7 +135,7 @@ class _Family:
         if names is not None and not wanted:
             return EncodedInstrument([], [], 0)
         form = FamilySchema(
-            metric.name, metric.documentation, metric.type, metric.unit, tuple(collector._labelnames), forms
+            metric.name, metric.documentation, metric.type, metric.unit, tuple(label_names(collector)), forms
         )
         outline = self._outline(content_type, form, encoded)
         if outline is None:
@@ -215,7 +222,7 @@ class _Block:
     def _whole(self, section: TemplateSection) -> str:
         template = self._templates.get(section.child_template)
         if template is None:
-            labels = [child._labelvalues for child in self.children]
+            labels = list(map(label_values, self.children))
             template = section.template(labels, map(float, self.created))
             kept = self._templates if len(self._templates) < _MOST_TEMPLATES else {}
             self._templates = {**kept, section.child_template: template}
@@ -235,13 +242,6 @@ def _chosen(
         if kept or not chosen:
             chosen.append((section, kept, [sample for sample in section.value_positions if sample in wanted]))
     return chosen
-
-
-def _children(collector: Any) -> list[Any]:
-    if not collector._is_parent():
-        return [collector]
-    with collector._lock:
-        return list(collector._metrics.values())
 
 
 def _texts(rows: Rows, places: list[int]) -> list[str]:

@@ -9,12 +9,11 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from prometheus_client.utils import floatToGoString
-
 from web_prom.multiprocess.file_format import LENGTH, VALUE, value_offset
 from web_prom.multiprocess.reading.keys import around_bound
 from web_prom.multiprocess.reading.merged_family import Family, LabelSet, Series, total
 from web_prom.multiprocess.reading.value_blocks import Layout, entries_of, layout_of
+from web_prom.upstream.registry import float_text
 
 if TYPE_CHECKING:
     from web_prom.multiprocess.reading.file_group import Kind
@@ -36,7 +35,7 @@ class Shape:
     def __init__(self, family: str, entries: tuple[str | float, ...]) -> None:
         self.entries = entries
         self.bounds = [entry for entry in entries if not isinstance(entry, str)]
-        self.le: list[str] = list(map(floatToGoString, self.bounds))
+        self.le: list[str] = list(map(float_text, self.bounds))
         ascending = all(low < high for low, high in pairwise(self.bounds))
         self.marker = entries.index(family + "_sum") if family + "_sum" in entries else None
         self.plain = self.marker == 0 and 0 < len(self.bounds) == len(entries) - 1 and ascending
@@ -214,10 +213,7 @@ class Histogram(Family):
             others.add(self.name + "_count")
         bucket = self.name + "_bucket"
         return [
-            *(
-                (bucket, tuple(sorted((*label_set.labels, ("le", floatToGoString(bound))))))  # type: ignore[no-untyped-call]
-                for bound in bounds
-            ),
+            *((bucket, tuple(sorted((*label_set.labels, ("le", float_text(bound)))))) for bound in bounds),
             *((name, label_set.labels) for name in sorted(others)),
         ]
 
@@ -240,5 +236,5 @@ class Histogram(Family):
                 if isinstance(entry, str):
                     yield entry, label_set.labels, value
                 else:
-                    le = ("le", floatToGoString(entry))  # type: ignore[no-untyped-call]
+                    le = ("le", float_text(entry))
                     yield self.name + "_bucket", (*label_set.labels, le), value

@@ -17,10 +17,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Sample
 
 from web_prom.multiprocess.reading.keys import DamagedFileError, Labels
+from web_prom.upstream.registry import has_merging, merge_samples
 
 if TYPE_CHECKING:
     from web_prom.multiprocess.reading.file_group import Kind
@@ -299,16 +299,18 @@ def mixed(families: Sequence[Family]) -> Metric | None:
     )
     column, first = next((column, family) for _, column, family in parts if column in family.helps)
     metric: Any = Metric(first.name, first.helps[column], first.kind.type)
+    mode = ""
     for _, column, family in parts:
         for arguments in family.raw(column):
             metric.add_sample(*arguments)
             if family.kind.type == "gauge":
-                metric._multiprocess_mode = family.kind.mode
+                mode = family.kind.mode
+    if not has_merging():
+        return None
     try:
-        merge: Any = MultiProcessCollector._accumulate_metrics
-        (merged,) = merge({first.name: metric}, True)
+        merged = merge_samples(metric, mode)
     except Exception:
         logger.exception("the metric %s is of several types, which cannot be merged", first.name)
         return None
     merged.samples.sort(key=lambda sample: (sorted(sample.labels.items()), sample.name))
-    return merged  # type: ignore[no-any-return]
+    return merged

@@ -6,11 +6,19 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from prometheus_client import ProcessCollector
 from prometheus_client.metrics_core import Metric
 
 from web_prom.errors import UnreadableError
+from web_prom.upstream.registry import (
+    has_boot_time,
+    has_process_details,
+    process_directory,
+    read_boot_time,
+    set_boot_time,
+)
 
 logger = logging.getLogger("web_prom")
 
@@ -72,31 +80,32 @@ def collected(collector: ProcessCollector) -> list[Metric]:
         UnreadableError: A file of ``/proc`` could not be read this time.
         Exception: What the collector raises.
     """
-    if type(collector) is not ProcessCollector:
+    if type(collector) is not ProcessCollector or not has_process_details():
         return list(collector.collect())
-    if not collector._btime and not _is_forbidden(collector._boot_time):
-        collector._btime = collector._boot_time()  # type: ignore[no-untyped-call]
+    if not has_boot_time(collector) and not _is_forbidden(read_boot_time, collector):
+        set_boot_time(collector, read_boot_time(collector))
     families = list(collector.collect())
-    if len(families) < _FAMILIES and collector._btime and len(families) < _readable(collector):
-        raise UnreadableError(errno.EAGAIN, "a process could not be read this time", collector._proc)
+    if len(families) < _FAMILIES and has_boot_time(collector):
+        proc, process = process_directory(collector)
+        if len(families) < _readable(process):
+            raise UnreadableError(errno.EAGAIN, "a process could not be read this time", proc)
     return families
 
 
-def _readable(collector: ProcessCollector) -> int:
-    """Return how many families a collector should have, without those that can never be read."""
-    process = os.path.join(collector._proc, str(collector._pid()).strip())
+def _readable(process: str) -> int:
+    """Return how many families the directory of a process should give, without those never to be read."""
     of_stat = 0 if _is_forbidden(_open, os.path.join(process, "stat")) else 4
     limits, open_files = os.path.join(process, "limits"), os.path.join(process, "fd")
     return of_stat + (0 if _is_forbidden(_open, limits) or _is_forbidden(os.listdir, open_files) else 2)
 
 
-def _is_forbidden(read: Callable[..., object], *arguments: str) -> bool:
+def _is_forbidden(read: Callable[..., object], *arguments: Any) -> bool:
     try:
         read(*arguments)
     except _LASTING:
         return True
     except OSError as error:
-        raise UnreadableError(error.errno, error.strerror, *arguments) from error
+        raise UnreadableError(error.errno, error.strerror, error.filename) from error
     return False
 
 

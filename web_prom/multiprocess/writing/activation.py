@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
-import struct
 import time
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry, values
-from prometheus_client.metrics import Counter, Gauge, Histogram, MetricWrapperBase, Summary
-from prometheus_client.mmap_dict import MmapedDict
-from prometheus_client.values import MutexValue
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.metrics import Counter, Gauge, Histogram, Summary
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory.checks import ensure_writable, warn_of_other_users, was_used
@@ -28,6 +26,7 @@ from web_prom.multiprocess.directory.environment import (
 from web_prom.multiprocess.directory.liveness import has_writer
 from web_prom.multiprocess.directory.self_test import check_filesystem
 from web_prom.multiprocess.directory.server_directory import is_server_managed
+from web_prom.multiprocess.file_entries import read_entries
 from web_prom.multiprocess.file_format import FileName
 from web_prom.multiprocess.worker_detection import is_replacement
 from web_prom.multiprocess.writing import clearing
@@ -35,6 +34,21 @@ from web_prom.multiprocess.writing.fork_locks import free_locks_in_forks
 from web_prom.multiprocess.writing.process_files import current
 from web_prom.multiprocess.writing.shared_value import SharedValue
 from web_prom.posix import require_posix
+from web_prom.upstream.checks import installed
+from web_prom.upstream.children import children_of, has_children
+from web_prom.upstream.registry import collectors_of
+from web_prom.upstream.value_class import (
+    arguments_of,
+    can_replace_value_class,
+    in_memory_class,
+    is_multiprocess,
+    is_own_multiprocess,
+    number_beside_file,
+    redirect,
+    set_value_class,
+    value_class,
+)
+from web_prom.upstream.values import has_new_values, has_values, make_new_values, values_of
 
 logger = logging.getLogger("web_prom")
 
@@ -46,7 +60,7 @@ _usable: set[str] = set()
 
 def is_shared() -> bool:
     """Tell whether new instruments write to the shared directory."""
-    return bool(getattr(values.ValueClass, "_multiprocess", False))
+    return is_multiprocess(value_class())
 
 
 def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
@@ -83,35 +97,48 @@ def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
     if not path and not is_set_but_empty():
         return False
     with _locks.setdefault(os.getpid(), RLock()):
-        former: Any = _FirstValue.former if values.ValueClass is _FirstValue else values.ValueClass
+        present = value_class()
+        former: Any = _FirstValue.former if present is _FirstValue else present
         if not path:
             unset_directory()  # for child processes too, which would write to their working directory
-            return _is_upstreams(former) and _stay_local(former, registries)
+            return is_own_multiprocess(former) and _stay_local(former, registries)
         require_posix(f"{DIR_VARIABLE} is {path!r}")
         os.environ[DIR_VARIABLE] = path = os.path.abspath(path)  # the working directory may change later
         if making and path not in _usable:
             _ensure_writable(path)
             _usable.add(path)
             current().try_again()
-        if is_shared() and not _is_upstreams(former):  # ours already, or somebody's who knows why
+        if is_shared() and not is_own_multiprocess(former):  # ours already, or somebody's who knows why
             return False
-        values.ValueClass = SharedValue
+        if not can_replace_value_class(SharedValue):
+            _log_failure()
+            return False
+        set_value_class(SharedValue)
         clearing.install()
-        if is_upstreams := _is_upstreams(former):
-            _redirect(former, SharedValue)
-        for registry in {REGISTRY, *registries}:
-            for collector in list(registry._collector_to_names):
-                _carry_over(collector)
+        if is_upstreams := is_own_multiprocess(former):
+            redirect(former, lambda value: SharedValue(*arguments_of(value)))
+        _carry_over_all(registries)
         if is_upstreams:
             _absorb(Path(path))
         return True
 
 
+@functools.cache
+def _log_failure() -> None:
+    logger.error(
+        "%s: web-prom cannot replace the value class, and values are not in the slots of the directory. "
+        "Scrapes lack values of other workers, or each process leaves files of its own in the directory. "
+        "Install a version of prometheus_client that this version of web-prom supports.",
+        installed(),
+    )
+
+
 def defer() -> None:
     """Have the first value that is made call :func:`share_values`, where prometheus_client would make it."""
-    if _is_upstreams(values.ValueClass):
-        _FirstValue.former = values.ValueClass
-        values.ValueClass = _FirstValue
+    former = value_class()
+    if is_own_multiprocess(former):
+        _FirstValue.former = former
+        set_value_class(_FirstValue)
 
 
 class _FirstValue:
@@ -122,9 +149,9 @@ class _FirstValue:
 
     def __new__(cls, *arguments: Any, **options: Any) -> Any:
         share_values(making=False)
-        if values.ValueClass is cls:  # the variable is no longer there
-            values.ValueClass = MutexValue
-        return values.ValueClass(*arguments, **options)
+        if value_class() is cls:  # the variable is no longer there, or the switch is not possible
+            set_value_class(cls.former if configured_directory() else in_memory_class())
+        return value_class()(*arguments, **options)
 
 
 def _ensure_writable(path: str) -> None:
@@ -141,11 +168,17 @@ def _ensure_writable(path: str) -> None:
 
 
 def _stay_local(former: Any, registries: tuple[CollectorRegistry, ...]) -> bool:
-    values.ValueClass = MutexValue
-    for registry in {REGISTRY, *registries}:
-        for collector in list(registry._collector_to_names):
-            _carry_over(collector, always=True)
-    _redirect(former, MutexValue)
+    kind = in_memory_class()
+    set_value_class(kind)
+    _carry_over_all(registries, always=True)
+
+    def local(value: Any) -> Any:
+        made = kind(*arguments_of(value)[:6])
+        made.set(number_beside_file(value, read))
+        return made
+
+    read = former.get
+    redirect(former, local)
     for path in Path().glob(f"*_{os.getpid()}.db"):
         if FileName.parse(path.name) is not None:
             with contextlib.suppress(OSError):
@@ -153,34 +186,30 @@ def _stay_local(former: Any, registries: tuple[CollectorRegistry, ...]) -> bool:
     return True
 
 
-def _is_upstreams(kind: type[Any]) -> bool:
-    return kind.__qualname__ == "MultiProcessValue.<locals>.MmapedValue"
+def _carry_over_all(registries: tuple[CollectorRegistry, ...], *, always: bool = False) -> None:
+    """Give the instruments of some registries, and of the default one, values of the present class."""
+    if not (has_children() and has_values() and has_new_values()):
+        return
+    for registry in {REGISTRY, *registries}:
+        for collector in collectors_of(registry) or ():
+            _carry_over(collector, always=always)
 
 
-def _carry_over(collector: Any, *, always: bool = False) -> None:
+def _carry_over(collector: Any, *, always: bool) -> None:
     """Give every child of an instrument a cell of the present class that begins with the value it had.
 
     What is in a file is absorbed with the file, unless it is to be carried over ``always``.
     """
     if not isinstance(collector, Counter | Gauge | Histogram | Summary):
         return
-    children = getattr(collector, "_metrics", None)
-    for child in [collector] if children is None else list(children.values()):
-        before = _cells(child)
-        child._metric_init()
-        for old, new in zip(before, _cells(child), strict=True):
-            value = old.get() if always or not getattr(old, "_multiprocess", False) else 0.0
+    for child in children_of(collector):
+        before = values_of(child) or ()
+        make_new_values(child)
+        for old, new in zip(before, values_of(child) or (), strict=True):
+            value = old.get() if always or not is_own_multiprocess(type(old)) else 0.0
             if value:
                 # The time is what the mode mostrecent goes by.
                 _write(new, value, time.time(), replacing=isinstance(collector, Gauge))
-
-
-def _cells(child: MetricWrapperBase) -> list[Any]:
-    if isinstance(child, Histogram):
-        return [child._sum, *child._buckets]
-    if isinstance(child, Summary):
-        return [child._count, child._sum]
-    return [child._value]  # type: ignore[attr-defined]
 
 
 def _write(cell: Any, value: float, timestamp: float, *, replacing: bool) -> None:
@@ -188,25 +217,6 @@ def _write(cell: Any, value: float, timestamp: float, *, replacing: bool) -> Non
         cell.set(value, timestamp)
     else:
         cell.inc(value)
-
-
-def _redirect(former: Any, kind: type[Any]) -> None:
-    """Have prometheus_client's values write to values of another class: not all are in a known registry."""
-
-    def successor(value: Any) -> Any:
-        found = vars(value).get("_successor")
-        return found or vars(value).setdefault("_successor", made(value))
-
-    def made(value: Any) -> Any:
-        if kind is SharedValue:
-            return SharedValue(*value._params)
-        local = kind(*value._params[:6])
-        local.set(value._value)
-        return local
-
-    former.inc = lambda value, amount: successor(value).inc(amount)
-    former.set = lambda value, amount, timestamp=None: successor(value).set(amount, timestamp)
-    former.get = lambda value: successor(value).get()
 
 
 def _absorb(directory: Path) -> None:
@@ -221,12 +231,12 @@ def _absorb(directory: Path) -> None:
         try:
             if has_writer(path) is False:  # left by a dead process that had the same process id
                 continue
-            entries = list(MmapedDict.read_all_values_from_file(path))  # type: ignore[no-untyped-call]
+            entries = read_entries(path)
             path.unlink()
-        except (OSError, ValueError, RuntimeError, struct.error) as error:
+        except (OSError, ValueError) as error:
             logger.warning("%s stays as it is: %s", path, error)  # and is read as any worker's file
             continue
-        for key, value, timestamp, _ in entries:
+        for key, (value, timestamp) in entries.items():
             metric_name, sample_name, labels, help_text = json.loads(key)
             cell = SharedValue(
                 name.metric_type,

@@ -13,23 +13,38 @@ from functools import wraps
 from itertools import islice
 from typing import Any
 
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics import Counter, Gauge, Histogram, MetricWrapperBase, Summary
 
 from web_prom.multiprocess.writing.process_files import current
 from web_prom.multiprocess.writing.removal import labels_of
 from web_prom.multiprocess.writing.shared_value import SharedValue
 from web_prom.multiprocess.writing.slot_cap import first_key, is_in_slots
 from web_prom.multiprocess.writing.value_file import ValueFile
+from web_prom.upstream.children import (
+    children_by_values,
+    children_lock,
+    family_of,
+    has_children,
+    has_options,
+    is_parent,
+    label_names,
+    options_of,
+    take_children,
+)
+from web_prom.upstream.value_class import successor_of
 
-_TYPES = ("counter", "gauge", "histogram", "summary")
+_KINDS = (Counter, Gauge, Histogram, Summary)
 _METHODS = ("remove", "remove_by_labels", "clear")
 
 
 def install() -> None:
     """Put the methods of this module in the place of prometheus_client's; safe to call again.
 
-    Where values are not shared, and for arguments that are wrong, they call prometheus_client's own.
+    Where values are not shared, and for arguments that are wrong, they call prometheus_client's own. If
+    the children of metrics cannot be found, nothing is replaced: prometheus_client's methods warn.
     """
+    if not (has_children() and has_options()):
+        return
     for name in _METHODS:
         method = getattr(MetricWrapperBase, name, None)  # older versions have no remove_by_labels()
         if method is not None and method.__module__ != __name__:
@@ -39,7 +54,7 @@ def install() -> None:
 def _wrapped(former: Callable[..., None], method: Callable[..., bool]) -> Callable[..., None]:
     @wraps(former)
     def call(self: Any, *arguments: Any, **named: Any) -> None:
-        is_shared = is_in_slots() and self._type in _TYPES and self._is_parent()
+        is_shared = is_in_slots() and isinstance(self, _KINDS) and is_parent(self)
         if not (is_shared and method(self, *arguments, **named)):
             former(self, *arguments, **named)
 
@@ -48,17 +63,18 @@ def _wrapped(former: Callable[..., None], method: Callable[..., bool]) -> Callab
 
 
 def _remove(metric: Any, *labelvalues: Any) -> bool:
-    if len(labelvalues) != len(metric._labelnames):
+    names = label_names(metric)
+    if len(labelvalues) != len(names):
         return False
     wanted = tuple(map(str, labelvalues))
-    pairs = zip(metric._labelnames, wanted, strict=True)
+    pairs = zip(names, wanted, strict=True)
     labels = json.dumps(dict(pairs), sort_keys=True).encode()
-    with metric._lock:
-        child = metric._metrics.pop(wanted, None)
+    with children_lock(metric):
+        child = children_by_values(metric).pop(wanted, None)
         cells = [] if child is None else list(_cells(child))
 
         def choose(file: ValueFile) -> Iterable[bytes]:
-            if child is None and file.has(first_key(metric, wanted)):
+            if child is None and file.has(first_key(family_of(metric), names, wanted)):
                 # Of an instrument that this one has replaced, perhaps.
                 return [key for key in file.keys(_start(metric)) if labels_of(key) == labels]
             return [*(cell.key for cell in cells), *file.left(_start(metric)).get(labels, ())]
@@ -69,17 +85,16 @@ def _remove(metric: Any, *labelvalues: Any) -> bool:
 
 
 def _remove_by_labels(metric: Any, labels: dict[str, str]) -> bool:
-    names = metric._labelnames
+    names = label_names(metric)
     if not (isinstance(labels, dict) and labels and all(name in names for name in labels)):
         return False
     wanted = {names.index(name): str(value) for name, value in labels.items()}
     # As they stand in a key. Quotation marks inside of a text have a backslash before them.
     parts = [f"{json.dumps(name)}: {json.dumps(str(value))}".encode() for name, value in labels.items()]
-    with metric._lock:
-        gone = [
-            each for each in metric._metrics if all(each[place] == value for place, value in wanted.items())
-        ]
-        cells = [cell for each in gone for cell in _cells(metric._metrics.pop(each))]
+    with children_lock(metric):
+        children = children_by_values(metric)
+        gone = [each for each in children if all(each[place] == value for place, value in wanted.items())]
+        cells = [cell for each in gone for cell in _cells(children.pop(each))]
 
         def choose(file: ValueFile) -> Iterable[bytes]:
             return [key for key in file.keys(_start(metric)) if all(part in key for part in parts)]
@@ -90,9 +105,8 @@ def _remove_by_labels(metric: Any, labels: dict[str, str]) -> bool:
 
 
 def _clear(metric: Any) -> bool:
-    with metric._lock:
-        children, metric._metrics = metric._metrics, {}
-        cells = [cell for child in children.values() for cell in _cells(child)]
+    with children_lock(metric):
+        cells = [cell for child in take_children(metric) for cell in _cells(child)]
         _remove_from_slot(metric, lambda file: file.keys(_start(metric)), cells)
     current().report()
     return True
@@ -101,7 +115,8 @@ def _clear(metric: Any) -> bool:
 def _remove_from_slot(
     metric: Any, choose: Callable[[ValueFile], Iterable[bytes]], cells: Iterable[SharedValue]
 ) -> None:
-    prefix = f"gauge_{metric._multiprocess_mode}" if metric._type == "gauge" else metric._type
+    kind = family_of(metric).type
+    prefix = f"gauge_{options_of(metric)['multiprocess_mode']}" if kind == "gauge" else kind
     storage = current()
     rest = iter(cells)
     while some := list(islice(rest, 500)):
@@ -114,7 +129,7 @@ def _remove_from_slot(
 
 def _start(metric: Any) -> bytes:
     """Return how all keys of a metric begin."""
-    return f"[{json.dumps(metric._name)}, ".encode()
+    return f"[{json.dumps(family_of(metric).name)}, ".encode()
 
 
 def _cells(child: Any) -> Iterator[SharedValue]:
@@ -123,6 +138,6 @@ def _cells(child: Any) -> Iterator[SharedValue]:
         for value in attribute if isinstance(attribute, list) else (attribute,):
             if isinstance(value, SharedValue):
                 yield value
-            elif getattr(value, "_multiprocess", False):
-                value.get()  # one that prometheus_client made before the switch: it gets its successor here
-                yield from filter(None, [getattr(value, "_successor", None)])
+            else:
+                # One that prometheus_client made before the switch gets its successor here.
+                yield from filter(None, [successor_of(value)])

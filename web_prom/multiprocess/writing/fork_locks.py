@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import _thread
 import functools
-from typing import Any
 from weakref import WeakSet
 
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from web_prom.posix import at_fork
+from web_prom.upstream.registry import locks_of
 
-_registries: WeakSet[Any] = WeakSet()
+_registries: WeakSet[CollectorRegistry] = WeakSet()
 _had_threads = True
 
 
-def free_locks_in_forks(*registries: Any) -> None:
+def free_locks_in_forks(*registries: CollectorRegistry) -> None:
     """Free the locks of these registries and of the default one, and of all their instruments, in each child.
 
     Without it a child that was forked while another thread was in ``labels()``, ``inc()``, ``register()``
@@ -43,27 +43,7 @@ def _free() -> None:
         free(registry)
 
 
-def free(registry: Any) -> None:
+def free(registry: CollectorRegistry) -> None:
     """Free the locks of a registry, its instruments, their children and the values of those."""
-    _reset(registry)
-    for collector in list(getattr(registry, "_collector_to_names", ())):
-        _reset(collector)
-        children = getattr(collector, "_metrics", None)
-        for child in list(children.values()) if isinstance(children, dict) else ():
-            _reset(child)
-            _reset_values(child)
-        _reset_values(collector)
-
-
-def _reset_values(child: Any) -> None:
-    for name in ("_value", "_count", "_sum"):
-        _reset(getattr(child, name, None))
-    buckets = getattr(child, "_buckets", None)
-    for bucket in buckets if isinstance(buckets, list) else ():
-        _reset(bucket)
-
-
-def _reset(owner: Any) -> None:
-    lock: Any = getattr(owner, "_lock", None)
-    if hasattr(lock, "_at_fork_reinit"):
+    for lock in locks_of(registry):
         lock._at_fork_reinit()

@@ -12,13 +12,11 @@ from threading import RLock
 from time import monotonic, sleep
 from typing import Any, Protocol
 
-from prometheus_client.mmap_dict import mmap_key
-
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
 from web_prom.multiprocess.file_entries import CorruptFileError
-from web_prom.multiprocess.file_format import CORRUPT_SUFFIX
+from web_prom.multiprocess.file_format import CORRUPT_SUFFIX, entry_key
 from web_prom.multiprocess.writing.fork_guard import ABSENT, presence
 from web_prom.multiprocess.writing.place import LostFilesError, Place
 from web_prom.multiprocess.writing.value_file import Held, Removed, ValueFile
@@ -31,7 +29,7 @@ _ERRORS_HELP = (
     "Failures to make, open or extend a value file, such as on a full disk, where values wait in memory "
     "meanwhile; damaged files that were put aside; and files that were removed while a process used them."
 )
-_ERRORS_KEY = mmap_key(ERRORS, f"{ERRORS}_total", [], [], _ERRORS_HELP).encode()
+_ERRORS_KEY = entry_key(ERRORS, f"{ERRORS}_total", (), (), _ERRORS_HELP)
 
 # How long values wait in memory before it is tried again.
 _RETRY_SECONDS = 1.0

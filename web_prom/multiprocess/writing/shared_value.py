@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from prometheus_client.mmap_dict import mmap_key
-
+from web_prom.multiprocess.file_format import entry_key
 from web_prom.multiprocess.writing.definitions import note_definition
 from web_prom.multiprocess.writing.process_files import Storage, current
 from web_prom.multiprocess.writing.value_file import Held, Removed, ValueFile
@@ -53,7 +52,7 @@ class SharedValue:
         names, values = tuple(labelnames), tuple(labelvalues)
         note_definition(metric_name, names)
         self.prefix = f"{typ}_{multiprocess_mode}" if typ == "gauge" else typ
-        self.key = _key(metric_name, name, names, values, help_text)
+        self.key = entry_key(metric_name, name, names, values, help_text)
         self.total: bytes | None = None
         if typ == "histogram" and "le" in names:
             le = names.index("le")
@@ -149,13 +148,7 @@ class SharedValue:
         return file.view[self.at]
 
 
-def _key(
-    metric_name: str, name: str, names: tuple[str, ...], values: tuple[str, ...], help_text: str
-) -> bytes:
-    return mmap_key(metric_name, name, list(names), list(values), help_text).encode()
-
-
 # The buckets of a label set are made one after the other.
 @lru_cache(maxsize=16)
 def _total_key(metric_name: str, names: tuple[str, ...], values: tuple[str, ...], help_text: str) -> bytes:
-    return _key(metric_name, f"{metric_name}_sum", names, values, help_text)
+    return entry_key(metric_name, f"{metric_name}_sum", names, values, help_text)

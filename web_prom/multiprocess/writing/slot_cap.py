@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from prometheus_client import values as value_classes
-from prometheus_client.mmap_dict import mmap_key
+from prometheus_client.metrics_core import Metric
 
+from web_prom.multiprocess.file_format import entry_key
 from web_prom.multiprocess.writing.process_files import Storage, current
 from web_prom.multiprocess.writing.shared_value import SharedValue
+from web_prom.upstream.children import family_of
+from web_prom.upstream.value_class import value_class
 
 _SUFFIXES = {"counter": "_total", "gauge": "", "histogram": "_sum", "summary": "_count"}
 
 
-def first_key(metric: Any, labelvalues: tuple[str, ...]) -> bytes:
-    """Return the key of the first entry that a file has of a label set, given the instrument."""
-    sample = metric._name + _SUFFIXES[metric._type]
-    names, documentation = metric._labelnames, metric._documentation
-    return mmap_key(metric._name, sample, list(names), list(labelvalues), documentation).encode()
+def first_key(family: Metric, label_names: Sequence[str], label_values: Sequence[str]) -> bytes:
+    """Return the key of the first entry that a file has of a label set, given the family."""
+    sample = family.name + _SUFFIXES[family.type]
+    return entry_key(family.name, sample, label_names, label_values, family.documentation)
 
 
 def is_in_slots() -> bool:
     """Tell whether new instruments keep their values in files of slots."""
-    return value_classes.ValueClass is SharedValue
+    kind = value_class()
+    return isinstance(kind, type) and issubclass(kind, SharedValue)
 
 
 class Admitted:
@@ -51,16 +53,24 @@ class SlotCap:
 
     Args:
         metric: The family; a counter or a histogram.
+        label_names: Its labels.
         limit: How many label sets there may be.
         is_overflow: Tells from the labels' values whether a label set is one of those that stand for others,
             which are not counted.
     """
 
-    def __init__(self, metric: Any, limit: int, is_overflow: Callable[[tuple[str, ...]], bool]) -> None:
-        self._metric = metric
+    def __init__(
+        self,
+        metric: Any,
+        label_names: Sequence[str],
+        limit: int,
+        is_overflow: Callable[[tuple[str, ...]], bool],
+    ) -> None:
+        self._family = family_of(metric)
+        self._label_names = tuple(label_names)
         self._limit = limit
         self._is_overflow = is_overflow
-        self._start = first_key(metric, ("",) * len(metric._labelnames)).partition(b"{")[0]
+        self._start = first_key(self._family, (), ()).partition(b"{")[0]
 
     def admit(self, values: tuple[str, ...]) -> bool:
         """Tell whether a label set is in the slot, or there is room for it."""
@@ -71,7 +81,7 @@ class SlotCap:
                 return True
             if self._limit <= len(admitted.keys) == len(admitted.values):
                 return False  # without its key, which takes longer
-        key = first_key(self._metric, values)
+        key = first_key(self._family, self._label_names, values)
         with storage.lock:
             admitted = storage.admitted.setdefault(self._start, Admitted())
             if not admitted.is_complete:
@@ -88,7 +98,7 @@ class SlotCap:
         """Add what the slot has, if that can be read now."""
         if not storage.is_ready():
             return
-        file = storage.existing(self._metric._type)
+        file = storage.existing(self._family.type)
         if file is not None:
             admitted.keys.update(key for key in file.keys(self._start) if file.has(key))
             admitted.keys.difference_update([key for key in admitted.keys if self._stands_for_others(key)])
@@ -98,5 +108,5 @@ class SlotCap:
         if b'"_overflow"' not in key:
             return False
         labels = json.loads(key)[2]
-        names = self._metric._labelnames
+        names = self._label_names
         return set(labels) == set(names) and self._is_overflow(tuple(labels[name] for name in names))

@@ -1,0 +1,45 @@
+"""Checks of groups of private names: run once per process, with a warning where they fail."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from importlib.metadata import version
+
+logger = logging.getLogger("web_prom")
+
+PROBE = "web_prom_probe"
+"""The name of the throwaway metrics. No registry has them, and no value file."""
+
+
+def checked(what: str, without: str) -> Callable[[Callable[[], bool]], Callable[[], bool]]:
+    """Make a check of a function that returns whether a group of names behaves as web-prom expects.
+
+    A name that is missing may raise an exception in the function.
+
+    Args:
+        what: What the names are, for the warning.
+        without: What is different where they are missing, for the warning.
+    """
+
+    def decorate(passes: Callable[[], bool]) -> Callable[[], bool]:
+        @functools.cache
+        @functools.wraps(passes)
+        def check() -> bool:
+            try:
+                if passes():
+                    return True
+            except Exception:
+                logger.debug("%s: the %s cannot be used", installed(), what, exc_info=True)
+            logger.warning("%s does not have the %s that web-prom uses: %s", installed(), what, without)
+            return False
+
+        return check
+
+    return decorate
+
+
+def installed() -> str:
+    """Return the name and the version of the installed prometheus_client, for messages."""
+    return f"prometheus_client {version('prometheus_client')}"
