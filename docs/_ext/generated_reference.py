@@ -103,7 +103,9 @@ class FixedBuckets(_Generated):
 
 
 class CommandLine(_Generated):
-    """What ``python -m web_prom serve --help`` prints."""
+    """What a command of ``python -m web_prom`` prints with ``--help``."""
+
+    required_arguments = 1
 
     def rest(self) -> str:
         """Return the parser's own text."""
@@ -112,7 +114,7 @@ class CommandLine(_Generated):
         printed = io.StringIO()
         # The parser fits its text to the terminal.
         with mock.patch.dict(os.environ, COLUMNS="100"), redirect_stdout(printed), suppress(SystemExit):
-            main(["serve", "--help"])
+            main([self.arguments[0], "--help"])
         return ".. code-block:: text\n\n" + "".join(
             f"   {line}\n" if line else "\n" for line in printed.getvalue().splitlines()
         )
