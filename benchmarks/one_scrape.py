@@ -42,7 +42,8 @@ class Scrapes:
 
     def ours(self) -> bytes:
         """Scrape with web-prom."""
-        return self._ours.render(ENCODE, CONTENT_TYPE)
+        families = self._ours.render_families(ENCODE, CONTENT_TYPE)
+        return b"".join([part for family in families for part in (family.heading, *family.samples)])
 
     def upstream(self) -> bytes:
         """Scrape with prometheus_client."""

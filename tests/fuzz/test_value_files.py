@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from tests.web_prom.multiprocess.reading.value_files import Worker
+from tests.web_prom.multiprocess.reading.value_files import Worker, render
 from web_prom.exposition.negotiation import encoder_for
 from web_prom.multiprocess.file_format import HEADER, LENGTH, VALUE, value_offset
 from web_prom.multiprocess.reading.collector import WorkersCollector
@@ -339,7 +339,7 @@ def read(directory: Path, holders: Holders) -> tuple[WorkersCollector, Samples, 
     assert time.thread_time() - begun < MOST_SECONDS
     size = sum(path.stat().st_blocks * 512 for path in directory.iterdir())
     assert peak < FACTOR * size + BESIDES, (peak, size)
-    assert collector.damaged == len(told.names)
+    assert collector.corrupt_files == len(told.names)
     return collector, samples, told.names
 
 
@@ -379,7 +379,7 @@ def one_case(seed: int, directory: Path) -> None:
     assert own(samples_of(warm), safe) == own(whole, safe)
     for accept in ("", "application/openmetrics-text; version=1.0.0"):
         encode, content_type = encoder_for(accept)
-        assert cold.render(encode, content_type) == encode(cold).removesuffix(b"# EOF\n")
+        assert render(cold, encode, content_type) == encode(cold).removesuffix(b"# EOF\n")
 
     counting = [path for path in directory.iterdir() if path.name not in left_out]
     untouched = {path.name for path in victims} <= left_out

@@ -160,11 +160,11 @@ class Gatherer:
                 sum(pid != server for pid in workers.values()),
             ),
             _gauge("web_prom_files", "Value files, those of past workers too.", collector.files),
-            _gauge("web_prom_damaged_files", "Value files that could not be read.", collector.damaged),
+            _gauge("web_prom_damaged_files", "Value files that could not be read.", collector.corrupt_files),
             _gauge(
                 "web_prom_ambiguous_families",
                 "Families whose samples have different labels: two libraries measure under one name.",
-                collector.ambiguous,
+                collector.ambiguous_families,
             ),
         ]
 

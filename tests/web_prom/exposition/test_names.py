@@ -11,12 +11,12 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 from prometheus_client.metrics_core import Metric
 
-from tests.web_prom.multiprocess.reading.value_files import Worker
+from tests.web_prom.multiprocess.reading.value_files import Worker, render
 from tests.web_prom.support import environ_of
 from web_prom.exposition.http import Exposition
 from web_prom.exposition.negotiation import encoder_for
 from web_prom.multiprocess.reading.collector import WorkersCollector
-from web_prom.multiprocess.reading.merged_family import Family
+from web_prom.multiprocess.reading.merged_family import MergedFamily
 
 ACCEPTS = [
     "",
@@ -77,7 +77,7 @@ def test_fault_70_the_merged_families_that_are_wanted_read_as_upstream_writes_th
     for count in (0, 1, 2, len(NAMES)):
         for names in map(set, combinations(NAMES, count)):
             expected = encode(Restricted(collector.collect(), names)).removesuffix(b"# EOF\n")
-            assert collector.render(encode, content_type, frozenset(names)) == expected, names
+            assert render(collector, encode, content_type, frozenset(names)) == expected, names
             lines = [line for line in expected.split(b"\n") if line and not line.startswith(b"#")]
             assert collector.series == len(lines)
 
@@ -88,14 +88,14 @@ def test_fault_70_no_samples_are_made_of_families_whose_text_is_there(
     """That took fourteen times as long as the whole scrape."""
     collector = WorkersCollector(directory, dict)
     encode, content_type = encoder_for("")
-    whole = collector.render(encode, content_type)
+    whole = render(collector, encode, content_type)
 
-    def made(family: Family) -> Metric:
+    def made(family: MergedFamily) -> Metric:
         raise AssertionError(f"samples were made of {family.name}")
 
-    monkeypatch.setattr(Family, "metric", made)
+    monkeypatch.setattr(MergedFamily, "metric", made)
     for name in ("a_total", "h_bucket", "h_count", "s_sum", "all", "nothing"):
-        text = collector.render(encode, content_type, {name})
+        text = render(collector, encode, content_type, {name})
         assert set(text.split(b"\n")) <= set(whole.split(b"\n"))
 
 

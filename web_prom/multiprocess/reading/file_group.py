@@ -1,27 +1,24 @@
-"""What all files of one kind have in common: known keys, families, and a column for each file."""
+"""The data that files of one metric type and mode share: keys, predicted entries, families, columns."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from heapq import heappop, heappush
 from itertools import chain
 
+from web_prom.multiprocess.file_entries import CorruptFileError
 from web_prom.multiprocess.file_format import REMOVED, REMOVING, FileName, removed_value
-from web_prom.multiprocess.reading.gauges import (
-    GaugeOfAll,
-    GreatestGauge,
-    LatestGauge,
-    LeastGauge,
-    SumOfGauges,
-)
-from web_prom.multiprocess.reading.histograms import Foretold, Histogram, Shape
-from web_prom.multiprocess.reading.keys import DamagedFileError, Key, Labels, decode, take_apart
-from web_prom.multiprocess.reading.merged_family import Family, LabelSet
+from web_prom.multiprocess.reading.columns import FileColumns
+from web_prom.multiprocess.reading.gauges import AllGauge, MaxGauge, MinGauge, MostRecentGauge, SumGauge
+from web_prom.multiprocess.reading.histogram_shape import HistogramShape
+from web_prom.multiprocess.reading.histograms import HistogramFamily, PredictedEntries
+from web_prom.multiprocess.reading.keys import Labels, ParsedKey, decode_key, decode_similar_keys
+from web_prom.multiprocess.reading.merged_family import MergedFamily
+from web_prom.multiprocess.reading.model import LabelSet
 
-# Fewer keys are read one by one for less; of more, the first are out of the processor's cache before they are
-# looked at again.
-_LEAST_TOGETHER, _MOST_TOGETHER = 8, 512
+# Fewer keys are decoded faster one by one. With more keys, the processor's cache loses the first ones before
+# they are used again.
+_MIN_BATCH, _MAX_BATCH = 8, 512
 
 _SUFFIXES = {
     "counter": ("_total", "_created"),
@@ -29,192 +26,198 @@ _SUFFIXES = {
     "histogram": ("_bucket", "_sum", "_count", "_created"),
     "summary": ("_count", "_sum", "_created"),
 }
-"""By type, what the names of samples have after that of their family."""
+"""By metric type, the suffixes of the names of samples after the name of the family."""
 
-Place = tuple[bool, int, str]
-"""Where a file stands in the fixed order: by slot, and then those that belong to no slot, by name."""
-
-FAMILIES: dict[str, type[Family]] = {
-    "counter": Family,
-    "summary": Family,
-    "histogram": Histogram,
-    **dict.fromkeys(("min", "livemin"), LeastGauge),
-    **dict.fromkeys(("max", "livemax"), GreatestGauge),
-    **dict.fromkeys(("sum", "livesum"), SumOfGauges),
-    **dict.fromkeys(("mostrecent", "livemostrecent"), LatestGauge),
+FAMILY_CLASSES: dict[str, type[MergedFamily]] = {
+    "counter": MergedFamily,
+    "summary": MergedFamily,
+    "histogram": HistogramFamily,
+    **dict.fromkeys(("min", "livemin"), MinGauge),
+    **dict.fromkeys(("max", "livemax"), MaxGauge),
+    **dict.fromkeys(("sum", "livesum"), SumGauge),
+    **dict.fromkeys(("mostrecent", "livemostrecent"), MostRecentGauge),
 }
-"""By type or by a gauge's mode; any other mode is merged as ``all`` is."""
+"""By metric type or by the mode of a gauge. Every other mode is merged as ``all``."""
 
 
-class Kind:
-    """The files of one type and, for gauges, of one mode.
+class FileGroup:
+    """The files of one metric type and, for gauges, of one mode.
+
+    Args:
+        metric_type: ``counter``, ``gauge``, ``histogram`` or ``summary``.
+        mode: The ``multiprocess_mode`` of gauges. Empty for the other types.
 
     Attributes:
-        type: ``counter``, ``gauge``, ``histogram`` or ``summary``.
-        mode: A gauge's ``multiprocess_mode``.
-        has_pairs: Whether timestamps count.
-        removed: What the value of a removed entry is.
-        keys: The label set that each key belongs to; not for histograms.
-        foretold: For the key of a histogram's ``_sum``, the whole run of entries that it begins.
-        families: By name.
-        texts: The values of labels, each once.
-        owners: Who writes the file at each column.
-        order: The columns in use, in the fixed order of their files.
-        lost: Whether a file has gone, so that label sets may be without any.
+        columns: The columns of the files.
+        families: The families by name.
+        changed: The label sets whose values have changed since they were merged.
+        has_timestamps: Whether the timestamps of values count.
+        removed_values: The values that mark an entry as removed.
+        label_sets: The label set of each key. Not used for histograms.
+        predictions: For the key of a histogram's ``_sum``, the entries that are expected with it.
     """
 
-    def __init__(self, type: str, mode: str) -> None:
-        self.type = type
-        self.mode = mode
-        self.has_pairs = mode in ("mostrecent", "livemostrecent")
-        several = type in ("histogram", "summary")
-        self.removed = (REMOVED, REMOVING) if several else (removed_value(mode),)
-        self.keys: dict[bytes, LabelSet] = {}
-        self.foretold: dict[bytes, Foretold] = {}
-        self.families: dict[str, Family] = {}
-        self.owners: list[str] = []
-        self.order: list[int] = []
-        self.lost = False
-        self._family = FAMILIES.get(mode or type, GaugeOfAll)
-        self._places: list[Place] = []
-        self._free: list[int] = []
-        self._last: tuple[bytes, Key] | None = None
-        # Most label sets share most of the values of their labels: one text for all of them.
-        self.texts: dict[str, str] = {}
-        self._room = 0
+    def __init__(self, metric_type: str, mode: str) -> None:
+        self.columns = FileColumns(metric_type, mode)
+        self.families: dict[str, MergedFamily] = {}
+        self.changed: set[LabelSet] = set()
+        self.has_timestamps = mode in ("mostrecent", "livemostrecent")
+        has_several_entries = metric_type in ("histogram", "summary")
+        self.removed_values = (REMOVED, REMOVING) if has_several_entries else (removed_value(mode),)
+        self.label_sets: dict[bytes, LabelSet] = {}
+        self.predictions: dict[bytes, PredictedEntries] = {}
+        self._family_class = FAMILY_CLASSES.get(mode or metric_type, AllGauge)
+        self._has_removed_columns = False
+        self._last_key: tuple[bytes, ParsedKey] | None = None
+        # Most label sets share most of the values of their labels: one string object for all of them.
+        self._interned: dict[str, str] = {}
+
+    @property
+    def metric_type(self) -> str:
+        """The metric type of the files."""
+        return self.columns.metric_type
 
     def add_column(self, name: FileName) -> int:
-        """Return a column for a file, which it does not share with any other."""
-        slot = name.slot
-        place = (slot is None, slot or 0, str(name))
-        if self._free:
-            column = heappop(self._free)
-            self._places[column], self.owners[column] = place, name.pid_label
-        else:
-            column = len(self._places)
-            self._places.append(place)
-            self.owners.append(name.pid_label)
-            self.reserve(column + 1)
-        self.order = sorted((*self.order, column), key=self.place)
+        """Return a column for a file. No other file uses the column."""
+        column = self.columns.add(name)
+        self.reserve(column + 1)
         return column
 
     def reserve(self, columns: int) -> None:
-        """Have room in every label set for so many columns, which is cheaper than for one after the other."""
-        more = columns - self._room
+        """Extend every label set to so many columns. This is cheaper than to add one column at a time."""
+        more = columns - self.columns.capacity
         if more > 0:
-            self._room = columns
+            self.columns.capacity = columns
             for family in self.families.values():
-                for label_set in family.label_sets():
+                for label_set in family.label_sets:
                     label_set.values += [None] * more
 
     def remove_column(self, column: int) -> None:
-        """Take a column back, where no value may be left."""
-        self.order.remove(column)
-        heappush(self._free, column)
+        """Free a column for another file. No label set may have a value in it."""
+        self.columns.remove(column)
         for family in self.families.values():
             family.helps.pop(column, None)
-        self.lost = True
+        self._has_removed_columns = True
 
-    def place(self, column: int) -> Place:
-        """Return where the file of a column stands in the fixed order."""
-        return self._places[column]
+    def take_changed(self) -> list[LabelSet]:
+        """Return the label sets whose values have changed since the last call.
 
-    def parse(self, key: bytes) -> Key:
-        """Read a key; asked twice in a row for the same one, it is read once.
+        Label sets that no file has any more are dropped, and all families are sorted.
+        """
+        if self._has_removed_columns:
+            self._drop_unused()
+            changed = [label_set for label_set in self.changed if label_set.has_entries]
+        else:
+            changed = list(self.changed)
+        self.changed.clear()
+        for family in self.families.values():
+            if family.needs_sorting:
+                family.sort()
+        return changed
+
+    def parse_key(self, key: bytes) -> ParsedKey:
+        """Parse a key. The last one is cached.
 
         Raises:
-            DamagedFileError: It is none that a file of this type has.
+            CorruptFileError: A file of this type has no such key.
         """
-        if self._last is None or self._last[0] != key:
-            parsed = Key.parse(key)
-            self._check(parsed.family, parsed.sample)
-            self._last = key, parsed
-        return self._last[1]
+        if self._last_key is None or self._last_key[0] != key:
+            parsed = ParsedKey.parse(key)
+            self._check_sample(parsed.family, parsed.sample)
+            self._last_key = key, parsed
+        return self._last_key[1]
 
-    def learn(self, keys: Iterable[bytes]) -> None:
-        """Find the label sets of keys not seen before.
+    def add_keys(self, keys: Iterable[bytes]) -> None:
+        """Parse new keys and add their label sets.
 
         Raises:
-            DamagedFileError: A key cannot be.
+            CorruptFileError: A file of this type has no such key.
         """
-        alike: dict[bytes, list[bytes]] = defaultdict(list)
+        similar: dict[bytes, list[bytes]] = defaultdict(list)
         for key in keys:
-            alike[key.partition(b"{")[0]].append(key)
-        for group in chain.from_iterable(map(_in_parts, alike.values())):
-            together = take_apart(group) if len(group) >= _LEAST_TOGETHER else None
-            if together is not None:
-                family, sample, labels = together
-                self._learn(group, family, sample, labels)
+            similar[key.partition(b"{")[0]].append(key)
+        for batch in chain.from_iterable(map(_batches, similar.values())):
+            decoded = decode_similar_keys(batch) if len(batch) >= _MIN_BATCH else None
+            if decoded is not None:
+                self._add_label_sets(batch, *decoded)
             else:
-                for key in group:
-                    family, sample, one, _ = decode(key)
-                    self._learn((key,), family, sample, {label: [value] for label, value in one.items()})
+                for key in batch:
+                    family, sample, labels, _ = decode_key(key)
+                    self._add_label_sets((key,), family, sample, {name: [labels[name]] for name in labels})
 
-    def _learn(self, keys: Sequence[bytes], family: str, sample: str, labels: dict[str, list[str]]) -> None:
-        if self.mode and self._family is not GaugeOfAll:
-            labels.pop("pid", None)
-        self._check(family, sample)
-        label_sets = self._family_of(family).add_all(sample, labels, len(keys), self._room)
-        self.keys.update(zip(keys, label_sets, strict=True))
+    def predict(self, key: bytes) -> PredictedEntries | None:
+        """Predict the entries of a label set from the key of its first entry, which is new.
 
-    def foretell(self, key: bytes) -> Foretold | None:
-        """Return the run of entries that a key seen for the first time begins, if it can be known.
+        Returns:
+            The entries that are expected in the file. None if no prediction is possible.
 
         Raises:
-            DamagedFileError: The key cannot be.
+            CorruptFileError: prometheus_client writes no such key.
         """
         if b'_sum", {' not in key:
             return None
-        name, sample, labels, _ = decode(key)
+        name, sample, labels, _ = decode_key(key)
         family = self.families.get(name)
-        if not isinstance(family, Histogram) or sample != family.name + "_sum" or "le" in labels:
+        if not isinstance(family, HistogramFamily) or sample != family.name + "_sum" or "le" in labels:
             return None
-        found = family.foretell(key, labels, self._room)
-        if found is not None:
-            self.foretold[key] = found
-        return found
+        predicted = family.predict(key, labels)
+        if predicted is not None:
+            self.predictions[key] = predicted
+        return predicted
 
-    def see(self, family: Histogram, shape: Shape) -> None:
-        """Foretell the runs of a family by a shape, if it is the longest one seen."""
-        if shape.plain and (family.usual is None or len(shape.entries) > len(family.usual.entries)):
-            family.usual = shape
-            self.foretold = {
-                key: each for key, each in self.foretold.items() if each.label_set.family is not family
+    def add_shape(self, family: HistogramFamily, shape: HistogramShape) -> None:
+        """Use a shape for predictions if it has more entries than all shapes before."""
+        usual = family.usual_shape
+        if shape.is_regular and (usual is None or len(shape.entries) > len(usual.entries)):
+            family.usual_shape = shape
+            self.predictions = {
+                key: each for key, each in self.predictions.items() if each.label_set.family is not family
             }
 
-    def label_set(self, family_name: str, name: str, labels: Labels) -> LabelSet:
-        """Return a label set, made if there is none yet.
+    def get_label_set(self, name: str, labels: Labels) -> LabelSet:
+        """Return the label set of a histogram. Add it if there is none.
 
         Raises:
-            DamagedFileError: prometheus_client does not allow the name.
+            CorruptFileError: prometheus_client does not allow the name.
         """
-        return self._family_of(family_name).add(name, dict(labels), self._room)
+        return self._get_family(name).get_or_add(name, dict(labels))
 
-    def _check(self, family: str, sample: str) -> None:
-        """Raise DamagedFileError for a sample that no file of this type has.
+    def _add_label_sets(
+        self, keys: Sequence[bytes], family: str, sample: str, labels: dict[str, list[str]]
+    ) -> None:
+        if self.columns.mode and self._family_class is not AllGauge:
+            labels.pop("pid", None)
+        self._check_sample(family, sample)
+        label_sets = self._get_family(family).get_or_add_all(sample, labels, len(keys))
+        self.label_sets.update(zip(keys, label_sets, strict=True))
 
-        The content of another file would change the type of a family that other files have.
+    def _check_sample(self, family: str, sample: str) -> None:
+        """Raise CorruptFileError for a sample that no file of this type has.
+
+        The contents of a file with another name would change the type of a family that other files have.
         """
-        if not (sample.startswith(family) and sample[len(family) :] in _SUFFIXES[self.type]):
-            raise DamagedFileError(f"it has the sample {sample[:200]!r} of the {self.type} {family[:200]!r}")
+        if not (sample.startswith(family) and sample[len(family) :] in _SUFFIXES[self.metric_type]):
+            raise CorruptFileError(
+                f"it has the sample {sample[:200]!r} of the {self.metric_type} {family[:200]!r}"
+            )
 
-    def _family_of(self, name: str) -> Family:
+    def _get_family(self, name: str) -> MergedFamily:
         family = self.families.get(name)
         if family is None:
-            family = self.families[name] = self._family(self, name)
+            family = self.families[name] = self._family_class(name, self.columns, self._interned)
         return family
 
-    def forget(self) -> None:
-        """Forget what no file has any more."""
-        self.lost = False
+    def _drop_unused(self) -> None:
+        """Drop the keys, label sets and families that no file has any more."""
+        self._has_removed_columns = False
         for family in list(self.families.values()):
-            family.forget()
-            if not family.forms:
+            family.drop_unused()
+            if not family.schemas:
                 del self.families[family.name]
-        self.keys = {key: label_set for key, label_set in self.keys.items() if label_set.is_held}
-        self.foretold = {key: run for key, run in self.foretold.items() if run.label_set.is_held}
-        self.texts.clear()
+        self.label_sets = {key: each for key, each in self.label_sets.items() if each.has_entries}
+        self.predictions = {key: each for key, each in self.predictions.items() if each.label_set.has_entries}
+        self._interned.clear()
 
 
-def _in_parts(keys: list[bytes]) -> Iterable[list[bytes]]:
-    return [keys[start : start + _MOST_TOGETHER] for start in range(0, len(keys), _MOST_TOGETHER)]
+def _batches(keys: list[bytes]) -> Iterable[list[bytes]]:
+    return [keys[start : start + _MAX_BATCH] for start in range(0, len(keys), _MAX_BATCH)]

@@ -1,4 +1,4 @@
-"""Value files as a scrape finds them: opened, recognised, read, and closed again."""
+"""Reading of one value file in every scrape: open, check, recognise, index, close."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from web_prom.multiprocess.file_entries import CorruptFileError
 from web_prom.multiprocess.file_format import HEADER, LENGTH, FileName
-from web_prom.multiprocess.reading.file_group import Kind
-from web_prom.multiprocess.reading.file_index import Contents
-from web_prom.multiprocess.reading.keys import DamagedFileError
-from web_prom.multiprocess.reading.merged_family import LabelSet
+from web_prom.multiprocess.reading.file_group import FileGroup
+from web_prom.multiprocess.reading.file_index import FileIndex
+from web_prom.multiprocess.reading.histogram_index import HistogramIndex
+from web_prom.multiprocess.reading.value_index import ValueIndex
 from web_prom.multiprocess.regular_file import NotRegularError, has_data, open_regular
 
-# What is read of a file not known yet, before its header says how much there is.
+# The number of bytes that are read of a new file, before its header tells how many are in use.
 _READ_BYTES = 16384
-# A writer may take so long from the making of a file to its header.
-_MAKING_SECONDS = 1.0
-# The kernel notes the time of a change in steps of at most so many seconds.
+# A writer may take this long from the creation of a file to its header.
+_CREATION_SECONDS = 1.0
+# The kernel records the time of a change with a resolution of this many seconds or better.
 _CLOCK_STEP_SECONDS = 0.02
 
 
 class _Signature(NamedTuple):
-    """Attributes of a file that change when somebody replaces, mends or extends it."""
+    """Attributes of a file that change when the file is replaced, repaired or extended."""
 
     device: int
     inode: int
@@ -36,102 +37,110 @@ class _Signature(NamedTuple):
 
     @property
     def has_no_header(self) -> bool:
-        """Whether the count of bytes in use is zero, or missing."""
+        """Whether the count of bytes in use is zero or missing."""
         return self.size < HEADER.size or not any(self.header[: LENGTH.size])
 
 
-class ParsedFile:
-    """One file, with what is known of it from former scrapes.
+class FileReader:
+    """Reads one value file, and caches its index between scrapes.
 
-    No descriptor and no mapping is kept in between. Whether it still is the same file tells its identity
-    in the header, or without one (prometheus_client's own) device and inode. A damaged file is read again
-    when its signature has changed.
+    No descriptor and no mapping stays open between scrapes. The identity in the header tells whether it is
+    still the same file. Files of prometheus_client have no identity: there device and inode are compared. A
+    corrupt file is read again only when its signature has changed.
 
     Args:
-        path: The file.
-        name: What its name tells.
-        kind: What the files of its kind have in common.
+        path: The path of the file.
+        name: The name of the file.
+        group: The data that the files of the group share.
     """
 
-    def __init__(self, path: Path, name: FileName, kind: Kind) -> None:
+    def __init__(self, path: Path, name: FileName, group: FileGroup) -> None:
         self._path = path
         self._name = name
-        self._kind = kind
+        self._group = group
         self._identity: object = None
-        self._contents: Contents | None = None
-        self._damage: tuple[_Signature, str] | None = None
+        self._index: FileIndex | None = None
+        self._corruption: tuple[_Signature, str] | None = None
 
-    def refresh(self, changed: set[LabelSet]) -> bool:
-        """Read what is new, and add the label sets with other values than before to ``changed``.
+    def refresh(self) -> bool:
+        """Store the values that have changed since the last call in their label sets.
 
         Returns:
-            Whether there is anything: a file that is just being made has no values yet.
+            Whether the file has values. A file that is being created has none.
 
         Raises:
-            DamagedFileError: It holds what cannot be, or is no file; the message says what.
-            OSError: It could not be read this time, or has gone (``FileNotFoundError``); nothing is changed.
+            CorruptFileError: The contents are corrupt, or it is not a regular file. The message has the
+            reason. OSError: The file could not be read this time, or it was removed (``FileNotFoundError``).
+            Then nothing is
+                changed.
         """
         try:
-            opened = self._opened()
+            opened = self._read()
             if opened is None:
                 return False
-            self._take(*opened, changed)
-        except DamagedFileError as error:
-            self.drop(changed)
-            self._note_damage(str(error))
+            self._update(*opened)
+        except CorruptFileError as error:
+            self.drop()
+            self._note_corruption(str(error))
             raise
         return True
 
-    def drop(self, changed: set[LabelSet]) -> None:
-        """Forget the file, and take it out of all label sets that it has."""
-        contents, self._contents = self._contents, None
-        if contents is not None:
-            contents.drop(changed)
+    def drop(self) -> None:
+        """Remove the values of the file from all label sets."""
+        index, self._index = self._index, None
+        if index is not None:
+            index.drop()
 
-    def _take(self, data: bytes, used: int, identity: object, changed: set[LabelSet]) -> None:
-        contents = self._contents
-        if contents is None or not self._is_same(contents, data, used, identity):
-            self.drop(changed)
-            # An identity in the header is the sign that a histogram's sum is marked.
-            contents = self._contents = Contents(self._kind, self._name, isinstance(identity, int))
+    def _update(self, data: bytes, used: int, identity: object) -> None:
+        index = self._index
+        if index is None or not self._is_same_file(index, data, used, identity):
+            self.drop()
+            index_class = HistogramIndex if self._group.metric_type == "histogram" else ValueIndex
+            # Writers that put an identity into the header also put revisions into the sums of histograms.
+            index = index_class(self._group, self._name, has_revisions=isinstance(identity, int))
+            self._index = index
             self._identity = identity
-        if used > contents.end:
-            contents.parse(data, used, changed)
-        contents.read(data, changed)
+        if used > index.end:
+            index.parse(data, used)
+        index.read(data)
 
-    def _is_same(self, contents: Contents, data: bytes, used: int, identity: object) -> bool:
-        # The inode of a file that was removed is soon another's, so that a key has to be there as well.
+    def _is_same_file(self, index: FileIndex, data: bytes, used: int, identity: object) -> bool:
+        # A new file may soon get the inode of a removed one. So one key is compared too.
         return (
             identity == self._identity
-            and used >= contents.end
-            and (isinstance(identity, int) or contents.begins_like(data))
+            and used >= index.end
+            and (isinstance(identity, int) or index.is_index_of(data))
         )
 
-    def _opened(self) -> tuple[bytes, int, object] | None:
-        """Return the file's bytes, how many are used, and its identity; None while it is being made."""
-        descriptor = self._descriptor()
+    def _read(self) -> tuple[bytes, int, object] | None:
+        """Return the bytes of the file, the count of those in use, and the identity.
+
+        Returns:
+            None while the file is being created.
+        """
+        descriptor = self._open()
         try:
-            if self._damage is not None:
-                self._raise_known_damage(descriptor)
-            known = self._contents.end if self._contents else HEADER.size
-            # Mostly that is all there is: a file grows seldom.
+            if self._corruption is not None:
+                self._raise_known_corruption(descriptor)
+            known = self._index.end if self._index else HEADER.size
+            # In most cases this is the whole file: files rarely grow.
             data = os.pread(descriptor, max(known, _READ_BYTES), 0)
             if len(data) < known:
-                data = _read_on(descriptor, data, known)
+                data = _read_rest(descriptor, data, known)
             used, number = HEADER.unpack_from(data) if len(data) >= HEADER.size else (0, 0)
             if used == 0:
-                self._explain_nothing(os.fstat(descriptor))
+                self._check_creation(os.fstat(descriptor))
                 return None
             if used < HEADER.size or used % 8:
-                raise DamagedFileError(f"it claims to use {used} bytes")
+                raise CorruptFileError(f"it claims to use {used} bytes")
             if used > len(data):
-                if not has_data(descriptor, used):  # asked before there is memory for so much
+                if not has_data(descriptor, used):  # before memory is allocated for so many bytes
                     size = os.fstat(descriptor).st_size
                     has = f"has {size}" if size < used else "never had them all written"
-                    raise DamagedFileError(f"it claims to use {used} bytes and {has}")
-                data = _read_on(descriptor, data, used)
+                    raise CorruptFileError(f"it claims to use {used} bytes and {has}")
+                data = _read_rest(descriptor, data, used)
                 if used > len(data):
-                    raise DamagedFileError(f"it claims to use {used} bytes and has {len(data)}")
+                    raise CorruptFileError(f"it claims to use {used} bytes and has {len(data)}")
             if not number:
                 status = os.fstat(descriptor)
                 return data, used, (status.st_dev, status.st_ino)
@@ -139,62 +148,62 @@ class ParsedFile:
             os.close(descriptor)
         return data, used, number
 
-    def _descriptor(self) -> int:
+    def _open(self) -> int:
         try:
             return open_regular(self._path, os.O_RDONLY)
         except NotRegularError as error:
-            raise DamagedFileError(f"it is {error.strerror}") from None
+            raise CorruptFileError(f"it is {error.strerror}") from None
         except PermissionError:
             status = os.lstat(self._path)
             if not stat.S_ISREG(status.st_mode):
-                raise DamagedFileError("it is not a regular file") from None
-            # Any local user can put a file there that nobody else can read, which is no reason to fail all
-            # scrapes. But the values of a file of the application's own user count.
+                raise CorruptFileError("it is not a regular file") from None
+            # Any local user can create a file that nobody else can read. This must not make every scrape
+            # fail. A file of the application's own user must: its values count.
             if status.st_uid not in (0, os.geteuid(), os.stat(self._path.parent).st_uid):
-                reason = f"it belongs to user {status.st_uid}, who lets nobody else read it"
-                raise DamagedFileError(reason) from None
+                reason = f"it belongs to user {status.st_uid}, and only this user may read it"
+                raise CorruptFileError(reason) from None
             raise
 
-    def _explain_nothing(self, status: os.stat_result) -> None:
-        """Raise DamagedFileError for a file without a header, unless it is just being made."""
-        is_old = status.st_size < HEADER.size and time.time() - status.st_mtime > _MAKING_SECONDS
-        if is_old or self._contents is not None:
-            raise DamagedFileError(f"it has {status.st_size} bytes and no header")
+    def _check_creation(self, status: os.stat_result) -> None:
+        """Raise CorruptFileError for a file without a header, unless it is being created."""
+        is_old = status.st_size < HEADER.size and time.time() - status.st_mtime > _CREATION_SECONDS
+        if is_old or self._index is not None:
+            raise CorruptFileError(f"it has {status.st_size} bytes and no header")
 
-    def _raise_known_damage(self, descriptor: int) -> None:
-        """Raise DamagedFileError if the file is as it was when it was found damaged."""
-        assert self._damage is not None
-        signature, reason = self._damage
-        if signature == _signature(descriptor):
-            raise DamagedFileError(reason)
-        self._damage = None
+    def _raise_known_corruption(self, descriptor: int) -> None:
+        """Raise CorruptFileError if the file has not changed since it was found corrupt."""
+        assert self._corruption is not None
+        signature, reason = self._corruption
+        if signature == _signature_of(descriptor):
+            raise CorruptFileError(reason)
+        self._corruption = None
 
-    def _note_damage(self, reason: str) -> None:
-        """Note that the file need not be read again until it changes."""
-        if self._damage is not None:
+    def _note_corruption(self, reason: str) -> None:
+        """Note that the file does not have to be read again until it changes."""
+        if self._corruption is not None:
             return
-        with contextlib.suppress(OSError):  # not a regular file, or one that has gone
+        with contextlib.suppress(OSError):  # not a regular file, or removed meanwhile
             descriptor = open_regular(self._path, os.O_RDONLY)
             try:
-                signature = _signature(descriptor)
+                signature = _signature_of(descriptor)
             finally:
                 os.close(descriptor)
             age = time.time() - max(signature.modified, signature.changed) / 1e9
-            # Whoever writes to a file without a header begins with the header.
+            # Every writer to a file without a header writes the header first, which changes the signature.
             if age > _CLOCK_STEP_SECONDS or signature.has_no_header:
-                self._damage = signature, reason
+                self._corruption = signature, reason
 
 
-def _signature(descriptor: int) -> _Signature:
+def _signature_of(descriptor: int) -> _Signature:
     status = os.fstat(descriptor)
     times = status.st_mtime_ns, status.st_ctime_ns
     header = os.pread(descriptor, HEADER.size, 0)
     return _Signature(status.st_dev, status.st_ino, status.st_size, *times, header)
 
 
-def _read_on(descriptor: int, data: bytes, length: int) -> bytes:
-    """Return so many bytes from the beginning, or fewer where the file ends: one call may give less."""
-    while len(data) < length:
+def _read_rest(descriptor: int, data: bytes, length: int) -> bytes:
+    """Return the first ``length`` bytes, or fewer if the file is shorter."""
+    while len(data) < length:  # one call may return fewer bytes than asked for
         more = os.pread(descriptor, length - len(data), len(data))
         if not more:
             break

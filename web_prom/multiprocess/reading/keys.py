@@ -1,4 +1,4 @@
-"""The keys of value files: what they say, and what the keys of a histogram's buckets will be."""
+"""Parsing of the keys of value files, and prediction of the keys of histogram buckets."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ from collections.abc import Callable, Mapping, Sequence
 from json.scanner import make_scanner
 from typing import Any, NamedTuple
 
-Labels = tuple[tuple[str, str], ...]
-"""Label names and values, sorted."""
+from web_prom.multiprocess.file_entries import CorruptFileError
 
-# What JSONDecoder.decode() calls; around it, that takes as long again as the decoding itself.
+Labels = tuple[tuple[str, str], ...]
+"""The names and values of labels, sorted by name."""
+
+# The function that JSONDecoder.decode() calls. The rest of decode() takes as long as this function.
 _decode: Callable[[str, int], tuple[Any, int]] = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
 _encode = json.encoder.encode_basestring_ascii
 
-# What stands in a text as it is; all other characters JSON writes in another way.
-_SIMPLE = bytes(each for each in range(32, 127) if each != ord("\\"))
-_NOT_SIMPLE = bytes(each for each in range(256) if each not in _SIMPLE)
-_MARKS = bytes(each for each in range(32) if each != ord("\n"))
-_MARKS_TO_QUOTES = bytes.maketrans(_MARKS, b'"' * len(_MARKS))
+# The characters that JSON never escapes.
+_UNESCAPED = bytes(each for each in range(32, 127) if each != ord("\\"))
+_ESCAPED = bytes(each for each in range(256) if each not in _UNESCAPED)
+# Control characters. A key never contains one, so they can stand for the text that keys have in common.
+_SEPARATORS = bytes(each for each in range(32) if each != ord("\n"))
+_SEPARATORS_TO_QUOTES = bytes.maketrans(_SEPARATORS, b'"' * len(_SEPARATORS))
 
 
-class DamagedFileError(Exception):
-    """A value file holds what cannot be; the message says what, for the log."""
-
-
-class Key(NamedTuple):
-    """What a key says.
+class ParsedKey(NamedTuple):
+    """The contents of a key.
 
     Attributes:
-        family: The metric's name.
-        sample: The sample's name.
-        labels: With ``le``, for a bucket.
-        help: The metric's documentation.
+        family: The name of the metric.
+        sample: The name of the sample.
+        labels: The labels. A bucket has the label ``le`` too.
+        help: The documentation of the metric.
     """
 
     family: str
@@ -42,20 +41,20 @@ class Key(NamedTuple):
     help: str
 
     @classmethod
-    def parse(cls, key: bytes) -> Key:
-        """Read a key.
+    def parse(cls, key: bytes) -> ParsedKey:
+        """Parse a key.
 
         Raises:
-            DamagedFileError: It is none that prometheus_client would write.
+            CorruptFileError: prometheus_client writes no such key.
         """
-        family, sample, labels, documentation = decode(key)
+        family, sample, labels, documentation = decode_key(key)
         return cls(family, sample, tuple(sorted(labels.items())), documentation)
 
-    def bound(self) -> float | None:
-        """Return the upper bound of the bucket that this is the key of, or None for another sample.
+    def bucket_bound(self) -> float | None:
+        """Return the upper bound of a bucket. Return None if this is not the key of a bucket.
 
         Raises:
-            DamagedFileError: The bound is no number.
+            CorruptFileError: The bound is not a number.
         """
         for name, value in self.labels:
             if name == "le":
@@ -64,85 +63,89 @@ class Key(NamedTuple):
                 except ValueError:
                     bound = math.nan
                 if math.isnan(bound):
-                    raise DamagedFileError(f"it has a bucket with the bound {value[:200]!r}")
+                    raise CorruptFileError(f"it has a bucket with the bound {value[:200]!r}")
                 return bound
         return None
 
-    def without_bound(self) -> Labels:
+    def labels_without_bound(self) -> Labels:
         """Return the labels without ``le``."""
         return tuple(item for item in self.labels if item[0] != "le")
 
 
-def decode(key: bytes) -> tuple[str, str, dict[str, str], str]:
-    """Return what a key says: the metric's name, the sample's, the labels, and the documentation.
+def decode_key(key: bytes) -> tuple[str, str, dict[str, str], str]:
+    """Return the contents of a key: the names of the metric and the sample, the labels, the documentation.
 
     Raises:
-        DamagedFileError: It is none that prometheus_client would write.
+        CorruptFileError: prometheus_client writes no such key.
     """
     try:
         text = str(key, "utf-8")
         (family, sample, labels, documentation), end = _decode(text, 0)
-        "".join((family, sample, documentation, *labels.values()))  # raises for what is no text
+        "".join((family, sample, documentation, *labels.values()))  # raises TypeError if one is not a string
     except (ValueError, TypeError, AttributeError, RecursionError, StopIteration):
-        raise DamagedFileError(f"it has the key {key[:200]!r}") from None
+        raise CorruptFileError(f"it has the key {key[:200]!r}") from None
     if not family or end != len(text):
-        raise DamagedFileError(f"it has the key {key[:200]!r}")
+        raise CorruptFileError(f"it has the key {key[:200]!r}")
     if b"\\ud" in key:
-        labels = {_encodable(name): _encodable(value) for name, value in labels.items()}
-        return _encodable(family), _encodable(sample), labels, _encodable(documentation)
+        labels = {_replace_surrogates(name): _replace_surrogates(value) for name, value in labels.items()}
+        family, sample, documentation = map(_replace_surrogates, (family, sample, documentation))
     return family, sample, labels, documentation
 
 
-def take_apart(keys: Sequence[bytes]) -> tuple[str, str, dict[str, list[str]]] | None:
-    """Read many keys at once that differ in the values of labels only, in a fifth of the time.
+def decode_similar_keys(keys: Sequence[bytes]) -> tuple[str, str, dict[str, list[str]]] | None:
+    """Decode many keys that differ only in the values of labels.
 
-    What they have in common becomes single characters, which no key has, so that what is left can be split.
+    This takes a fifth of the time of decoding each key. The text that all keys have in common is replaced by
+    control characters, which no key contains. Then the rest can be split.
 
     Args:
         keys: The keys.
 
     Returns:
-        The metric's name, the sample's, and the values of each label, in the order of the keys. None where
-        they differ in something else, or are not as simple as most are.
+        The name of the metric, the name of the sample, and for each label its values in the order of the
+        keys. None if the keys differ in anything else or contain escaped characters.
 
     Raises:
-        DamagedFileError: The first one is no key.
+        CorruptFileError: prometheus_client does not write a key like the first one.
     """
-    family, sample, labels, documentation = decode(keys[0])
-    if not 0 < len(labels) < len(_MARKS):
+    family, sample, labels, documentation = decode_key(keys[0])
+    if not 0 < len(labels) < len(_SEPARATORS):
         return None
-    around = json.dumps([family, sample, dict.fromkeys(labels, "\0"), documentation], ensure_ascii=False)
-    first, *between, last = around.encode().split(b"\\u0000")
+    template = json.dumps([family, sample, dict.fromkeys(labels, "\0"), documentation], ensure_ascii=False)
+    first, *between, last = template.encode().split(b"\\u0000")
     text = b"\n".join(keys)
-    lines = text.translate(None, _NOT_SIMPLE)
+    lines = text.translate(None, _ESCAPED)
     if len(lines) != len(text) - len(keys) + 1 or not (text.startswith(first) and text.endswith(last)):
         return None
     text = text[len(first) : -len(last)]
-    marks = _MARKS[: len(labels)]
-    for mark, common in zip(marks, (last + b"\n" + first, *between), strict=True):
-        text = text.replace(common, b"%c" % mark)
-    if b'"' in text or text.translate(None, _SIMPLE) != (marks[1:] + marks[:1]) * (len(keys) - 1) + marks[1:]:
+    separators = _SEPARATORS[: len(labels)]
+    for separator, common in zip(separators, (last + b"\n" + first, *between), strict=True):
+        text = text.replace(common, b"%c" % separator)
+    expected = (separators[1:] + separators[:1]) * (len(keys) - 1) + separators[1:]
+    if b'"' in text or text.translate(None, _UNESCAPED) != expected:
         return None
-    values = text.translate(_MARKS_TO_QUOTES).decode("ascii").split('"')
-    return family, sample, {name: values[place :: len(labels)] for place, name in enumerate(labels)}
+    values = text.translate(_SEPARATORS_TO_QUOTES).decode("ascii").split('"')
+    return family, sample, {name: values[index :: len(labels)] for index, name in enumerate(labels)}
 
 
-def around_bound(key: bytes, labels: Mapping[str, str]) -> tuple[bytes, bytes] | None:
-    """Return the key of a histogram's bucket, before and after the bound, made from the key of the sum.
+def predict_bucket_key(sum_key: bytes, labels: Mapping[str, str]) -> tuple[bytes, bytes] | None:
+    """Predict the keys of the buckets of a histogram from the key of the sum.
 
-    It is only a guess, from how prometheus_client and web-prom write keys: whoever reads a file compares.
+    The prediction follows the way in which prometheus_client and web-prom write keys. The caller has to
+    compare it with the bytes of the file.
 
     Args:
-        key: The sum's.
-        labels: What it says of labels.
+        sum_key: The key of the sum.
+        labels: The labels in this key.
 
     Returns:
-        Both parts; None for a key that is written in another way.
+        The part of the key before the bound, and the part after it. None if the key is written in another
+        way.
     """
-    names, opening, rest = key.partition(b'_sum", {')
+    names, separator, rest = sum_key.partition(b'_sum", {')
     following = min([name for name in labels if name > "le"], default=None)
     if following is not None:
-        # Inside a text a quotation mark has a backslash before it, so that this is no text but a name.
+        # Quotation marks inside a JSON string are escaped, so that this matches only the name of a label.
         before, label, after = rest.partition(b"%b: " % _encode(following).encode())
         after = b", " + label + after
     elif labels:
@@ -151,11 +154,11 @@ def around_bound(key: bytes, labels: Mapping[str, str]) -> tuple[bytes, bytes] |
         before += label + b", "
     else:
         before, after = b"", rest
-    if not (opening and after):
+    if not (separator and after):
         return None
     return b'%b_bucket", {%b"le": ' % (names, before), after
 
 
-def _encodable(text: str) -> str:
-    """Return a text that can be sent: surrogates, from bytes that were no UTF-8, would fail every scrape."""
+def _replace_surrogates(text: str) -> str:
+    """Replace surrogates, which come from bytes that are not UTF-8. They would make every scrape fail."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -293,7 +293,7 @@ def test_fault_39_a_damaged_file_stays_and_is_counted(tmp_path: Path, collector:
     (tmp_path / f"counter_{DEAD + 1}.db").write_bytes(b"\xff\xff\xff\x7f" + bytes(100))
     for _ in range(2):
         assert samples(collector, "jobs_total") == {(): 1}
-        assert collector.damaged == 1
+        assert collector.corrupt_files == 1
     assert owners(tmp_path) == {"dead1", str(DEAD + 1)}
 
 

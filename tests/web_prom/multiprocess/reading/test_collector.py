@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
 from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.web_prom.multiprocess.reading.value_files import Worker
+from tests.web_prom.multiprocess.reading.value_files import Worker, render
 from tests.web_prom.support import samples, serve
 from web_prom.multiprocess.reading.collector import WorkersCollector, collector_for
 
@@ -78,14 +78,14 @@ def test_a_label_set_that_no_file_has_leaves_the_scrape_and_the_memory(worker: W
         other.remove("counter")
         other.remove("histogram")
         assert samples(collector, "a_total", "x") == {("stays",): 1}
-    kinds = collector._view()._kinds
-    assert len(kinds["counter", ""].keys) == 1
-    assert not kinds["counter", ""].texts.keys() & set("012")
-    assert len(kinds["counter", ""].order) == 1
-    assert not kinds["histogram", ""].foretold
-    assert not kinds["histogram", ""].families
+    groups = collector._view()._groups
+    assert len(groups["counter", ""].label_sets) == 1
+    assert not groups["counter", ""]._interned.keys() & set("012")
+    assert len(groups["counter", ""].columns.order) == 1
+    assert not groups["histogram", ""].predictions
+    assert not groups["histogram", ""].families
     assert collector.series == 1
-    assert collector.render(generate_latest, "text/plain").count(b"a_total{") == 1
+    assert render(collector, generate_latest, "text/plain").count(b"a_total{") == 1
     assert collector.series == 1, "counted as text as well"
 
 
@@ -107,7 +107,7 @@ def test_a_label_set_that_went_with_its_file_comes_again(worker: Worker) -> None
             other.remove("counter")
             other.remove("histogram")
             assert samples(collector, "a_total", "x") == samples(collector, "h_count", "x") == both
-            assert len(collector._view()._kinds["histogram", ""].foretold) == 1
+            assert len(collector._view()._groups["histogram", ""].predictions) == 1
 
 
 def test_several_files_that_come_at_once(worker: Worker) -> None:
@@ -137,7 +137,7 @@ def test_columns_are_used_again(worker: Worker) -> None:
         assert samples(collector, "g", "pid") == {("s0",): -1, (str(1000 + number),): number}
         other.remove("gauge", "all")
         other.remove("counter")
-    assert len(collector._view()._kinds["gauge", "all"].owners) == 2
+    assert len(collector._view()._groups["gauge", "all"].columns.owners) == 2
 
 
 def test_one_collector_for_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_threads_take_turns(worker: Worker) -> None:
     def scrape() -> None:
         try:
             for _ in range(20):
-                texts.append(collector.render(generate_latest, "text/plain"))
+                texts.append(render(collector, generate_latest, "text/plain"))
                 collector.collect()
         except BaseException as error:
             failures.append(error)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import struct
 import subprocess
@@ -16,10 +14,9 @@ import pytest
 
 from tests.web_prom.multiprocess.reading.value_files import BOUNDS, WebPromFile, Worker, key_of
 from tests.web_prom.support import samples
-from web_prom.multiprocess.file_format import HEADER, VALUE, pack_entry
+from web_prom.multiprocess.file_format import HEADER, pack_entry
 from web_prom.multiprocess.reading.collector import WorkersCollector
-from web_prom.multiprocess.reading.histograms import Shape
-from web_prom.multiprocess.reading.keys import DamagedFileError, around_bound, decode, take_apart
+from web_prom.multiprocess.reading.keys import decode_key
 
 COUNTER = key_of("a", "a_total", {}).encode()
 
@@ -52,10 +49,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     def decode_and_note(key: bytes) -> Any:
         seen.append(key)
-        return decode(key)
+        return decode_key(key)
 
-    monkeypatch.setattr("web_prom.multiprocess.reading.keys.decode", decode_and_note)
-    monkeypatch.setattr("web_prom.multiprocess.reading.file_group.decode", decode_and_note)
+    monkeypatch.setattr("web_prom.multiprocess.reading.keys.decode_key", decode_and_note)
+    monkeypatch.setattr("web_prom.multiprocess.reading.file_group.decode_key", decode_and_note)
     return seen
 
 
@@ -105,13 +102,13 @@ def test_fault_25_a_damaged_file_is_set_aside(
         os.truncate(path, max(size, len(content)))
     for _ in range(2):
         assert samples(collector, "a_total") == {(): 1}
-        assert (collector.files, collector.damaged) == (1, 1)
+        assert (collector.files, collector.corrupt_files) == (1, 1)
     (record,) = caplog.records
     assert "counter_s1.db" in record.getMessage()
     assert reason in record.getMessage()
     path.write_bytes(HEADER.pack(8 + len(pack_entry(COUNTER)), 2) + pack_entry(COUNTER, 2.0))
     assert samples(collector, "a_total") == {(): 3}
-    assert (collector.files, collector.damaged) == (2, 0)
+    assert (collector.files, collector.corrupt_files) == (2, 0)
 
 
 def test_fault_25_a_file_that_becomes_damaged_counts_no_more(
@@ -126,7 +123,7 @@ def test_fault_25_a_file_that_becomes_damaged_counts_no_more(
     for kind in ("counter", "histogram"):
         ours(other, kind).append(pack_entry(b"no key"))
     assert samples(collector, "h_count") == samples(collector, "a_total") == {(): 1}
-    assert collector.damaged == 2
+    assert collector.corrupt_files == 2
     other.close()
 
 
@@ -142,7 +139,7 @@ def test_fault_25_an_entry_that_ends_beyond_what_is_used(
     worker.inc("b")
     assert samples(collector, "b_total") == {(): 1}
     assert samples(collector, sample) == {}
-    assert (collector.files, collector.damaged) == (1, 1)
+    assert (collector.files, collector.corrupt_files) == (1, 1)
     path.write_bytes(HEADER.pack(HEADER.size + len(data), 1) + data)
     assert samples(collector, sample, "x") == {("y",): 1, ("z",): 1}
 
@@ -158,7 +155,7 @@ def test_fault_25_a_length_below_zero_is_not_counted_from_the_end(
     path = worker.directory / f"{kind}_s1.db"
     path.write_bytes(HEADER.pack(HEADER.size + len(data), 1) + struct.pack("=i", length) + data[4:])
     assert samples(collector, sample) == {}
-    assert (collector.files, collector.damaged) == (0, 1)
+    assert (collector.files, collector.corrupt_files) == (0, 1)
 
 
 def test_a_foretold_run_that_is_only_begun(worker: Worker, collector: WorkersCollector) -> None:
@@ -174,7 +171,7 @@ def test_a_foretold_run_that_is_only_begun(worker: Worker, collector: WorkersCol
     for _ in range(2):
         assert samples(collector, "h_count") == {(): 2}
         assert samples(collector, "h_bucket", "le") == {("0.1",): 0, ("1.0",): 1, ("+Inf",): 2}
-    assert collector.damaged == 0
+    assert collector.corrupt_files == 0
     other.close()
 
 
@@ -186,7 +183,7 @@ def test_fault_25_a_bound_that_is_no_number(worker: Worker, collector: WorkersCo
     other.file("histogram").set(key_of("h", "h_bucket", {"le": "five"}), 1.0)
     other.file("histogram").set(key_of("h", "h_bucket", {"le": "NaN"}), 1.0)
     assert samples(collector, "h_count") == {(): 1}
-    assert collector.damaged == 1
+    assert collector.corrupt_files == 1
     other.close()
 
 
@@ -206,7 +203,7 @@ def test_a_file_that_vanishes_as_it_is_read_is_no_matter(
     monkeypatch.setattr(os, "open", vanishing)
     for _ in range(2):
         assert [metric.name for metric in collector.collect()] == ["a"]
-        assert (collector.files, collector.damaged) == (1, 0)
+        assert (collector.files, collector.corrupt_files) == (1, 0)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0\0\0", bytes(8), bytes(65536), HEADER.pack(8, 7)])
@@ -217,7 +214,7 @@ def test_a_file_that_is_just_being_made_is_not_damaged(
     path = worker.directory / "counter_s1.db"
     path.write_bytes(content)
     assert samples(collector, "a_total") == {(): 1}
-    assert collector.damaged == 0
+    assert collector.corrupt_files == 0
     path.unlink()
     assert samples(collector, "a_total") == {(): 1}
 
@@ -229,7 +226,7 @@ def test_a_file_that_may_not_be_read_is_counted_as_damaged(
     worker.inc("a")
     (worker.directory / "counter_s1.db").mkdir()
     assert samples(collector, "a_total") == {(): 1}
-    assert collector.damaged == 1
+    assert collector.corrupt_files == 1
     assert "counter_s1.db" in caplog.text
 
 
@@ -237,7 +234,7 @@ def test_files_of_other_kinds_and_a_directory_that_is_missing(tmp_path: Path) ->
     for name in ("slots.lock", "counter_s0.db.damaged", "notes.db", "counter_.db"):
         (tmp_path / name).write_bytes(b"whatever")
     collector = WorkersCollector(tmp_path, dict)
-    assert (list(collector.collect()), collector.damaged) == ([], 0)
+    assert (list(collector.collect()), collector.corrupt_files) == ([], 0)
     assert list(WorkersCollector(tmp_path / "missing", dict).collect()) == []
 
 
@@ -362,7 +359,7 @@ def test_a_file_that_grows_at_every_scrape_is_still_read_at_once(
         assert len(samples(collector, "a_total", "x")) == number + 1
     calls: list[int] = []
     monkeypatch.setattr(
-        "web_prom.multiprocess.reading.value_blocks.Chunk.read",
+        "web_prom.multiprocess.reading.value_blocks.ValueBlock.read",
         lambda self, *_: calls.append(len(self.owners)),
     )
     collector.collect()
@@ -395,7 +392,7 @@ def test_no_descriptor_and_no_mapping_is_left_open(worker: Worker, collector: Wo
     before = opened()
     collector.collect()
     collector.collect()
-    assert collector.damaged == 1
+    assert collector.corrupt_files == 1
     assert opened() == before
 
 
@@ -455,69 +452,4 @@ def test_a_file_that_is_truncated_after_its_header_was_read(
 
     monkeypatch.setattr(os, "pread", read_and_truncate)
     assert [metric.name for metric in collector.collect()] == ["h"]
-    assert collector.damaged == 1
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        {},
-        {"a": "x"},
-        {"le_": "x"},
-        {"a": 'le": "', "z": '"z": '},
-        {"a": "}, {", "b": "", "k": "\0", "m": '"method": ', "method": "\\"},
-        {"ünï": "\udcff", "a": "\U0001f600"},
-        {"_sum": '_sum", {'},
-    ],
-)
-@pytest.mark.parametrize("name", ["h", "h_sum", 'h_sum", {'])
-def test_the_keys_of_buckets_are_foretold(name: str, labels: dict[str, str]) -> None:
-    """All are, except where a name looks like what the sums' names end with: those are read key by key."""
-    bounds = [json.dumps(le).encode() for le in ("0.1", "1.0", "+Inf")]
-    total = key_of(name, f"{name}_sum", labels).encode()
-    buckets = [key_of(name, f"{name}_bucket", {**labels, "le": json.loads(le)}).encode() for le in bounds]
-    around = around_bound(total, decode(total)[2])
-    if "{" not in name:
-        assert around is not None
-        shape = Shape(name, (f"{name}_sum", 0.1, 1.0, math.inf))
-        prefixes, frame = shape.foretell(total, around)
-        entries = [pack_entry(key) for key in (total, *buckets)]
-        assert prefixes == b"".join([each[: -VALUE.size] for each in entries])
-        assert b"".join(frame.gather(b"".join(entries))[::2]) == prefixes
-        assert frame.size == len(b"".join(entries))
-
-
-ALIKE = [key_of("a", "a_total", {"x": str(number), "y": ""}).encode() for number in range(20)]
-
-
-def test_keys_that_are_alike_are_read_together() -> None:
-    assert take_apart(ALIKE) == ("a", "a_total", {"x": list(map(str, range(20))), "y": [""] * 20})
-
-
-@pytest.mark.parametrize("before", [0, 7, 20])
-@pytest.mark.parametrize(
-    "odd",
-    [
-        key_of("a", "a_total", {"x": "1", "y": "2"}, "Other."),
-        key_of("a", "a_total", {"x": "1", "z": "2"}),
-        key_of("a", "a_total", {"x": "1"}),
-        key_of("a", "a_total", {"x": "1", "y": "2", "z": "3"}),
-        key_of("a", "a_sum", {"x": "1", "y": "2"}),
-        key_of("a", "a_total", {"x": 'quo"ted', "y": "2"}),
-        key_of("a", "a_total", {"x": "ünï", "y": "\0"}),
-        '["a", "a_total", {"x": "1", "x": "2"}, "Help."]',
-        '["a", "a_total", {"y": "1", "x": "2"}, "Help."]',
-        '["a", "a_total", {"x": "1", "y": "2\n"}, "Help."]',
-        '["a", "a_total", {"x": "1", "y": "\x01"}, "Help."]',
-        '["a", "a_total", {"x": "1\x012"}, "Help."]',
-        '["a", "a_total", {"x": "1", "y": 2}, "Help."]',
-        '["a", "a_total", {"x": "1", "y": "2"}, "Help."] ',
-        '["a", "a_total", {"x": "1"2", "y": "2"}, "Help."]',
-        "",
-    ],
-)
-def test_a_key_that_is_not_alike_is_never_read_with_the_others(odd: str, before: int) -> None:
-    try:
-        assert take_apart([*ALIKE[:before], odd.encode(), *ALIKE[before:]]) is None
-    except DamagedFileError:
-        assert before == 0
+    assert collector.corrupt_files == 1

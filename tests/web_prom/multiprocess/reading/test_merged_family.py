@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from tests.web_prom.multiprocess.reading.value_files import BOUNDS, WebPromFile, Worker, key_of
+from tests.web_prom.multiprocess.reading.value_files import BOUNDS, WebPromFile, Worker, key_of, render
 from tests.web_prom.support import samples
 from web_prom.multiprocess.file_format import FileName, removed_value
 from web_prom.multiprocess.reading.collector import WorkersCollector
@@ -79,7 +79,7 @@ bounds = st.sampled_from((BOUNDS, BOUNDS, BOUNDS, (0.5, 1.0, math.inf), (1.0,), 
 @pytest.fixture(autouse=True)
 def _files_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that vanishes is gone: no process is there to make it again."""
-    monkeypatch.setattr("web_prom.multiprocess.reading.collector._MISSING_SECONDS", 0.0)
+    monkeypatch.setattr("web_prom.multiprocess.reading.directory_view._MISSING_SECONDS", 0.0)
 
 
 class Files(RuleBasedStateMachine):
@@ -171,11 +171,11 @@ class Files(RuleBasedStateMachine):
         fresh = WorkersCollector(self.directory, lambda: self.held)
         for accept in ACCEPTS:
             encode, content_type = choose_encoder(accept)
-            text = self.collector.render(encode, content_type)
+            text = render(self.collector, encode, content_type)
             assert text == encode(_Registry(metrics)).removesuffix(b"# EOF\n")
-            assert text == fresh.render(encode, content_type)
+            assert text == render(fresh, encode, content_type)
         assert self.collector.series == sum(len(metric.samples) for metric in metrics)
-        assert self.collector.damaged == 0
+        assert self.collector.corrupt_files == 0
 
     def removable(self) -> list[tuple[WebPromFile, str]]:
         """Return the label sets that can be removed: the file, and how the labels end in a key."""
@@ -359,7 +359,7 @@ def test_the_latest_gauge_is_one_that_was_set(
     first, second = workers
     second.gauge("mostrecent", "g", 0.0)
     assert samples(collector, "g") == {}
-    assert collector.render(*choose_encoder("")) == b"# HELP g Help.\n# TYPE g gauge\n"
+    assert render(collector, *choose_encoder("")) == b"# HELP g Help.\n# TYPE g gauge\n"
     assert collector.series == 0
     first.gauge("mostrecent", "g", 1.0, timestamp=7.0)
     second.gauge("mostrecent", "g", 2.0, timestamp=7.0)
@@ -429,7 +429,7 @@ def test_types_that_cannot_be_merged_do_not_fail_the_scrape(
     second.gauge("all", "a", 1.0, {"le": "no number"})
     second.inc("b")
     assert [metric.name for metric in collector.collect()] == ["b"]
-    assert "the metric a is of several types" in caplog.text
+    assert "the metric a has several types" in caplog.text
 
 
 def test_buckets_that_are_added_to_several_label_sets_at_once(

@@ -14,11 +14,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
-from tests.web_prom.multiprocess.reading.value_files import Worker, key_of
+from tests.web_prom.multiprocess.reading.value_files import Worker, key_of, render
 from tests.web_prom.support import samples
 from web_prom.multiprocess.reading.collector import WorkersCollector
-from web_prom.multiprocess.reading.histograms import Histogram
-from web_prom.multiprocess.reading.merged_family import Family, LabelSet
+from web_prom.multiprocess.reading.histograms import HistogramFamily
+from web_prom.multiprocess.reading.merged_family import MergedFamily
+from web_prom.multiprocess.reading.model import LabelSet
 from web_prom.text_format import format_number
 
 
@@ -48,7 +49,7 @@ def test_unusual_values_are_written_as_prometheus_client_does(worker: Worker, va
     other.gauge("all", "several", 2.0)
     worker.gauge("all", "several", value)
     worker.gauge("sum", "single", value)
-    rendered = WorkersCollector(worker.directory, dict).render(generate_latest, "text/plain").decode()
+    rendered = render(WorkersCollector(worker.directory, dict), generate_latest, "text/plain").decode()
     text = floatToGoString(value)  # type: ignore[no-untyped-call]
     assert [line for line in rendered.splitlines() if line[0] != "#"] == [
         f'several{{pid="s0"}} {text}',
@@ -69,7 +70,7 @@ def test_the_order_is_that_of_names_labels_and_bounds(worker: Worker) -> None:
     worker.gauge("all", "g", 1.0)
     other.gauge("all", "g", 2.0)
     collector = WorkersCollector(worker.directory, dict)
-    text = collector.render(generate_latest, "text/plain")
+    text = render(collector, generate_latest, "text/plain")
     assert text.decode().splitlines() == [
         "# HELP g Help.",
         "# TYPE g gauge",
@@ -103,8 +104,8 @@ def test_the_order_is_that_of_names_labels_and_bounds(worker: Worker) -> None:
     other.remove("counter")
     other.inc("z", {"path": "/a"})
     other.observe("h", 0.5, {"path": "/b"})
-    assert collector.render(generate_latest, "text/plain") == WorkersCollector(worker.directory, dict).render(
-        generate_latest, "text/plain"
+    assert render(collector, generate_latest, "text/plain") == render(
+        WorkersCollector(worker.directory, dict), generate_latest, "text/plain"
     )
     other.close()
 
@@ -115,20 +116,20 @@ def test_text_that_has_not_changed_is_kept(worker: Worker, monkeypatch: pytest.M
         worker.observe("h", 0.5, {"path": path})
         worker.inc("a", {"path": path})
     collector = WorkersCollector(worker.directory, dict)
-    before = collector.render(generate_latest, "text/plain")
+    before = render(collector, generate_latest, "text/plain")
     merged: list[str] = []
 
-    def merge(self: Family, label_set: LabelSet) -> tuple[float, ...]:
+    def merge(self: MergedFamily, label_set: LabelSet) -> tuple[float, ...]:
         merged.append(label_set.labels[0][1])
         return ()
 
-    monkeypatch.setattr(Family, "merged", merge)
-    monkeypatch.setattr(Histogram, "merged", merge)
-    assert collector.render(generate_latest, "text/plain") == before
+    monkeypatch.setattr(MergedFamily, "merge", merge)
+    monkeypatch.setattr(HistogramFamily, "merge", merge)
+    assert render(collector, generate_latest, "text/plain") == before
     assert merged == []
     worker.observe("h", 0.5, {"path": "/b"})
     worker.inc("a", {"path": "/c"})
-    collector.render(generate_latest, "text/plain")
+    render(collector, generate_latest, "text/plain")
     assert sorted(merged) == ["/b", "/c"]
 
 
@@ -138,7 +139,7 @@ def test_label_values_that_are_no_unicode_do_not_fail_the_scrape(worker: Worker)
     worker.observe("h", 1.0, {"path": "/\udcff\U0001f600"})
     collector = WorkersCollector(worker.directory, dict)
     for accept in ("", "application/openmetrics-text;version=1.0.0"):
-        text = collector.render(*choose_encoder(accept)).decode()
+        text = render(collector, *choose_encoder(accept)).decode()
         assert 'a_total{path="/?"} 1.0' in text
         assert 'h_count{path="/?\U0001f600"} 1.0' in text
 
@@ -148,7 +149,7 @@ def test_a_help_text_that_changes_is_shown_in_every_format(worker: Worker) -> No
     for documentation in ("Old.", "New.\nLine."):
         worker.observe("h", 1.0, documentation=documentation)
         for accept in ("", "application/openmetrics-text;version=1.0.0"):
-            text = collector.render(*choose_encoder(accept)).decode()
+            text = render(collector, *choose_encoder(accept)).decode()
             assert f"# HELP h {documentation.replace(chr(10), chr(92) + 'n')}\n" in text
         worker.remove("histogram")
 
@@ -156,9 +157,9 @@ def test_a_help_text_that_changes_is_shown_in_every_format(worker: Worker) -> No
 def test_content_types_are_a_clients_choice_and_do_not_pile_up(worker: Worker) -> None:
     worker.inc("a")
     collector = WorkersCollector(worker.directory, dict)
-    expected = collector.render(generate_latest, "text/plain")
+    expected = render(collector, generate_latest, "text/plain")
     for version in range(100):
-        assert collector.render(generate_latest, f"text/plain; version={version}") == expected
+        assert render(collector, generate_latest, f"text/plain; version={version}") == expected
     assert len(collector._view()._formats) <= 16
 
 
@@ -171,7 +172,7 @@ def test_labels_with_what_stands_for_a_place_in_a_template(worker: Worker) -> No
         worker.gauge("all", "g", 1.0, {"x": value})
     collector = WorkersCollector(worker.directory, dict)
     for _ in range(2):
-        text = collector.render(generate_latest, "text/plain").decode()
+        text = render(collector, generate_latest, "text/plain").decode()
         for value in ("%s", "100%", '%%\\"', r"\\%d\n"):
             assert f'a_total{{x="{value}"}} ' in text
             assert f'h_bucket{{le="0.5",x="{value}"}} 0.0' in text

@@ -97,7 +97,7 @@ def test_fault_67_a_scrape_fails_where_something_cannot_be_read_this_time(
     assert samples(collector, "b_total", "new") == {("yes",): 2}
     assert samples(collector, "h_count") == {(): 4}
     assert samples(collector, "h_bucket", "le") == {("0.1",): 0, ("1.0",): 4, ("+Inf",): 4}
-    assert (collector.files, collector.damaged) == (4, 0)
+    assert (collector.files, collector.corrupt_files) == (4, 0)
 
 
 def test_fault_67_the_answer_is_500(
@@ -179,7 +179,7 @@ def test_fault_67_a_read_that_gives_less_than_asked_is_gone_on_with(
     assert samples(collector, "a_total") == {(): 2}
     workers[0].inc("a")
     assert samples(collector, "a_total") == {(): 3}
-    assert collector.damaged == 0
+    assert collector.corrupt_files == 0
 
 
 def test_fault_67_a_file_that_moves_while_others_are_read_is_found_where_it_went(
@@ -217,7 +217,7 @@ def test_fault_67_a_scrape_that_is_stopped_half_way_leaves_nothing_half(
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr("web_prom.multiprocess.reading.collector.write", stopped)
+        patch.setattr("web_prom.multiprocess.reading.directory_view.update_texts", stopped)
         with pytest.raises(SystemExit):
             collector.collect()
     assert samples(collector, "a_total") == {(): 4}
@@ -236,7 +236,7 @@ def test_fault_72_a_file_that_another_user_keeps_to_himself_stops_no_scrape(
         collector.collect()
     os.chown(path, 54321, -1)
     assert samples(collector, "a_total") == {(): 2}
-    assert (collector.files, collector.damaged) == (4, 1)
+    assert (collector.files, collector.corrupt_files) == (4, 1)
 
 
 def _link(path: Path) -> None:
@@ -289,7 +289,7 @@ def test_fault_72_what_is_no_value_file_costs_neither_time_nor_memory(
     monkeypatch.setattr(os, "pread", noting)
     for _ in range(2):
         assert samples(collector, "a_total") == {(): 2}
-        assert (collector.files, collector.damaged) == (4, 1)
+        assert (collector.files, collector.corrupt_files) == (4, 1)
     assert max(asked) <= 1 << 16
     assert [record.getMessage().split()[0] for record in caplog.records] == ["counter_s7.db"]
     third.close()
@@ -319,13 +319,13 @@ def test_fault_72_a_damaged_file_is_read_again_only_when_it_changes(
     read.clear()
     for _ in range(5):
         assert samples(collector, "a_total") == {(): 2}
-        assert collector.damaged == 1
+        assert collector.corrupt_files == 1
     assert sum(read) <= 5 * HEADER.size
     with path.open("r+b") as file:  # as a writer that maps it: neither size nor time change
         file.write(HEADER.pack(8 + len(pack_entry(COUNTER)), 1))
     os.utime(path, ns=(0, 0))
     assert samples(collector, "a_total") == {(): 3}
-    assert (collector.files, collector.damaged) == (5, 0)
+    assert (collector.files, collector.corrupt_files) == (5, 0)
 
 
 def _entries_of_one_sample() -> tuple[str, bytes]:
@@ -355,7 +355,7 @@ def test_fault_72_no_file_takes_memory_that_grows_with_the_square_of_its_size(
     finally:
         tracemalloc.stop()
     assert peak < 60 * len(data)
-    assert collector.damaged == 1
+    assert collector.corrupt_files == 1
 
 
 @pytest.mark.parametrize("size", [0, 3, 8, 40, -1])
@@ -371,7 +371,7 @@ def test_fault_78_a_file_that_is_truncated_is_counted_and_logged(
         os.truncate(path, size)
     for _ in range(3):
         assert samples(collector, "a_total") == {(): 1}
-        assert collector.damaged == 1
+        assert collector.corrupt_files == 1
     assert [record.getMessage().split()[0] for record in caplog.records] == ["counter_s1.db"]
 
 
@@ -382,10 +382,10 @@ def test_fault_78_a_file_that_was_truncated_long_ago_is_known_to_a_new_process(
     path = workers[1].directory / "counter_s1.db"
     os.truncate(path, 0)
     assert samples(collector, "a_total") == {(): 1}
-    assert collector.damaged == 0
+    assert collector.corrupt_files == 0
     os.utime(path, (1, 1))
     assert samples(collector, "a_total") == {(): 1}
-    assert collector.damaged == 1
+    assert collector.corrupt_files == 1
 
 
 def test_fault_72_a_pipe_holds_no_other_scrape_up(workers: list[Worker], collector: WorkersCollector) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,19 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.utils import floatToGoString
 
 from web_prom.multiprocess.file_format import HEADER, VALUE, FileName, pack_entry, value_offset
+from web_prom.multiprocess.reading.collector import WorkersCollector
+from web_prom.multiprocess.reading.merged_text import Encoder
 from web_prom.multiprocess.writing import removal
 
 BOUNDS = (0.1, 1.0, float("inf"))
+
+
+def render(
+    collector: WorkersCollector, encoder: Encoder, content_type: str, names: Collection[str] | None = None
+) -> bytes:
+    """Return the text of all merged families."""
+    families = collector.render_families(encoder, content_type, names)
+    return b"".join([part for family in families for part in (family.heading, *family.samples)])
 
 
 def key_of(family: str, sample: str, labels: Mapping[str, str], documentation: str = "Help.") -> str:

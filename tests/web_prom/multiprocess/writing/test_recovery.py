@@ -128,7 +128,7 @@ def found(directory: Path) -> dict[str, Any]:
         "seconds": by_name.get("seconds_count"),
         "errors": by_name.get(f"{ERRORS}_total"),
         "pids": sorted(collector.workers.values()),
-        "damaged": collector.damaged,
+        "damaged": collector.corrupt_files,
     }
 
 
