@@ -33,7 +33,7 @@ def advise(metrics: Metrics, earlier: Metrics | None = None, *, seconds: float =
         seconds: The time between the two.
 
     Returns:
-        At least one verdict: ``healthy`` where no check found anything.
+        At least one verdict; it is ``healthy`` if no check found anything.
 
     Raises:
         ValueError: A text is not in Prometheus' format.
