@@ -12,7 +12,7 @@ from django.conf import settings
 
 from django_prom.request_start import start_key_getter
 from web_prom.config import FIELDS, PREFIX, Config
-from web_prom.config.secret import Secret
+from web_prom.config.credentials import Secret
 from web_prom.errors import WebPromError
 from web_prom.exposition.http import Exposition
 from web_prom.metrics.recorder import Recorder

@@ -20,7 +20,7 @@ from django_prom import conf
 from django_prom.middleware import PrometheusMiddleware
 from django_prom.middleware_install import place
 from tests.web_prom.support import errors, exceptions, requests, samples
-from web_prom.config.secret import Secret
+from web_prom.config.credentials import Secret
 from web_prom.errors import ConfigError, ConflictError
 
 from . import views

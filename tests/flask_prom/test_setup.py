@@ -136,7 +136,7 @@ def test_settings_come_from_app_config(registry: CollectorRegistry, monkeypatch:
     [
         ("PROM_BUCKETS", [1], "PROM_BUCKETS is not a setting.*did you mean PROM_.*BUCKETS"),
         ("PROM_DURATION_BUCKETS", [2, 1], r"PROM_DURATION_BUCKETS is \[2, 1\]; allowed: .*ascending"),
-        ("PROM_ALLOWED_NETWORKS", ["10.0.0.0/40"], "PROM_ALLOWED_NETWORKS .* allowed: networks such as"),
+        ("PROM_ALLOWED_NETWORKS", ["10.0.0.0/40"], "PROM_ALLOWED_NETWORKS .* allowed: networks, for example"),
         (
             "PROM_BEARER_TOKEN_FILE",
             "/nowhere/token",

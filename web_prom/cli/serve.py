@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from web_prom.config.exporter_settings import IMPORT_PATH, OPTIONS, load
+from web_prom.config.exporter_settings import IMPORT_PATH_VARIABLE, OPTIONS, load_exporter_config
 from web_prom.errors import ConfigError, ListenError
 from web_prom.exporter import logging_setup
 from web_prom.multiprocess.directory.environment import (
@@ -54,14 +54,14 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     logging_setup.configure(given.log_file)
     # Last, for a callable of the application's: nothing there is to come before the standard library.
-    entries = os.environ.pop(IMPORT_PATH, "").split(os.pathsep)
+    entries = os.environ.pop(IMPORT_PATH_VARIABLE, "").split(os.pathsep)
     sys.path += [entry for entry in entries if entry and entry not in sys.path]
     # prometheus_client reads the variable when it is imported: without it, nothing that is made in this
     # process can write to the directory.
     unset_directory()
     options = {name: getattr(given, name) for name in OPTIONS if getattr(given, name) is not None}
     try:
-        config = load(os.environ, options)
+        config = load_exporter_config(os.environ, options)
         if config.bind is None and given.listener is None:
             parser.error("name the address to listen at: --bind HOST:PORT, or PROM_BIND in the environment")
         from web_prom.exporter.run import serve

@@ -1,11 +1,6 @@
-"""Settings: their names, defaults, checks and sources."""
+"""Settings: their names, defaults, parsers and sources."""
 
-from web_prom.config.settings import (
-    DEFAULT_DURATION_BUCKETS,
-    DEFAULT_SIZE_BUCKETS,
-    FIELDS,
-    PREFIX,
-    Config,
-)
+from web_prom.config.settings import DEFAULT_DURATION_BUCKETS, FIELDS, PREFIX, Config
+from web_prom.metrics.conventions import DEFAULT_SIZE_BUCKETS
 
 __all__ = ["DEFAULT_DURATION_BUCKETS", "DEFAULT_SIZE_BUCKETS", "FIELDS", "PREFIX", "Config"]

@@ -1,4 +1,4 @@
-"""The settings that concern the exporter, and how they are named on its command line."""
+"""The settings of the exporter, and their options on its command line."""
 
 from __future__ import annotations
 
@@ -6,40 +6,36 @@ from collections.abc import Mapping
 
 from web_prom.config.settings import FIELDS, PREFIX, Config
 
-IMPORT_PATH = "WEB_PROM_IMPORT_PATH"
-"""The environment variable that tells the exporter where its server imports from."""
+IMPORT_PATH_VARIABLE = "WEB_PROM_IMPORT_PATH"
+"""The environment variable that gives the exporter the import path of its server."""
 
 OPTIONS: Mapping[str, tuple[str, str]] = {
-    "bind": ("HOST:PORT", "where to listen: host:port, [IPv6]:port, or :port for every address"),
-    "path": ("PATH", "where the metrics are; default: /metrics"),
+    "bind": ("HOST:PORT", "where to listen: host:port, [IPv6]:port, or :port for all addresses"),
+    "path": ("PATH", "the path of the metrics; default: /metrics"),
     "certfile": ("FILE", "serve TLS with this certificate (PEM, with its chain)"),
-    "keyfile": ("FILE", "the key to it, if it is in a file of its own"),
-    "client_cafile": ("FILE", "ask for a client certificate that one of these signed (PEM)"),
-    "bearer_token_file": ("FILE", "ask for the bearer token in this file"),
-    "basic_auth_file": ("FILE", "ask for basic authentication with the user:password in this file"),
-    "allowed_networks": ("NETWORKS", "answer these alone, such as 10.0.0.0/8,127.0.0.1"),
-    "trusted_proxies": ("NETWORKS", "believe the X-Forwarded-For of these"),
-    "allow_scrape": ("CALLABLE", "ask this callable(environ), by its dotted path"),
+    "keyfile": ("FILE", "the key of the certificate, if it is in another file"),
+    "client_cafile": ("FILE", "require a client certificate that one of these signed (PEM)"),
+    "bearer_token_file": ("FILE", "require the bearer token in this file"),
+    "basic_auth_file": ("FILE", "require basic authentication with the user:password in this file"),
+    "allowed_networks": ("NETWORKS", "allow only these, for example 10.0.0.0/8,127.0.0.1"),
+    "trusted_proxies": ("NETWORKS", "trust the X-Forwarded-For header of these"),
+    "allow_scrape": ("CALLABLE", "call this callable(environ) for each scrape, by its dotted path"),
 }
-"""The command line's options, by field of Config, each with its placeholder and help."""
+"""The options of the command line by field of Config, each with its placeholder and help."""
 
-# A secret on a command line is in everybody's process list; only who serves from a thread has collectors.
-_IN_THE_ENVIRONMENT_ONLY = frozenset({"bearer_token", "basic_auth", "enabled", "collector_timeout"})
+# Other users can see a secret on a command line in the list of processes. Only an exporter in a thread has
+# custom collectors.
+_ENVIRONMENT_ONLY = frozenset({"bearer_token", "basic_auth", "enabled", "collector_timeout"})
 
 
-def load(environ: Mapping[str, str], options: Mapping[str, object] | None = None) -> Config:
-    """Read what concerns the exporter; settings of the application are left alone.
+def load_exporter_config(environ: Mapping[str, str], options: Mapping[str, object] | None = None) -> Config:
+    """Read the settings of the exporter. Settings of the application are ignored.
 
     ``PROM_EXTRA_LABELS`` may name callables that only the application can import.
 
     Raises:
         ConfigError: A value is not allowed.
     """
-    concerned = OPTIONS.keys() | _IN_THE_ENVIRONMENT_ONLY
-    others = {PREFIX + name.upper() for name in FIELDS if name not in concerned}
+    used = OPTIONS.keys() | _ENVIRONMENT_ONLY
+    others = {PREFIX + name.upper() for name in FIELDS if name not in used}
     return Config.load(options, environ={key: text for key, text in environ.items() if key not in others})
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach an address."""
-    return host in ("localhost", "::1") or host.startswith("127.")

@@ -1,4 +1,4 @@
-"""Every setting of web-prom: one vocabulary for Flask, Django, plain WSGI and the environment."""
+"""All settings of web-prom. Flask, Django, WSGI, ASGI and the environment use the same names."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from web_prom.config import parsing
-from web_prom.config.parsing import Address, LabelFunction, Network
-from web_prom.config.secret import Secret
+from web_prom.config import addresses, credentials, parsers
+from web_prom.config.addresses import Address, Network
+from web_prom.config.credentials import Secret
 from web_prom.errors import ConfigError
-from web_prom.metrics.conventions import NAMINGS, PROMETHEUS
+from web_prom.hooks import ExtraLabel, ScrapeCheck
+from web_prom.metrics.conventions import DEFAULT_SIZE_BUCKETS, NAMINGS, PROMETHEUS
 
 PREFIX = "PROM_"
 
-_BEFORE_THE_APPLICATION = frozenset(
+# The server reads these before it loads the application.
+_SERVER_SETTINGS = frozenset(
     {"PROM_INSTRUMENT", "PROM_BIND", "PROM_CERTFILE", "PROM_KEYFILE", "PROM_CLIENT_CAFILE"}
 )
 
 DEFAULT_DURATION_BUCKETS = PROMETHEUS.duration_buckets
-DEFAULT_SIZE_BUCKETS = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
 
 logger = logging.getLogger("web_prom")
 
@@ -33,17 +34,22 @@ def _setting(
     meaning: str,
     *,
     secret: bool = False,
-    shown: Callable[[object], bool] | None = None,
+    is_printable: Callable[[object], bool] | None = None,
 ) -> Any:
-    """Declare one setting: its default, what turns a raw value into it, and what it means to a user.
+    """Declare one setting.
 
-    A message shows a raw value unless the setting is ``secret``, or ``shown`` says no.
+    Args:
+        default: The value if no source has the setting.
+        parse: Returns the checked value of a raw value, or raises ValueError.
+        meaning: The description for users.
+        secret: Whether the value is a secret. Then no message contains it.
+        is_printable: Tells whether a message may contain a raw value.
     """
     metadata = {
         "parse": parse,
         "meaning": meaning,
         "secret": secret,
-        "shown": shown or (lambda value: not secret),
+        "is_printable": is_printable or (lambda value: not secret),
     }
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
@@ -52,101 +58,120 @@ def _setting(
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings of one application, checked and immutable.
+    """The checked settings of one application. Immutable.
 
-    Build it with :meth:`load`, which reads the three sources and checks every value; the plain
-    constructor takes values that are checked already. Instances share no state and may be used from
-    any thread.
+    Create it with :meth:`load`, which reads the three sources and checks every value. The constructor expects
+    checked values. Instances share no state and may be used from any thread.
     """
 
-    enabled: bool = _setting(True, parsing.boolean, "Measure this application at all.")
-    path: str = _setting("/metrics", parsing.path, "Where the application answers a scrape; empty: nowhere.")
+    enabled: bool = _setting(True, parsers.parse_boolean, "Measure this application at all.")
+    path: str = _setting(
+        "/metrics", parsers.parse_url_path, "Where the application answers a scrape; empty: nowhere."
+    )
     naming: str = _setting(
         "prometheus",
-        parsing.naming,
+        parsers.parse_naming,
         "How the families of requests are named: `prometheus` or `opentelemetry`.",
     )
-    namespace: str = _setting("", parsing.namespace, "Prefix of the `http_*` metric names.")
-    constant_labels: Mapping[str, str] = _setting({}, parsing.constant_labels, "Labels with one fixed value.")
-    extra_labels: Mapping[str, LabelFunction] = _setting(
-        {}, parsing.extra_labels, "Labels computed from each request: name to `callable(request, response)`."
+    namespace: str = _setting("", parsers.parse_namespace, "Prefix of the `http_*` metric names.")
+    constant_labels: Mapping[str, str] = _setting(
+        {}, parsers.parse_constant_labels, "Labels with one fixed value."
+    )
+    extra_labels: Mapping[str, ExtraLabel] = _setting(
+        {},
+        parsers.parse_extra_labels,
+        "Labels computed from each request: name to `callable(request, response)`.",
     )
     duration_buckets: tuple[float, ...] = _setting(
-        DEFAULT_DURATION_BUCKETS, parsing.buckets, "Upper bounds of the duration histogram, in seconds."
+        DEFAULT_DURATION_BUCKETS, parsers.parse_buckets, "Upper bounds of the duration histogram, in seconds."
     )
     duration_status: bool = _setting(
-        False, parsing.boolean, "Add the `status` label to the duration histogram."
+        False, parsers.parse_boolean, "Add the `status` label to the duration histogram."
     )
-    status_classes: bool = _setting(False, parsing.boolean, "Record `2xx` instead of `200`.")
+    status_classes: bool = _setting(False, parsers.parse_boolean, "Record `2xx` instead of `200`.")
     extra_methods: tuple[str, ...] = _setting(
-        (), parsing.methods, "HTTP methods to tell apart besides the standard ones."
+        (), parsers.parse_methods, "HTTP methods to tell apart besides the standard ones."
     )
     exclude: tuple[str, ...] = _setting(
         (),
-        parsing.routes,
+        parsers.parse_routes,
         "Route templates that are not measured; `/admin/*` excludes everything below `/admin/`.",
     )
     max_label_sets: int = _setting(
-        10_000, parsing.positive, "Label sets in each family, after which `_overflow` takes the rest."
+        10_000,
+        parsers.parse_positive_integer,
+        "Label sets in each family, after which `_overflow` takes the rest.",
     )
     request_size: bool = _setting(
-        False, parsing.boolean, "Measure the bytes of request bodies that were read."
+        False, parsers.parse_boolean, "Measure the bytes of request bodies that were read."
     )
     response_size: bool = _setting(
-        False, parsing.boolean, "Measure the bytes of response bodies that were sent."
+        False, parsers.parse_boolean, "Measure the bytes of response bodies that were sent."
     )
     size_buckets: tuple[float, ...] = _setting(
-        DEFAULT_SIZE_BUCKETS, parsing.buckets, "Upper bounds of both size histograms, in bytes."
+        DEFAULT_SIZE_BUCKETS, parsers.parse_buckets, "Upper bounds of both size histograms, in bytes."
     )
-    first_byte: bool = _setting(False, parsing.boolean, "Measure the time to the first byte of the response.")
+    first_byte: bool = _setting(
+        False, parsers.parse_boolean, "Measure the time to the first byte of the response."
+    )
     queue_time: bool = _setting(
-        False, parsing.boolean, "Measure the time since the proxy's `X-Request-Start`."
+        False, parsers.parse_boolean, "Measure the time since the proxy's `X-Request-Start`."
     )
     bearer_token: Secret | None = _setting(
-        None, parsing.secret, "Token that a scrape must bear.", secret=True
+        None, credentials.parse_secret, "Token that a scrape must bear.", secret=True
     )
     bearer_token_file: Path | None = _setting(
-        None, parsing.secret_file, "File that holds the bearer token.", shown=parsing.looks_like_path
+        None,
+        credentials.parse_secret_file,
+        "File that holds the bearer token.",
+        is_printable=credentials.looks_like_path,
     )
     basic_auth: Secret | None = _setting(
-        None, parsing.credentials, "`user:password` that a scrape must give.", secret=True
+        None, credentials.parse_credentials, "`user:password` that a scrape must give.", secret=True
     )
     basic_auth_file: Path | None = _setting(
-        None, parsing.credentials_file, "File that holds `user:password`.", shown=parsing.looks_like_path
+        None,
+        credentials.parse_credentials_file,
+        "File that holds `user:password`.",
+        is_printable=credentials.looks_like_path,
     )
-    allowed_networks: tuple[Network, ...] = _setting((), parsing.networks, "Networks that may scrape.")
+    allowed_networks: tuple[Network, ...] = _setting(
+        (), addresses.parse_networks, "Networks that may scrape."
+    )
     trusted_proxies: tuple[Network | str, ...] = _setting(
         (),
-        parsing.proxies,
+        addresses.parse_proxies,
         "Proxies whose `X-Forwarded-For` is believed for `PROM_ALLOWED_NETWORKS`; `unix` for one that "
         "connects through a UNIX socket.",
     )
-    allow_scrape: Callable[[Mapping[str, Any]], object] | None = _setting(
-        None, parsing.optional_callable, "`callable(environ)`: true where the scrape may go on."
+    allow_scrape: ScrapeCheck | None = _setting(
+        None, parsers.parse_optional_callable, "`callable(environ)`: true where the scrape may go on."
     )
     collector_timeout: float = _setting(
-        5, parsing.seconds, "Seconds that custom collectors may take in a scrape; 0: no limit."
+        5, parsers.parse_timeout, "Seconds that custom collectors may take in a scrape; 0: no limit."
     )
     install_middleware: bool = _setting(
-        True, parsing.boolean, "Django: put the middleware first in `MIDDLEWARE` when it is not there."
+        True, parsers.parse_boolean, "Django: put the middleware first in `MIDDLEWARE` when it is not there."
     )
     instrument: bool = _setting(
         False,
-        parsing.boolean,
+        parsers.parse_boolean,
         "gunicorn: measure the application that it loads, with no change of the application; in the "
         "environment only.",
     )
     bind: Address | None = _setting(
-        None, parsing.address, "Address and port of an exporter of its own; in the environment only."
+        None, addresses.parse_address, "Address and port of an exporter of its own; in the environment only."
     )
     certfile: Path | None = _setting(
-        None, parsing.file, "The exporter's TLS certificate; in the environment only."
+        None, parsers.parse_file, "The exporter's TLS certificate; in the environment only."
     )
     keyfile: Path | None = _setting(
-        None, parsing.file, "The key to it, where `PROM_CERTFILE` does not hold it; in the environment only."
+        None,
+        parsers.parse_file,
+        "The key to it, where `PROM_CERTFILE` does not hold it; in the environment only.",
     )
     client_cafile: Path | None = _setting(
-        None, parsing.file, "Who signs the certificates of scrapers; in the environment only."
+        None, parsers.parse_file, "Who signs the certificates of scrapers; in the environment only."
     )
 
     @classmethod
@@ -157,20 +182,20 @@ class Config:
         settings: Mapping[str, object] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Config:
-        """Read and check the settings; the first source that names one wins.
+        """Read and check the settings. If several sources have a setting, the first source wins.
 
         Args:
             options: Explicit arguments, by field name (``duration_buckets``).
-            settings: A framework's configuration, by key (``PROM_DURATION_BUCKETS``); other keys are ignored.
-            environ: The process environment, by the same keys, with strings as values.
+            settings: A framework's configuration, by key (``PROM_DURATION_BUCKETS``). Other keys are ignored.
+            environ: The environment of the process, by the same keys, with strings as values.
 
         Raises:
             ConfigError: An option or a ``PROM_`` key of ``settings`` is unknown, or a value is not
-                allowed. An unknown key of ``environ`` is logged as a warning instead: Kubernetes puts
-                ``PROM_PORT`` there when a service is called ``prom``.
+                allowed. An unknown key of ``environ`` is only logged as a warning, because Kubernetes sets
+                ``PROM_PORT`` for a service with the name ``prom``.
         """
         raw = _raw_values(options or {}, settings or {}, environ or {})
-        # An error's traceback may be shown with its local variables.
+        # A debug page may show the local variables of a traceback.
         del options, settings, environ
         checked = {name: _parse(FIELDS[name], source, value) for name, (source, value) in raw.items()}
         naming = NAMINGS[checked.get("naming", cls.naming)]
@@ -189,13 +214,14 @@ class Config:
         for label in (*self.constant_labels, *self.extra_labels):
             if label in naming.labels:
                 raise ConfigError(
-                    f"label {label!r} is one that the families have by themselves where PROM_NAMING is "
-                    f"{self.naming!r}; give yours another name"
+                    f"label {label!r} is a label of web-prom's own metrics if PROM_NAMING is "
+                    f"{self.naming!r}; use another name"
                 )
         if self.status_classes and naming.has_numeric_status:
             raise ConfigError(
-                f"PROM_STATUS_CLASSES is on and PROM_NAMING is {self.naming!r}, in which the status is a "
-                "number; switch the classes off, and let a query or a recording rule make them"
+                f"PROM_STATUS_CLASSES is on and PROM_NAMING is {self.naming!r}, in which the status must be "
+                "a number; switch PROM_STATUS_CLASSES off, and compute the classes in a query or a "
+                "recording rule"
             )
         for name in ("bearer_token", "basic_auth"):
             if getattr(self, name) and getattr(self, f"{name}_file"):
@@ -208,39 +234,39 @@ class Config:
 
 
 FIELDS: Mapping[str, Field[Any]] = {item.name: item for item in fields(Config)}
-"""Every setting by field name; the key in settings and environment is ``PROM_`` + the name in capitals."""
+"""All settings by field name. The key in settings and environment is ``PROM_`` and the name in capitals."""
 
 
 def _raw_values(
     options: Mapping[str, object], settings: Mapping[str, object], environ: Mapping[str, str]
 ) -> dict[str, tuple[str, object]]:
-    """Return by field name where a value was found, and the value; secrets are hidden.
+    """Return the source and the raw value of each setting by field name. Secrets are hidden.
 
     Raises:
         ConfigError: A name is unknown.
     """
     raw: dict[str, tuple[str, object]] = {}
 
-    def found(name: str, source: str, value: object) -> None:
+    def add(name: str, source: str, value: object) -> None:
         hidden = FIELDS[name].metadata["secret"] and isinstance(value, str)
         raw[name] = source, Secret(value) if hidden else value  # type: ignore[arg-type]
 
     for key in _prom_keys(environ):
         name = key.removeprefix(PREFIX).lower()
         if name in FIELDS:
-            found(name, f"{key} in the environment", environ[key])
+            add(name, f"{key} in the environment", environ[key])
         else:
             logger.warning("%s in the environment is not a setting of web-prom and is ignored", key)
     for key in _prom_keys(settings):
-        found(_known(key.removeprefix(PREFIX).lower(), key), key, settings[key])
-        if key in _BEFORE_THE_APPLICATION and key not in environ:
+        add(_check_known(key.removeprefix(PREFIX).lower(), key), key, settings[key])
+        if key in _SERVER_SETTINGS and key not in environ:
             logger.warning(
-                "%s in the application's settings has no effect: the server reads it before there is an "
-                "application; put it in the environment, or gunicorn's raw_env",
+                "%s in the application's settings has no effect, because the server reads it before it loads "
+                "the application; set it in the environment, or in raw_env of gunicorn",
                 key,
             )
     for name, value in options.items():
-        found(_known(name, f"option {name!r}"), f"option {name!r}", value)
+        add(_check_known(name, f"option {name!r}"), f"option {name!r}", value)
     return raw
 
 
@@ -248,18 +274,18 @@ def _prom_keys(source: Mapping[str, object]) -> list[str]:
     return [key for key in source if isinstance(key, str) and key.startswith(PREFIX)]
 
 
-def _known(name: str, shown: str) -> str:
+def _check_known(name: str, source: str) -> str:
     if name in FIELDS:
         return name
     close = difflib.get_close_matches(name, FIELDS, n=1)
     hint = f" (did you mean {PREFIX}{close[0].upper()}?)" if close else ""
     known = ", ".join(PREFIX + item.upper() for item in FIELDS)
-    raise ConfigError(f"{shown} is not a setting of web-prom{hint}; the settings are {known}")
+    raise ConfigError(f"{source} is not a setting of web-prom{hint}; the settings are {known}")
 
 
 def _parse(setting: Field[Any], source: str, value: object) -> Any:
     try:
         return setting.metadata["parse"](value)
     except ValueError as error:
-        shown = repr(value) if setting.metadata["shown"](value) else "a value that is not shown"
+        shown = repr(value) if setting.metadata["is_printable"](value) else "a value that is not shown"
         raise ConfigError(f"{source} is {shown}; allowed: {error}") from None

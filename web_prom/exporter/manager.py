@@ -12,8 +12,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from web_prom.config.exporter_settings import IMPORT_PATH, OPTIONS, load
-from web_prom.config.parsing import Address
+from web_prom.config.addresses import Address
+from web_prom.config.exporter_settings import IMPORT_PATH_VARIABLE, OPTIONS, load_exporter_config
 from web_prom.config.settings import PREFIX, Config
 from web_prom.errors import ConfigError, ListenError
 from web_prom.http_server.listener import adopt, listen, receive_listener, socket_timeout
@@ -192,7 +192,7 @@ companion = Companion()
 def _settings() -> Config:
     # A callable may be in a module of the application, which the master is not to import.
     names = {PREFIX + name.upper() for name in OPTIONS if name != "allow_scrape"} | {f"{PREFIX}ENABLED"}
-    return load({key: text for key, text in os.environ.items() if key in names})
+    return load_exporter_config({key: text for key, text in os.environ.items() if key in names})
 
 
 def _plan(server: Any, directory: Path) -> Plan | None:
@@ -265,7 +265,7 @@ def _environ() -> dict[str, str]:
     """Return the environment of a child that finds this package, and no other in the working directory."""
     environ = {key: text for key, text in os.environ.items() if key != _INHERITED}
     unset_directory(environ)
-    environ[IMPORT_PATH] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    environ[IMPORT_PATH_VARIABLE] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     # `-m` would put the application's directory first, and a module there before the standard library's.
     environ["PYTHONSAFEPATH"] = "1"
     import sysconfig  # which reads the environment

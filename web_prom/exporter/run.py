@@ -6,7 +6,6 @@ import logging
 import signal
 from pathlib import Path
 
-from web_prom.config.exporter_settings import is_loopback
 from web_prom.config.settings import Config
 from web_prom.exporter.directory_app import DEFAULT_PATH, DirectoryMetricsApp
 from web_prom.exporter.heartbeat import Heart
@@ -58,7 +57,7 @@ def serve(
     address = address_of(listening)
     scheme = "https" if certificates else "http"
     logger.info("Metrics at: %s://%s%s", scheme, address, config.path or DEFAULT_PATH)
-    if scrapes.is_open and not config.client_cafile and not is_loopback(address.host):
+    if scrapes.is_open and not config.client_cafile and not address.is_loopback:
         logger.warning(
             "the metrics are open to whoever can reach %s: what the application's settings say does not "
             "count here; set PROM_BEARER_TOKEN_FILE, PROM_ALLOWED_NETWORKS or the like in the environment",

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from web_prom.config.parsing import Address, address
+from web_prom.config.addresses import Address, parse_address
 from web_prom.errors import ListenError
 from web_prom.exporter import logging_setup
 from web_prom.exporter.heartbeat import Pulse
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="web_prom.exporter.supervisor", allow_abbrev=False)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--channel", type=int, required=True)
-    parser.add_argument("--bind", type=address, required=True)
+    parser.add_argument("--bind", type=parse_address, required=True)
     parser.add_argument("--listener", type=int)
     parser.add_argument("--log-file", type=Path)
     given, others = parser.parse_known_args(arguments)

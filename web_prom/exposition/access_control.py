@@ -11,8 +11,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from web_prom.config.parsing import UNIX, Network, secret_text
-from web_prom.config.secret import Secret
+from web_prom.config.addresses import UNIX, Network
+from web_prom.config.credentials import Secret, read_secret
 from web_prom.config.settings import Config
 from web_prom.log_limit import LogLimit
 
@@ -145,7 +145,7 @@ def _secret(value: Secret | None, path: Path | None) -> Secret | None:
     if path is None:
         return value
     # Not in a local variable, which error reports would show.
-    return Secret(secret_text(path) or _reject_empty(path))
+    return Secret(read_secret(path) or _reject_empty(path))
 
 
 def _reject_empty(path: Path) -> str:

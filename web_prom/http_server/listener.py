@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-from web_prom.config.parsing import Address
+from web_prom.config.addresses import Address
 from web_prom.errors import ListenError
 
 # The kernel may support IPv6 while IPv6 is disabled.

@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from web_prom.config.exporter_settings import load
-from web_prom.config.parsing import Address
+from web_prom.config.addresses import Address
+from web_prom.config.exporter_settings import load_exporter_config
 from web_prom.config.settings import Config
 from web_prom.errors import ConfigError, ListenError
 from web_prom.exposition.http import Exposition
@@ -178,7 +178,7 @@ def _load(options: Mapping[str, object]) -> Config:
         if name in options or f"{name}_file" in options:
             environ.pop(f"PROM_{name.upper()}", None)
             environ.pop(f"PROM_{name.upper()}_FILE", None)
-    return load(environ, options)
+    return load_exporter_config(environ, options)
 
 
 def _certificates(config: Config, *, client_capath: Path | None, **options: Any) -> Certificates | None:

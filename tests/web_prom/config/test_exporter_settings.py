@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from web_prom.config import Config
-from web_prom.config.parsing import Address
+from web_prom.config.addresses import Address
 from web_prom.errors import ConfigError, ListenError
 from web_prom.http_server.listener import address_of, listen
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from web_prom.config import DEFAULT_DURATION_BUCKETS, DEFAULT_SIZE_BUCKETS, FIELDS, PREFIX, Config
-from web_prom.config.parsing import Address, looks_like_path
-from web_prom.config.secret import Secret
+from web_prom.config.addresses import Address
+from web_prom.config.credentials import Secret, looks_like_path
 from web_prom.errors import ConfigError, WebPromError
 
 
@@ -285,7 +285,7 @@ def test_an_empty_string_in_the_environment_is_no_silent_default(key: str) -> No
 
 
 def test_a_reserved_label_is_named_in_the_message() -> None:
-    with pytest.raises(ConfigError, match=r"'le' is, .*quantile"):
+    with pytest.raises(ConfigError, match=r"'le' is reserved, .*quantile"):
         load(constant_labels={"le": "x"})
 
 

@@ -227,7 +227,7 @@ def test_fault_27_a_sidecar_reads_a_read_only_volume_from_another_container(
         (["serve"], 2, "--dir DIR, or PROMETHEUS_MULTIPROC_DIR"),
         (["serve", "--dir=x"], 2, "--bind HOST:PORT, or PROM_BIND"),
         (["serve", "--dir=x", "--bind=9464"], 2, "'bind' is '9464'; allowed: host:port"),
-        (["serve", "--dir=x", "--bind=:0", "--allowed-networks=x"], 2, "allowed: networks such as"),
+        (["serve", "--dir=x", "--bind=:0", "--allowed-networks=x"], 2, "allowed: networks, for example"),
         (["serve", "--dir=x", "--bind=:0", "--bearer-token-file=/no/such"], 2, "No such file"),
         (
             ["serve", "--dir=x", "--bind=:0", "--certfile=/no/such"],

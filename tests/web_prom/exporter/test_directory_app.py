@@ -14,8 +14,8 @@ import pytest
 from tests.web_prom.http_server.serving import Serving
 from tests.web_prom.support import environ_of, python
 from web_prom.config import Config
-from web_prom.config.exporter_settings import load
-from web_prom.config.secret import Secret
+from web_prom.config.credentials import Secret
+from web_prom.config.exporter_settings import load_exporter_config
 from web_prom.exporter.directory_app import DirectoryMetricsApp
 from web_prom.exposition.http import Response
 
@@ -163,32 +163,32 @@ def test_settings_of_the_application_do_not_concern_it() -> None:
         "PROM_BIND": "127.0.0.1:9464",
         "PROM_BEARER_TOKEN": "x",
     }
-    config = load(environ)
+    config = load_exporter_config(environ)
     assert (str(config.bind), config.extra_labels) == ("127.0.0.1:9464", {})
     assert config.bearer_token == Secret("x")
 
 
 def test_a_key_that_no_setting_has_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """A token under a misspelt key would leave the port open."""
-    load({"PROM_BEARER_TOKN": "x"})
+    load_exporter_config({"PROM_BEARER_TOKN": "x"})
     assert "PROM_BEARER_TOKN" in caplog.text
 
 
 def test_fault_78_whoever_may_not_scrape_does_not_learn_the_path(directory: Path) -> None:
-    config = load({"PROM_PATH": "/hidden", "PROM_BEARER_TOKEN": "sesame"})
+    config = load_exporter_config({"PROM_PATH": "/hidden", "PROM_BEARER_TOKEN": "sesame"})
     for path in ("/", "/metrics", "/hidden", "/hidden/x"):
         answer = scrape(directory, config, path)
         assert answer.status == "401 Unauthorized"
         assert answer.body == b""
     told = scrape(directory, config, "/", HTTP_AUTHORIZATION="Bearer sesame")
     assert (told.status, told.body) == ("404 Not Found", b"metrics are at /hidden\n")
-    networks = load({"PROM_PATH": "/hidden", "PROM_ALLOWED_NETWORKS": "10.0.0.0/8"})
+    networks = load_exporter_config({"PROM_PATH": "/hidden", "PROM_ALLOWED_NETWORKS": "10.0.0.0/8"})
     assert scrape(directory, networks, "/", REMOTE_ADDR="192.0.2.1").status == "403 Forbidden"
 
 
 @pytest.mark.parametrize("path", ["/größe", "/metriken/été", "/指标"])
 def test_fault_78_a_path_may_have_letters_beyond_ascii(directory: Path, path: str) -> None:
-    scrapes = DirectoryMetricsApp(directory, load({"PROM_PATH": path}))
+    scrapes = DirectoryMetricsApp(directory, load_exporter_config({"PROM_PATH": path}))
     with Serving(scrapes) as serving:
         assert serving.get(quote(path))[0] == 200
         assert serving.get(quote(path) + "/")[0] == 200

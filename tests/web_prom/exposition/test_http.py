@@ -11,7 +11,7 @@ from tests.web_prom.exposition.support import Broken, scrape
 from tests.web_prom.support import Environ, errors, hello, serve
 from web_prom import PrometheusMiddleware, make_wsgi_app
 from web_prom.config import Config
-from web_prom.config.secret import Secret
+from web_prom.config.credentials import Secret
 from web_prom.exposition.http import Exposition, Response
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"

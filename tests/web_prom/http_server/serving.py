@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.web_prom.support import Clock
-from web_prom.config.parsing import Address
+from web_prom.config.addresses import Address
 from web_prom.exposition.http import Response
 from web_prom.http_server.connections import State
 from web_prom.http_server.listener import listen

@@ -18,7 +18,7 @@ import pytest
 
 from tests.web_prom.http_server.serving import PATIENCE_SECONDS, Serving, everything, hello
 from tests.web_prom.support import python
-from web_prom.config.parsing import Address
+from web_prom.config.addresses import Address
 from web_prom.http_server import server as server_module
 from web_prom.http_server.listener import listen
 from web_prom.http_server.server import ScrapeServer
@@ -60,7 +60,7 @@ def test_fault_68_a_scrape_during_exhausted_descriptors_is_answered_when_they_ar
             from web_prom.http_server.listener import listen
             from web_prom.exporter.directory_app import DirectoryMetricsApp
             from web_prom.http_server.server import ScrapeServer
-            from web_prom.config.parsing import Address
+            from web_prom.config.addresses import Address
             listener = listen(Address("127.0.0.1", 0))
             port = listener.getsockname()[1]
             scrapes = DirectoryMetricsApp(Path(tempfile.gettempdir()) / "none", Config())

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.web_prom.http_server.serving import PATIENCE_SECONDS, Serving, ask, everything, hello, request
-from web_prom.config.parsing import Address
+from web_prom.config.addresses import Address
 from web_prom.exposition.http import Response
 from web_prom.http_server.connections import State
 from web_prom.http_server.listener import listen

@@ -222,7 +222,10 @@ def test_an_argument_wins_over_the_environment(
     [
         ({"port": 65536}, r"port is 65536; allowed: a number from 0 to 65535"),
         ({"port": "9100"}, r"port is '9100'; allowed: a number"),
-        ({"allowed_networks": "office"}, r"option 'allowed_networks' is 'office'; allowed: networks such as"),
+        (
+            {"allowed_networks": "office"},
+            r"option 'allowed_networks' is 'office'; allowed: networks, for example",
+        ),
         ({"bearer_token": "a", "bearer_token_file": __file__}, r"both set; keep one"),
         ({"keyfile": "key.pem"}, r"PROM_KEYFILE is set and PROM_CERTFILE is not"),
         ({"client_auth_required": True}, r"client certificates are asked for without TLS; give a certfile"),

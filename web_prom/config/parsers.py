@@ -1,0 +1,194 @@
+"""Parsers of settings: each returns the checked value of a raw value.
+
+A parser raises ValueError with a text that says which values are allowed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from inspect import iscoroutinefunction
+from pathlib import Path
+from typing import Any
+
+from web_prom.hooks import ExtraLabel
+from web_prom.metrics.conventions import NAMINGS
+from web_prom.metrics.labels import sanitize_label_value
+
+RESERVED_LABELS = frozenset({"method", "route", "status", "exception", "le", "quantile", "pid", "worker"})
+"""Label names that the families of web-prom or the text format use."""
+
+# https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels
+# Metric names may also contain colons, but these are for the recording rules of users.
+_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+# https://www.rfc-editor.org/rfc/rfc9110#name-tokens
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+def parse_boolean(value: object) -> bool:
+    """Accept a bool, or a word for one."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in _TRUE | _FALSE:
+        return value.strip().lower() in _TRUE
+    raise ValueError("true or false")
+
+
+def parse_url_path(value: object) -> str:
+    """Accept a URL path, or an empty string for none."""
+    if isinstance(value, str) and (value == "" or re.fullmatch(r"/[^\s?#]+", value)):
+        return value
+    raise ValueError("a URL path that begins with '/', for example '/metrics', or '' for none")
+
+
+def parse_naming(value: object) -> str:
+    """Accept the name of a naming."""
+    if isinstance(value, str) and value in NAMINGS:
+        return value
+    raise ValueError(" or ".join(map(repr, NAMINGS)))
+
+
+def parse_namespace(value: object) -> str:
+    """Accept a prefix of metric names."""
+    if isinstance(value, str) and (value == "" or _LABEL_NAME.fullmatch(value)):
+        return value
+    raise ValueError("letters, digits and '_', not beginning with a digit")
+
+
+def parse_constant_labels(value: object) -> dict[str, str]:
+    """Accept label names with their values."""
+    labels = {name: str(text) for name, text in _parse_mapping(value).items()}
+    for name, text in labels.items():
+        if text != sanitize_label_value(text):
+            raise ValueError(f"values that UTF-8 can encode (not that of {name!r})")
+    return labels
+
+
+def parse_extra_labels(value: object) -> dict[str, ExtraLabel]:
+    """Accept label names with the callables that compute the values, or with their dotted paths."""
+    return {name: _parse_callable(function) for name, function in _parse_mapping(value).items()}
+
+
+def parse_optional_callable(value: object) -> Callable[..., Any] | None:
+    """Accept a callable, the dotted path of one, or None."""
+    return None if value is None else _parse_callable(value)
+
+
+def parse_buckets(value: object) -> tuple[float, ...]:
+    """Accept ascending upper bounds. ``+Inf`` at the end may be omitted."""
+    allowed = "upper bounds as numbers from 0 on in ascending order, at least one, for example 0.1, 0.5, 1"
+    try:
+        bounds = [float(item) for item in parse_items(value)]
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(allowed) from None
+    if bounds and bounds[-1] == math.inf:
+        bounds.pop()
+    # prometheus_client omits the sum of a histogram with a negative bound.
+    finite = bool(bounds) and all(map(math.isfinite, bounds))
+    if not finite or bounds[0] < 0 or bounds != sorted(set(bounds)):
+        raise ValueError(allowed)
+    return tuple(bounds)
+
+
+def parse_methods(value: object) -> tuple[str, ...]:
+    """Accept names of HTTP methods."""
+    methods = parse_items(value)
+    if all(isinstance(item, str) and _METHOD.fullmatch(item) for item in methods):
+        return tuple(methods)
+    raise ValueError("names of HTTP methods, for example PROPFIND, LOCK")
+
+
+def parse_routes(value: object) -> tuple[str, ...]:
+    """Accept route templates."""
+    routes = parse_items(value)
+    if all(isinstance(item, str) and item.startswith("/") for item in routes):
+        return tuple(routes)
+    raise ValueError("route templates that begin with '/', for example /health or /internal/*")
+
+
+def parse_positive_integer(value: object) -> int:
+    """Accept a whole number of at least 1."""
+    try:
+        number = int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        number = 0
+    if number < 1 or isinstance(value, bool | float):
+        raise ValueError("a whole number of at least 1")
+    return int(number)
+
+
+def parse_timeout(value: object) -> float:
+    """Accept a number of seconds. 0 means no limit."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = -1.0
+    if not 0 <= number <= 3600 or isinstance(value, bool):
+        raise ValueError("a number of seconds from 0 to 3600, 0 for no limit")
+    return number
+
+
+def parse_file(value: object) -> Path | None:
+    """Accept the path of a file, or None.
+
+    The file is not read here: perhaps only the process that uses it is allowed to read it.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("the path of a file")
+    return Path(value)
+
+
+def parse_items(value: object) -> list[Any]:
+    """Return the items of a sequence or of a comma-separated string."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    if isinstance(value, Iterable) and not isinstance(value, bytes | Mapping):
+        return list(value)
+    raise ValueError("a list, or in the environment a comma-separated string")
+
+
+def _parse_mapping(value: object) -> dict[str, Any]:
+    """Return a mapping from label names, also from a string ``name=value,name=value``."""
+    if isinstance(value, str):
+        if not all("=" in item for item in parse_items(value)):
+            raise ValueError("a mapping, or in the environment 'name=value,name=value'")
+        split = (item.split("=", 1) for item in parse_items(value))
+        value = {name.strip(): text.strip() for name, text in split}
+    if not isinstance(value, Mapping):
+        raise ValueError("a mapping, or in the environment 'name=value,name=value'")
+    for name in value:
+        _check_label_name(name)
+    return dict(value)
+
+
+def _check_label_name(name: object) -> None:
+    if not isinstance(name, str) or not _LABEL_NAME.fullmatch(name):
+        raise ValueError(f"label names of letters, digits and '_', not beginning with a digit (not {name!r})")
+    if name.startswith("__") or name in RESERVED_LABELS:
+        reserved = ", ".join(sorted(RESERVED_LABELS))
+        raise ValueError(
+            f"label names that are not reserved; {name!r} is reserved, as are names that begin with '__', "
+            f"and {reserved}"
+        )
+
+
+def _parse_callable(value: object) -> Callable[..., Any]:
+    allowed = "a callable that is not async, or the dotted path of one that can be imported"
+    found: Any = value
+    if isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)*[:.]\w+", value):
+        module, name = re.split(r"[:.](?=\w+$)", value)
+        try:
+            found = getattr(import_module(module), name, None)
+        except ImportError as error:
+            raise ValueError(f"{allowed} ({error})") from None
+    # A coroutine is always true, so an async check would allow every scrape.
+    if not callable(found) or iscoroutinefunction(found):
+        raise ValueError(allowed)
+    return found  # type: ignore[no-any-return]
