@@ -26,7 +26,7 @@ from web_prom.exposition.collector_threads import CollectorExecutor
 from web_prom.exposition.scrape_context import ContextFactory, ScrapeContext
 from web_prom.metrics.families import error_counter
 from web_prom.multiprocess.reading.collector import WorkersCollector
-from web_prom.multiprocess.reading.process_metrics import collected
+from web_prom.multiprocess.reading.process_metrics import collect_process
 from web_prom.upstream import registry as upstream_registry
 from web_prom.upstream.children import callback_value, children_of, family_of, has_callback, has_children
 from web_prom.upstream.registry import watches_own_process
@@ -210,7 +210,9 @@ def families_of(collector: Any) -> list[Metric]:
         UnreadableError: It watches a process that could not be read this time.
         Exception: What the collector raises.
     """
-    return collected(collector) if isinstance(collector, ProcessCollector) else list(collector.collect())
+    return (
+        collect_process(collector) if isinstance(collector, ProcessCollector) else list(collector.collect())
+    )
 
 
 def _is_of_this_process(collector: Any) -> bool:

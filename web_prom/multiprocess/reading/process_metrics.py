@@ -1,4 +1,4 @@
-"""The process_* families of every live worker, read from /proc by process id."""
+"""The process_* metrics of all live workers, read from /proc by process id."""
 
 from __future__ import annotations
 
@@ -22,59 +22,63 @@ from web_prom.upstream.registry import (
 
 logger = logging.getLogger("web_prom")
 
-LABEL = "worker"
-"""The label that tells the workers apart: the number of the slot, which a successor takes over."""
+WORKER_LABEL = "worker"
+"""The label with the number of the worker's slot. The worker that replaces it gets the same number."""
 
-
-# Of a process that has ended, or of another user, and of a system without the file.
-_LASTING = (FileNotFoundError, NotADirectoryError, PermissionError, ProcessLookupError)
-_FAMILIES = 6
+# Errors that do not go away: the process has ended or is another user's, or the system has no such file.
+_PERMANENT_ERRORS = (FileNotFoundError, NotADirectoryError, PermissionError, ProcessLookupError)
+# The number of families that ProcessCollector returns for a process, and those of each file in /proc.
+_ALL_FAMILIES = 6
+_STAT_FAMILIES = 4
+_LIMIT_FAMILIES = 2
 
 
 def process_families(workers: Mapping[int, int]) -> list[Metric]:
-    """Return what prometheus_client tells of its own process, for each of several.
+    """Return the families of prometheus_client's ProcessCollector, with the samples of all workers.
 
-    What can never be read is left out: a process that has ended meanwhile, the open files of another user's
-    process, everything where there is no ``/proc``. Safe to call from any thread and any process, the
-    exporter's too.
+    Values that can never be read are left out: those of a process that has ended, the open files of another
+    user's process, and all values on a system without ``/proc``. Any thread and any process may call it,
+    including the exporter.
 
     Args:
-        workers: Process ids by slot; 0 where the process is not known, as in another pid namespace.
+        workers: Process ids by slot. 0 for an unknown process, for example in another pid namespace.
 
     Raises:
         UnreadableError: A file of ``/proc`` could not be read this time.
     """
     found: dict[str, Metric] = {}
     pid = 0
-    # One for all: each new one reads when the machine was started.
+    # One collector for all workers, because every new collector reads the boot time.
     collector = ProcessCollector(pid=lambda: pid, registry=None)
     for slot, pid in sorted(workers.items()):
-        for family in _of_worker(collector) if pid > 0 else ():
+        label = {WORKER_LABEL: str(slot)}
+        for family in _collect_worker(collector) if pid > 0 else ():
             merged = found.get(family.name)
             if merged is None:
                 merged = Metric(family.name, family.documentation, family.type, family.unit)
                 found[family.name] = merged
             merged.samples += [
-                sample._replace(labels={**sample.labels, LABEL: str(slot)}) for sample in family.samples
+                sample._replace(labels={**sample.labels, WORKER_LABEL: str(slot)})
+                for sample in family.samples
             ]
     return list(found.values())
 
 
-def _of_worker(collector: ProcessCollector) -> list[Metric]:
+def _collect_worker(collector: ProcessCollector) -> list[Metric]:
     try:
-        return collected(collector)
+        return collect_process(collector)
     except UnreadableError:
         raise
-    except Exception:  # a line of /proc that upstream does not expect
-        logger.debug("a worker's process cannot be read", exc_info=True)
+    except Exception:  # a line of /proc that prometheus_client cannot parse
+        logger.debug("the process metrics of a worker cannot be read", exc_info=True)
         return []
 
 
-def collected(collector: ProcessCollector) -> list[Metric]:
+def collect_process(collector: ProcessCollector) -> list[Metric]:
     """Return the families of a collector, without those that can never be read.
 
-    prometheus_client leaves out whatever it cannot open, also where the process that asks only has no
-    descriptor left at this moment.
+    prometheus_client leaves out every file that it cannot open, even if the only reason is that the answering
+    process has no free descriptor at this moment.
 
     Raises:
         UnreadableError: A file of ``/proc`` could not be read this time.
@@ -85,29 +89,31 @@ def collected(collector: ProcessCollector) -> list[Metric]:
     if not has_boot_time(collector) and not _is_forbidden(read_boot_time, collector):
         set_boot_time(collector, read_boot_time(collector))
     families = list(collector.collect())
-    if len(families) < _FAMILIES and has_boot_time(collector):
+    if len(families) < _ALL_FAMILIES and has_boot_time(collector):
         proc, process = process_directory(collector)
-        if len(families) < _readable(process):
+        if len(families) < _count_readable(process):
             raise UnreadableError(errno.EAGAIN, "a process could not be read this time", proc)
     return families
 
 
-def _readable(process: str) -> int:
-    """Return how many families the directory of a process should give, without those never to be read."""
-    of_stat = 0 if _is_forbidden(_open, os.path.join(process, "stat")) else 4
+def _count_readable(process: str) -> int:
+    """Return the number of families that can be read from the directory of a process."""
+    count = 0 if _is_forbidden(_try_open, os.path.join(process, "stat")) else _STAT_FAMILIES
     limits, open_files = os.path.join(process, "limits"), os.path.join(process, "fd")
-    return of_stat + (0 if _is_forbidden(_open, limits) or _is_forbidden(os.listdir, open_files) else 2)
+    if not (_is_forbidden(_try_open, limits) or _is_forbidden(os.listdir, open_files)):
+        count += _LIMIT_FAMILIES
+    return count
 
 
 def _is_forbidden(read: Callable[..., object], *arguments: Any) -> bool:
     try:
         read(*arguments)
-    except _LASTING:
+    except _PERMANENT_ERRORS:
         return True
     except OSError as error:
         raise UnreadableError(error.errno, error.strerror, error.filename) from error
     return False
 
 
-def _open(path: str) -> None:
+def _try_open(path: str) -> None:
     os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))

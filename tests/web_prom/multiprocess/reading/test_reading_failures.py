@@ -21,7 +21,7 @@ from web_prom.exposition.http import Exposition
 from web_prom.multiprocess.directory import slots
 from web_prom.multiprocess.file_format import HEADER, pack_entry
 from web_prom.multiprocess.reading.collector import WorkersCollector
-from web_prom.multiprocess.reading.process_metrics import collected, process_families
+from web_prom.multiprocess.reading.process_metrics import collect_process, process_families
 
 PASSING = [errno.EMFILE, errno.ENFILE, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EINTR]
 COUNTER = key_of("a", "a_total", {}).encode()
@@ -140,7 +140,7 @@ def test_fault_67_a_process_that_cannot_be_read_this_time_fails_the_scrape(
 ) -> None:
     """prometheus_client leaves its families out, in one process as in many."""
     own: Any = ProcessCollector(registry=None)
-    everything = {family.name for family in collected(own)}
+    everything = {family.name for family in collect_process(own)}
     refuse = {"on": False}
     listdir, opened = os.listdir, open
 
@@ -156,14 +156,14 @@ def test_fault_67_a_process_that_cannot_be_read_this_time_fails_the_scrape(
     monkeypatch.setattr("prometheus_client.process_collector.open", refusing(opened), raising=False)
     refuse["on"] = True
     with pytest.raises(UnreadableError):
-        collected(own)
+        collect_process(own)
     with pytest.raises(UnreadableError):
         process_families({0: os.getpid()})
     registry = CollectorRegistry()
     registry.register(own)
     assert Exposition(registry).respond(environ_of("/metrics")).status == "500 Internal Server Error"
     refuse["on"] = False
-    assert {family.name for family in collected(own)} == everything
+    assert {family.name for family in collect_process(own)} == everything
     assert Exposition(registry).respond(environ_of("/metrics")).status == "200 OK"
 
 
