@@ -1,4 +1,4 @@
-"""Measure Flask applications with Prometheus: one line in the application."""
+"""The Flask extension: measures Flask applications with Prometheus."""
 
 from flask_prom.extension import FlaskProm
 

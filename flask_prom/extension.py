@@ -1,4 +1,4 @@
-"""The extension: from Flask's configuration, signals and routing to calls of the core."""
+"""The Flask extension: reads the configuration, wraps the application and connects its signals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flask import (
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from flask_prom.first_requests import watch_first_requests
-from flask_prom.routes import Routes, current_request
+from flask_prom.routes import FlaskRouteResolver, current_request
 from web_prom.config import Config
 from web_prom.errors import ConflictError
 from web_prom.exposition.scrape_context import scrape_context
@@ -25,7 +25,7 @@ from web_prom.metrics.routes import exclude
 from web_prom.wsgi import PrometheusMiddleware
 
 EXTENSION = "web_prom"
-"""The key of an application's :class:`Measured` in ``app.extensions``."""
+"""The key of an application's :class:`Instrumentation` in ``app.extensions``."""
 
 
 class FlaskProm:
@@ -40,21 +40,21 @@ class FlaskProm:
             prom.init_app(app)
             return app
 
-    One object serves any number of applications. It keeps nothing but its options and may be shared
-    between threads and processes.
+    One object can instrument several applications. It keeps only its options, and may be shared between
+    threads and processes.
 
-    A scrape is answered inside of the application's context (``app.app_context()``), in each thread that
-    works for it: custom collectors and callbacks of gauges may use ``current_app``, ``g`` and ``db.session``,
-    and ``teardown_appcontext`` functions run afterwards.
+    A scrape is answered inside the application context (``app.app_context()``), in each thread that takes
+    part. So custom collectors and callbacks of gauges can use ``current_app``, ``g`` and ``db.session``, and
+    ``teardown_appcontext`` functions run afterwards.
 
     Args:
-        app: An application to measure at once.
-        registry: Where the metrics are; prometheus_client's default registry if left out.
-        **options: The settings of README's table by their names in small letters, without the prefix
-            (``namespace="shop"``). They win over ``app.config``, which wins over the environment.
+        app: An application to instrument at once.
+        registry: The registry of the metrics; prometheus_client's default registry if omitted.
+        **options: Settings by their names in lower case, without the prefix ``PROM_`` (``namespace="shop"``).
+            They take precedence over ``app.config``, which takes precedence over the environment.
 
     Raises:
-        ConfigError: As :meth:`init_app`, if ``app`` is given.
+        ConfigError: See :meth:`init_app`, if ``app`` is given.
     """
 
     def __init__(
@@ -68,33 +68,42 @@ class FlaskProm:
     exclude = staticmethod(exclude)
 
     def init_app(self, app: Flask) -> None:
-        """Measure an application: read its ``PROM_`` settings, wrap ``app.wsgi_app``, connect its signals.
+        """Instrument an application: read its ``PROM_`` settings, wrap ``app.wsgi_app``, connect its signals.
 
-        Calling it again for the same application and settings does nothing.
+        A second call for the same application with the same settings does nothing.
 
         Raises:
-            ConfigError: A ``PROM_`` key is unknown or its value not allowed.
-            ConflictError: The application is measured with other settings already, or another
-                application on the same registry is.
+            ConfigError: A ``PROM_`` key is unknown or its value is not allowed.
+            ConflictError: The application is already instrumented with other settings, or another
+                application on the same registry has other settings.
             DirectoryError: PROMETHEUS_MULTIPROC_DIR cannot be used.
         """
         config = Config.load(self._options, settings=app.config, environ=os.environ)
-        measured = app.extensions.get(EXTENSION)
-        if measured is not None:
-            if (measured.config, measured.registry) != (config, self._registry):
+        existing = app.extensions.get(EXTENSION)
+        if existing is not None:
+            if (existing.config, existing.registry) != (config, self._registry):
                 raise ConflictError(
-                    f"Flask application {app.name!r} is measured already, with other settings: "
-                    f"{measured.config} before and {config} now; call init_app() once, "
+                    f"Flask application {app.name!r} is already measured with other settings: "
+                    f"{existing.config} before, {config} now; call init_app() once, "
                     "or with the same settings and registry"
                 )
             return
-        app.extensions[EXTENSION] = Measured(app, config, self._registry)
+        app.extensions[EXTENSION] = Instrumentation(app, config, self._registry)
 
 
-class Measured:
-    """One measured application: what ties Flask's signals to the recording of each request.
+class Instrumentation:
+    """The middleware and the signal receivers of one Flask application.
 
-    Signals hold their receivers weakly; ``app.extensions`` keeps this object, and it keeps them.
+    Signals refer to their receivers weakly. ``app.extensions`` keeps this object alive, and so the receivers.
+
+    Args:
+        app: The application.
+        config: Its settings.
+        registry: The registry of the metrics.
+
+    Attributes:
+        config: The settings.
+        registry: The registry.
     """
 
     def __init__(self, app: Flask, config: Config, registry: CollectorRegistry) -> None:
@@ -102,69 +111,74 @@ class Measured:
         self.registry = registry
         if not config.enabled:
             return
-        self._routes = Routes(app)
-        self._watched: Any = None
+        self._resolver = FlaskRouteResolver(app)
+        self._patched_handler: Any = None
         inner = app.wsgi_app
+        resolve_route = self._resolver.resolve_route
         middleware = PrometheusMiddleware(
             inner,
             registry=registry,
             config=config,
-            resolve_route=self._resolve_route_and_labels
-            if config.extra_labels
-            else self._routes.resolve_route,
+            resolve_route=self._resolve_route_and_labels if config.extra_labels else resolve_route,
             owner=f"Flask application {app.name!r}",
             scrape_context=app.app_context,
         )
-        # Also for expositions of the registry that are not this application's (start_http_server).
+        # Also for other endpoints of the registry (start_http_server).
         scrape_context(app.app_context, registry)
-        # The bound method: to call the object takes 0.1 us more of each request.
+        # The bound method, because a call of the object takes 0.1 us longer.
         app.wsgi_app = middleware.__call__  # type: ignore[method-assign]
-        self._watch_handled_exceptions(app)
-        # Another extension that answers exceptions itself may be initialised later (flask-restx).
-        watch_first_requests(app, lambda: self._watch_handled_exceptions(app))
+        self._record_handled_exceptions(app)
+        # An extension that is initialised later may replace handle_user_exception (flask-restx).
+        watch_first_requests(app, lambda: self._record_handled_exceptions(app))
         got_request_exception.connect(self._on_exception, app)
-        # A signal with a receiver costs each request more than all of our counting, so these two are
-        # connected only where nothing cheaper tells the same: a middleware between us and Flask may start
-        # the response after Flask has left its context, and only request_finished gives the final response.
+        # A signal with a receiver takes longer than the whole measurement of a request. So these two signals
+        # are connected only if they are needed. A middleware between this one and Flask may start the
+        # response after the request context has ended; then the route is resolved at request_started. Extra
+        # labels need the final response, which only request_finished has.
         if getattr(inner, "__func__", None) is not Flask.wsgi_app:
-            request_started.connect(self._on_started, app)
+            request_started.connect(self.on_request_started, app)
         if config.extra_labels:
-            request_finished.connect(self._on_finished, app)
+            request_finished.connect(self._on_request_finished, app)
 
-    def _resolve_route_and_labels(self, recording: Recording) -> None:
-        self._routes.resolve_route(recording)
-        if not recording.extra:  # an after_request hook raised: there is no final response
-            current = current_request(recording)
-            if current is not None:
-                recording.compute_extra_labels(current, None)
-
-    def _on_started(self, _app: Flask, **_: Any) -> None:
+    def on_request_started(self, _app: Flask, **_: Any) -> None:
+        """Resolve the route of the current request: a receiver of ``request_started``."""
         recording = request.environ.get(RECORDING_KEY)
         if recording is not None:
-            self._routes.resolve_route(recording)
+            self._resolver.resolve_route(recording)
 
-    def _on_finished(self, _app: Flask, response: Any, **_: Any) -> None:
+    def _on_request_finished(self, _app: Flask, response: Any, **_: Any) -> None:
         recording = request.environ.get(RECORDING_KEY)
         if recording is not None:
             recording.compute_extra_labels(request._get_current_object(), response)  # type: ignore[attr-defined]
 
     def _on_exception(self, _app: Flask, exception: BaseException, **_: Any) -> None:
-        self._note(exception)
+        self._record_exception(exception)
 
-    def _watch_handled_exceptions(self, app: Flask) -> None:
-        # got_request_exception is not sent for an exception that an error handler answered.
+    def _resolve_route_and_labels(self, recording: Recording) -> None:
+        self._resolver.resolve_route(recording)
+        if not recording.extra:  # an after_request function raised, so there is no final response
+            current = current_request(recording)
+            if current is not None:
+                recording.compute_extra_labels(current, None)
+
+    def _record_handled_exceptions(self, app: Flask) -> None:
+        """Patch ``handle_user_exception``, unless it is patched.
+
+        ``got_request_exception`` is not sent for an exception that an error handler answers.
+        """
         handle = app.handle_user_exception
-        if handle is self._watched:
+        if handle is self._patched_handler:
             return
 
-        def note_and_handle(*args: Any) -> Any:
-            self._note(args[-1])
+        def record_and_handle(*args: Any) -> Any:
+            self._record_exception(args[-1])
             return handle(*args)
 
-        self._watched = app.handle_user_exception = note_and_handle  # type: ignore[assignment, method-assign]
+        app.handle_user_exception = record_and_handle  # type: ignore[assignment, method-assign]
+        self._patched_handler = record_and_handle
 
-    def _note(self, error: BaseException) -> None:
+    def _record_exception(self, error: BaseException) -> None:
         recording = request.environ.get(RECORDING_KEY) if has_request_context() else None
         if recording is not None:
             recording.add_exception(error)
-            self._routes.resolve_route(recording)
+            self._resolver.resolve_route(recording)

@@ -1,4 +1,4 @@
-"""A look at the first requests of an application: are they measured, and who answers exceptions?"""
+"""Checks of the first requests of a Flask application: whether they are measured."""
 
 from __future__ import annotations
 
@@ -13,49 +13,52 @@ from web_prom.metrics.recording import RECORDING_KEY
 
 logger = logging.getLogger("web_prom")
 
-# A test client at start, or a health check, may take another path to the application than its server.
-_LOOKS = 100
+# A test client at startup or a health check may call another layer of the application than the server does.
+# So one measured request does not prove that all requests are measured.
+_MAX_CHECKS = 100
 
 
-def watch_first_requests(app: Flask, prepare: Callable[[], None]) -> None:
-    """Call ``prepare`` as the first request is dispatched, and warn of the first one that is not measured.
+def watch_first_requests(app: Flask, on_first: Callable[[], None]) -> None:
+    """Call a function at the first request, and log a warning at the first request that is not measured.
 
-    ``app.full_dispatch_request`` is replaced until then, at most for a hundred requests; later ones cost
-    nothing. Safe with many threads: they may prepare and warn twice.
+    ``app.full_dispatch_request`` is replaced until that warning, at most for a hundred requests. Later
+    requests take no extra time. With several threads, the function and the warning may come twice.
 
     Args:
         app: The application.
-        prepare: What is to be done when all other extensions have been initialised; it may be called again.
+        on_first: Called at the first request, when all other extensions are initialised. It must allow a
+            second call.
     """
     before = vars(app).get("full_dispatch_request")
     dispatch = app.full_dispatch_request
-    looks = 0
+    checks = 0
 
-    def look_and_dispatch(*args: Any) -> Any:
-        nonlocal looks
+    def check_and_dispatch(*args: Any) -> Any:
+        nonlocal checks
         try:
-            if looks == 0:
-                prepare()
-            looks += 1
+            if checks == 0:
+                on_first()
+            checks += 1
             measured = is_measured(request.environ)
             if not measured:
                 _warn(app)
-            if not measured or looks >= _LOOKS:
-                _restore(app, look_and_dispatch, before)
+            if not measured or checks >= _MAX_CHECKS:
+                _restore(app, check_and_dispatch, before)
         except Exception:
-            logger.debug("a first request could not be looked at", exc_info=True)
+            logger.debug("the check of a first request failed", exc_info=True)
         return dispatch(*args)
 
-    app.full_dispatch_request = look_and_dispatch  # type: ignore[method-assign]
+    app.full_dispatch_request = check_and_dispatch  # type: ignore[method-assign]
 
 
 def is_measured(environ: MutableMapping[str, Any]) -> bool:
-    """Tell whether a measuring layer is around the request, of WSGI or of ASGI."""
+    """Return whether a WSGI or ASGI middleware measures a request."""
     return RECORDING_KEY in environ or find_outer(environ) is not None
 
 
-def _restore(app: Flask, ours: Any, before: Any) -> None:
-    if vars(app).get("full_dispatch_request") is ours:  # else somebody has wrapped it meanwhile
+def _restore(app: Flask, replacement: Any, before: Any) -> None:
+    """Remove the replacement, unless another extension has wrapped it since."""
+    if vars(app).get("full_dispatch_request") is replacement:
         if before is None:
             del app.full_dispatch_request
         else:
@@ -64,9 +67,9 @@ def _restore(app: Flask, ours: Any, before: Any) -> None:
 
 def _warn(app: Flask) -> None:
     logger.warning(
-        "a request of Flask application %r did not pass web-prom: app.wsgi_app was taken before FlaskProm "
-        "replaced it, as connexion 3 does. Such requests are not measured, and no scrape is answered. Put "
-        "web_prom.asgi.PrometheusMiddleware (WSGI: web_prom.PrometheusMiddleware) around the application "
-        "that the server calls, in place of FlaskProm.",
+        "a request of Flask application %r did not pass web-prom: another layer got app.wsgi_app before "
+        "FlaskProm replaced it (connexion 3 does so). Such requests are not measured, and no scrape is "
+        "answered. Instead of FlaskProm, put web_prom.asgi.PrometheusMiddleware (WSGI: "
+        "web_prom.PrometheusMiddleware) around the application that the server calls.",
         app.name,
     )

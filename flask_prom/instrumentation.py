@@ -1,4 +1,4 @@
-"""Measuring a Flask application that a server has loaded: see :mod:`web_prom.instrumentation`."""
+"""The adapter of Flask for :mod:`web_prom.instrumentation`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from flask_prom.extension import EXTENSION, FlaskProm
 
 
 def instrument(application: Any, asgi: bool) -> bool | None:
-    """Prepare an application of Flask to be measured.
+    """Instrument an application of Flask that a server has loaded.
 
     Returns:
-        None for another object, and below ASGI, where the ASGI middleware counts. False for an application
-        that uses web-prom itself. True for one that is measured now.
+        True if the application is now instrumented. False if it already uses web-prom itself. None for any
+        other object, and under ASGI, where the ASGI middleware counts.
 
     Raises:
         WebPromError: A setting is not allowed, or the registry is used with other settings.
     """
-    # A proxy is an instance of the class of its object too, but no sender of the object's signals.
+    # isinstance() is also true for a proxy, but a proxy does not send the signals of its object.
     if not issubclass(type(application), Flask):
         return None
     if EXTENSION in application.extensions:
@@ -27,8 +27,9 @@ def instrument(application: Any, asgi: bool) -> bool | None:
     if asgi:
         return None
     FlaskProm(application)
-    measured = application.extensions[EXTENSION]
-    if measured.config.enabled:
-        # A layer that has kept the former wsgi_app does not call ours; the route is known nevertheless.
-        request_started.connect(measured._on_started, application)
+    instrumentation = application.extensions[EXTENSION]
+    if instrumentation.config.enabled:
+        # If a layer kept the former wsgi_app, requests do not pass the middleware of FlaskProm. Then this
+        # receiver sets the route on the recording of the outermost layer.
+        request_started.connect(instrumentation.on_request_started, application)
     return True

@@ -1,4 +1,4 @@
-"""From Flask's routing to the route label."""
+"""The route templates of Flask requests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from werkzeug.routing import RequestRedirect
 from web_prom.metrics.recording import RECORDING_KEY, Recording
 from web_prom.metrics.routes import is_excluded
 
-# Each attribute read through the proxy costs as much as this, which raises RuntimeError without a request.
+# One call of this takes as long as reading one attribute of the proxy. Without a request it raises
+# RuntimeError.
 _current: Callable[[], Request] = proxy._get_current_object  # type: ignore[attr-defined]
 
 
 def current_request(recording: Recording) -> Request | None:
-    """Return the request that Flask serves now, unless it is another one than that of a recording."""
+    """Return Flask's current request if it is the request of a recording, else None."""
     try:
         request = _current()
         return request if request.environ[RECORDING_KEY] is recording else None
@@ -27,16 +28,16 @@ def current_request(recording: Recording) -> Request | None:
         return None
 
 
-class Routes:
-    """Finds the route template of each request of one application. Safe to share between threads."""
+class FlaskRouteResolver:
+    """Finds the route templates of the requests of one application. Safe to share between threads."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
         self._excluded: dict[str, bool] = {}
 
     def resolve_route(self, recording: Recording) -> None:
-        """Set the route of a recording and whether its view is measured, if Flask serves it just now."""
-        try:  # as current_request(), without the call
+        """Set the route of a recording and whether its view is measured, if Flask serves it now."""
+        try:  # the same as current_request(), without the call
             request = _current()
             if request.environ[RECORDING_KEY] is not recording:
                 return
@@ -44,14 +45,14 @@ class Routes:
             environ = getattr(recording, "environ", None)
             if environ is None:
                 return
-            # A WebSocket is over, and Flask has left its context: its router is asked again.
+            # A WebSocket has ended, and so has its request context: the URL map matches its path again.
             request = self._app.request_class(environ)
             rule = self._match(request, None, None)
         else:
-            rule = request.url_rule or self._rule_of_refusal(request)
+            rule = request.url_rule or self._rule_of_routing_exception(request)
         if rule is None:
             return
-        if recording.route is None:  # or the view has told another (web_prom.wsgi.set_route)
+        if recording.route is None:  # else the view has set it (web_prom.wsgi.set_route)
             recording.route = rule.rule
         try:
             if self._excluded[rule.endpoint]:
@@ -61,16 +62,16 @@ class Routes:
             self._excluded[rule.endpoint] = is_excluded(view)
             self.resolve_route(recording)
 
-    def _rule_of_refusal(self, request: Request) -> Any:
-        """Return the rule that a 405 or a redirect to the canonical URL belongs to, or None.
+    def _rule_of_routing_exception(self, request: Request) -> Any:
+        """Return the rule of a request that got a 405 or a redirect to the canonical URL, or None.
 
-        The path did name a route there; only the method, or a slash, was wrong.
+        Such a request differs from the rule only in the method or in a slash.
         """
-        refusal = request.routing_exception
-        if isinstance(refusal, MethodNotAllowed) and refusal.valid_methods:
-            return self._match(request, None, next(iter(refusal.valid_methods)))
-        if isinstance(refusal, RequestRedirect):
-            path = urlsplit(refusal.new_url).path
+        error = request.routing_exception
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            return self._match(request, None, next(iter(error.valid_methods)))
+        if isinstance(error, RequestRedirect):
+            path = urlsplit(error.new_url).path
             return self._match(request, path.removeprefix(request.root_path.rstrip("/")), request.method)
         return None
 

@@ -1,4 +1,4 @@
-"""Each request is counted once, timed whole, with the status that the client got."""
+"""Flask requests from start to end: times, statuses, exceptions and bodies."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 from wsgiref.util import FileWrapper
 
 import pytest
-from flask import Blueprint, Flask, Response, abort, g, redirect, request, send_file, stream_with_context
-from flask.views import MethodView
-from prometheus_client import CollectorRegistry
+from flask import Flask, Response, abort, redirect, request, send_file, stream_with_context
 from webtest import TestApp
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import EnvironBuilder, run_wsgi_app
@@ -18,7 +16,6 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 import web_prom.metrics.recording
 from flask_prom import FlaskProm
 from tests.flask_prom.conftest import MakeApp, Metrics
-from web_prom.wsgi import set_route
 
 
 class Clock:
@@ -325,79 +322,6 @@ def test_a_test_client_that_does_not_read_or_close(make_app: MakeApp, metrics: M
     assert metrics.requests == {("GET", "/", "200"): 3}
 
 
-def test_fault_10_refusals_of_routing(make_app: MakeApp, metrics: Metrics) -> None:
-    """Unknown URLs are one series; a 405 and the redirect to the canonical URL keep their route."""
-    app = make_app()
-
-    @app.get("/users/<int:user>/")
-    def user(user: int) -> str:
-        return ""
-
-    client = app.test_client()
-    for number in range(50):
-        client.get(f"/unknown/{number}")
-    client.post("/users/1/")
-    client.get("/users/1")
-    client.options("/users/1/")
-    assert metrics.requests == {
-        ("GET", "_unmatched", "404"): 50,
-        ("POST", "/users/<int:user>/", "405"): 1,
-        ("GET", "/users/<int:user>/", "308"): 1,
-        ("OPTIONS", "/users/<int:user>/", "200"): 1,
-    }
-
-
-def test_fault_11_invented_methods_are_one_series(make_app: MakeApp, metrics: Metrics) -> None:
-    """A hundred invented methods make one line."""
-    app = make_app()
-
-    @app.get("/")
-    def index() -> str:
-        return ""
-
-    for number in range(100):
-        app.test_client().open("/", method=f"HACK{number}")
-    assert metrics.requests == {("_OTHER", "/", "405"): 100}
-
-
-def test_fault_12_a_spoofed_host_makes_no_series(make_app: MakeApp, metrics: Metrics) -> None:
-    """The Host header is no label, nor is a bad one an error of ours."""
-    app = make_app()
-
-    @app.get("/")
-    def index() -> str:
-        return ""
-
-    for number in range(20):
-        app.test_client().get("/", headers={"Host": f"evil{number}.example"})
-    app.test_client().get("/", headers={"Host": "not a host"})
-    assert sum(metrics.requests.values()) == 21
-    assert {route for _, route, _ in metrics.requests} <= {"/", "_unmatched"}
-    assert metrics.errors == {}
-
-
-def test_blueprints_nested_and_method_views(make_app: MakeApp, metrics: Metrics) -> None:
-    """Routes bear the whole template, prefixes included."""
-    app = make_app()
-    inner, outer = Blueprint("inner", "inner"), Blueprint("outer", "outer")
-
-    class Item(MethodView):
-        def get(self, item: str) -> str:
-            return item
-
-        def delete(self, item: str) -> tuple[str, int]:
-            return "", 204
-
-    inner.add_url_rule("/items/<item>", view_func=Item.as_view("item"))
-    outer.register_blueprint(inner, url_prefix="/inner")
-    app.register_blueprint(outer, url_prefix="/outer")
-    client = app.test_client()
-    client.get("/outer/inner/items/a")
-    client.delete("/outer/inner/items/a")
-    route = "/outer/inner/items/<item>"
-    assert metrics.requests == {("GET", route, "200"): 1, ("DELETE", route, "204"): 1}
-
-
 def test_fault_35_async_views(make_app: MakeApp, metrics: Metrics) -> None:
     """Async views, excluded ones and raising ones among them, answer as before and are counted."""
     app = make_app()
@@ -437,67 +361,6 @@ def test_application_root(make_app: MakeApp, metrics: Metrics) -> None:
     assert client.get("/items").status_code == 308
     assert client.get("/metrics").status_code == 200
     assert metrics.requests == {("GET", "/items/", "200"): 1, ("GET", "/items/", "308"): 1}
-
-
-def test_extra_labels_see_the_final_response(make_app: MakeApp, registry: Any, metrics: Metrics) -> None:
-    """They are computed in the request's context, after every hook."""
-    labels = {
-        "tenant": lambda request, response: g.tenant,
-        "cache": lambda request, response: response.headers.get("X-Cache", "miss"),
-    }
-    app = make_app(extra_labels=labels, constant_labels={"service": "shop"})
-
-    @app.before_request
-    def tenant() -> None:
-        g.tenant = "acme"
-
-    @app.after_request
-    def cache(response: Response) -> Response:
-        response.headers["X-Cache"] = "hit"
-        return response
-
-    @app.get("/")
-    def index() -> str:
-        return ""
-
-    app.test_client().get("/")
-    expected = {"method": "GET", "route": "/", "status": "200", "service": "shop"}
-    assert metrics("http_requests_total", **expected, tenant="acme", cache="hit") == 1
-    assert metrics("http_requests_in_progress", service="shop") == 0
-
-
-def test_fault_34_a_label_callable_that_raises(make_app: MakeApp, metrics: Metrics) -> None:
-    """It costs its value and a tick of the error counter, never the request."""
-
-    def broken(request: Any, response: Any) -> str:
-        raise RuntimeError("no such tenant")
-
-    app = make_app(extra_labels={"tenant": broken})
-
-    @app.get("/")
-    def index() -> str:
-        return "fine"
-
-    assert app.test_client().get("/").text == "fine"
-    assert metrics("http_requests_total", method="GET", route="/", status="200", tenant="") == 1
-    assert metrics.errors == {("label tenant",): 1}
-
-
-@pytest.mark.parametrize("length", ["-1", "abc", "", "99999999999999999999"])
-def test_fault_34_a_bad_content_length(make_app: MakeApp, metrics: Metrics, length: str) -> None:
-    """What the client claims to send does not matter to us."""
-    app = make_app(request_size=True)
-
-    @app.post("/")
-    def index() -> str:
-        return "fine"
-
-    environ = EnvironBuilder("/", method="POST").get_environ()
-    environ["CONTENT_LENGTH"] = length
-    body, status, _ = run_wsgi_app(app, environ)
-    assert (status, b"".join(body)) == ("200 OK", b"fine")
-    assert metrics.requests == {("POST", "/", "200"): 1}
-    assert metrics.errors == {}
 
 
 @pytest.mark.parametrize("wrap_first", [True, False])
@@ -582,194 +445,3 @@ def run_wsgi_app_raw(app: Any, environ: dict[str, Any]) -> tuple[Any, str, Any]:
     started: list[Any] = []
     body = app(environ, lambda status, headers, exc_info=None: started.append((status, headers)))
     return body, *started[0]
-
-
-# WebSockets -------------------------------------------------------------------------------------------------
-
-UPGRADE = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}
-
-
-class TakenOver(Response):
-    """What Flask-Sock returns: the WebSocket is over when the response is asked for."""
-
-    def __call__(self, *_: Any) -> Any:
-        raise StopIteration
-
-
-@pytest.mark.parametrize("excluded", [False, True])
-def test_fault_37_a_websocket_has_its_route_after_flask_has_left_its_context(
-    make_app: MakeApp, metrics: Metrics, excluded: bool
-) -> None:
-    app = make_app()
-
-    @app.route("/rooms/<int:number>", websocket=True)
-    def room(number: int) -> Response:
-        return TakenOver()
-
-    if excluded:
-        app.view_functions["room"] = FlaskProm.exclude(room)
-    with pytest.raises(StopIteration):
-        app.test_client().get("/rooms/1", environ_overrides=UPGRADE)
-    found = metrics.by_labels("websocket_connections_total", "route", "code")
-    assert found == ({} if excluded else {("/rooms/<int:number>", "_unknown"): 1})
-    assert metrics.requests == {}
-    assert metrics.exceptions == {}
-    assert metrics.in_progress == 0
-    assert metrics("websocket_connections_in_progress") == 0
-
-
-def test_fault_37_an_exception_of_a_view_is_counted_whatever_the_client_asks_for(
-    make_app: MakeApp, metrics: Metrics
-) -> None:
-    app = make_app()
-
-    @app.route("/fails")
-    def fails() -> str:
-        raise ConnectionError
-
-    only = {"HTTP_UPGRADE": "websocket"}  # Flask's router answers 400 to a request that has both headers
-    assert app.test_client().get("/fails", environ_overrides=only).status_code == 500
-    assert metrics.requests == {("GET", "/fails", "500"): 1}
-    assert metrics.exceptions == {("GET", "/fails", "ConnectionError"): 1}
-    assert metrics("websocket_connections_in_progress") == 0
-
-
-@pytest.mark.parametrize("own", [False, True])
-def test_fault_37_extra_labels_of_a_websocket(make_app: MakeApp, metrics: Metrics, own: bool) -> None:
-    """From the request, as those of any request."""
-    app = make_app(extra_labels={"host": lambda request, response: request.host})
-
-    @app.route("/ws", websocket=True)
-    def room() -> Response:
-        if own:
-            request.environ["web_prom.recording"].accept()
-        return TakenOver()
-
-    with pytest.raises(StopIteration):
-        app.test_client().get("/ws", environ_overrides=UPGRADE)
-    assert metrics.by_labels("websocket_connections_total", "route", "host") == {("/ws", "localhost"): 1}
-
-
-# Other extensions -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("first", ["restx", "prom"])
-def test_fault_92_an_exception_that_flask_restx_answers_is_counted(
-    registry: CollectorRegistry, metrics: Metrics, first: str
-) -> None:
-    """Whichever of both was initialised first."""
-    restx = pytest.importorskip("flask_restx")
-    app = Flask("shop")
-    app.config["PROPAGATE_EXCEPTIONS"] = False
-    if first == "prom":
-        FlaskProm(app, registry=registry)
-    api = restx.Api(app)
-
-    class SoldOutError(Exception):
-        pass
-
-    @api.errorhandler(SoldOutError)  # type: ignore[untyped-decorator]
-    def answer(_: SoldOutError) -> tuple[dict[str, str], int]:
-        return {"message": "sold out"}, 503
-
-    @api.route("/sold-out")
-    class SoldOut(restx.Resource):  # type: ignore[misc, name-defined]
-        def get(self) -> None:
-            raise SoldOutError
-
-    @api.route("/fails")
-    class Fails(restx.Resource):  # type: ignore[misc, name-defined]
-        def get(self) -> None:
-            raise ValueError
-
-    if first == "restx":
-        FlaskProm(app, registry=registry)
-    client = app.test_client()
-    for _ in range(2):
-        assert client.get("/sold-out").status_code == 503
-        assert client.get("/fails").status_code == 500
-    assert metrics.requests == {("GET", "/sold-out", "503"): 2, ("GET", "/fails", "500"): 2}
-    assert metrics.exceptions == {
-        ("GET", "/sold-out", "SoldOutError"): 2,
-        ("GET", "/fails", "ValueError"): 2,
-    }
-
-
-@pytest.mark.parametrize("method", ["handle_user_exception", "handle_exception"])
-def test_fault_92_a_later_extension_that_answers_exceptions_hides_none(
-    make_app: MakeApp, metrics: Metrics, method: str
-) -> None:
-    """Each wraps a method of the application in its own way (flask-restful, flask-smorest)."""
-    app = make_app()
-
-    @app.get("/fails")
-    def fails() -> str:
-        raise ValueError
-
-    setattr(app, method, lambda *_: app.response_class("sorry", 503))
-    assert app.test_client().get("/fails").status_code == 503
-    assert metrics.exceptions == {("GET", "/fails", "ValueError"): 1}
-
-
-# Routes of one's own ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("where", ["view", "before_request", "after_request", "body"])
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_fault_84_a_view_tells_its_own_route(
-    registry: CollectorRegistry, metrics: Metrics, where: str, wrapped: bool
-) -> None:
-    """By the type of a page, say; whatever stands between the extension and Flask."""
-    app = Flask("shop")
-    if wrapped:
-        app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
-    FlaskProm(app, registry=registry)
-
-    def tell(*given: Any) -> Any:
-        set_route(request.environ, "/<article>")
-        return given[0] if given else None
-
-    @app.route("/<path:page>")
-    def catch_all(page: str) -> Any:
-        if where == "view":
-            tell()
-
-        def body() -> Iterator[str]:
-            if where == "body":
-                tell()
-            yield page
-
-        return Response(stream_with_context(body()), 404 if page == "missing" else 200)
-
-    if where in {"before_request", "after_request"}:
-        getattr(app, where)(tell)
-    client = app.test_client()
-    for page in ("one", "two/three", "missing"):
-        assert client.get(f"/{page}").text == page
-    assert metrics.requests == {("GET", "/<article>", "200"): 2, ("GET", "/<article>", "404"): 1}
-
-
-def test_fault_84_a_view_that_is_excluded_stays_so(make_app: MakeApp, metrics: Metrics) -> None:
-    app = make_app()
-
-    @app.get("/health")
-    @FlaskProm.exclude
-    def health() -> str:
-        set_route(request.environ, "/other")
-        return "ok"
-
-    app.test_client().get("/health")
-    assert metrics.requests == {}
-
-
-def test_fault_84_an_exception_has_the_route_that_the_view_told(make_app: MakeApp, metrics: Metrics) -> None:
-    app = make_app()
-
-    @app.get("/<path:page>")
-    def fails(page: str) -> str:
-        set_route(request.environ, "/<article>")
-        raise ValueError
-
-    assert app.test_client().get("/one").status_code == 500
-    assert metrics.requests == {("GET", "/<article>", "500"): 1}
-    assert metrics.exceptions == {("GET", "/<article>", "ValueError"): 1}

@@ -61,7 +61,7 @@ def test_fault_14_init_app_twice(registry: CollectorRegistry, metrics: Metrics) 
     app.add_url_rule("/", view_func=lambda: "hi", endpoint="index")
     app.test_client().get("/")
     assert metrics.requests == {("GET", "/", "200"): 1}
-    with pytest.raises(ConflictError, match=r"'shop' is measured already.*namespace='x'"):
+    with pytest.raises(ConflictError, match=r"'shop' is already measured.*namespace='x'"):
         FlaskProm(app, registry=registry, namespace="x")
 
 

@@ -1,0 +1,72 @@
+"""The extra labels of Flask requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Response, g
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+from tests.flask_prom.conftest import MakeApp, Metrics
+
+
+def test_extra_labels_see_the_final_response(make_app: MakeApp, registry: Any, metrics: Metrics) -> None:
+    """They are computed in the request's context, after every hook."""
+    labels = {
+        "tenant": lambda request, response: g.tenant,
+        "cache": lambda request, response: response.headers.get("X-Cache", "miss"),
+    }
+    app = make_app(extra_labels=labels, constant_labels={"service": "shop"})
+
+    @app.before_request
+    def tenant() -> None:
+        g.tenant = "acme"
+
+    @app.after_request
+    def cache(response: Response) -> Response:
+        response.headers["X-Cache"] = "hit"
+        return response
+
+    @app.get("/")
+    def index() -> str:
+        return ""
+
+    app.test_client().get("/")
+    expected = {"method": "GET", "route": "/", "status": "200", "service": "shop"}
+    assert metrics("http_requests_total", **expected, tenant="acme", cache="hit") == 1
+    assert metrics("http_requests_in_progress", service="shop") == 0
+
+
+def test_fault_34_a_label_callable_that_raises(make_app: MakeApp, metrics: Metrics) -> None:
+    """It costs its value and a tick of the error counter, never the request."""
+
+    def broken(request: Any, response: Any) -> str:
+        raise RuntimeError("no such tenant")
+
+    app = make_app(extra_labels={"tenant": broken})
+
+    @app.get("/")
+    def index() -> str:
+        return "fine"
+
+    assert app.test_client().get("/").text == "fine"
+    assert metrics("http_requests_total", method="GET", route="/", status="200", tenant="") == 1
+    assert metrics.errors == {("label tenant",): 1}
+
+
+@pytest.mark.parametrize("length", ["-1", "abc", "", "99999999999999999999"])
+def test_fault_34_a_bad_content_length(make_app: MakeApp, metrics: Metrics, length: str) -> None:
+    """What the client claims to send does not matter to us."""
+    app = make_app(request_size=True)
+
+    @app.post("/")
+    def index() -> str:
+        return "fine"
+
+    environ = EnvironBuilder("/", method="POST").get_environ()
+    environ["CONTENT_LENGTH"] = length
+    body, status, _ = run_wsgi_app(app, environ)
+    assert (status, b"".join(body)) == ("200 OK", b"fine")
+    assert metrics.requests == {("POST", "/", "200"): 1}
+    assert metrics.errors == {}

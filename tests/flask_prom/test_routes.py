@@ -1,0 +1,150 @@
+"""The route labels of Flask requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Blueprint, Flask, Response, request, stream_with_context
+from flask.views import MethodView
+from prometheus_client import CollectorRegistry
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from flask_prom import FlaskProm
+from tests.flask_prom.conftest import MakeApp, Metrics
+from web_prom.wsgi import set_route
+
+
+def test_fault_10_refusals_of_routing(make_app: MakeApp, metrics: Metrics) -> None:
+    """Unknown URLs are one series; a 405 and the redirect to the canonical URL keep their route."""
+    app = make_app()
+
+    @app.get("/users/<int:user>/")
+    def user(user: int) -> str:
+        return ""
+
+    client = app.test_client()
+    for number in range(50):
+        client.get(f"/unknown/{number}")
+    client.post("/users/1/")
+    client.get("/users/1")
+    client.options("/users/1/")
+    assert metrics.requests == {
+        ("GET", "_unmatched", "404"): 50,
+        ("POST", "/users/<int:user>/", "405"): 1,
+        ("GET", "/users/<int:user>/", "308"): 1,
+        ("OPTIONS", "/users/<int:user>/", "200"): 1,
+    }
+
+
+def test_fault_11_invented_methods_are_one_series(make_app: MakeApp, metrics: Metrics) -> None:
+    """A hundred invented methods make one line."""
+    app = make_app()
+
+    @app.get("/")
+    def index() -> str:
+        return ""
+
+    for number in range(100):
+        app.test_client().open("/", method=f"HACK{number}")
+    assert metrics.requests == {("_OTHER", "/", "405"): 100}
+
+
+def test_fault_12_a_spoofed_host_makes_no_series(make_app: MakeApp, metrics: Metrics) -> None:
+    """The Host header is no label, nor is a bad one an error of ours."""
+    app = make_app()
+
+    @app.get("/")
+    def index() -> str:
+        return ""
+
+    for number in range(20):
+        app.test_client().get("/", headers={"Host": f"evil{number}.example"})
+    app.test_client().get("/", headers={"Host": "not a host"})
+    assert sum(metrics.requests.values()) == 21
+    assert {route for _, route, _ in metrics.requests} <= {"/", "_unmatched"}
+    assert metrics.errors == {}
+
+
+def test_blueprints_nested_and_method_views(make_app: MakeApp, metrics: Metrics) -> None:
+    """Routes bear the whole template, prefixes included."""
+    app = make_app()
+    inner, outer = Blueprint("inner", "inner"), Blueprint("outer", "outer")
+
+    class Item(MethodView):
+        def get(self, item: str) -> str:
+            return item
+
+        def delete(self, item: str) -> tuple[str, int]:
+            return "", 204
+
+    inner.add_url_rule("/items/<item>", view_func=Item.as_view("item"))
+    outer.register_blueprint(inner, url_prefix="/inner")
+    app.register_blueprint(outer, url_prefix="/outer")
+    client = app.test_client()
+    client.get("/outer/inner/items/a")
+    client.delete("/outer/inner/items/a")
+    route = "/outer/inner/items/<item>"
+    assert metrics.requests == {("GET", route, "200"): 1, ("DELETE", route, "204"): 1}
+
+
+@pytest.mark.parametrize("where", ["view", "before_request", "after_request", "body"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_fault_84_a_view_tells_its_own_route(
+    registry: CollectorRegistry, metrics: Metrics, where: str, wrapped: bool
+) -> None:
+    """By the type of a page, say; whatever stands between the extension and Flask."""
+    app = Flask("shop")
+    if wrapped:
+        app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+    FlaskProm(app, registry=registry)
+
+    def tell(*given: Any) -> Any:
+        set_route(request.environ, "/<article>")
+        return given[0] if given else None
+
+    @app.route("/<path:page>")
+    def catch_all(page: str) -> Any:
+        if where == "view":
+            tell()
+
+        def body() -> Iterator[str]:
+            if where == "body":
+                tell()
+            yield page
+
+        return Response(stream_with_context(body()), 404 if page == "missing" else 200)
+
+    if where in {"before_request", "after_request"}:
+        getattr(app, where)(tell)
+    client = app.test_client()
+    for page in ("one", "two/three", "missing"):
+        assert client.get(f"/{page}").text == page
+    assert metrics.requests == {("GET", "/<article>", "200"): 2, ("GET", "/<article>", "404"): 1}
+
+
+def test_fault_84_a_view_that_is_excluded_stays_so(make_app: MakeApp, metrics: Metrics) -> None:
+    app = make_app()
+
+    @app.get("/health")
+    @FlaskProm.exclude
+    def health() -> str:
+        set_route(request.environ, "/other")
+        return "ok"
+
+    app.test_client().get("/health")
+    assert metrics.requests == {}
+
+
+def test_fault_84_an_exception_has_the_route_that_the_view_told(make_app: MakeApp, metrics: Metrics) -> None:
+    app = make_app()
+
+    @app.get("/<path:page>")
+    def fails(page: str) -> str:
+        set_route(request.environ, "/<article>")
+        raise ValueError
+
+    assert app.test_client().get("/one").status_code == 500
+    assert metrics.requests == {("GET", "/<article>", "500"): 1}
+    assert metrics.exceptions == {("GET", "/<article>", "ValueError"): 1}
