@@ -1,8 +1,8 @@
-"""The errors that web-prom raises: one hierarchy, each also the built-in error that it refines."""
+"""The errors that web-prom raises. Each is a WebPromError and a built-in error."""
 
 
 class WebPromError(Exception):
-    """Base of every error raised by web-prom, so that one ``except`` catches them all."""
+    """The base class of all errors of web-prom."""
 
 
 class ConfigError(WebPromError, ValueError):
@@ -10,7 +10,7 @@ class ConfigError(WebPromError, ValueError):
 
 
 class ConflictError(WebPromError, ValueError):
-    """Two definitions want the same metric, application or registry and do not agree."""
+    """Two definitions of the same metric, application or registry are not compatible."""
 
 
 class DirectoryError(WebPromError, OSError):
@@ -22,8 +22,8 @@ class ListenError(WebPromError, OSError):
 
 
 class BusyError(WebPromError, RuntimeError):
-    """Too many different results are waited for; it may be tried again in a moment."""
+    """Too many different scrapes are waiting. The client may try again a moment later."""
 
 
 class UnreadableError(WebPromError, OSError):
-    """Something that a scrape reports could not be read this time, so that the scrape would show less."""
+    """A source of the scrape could not be read this time, so that the scrape would be incomplete."""

@@ -1,17 +1,18 @@
-"""Hooks for gunicorn: ``--config python:web_prom.gunicorn``, or import them into a file of your own.
+"""Hooks for gunicorn: ``--config python:web_prom.gunicorn``, or import them into your own configuration file.
 
-Reading this module makes the directory that the workers share, because a preloaded application is
-imported before any hook is called. It imports neither gunicorn nor prometheus_client: a worker of type
-gevent patches the standard library later. gunicorn takes every name here that equals one of its
-settings, so there are none but the hooks.
+Importing this module creates the directory that the workers share, because a preloaded application is
+imported before gunicorn calls any hook. The module imports neither gunicorn nor prometheus_client, because
+workers of type gevent patch the standard library later. gunicorn takes every name in this module that
+equals one of its settings. So all public names here are hooks.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from web_prom.errors import ConfigError, DirectoryError
+from web_prom.gunicorn_types import GunicornServer, GunicornWorker
 from web_prom.multiprocess.directory.environment import (
     DIR_VARIABLE,
     configured_directory,
@@ -19,6 +20,9 @@ from web_prom.multiprocess.directory.environment import (
 )
 from web_prom.multiprocess.directory.server_directory import open_server_directories
 from web_prom.multiprocess.writing.early_activation import switch_at_import
+
+if TYPE_CHECKING:
+    from web_prom.exporter.manager import ExporterManager
 
 __all__ = [
     "child_exit",
@@ -31,62 +35,63 @@ __all__ = [
     "when_ready",
 ]
 
-# The modules of the workers whose protocol is known.
+# The modules of the types of workers that post_worker_init supports.
 _WSGI = {f"gunicorn.workers.{name}" for name in ("sync", "gthread", "ggevent", "geventlet")}
 _UVICORN = {"uvicorn.workers", "uvicorn_worker._workers"}
 
 try:
     _directories = open_server_directories()
 except DirectoryError as error:
-    # gunicorn would print a traceback that says no more.
+    # gunicorn would print a traceback without more information.
     raise SystemExit(f"Error: {error}") from None
-# The application may make instruments before it imports web-prom.
+# The application may create metrics before it imports web-prom.
 switch_at_import()
 
 
-def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
-    """Follow the variable: this is called early in each start and reload, before an application is loaded.
+def nworkers_changed(server: GunicornServer, new_value: int, old_value: int | None) -> None:
+    """Use the directory that the environment names.
 
-    ``--env`` and ``raw_env`` are known by then and not yet in ``os.environ``.
+    gunicorn calls this early in each start and reload, before it loads an application. ``--env`` and
+    ``raw_env`` are known then, but not yet in ``os.environ``.
 
     Raises:
-        SystemExit: At start, if the directory that they name cannot be used.
+        SystemExit: At start, if the directory cannot be used.
     """
-    _follow(server)
+    _use_configured_directory(server)
 
 
-def on_starting(server: Any) -> None:
-    """Give the directory, with what a preloaded application has put there, to the workers' user.
+def on_starting(server: GunicornServer) -> None:
+    """Give the directory, with a preloaded application's files, to the workers' user; check the settings.
 
     Raises:
         SystemExit: The directory cannot be used or given away, or the exporter's settings are not allowed.
     """
-    _follow(server)
+    _use_configured_directory(server)
     try:
-        _exporter().check()
+        _exporter().check_settings()
     except ConfigError as error:
         raise SystemExit(f"Error: {error}") from None
 
 
-def when_ready(server: Any) -> None:
-    """Start the exporter, if ``PROM_BIND`` asks for one: a process of its own that ends with this one.
+def when_ready(server: GunicornServer) -> None:
+    """Start the exporter, if ``PROM_BIND`` is set: a separate process that ends with this one.
 
-    It is started again if it is killed.
+    The exporter is started again if it is killed.
     """
-    _exporter().follow(server, _directories.current.path)
+    _exporter().reconcile(server, _directories.current.path)
     _exporter().watch(server)
 
 
-def post_worker_init(worker: Any) -> None:
-    """Measure the application that the worker has loaded, if ``PROM_INSTRUMENT`` asks for it.
+def post_worker_init(worker: GunicornWorker) -> None:
+    """Measure the application that the worker has loaded, if ``PROM_INSTRUMENT`` is set.
 
-    For products whose code and settings are not the operator's. An application that uses web-prom itself is
-    left as it is, and so is one of a kind of worker that is not known: a warning is logged.
+    This is for products whose code and settings the operator cannot change. An application that uses
+    web-prom itself stays as it is. With a type of worker that is not supported, a warning is logged.
 
     Raises:
-        WebPromError: A setting is not allowed. gunicorn logs it and ends.
+        WebPromError: A setting is not allowed. gunicorn logs the error and ends.
     """
-    # The environment is complete only now: gunicorn's raw_env is in it.
+    # The environment is complete only now: it includes gunicorn's raw_env.
     key = "PROM_INSTRUMENT"
     if key not in os.environ:
         return
@@ -96,53 +101,53 @@ def post_worker_init(worker: Any) -> None:
     if not Config.load(environ={key: os.environ[key]}).instrument:
         return
     modules = {kind.__module__ for kind in type(worker).__mro__}
-    # gunicorn's own worker for ASGI names the application otherwise.
+    # gunicorn's own ASGI worker has another attribute for the application.
     name = "asgi" if hasattr(worker, "asgi") else "wsgi"
-    application = getattr(worker, name)
+    application: Any = getattr(worker, name)
     asgi = name == "asgi"
-    is_known = asgi or not modules.isdisjoint(_WSGI)
+    is_supported = asgi or not modules.isdisjoint(_WSGI)
     if not modules.isdisjoint(_UVICORN):
-        # uvicorn calls what is not asynchronous by an old protocol.
-        asgi = is_known = is_asgi(application)
-    if is_known:
+        # uvicorn calls an application that is not asynchronous by an old protocol.
+        asgi = is_supported = is_asgi(application)
+    if is_supported:
         setattr(worker, name, instrument(application, asgi=asgi))
     else:
         worker.log.warning("PROM_INSTRUMENT: %r of %s is not measured", application, type(worker).__name__)
 
 
-def on_reload(server: Any) -> None:
-    """Replace the exporter if what concerns it has changed, and start one if it is gone."""
-    _exporter().follow(server, _directories.current.path)
+def on_reload(server: GunicornServer) -> None:
+    """Replace the exporter if its settings have changed, and start it if it is not running."""
+    _exporter().reconcile(server, _directories.current.path)
 
 
-def pre_exec(server: Any) -> None:
-    """Pass directory and port on to the server that replaces this one, in the environment of our start."""
+def pre_exec(server: GunicornServer) -> None:
+    """Pass the directory and the exporter's port to the server that replaces this one, in its environment."""
     _directories.export(server.cfg.env_orig)
-    _exporter().hand_over(server.cfg.env_orig)
+    _exporter().export_listener(server.cfg.env_orig)
 
 
-def child_exit(server: Any, worker: Any) -> None:
-    """Remove what a dead worker can no longer take back: its share of live gauges. Never raises.
+def child_exit(server: GunicornServer, worker: GunicornWorker) -> None:
+    """Remove the live gauges of a dead worker. Never raises.
 
-    Older gunicorn calls this inside a signal handler: nothing here touches an instrument or waits for a lock.
+    Older gunicorn releases call this in a signal handler. So this uses no metric and waits for no lock.
     """
     for directory in _directories.directories:
         try:
             directory.remove_dead_worker(worker.pid)
         except Exception as error:
-            server.log.warning("live gauges of worker %s stay behind: %s", worker.pid, error)
+            server.log.warning("live gauges of worker %s are not removed: %s", worker.pid, error)
 
 
-def on_exit(server: Any) -> None:
-    """End the exporter and leave the directory; one that was made for this server is removed."""
-    _exporter().end()
-    # These outlived the graceful timeout and were killed just now; nobody reaps them any more.
+def on_exit(server: GunicornServer) -> None:
+    """Stop the exporter and release the directory. A private directory is removed."""
+    _exporter().stop()
+    # gunicorn killed these workers after the graceful timeout, and does not call child_exit for them.
     for worker in list(server.WORKERS.values()):
         child_exit(server, worker)
     _directories.release()
 
 
-def _follow(server: Any) -> None:
+def _use_configured_directory(server: GunicornServer) -> None:
     _directories.set_owner()
     try:
         path = configured_directory(server.cfg.env) or configured_directory() or _directories.current.path
@@ -151,20 +156,20 @@ def _follow(server: Any) -> None:
     except DirectoryError as error:
         if not server.WORKERS:
             raise SystemExit(f"Error: {error}") from None
-        server.log.error("%s; going on with %s", error, _directories.current.path)
-        _tell_workers(server)
+        server.log.error("%s; %s stays in use", error, _directories.current.path)
+        _override_variable(server)
     if is_set_but_empty(server.cfg.env):
-        _tell_workers(server)
+        _override_variable(server)
     _directories.export(os.environ)
 
 
-def _tell_workers(server: Any) -> None:
-    # Each worker sets these again after its fork.
+def _override_variable(server: GunicornServer) -> None:
+    """Set the variable to the current directory in workers, which apply ``raw_env`` after their fork."""
     server.cfg.set("raw_env", [*server.cfg.raw_env, f"{DIR_VARIABLE}={_directories.current.path}"])
 
 
-def _exporter() -> Any:
-    # What it takes to talk to a process, gunicorn has imported by the time that a hook is called.
-    from web_prom.exporter.manager import companion
+def _exporter() -> ExporterManager:
+    # Imported late: the module imports more of the standard library, which gunicorn has imported by then.
+    from web_prom.exporter.manager import manager
 
-    return companion
+    return manager

@@ -1,4 +1,4 @@
-"""A limit on how often one kind of event is logged, for events that a client can cause without end."""
+"""A limit on how often one kind of event is logged, for events that clients can cause at any rate."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ import time
 from collections.abc import Callable, Hashable
 
 SECONDS = 60.0
-"""How long a kind of event is silent after one was logged, unless another time is given."""
+"""The default interval between two log messages of one kind."""
 
-_MOST_KINDS = 100
+_MAX_KINDS = 100
 
 
 class LogLimit:
-    """Admits one event of each kind in a number of seconds, and counts those in between.
+    """Allows one log message of each kind in an interval, and counts the events in between.
 
-    Safe to share between threads: at worst two threads log the same event. A fork continues with what
-    its parent logged.
+    Safe to share between threads: at worst, two threads log the same event. A fork continues with the state
+    of its parent.
 
     Args:
-        seconds: How long a kind is silent after an event of it was admitted.
-        clock: Returns the time in seconds; it never goes back.
+        seconds: The interval between two messages of one kind.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(self, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
         self._clock = clock
         self._next: dict[Hashable, float] = {}
-        self._unlogged: dict[Hashable, int] = {}
+        self._suppressed: dict[Hashable, int] = {}
 
     def admit(self, kind: Hashable) -> str | None:
-        """Return the end of the message if an event of this kind is to be logged now, else None.
+        """Return the suffix of the log message for an event of this kind; None if it is not to be logged.
 
-        The end says how many events of this kind were not logged; mostly it is empty.
+        The suffix says how many events of this kind were not logged. It is empty if there were none.
         """
         now = self._clock()
         if now < self._next.get(kind, now):
-            self._unlogged[kind] = self._unlogged.get(kind, 0) + 1
+            self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
             return None
-        if len(self._next) >= _MOST_KINDS:
+        if len(self._next) >= _MAX_KINDS:
             self._next.clear()
-            self._unlogged.clear()
+            self._suppressed.clear()
         self._next[kind] = now + self._seconds
-        unlogged = self._unlogged.pop(kind, 0)
-        return f" ({unlogged} more were not logged)" if unlogged else ""
+        suppressed = self._suppressed.pop(kind, 0)
+        return f" ({suppressed} more were not logged)" if suppressed else ""

@@ -1,13 +1,14 @@
-"""What only POSIX has: locks on files, flags of open(2), and hooks around forks.
+"""Features that only POSIX systems have: file locks, flags of open(2), and hooks around forks.
 
-Elsewhere (Windows) every module can be imported, one process is measured, and nothing here is used:
-:func:`require_posix` stops whoever asks for shared values.
+On other systems (Windows) every module can be imported and one process can be measured. Nothing in this
+module is used there, except :func:`require_posix`, which raises for shared values.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from web_prom.errors import DirectoryError
@@ -21,24 +22,28 @@ __all__ = ["at_fork", "fcntl", "open_flags", "require_posix"]
 
 
 def open_flags(*names: str) -> int:
-    """Return flags of ``os.open`` together, without those that this system does not have."""
+    """Return the combined flags of ``os.open`` with these names. Flags that the system lacks are left out."""
     flags = 0
     for name in names:
         flags |= getattr(os, name, 0)
     return flags
 
 
-def at_fork(**hooks: Any) -> None:
-    """Register functions as ``os.register_at_fork`` does, where processes can fork."""
+def at_fork(**hooks: Callable[[], object]) -> None:
+    """Register functions, as ``os.register_at_fork`` does, if processes can fork on this system.
+
+    Args:
+        **hooks: ``before``, ``after_in_parent`` or ``after_in_child``.
+    """
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(**hooks)
+        os.register_at_fork(**hooks)  # type: ignore[arg-type, call-overload, unused-ignore]
 
 
 def require_posix(what: str) -> None:
-    """Make sure that processes can share values here.
+    """Check that processes can share values on this system.
 
     Args:
-        what: What asks for it, as the beginning of the message.
+        what: The setting that requires it: the beginning of the error message.
 
     Raises:
         DirectoryError: They cannot.

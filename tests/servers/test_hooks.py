@@ -174,7 +174,7 @@ def test_a_reload_that_names_an_unusable_directory_is_refused_and_the_server_goe
         server.wait_for_boots(4)
         wait_until(lambda: len(server.workers()) == 2, "the older workers to end")
         (made,) = place.shared_directories()
-        assert re.search(rf"\[ERROR\] PROMETHEUS_MULTIPROC_DIR is .*; going on with {made}", server.log())
+        assert re.search(rf"\[ERROR\] PROMETHEUS_MULTIPROC_DIR is .*; {made} stays in use", server.log())
         counts_all_workers(server)
 
 
@@ -488,7 +488,7 @@ print(*live())
 """
     told = burying(place, code)
     assert len(told) == 2
-    assert re.fullmatch(r"warning: live gauges of worker .* stay behind: .* division by zero", told[0])
+    assert re.fullmatch(r"warning: live gauges of worker .* are not removed: .* division by zero", told[0])
     assert told[1] == ""
 
 

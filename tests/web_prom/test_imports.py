@@ -81,7 +81,17 @@ ALLOWED = {
     "cli": {"advice", "config", "exporter", "multiprocess.directory"},
     "exporter": {"config", "exposition", "http_server", "multiprocess.directory"},
 }
-ANYWHERE = {"errors", "hooks", "log_limit", "posix", "text_format", "types", "upstream", "wrapped_apps"}
+ANYWHERE = {
+    "errors",
+    "gunicorn_types",
+    "hooks",
+    "log_limit",
+    "posix",
+    "text_format",
+    "types",
+    "upstream",
+    "wrapped_apps",
+}
 
 
 def targets(path: Path) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from web_prom.config.exporter_settings import IMPORT_PATH_VARIABLE, OPTIONS, load_exporter_config
 from web_prom.errors import ConfigError, ListenError
-from web_prom.exporter import logging_setup
+from web_prom.exporter.logging_setup import configure_logging
 from web_prom.multiprocess.directory.environment import (
     DIR_VARIABLE,
     configured_directory,
@@ -52,7 +52,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error(
             f"name the directory that the workers share: --dir DIR, or {DIR_VARIABLE} in the environment"
         )
-    logging_setup.configure(given.log_file)
+    configure_logging(given.log_file)
     # Last, for a callable of the application's: nothing there is to come before the standard library.
     entries = os.environ.pop(IMPORT_PATH_VARIABLE, "").split(os.pathsep)
     sys.path += [entry for entry in entries if entry and entry not in sys.path]

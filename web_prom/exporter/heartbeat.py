@@ -1,4 +1,4 @@
-"""A pipe through which the exporter shows its supervisor that it works."""
+"""The heartbeat: a pipe through which the exporter shows its supervisor that it does not hang."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import os
 import time
 from collections.abc import Callable
 
-# An exporter hangs if it shows nothing for so long. It has longer until its first sign: imports take time.
-_SILENCE_SECONDS = 10.0
-_START_SECONDS = 60.0
-# What one look at the pipe can add to the silence: a machine or container that was frozen is no hung process.
-_STEP_SECONDS = 2.0
+# An exporter that sends nothing for this long hangs. Its start may take longer, because imports take time.
+_TIMEOUT_SECONDS = 10.0
+_START_TIMEOUT_SECONDS = 60.0
+# The most that one check adds to the silence. A machine or container that was suspended is not a hung
+# process.
+_MAX_STEP_SECONDS = 2.0
 
 
-class Heart:
-    """The exporter's end.
+class HeartbeatSender:
+    """The exporter's end of the pipe.
 
     Args:
-        descriptor: The pipe's end to write to; None where nobody reads.
+        descriptor: The descriptor of the pipe's write end; None if there is no supervisor.
     """
 
     def __init__(self, descriptor: int | None) -> None:
@@ -27,44 +28,44 @@ class Heart:
             os.set_inheritable(descriptor, False)
             os.set_blocking(descriptor, False)
 
-    def beat(self) -> None:
-        """Show that this process works. Never raises, and never waits."""
+    def send(self) -> None:
+        """Send a heartbeat. Never raises, and never waits."""
         if self._descriptor is not None:
-            with contextlib.suppress(OSError):  # nobody has read for long, or nobody is there any more
+            with contextlib.suppress(OSError):  # the pipe is full, or has no reader
                 os.write(self._descriptor, b".")
 
 
-class Pulse:
-    """The supervisor's end. Used by one thread.
+class HeartbeatMonitor:
+    """The supervisor's end of the pipe. For use by one thread.
 
     Args:
-        clock: Seconds that only go forward.
+        clock: Returns monotonic seconds.
 
     Attributes:
-        heart: The descriptor to pass to the exporter, to be closed here after that.
+        write_end: The descriptor for the exporter. The supervisor closes it once the exporter has it.
 
     Raises:
-        OSError: There are no descriptors.
+        OSError: There are no free descriptors.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._pipe, self.heart = os.pipe()
-        os.set_blocking(self._pipe, False)
-        self._silence = 0.0
-        self._allowed = _START_SECONDS
-        self._looked = clock()
+        self._read_end, self.write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        self._silence_seconds = 0.0
+        self._timeout_seconds = _START_TIMEOUT_SECONDS
+        self._checked = clock()
 
-    def is_missing(self) -> bool:
-        """Return whether the exporter has shown nothing for too long. To be called about once a second."""
+    def is_overdue(self) -> bool:
+        """Return whether the exporter has sent nothing for too long. Call this about once a second."""
         now = self._clock()
-        self._silence += min(now - self._looked, _STEP_SECONDS)
-        self._looked = now
+        self._silence_seconds += min(now - self._checked, _MAX_STEP_SECONDS)
+        self._checked = now
         with contextlib.suppress(BlockingIOError):
-            if os.read(self._pipe, 4096):
-                self._silence, self._allowed = 0.0, _SILENCE_SECONDS
-        return self._silence > self._allowed
+            if os.read(self._read_end, 4096):
+                self._silence_seconds, self._timeout_seconds = 0.0, _TIMEOUT_SECONDS
+        return self._silence_seconds > self._timeout_seconds
 
     def close(self) -> None:
-        """Close the pipe."""
-        os.close(self._pipe)
+        """Close the read end."""
+        os.close(self._read_end)

@@ -1,4 +1,4 @@
-"""The log of the exporter's processes: its format, which is gunicorn's."""
+"""The logging of the exporter and its supervisor, in gunicorn's format."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import sys
 from pathlib import Path
 
 
-def configure(path: Path | None = None) -> None:
-    """Send what is worth telling to standard error, or to a file, opened anew when it was rotated away."""
+def configure_logging(path: Path | None = None) -> None:
+    """Log messages of the level INFO and above to standard error or to a file.
+
+    Args:
+        path: The file. It is opened again after log rotation. If it cannot be opened, standard error is used.
+    """
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if path is not None:
-        with contextlib.suppress(OSError):  # standard error will have to do
+        with contextlib.suppress(OSError):
             handler = logging.handlers.WatchedFileHandler(path)
     handler.setFormatter(
         logging.Formatter(

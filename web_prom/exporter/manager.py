@@ -1,4 +1,4 @@
-"""The exporter beside a gunicorn server, as its master sees it: started, kept in step, handed over, ended."""
+"""Starts and stops the exporter process of a gunicorn server, in the master process."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from web_prom.config.addresses import Address
 from web_prom.config.exporter_settings import IMPORT_PATH_VARIABLE, OPTIONS, load_exporter_config
 from web_prom.config.settings import PREFIX, Config
 from web_prom.errors import ConfigError, ListenError
+from web_prom.gunicorn_types import GunicornServer
 from web_prom.http_server.listener import adopt, listen, receive_listener, socket_timeout
 from web_prom.multiprocess.directory.environment import unset_directory
 
-_INHERITED = "WEB_PROM_LISTENER"
-"""What an upgrade tells the new server: the address, and the descriptor of the socket that listens there."""
+_LISTENER_VARIABLE = "WEB_PROM_LISTENER"
+"""Set for a server that replaces this one: the descriptor of the listening socket, and its address."""
 
-_ANSWER_SECONDS = 2.0
-# More than the supervisor gives its exporter.
-_END_SECONDS = 9.0
-# From a supervisor's start to that of the next one, should it be gone: doubled each time, until a reload.
+_RESPONSE_SECONDS = 2.0
+# More than the supervisor gives its exporter to end.
+_STOP_SECONDS = 9.0
+# The time from the start of a supervisor to the start of the next one, if it exits. Each start doubles it,
+# until a reload.
 _FIRST_DELAY_SECONDS = 1.0
 _LAST_DELAY_SECONDS = 60.0
 
 
-class Plan(NamedTuple):
-    """What exporter there should be; another one means another process."""
+class ExporterSpec(NamedTuple):
+    """What defines an exporter process. An exporter with another specification is another process."""
 
     bind: Address
     directory: Path
@@ -40,43 +42,45 @@ class Plan(NamedTuple):
     settings: tuple[tuple[str, str], ...]
 
 
-class Companion:
-    """The exporter process of a server, if the environment asks for one with ``PROM_BIND``.
+class ExporterManager:
+    """Manages the exporter process of a server, if ``PROM_BIND`` is in the environment.
 
-    Used by the master process alone; workers inherit it and do not touch it. What it holds of the exporter is
-    one end of a socket, and no process id: the master reaps children that it does not know, and the id may be
-    another process's the moment after.
+    Only the master process uses it. Workers inherit it and do not touch it. It has one end of a socket to the
+    supervisor of the exporter, and no process id: the master waits for all its children, and the system may
+    give the id to another process immediately afterwards.
     """
 
     def __init__(self) -> None:
-        self._plan: Plan | None = None
+        self._spec: ExporterSpec | None = None
         self._channel: socket.socket | None = None
-        # When to start the next one, should this one be gone.
-        self._due = 0.0
+        # When to start the next supervisor, if this one exits.
+        self._next_start = 0.0
         self._delay = _FIRST_DELAY_SECONDS
 
-    def check(self) -> None:
-        """Check the exporter's settings as the environment has them.
+    def check_settings(self) -> None:
+        """Check the exporter's settings in the environment.
 
         Raises:
-            ConfigError: One is not allowed.
+            ConfigError: A setting is not allowed.
         """
-        _settings()
+        _load_settings()
 
-    def follow(self, server: Any, directory: Path) -> None:
-        """Have the exporter that the environment asks for now: start one, replace it, or end it.
+    def reconcile(self, server: GunicornServer, directory: Path) -> None:
+        """Start, replace or stop the exporter, according to the settings in the environment.
 
-        An exporter that is replaced hands its port on. Errors are logged; the server goes on.
+        An exporter that is replaced passes its port to the next one. Errors are logged, and the server
+        continues.
         """
         try:
-            wanted = _plan(server, directory)
+            wanted = _wanted_spec(server, directory)
         except ConfigError as error:
-            server.log.error("The exporter stays as it is: %s", error)
+            server.log.error("The exporter is not changed: %s", error)
             return
-        if wanted == self._plan and (wanted is None or self._is_alive()):
+        if wanted == self._spec and (wanted is None or self._is_running()):
             return
-        listener = self._listener() if wanted and self._plan and wanted.bind == self._plan.bind else None
-        former, self._channel, self._plan = self._channel, None, None
+        keeps_port = wanted is not None and self._spec is not None and wanted.bind == self._spec.bind
+        listener = self._request_listener() if keeps_port else None
+        former, self._channel, self._spec = self._channel, None, None
         if former is not None:
             with contextlib.suppress(OSError), former:
                 former.shutdown(socket.SHUT_WR)
@@ -84,66 +88,72 @@ class Companion:
         if wanted is not None:
             self._start(server, wanted, listener)
 
-    def watch(self, server: Any) -> None:
-        """Have the master look after the exporter each time that it looks after its workers.
+    def watch(self, server: GunicornServer) -> None:
+        """Call :meth:`restart_if_exited` each time that the master manages its workers.
 
-        gunicorn has no hook that it calls regularly, and none for a child that is no worker. A thread is out
-        of the question in a process that forks. So the method that the main loop calls at least once a
-        second, in each release from 21 to 27, is wrapped on this one server object.
+        gunicorn has no hook that it calls regularly, and none for a child that is not a worker. A process
+        that forks should have no threads. So ``manage_workers`` of this one server object is wrapped: the
+        main loop calls it at least once a second, in each release from 21 to 27.
         """
         manage = getattr(server, "manage_workers", None)
         if manage is None or getattr(manage, "_web_prom", False):
             return
 
         def manage_workers(*args: Any, **options: Any) -> Any:
-            self.look_after(server)
+            self.restart_if_exited(server)
             return manage(*args, **options)
 
         manage_workers._web_prom = True  # type: ignore[attr-defined]
-        server.manage_workers = manage_workers
+        server.manage_workers = manage_workers  # type: ignore[attr-defined]
 
-    def look_after(self, server: Any) -> None:
-        """Start another exporter if its supervisor is gone. Never raises, and waits for nothing."""
-        plan, now = self._plan, time.monotonic()
-        if plan is None or self._is_alive():
+    def restart_if_exited(self, server: GunicornServer) -> None:
+        """Start another supervisor if the present one has exited. Never raises, and never waits."""
+        spec, now = self._spec, time.monotonic()
+        if spec is None or self._is_running():
             return
         try:
             if self._channel is not None:
-                if now - self._due > _LAST_DELAY_SECONDS:
+                if now - self._next_start > _LAST_DELAY_SECONDS:
                     self._delay = _FIRST_DELAY_SECONDS
-                # The exporter ends with its supervisor, and has the port until then.
-                self._due = max(self._due, now + _FIRST_DELAY_SECONDS)
+                # The exporter ends with its supervisor. Until then it keeps the port.
+                self._next_start = max(self._next_start, now + _FIRST_DELAY_SECONDS)
                 server.log.error(
-                    "The exporter's supervisor is gone; starting another one in %.0f s", self._due - now
+                    "The exporter's supervisor has exited; starting another one in %.0f s",
+                    self._next_start - now,
                 )
                 self._channel.close()
                 self._channel = None
-            elif now >= self._due:
-                self._start(server, plan, None)
+            elif now >= self._next_start:
+                self._start(server, spec, None)
         except Exception as error:
             server.log.error("The exporter cannot be started: %s", error)
 
-    def hand_over(self, environ: MutableMapping[str, str]) -> None:
-        """Hand the listening socket on to the server that is about to replace this process. Never raises."""
-        environ.pop(_INHERITED, None)
-        listener = self._listener()
-        if listener is not None and self._plan is not None:
-            listener.set_inheritable(True)
-            environ[_INHERITED] = f"{listener.detach()} {self._plan.bind}"
+    def export_listener(self, environ: MutableMapping[str, str]) -> None:
+        """Pass the listening socket to the server that is about to replace this process. Never raises.
 
-    def end(self) -> None:
-        """End the exporter and wait until it has ended. Never raises."""
-        channel, self._channel, self._plan = self._channel, None, None
+        Args:
+            environ: The environment of that server.
+        """
+        environ.pop(_LISTENER_VARIABLE, None)
+        listener = self._request_listener()
+        if listener is not None and self._spec is not None:
+            listener.set_inheritable(True)
+            environ[_LISTENER_VARIABLE] = f"{listener.detach()} {self._spec.bind}"
+
+    def stop(self) -> None:
+        """Stop the exporter and wait until it has exited. Never raises."""
+        channel, self._channel, self._spec = self._channel, None, None
         if channel is None:
             return
         with contextlib.suppress(OSError), channel:
-            # Forked workers have this end open as well: to close it here would tell the supervisor nothing.
+            # Forked workers have this end open too. So the supervisor would not notice that it is closed
+            # here.
             channel.shutdown(socket.SHUT_WR)
-            with socket_timeout(channel, _END_SECONDS):
+            with socket_timeout(channel, _STOP_SECONDS):
                 while channel.recv(1):
                     pass
 
-    def _is_alive(self) -> bool:
+    def _is_running(self) -> bool:
         if self._channel is None:
             return False
         try:
@@ -153,58 +163,63 @@ class Companion:
         except OSError:
             return False
 
-    def _listener(self) -> socket.socket | None:
-        """Return the exporter's listening socket."""
+    def _request_listener(self) -> socket.socket | None:
+        """Return the exporter's listening socket, which the supervisor sends."""
         if self._channel is None:
             return None
-        with contextlib.suppress(OSError), socket_timeout(self._channel, _ANSWER_SECONDS):
+        with contextlib.suppress(OSError), socket_timeout(self._channel, _RESPONSE_SECONDS):
             self._channel.sendall(b"?")
             return receive_listener(self._channel)
         return None
 
-    def _start(self, server: Any, plan: Plan, listener: socket.socket | None) -> None:
-        self._plan, self._due = plan, time.monotonic() + self._delay
+    def _start(self, server: GunicornServer, spec: ExporterSpec, listener: socket.socket | None) -> None:
+        self._spec, self._next_start = spec, time.monotonic() + self._delay
         self._delay = min(2 * self._delay, _LAST_DELAY_SECONDS)
-        listener = listener or _inherited(plan.bind)
+        listener = listener or _inherited_listener(spec.bind)
         try:
-            listener = listener or listen(plan.bind)
+            listener = listener or listen(spec.bind)
         except ListenError as error:
             server.log.error(
-                "No exporter yet: %s; trying again every few seconds. The server goes on without it.", error
+                "No exporter yet: %s; trying again every few seconds. The server continues without it.", error
             )
-        ours, theirs = socket.socketpair()
+        own, other = socket.socketpair()
         try:
-            _spawn(server, plan, theirs, listener)
-            self._channel = ours
+            _start_supervisor(server, spec, other, listener)
+            self._channel = own
         except (OSError, subprocess.SubprocessError) as error:
             server.log.error("The exporter cannot be started: %s; trying again", error)
-            ours.close()
+            own.close()
         finally:
-            theirs.close()
+            other.close()
             if listener is not None:
                 listener.close()
 
 
-companion = Companion()
-"""This process's; a server is one process, and gunicorn reads a configuration file again on HUP."""
+manager = ExporterManager()
+"""The manager of this process. It is global because gunicorn reads a configuration file again on HUP."""
 
 
-def _settings() -> Config:
+def _load_settings() -> Config:
     # A callable may be in a module of the application, which the master is not to import.
     names = {PREFIX + name.upper() for name in OPTIONS if name != "allow_scrape"} | {f"{PREFIX}ENABLED"}
     return load_exporter_config({key: text for key, text in os.environ.items() if key in names})
 
 
-def _plan(server: Any, directory: Path) -> Plan | None:
-    config = _settings()
+def _wanted_spec(server: GunicornServer, directory: Path) -> ExporterSpec | None:
+    """Return the exporter that the environment asks for, or None.
+
+    Raises:
+        ConfigError: A setting is not allowed.
+    """
+    config = _load_settings()
     if config.bind is None or not config.enabled:
         return None
     settings = tuple(sorted((key, text) for key, text in os.environ.items() if key.startswith(PREFIX)))
-    return Plan(config.bind, directory, (server.cfg.uid, server.cfg.gid), _log_file(server), settings)
+    return ExporterSpec(config.bind, directory, (server.cfg.uid, server.cfg.gid), _log_file(server), settings)
 
 
-def _log_file(server: Any) -> str | None:
-    """Return the file of the server's error log, if it is one."""
+def _log_file(server: GunicornServer) -> str | None:
+    """Return the path of the server's error log, if it is a file."""
     for handler in server.log.error_log.handlers:
         path = getattr(handler, "baseFilename", None)
         if path is not None:
@@ -212,9 +227,9 @@ def _log_file(server: Any) -> str | None:
     return None
 
 
-def _inherited(bind: Address) -> socket.socket | None:
-    """Return the listening socket that the server handed on which this one replaces."""
-    descriptor, _, address = os.environ.pop(_INHERITED, "").partition(" ")
+def _inherited_listener(bind: Address) -> socket.socket | None:
+    """Return the listening socket of the server that this one replaces."""
+    descriptor, _, address = os.environ.pop(_LISTENER_VARIABLE, "").partition(" ")
     if not descriptor:
         return None
     with contextlib.suppress(OSError, ValueError):
@@ -225,30 +240,32 @@ def _inherited(bind: Address) -> socket.socket | None:
     return None
 
 
-def _spawn(server: Any, plan: Plan, channel: socket.socket, listener: socket.socket | None) -> None:
-    arguments = [f"--parent={os.getpid()}", f"--channel={channel.fileno()}", f"--bind={plan.bind}"]
+def _start_supervisor(
+    server: GunicornServer, spec: ExporterSpec, channel: socket.socket, listener: socket.socket | None
+) -> None:
+    arguments = [f"--parent={os.getpid()}", f"--channel={channel.fileno()}", f"--bind={spec.bind}"]
     descriptors = [channel.fileno()]
     if listener is not None:
         arguments.append(f"--listener={listener.fileno()}")
         descriptors.append(listener.fileno())
-    if plan.log_file is not None:
-        arguments.append(f"--log-file={plan.log_file}")
-    process = subprocess.Popen(  # noqa: S603 - what it runs is this package
+    if spec.log_file is not None:
+        arguments.append(f"--log-file={spec.log_file}")
+    process = subprocess.Popen(  # noqa: S603 - the program is this package
         [
             *(sys.executable, "-m", "web_prom.exporter.supervisor"),
-            *(*arguments, f"--dir={plan.directory}", f"--server={os.getpid()}"),
+            *(*arguments, f"--dir={spec.directory}", f"--server={os.getpid()}"),
         ],
         stdin=subprocess.DEVNULL,
         pass_fds=descriptors,
-        env=_environ(),
-        **_identity(server),
+        env=_child_environ(),
+        **_child_user(server),
     )
-    # It is the master that reaps its children.
+    # The master waits for its children itself: keep Popen from doing so.
     process.returncode = 0
 
 
-def _identity(server: Any) -> dict[str, Any]:
-    """Return the user and groups that the workers have, for a child of a master that has others."""
+def _child_user(server: GunicornServer) -> dict[str, Any]:
+    """Return the user and the groups of the workers, as options of Popen, if the master has others."""
     uid, gid = server.cfg.uid, server.cfg.gid
     if os.geteuid() != 0 or (uid, gid) == (os.geteuid(), os.getegid()):
         return {}
@@ -261,17 +278,17 @@ def _identity(server: Any) -> dict[str, Any]:
     return {"user": uid, "group": gid, "extra_groups": groups}
 
 
-def _environ() -> dict[str, str]:
-    """Return the environment of a child that finds this package, and no other in the working directory."""
-    environ = {key: text for key, text in os.environ.items() if key != _INHERITED}
+def _child_environ() -> dict[str, str]:
+    """Return an environment in which a child imports this package, and nothing from the working directory."""
+    environ = {key: text for key, text in os.environ.items() if key != _LISTENER_VARIABLE}
     unset_directory(environ)
     environ[IMPORT_PATH_VARIABLE] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-    # `-m` would put the application's directory first, and a module there before the standard library's.
+    # With `-m`, Python would search the working directory before the standard library.
     environ["PYTHONSAFEPATH"] = "1"
-    import sysconfig  # which reads the environment
+    import sysconfig  # imported late, because it reads the environment
 
-    home = str(Path(__file__).parents[2])
-    if home not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+    root = str(Path(__file__).parents[2])
+    if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         before = environ.get("PYTHONPATH")
-        environ["PYTHONPATH"] = f"{home}{os.pathsep}{before}" if before else home
+        environ["PYTHONPATH"] = f"{root}{os.pathsep}{before}" if before else root
     return environ

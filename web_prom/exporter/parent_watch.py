@@ -1,4 +1,4 @@
-"""A process that ends when the one that started it does, however that dies."""
+"""Ends a process when the process that started it dies."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 POLL_SECONDS = 1.0
-"""How often a process looks whether it is on its own, where the kernel does not tell."""
+"""How often a process checks :attr:`ParentWatch.has_exited`."""
 
 
-class Lifeline:
-    """Ties this process to its parent.
+class ParentWatch:
+    """Watches the parent of this process.
 
-    Linux sends SIGTERM at the parent's death, ``kill -9`` included. Elsewhere, and where that signal was
-    lost, :attr:`cut` tells when asked. Nothing else is reliable: a pipe that only the parent should hold is
-    inherited by whatever the parent forks, and stays open for as long as one of those lives.
+    Linux sends SIGTERM when the parent dies, also by ``kill -9``. Where there is no such signal, or it was
+    lost, :attr:`has_exited` shows the death. A pipe whose other end the parent holds would not be reliable:
+    every process that the parent forks inherits that end, and keeps it open.
 
-    Make it after a change of user, which would undo it.
+    Create the object after a change of user, because that change cancels the signal.
 
     Args:
-        parent: The parent's process id; None for a process that depends on nobody.
+        parent: The parent's process id; None for a process that does not depend on its parent.
     """
 
     def __init__(self, parent: int | None) -> None:
         self._parent = parent
         if parent is not None and sys.platform == "linux":
-            with contextlib.suppress(OSError, AttributeError):  # a C library that has no prctl
+            with contextlib.suppress(OSError, AttributeError):  # a C library without prctl
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
     @property
-    def cut(self) -> bool:
-        """Whether the parent is gone."""
+    def has_exited(self) -> bool:
+        """Whether the parent is dead."""
         return self._parent is not None and os.getppid() != self._parent

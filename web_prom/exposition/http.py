@@ -19,7 +19,7 @@ from web_prom.exposition.gatherer import Gatherer
 from web_prom.exposition.negotiation import accepts_gzip, encoder_for, with_known_version
 from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.exposition.single_flight import SingleFlight
-from web_prom.multiprocess.worker_detection import has_siblings
+from web_prom.multiprocess.worker_detection import has_sibling_workers
 from web_prom.multiprocess.writing.activation import is_shared, share_values
 
 logger = logging.getLogger("web_prom")
@@ -201,7 +201,7 @@ class Exposition:
         stated: bool | None = environ.get("wsgi.multiprocess")
         if stated is None and self._sibling_checks < _MAX_SIBLING_CHECKS:
             self._sibling_checks += 1
-            return has_siblings()
+            return has_sibling_workers()
         return bool(stated)
 
 

@@ -1,4 +1,4 @@
-"""Whether this process is a worker of a server, as far as the system shows it."""
+"""Detects from ``/proc`` whether this process is one of several workers of a server."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ import socket
 import sys
 from collections.abc import Iterator
 
-# A server starts its first workers sooner after its own start.
-_START_SECONDS = 10.0
+# A server starts its first workers within this time after its own start.
+_FIRST_WORKERS_SECONDS = 10.0
 
 
-def has_siblings() -> bool:
-    """Tell whether another child of this process's parent listens at a socket of this process.
+def has_sibling_workers() -> bool:
+    """Return whether another child of this process's parent listens at a socket of this process.
 
-    Workers of one server share what they listen at, however they were started and whatever they call
-    themselves. Linux only; anywhere else, and where a socket is each worker's own (``SO_REUSEPORT``) or
-    another process may not be looked at, the answer is no. Safe to call from any thread, and after a fork.
+    The workers of one server share a listening socket, however they were started and whatever their names
+    are. Works on Linux. The result is false on other systems, if each worker has its own socket
+    (``SO_REUSEPORT``), and if this process may not inspect the others. Safe to call from any thread, and
+    after a fork.
     """
-    mine = set(_listeners())
-    if not mine:
+    own = set(_listening_sockets())
+    if not own:
         return False
-    own = os.getpid()
-    return any(not mine.isdisjoint(_files(pid)) for pid in _children(os.getppid()) if pid != own)
+    pid = os.getpid()
+    return any(not own.isdisjoint(_open_files(child)) for child in _children(os.getppid()) if child != pid)
 
 
-def is_replacement() -> bool:
-    """Tell whether this process was started by a server that was running already: it replaces a worker.
+def is_replacement_worker() -> bool:
+    """Return whether a server that was already running started this process, to replace a worker.
 
-    The parent listens at a socket of this process, and is some seconds older. Linux only; anywhere else,
-    and where the parent may not be looked at, the answer is no. Safe to call from any thread, and after a
-    fork.
+    Then the parent listens at a socket of this process, and is some seconds older. Works on Linux. The
+    result is false on other systems, and if this process may not inspect its parent. Safe to call from any
+    thread, and after a fork.
     """
     parent = os.getppid()
-    if set(_listeners()).isdisjoint(_files(parent)):
+    if set(_listening_sockets()).isdisjoint(_open_files(parent)):
         return False
     with contextlib.suppress(OSError, ValueError, IndexError):
-        return _started(os.getpid()) - _started(parent) > _START_SECONDS
+        return _start_seconds(os.getpid()) - _start_seconds(parent) > _FIRST_WORKERS_SECONDS
     return False
 
 
-def _started(pid: int) -> float:
-    """Return when a process was started, in seconds after the machine was.
+def _start_seconds(pid: int) -> float:
+    """Return when a process was started, in seconds since the machine was started.
 
     Raises:
-        OSError: There is no such process, or no ``/proc``.
+        OSError: The process or ``/proc`` does not exist.
     """
     if sys.platform == "win32":
         raise FileNotFoundError("/proc")
@@ -53,24 +54,25 @@ def _started(pid: int) -> float:
         return int(stat.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 
 
-def _listeners() -> Iterator[str]:
-    for descriptor, file in _descriptors("self"):
-        if file.startswith("socket:"):
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as opened:
-                if opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    yield file
+def _listening_sockets() -> Iterator[str]:
+    """Yield the names of the sockets at which this process listens."""
+    for descriptor, name in _descriptors("self"):
+        if name.startswith("socket:"):
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as duplicate:
+                if duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    yield name
 
 
-def _files(pid: int) -> list[str]:
-    return [file for _, file in _descriptors(pid)]
+def _open_files(pid: int) -> list[str]:
+    return [name for _, name in _descriptors(pid)]
 
 
 def _descriptors(pid: int | str) -> Iterator[tuple[int, str]]:
-    """Give the open files of a process by their names, which for a socket tell one from all others."""
+    """Yield the descriptors of a process with the names of their files. Each socket has a unique name."""
     folder = f"/proc/{pid}/fd"
     with contextlib.suppress(OSError):
         for descriptor in os.listdir(folder):
-            with contextlib.suppress(OSError):  # closed meanwhile
+            with contextlib.suppress(OSError):  # closed in the meantime
                 yield int(descriptor), os.readlink(f"{folder}/{descriptor}")
 
 

@@ -155,7 +155,7 @@ def test_tls_and_certificates_of_clients(directory: Path, tmp_path: Path) -> Non
 def test_a_port_that_is_open_to_everybody_is_told(directory: Path, tmp_path: Path) -> None:
     """Whoever closed /metrics in the application's settings may think that this is closed too."""
     with serving(tmp_path, f"--dir={directory}", "--bind=:0") as process:
-        process.wait_for("WARNING.*open to whoever can reach")
+        process.wait_for("WARNING.*open to every client that can reach")
     with serving(tmp_path, f"--dir={directory}", "--bind=:0", "--allowed-networks=10.0.0.0/8") as process:
         assert ask(process.port)[0] == 403
         assert "WARNING" not in process.log()

@@ -162,13 +162,13 @@ def test_other_workers_are_searched_in_the_first_scrapes_only(
 ) -> None:
     """Workers that start later count; where there are none, scrapes are not slowed for ever."""
     answers = iter([False, True])
-    monkeypatch.setattr("web_prom.exposition.http.has_siblings", lambda: next(answers))
+    monkeypatch.setattr("web_prom.exposition.http.has_sibling_workers", lambda: next(answers))
     exposition = Exposition(filled)
     for expected in (0, 1, 1):
         exposition.respond({"wsgi.multiprocess": None})
         assert len(warnings_about_workers(caplog)) == expected
     looks: list[None] = []
-    monkeypatch.setattr("web_prom.exposition.http.has_siblings", lambda: looks.append(None))
+    monkeypatch.setattr("web_prom.exposition.http.has_sibling_workers", lambda: looks.append(None))
     exposition = Exposition(filled)
     for _ in range(5):
         exposition.respond({})

@@ -12,7 +12,7 @@ PARENT = """
     import socket
     import sys
 
-    from web_prom.multiprocess.worker_detection import has_siblings
+    from web_prom.multiprocess.worker_detection import has_sibling_workers
 
     def listen():
         if sys.argv[2] == "unix":
@@ -23,7 +23,7 @@ PARENT = """
         return socket.create_server(("127.0.0.1", 0))
 
     def tell():
-        os.write(told[1], b"yes " if has_siblings() else b"no  ")
+        os.write(told[1], b"yes " if has_sibling_workers() else b"no  ")
 
     whose, _, children = sys.argv[1], sys.argv[2], int(sys.argv[3])
     go, told, end = os.pipe(), os.pipe(), os.pipe()

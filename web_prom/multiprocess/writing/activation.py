@@ -28,7 +28,7 @@ from web_prom.multiprocess.directory.self_test import check_filesystem
 from web_prom.multiprocess.directory.server_directory import is_server_managed
 from web_prom.multiprocess.file_entries import read_entries
 from web_prom.multiprocess.file_format import FileName
-from web_prom.multiprocess.worker_detection import is_replacement
+from web_prom.multiprocess.worker_detection import is_replacement_worker
 from web_prom.multiprocess.writing import clearing
 from web_prom.multiprocess.writing.fork_locks import free_locks_in_forks
 from web_prom.multiprocess.writing.process_files import current
@@ -162,7 +162,7 @@ def _ensure_writable(path: str) -> None:
             check_filesystem(Path(path))
     except DirectoryError as error:
         # The site must go on when a worker is replaced, whatever has happened to the directory meanwhile.
-        if not (is_server_managed() or was_used(path) or is_replacement()):
+        if not (is_server_managed() or was_used(path) or is_replacement_worker()):
             raise
         logger.error("%s; the site goes on, and values that cannot be written wait in memory", error)
 
