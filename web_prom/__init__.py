@@ -1,8 +1,8 @@
 """Measure Python web applications with Prometheus: the core that flask_prom and django_prom build on.
 
-The names below are imported when they are first used. Importing this package alone reads no
-environment and imports nothing: gunicorn reads web_prom.gunicorn before a worker of type gevent has
-patched the standard library.
+The names below are imported when they are used for the first time. The import of this package alone reads no
+environment and imports no other module. This is necessary because gunicorn reads web_prom.gunicorn before a
+worker of type gevent patches the standard library.
 """
 
 from importlib import import_module
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from web_prom.wsgi.endpoint import make_wsgi_app
     from web_prom.wsgi.middleware import PrometheusMiddleware
 
+    __version__: str
+
 __all__ = [
     "Config",
     "ConfigError",
@@ -38,7 +40,7 @@ __all__ = [
     "start_http_server",
 ]
 
-_HOMES = {
+_MODULES = {
     "Config": "config.settings",
     "ConfigError": "errors",
     "ConflictError": "errors",
@@ -57,6 +59,18 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"web_prom.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"web_prom.{_MODULES[name]}"), name)
+    if name == "__version__":
+        return _find_version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _find_version() -> str:
+    """Return the version of the installed distribution, or ``0+unknown`` if it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("web-prom")
+    except PackageNotFoundError:  # a checkout that is only on the import path
+        return "0+unknown"

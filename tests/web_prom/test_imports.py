@@ -1,9 +1,11 @@
-"""Nothing happens at import, and imports point one way."""
+"""Imports: their directions, their side effects, and the public names."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from configparser import ConfigParser
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import prometheus_client
@@ -31,19 +33,19 @@ FORBIDDEN = {
     "flask_prom": SERVERS | {"django", "django_prom", "rest_framework"},
     "django_prom": SERVERS | {"flask", "werkzeug", "flask_prom"},
 }
-# Read by gunicorn as a configuration file: it prepares the shared directory, and says so.
+# gunicorn reads these as configuration files. They prepare the shared directory.
 CONFIGURATION_FILES = {"web_prom.gunicorn"}
 
 
 def sources(package: str) -> Iterator[tuple[str, Path]]:
-    """Give each module of a package by name, with its file."""
+    """Yield the name and the file of each module of a package."""
     for path in sorted((ROOT / package).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         yield ".".join(parts).removesuffix(".__init__"), path
 
 
 def imported(module: str, path: Path) -> Iterator[str]:
-    """Give the names of all modules that a file imports, wherever in it."""
+    """Yield the names of all modules that a file imports at any place."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -54,8 +56,8 @@ def imported(module: str, path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_imports_point_one_way(package: str) -> None:
-    """flask_prom -> web_prom <- django_prom; the core knows no framework and no server."""
+def test_packages_import_no_server_and_no_other_framework(package: str) -> None:
+    """flask_prom -> web_prom <- django_prom; the core imports no framework and no server."""
     for module, path in sources(package):
         tops = {name.split(".")[0] for name in imported(module, path)}
         assert not tops & FORBIDDEN[package], f"{module} imports {tops & FORBIDDEN[package]}"
@@ -64,9 +66,9 @@ def test_imports_point_one_way(package: str) -> None:
 # What each folder of "multiprocess" may import: the format of a value file, and how its file is opened.
 FILES = {"multiprocess.file_format", "multiprocess.file_entries", "multiprocess.regular_file"}
 
-# What the modules of each folder may import of the core, beside their own folder and what stands in ANYWHERE.
+# The modules and folders of the core that each folder may import, in addition to itself and to ANYWHERE.
 ALLOWED = {
-    "config": {"metrics.conventions", "metrics.labels"},  # data alone, which settings are checked by
+    "config": {"metrics.conventions", "metrics.labels"},  # data that settings are checked with
     "metrics": {"config", "multiprocess.writing", "multiprocess.directory"},
     "exposition": {"config", "metrics", "multiprocess"},
     "wsgi": {"config", "metrics", "exposition", "middleware"},
@@ -95,7 +97,7 @@ ANYWHERE = {
 
 
 def targets(path: Path) -> Iterator[str]:
-    """Give what a module imports of the core, also for annotations alone, without the name of the core."""
+    """Yield the modules of the core that a module imports, also for annotations, without `web_prom.`."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name.removeprefix("web_prom.") for alias in node.names)
@@ -107,8 +109,8 @@ def targets(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("folder", ALLOWED)
-def test_imports_between_folders_go_one_way(folder: str) -> None:
-    """Folders are the architecture: each imports only what lies below it."""
+def test_folders_import_only_allowed_folders(folder: str) -> None:
+    """Each folder imports only the folders below it in the architecture."""
     modules = sorted((ROOT / "web_prom" / folder.replace(".", "/")).rglob("*.py"))
     assert len(modules) > 2
     mine = {folder, *ALLOWED[folder], *ANYWHERE}
@@ -121,8 +123,8 @@ def test_imports_between_folders_go_one_way(folder: str) -> None:
                 assert above & mine, f"{path.relative_to(ROOT)} imports {target}"
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Not for annotations either. Packages are left out: they only name what is public."""
+def test_modules_have_no_import_circle() -> None:
+    """Imports for annotations count too. Packages do not: they only import their public names."""
     graph = {
         module.removeprefix("web_prom."): {
             target
@@ -146,8 +148,8 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_no_import_is_tried(package: str) -> None:
-    """The package boundary is the optional dependency."""
+def test_modules_do_not_catch_import_errors(package: str) -> None:
+    """An optional dependency has a package of its own, so no module has to try an import."""
     for module, path in sources(package):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Try):
@@ -166,7 +168,7 @@ def test_no_import_is_tried(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_there_is_something_to_look_at_and_it_is_typed(package: str) -> None:
+def test_packages_have_modules_and_a_py_typed_file(package: str) -> None:
     assert len(list(sources(package))) >= 3
     assert (ROOT / package / "py.typed").exists()
 
@@ -206,8 +208,8 @@ WATCHED = """
 @pytest.mark.parametrize(
     ("package", "frameworks"), [("web_prom", []), ("flask_prom", ["flask"])], ids=["web_prom", "flask_prom"]
 )
-def test_nothing_happens_at_import(package: str, frameworks: list[str]) -> None:
-    """No instrument is made, no environment read, no file opened, no thread or process started."""
+def test_import_has_no_side_effects(package: str, frameworks: list[str]) -> None:
+    """No metric is created, no environment read, no file opened, no thread or process started."""
     modules = [module for module, _ in sources(package) if module not in CONFIGURATION_FILES]
     assert len(modules) >= 3
     code = WATCHED.format(frameworks=frameworks, modules=modules, starting=STARTING)
@@ -224,8 +226,8 @@ LOADED = """
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_package_loads_no_other_framework(package: str) -> None:
-    """In a fresh interpreter, where nothing else has loaded it either."""
+def test_import_loads_no_other_framework(package: str) -> None:
+    """In a new interpreter, so that no other test has loaded one."""
     if package == "django_prom":
         modules = ["django_prom"]  # its other modules are Django's to load
     else:
@@ -235,7 +237,7 @@ def test_a_package_loads_no_other_framework(package: str) -> None:
     assert not loaded & FORBIDDEN[package]
 
 
-def test_importing_the_core_alone_loads_not_even_prometheus_client() -> None:
+def test_import_of_web_prom_loads_no_other_module() -> None:
     """A worker of type gevent patches the standard library after gunicorn has read its configuration."""
     loaded = set(python(LOADED, "web_prom").split())
     assert not loaded & {"prometheus_client", "logging", "threading", "socket", "ssl"}
@@ -245,22 +247,36 @@ def test_importing_the_core_alone_loads_not_even_prometheus_client() -> None:
 
 
 @pytest.mark.parametrize("name", web_prom.__all__)
-def test_each_public_name_is_there_and_documented(name: str) -> None:
+def test_public_names_have_docstrings(name: str) -> None:
     assert getattr(web_prom, name).__doc__
 
 
-def test_the_public_names_are_those_of_the_table() -> None:
-    assert set(web_prom.__all__) == set(web_prom._HOMES)
+def test_public_names_equal_all_and_are_sorted() -> None:
+    assert set(web_prom.__all__) == set(web_prom._MODULES)
     assert list(web_prom.__all__) == sorted(web_prom.__all__)
 
 
-def test_a_star_import_gives_the_public_names() -> None:
+def test_star_import_gives_the_public_names() -> None:
     names: dict[str, object] = {}
     exec("from web_prom import *", names)
     assert set(web_prom.__all__) <= set(names)
 
 
-def test_any_other_name_is_an_attribute_error() -> None:
+def test_version_equals_that_of_setup_cfg() -> None:
+    parser = ConfigParser()
+    parser.read(ROOT / "setup.cfg", "utf-8")
+    assert web_prom.__version__ == parser["metadata"]["version"]
+
+
+def test_version_of_a_checkout_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_found(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", not_found)
+    assert web_prom.__version__ == "0+unknown"
+
+
+def test_unknown_name_raises_attribute_error() -> None:
     assert not hasattr(web_prom, "no_such_name")
     with pytest.raises(AttributeError, match=r"module 'web_prom' has no attribute 'nothing'"):
         web_prom.nothing  # noqa: B018
@@ -268,7 +284,7 @@ def test_any_other_name_is_an_attribute_error() -> None:
         exec("from web_prom import nothing")
 
 
-def test_every_module_begins_with_a_line_that_says_what_it_owns() -> None:
+def test_modules_have_docstrings() -> None:
     for package in PACKAGES:
         for module, path in sources(package):
             text = path.read_text("utf-8")
@@ -320,7 +336,7 @@ def used_attributes(path: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_private_names_of_prometheus_client_are_used_in_upstream_alone(package: str) -> None:
+def test_private_names_of_prometheus_client_are_used_only_in_upstream(package: str) -> None:
     private = private_names(UPSTREAM)
     assert {"_value", "_metrics", "_collector_to_names", "_accumulate_metrics"} <= private
     for module, path in sources(package):
@@ -331,7 +347,7 @@ def test_private_names_of_prometheus_client_are_used_in_upstream_alone(package: 
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_private_modules_of_prometheus_client_are_imported_in_upstream_alone(package: str) -> None:
+def test_private_modules_of_prometheus_client_are_imported_only_in_upstream(package: str) -> None:
     for module, path in sources(package):
         if module.startswith("web_prom.upstream"):
             continue
