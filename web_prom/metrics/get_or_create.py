@@ -1,4 +1,4 @@
-"""One definition for each metric name: get the instrument that exists, or make it."""
+"""One definition for each metric name: return the existing metric, or create it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from web_prom.errors import ConflictError
 from web_prom.upstream.children import family_of, has_children, label_names, options_of
 from web_prom.upstream.registry import find_collector, has_collectors
 
-Instrument = TypeVar("Instrument", bound=MetricWrapperBase)
+MetricType = TypeVar("MetricType", bound=MetricWrapperBase)
 
 _lock = RLock()
-_places: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-# What was made here, for find() where the registry cannot be asked.
-_made: WeakKeyDictionary[CollectorRegistry, WeakValueDictionary[str, Any]] = WeakKeyDictionary()
+_locations: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+# The metrics that get_or_create() created, for find() if the registry cannot be read.
+_created: WeakKeyDictionary[CollectorRegistry, WeakValueDictionary[str, Any]] = WeakKeyDictionary()
 
 _TYPES: dict[type, str] = {
     Counter: "counter",
@@ -30,7 +30,7 @@ _TYPES: dict[type, str] = {
     Info: "info",
     Enum: "stateset",
 }
-# What a registry reserves for a family beside its name.
+# The suffixes of the names that a registry reserves for a family, in addition to the name itself.
 _SUFFIXES = {
     "counter": ("_total", "_created"),
     "summary": ("_sum", "_count", "_created"),
@@ -41,56 +41,55 @@ _SUFFIXES = {
 
 
 def get_or_create(
-    kind: type[Instrument],
+    kind: type[MetricType],
     name: str,
     documentation: str,
     labelnames: Iterable[str] = (),
     *,
     registry: CollectorRegistry = REGISTRY,
     **options: Any,
-) -> Instrument:
-    """Return the instrument of this definition, making it if the registry has none.
+) -> MetricType:
+    """Return the metric with this definition. Create it if the registry has none.
 
-    For modules that are imported twice (under two names, by a reloader, by a test suite), where
-    prometheus_client raises "Duplicated timeseries".
+    It is for modules that are imported twice (under two names, by a reloader, by a test suite), for which
+    prometheus_client raises "Duplicated timeseries". Safe to call from any thread.
 
     Args:
         kind: ``Counter``, ``Gauge``, ``Histogram``, ``Summary``, ``Info`` or ``Enum``.
         name: The metric's name, as given to ``kind``.
         documentation: The help text.
         labelnames: Names of the labels, in order.
-        registry: Where the instrument is, or will be, registered.
-        **options: What else ``kind`` takes: ``namespace``, ``subsystem``, ``unit``, ``buckets``,
+        registry: The registry of the metric.
+        **options: Further arguments of ``kind``: ``namespace``, ``subsystem``, ``unit``, ``buckets``,
             ``multiprocess_mode``, ``states``.
 
     Raises:
-        ConflictError: The registry has this name with another definition; the message shows both.
-        ValueError: prometheus_client refuses the definition itself.
-
-    Safe to call from any thread.
+        ConflictError: The registry has this name with another definition. The message shows both.
+        ValueError: prometheus_client does not accept the definition.
     """
     labelnames = tuple(labelnames)
     caller = sys._getframe(1)
-    place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+    location = f"{caller.f_code.co_filename}:{caller.f_lineno}"
     with _lock:
         existing = find(_full_name(kind, name, options), registry)
         if existing is None:
-            made = kind(name, documentation, labelnames, registry=None, **options)
-            # A histogram x also owns x_count; prometheus_client would name that and neither definition.
-            owners = (find(taken, registry) for taken in reserved_names(made))
+            created = kind(name, documentation, labelnames, registry=None, **options)
+            # A histogram x also owns x_count. The error of prometheus_client would show x_count, and neither
+            # of the definitions.
+            owners = (find(reserved, registry) for reserved in reserved_names(created))
             existing = next((owner for owner in owners if owner is not None), None)
             if existing is None:
-                registry.register(made)
-                _places[made] = place
-                _made.setdefault(registry, WeakValueDictionary())[family_of(made).name] = made
-                return made
+                registry.register(created)
+                _locations[created] = location
+                _created.setdefault(registry, WeakValueDictionary())[family_of(created).name] = created
+                return created
         wanted = _definition(kind, name, documentation, labelnames, options)
         found = _definition_of(existing)
         if not isinstance(existing, kind) or any(wanted.get(part) != found[part] for part in found):
             raise ConflictError(
                 f"{_full_name(kind, name, options)} is defined twice, and differently:\n"
-                f"  {_shown(found)} at {_places.get(existing, 'a place not recorded')}\n"
-                f"  {_shown(wanted)} at {place}\n"
+                f"  {_format(found)} at {_locations.get(existing, 'an unknown location')}\n"
+                f"  {_format(wanted)} at {location}\n"
                 "Make the two definitions equal, or give one of them another name."
             )
         return existing
@@ -99,14 +98,14 @@ def get_or_create(
 def find(full_name: str, registry: CollectorRegistry) -> Any:
     """Return the collector that owns ``full_name`` in ``registry``, or None.
 
-    If the names of the registry cannot be read (``upstream.registry.has_collectors``), it is a metric that
-    :func:`get_or_create` has made, as long as the registry collects it.
+    If the names of the registry cannot be read (``upstream.registry.has_collectors``), only metrics that
+    :func:`get_or_create` created are found, while the registry collects them.
     """
     if has_collectors():
         return find_collector(registry, full_name)
-    made = _made.get(registry, WeakValueDictionary()).get(full_name)
-    if made is not None and any(family.name == full_name for family in registry.collect()):
-        return made
+    created = _created.get(registry, WeakValueDictionary()).get(full_name)
+    if created is not None and any(family.name == full_name for family in registry.collect()):
+        return created
     return None
 
 
@@ -114,7 +113,7 @@ def reserved_names(collector: Any) -> list[str]:
     """Return the names that a registry reserves for a collector, whether or not it is registered.
 
     Raises:
-        Exception: What ``describe()`` raises, or ``collect()`` of a collector that has no ``describe()``.
+        Exception: Any exception of ``describe()``, or of ``collect()`` if there is no ``describe()``.
     """
     families = collector.describe() if hasattr(collector, "describe") else collector.collect()
     return [family.name + suffix for family in families for suffix in ("", *_SUFFIXES.get(family.type, ()))]
@@ -173,6 +172,6 @@ def _definition_of(existing: Any) -> dict[str, Any]:
     return {**definition, **options_of(existing)}
 
 
-def _shown(definition: dict[str, Any]) -> str:
+def _format(definition: dict[str, Any]) -> str:
     rest = ", ".join(f"{key}={value!r}" for key, value in definition.items() if key != "type" and value)
     return f"{definition['type']}({rest})"

@@ -192,7 +192,7 @@ def test_a_conflict_with_an_instrument_made_without_us_says_what_is_known(
     registry: CollectorRegistry,
 ) -> None:
     Counter("x", "Theirs.", registry=registry)
-    with pytest.raises(ConflictError, match=r"(?s)Theirs\..*a place not recorded.*Ours\."):
+    with pytest.raises(ConflictError, match=r"(?s)Theirs\..*an unknown location.*Ours\."):
         get_or_create(Counter, "x", "Ours.", registry=registry)
 
 
