@@ -1,7 +1,8 @@
-"""Settings for ``gunicorn -c gunicorn.conf.py shop:app``: copy the file, or only its import into your own.
+"""Settings for ``gunicorn -c gunicorn.conf.py shop:app``. Copy this file, or its import, into your own file.
 
-The import makes the directory that the workers share, private and cleaned up at the end; or it uses the
-one that PROMETHEUS_MULTIPROC_DIR names. There is nothing to prepare. To add something to a hook, call ours:
+The import creates the directory that the workers share. The directory is private and removed when the server
+ends. If PROMETHEUS_MULTIPROC_DIR is set, the server uses that directory. No other preparation is necessary. To
+extend a hook, call the hook of web-prom in it:
 
     from web_prom import gunicorn as metrics
 
@@ -35,5 +36,5 @@ __all__ = [
 bind = "127.0.0.1:8000"
 workers = 2
 threads = 4
-max_requests = 10_000  # restarts are free: a worker's counts outlive it
+max_requests = 10_000  # a worker that is replaced keeps its counts
 max_requests_jitter = 1_000

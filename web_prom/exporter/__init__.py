@@ -1,1 +1,1 @@
-"""The exporter: a process of its own that answers scrapes for all workers that share a directory."""
+"""The exporter: a separate process that answers scrapes for all workers that share a directory."""

@@ -1,1 +1,1 @@
-"""Many workers, one truth: the shared directory, the values written to it, and the merged view."""
+"""Metrics of several processes: the shared directory, the writing of values, and the reading of all files."""

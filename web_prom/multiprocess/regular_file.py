@@ -17,38 +17,38 @@ BLOCK_BYTES = 4096
 
 _FLAGS = open_flags("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY")
 
-# What open(2) says of a symbolic link (Linux, BSD), a directory, a pipe or socket, and a missing device.
-_NO_REGULAR_FILE = {errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP}
+# The errors of open(2) for a symbolic link (Linux, BSD), a directory, a pipe or socket, and a missing device.
+_NOT_REGULAR = {errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP}
 
 
 class NotRegularError(WebPromError, OSError):
-    """The name does not lead to a regular file that can be opened at once.
+    """A path does not lead to a regular file that can be opened without waiting.
 
-    It is a symbolic link, a directory, a pipe, a socket, a device, or a file that its owner leased. Another
-    attempt fails in the same way until somebody removes it: unlike other OSErrors, this one does not pass.
+    It leads to a symbolic link, a directory, a pipe, a socket, a device, or a file with a lease. Unlike other
+    OSErrors, this one is permanent: each attempt fails until the object is removed.
     """
 
 
 def open_regular(path: str | Path, flags: int, dir_fd: int | None = None, *, mode: int = 0o666) -> int:
     """Open a regular file and return its descriptor, which children do not inherit.
 
-    It never waits, and follows no symbolic link at the end of the path. Safe in any thread and after a
+    Never waits, and does not follow a symbolic link at the end of the path. Safe in any thread and after a
     fork.
 
     Args:
-        path: The file; a relative name is looked up in ``dir_fd`` if that is given.
+        path: The file. A relative path is relative to ``dir_fd``, if that is given.
         flags: As for ``os.open``.
         dir_fd: The descriptor of a directory.
-        mode: The permissions of a file that is made, before the process's mask.
+        mode: The permissions of a file that is created; the umask of the process applies.
 
     Raises:
-        NotRegularError: Something else than a regular file has this name.
-        OSError: The file cannot be opened, or there is none (``FileNotFoundError``).
+        NotRegularError: The path leads to something else than a regular file.
+        OSError: The file cannot be opened, or does not exist (``FileNotFoundError``).
     """
     try:
         descriptor = os.open(path, flags | _FLAGS, mode, dir_fd=dir_fd)
     except OSError as error:
-        if error.errno in _NO_REGULAR_FILE:
+        if error.errno in _NOT_REGULAR:
             reason = f"not a regular file: {os.strerror(error.errno)}"
             raise NotRegularError(error.errno, reason, str(path)) from None
         if error.errno == errno.EAGAIN:
@@ -64,30 +64,31 @@ def open_regular(path: str | Path, flags: int, dir_fd: int | None = None, *, mod
 
 
 def has_data(descriptor: int, length: int) -> bool:
-    """Return whether a file has at least so many bytes, all of them written.
+    """Return whether a file has at least ``length`` bytes at its start without a hole.
 
-    A writer leaves no hole in what it uses. A file with a hole claims more bytes than it takes on the disk.
+    Writers leave no hole in the bytes that are in use. A corrupt file can have a size that it does not
+    occupy on the disk.
 
     Raises:
-        OSError: The file system does not answer.
+        OSError: The file system reported an error.
     """
     if os.fstat(descriptor).st_size < length:
         return False
     try:
         return length == 0 or os.lseek(descriptor, 0, os.SEEK_HOLE) >= length
-    except AttributeError:  # a system without holes in files, or without a way to find them
+    except AttributeError:  # the system has no holes in files, or cannot find them
         return True
     except OSError as error:
-        if error.errno in {errno.EINVAL, errno.EOPNOTSUPP}:  # a file system that does not know its holes
+        if error.errno in {errno.EINVAL, errno.EOPNOTSUPP}:  # the file system does not report holes
             return True
         raise
 
 
 def reserve(descriptor: int, offset: int, length: int) -> None:
-    """Allocate the missing blocks of a range of a file. The contents of the file stay.
+    """Allocate the missing blocks of a range of a file. The contents of the file do not change.
 
     Raises:
-        OSError: There is no space for them.
+        OSError: There is not enough space.
     """
     allocate: Callable[[int, int, int], None] | None = getattr(os, "posix_fallocate", None)
     try:
@@ -103,16 +104,16 @@ def reserve(descriptor: int, offset: int, length: int) -> None:
 
 
 def mark_in_use(descriptor: int) -> None:
-    """Mark a file as in use for as long as the descriptor or a mapping made with it is open.
+    """Mark a file as in use (``flock``) while the descriptor, or a mapping that was made with it, is open.
 
-    A fork inherits the mark. Nothing happens where the file system has no such marks (``flock``).
+    A fork inherits the mark. If the file system does not support ``flock``, nothing happens.
     """
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def is_in_use(path: str | Path) -> bool:
-    """Return whether any process marked a file as in use; false where it cannot be opened."""
+    """Return whether any process has marked a file as in use; false if the file cannot be opened."""
     try:
         descriptor = open_regular(path, os.O_RDONLY)
     except OSError:

@@ -1,1 +1,1 @@
-"""The shared directory: slots, locks, and its life with a server."""
+"""The directory that workers share: its slots and locks, its creation, its cleaning and its removal."""
