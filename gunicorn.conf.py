@@ -1,8 +1,8 @@
 """Settings for ``gunicorn -c gunicorn.conf.py shop:app``. Copy this file, or its import, into your own file.
 
 The import creates the directory that the workers share. The directory is private and removed when the server
-ends. If PROMETHEUS_MULTIPROC_DIR is set, the server uses that directory. No other preparation is necessary. To
-extend a hook, call the hook of web-prom in it:
+ends. If PROMETHEUS_MULTIPROC_DIR is set, the server uses that directory. No other preparation is necessary.
+To extend a hook, call the hook of web-prom in it:
 
     from web_prom import gunicorn as metrics
 
