@@ -24,13 +24,13 @@ REGISTRY = prometheus_client.REGISTRY
 """Where the project's metrics are: where the user's own instruments are."""
 
 
-class Measured:
+class Instrumentation:
     """What the settings give: made once, shared by all handlers, threads and forked workers.
 
     Attributes:
         recorder: Observes the project's requests.
-        sized: Whether bytes, or the time to the first of them, are measured.
-        prepares: Whether there is more to measure as a request begins than that it does.
+        measures_sizes: Whether bytes, or the time to the first of them, are measured.
+        measures_start: Whether anything else than the start time is measured at the start of a request.
         suffixes: How every path ends at which a scrape is answered.
         start_key: Returns how a request begins.
         labels_need_thread: Whether an extra label was refused the database in an event loop.
@@ -38,8 +38,8 @@ class Measured:
 
     def __init__(self, config: Config) -> None:
         self.recorder = Recorder(config, REGISTRY, owner=owner())
-        self.sized = config.request_size or config.response_size or config.first_byte
-        self.prepares = self.sized or config.queue_time
+        self.measures_sizes = config.request_size or config.response_size or config.first_byte
+        self.measures_start = self.measures_sizes or config.queue_time
         self.suffixes = tuple(path[1:] for path in scrape_paths(config.path)) or ("",)
         self.start_key = start_key_getter(self.recorder.naming.start_attributes)
         self.labels_need_thread = False
@@ -77,24 +77,24 @@ def wants(name: str) -> bool:
 
 
 @cache
-def measured() -> Measured | None:
+def instrumentation() -> Instrumentation | None:
     """Return what measures the project, making its instruments at the first call; None if switched off.
 
     Raises:
         WebPromError: The settings are wrong, do not fit another application's on the same registry, or
             name a directory that cannot be used.
     """
-    return Measured(config()) if config().enabled else None
+    return Instrumentation(config()) if config().enabled else None
 
 
 @cache
-def current() -> Measured | None:
+def current() -> Instrumentation | None:
     """Return what measures the project at this moment, or None if nothing does. Never raises.
 
     Settings that were right as the server started can be overridden with wrong ones later.
     """
     try:
-        return measured()
+        return instrumentation()
     except WebPromError:
         logger.exception("requests are not measured")
         return None
@@ -119,7 +119,7 @@ def owner() -> str:
 
 def reset() -> None:
     """Forget what was made of the settings, so that it is made anew; for ``override_settings``."""
-    for kept in (config, measured, current, exposition):
+    for kept in (config, instrumentation, current, exposition):
         kept.cache_clear()
     # Only what was imported has anything to forget, and most commands never import these.
     for name in ("routes", "urls"):

@@ -8,13 +8,13 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 
-from django_prom.conf import Measured
+from django_prom.conf import Instrumentation
 from web_prom.metrics.recording import Recording
 
 logger = logging.getLogger("web_prom")
 
 
-async def label(measured: Measured, recording: Recording, request: Any, response: Any) -> None:
+async def label(instrumentation: Instrumentation, recording: Recording, request: Any, response: Any) -> None:
     """Compute the extra labels of a request in the event loop, or in the request's thread if one needs that.
 
     Django refuses the database in an event loop: ``request.user`` of a user that is not loaded raises
@@ -22,13 +22,13 @@ async def label(measured: Measured, recording: Recording, request: Any, response
     synchronous code of the request, from then on. Never raises, unless the request is cancelled meanwhile.
     """
     recorder = recording.recorder
-    if not measured.labels_need_thread:
+    if not instrumentation.labels_need_thread:
         try:
             recording.extra = recorder.compute_extra_values(
                 request, response, passing=(SynchronousOnlyOperation,)
             )
         except SynchronousOnlyOperation:
-            measured.labels_need_thread = True
+            instrumentation.labels_need_thread = True
             logger.warning(
                 "an extra label (%s) of %s uses the database in the event loop (SynchronousOnlyOperation). "
                 "From now on PROM_EXTRA_LABELS are computed in a thread, which each request waits for. To "

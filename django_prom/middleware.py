@@ -38,10 +38,10 @@ class PrometheusMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         try:
-            measured = conf.measured()
+            instrumentation = conf.instrumentation()
         except WebPromError as error:
             raise ImproperlyConfigured(f"django_prom: {error}") from error
-        if measured is None:
+        if instrumentation is None:
             raise MiddlewareNotUsed("PROM_ENABLED is off")
         self._get_response = get_response
         # Where no middleware stands above, none can put our response aside.
@@ -58,13 +58,13 @@ class PrometheusMiddleware:
         """Serve one request; for an asynchronous handler, return the coroutine that does."""
         if self._is_async:
             return self._serve(request)
-        measured = conf.current()
-        if measured is None:
+        instrumentation = conf.current()
+        if instrumentation is None:
             return self._get_response(request)
         # Nearly no path ends like that: the exact answer costs ten times as much.
-        if request.path_info.endswith(measured.suffixes) and is_metrics_path(request):
+        if request.path_info.endswith(instrumentation.suffixes) and is_metrics_path(request):
             return answer_in_request(request)
-        recording = self._begin(measured, request)
+        recording = self._begin(instrumentation, request)
         if recording is None:
             with apart(request):
                 return self._get_response(request)
@@ -77,14 +77,14 @@ class PrometheusMiddleware:
         return response
 
     async def _serve(self, request: Any) -> Any:
-        measured = conf.current()
-        if measured is None:
+        instrumentation = conf.current()
+        if instrumentation is None:
             return await self._get_response(request)
-        if request.path_info.endswith(measured.suffixes) and is_metrics_path(request):
+        if request.path_info.endswith(instrumentation.suffixes) and is_metrics_path(request):
             # A scrape of many workers takes long enough to hold up every other request of the loop.
             withdraw(request)
             return await sync_to_async(answer, thread_sensitive=False)(request)
-        recording = self._begin(measured, request)
+        recording = self._begin(instrumentation, request)
         if recording is None:
             with apart(request):
                 return await self._get_response(request)
@@ -92,14 +92,14 @@ class PrometheusMiddleware:
             response = await self._get_response(request)
             end(recording, request, response, labels=False)
             if recording.recorder.extra_labels:
-                await label(measured, recording, request, response)
+                await label(instrumentation, recording, request, response)
         except BaseException as error:
             abort(recording, request, error)
             raise
         return response
 
-    def _begin(self, measured: conf.Measured, request: Any) -> Recording | None:
-        recording = begin(measured, request, served=self._served)
+    def _begin(self, instrumentation: conf.Instrumentation, request: Any) -> Recording | None:
+        recording = begin(instrumentation, request, served=self._served)
         if recording is not None and not self._is_first:
             signals.watch_replaced(recording)
         return recording

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from django_prom import routes
-from django_prom.conf import Measured
+from django_prom.conf import Instrumentation
 from django_prom.signals import STARTED, EarlyInput
 from web_prom.asgi.disconnects import is_cancelled
 from web_prom.metrics.body_sizes import BodySizeRecording
@@ -26,14 +26,14 @@ class RequestRecording(Recording):
     as the server drops them, and the recording with them finishes at the latest then.
     """
 
-    sized = False
+    measures_sizes = False
     """Whether bytes and the time to the first of them are measured."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A cache that stands above the middleware pickles the response and what it would call.
         return (_Finished, ())
 
-    def abort(self, error: BaseException, *, asgi: bool, sent: bool) -> None:
+    def on_exception(self, error: BaseException, *, asgi: bool, sent: bool) -> None:
         """Note that something raised which no response follows, and finish.
 
         Args:
@@ -47,11 +47,11 @@ class RequestRecording(Recording):
         self.add_final_exception(error, response_started=sent, client_disconnected=disconnected)
         self.finish()
 
-    def prepare(self, request: Any) -> None:
+    def on_start(self, request: Any) -> None:
         """Measure what only some settings ask for, as the request begins."""
         observe_queue_time(self.recorder, request.META.get("HTTP_X_REQUEST_START", ""))
 
-    def follow(self, request: Any, response: Any) -> None:
+    def wrap_body(self, request: Any, response: Any) -> None:
         """Watch the body of a streaming response."""
         self._watch(request, response, counted=False)
 
@@ -67,15 +67,15 @@ class RequestRecording(Recording):
         return True
 
 
-class SizedRecording(BodySizeRecording, RequestRecording):
+class RequestRecordingWithSizes(BodySizeRecording, RequestRecording):
     """A recording that also measures bytes and the time to the first byte."""
 
-    sized = True
+    measures_sizes = True
     response_size: int | None = None
 
-    def prepare(self, request: Any) -> None:
+    def on_start(self, request: Any) -> None:
         """Also measure the request's body as it is read."""
-        super().prepare(request)
+        super().on_start(request)
         stream = request.META.get("wsgi.input")
         if isinstance(stream, EarlyInput):
             stream.hand_over(self)
@@ -90,7 +90,7 @@ class SizedRecording(BodySizeRecording, RequestRecording):
             except OSError:  # the test client's is no file
                 self.request_size = _length(request.META.get("CONTENT_LENGTH")) or 0
 
-    def follow(self, request: Any, response: Any) -> None:
+    def wrap_body(self, request: Any, response: Any) -> None:
         """Measure the body, at once or as it is streamed."""
         bodiless = request.method == "HEAD" or response.status_code in (204, 304)
         as_file = _is_sent_as_file(request, response)
@@ -142,7 +142,7 @@ class _Watched:
             self._recording.finish()
 
     def _fail(self, error: BaseException) -> None:
-        self._recording.abort(error, asgi=self._asgi, sent=self._sent)
+        self._recording.on_exception(error, asgi=self._asgi, sent=self._sent)
 
     def _pass(self, chunk: Any) -> Any:
         self._sent = self._sent or self._native
@@ -191,7 +191,7 @@ class AsyncBody(_Watched):
         return self._pass(chunk)
 
 
-def begin(measured: Measured, request: Any, *, served: bool = True) -> Recording | None:  # noqa: C901 - one call
+def begin(instrumentation: Instrumentation, request: Any, *, served: bool = True) -> Recording | None:  # noqa: C901 - one call
     """Return the recording of a client's request: a new one, or that of a middleware around Django.
 
     Django sends request_started for the requests of clients, test clients included. A request without it
@@ -202,11 +202,11 @@ def begin(measured: Measured, request: Any, *, served: bool = True) -> Recording
     Never raises: None if the request is not measured.
 
     Args:
-        measured: What measures the project.
+        instrumentation: The recorder and the settings of the project.
         request: Django's request.
         served: False where no handler called the middleware: then every request is measured.
     """
-    recorder = measured.recorder
+    recorder = instrumentation.recorder
     try:
         meta = request.META
         started = meta.pop(STARTED, None)
@@ -226,8 +226,8 @@ def begin(measured: Measured, request: Any, *, served: bool = True) -> Recording
             if is_counted_by(outer, recorder):
                 meta[RECORDING_KEY] = outer
                 return outer  # type: ignore[no-any-return]  # it has what a recording has
-        kind = SizedRecording if measured.sized else RequestRecording
-        recording = meta[RECORDING_KEY] = kind(recorder, measured.start_key(request))
+        kind = RequestRecordingWithSizes if instrumentation.measures_sizes else RequestRecording
+        recording = meta[RECORDING_KEY] = kind(recorder, instrumentation.start_key(request))
         recording.request_id = id(request)
         if outer is not None:
             recording.outer = outer
@@ -238,9 +238,9 @@ def begin(measured: Measured, request: Any, *, served: bool = True) -> Recording
     except Exception:
         recorder.record_internal_error("start")
         return None
-    if measured.prepares:
+    if instrumentation.measures_start:
         try:
-            recording.prepare(request)
+            recording.on_start(request)
         except Exception:
             recorder.record_internal_error("start")
     return recording
@@ -261,8 +261,8 @@ def end(recording: Recording, request: Any, response: Any, *, labels: bool = Tru
             code = response.status_code
             recording.status = STATUS_TEXTS.get(code) or f"{code:d}"
             response._resource_closers.append(recording.finish)
-            if recording.sized or response.streaming:
-                recording.follow(request, response)
+            if recording.measures_sizes or response.streaming:
+                recording.wrap_body(request, response)
     except Exception:
         recorder.record_internal_error("follow")
     try:
@@ -284,7 +284,7 @@ def abort(recording: Recording, request: Any, error: BaseException) -> None:
     except Exception:
         recording.recorder.record_internal_error("annotate")
     if isinstance(recording, RequestRecording):
-        recording.abort(error, asgi=hasattr(request, "scope"), sent=False)
+        recording.on_exception(error, asgi=hasattr(request, "scope"), sent=False)
 
 
 def _set_route(recording: Recording, route: routes.Route | None) -> None:

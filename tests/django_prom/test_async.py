@@ -142,9 +142,9 @@ def test_the_recording_is_in_the_scope(site: ASGISite, registry: CollectorRegist
     )
     site("/async/")
     request = AsyncRequestFactory().get("/async/")
-    measured = conf.measured()
-    assert measured is not None
-    outer = request.scope[RECORDING_KEY] = Recording(measured.recorder, "GET")
+    instrumentation = conf.instrumentation()
+    assert instrumentation is not None
+    outer = request.scope[RECORDING_KEY] = Recording(instrumentation.recorder, "GET")
     asyncio.run(PrometheusMiddleware(views.async_hello)(request)).close()
     assert seen == [True, True]
     assert outer.route == "/async/"

@@ -598,13 +598,13 @@ def test_instruments_that_fail_do_not_fail_requests(
         raise RuntimeError
 
     site("/")
-    measured = conf.measured()
-    assert measured is not None
-    monkeypatch.setattr(django_prom.recording.RequestRecording, "follow", broken)
+    instrumentation = conf.instrumentation()
+    assert instrumentation is not None
+    monkeypatch.setattr(django_prom.recording.RequestRecording, "wrap_body", broken)
     assert site("/stream/") == "200"
     monkeypatch.setattr(django_prom.routes, "find", broken)
     assert site("/fail/") == "500"
-    monkeypatch.setattr(measured.recorder.request_starts["GET"], "inc_in_progress", broken)
+    monkeypatch.setattr(instrumentation.recorder.request_starts["GET"], "inc_in_progress", broken)
     assert site("/") == "200"
     assert set(errors(registry)) == {("follow",), ("annotate",), ("start",)}
     assert {record.levelname for record in caplog.records if record.name == "web_prom"} == {"WARNING"}
