@@ -1,4 +1,4 @@
-"""What one scrape collects, in which order: of one process, or of all workers that share a directory."""
+"""The content of one scrape: of one process, or of all workers that share a directory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import RestrictedRegistry
 
 from web_prom.errors import ConflictError
+from web_prom.exposition.collector_errors import CollectorErrorHandler
 from web_prom.exposition.collectors import (
-    CollectorErrorHandler,
     WholeRegistry,
+    collectors_not_in_files,
     collectors_of,
     families_of,
     is_custom,
     is_instrument,
-    not_in_files,
-    store_callbacks,
+    store_callback_values,
     units_of,
 )
 from web_prom.exposition.encoding.encoder import Encode
@@ -39,19 +39,20 @@ from web_prom.upstream.registry import has_collectors, restriction_of
 
 
 class Gatherer:
-    """Scrapes one registry, or a directory alone.
+    """Gathers the metrics of one registry, or of a shared directory without a registry.
 
     Safe to share between threads and to use after a fork.
 
     Args:
-        registry: The application's; anything with a ``collect()``, or None where there is no application.
-        directory: What the workers share; None to see at each scrape whether this process shares one.
-        collector_timeout: Seconds that custom collectors may take; 0 for no limit.
-        context: The context manager of the application that answers
+        registry: The registry of the application, or any object with a ``collect()``. None if there is no
+            application.
+        directory: The shared directory. None to use the directory that this process writes to, if it does.
+        collector_timeout: The seconds that custom collectors may take; 0 for no limit.
+        context: Returns the context manager of the application that answers
             (:mod:`web_prom.exposition.scrape_context`).
 
     Attributes:
-        context: What a caller enters around a scrape.
+        context: The context managers that the caller enters around a scrape.
     """
 
     def __init__(
@@ -68,113 +69,123 @@ class Gatherer:
         self._names: frozenset[str] | None = None
         if isinstance(registry, RestrictedRegistry) and (found := restriction_of(registry)) is not None:
             self._registry, self._names = found
-        self._guard = CollectorErrorHandler(self._registry, collector_timeout, context)
-        self.context = self._guard.context
+        self._error_handler = CollectorErrorHandler(self._registry, collector_timeout, context)
+        self.context = self._error_handler.context
         self._encoder = RegistryEncoder()
 
     def gather(self, encode: Encode, content_type: str, names: Collection[str] | None) -> bytes:
         """Return the text of a scrape.
 
         Args:
-            encode: Upstream's encoder of the format.
+            encode: The encoder of prometheus_client for the format.
             content_type: The format.
-            names: The samples that are wanted; None for all.
+            names: The names of the wanted samples; None for all samples.
 
         Raises:
-            Exception: What a source raises that is no registry, and what keeps the files from being read.
+            Exception: What a source raises that is not a registry, or what prevents the reading of the
+                value files.
         """
-        begun = perf_counter()
-        self._settle()
+        started = perf_counter()
+        self._finish_abandoned_requests()
         directory = self._directory or (os.environ.get(DIR_VARIABLE) if is_shared() else None)
         if directory:
             if self._names is not None:
                 names = self._names if names is None else self._names.intersection(names)
             text = TextBuilder(encode, content_type, names)
-            # An exporter may not write, unless it is a server's own.
+            # An exporter does not write to the directory, unless it belongs to the server.
             merging = self._directory is None or server_pid() is not None
-            about = self._workers(text, collector_for(directory, merging=merging))
+            about_workers = self._add_all_workers(text, collector_for(directory, merging=merging))
         else:
             text = TextBuilder(encode, content_type, names)
-            about = self._process(text)
+            self._add_this_process(text)
+            about_workers = []
         series = _gauge(
-            "web_prom_scrape_series", "Samples in this scrape, those about it aside.", text.series
+            "web_prom_scrape_series", "Samples in this scrape, without those about the scrape.", text.series
         )
-        text.add([*about, series])
-        seconds = perf_counter() - begun
-        text.add([_gauge("web_prom_scrape_duration_seconds", "Seconds that this scrape took.", seconds)])
+        text.add([*about_workers, series])
+        seconds = perf_counter() - started
+        text.add([_gauge("web_prom_scrape_duration_seconds", "Duration of this scrape in seconds.", seconds)])
         return text.finish()
 
-    def _settle(self) -> None:
-        """Finish what nobody else can finish, so that it is in the scrape."""
+    def _finish_abandoned_requests(self) -> None:
+        """Record the requests that no other code can finish, so that they are in the scrape."""
         families = None if self._registry is None else existing_families(self._registry)
         if families is not None:
             for recorder in list(families.recorders):
                 recorder.finish_abandoned()
 
-    def _process(self, text: TextBuilder) -> Iterable[Metric]:
-        """Put what upstream would give for this process; return what is told about it besides."""
+    def _add_this_process(self, text: TextBuilder) -> None:
+        """Add the metrics of this process, as prometheus_client would write them."""
         collect = getattr(type(self._source), "collect", None)
         if collect is not CollectorRegistry.collect or not has_collectors():
             text.add(self._source.collect())
-            return []
-        custom = self._guard.collect(filter(is_custom, collectors_of(self._source)))
-        collected = {id(collector): families for collector, families in custom}
-        # Once more: what counts a failure may just have been registered.
+            return
+        custom = self._error_handler.collect(filter(is_custom, collectors_of(self._source)))
+        custom_families = {id(collector): families for collector, families in custom}
+        # Read again, because the counter of failures may have been registered meanwhile.
         collectors = collectors_of(self._source)
-        # Of two that want one name, the instrument has it, as where values are shared.
-        for place, collector in sorted(enumerate(collectors), key=lambda item: _rank(item[1])):
-            with self._guard.of(collector), text.at_position(place):
+        # If two collectors use one name, the instrument has precedence, as with shared values.
+        for position, collector in sorted(enumerate(collectors), key=lambda item: _precedence(item[1])):
+            with self._error_handler.catch_errors(collector), text.at_position(position):
                 if is_instrument(collector):
                     text.add_instrument(collector, self._encoder)
-                elif id(collector) in collected:
-                    self._put(text, collector, collected[id(collector)])
+                elif id(collector) in custom_families:
+                    self._add_unique(text, collector, custom_families[id(collector)])
                 else:
-                    self._put(text, collector, families_of(collector))
-        self._encoder.keep(collectors)
-        return []
+                    self._add_unique(text, collector, families_of(collector))
+        self._encoder.retain(collectors)
 
-    def _put(self, text: TextBuilder, source: Any, families: Iterable[Metric]) -> None:
-        """Put the families of one source, without those whose names another one has."""
-        own: set[bytes] = set()
-        # What is in value files is in the text, and in such a registry too.
-        may_repeat = isinstance(source, WholeRegistry)
-        for family in join_families(families):
-            with contextlib.suppress(ConflictError) if may_repeat else self._guard.of(source):
-                text.add_unique(family, own)
+    def _add_all_workers(self, text: TextBuilder, collector: WorkersCollector) -> list[Metric]:
+        """Add the merged metrics of all workers, then the other metrics of this process.
 
-    def _workers(self, text: TextBuilder, collector: WorkersCollector) -> Iterable[Metric]:
-        """Put what all workers have, and what else this process has; return what is told about them."""
+        Returns:
+            The metrics about the workers and their files.
+        """
         registered = self._registered()
         look()
-        # Before the files are read, so that what this writes is in the scrape.
-        custom = self._guard.collect(not_in_files(registered))
-        store_callbacks(registered, self._guard)
+        # Before the files are read, so that values that the collectors write are in the scrape.
+        custom = self._error_handler.collect(collectors_not_in_files(registered))
+        store_callback_values(registered, self._error_handler.catch_errors)
         text.add_merged(collector, units_of(registered))
         workers, server = collector.workers, server_pid()
-        for owner, families in ((process_families, process_families(workers)), *custom):
-            self._put(text, owner, families)
+        for source, families in ((process_families, process_families(workers)), *custom):
+            self._add_unique(text, source, families)
         return [
             _gauge(
                 "web_prom_workers",
-                "Processes that write metrics now, the server's own aside, which takes no requests.",
+                "Processes that write metrics now, without the server's own, which handles no requests.",
                 sum(pid != server for pid in workers.values()),
             ),
-            _gauge("web_prom_files", "Value files, those of past workers too.", collector.files),
+            _gauge("web_prom_files", "Value files, including those of past workers.", collector.files),
             _gauge("web_prom_damaged_files", "Value files that could not be read.", collector.corrupt_files),
             _gauge(
                 "web_prom_ambiguous_families",
-                "Families whose samples have different labels: two libraries measure under one name.",
+                "Families whose samples have different labels, because two libraries use one name.",
                 collector.ambiguous_families,
             ),
         ]
 
+    def _add_unique(self, text: TextBuilder, source: Any, families: Iterable[Metric]) -> None:
+        """Add the families of one source, except those whose names another source has used."""
+        source_names: set[bytes] = set()
+        # Such a registry also contains the metrics of the value files, which have been added already.
+        repeats_files = isinstance(source, WholeRegistry)
+        for family in join_families(families):
+            with (
+                contextlib.suppress(ConflictError)
+                if repeats_files
+                else self._error_handler.catch_errors(source)
+            ):
+                text.add_unique(family, source_names)
+
     def _registered(self) -> list[Any]:
+        """Return the collectors of the application."""
         if isinstance(self._registry, CollectorRegistry):
             return collectors_of(self._registry)
         return [] if self._registry is None else [self._registry]
 
 
-def _rank(collector: Any) -> int:
+def _precedence(collector: Any) -> int:
     return 0 if is_instrument(collector) else 2 if is_custom(collector) else 1
 
 

@@ -437,10 +437,11 @@ print(scrape(wrapped))
     assert [value for line, value in scrape.values.items() if line.startswith("shop_all{")].count(3) == 1
 
 
-def test_a_callback_that_fails_costs_its_own_gauge_its_news(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", ["RuntimeError", "SystemExit"])
+def test_failing_callback_is_counted_and_its_gauge_keeps_the_old_value(tmp_path: Path, error: str) -> None:
     scrape = scraped(
-        """
-def fail(): raise RuntimeError
+        f"""
+def fail(): raise {error}
 gauge = Gauge("shop_line", "Help.", ["site"], multiprocess_mode="max")
 gauge.labels("a").set_function(fail)
 gauge.labels("b").set_function(lambda: 3)

@@ -105,8 +105,8 @@ class RegistryEncoder:
             self._families.pop(collector, None)
             return None
 
-    def keep(self, collectors: Iterable[Any]) -> None:
-        """Forget all but these collectors."""
+    def retain(self, collectors: Iterable[Any]) -> None:
+        """Delete the cached texts of all other collectors."""
         self._families = {each: self._families[each] for each in collectors if each in self._families}
 
 

@@ -64,7 +64,7 @@ def both(
     expected.add(registry.collect())
     for collector in collectors_of(registry):
         ours.add_instrument(collector, encoder)
-    encoder.keep(collectors_of(registry))
+    encoder.retain(collectors_of(registry))
     text = ours.finish()
     assert text == expected.finish()
     assert ours.series == expected.series
