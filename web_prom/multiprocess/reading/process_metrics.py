@@ -58,8 +58,7 @@ def process_families(workers: Mapping[int, int]) -> list[Metric]:
                 merged = Metric(family.name, family.documentation, family.type, family.unit)
                 found[family.name] = merged
             merged.samples += [
-                sample._replace(labels={**sample.labels, WORKER_LABEL: str(slot)})
-                for sample in family.samples
+                sample._replace(labels={**sample.labels, **label}) for sample in family.samples
             ]
     return list(found.values())
 
