@@ -1,4 +1,4 @@
-"""What many files come to, with prometheus_client as the oracle on the same files, while they grow and go."""
+"""Merging of many files, compared with prometheus_client on the same files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from tests.web_prom.support import samples
 from web_prom.multiprocess.file_format import FileName, removed_value
 from web_prom.multiprocess.reading.collector import WorkersCollector
 
+pytestmark = pytest.mark.usefixtures("removed_files_are_dropped_at_once")
+
 ACCEPTS = (
     "",
     "text/plain;version=1.0.0",
@@ -34,6 +36,8 @@ ACCEPTS = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8",
     "application/openmetrics-text;version=1.0.0;escaping=values",
 )
+
+
 MODES = (
     "all",
     "liveall",
@@ -46,15 +50,20 @@ MODES = (
     "mostrecent",
     "livemostrecent",
 )
+
+
 REMOVABLE = ("counter", "summary", "histogram", "histogram", "all", "min", "livemax", "sum", "mostrecent")
+
+
 OWNERS = ("s0", "s1", "s2", "s10", "17", "4711")
 
-# Few names, so that they meet: also in files of different kinds.
+
+# Few names, so that files of different types often have the same name.
 NAMES = ("a", "b", "a_b", "http_requests", "http:requests", "ünï.cöde", "a_created")
 
 
 def is_allowed(name: str) -> bool:
-    """Tell whether this version of prometheus_client allows a name; older ones know no UTF-8 names."""
+    """Return whether this version of prometheus_client allows a name. Old versions have no UTF-8 names."""
     try:
         Metric(name, "", "gauge")
     except ValueError:
@@ -63,27 +72,33 @@ def is_allowed(name: str) -> bool:
 
 
 owners = st.sampled_from(OWNERS)
+
+
 names = st.sampled_from([*filter(is_allowed, NAMES)])
+
+
 values_of_labels = st.one_of(
     st.sampled_from(("", "GET", "/a/<int:b>", '"', "\\", "\n", "%s", "%", "{}", "\0", "x" * 300)),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
 )
+
+
 labels = st.dictionaries(
     st.sampled_from(("method", "a", "z", "le_", "pid", "mit punkt.")), values_of_labels, max_size=3
 )
+
+
 integers = st.integers(0, 2**40).map(float)
+
+
 amounts = st.one_of(integers, st.floats(0, 1e9))
+
+
 bounds = st.sampled_from((BOUNDS, BOUNDS, BOUNDS, (0.5, 1.0, math.inf), (1.0,), (math.inf,)))
 
 
-@pytest.fixture(autouse=True)
-def _files_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that vanishes is gone: no process is there to make it again."""
-    monkeypatch.setattr("web_prom.multiprocess.reading.directory_view._MISSING_SECONDS", 0.0)
-
-
 class Files(RuleBasedStateMachine):
-    """Workers write, begin, die and are followed by others; between any two steps there may be a scrape."""
+    """Workers start, write and stop, and others take their slots. Every step is followed by a scrape."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,16 +133,18 @@ class Files(RuleBasedStateMachine):
     def set_gauge(  # noqa: PLR0917
         self, owner: str, mode: str, name: str, labels: dict[str, str], value: float, timestamp: float
     ) -> None:
-        # A label that is called pid is in the way where prometheus_client merges files of several kinds: it
-        # shows two samples with the same labels then, which Prometheus would refuse.
+        # If files of different types have a family with a label pid, prometheus_client returns two samples
+        # with the same labels. Prometheus would refuse them.
         name = f"{mode}_pid" if "pid" in labels else name
-        # The one difference to prometheus_client: of other modes no timestamps are kept, not even for this.
+        # The only difference to prometheus_client: timestamps of other modes are not kept, and do not count
+        # here.
         if self.latest.setdefault(name, "recent" in mode) == ("recent" in mode):
             self.workers[owner].gauge(mode, name, value, labels, timestamp)
 
-    # Names that only one kind has: where files of several kinds have one, its type depends on the first file.
+    # Each type has names of its own: if files of different types have a name, the first file defines the
+    # type.
     @rule(owner=st.sampled_from(("s0", "s1")), kind=st.sampled_from(REMOVABLE), amount=amounts)
-    def use_what_is_removed_later(self, owner: str, kind: str, amount: float) -> None:
+    def use_removable_label_sets(self, owner: str, kind: str, amount: float) -> None:
         worker, name, labels = self.workers[owner], f"r_{kind}", {"r": "x" if amount > 1e6 else "y"}
         if kind == "counter":
             worker.inc(name, labels, amount)
@@ -145,28 +162,28 @@ class Files(RuleBasedStateMachine):
         file.remove([key for key in file.all_keys() if labels in key])
 
     @rule(slot=st.sampled_from((0, 1, 2, 10)))
-    def take_or_leave_a_slot(self, slot: int) -> None:
+    def acquire_or_release_a_slot(self, slot: int) -> None:
         if self.held.pop(slot, None) is None:
             self.held[slot] = 100 + slot
 
     @precondition(lambda self: any(worker.files for worker in self.workers.values()))
     @rule(data=st.data())
     def remove_a_file(self, data: st.DataObject) -> None:
-        every = [(owner, *kind) for owner, worker in self.workers.items() for kind in worker.files]
-        owner, kind, mode = data.draw(st.sampled_from(every))
+        files = [(owner, *kind) for owner, worker in self.workers.items() for kind in worker.files]
+        owner, kind, mode = data.draw(st.sampled_from(files))
         self.workers[owner].remove(kind, mode)
 
     @invariant()
-    def a_scrape_is_as_prometheus_client_has_it(self) -> None:
+    def scrape_equals_that_of_prometheus_client(self) -> None:
         with tempfile.TemporaryDirectory() as copies:
             files = [without_removed(Path(path), Path(copies)) for path in self.files()]
-            expected = contents(MultiProcessCollector.merge(files))  # type: ignore[no-untyped-call]
+            expected = samples_by_family(MultiProcessCollector.merge(files))  # type: ignore[no-untyped-call]
         metrics = list(self.collector.collect())
-        found = contents(metrics)
+        found = samples_by_family(metrics)
         for family in found.keys() - expected.keys():
             assert family[0].startswith("r_")
             assert not found.pop(family), "all its label sets were removed"
-        assert same(found, expected), (found, expected)
+        assert equal(found, expected), (found, expected)
         assert [metric.name for metric in metrics] == sorted({metric.name for metric in metrics})
         fresh = WorkersCollector(self.directory, lambda: self.held)
         for accept in ACCEPTS:
@@ -178,7 +195,7 @@ class Files(RuleBasedStateMachine):
         assert self.collector.corrupt_files == 0
 
     def removable(self) -> list[tuple[WebPromFile, str]]:
-        """Return the label sets that can be removed: the file, and how the labels end in a key."""
+        """Return the label sets that can be removed: the file, and the end of the labels in a key."""
         found: dict[tuple[WebPromFile, str], None] = {}
         for owner in ("s0", "s1"):
             for file in self.workers[owner].files.values():
@@ -188,7 +205,7 @@ class Files(RuleBasedStateMachine):
         return list(found)
 
     def files(self) -> list[str]:
-        """Return the files that count, in the order in which web-prom takes them."""
+        """Return the files whose values count, in the order of web-prom."""
         found = []
         for path in self.directory.glob("*.db"):
             name = FileName.parse(path.name)
@@ -212,9 +229,9 @@ class _Registry:
 
 
 def without_removed(path: Path, copies: Path) -> str:
-    """Copy a value file without the label sets that were removed, for prometheus_client to read."""
-    every: Any = MmapedDict.read_all_values_from_file(str(path))  # type: ignore[no-untyped-call]
-    entries = [(*json.loads(key), key, value, timestamp) for key, value, timestamp, _ in every]
+    """Copy a value file without the removed label sets. prometheus_client reads the copy."""
+    all_values: Any = MmapedDict.read_all_values_from_file(str(path))  # type: ignore[no-untyped-call]
+    entries = [(*json.loads(key), key, value, timestamp) for key, value, timestamp, _ in all_values]
     name = FileName.parse(path.name)
     assert name is not None
     removed = {
@@ -231,11 +248,11 @@ def without_removed(path: Path, copies: Path) -> str:
     return str(copies / path.name)
 
 
-Contents = dict[tuple[str, str, str], list[tuple[str, list[tuple[str, str]], float]]]
+SamplesByFamily = dict[tuple[str, str, str], list[tuple[str, list[tuple[str, str]], float]]]
 
 
-def contents(metrics: Iterable[Metric]) -> Contents:
-    """Return the samples of each family, in an order that does not depend on who merged them."""
+def samples_by_family(metrics: Iterable[Metric]) -> SamplesByFamily:
+    """Return the sorted samples of each family."""
     return {
         (metric.name, metric.type, metric.documentation): sorted(
             ((sample.name, sorted(sample.labels.items()), sample.value) for sample in metric.samples),
@@ -245,16 +262,16 @@ def contents(metrics: Iterable[Metric]) -> Contents:
     }
 
 
-def same(found: Contents, expected: Contents) -> bool:
-    """Compare integers exactly and other numbers within what rounding may differ."""
+def equal(found: SamplesByFamily, expected: SamplesByFamily) -> bool:
+    """Compare integers exactly, and other numbers except for rounding errors."""
     return found.keys() == expected.keys() and all(
         len(samples) == len(expected[family])
-        and all(_same_sample(mine, theirs) for mine, theirs in zip(samples, expected[family], strict=True))
+        and all(_equal_sample(mine, theirs) for mine, theirs in zip(samples, expected[family], strict=True))
         for family, samples in found.items()
     )
 
 
-def _same_sample(mine: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
+def _equal_sample(mine: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
     if mine[:2] != theirs[:2]:
         return False
     value, other = mine[2], theirs[2]
@@ -264,7 +281,9 @@ def _same_sample(mine: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
 
 
 Files.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
-test_files_grow_and_go = Files.TestCase
+
+
+test_merged_values_are_those_of_prometheus_client = Files.TestCase
 
 
 @pytest.fixture
@@ -274,23 +293,14 @@ def held() -> dict[int, int]:
 
 
 @pytest.fixture
-def workers(tmp_path: Path) -> Iterator[tuple[Worker, Worker]]:
-    """Return two workers of web-prom."""
-    both = Worker(tmp_path, "s0"), Worker(tmp_path, "s1")
-    yield both
-    for worker in both:
-        worker.close()
-
-
-@pytest.fixture
 def collector(tmp_path: Path, held: dict[int, int]) -> WorkersCollector:
     """Return a collector of the directory."""
     return WorkersCollector(tmp_path, lambda: held)
 
 
 @pytest.mark.parametrize("order", list(permutations(("s1", "s2", "17"))))
-def test_fault_30_a_sum_never_falls_when_a_file_is_added(tmp_path: Path, order: tuple[str, ...]) -> None:
-    """0.1 + 0.2 + 0.3 is an ulp more than 0.3 + 0.2 + 0.1: in another order the sum would fall."""
+def test_fault_30_sum_never_decreases_when_a_file_is_added(tmp_path: Path, order: tuple[str, ...]) -> None:
+    """Because of rounding, 0.1 + 0.2 + 0.3 is larger than 0.3 + 0.2 + 0.1."""
     assert 0.1 + 0.2 + 0.3 > 0.3 + 0.2 + 0.1
     collector = WorkersCollector(tmp_path, dict)
     for owner, amount in (*zip(order, (0.1, 0.2, 0.3), strict=True), ("s0", 0.0)):
@@ -305,8 +315,10 @@ def test_fault_30_a_sum_never_falls_when_a_file_is_added(tmp_path: Path, order: 
                 assert samples(collector, name) == {(): 0.6}
 
 
-def test_sums_beyond_what_a_double_holds(workers: tuple[Worker, Worker], collector: WorkersCollector) -> None:
-    """As prometheus_client adds: infinity, and no number."""
+def test_sums_with_infinite_results_are_those_of_prometheus_client(
+    workers: tuple[Worker, Worker], collector: WorkersCollector
+) -> None:
+    """The results are infinity and NaN."""
     for worker, amount in zip(workers, (1e308, 1.7e308), strict=True):
         worker.inc("large", amount=amount)
         worker.observe("h", amount)
@@ -318,60 +330,10 @@ def test_sums_beyond_what_a_double_holds(workers: tuple[Worker, Worker], collect
     assert math.isnan(samples(collector, "both_h_sum")[()])
 
 
-def test_a_changed_help_text_makes_another_entry_and_no_other_series(
+def test_help_text_comes_from_the_first_file(
     workers: tuple[Worker, Worker], collector: WorkersCollector
 ) -> None:
-    """A slot goes from one release of an application to the next: what both counted adds up."""
-    first, second = workers
-    for documentation, amount in (("Old.", 1.0), ("New.", 2.0)):
-        first.file("counter").set(key_of("a", "a_total", {"x": "y"}, documentation), amount)
-        first.observe("h", 0.5, documentation=documentation)
-        second.file("gauge", "mostrecent").set(key_of("g", "g", {}, documentation), amount, amount)
-        second.file("gauge", "all").set(key_of("i", "i", {}, documentation), amount)
-        assert collector.collect()
-    assert samples(collector, "a_total", "x") == {("y",): 3}
-    assert samples(collector, "h_bucket", "le") == {("0.1",): 0, ("1.0",): 2, ("+Inf",): 2}
-    assert samples(collector, "g") == {(): 2}
-    assert samples(collector, "i", "pid") == {("s1",): 2}
-    assert {metric.documentation for metric in collector.collect()} == {"Old."}
-    first.remove("counter")
-    first.remove("histogram")
-    assert {metric.name for metric in collector.collect()} == {"g", "i"}
-
-
-def test_two_entries_of_one_sample_that_are_found_at_once_both_count(
-    workers: tuple[Worker, Worker], collector: WorkersCollector
-) -> None:
-    """The collector begins after both releases have written."""
-    first, _ = workers
-    for documentation, amount in (("Old.", 1.0), ("New.", 2.0)):
-        first.file("counter").set(key_of("a", "a_total", {"x": "y"}, documentation), amount)
-        first.file("gauge", "min").set(key_of("g", "g", {}, documentation), amount)
-    for _ in range(2):
-        assert samples(collector, "a_total", "x") == {("y",): 3}
-        assert samples(collector, "g") == {(): 1}
-
-
-def test_the_latest_gauge_is_one_that_was_set(
-    workers: tuple[Worker, Worker], collector: WorkersCollector
-) -> None:
-    """A timestamp of zero is of a gauge that was made and never set; of equal ones the first counts."""
-    first, second = workers
-    second.gauge("mostrecent", "g", 0.0)
-    assert samples(collector, "g") == {}
-    assert render(collector, *choose_encoder("")) == b"# HELP g Help.\n# TYPE g gauge\n"
-    assert collector.series == 0
-    first.gauge("mostrecent", "g", 1.0, timestamp=7.0)
-    second.gauge("mostrecent", "g", 2.0, timestamp=7.0)
-    assert samples(collector, "g") == {(): 1}
-    second.gauge("mostrecent", "g", 2.0, timestamp=7.5)
-    assert samples(collector, "g") == {(): 2}
-
-
-def test_the_help_of_the_first_file_is_shown(
-    workers: tuple[Worker, Worker], collector: WorkersCollector
-) -> None:
-    """In the order of the slots, whichever was there first."""
+    """Files are ordered by slot."""
     first, second = workers
     second.file("counter").set(key_of("a", "a_total", {}, "Second."), 1)
     assert [metric.documentation for metric in collector.collect()] == ["Second."]
@@ -381,49 +343,10 @@ def test_the_help_of_the_first_file_is_shown(
     assert [metric.documentation for metric in collector.collect()] == ["Second."]
 
 
-def test_buckets_that_are_added_to_a_file(
-    workers: tuple[Worker, Worker], collector: WorkersCollector
-) -> None:
-    """A slot is taken over by a process with other buckets: its sum goes on, its buckets come last."""
-    first, second = workers
-    for worker in workers:
-        worker.observe("h", 0.5, {"x": "y"})
-    assert samples(collector, "h_bucket", "le") == {("0.1",): 0, ("1.0",): 2, ("+Inf",): 2}
-    first.observe("h", 0.2, {"x": "y"}, (0.1, 0.25, math.inf))
-    assert samples(collector, "h_bucket", "le") == {("0.1",): 0, ("0.25",): 1, ("1.0",): 3, ("+Inf",): 3}
-    first.observe("h", 0.2, {"x": "y"}, (0.1, 0.25, math.inf))
-    second.observe("h", 5.0, {"x": "y"})
-    assert samples(collector, "h_bucket", "le") == {("0.1",): 0, ("0.25",): 2, ("1.0",): 4, ("+Inf",): 5}
-    first.remove("histogram")
-    assert samples(collector, "h_bucket", "le") == {("0.1",): 0, ("1.0",): 1, ("+Inf",): 2}
-
-
-def test_observations_in_old_buckets_after_others_were_added(
-    workers: tuple[Worker, Worker], collector: WorkersCollector
-) -> None:
-    """Only the sum and a bucket that were there before change then; whether or not keys were foretold."""
-    first, second = workers
-    for path in ("/a", "/b"):
-        for worker in (second, first):
-            worker.observe("h", 0.5, {"path": path})
-    assert samples(collector, "h_count", "path") == {("/a",): 2, ("/b",): 2}
-    for path in ("/a", "/b"):
-        first.observe("h", 0.2, {"path": path}, (0.1, 0.25, math.inf))
-    assert samples(collector, "h_count", "path") == {("/a",): 3, ("/b",): 3}
-    for path in ("/a", "/b"):
-        first.observe("h", 5.0, {"path": path})
-    assert samples(collector, "h_count", "path") == {("/a",): 4, ("/b",): 4}
-    assert samples(collector, "h_bucket", "path", "le") == {
-        (path, le): value
-        for path in ("/a", "/b")
-        for le, value in (("0.1", 0), ("0.25", 1), ("1.0", 3), ("+Inf", 4))
-    }
-
-
-def test_types_that_cannot_be_merged_do_not_fail_the_scrape(
+def test_types_that_cannot_be_merged_do_not_make_the_scrape_fail(
     workers: tuple[Worker, Worker], collector: WorkersCollector, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A histogram in one file, and in another a gauge with a label that is no bound."""
+    """One file has a histogram, another one a gauge whose label le is not a number."""
     first, second = workers
     first.observe("a", 1.0)
     second.gauge("all", "a", 1.0, {"le": "no number"})
@@ -432,32 +355,24 @@ def test_types_that_cannot_be_merged_do_not_fail_the_scrape(
     assert "the metric a has several types" in caplog.text
 
 
-def test_buckets_that_are_added_to_several_label_sets_at_once(
+def test_conflicting_types_are_merged_if_one_file_has_two_entries(
     workers: tuple[Worker, Worker], collector: WorkersCollector
 ) -> None:
-    """All of it between two scrapes, beside label sets that are new to this file and not to another."""
-    first, second = workers
-    other_bounds = (0.1, 0.25, math.inf)
-    for path in ("/a", "/c", "/d"):
-        second.observe("h", 0.5, {"path": path})
-    for path in ("/a", "/b"):
-        first.observe("h", 0.5, {"path": path})
-    assert samples(collector, "h_count", "path") == {("/a",): 2, ("/b",): 1, ("/c",): 1, ("/d",): 1}
-    for path in ("/a", "/c", "/d", "/b"):
-        first.observe("h", 0.5, {"path": path})
-        first.observe("h", 0.2, {"path": path}, other_bounds)
-    assert samples(collector, "h_count", "path") == {("/a",): 4, ("/b",): 3, ("/c",): 3, ("/d",): 3}
-    assert samples(collector, "h_bucket", "path", "le")["/c", "0.25"] == 1
-
-
-def test_a_name_of_several_types_in_one_file_twice(
-    workers: tuple[Worker, Worker], collector: WorkersCollector
-) -> None:
-    """As a gauge of mode all, a file's last entry counts; under another help text it is its own."""
+    """The last entry of a gauge of mode all counts. Entries with different help texts both count."""
     first, _ = workers
     first.gauge("all", "a", 5.0)
     first.observe("a", 0.0, documentation="Old.")
     first.observe("a", 1.0, documentation="New.")
-    expected = contents(MultiProcessCollector.merge(sorted(map(str, first.directory.glob("*.db")))))  # type: ignore[no-untyped-call]
-    assert contents(collector.collect()) == expected
+    expected = samples_by_family(MultiProcessCollector.merge(sorted(map(str, first.directory.glob("*.db")))))  # type: ignore[no-untyped-call]
+    assert samples_by_family(collector.collect()) == expected
     assert samples(collector, "a_sum") == {(): 1}
+
+
+def test_label_sets_with_null_characters_are_ordered_as_tuples(worker: Worker) -> None:
+    """Names of labels that differ, and values with a zero in them, are ordered as tuples are."""
+    values = [("x\0", "y"), ("x", "\0y"), ("x", ""), ("", "\0"), ("x\0", "\0")]
+    for a, b in values:
+        worker.inc("a", {"a": a, "b": b})
+    collector = WorkersCollector(worker.directory, lambda: {0: 100})
+    (metric,) = collector.collect()
+    assert [(each.labels["a"], each.labels["b"]) for each in metric.samples] == sorted(values)

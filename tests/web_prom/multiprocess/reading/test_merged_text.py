@@ -1,14 +1,10 @@
-"""The text of a scrape, with prometheus_client's encoders as the oracle (test_merging has the rest)."""
+"""The text of merged families, compared with the encoders of prometheus_client."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
@@ -20,31 +16,11 @@ from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.multiprocess.reading.histograms import HistogramFamily
 from web_prom.multiprocess.reading.merged_family import MergedFamily
 from web_prom.multiprocess.reading.model import LabelSet
-from web_prom.text_format import format_number
-
-
-@pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    """Return a worker of web-prom."""
-    worker = Worker(tmp_path, "s0")
-    yield worker
-    worker.close()
-
-
-@given(st.one_of(st.floats(), st.integers(-(2**60), 2**60).map(float)))
-@example(1e6)
-@example(999999.9999999999)
-@example(-0.0)
-@example(math.inf)
-@example(-math.inf)
-@example(math.nan)
-def test_numbers_are_written_as_prometheus_client_does(value: float) -> None:
-    assert format_number(value) == floatToGoString(value)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("value", [-math.inf, math.inf, math.nan, 1e6, 1.0])
-def test_unusual_values_are_written_as_prometheus_client_does(worker: Worker, value: float) -> None:
-    """As the only sample of a label set, and as one of several."""
+def test_special_values_are_written_as_prometheus_client_does(worker: Worker, value: float) -> None:
+    """The value is the only sample of a label set, or one of several."""
     other = Worker(worker.directory, "s1")
     other.gauge("all", "several", 2.0)
     worker.gauge("all", "several", value)
@@ -59,8 +35,8 @@ def test_unusual_values_are_written_as_prometheus_client_does(worker: Worker, va
     other.close()
 
 
-def test_the_order_is_that_of_names_labels_and_bounds(worker: Worker) -> None:
-    """And the same in every scrape: byte for byte, whoever was there first."""
+def test_samples_are_ordered_by_name_labels_and_bound(worker: Worker) -> None:
+    """The order does not depend on the order in which the files were read."""
     other = Worker(worker.directory, "s1")
     for path in ("/b", "/a"):
         worker.observe("h", 0.5, {"path": path})
@@ -110,7 +86,7 @@ def test_the_order_is_that_of_names_labels_and_bounds(worker: Worker) -> None:
     other.close()
 
 
-def test_text_that_has_not_changed_is_kept(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_update_texts_merges_only_changed_label_sets(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the label sets with other values are merged and written again."""
     for path in ("/a", "/b", "/c"):
         worker.observe("h", 0.5, {"path": path})
@@ -133,8 +109,8 @@ def test_text_that_has_not_changed_is_kept(worker: Worker, monkeypatch: pytest.M
     assert sorted(merged) == ["/b", "/c"]
 
 
-def test_label_values_that_are_no_unicode_do_not_fail_the_scrape(worker: Worker) -> None:
-    """A path in bytes that were no UTF-8: with prometheus_client every scrape fails from then on."""
+def test_label_values_that_are_not_unicode_do_not_make_the_scrape_fail(worker: Worker) -> None:
+    """They come from a path whose bytes are not UTF-8. prometheus_client would fail in every scrape."""
     worker.inc("a", {"path": "/\udcff"})
     worker.observe("h", 1.0, {"path": "/\udcff\U0001f600"})
     collector = WorkersCollector(worker.directory, dict)
@@ -144,7 +120,7 @@ def test_label_values_that_are_no_unicode_do_not_fail_the_scrape(worker: Worker)
         assert 'h_count{path="/?\U0001f600"} 1.0' in text
 
 
-def test_a_help_text_that_changes_is_shown_in_every_format(worker: Worker) -> None:
+def test_changed_help_text_is_written_in_every_format(worker: Worker) -> None:
     collector = WorkersCollector(worker.directory, dict)
     for documentation in ("Old.", "New.\nLine."):
         worker.observe("h", 1.0, documentation=documentation)
@@ -154,7 +130,7 @@ def test_a_help_text_that_changes_is_shown_in_every_format(worker: Worker) -> No
         worker.remove("histogram")
 
 
-def test_content_types_are_a_clients_choice_and_do_not_pile_up(worker: Worker) -> None:
+def test_number_of_cached_formats_is_limited(worker: Worker) -> None:
     worker.inc("a")
     collector = WorkersCollector(worker.directory, dict)
     expected = render(collector, generate_latest, "text/plain")
@@ -163,7 +139,7 @@ def test_content_types_are_a_clients_choice_and_do_not_pile_up(worker: Worker) -
     assert len(collector._view()._formats) <= 16
 
 
-def test_labels_with_what_stands_for_a_place_in_a_template(worker: Worker) -> None:
+def test_placeholders_in_label_values_are_escaped(worker: Worker) -> None:
     other = Worker(worker.directory, "s1")
     for value in ("%s", "100%", '%%"', "\\%d\n"):
         worker.inc("a", {"x": value})
@@ -185,7 +161,7 @@ def test_labels_with_what_stands_for_a_place_in_a_template(worker: Worker) -> No
     other.close()
 
 
-def test_names_with_what_stands_for_a_place_in_a_template(worker: Worker) -> None:
+def test_placeholders_in_names_are_escaped(worker: Worker) -> None:
     try:
         Metric("a_%d", "", "counter")
     except ValueError:
@@ -193,13 +169,3 @@ def test_names_with_what_stands_for_a_place_in_a_template(worker: Worker) -> Non
     worker.file("counter").set(key_of("a_%d", "a_%d_total", {"50%": "x", "%s": "y"}), 1.0)
     collector = WorkersCollector(worker.directory, dict)
     assert samples(collector, "a_%d_total", "50%", "%s") == {("x", "y"): 1}
-
-
-def test_the_order_of_labels_with_the_lowest_character(worker: Worker) -> None:
-    """Names of labels that differ, and values with a zero in them, are ordered as tuples are."""
-    values = [("x\0", "y"), ("x", "\0y"), ("x", ""), ("", "\0"), ("x\0", "\0")]
-    for a, b in values:
-        worker.inc("a", {"a": a, "b": b})
-    collector = WorkersCollector(worker.directory, lambda: {0: 100})
-    (metric,) = collector.collect()
-    assert [(each.labels["a"], each.labels["b"]) for each in metric.samples] == sorted(values)

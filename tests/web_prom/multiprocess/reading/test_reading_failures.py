@@ -1,4 +1,4 @@
-"""What a scrape does where something cannot be read this time, and where a name leads to no regular file."""
+"""Scrapes with files that cannot be read this time, and with files that are not regular files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from web_prom.multiprocess.file_format import HEADER, pack_entry
 from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.multiprocess.reading.process_metrics import collect_process, process_families
 
-PASSING = [errno.EMFILE, errno.ENFILE, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EINTR]
+TEMPORARY = [errno.EMFILE, errno.ENFILE, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EINTR]
+
+
 COUNTER = key_of("a", "a_total", {}).encode()
 
 
@@ -46,7 +48,7 @@ def collector(tmp_path: Path) -> WorkersCollector:
 
 
 class Fault:
-    """Lets one call of the operating system fail while it is on."""
+    """Makes one system call fail while it is on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, call: str, number: int, ending: str) -> None:
         self.on = False
@@ -64,12 +66,12 @@ class Fault:
 
 
 @pytest.mark.parametrize("known", [False, True])
-@pytest.mark.parametrize("number", PASSING)
+@pytest.mark.parametrize("number", TEMPORARY)
 @pytest.mark.parametrize(
     ("call", "ending"),
     [("open", "counter_s1.db"), ("pread", "histogram_s1.db"), ("fstat", "counter_s0.db"), ("listdir", "")],
 )
-def test_fault_67_a_scrape_fails_where_something_cannot_be_read_this_time(
+def test_fault_67_scrape_fails_if_a_file_cannot_be_read_this_time(
     workers: list[Worker],
     collector: WorkersCollector,
     monkeypatch: pytest.MonkeyPatch,
@@ -79,7 +81,7 @@ def test_fault_67_a_scrape_fails_where_something_cannot_be_read_this_time(
     number: int,
     known: bool,
 ) -> None:
-    """Prometheus would take a smaller sum for a restart; nothing is forgotten, and nothing counted twice."""
+    """Prometheus would take a smaller sum for a restart. After the error, all values count once."""
     fault = Fault(monkeypatch, call, number, ending)
     if known:
         assert samples(collector, "a_total") == {(): 2}
@@ -100,10 +102,10 @@ def test_fault_67_a_scrape_fails_where_something_cannot_be_read_this_time(
     assert (collector.files, collector.corrupt_files) == (4, 0)
 
 
-def test_fault_67_the_answer_is_500(
+def test_fault_67_scrape_is_answered_with_500(
     workers: list[Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For whatever asks: a value file, the directory, the slots that are held, a process in /proc."""
+    """The unreadable file is a value file, the directory, or a process in /proc."""
     slots.slots_of(tmp_path).acquire()
     exposition = Exposition(directory=str(tmp_path))
     assert exposition.respond(environ_of("/metrics")).status == "200 OK"
@@ -122,10 +124,10 @@ def test_fault_67_the_answer_is_500(
         assert (response.status, b"\na_total 2.0\n" in response.body) == ("200 OK", True)
 
 
-def test_fault_67_the_lock_file_that_cannot_be_opened_is_no_directory_without_holders(
+def test_fault_67_scrape_fails_if_the_lock_file_cannot_be_opened(
     workers: list[Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Live gauges of all workers would be gone."""
+    """Otherwise the live gauges of all workers would be missing."""
     (tmp_path / "slots.lock").write_bytes(b"")
     fault = Fault(monkeypatch, "open", errno.EMFILE, "slots.lock")
     fault.on = True
@@ -135,10 +137,10 @@ def test_fault_67_the_lock_file_that_cannot_be_opened_is_no_directory_without_ho
 
 
 @pytest.mark.parametrize("missing", ["/stat", "/limits", "/fd"])
-def test_fault_67_a_process_that_cannot_be_read_this_time_fails_the_scrape(
+def test_fault_67_scrape_fails_if_a_process_cannot_be_read_this_time(
     monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    """prometheus_client leaves its families out, in one process as in many."""
+    """prometheus_client leaves out the families of the process, with one process and with several."""
     own: Any = ProcessCollector(registry=None)
     everything = {family.name for family in collect_process(own)}
     refuse = {"on": False}
@@ -167,10 +169,10 @@ def test_fault_67_a_process_that_cannot_be_read_this_time_fails_the_scrape(
     assert Exposition(registry).respond(environ_of("/metrics")).status == "200 OK"
 
 
-def test_fault_67_a_read_that_gives_less_than_asked_is_gone_on_with(
+def test_fault_67_read_that_returns_fewer_bytes_is_continued(
     workers: list[Worker], collector: WorkersCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel gives what it has before an error, which is no sign of a file without an end."""
+    """The kernel returns the bytes before an error. The file does not end there."""
     for number in range(500):
         workers[0].inc("many", {"number": str(number)})
     pread = os.pread
@@ -182,7 +184,7 @@ def test_fault_67_a_read_that_gives_less_than_asked_is_gone_on_with(
     assert collector.corrupt_files == 0
 
 
-def test_fault_67_a_file_that_moves_while_others_are_read_is_found_where_it_went(
+def test_fault_67_values_that_move_to_another_file_during_a_scrape_count(
     workers: list[Worker], collector: WorkersCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that starts adds the values of one file to another, which may have been read already."""
@@ -205,10 +207,10 @@ def test_fault_67_a_file_that_moves_while_others_are_read_is_found_where_it_went
     absorbed.close()
 
 
-def test_fault_67_a_scrape_that_is_stopped_half_way_leaves_nothing_half(
+def test_fault_67_scrape_that_is_interrupted_does_not_corrupt_the_view(
     workers: list[Worker], collector: WorkersCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server stops a worker that takes too long by SystemExit, wherever it is."""
+    """A server may stop a slow worker by SystemExit at any point."""
     assert samples(collector, "a_total") == {(): 2}
     for each in workers:
         each.inc("a")
@@ -224,10 +226,10 @@ def test_fault_67_a_scrape_that_is_stopped_half_way_leaves_nothing_half(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
-def test_fault_72_a_file_that_another_user_keeps_to_himself_stops_no_scrape(
+def test_fault_72_unreadable_file_of_another_user_is_left_out(
     workers: list[Worker], collector: WorkersCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of the application's own user does, because its values count."""
+    """An unreadable file of the application's own user makes the scrape fail, because its values count."""
     path = workers[0].directory / "counter_s7.db"
     path.write_bytes(HEADER.pack(HEADER.size, 1))
     fault = Fault(monkeypatch, "open", errno.EACCES, "counter_s7.db")
@@ -262,7 +264,7 @@ def _claims(path: Path) -> None:
 
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, _link, _socket, _sparse, _claims])
-def test_fault_72_what_is_no_value_file_costs_neither_time_nor_memory(
+def test_fault_72_other_file_types_take_neither_time_nor_memory(
     workers: list[Worker],
     collector: WorkersCollector,
     caplog: pytest.LogCaptureFixture,
@@ -271,7 +273,7 @@ def test_fault_72_what_is_no_value_file_costs_neither_time_nor_memory(
     make: Any,
     known: bool,
 ) -> None:
-    """It is left out, counted, and logged once, also where a value file had the name before."""
+    """The file is left out, counted, and logged once, even if a value file had the name before."""
     third = Worker(workers[0].directory, "s7")
     path = workers[0].directory / "counter_s7.db"
     if known:
@@ -295,10 +297,10 @@ def test_fault_72_what_is_no_value_file_costs_neither_time_nor_memory(
     third.close()
 
 
-def test_fault_72_a_damaged_file_is_read_again_only_when_it_changes(
+def test_fault_72_corrupt_file_is_read_again_only_after_a_change(
     workers: list[Worker], collector: WorkersCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its header is looked at, its time, its size and its inode."""
+    """Its header, time, size and inode are compared."""
     path = workers[0].directory / "counter_s7.db"
     data = pack_entry(COUNTER, 1.0) * 1500
     path.write_bytes(HEADER.pack(8 + len(data) + len(pack_entry(b"x")), 1) + data + pack_entry(b"x"))
@@ -341,10 +343,10 @@ def _two_histograms_bucket_by_bucket() -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("make", [_entries_of_one_sample, _two_histograms_bucket_by_bucket])
-def test_fault_72_no_file_takes_memory_that_grows_with_the_square_of_its_size(
+def test_fault_72_memory_does_not_grow_with_the_square_of_the_file_size(
     workers: list[Worker], collector: WorkersCollector, make: Any
 ) -> None:
-    """Half a megabyte took 200."""
+    """A file of half a megabyte once took 200 MB."""
     name, data = make()
     (workers[0].directory / name).write_bytes(HEADER.pack(HEADER.size + len(data), 1) + data)
     tracemalloc.start()
@@ -359,10 +361,10 @@ def test_fault_72_no_file_takes_memory_that_grows_with_the_square_of_its_size(
 
 
 @pytest.mark.parametrize("size", [0, 3, 8, 40, -1])
-def test_fault_78_a_file_that_is_truncated_is_counted_and_logged(
+def test_fault_78_truncated_file_is_counted_and_logged(
     workers: list[Worker], collector: WorkersCollector, caplog: pytest.LogCaptureFixture, size: int
 ) -> None:
-    """With `>` or `truncate`, by somebody who wants to save space."""
+    """Somebody truncates the file to save space."""
     assert samples(collector, "a_total") == {(): 2}
     path = workers[1].directory / "counter_s1.db"
     if size < 0:
@@ -375,10 +377,10 @@ def test_fault_78_a_file_that_is_truncated_is_counted_and_logged(
     assert [record.getMessage().split()[0] for record in caplog.records] == ["counter_s1.db"]
 
 
-def test_fault_78_a_file_that_was_truncated_long_ago_is_known_to_a_new_process(
+def test_fault_78_empty_file_is_corrupt_after_a_second(
     workers: list[Worker], collector: WorkersCollector
 ) -> None:
-    """One that is empty since a moment ago is just being made."""
+    """A file that has just become empty may be in creation."""
     path = workers[1].directory / "counter_s1.db"
     os.truncate(path, 0)
     assert samples(collector, "a_total") == {(): 1}
@@ -388,8 +390,10 @@ def test_fault_78_a_file_that_was_truncated_long_ago_is_known_to_a_new_process(
     assert collector.corrupt_files == 1
 
 
-def test_fault_72_a_pipe_holds_no_other_scrape_up(workers: list[Worker], collector: WorkersCollector) -> None:
-    """The view's lock was held for ever."""
+def test_fault_72_named_pipe_does_not_block_scrapes(
+    workers: list[Worker], collector: WorkersCollector
+) -> None:
+    """A scrape that waits for a writer would hold the lock of the view."""
     os.mkfifo(workers[0].directory / "counter_x.db")
     done = []
     threads = [

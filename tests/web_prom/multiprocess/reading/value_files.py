@@ -1,4 +1,4 @@
-"""Value files as workers write them: those of web-prom, byte by byte, and prometheus_client's own."""
+"""Value files for tests, as web-prom and prometheus_client write them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def render(
 
 
 def key_of(family: str, sample: str, labels: Mapping[str, str], documentation: str = "Help.") -> str:
-    """Return a key as both writers make it."""
+    """Return a key as web-prom and prometheus_client write it."""
     return mmap_key(family, sample, list(labels), list(labels.values()), documentation)
 
 
 class Doubles:
-    """The doubles of a file."""
+    """The doubles of a file, by index."""
 
     def __init__(self, file: int) -> None:
         self._file = file
@@ -47,9 +47,9 @@ class Doubles:
 
 
 class WebPromFile:
-    """A file with an identity, kept as bytes and written after each change."""
+    """A value file of web-prom, with an identity."""
 
-    marked = True
+    has_revisions = True
 
     def __init__(self, path: Path, identity: int) -> None:
         self.path = path
@@ -63,11 +63,11 @@ class WebPromFile:
         self._view = Doubles(self._file)
 
     def get(self, key: str) -> tuple[float, float]:
-        """Return a value and its timestamp; the entry is made if there is none."""
+        """Return the value and the timestamp of a key. Add an entry if there is none."""
         return VALUE.unpack(os.pread(self._file, VALUE.size, self._place(key)))
 
     def set(self, key: str, value: float, timestamp: float = 0.0) -> None:
-        """Write a value and its timestamp."""
+        """Write the value and the timestamp of a key."""
         os.pwrite(self._file, VALUE.pack(value, timestamp), self._place(key))
 
     def all_keys(self) -> list[str]:
@@ -79,22 +79,22 @@ class WebPromFile:
         removal.remove(self._name, self._view, [(key.encode(), self._places[key] // 8) for key in keys])
 
     def append(self, data: bytes) -> None:
-        """Add bytes as they are, and count them as used."""
+        """Append bytes, and include them in the count of bytes in use."""
         os.pwrite(self._file, data, self._used)
         self._used += len(data)
         self._put_header()
 
     def claim(self, used: int) -> None:
-        """Say that so many bytes are used."""
+        """Write a count of bytes in use to the header."""
         os.pwrite(self._file, HEADER.pack(used, self._identity), 0)
 
     @property
     def used(self) -> int:
-        """How many bytes are used."""
+        """The count of bytes in use."""
         return self._used
 
     def close(self) -> None:
-        """Close the file, and leave it where it is."""
+        """Close the file. It stays in the directory."""
         os.close(self._file)
 
     def _place(self, key: str) -> int:
@@ -113,33 +113,33 @@ class WebPromFile:
 
 
 class PrometheusFile:
-    """A file of prometheus_client's own, which knows neither identities nor marks."""
+    """A value file of prometheus_client, which has no identity and no revisions."""
 
-    marked = False
+    has_revisions = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._dict: Any = MmapedDict(str(path))  # type: ignore[no-untyped-call]
 
     def get(self, key: str) -> tuple[float, float]:
-        """Return a value and its timestamp; the entry is made if there is none."""
+        """Return the value and the timestamp of a key. Add an entry if there is none."""
         return self._dict.read_value(key)  # type: ignore[no-any-return]
 
     def set(self, key: str, value: float, timestamp: float = 0.0) -> None:
-        """Write a value and its timestamp."""
+        """Write the value and the timestamp of a key."""
         self._dict.write_value(key, value, timestamp)
 
     def close(self) -> None:
-        """Close the file, and leave it where it is."""
+        """Close the file. It stays in the directory."""
         self._dict.close()
 
 
 class Worker:
-    """One process's files in a directory.
+    """The files of one process in a directory.
 
     Args:
-        directory: Where they are.
-        owner: ``s`` and a slot's number for files of web-prom, else a process id.
+        directory: The directory.
+        owner: ``s`` and the number of a slot for files of web-prom. Otherwise a process id.
     """
 
     identities = 0
@@ -149,31 +149,31 @@ class Worker:
         self.owner = owner
         self.files: dict[tuple[str, str], WebPromFile | PrometheusFile] = {}
 
-    def file(self, kind: str, mode: str = "") -> WebPromFile | PrometheusFile:
-        """Return the file of a kind and mode, made if there is none."""
-        if (kind, mode) not in self.files:
-            path = self.directory / str(FileName(kind, mode, self.owner))
+    def file(self, metric_type: str, mode: str = "") -> WebPromFile | PrometheusFile:
+        """Return the file of a metric type and mode. Create it if there is none."""
+        if (metric_type, mode) not in self.files:
+            path = self.directory / str(FileName(metric_type, mode, self.owner))
             if self.owner.startswith("s"):
                 Worker.identities += 1
-                self.files[kind, mode] = WebPromFile(path, Worker.identities)
+                self.files[metric_type, mode] = WebPromFile(path, Worker.identities)
             else:
-                self.files[kind, mode] = PrometheusFile(path)
-        return self.files[kind, mode]
+                self.files[metric_type, mode] = PrometheusFile(path)
+        return self.files[metric_type, mode]
 
-    def remove(self, kind: str, mode: str = "") -> None:
-        """Remove a file."""
-        file = self.files.pop((kind, mode))
+    def remove(self, metric_type: str, mode: str = "") -> None:
+        """Close and delete a file."""
+        file = self.files.pop((metric_type, mode))
         file.close()
         file.path.unlink()
 
     def close(self) -> None:
-        """Close the files, and leave them where they are."""
+        """Close the files. They stay in the directory."""
         for file in self.files.values():
             file.close()
         self.files.clear()
 
     def inc(self, name: str, labels: Mapping[str, str] | None = None, amount: float = 1.0) -> None:
-        """Count up."""
+        """Increase a counter."""
         self._add(self.file("counter"), key_of(name, f"{name}_total", labels or {}), amount)
 
     def gauge(
@@ -195,19 +195,19 @@ class Worker:
         bounds: Sequence[float] = BOUNDS,
         documentation: str = "Help.",
     ) -> None:
-        """Write an observation to a histogram: the sum, one bucket, and then the mark."""
+        """Write an observation to a histogram: the sum, one bucket, and then the revision."""
         file, labels = self.file("histogram"), labels or {}
-        total = key_of(name, f"{name}_sum", labels, documentation)
-        file.get(total)
+        sum_key = key_of(name, f"{name}_sum", labels, documentation)
+        file.get(sum_key)
         for bound in bounds:
             file.get(self._bucket(name, labels, bound, documentation))
         found = next((bound for bound in bounds if value <= bound), None)
-        self._add(file, total, value)
+        self._add(file, sum_key, value)
         if found is not None:
             self._add(file, self._bucket(name, labels, found, documentation), 1.0)
-            if file.marked:
-                before, mark = file.get(total)
-                file.set(total, before, mark + 1)
+            if file.has_revisions:
+                before, revision = file.get(sum_key)
+                file.set(sum_key, before, revision + 1)
 
     def summarize(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
         """Write an observation to a summary."""
@@ -221,3 +221,10 @@ class Worker:
     def _add(self, file: WebPromFile | PrometheusFile, key: str, amount: float) -> None:
         value, timestamp = file.get(key)
         file.set(key, value + amount, timestamp)
+
+
+def web_prom_file(worker: Worker, metric_type: str, mode: str = "") -> WebPromFile:
+    """Return a file of a worker of web-prom."""
+    file = worker.file(metric_type, mode)
+    assert isinstance(file, WebPromFile)
+    return file
