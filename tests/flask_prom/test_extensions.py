@@ -11,7 +11,7 @@ from tests.flask_prom.conftest import MakeApp, Metrics
 
 
 @pytest.mark.parametrize("first", ["restx", "prom"])
-def test_fault_92_an_exception_that_flask_restx_answers_is_counted(
+def test_fault_92_exception_that_flask_restx_handles_is_counted(
     registry: CollectorRegistry, metrics: Metrics, first: str
 ) -> None:
     """Whichever of both was initialised first."""
@@ -53,7 +53,7 @@ def test_fault_92_an_exception_that_flask_restx_answers_is_counted(
 
 
 @pytest.mark.parametrize("method", ["handle_user_exception", "handle_exception"])
-def test_fault_92_a_later_extension_that_answers_exceptions_hides_none(
+def test_fault_92_exception_that_a_later_extension_handles_is_counted(
     make_app: MakeApp, metrics: Metrics, method: str
 ) -> None:
     """Each wraps a method of the application in its own way (flask-restful, flask-smorest)."""

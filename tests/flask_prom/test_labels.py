@@ -11,7 +11,7 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 from tests.flask_prom.conftest import MakeApp, Metrics
 
 
-def test_extra_labels_see_the_final_response(make_app: MakeApp, registry: Any, metrics: Metrics) -> None:
+def test_extra_labels_get_the_final_response(make_app: MakeApp, registry: Any, metrics: Metrics) -> None:
     """They are computed in the request's context, after every hook."""
     labels = {
         "tenant": lambda request, response: g.tenant,
@@ -38,7 +38,7 @@ def test_extra_labels_see_the_final_response(make_app: MakeApp, registry: Any, m
     assert metrics("http_requests_in_progress", service="shop") == 0
 
 
-def test_fault_34_a_label_callable_that_raises(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_34_failing_extra_label_is_empty(make_app: MakeApp, metrics: Metrics) -> None:
     """It costs its value and a tick of the error counter, never the request."""
 
     def broken(request: Any, response: Any) -> str:
@@ -56,7 +56,7 @@ def test_fault_34_a_label_callable_that_raises(make_app: MakeApp, metrics: Metri
 
 
 @pytest.mark.parametrize("length", ["-1", "abc", "", "99999999999999999999"])
-def test_fault_34_a_bad_content_length(make_app: MakeApp, metrics: Metrics, length: str) -> None:
+def test_fault_34_invalid_content_length_is_ignored(make_app: MakeApp, metrics: Metrics, length: str) -> None:
     """What the client claims to send does not matter to us."""
     app = make_app(request_size=True)
 

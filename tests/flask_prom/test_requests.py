@@ -39,7 +39,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_view_is_counted_and_timed(make_app: MakeApp, metrics: Metrics, clock: Clock) -> None:
+def test_view_is_counted_and_timed(make_app: MakeApp, metrics: Metrics, clock: Clock) -> None:
     """The plain case, read from the scrape itself."""
     app = make_app()
 
@@ -56,7 +56,9 @@ def test_a_view_is_counted_and_timed(make_app: MakeApp, metrics: Metrics, clock:
     assert metrics.in_progress == 0
 
 
-def test_fault_01_a_stream_is_timed_to_its_end(make_app: MakeApp, metrics: Metrics, clock: Clock) -> None:
+def test_fault_01_duration_includes_the_whole_stream(
+    make_app: MakeApp, metrics: Metrics, clock: Clock
+) -> None:
     """A streamed body of 0.3 s is 0.3 s, and in progress until it ends."""
     app = make_app()
 
@@ -76,7 +78,9 @@ def test_fault_01_a_stream_is_timed_to_its_end(make_app: MakeApp, metrics: Metri
     assert metrics.in_progress == 0
 
 
-def test_fault_02_a_stream_that_raises_half_way(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_02_exception_during_a_stream_keeps_the_sent_status(
+    make_app: MakeApp, metrics: Metrics
+) -> None:
     """The status that was sent stands, and the exception is counted."""
     app = make_app()
 
@@ -95,7 +99,9 @@ def test_fault_02_a_stream_that_raises_half_way(make_app: MakeApp, metrics: Metr
     assert metrics.in_progress == 0
 
 
-def test_fault_02_a_client_that_hangs_up(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_02_disconnect_during_a_stream_keeps_the_sent_status(
+    make_app: MakeApp, metrics: Metrics
+) -> None:
     """The server closes a body that it did not exhaust: counted once, and no exception."""
     app = make_app()
 
@@ -112,7 +118,7 @@ def test_fault_02_a_client_that_hangs_up(make_app: MakeApp, metrics: Metrics) ->
     assert metrics.in_progress == 0
 
 
-def test_fault_03_a_raising_view_is_observed_once(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_03_exception_of_a_view_is_counted_once(make_app: MakeApp, metrics: Metrics) -> None:
     """One request, one observation, one exception."""
     app = make_app()
 
@@ -126,7 +132,7 @@ def test_fault_03_a_raising_view_is_observed_once(make_app: MakeApp, metrics: Me
     assert metrics.exceptions == {("GET", "/boom", "ZeroDivisionError"): 1}
 
 
-def test_an_exception_that_flask_passes_on_is_a_500(make_app: MakeApp, metrics: Metrics) -> None:
+def test_propagated_exception_is_counted_with_status_500(make_app: MakeApp, metrics: Metrics) -> None:
     """In testing and debug mode Flask raises to the server, which answers 500."""
     app = make_app()
     app.config["PROPAGATE_EXCEPTIONS"] = True
@@ -142,7 +148,9 @@ def test_an_exception_that_flask_passes_on_is_a_500(make_app: MakeApp, metrics: 
     assert metrics.in_progress == 0
 
 
-def test_fault_04_before_request_answers_early(make_app: MakeApp, metrics: Metrics, clock: Clock) -> None:
+def test_fault_04_response_of_before_request_is_counted(
+    make_app: MakeApp, metrics: Metrics, clock: Clock
+) -> None:
     """Counted and timed like any other, with the route and the time of earlier hooks."""
     app = make_app()
 
@@ -163,7 +171,7 @@ def test_fault_04_before_request_answers_early(make_app: MakeApp, metrics: Metri
     assert metrics.seconds("/private/<name>") == pytest.approx(0.25)
 
 
-def test_fault_05_the_status_is_the_one_sent(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_05_status_is_the_one_that_was_sent(make_app: MakeApp, metrics: Metrics) -> None:
     """Whatever an after_request hook makes of it, registered before or after ours."""
     app = make_app()
 
@@ -181,9 +189,7 @@ def test_fault_05_the_status_is_the_one_sent(make_app: MakeApp, metrics: Metrics
 
 
 @pytest.mark.parametrize("handled", [Exception, ValueError, 500])
-def test_fault_06_an_error_handler_does_not_hide_the_exception(
-    make_app: MakeApp, metrics: Metrics, handled: Any
-) -> None:
+def test_fault_06_handled_exception_is_counted(make_app: MakeApp, metrics: Metrics, handled: Any) -> None:
     """The exception counts if the answer is a server error, and one story is told of the status."""
     app = make_app()
 
@@ -201,9 +207,7 @@ def test_fault_06_an_error_handler_does_not_hide_the_exception(
     assert metrics.exceptions == {("GET", "/boom", "ValueError"): 1}
 
 
-def test_an_exception_that_becomes_a_client_error_is_no_exception(
-    make_app: MakeApp, metrics: Metrics
-) -> None:
+def test_exception_that_becomes_a_client_error_is_not_counted(make_app: MakeApp, metrics: Metrics) -> None:
     """A ValueError answered with 400 was handled; so was a 404."""
     app = make_app()
 
@@ -226,7 +230,7 @@ def test_an_exception_that_becomes_a_client_error_is_no_exception(
     assert metrics.exceptions == {}
 
 
-def test_an_error_handler_that_raises(make_app: MakeApp, metrics: Metrics) -> None:
+def test_exception_of_an_error_handler_is_counted(make_app: MakeApp, metrics: Metrics) -> None:
     """Both exceptions led to the 500, and both are named."""
     app = make_app()
 
@@ -242,7 +246,7 @@ def test_an_error_handler_that_raises(make_app: MakeApp, metrics: Metrics) -> No
     assert metrics.exceptions == {("GET", "/boom", "ValueError"): 1, ("GET", "/boom", "KeyError"): 1}
 
 
-def test_an_after_request_hook_that_raises(make_app: MakeApp, metrics: Metrics) -> None:
+def test_exception_of_after_request_is_counted(make_app: MakeApp, metrics: Metrics) -> None:
     """Flask then sends no request_finished: the status comes from the response's start."""
     app = make_app(extra_labels={"answer": lambda request, response: response and response.status_code})
 
@@ -259,7 +263,7 @@ def test_an_after_request_hook_that_raises(make_app: MakeApp, metrics: Metrics) 
     assert metrics.by_labels("http_request_exceptions_total", "exception") == {("RuntimeError",): 1}
 
 
-def test_fault_07_send_file_keeps_the_servers_sendfile(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_07_send_file_uses_the_sendfile_of_the_server(make_app: MakeApp, metrics: Metrics) -> None:
     """The server gets the very object that its wsgi.file_wrapper made, and closing it ends the request."""
     app = make_app(response_size=True)
 
@@ -279,7 +283,7 @@ def test_fault_07_send_file_keeps_the_servers_sendfile(make_app: MakeApp, metric
     assert metrics.in_progress == 0
 
 
-def test_fault_07_direct_passthrough(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_07_direct_passthrough_finishes_at_the_end(make_app: MakeApp, metrics: Metrics) -> None:
     """Werkzeug calls no call_on_close there; the request finishes all the same."""
     app = make_app()
 
@@ -293,7 +297,7 @@ def test_fault_07_direct_passthrough(make_app: MakeApp, metrics: Metrics) -> Non
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304), ("GET", 200)])
-def test_fault_08_without_a_body_a_request_still_finishes_once(
+def test_fault_08_empty_body_finishes_the_request_once(
     make_app: MakeApp, metrics: Metrics, method: str, status: int
 ) -> None:
     """HEAD, 204, 304 and an empty 200."""
@@ -308,7 +312,7 @@ def test_fault_08_without_a_body_a_request_still_finishes_once(
     assert metrics.in_progress == 0
 
 
-def test_a_test_client_that_does_not_read_or_close(make_app: MakeApp, metrics: Metrics) -> None:
+def test_request_of_a_test_client_that_does_not_close_is_counted(make_app: MakeApp, metrics: Metrics) -> None:
     """A body that was handed out whole is finished; nobody has to ask for what comes after it."""
     app = make_app()
 
@@ -322,7 +326,7 @@ def test_a_test_client_that_does_not_read_or_close(make_app: MakeApp, metrics: M
     assert metrics.requests == {("GET", "/", "200"): 3}
 
 
-def test_fault_35_async_views(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_35_async_view_is_counted_and_timed(make_app: MakeApp, metrics: Metrics) -> None:
     """Async views, excluded ones and raising ones among them, answer as before and are counted."""
     app = make_app()
 
@@ -347,7 +351,7 @@ def test_fault_35_async_views(make_app: MakeApp, metrics: Metrics) -> None:
     assert metrics.exceptions == {("GET", "/boom", "ValueError"): 1}
 
 
-def test_application_root(make_app: MakeApp, metrics: Metrics) -> None:
+def test_application_root_is_not_in_the_route(make_app: MakeApp, metrics: Metrics) -> None:
     """A prefix that the server strips is no part of the route, and /metrics is below it."""
     app = make_app()
     app.config["APPLICATION_ROOT"] = "/shop"
@@ -364,7 +368,7 @@ def test_application_root(make_app: MakeApp, metrics: Metrics) -> None:
 
 
 @pytest.mark.parametrize("wrap_first", [True, False])
-def test_other_middleware_around_the_application(
+def test_other_middleware_may_wrap_the_application(
     make_app: MakeApp, registry: Any, metrics: Metrics, wrap_first: bool
 ) -> None:
     """Inside or outside of ours, in place or with a copy of the environ and a delayed start."""
@@ -394,7 +398,7 @@ def test_other_middleware_around_the_application(
     assert metrics.requests == {("GET", "/users/<user>", "200"): 1}
 
 
-def test_an_application_called_inside_a_view(make_app: MakeApp, metrics: Metrics) -> None:
+def test_application_that_a_view_calls_is_counted(make_app: MakeApp, metrics: Metrics) -> None:
     """Two applications, one inside the other's view: each counts its own request, with its own route."""
     inner, outer = make_app("inner"), make_app("outer")
 
@@ -410,7 +414,7 @@ def test_an_application_called_inside_a_view(make_app: MakeApp, metrics: Metrics
     assert metrics.requests == {("GET", "/in", "201"): 1, ("GET", "/out", "200"): 1}
 
 
-def test_a_redirect_is_the_views_own(make_app: MakeApp, metrics: Metrics) -> None:
+def test_redirect_of_a_view_has_the_route_of_the_view(make_app: MakeApp, metrics: Metrics) -> None:
     """A 302 from a view is counted under the view."""
     app = make_app()
 
@@ -422,7 +426,7 @@ def test_a_redirect_is_the_views_own(make_app: MakeApp, metrics: Metrics) -> Non
     assert metrics.requests == {("GET", "/old", "302"): 1}
 
 
-def test_a_teardown_that_raises(make_app: MakeApp, metrics: Metrics) -> None:
+def test_exception_of_a_teardown_is_counted(make_app: MakeApp, metrics: Metrics) -> None:
     """It raises after the response was started but before it was sent: the client gets the server's 500."""
     app = make_app()
 

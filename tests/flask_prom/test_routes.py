@@ -16,7 +16,9 @@ from tests.flask_prom.conftest import MakeApp, Metrics
 from web_prom.wsgi import set_route
 
 
-def test_fault_10_refusals_of_routing(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_10_routing_exceptions_have_a_bounded_number_of_routes(
+    make_app: MakeApp, metrics: Metrics
+) -> None:
     """Unknown URLs are one series; a 405 and the redirect to the canonical URL keep their route."""
     app = make_app()
 
@@ -38,7 +40,7 @@ def test_fault_10_refusals_of_routing(make_app: MakeApp, metrics: Metrics) -> No
     }
 
 
-def test_fault_11_invented_methods_are_one_series(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_11_unknown_methods_share_one_series(make_app: MakeApp, metrics: Metrics) -> None:
     """A hundred invented methods make one line."""
     app = make_app()
 
@@ -51,7 +53,7 @@ def test_fault_11_invented_methods_are_one_series(make_app: MakeApp, metrics: Me
     assert metrics.requests == {("_OTHER", "/", "405"): 100}
 
 
-def test_fault_12_a_spoofed_host_makes_no_series(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_12_spoofed_host_adds_no_series(make_app: MakeApp, metrics: Metrics) -> None:
     """The Host header is no label, nor is a bad one an error of ours."""
     app = make_app()
 
@@ -67,7 +69,7 @@ def test_fault_12_a_spoofed_host_makes_no_series(make_app: MakeApp, metrics: Met
     assert metrics.errors == {}
 
 
-def test_blueprints_nested_and_method_views(make_app: MakeApp, metrics: Metrics) -> None:
+def test_blueprints_and_method_views_have_their_routes(make_app: MakeApp, metrics: Metrics) -> None:
     """Routes bear the whole template, prefixes included."""
     app = make_app()
     inner, outer = Blueprint("inner", "inner"), Blueprint("outer", "outer")
@@ -91,7 +93,7 @@ def test_blueprints_nested_and_method_views(make_app: MakeApp, metrics: Metrics)
 
 @pytest.mark.parametrize("where", ["view", "before_request", "after_request", "body"])
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_fault_84_a_view_tells_its_own_route(
+def test_fault_84_set_route_replaces_the_route_of_flask(
     registry: CollectorRegistry, metrics: Metrics, where: str, wrapped: bool
 ) -> None:
     """By the type of a page, say; whatever stands between the extension and Flask."""
@@ -124,7 +126,7 @@ def test_fault_84_a_view_tells_its_own_route(
     assert metrics.requests == {("GET", "/<article>", "200"): 2, ("GET", "/<article>", "404"): 1}
 
 
-def test_fault_84_a_view_that_is_excluded_stays_so(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_84_set_route_does_not_include_an_excluded_view(make_app: MakeApp, metrics: Metrics) -> None:
     app = make_app()
 
     @app.get("/health")
@@ -137,7 +139,7 @@ def test_fault_84_a_view_that_is_excluded_stays_so(make_app: MakeApp, metrics: M
     assert metrics.requests == {}
 
 
-def test_fault_84_an_exception_has_the_route_that_the_view_told(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_84_set_route_applies_to_exceptions(make_app: MakeApp, metrics: Metrics) -> None:
     app = make_app()
 
     @app.get("/<path:page>")

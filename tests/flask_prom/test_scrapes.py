@@ -85,7 +85,7 @@ def test_fault_46_collectors_and_callbacks_run_in_the_application_context(
     assert users.threads[0] in threads
 
 
-def test_fault_46_the_context_is_that_of_the_application_that_answers(registry: CollectorRegistry) -> None:
+def test_fault_46_context_is_of_the_application_that_answers(registry: CollectorRegistry) -> None:
     """Two applications may share a registry; each answers for itself."""
     Gauge("users", "Help.", registry=registry).set_function(lambda: float(current_app.config["USERS"]))
     apps = []
@@ -100,7 +100,7 @@ def test_fault_46_the_context_is_that_of_the_application_that_answers(registry: 
     assert "users 1.0" in of_mounted(apps[0], registry).splitlines()
 
 
-def test_fault_46_a_teardown_that_raises_does_not_fail_the_scrape(
+def test_fault_46_exception_of_a_teardown_does_not_fail_the_scrape(
     make_app: MakeApp, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app()
@@ -114,7 +114,7 @@ def test_fault_46_a_teardown_that_raises_does_not_fail_the_scrape(
     assert "scrape context failed" in caplog.text
 
 
-def test_fault_46_a_scrape_inside_of_another_context_leaves_that_one(
+def test_fault_46_scrape_inside_another_context_does_not_change_it(
     registry: CollectorRegistry, make_app: MakeApp
 ) -> None:
     app = make_app()
@@ -131,7 +131,7 @@ def make_and_drop(registry: CollectorRegistry) -> Callable[[], Flask | None]:
     return weakref.ref(app)
 
 
-def test_fault_46_a_dropped_application_is_freed(registry: CollectorRegistry) -> None:
+def test_fault_46_dropped_application_is_freed(registry: CollectorRegistry) -> None:
     """The registry lives on, and its scrapes go on without the context."""
     found = make_and_drop(registry)
     gc.collect()

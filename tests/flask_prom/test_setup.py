@@ -35,7 +35,7 @@ from web_prom.metrics.recording import RECORDING_KEY
 PATIENCE_SECONDS = 60.0
 
 
-def test_fault_14_a_factory_called_many_times(registry: CollectorRegistry, metrics: Metrics) -> None:
+def test_fault_14_factory_can_be_called_many_times(registry: CollectorRegistry, metrics: Metrics) -> None:
     """One extension object, a new application for each test of a suite: all are measured."""
     prom = FlaskProm(registry=registry)
 
@@ -53,7 +53,7 @@ def test_fault_14_a_factory_called_many_times(registry: CollectorRegistry, metri
     assert metrics.requests == {("GET", "/", "200"): 5}
 
 
-def test_fault_14_init_app_twice(registry: CollectorRegistry, metrics: Metrics) -> None:
+def test_fault_14_init_app_can_be_called_twice(registry: CollectorRegistry, metrics: Metrics) -> None:
     """The second call does nothing; with other settings it says so."""
     app = Flask("shop")
     FlaskProm(app, registry=registry)
@@ -65,7 +65,7 @@ def test_fault_14_init_app_twice(registry: CollectorRegistry, metrics: Metrics) 
         FlaskProm(app, registry=registry, namespace="x")
 
 
-def test_fault_14_two_applications_in_one_process(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_14_two_applications_share_one_registry(make_app: MakeApp, metrics: Metrics) -> None:
     """Both write to the same families."""
     one, two = make_app("one"), make_app("two")
     one.add_url_rule("/one", view_func=lambda: "1", endpoint="index")
@@ -75,14 +75,14 @@ def test_fault_14_two_applications_in_one_process(make_app: MakeApp, metrics: Me
     assert metrics.requests == {("GET", "/one", "200"): 1, ("GET", "/two", "200"): 1}
 
 
-def test_two_applications_that_disagree(make_app: MakeApp) -> None:
+def test_two_applications_with_different_settings_conflict(make_app: MakeApp) -> None:
     """The error names both, the key, and the remedy."""
     make_app("one", duration_buckets=[1, 2])
     with pytest.raises(ConflictError, match=r"'one'.*'two'.*PROM_DURATION_BUCKETS.*registry of its own"):
         make_app("two", duration_buckets=[1, 3])
 
 
-def test_the_default_registry_is_prometheus_clients() -> None:
+def test_default_registry_is_the_one_of_prometheus_client() -> None:
     """Without a registry the metrics are where the user's own are."""
     app = Flask("shop")
     before = set(REGISTRY._collector_to_names)
@@ -99,9 +99,7 @@ def test_the_default_registry_is_prometheus_clients() -> None:
             REGISTRY.unregister(collector)
 
 
-def test_the_users_own_instruments_are_in_the_same_scrape(
-    make_app: MakeApp, registry: CollectorRegistry
-) -> None:
+def test_scrape_contains_metrics_of_the_application(make_app: MakeApp, registry: CollectorRegistry) -> None:
     """Made before or after ours."""
     before = Counter("jobs_before", "Jobs.", registry=registry)
     app = make_app()
@@ -116,7 +114,9 @@ def test_the_users_own_instruments_are_in_the_same_scrape(
     assert (families["jobs_before"], families["jobs_after"]) == (2, 3)
 
 
-def test_settings_come_from_app_config(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_init_app_reads_settings_from_app_config(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An argument wins over app.config, which wins over the environment."""
     monkeypatch.setenv("PROM_NAMESPACE", "environment")
     monkeypatch.setenv("PROM_PATH", "/from-environment")
@@ -144,7 +144,7 @@ def test_settings_come_from_app_config(registry: CollectorRegistry, monkeypatch:
         ),
     ],
 )
-def test_bad_settings_are_errors_at_start(
+def test_init_app_rejects_invalid_settings(
     registry: CollectorRegistry, key: str, value: Any, told: str
 ) -> None:
     """They name the key, the value and what is allowed; the class is the built-in's too."""
@@ -156,7 +156,7 @@ def test_bad_settings_are_errors_at_start(
     assert isinstance(caught.value, WebPromError)
 
 
-def test_disabled(registry: CollectorRegistry, metrics: Metrics) -> None:
+def test_disabled_extension_changes_nothing(registry: CollectorRegistry, metrics: Metrics) -> None:
     """Nothing is wrapped, mounted or measured."""
     app = Flask("shop")
     inner = app.wsgi_app
@@ -166,7 +166,7 @@ def test_disabled(registry: CollectorRegistry, metrics: Metrics) -> None:
     assert list(registry.collect()) == []
 
 
-def test_fault_18_a_login_hook_does_not_lock_the_scraper_out(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_18_scrape_needs_no_login(make_app: MakeApp, metrics: Metrics) -> None:
     """/metrics is outside the application's own hooks; after_request does not touch it either."""
     app = make_app()
 
@@ -194,7 +194,7 @@ def test_scrapes_are_not_counted(make_app: MakeApp, metrics: Metrics) -> None:
     assert metrics.requests == {}
 
 
-def test_fault_19_excluding_a_route_leaves_its_neighbours(make_app: MakeApp, metrics: Metrics) -> None:
+def test_fault_19_excluded_route_does_not_affect_similar_routes(make_app: MakeApp, metrics: Metrics) -> None:
     """/foo is /foo; /internal/* is what lies below it."""
     app = make_app(exclude=["/foo", "/internal/*"])
     paths = ("/foo", "/foobar", "/foo/bar", "/internal/x", "/internals")
@@ -206,7 +206,7 @@ def test_fault_19_excluding_a_route_leaves_its_neighbours(make_app: MakeApp, met
     assert metrics.in_progress == 0
 
 
-def test_excluded_views(make_app: MakeApp, metrics: Metrics) -> None:
+def test_excluded_views_are_not_counted(make_app: MakeApp, metrics: Metrics) -> None:
     """Functions under and over their route, classes, and one method's endpoint but not its neighbour's."""
     app = make_app()
     prom = FlaskProm()
@@ -245,7 +245,7 @@ def test_excluded_views(make_app: MakeApp, metrics: Metrics) -> None:
     assert metrics.in_progress == 0
 
 
-def test_access_control(make_app: MakeApp) -> None:
+def test_scrape_is_protected_by_access_control(make_app: MakeApp) -> None:
     """One key secures /metrics and nothing else."""
     app = make_app(bearer_token="s3cret")
     client = app.test_client()
@@ -257,7 +257,7 @@ def test_access_control(make_app: MakeApp) -> None:
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/internal/metrics", "/internal/metrics/"])
-def test_fault_54_one_slash_more_is_the_same_path(make_app: MakeApp, path: str) -> None:
+def test_fault_54_scrape_path_allows_a_trailing_slash(make_app: MakeApp, path: str) -> None:
     """A ServiceMonitor that comes from a mounted application has the slash."""
     app = make_app(path=path)
     client = app.test_client()
@@ -268,7 +268,7 @@ def test_fault_54_one_slash_more_is_the_same_path(make_app: MakeApp, path: str) 
     assert client.get(f"{path.rstrip('/')}//").status_code == 404
 
 
-def test_webtests_lint_finds_nothing(make_app: MakeApp) -> None:
+def test_application_passes_the_lint_of_webtest(make_app: MakeApp) -> None:
     """WebTest checks both sides of the WSGI boundary: of the application and of /metrics."""
     app = make_app(request_size=True, response_size=True, first_byte=True)
     app.add_url_rule("/", view_func=lambda: "hi", endpoint="index", methods=["GET", "POST"])
@@ -293,7 +293,7 @@ def user(user):
 """
 
 
-def test_fault_14_the_debug_reloader(tmp_path: Path) -> None:
+def test_fault_14_init_app_works_under_the_debug_reloader(tmp_path: Path) -> None:
     """`flask run --debug` imports the application in two processes; the one that serves is measured."""
     (tmp_path / "shop.py").write_text(APPLICATION)
     with socket.socket() as probe:
@@ -315,7 +315,7 @@ def test_fault_14_the_debug_reloader(tmp_path: Path) -> None:
         server.communicate()
 
 
-def test_a_middleware_around_a_measured_flask_application(registry: CollectorRegistry) -> None:
+def test_outer_middleware_counts_a_flask_request_once(registry: CollectorRegistry) -> None:
     """The outer one measures, the inner one tells it the route."""
     app = Flask("shop")
     FlaskProm(app, registry=registry)
@@ -339,7 +339,7 @@ def read(url: str) -> bytes:
     raise TimeoutError(url)
 
 
-def test_the_names_may_be_those_of_opentelemetry(registry: CollectorRegistry) -> None:
+def test_opentelemetry_naming_is_supported(registry: CollectorRegistry) -> None:
     """The route is Flask's template, and the error the exception that left the view."""
     app = Flask("shop")
     app.config.update(PROPAGATE_EXCEPTIONS=False, PROM_NAMING="opentelemetry")
@@ -367,7 +367,7 @@ def test_the_names_may_be_those_of_opentelemetry(registry: CollectorRegistry) ->
 # Requests that do not pass the middleware -------------------------------------------------------------------
 
 
-def test_fault_45_a_request_past_the_middleware_is_a_warning(
+def test_fault_45_unmeasured_request_logs_a_warning(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once, whether others were measured before or not; then Flask's method is its own again."""
@@ -384,7 +384,7 @@ def test_fault_45_a_request_past_the_middleware_is_a_warning(
     assert "full_dispatch_request" not in vars(app)
 
 
-def test_fault_45_measured_requests_are_looked_at_a_hundred_times(
+def test_fault_45_first_hundred_requests_are_checked(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Flask("shop")
@@ -399,7 +399,7 @@ def test_fault_45_measured_requests_are_looked_at_a_hundred_times(
 
 
 @pytest.mark.parametrize("outer", ["wsgi", "asgi"])
-def test_fault_45_a_measured_layer_around_is_no_warning(
+def test_fault_45_outer_middleware_logs_no_warning(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture, outer: str
 ) -> None:
     """It counts such requests; a2wsgi, which connexion uses, passes the scope on."""
@@ -414,7 +414,7 @@ def test_fault_45_a_measured_layer_around_is_no_warning(
     assert caplog.messages == []
 
 
-def test_fault_45_a_method_that_another_extension_replaced_is_put_back(registry: CollectorRegistry) -> None:
+def test_fault_45_method_that_another_extension_replaced_is_restored(registry: CollectorRegistry) -> None:
     app = Flask("shop")
     taken_before = app.wsgi_app
     seen: list[int] = []
@@ -434,7 +434,7 @@ def test_fault_45_a_method_that_another_extension_replaced_is_put_back(registry:
 # What refers to the application -----------------------------------------------------------------------------
 
 
-def test_fault_95_a_dropped_application_is_freed_by_the_collector(registry: CollectorRegistry) -> None:
+def test_fault_95_dropped_application_is_freed_by_the_garbage_collector(registry: CollectorRegistry) -> None:
     """Its ``wsgi_app`` refers to it, as each WSGI middleware that Flask's documents put there does."""
     app = Flask("shop")
     FlaskProm(app, registry=registry)
@@ -445,7 +445,7 @@ def test_fault_95_a_dropped_application_is_freed_by_the_collector(registry: Coll
     assert found() is None
 
 
-def test_fault_95_the_wsgi_application_alone_keeps_the_flask_application(registry: CollectorRegistry) -> None:
+def test_fault_95_wsgi_application_keeps_the_flask_application_alive(registry: CollectorRegistry) -> None:
     """A server may be given ``app.wsgi_app`` and nothing else: this is why there is a cycle."""
 
     def make() -> Any:

@@ -21,7 +21,7 @@ class TakenOver(Response):
 
 
 @pytest.mark.parametrize("excluded", [False, True])
-def test_fault_37_a_websocket_has_its_route_after_flask_has_left_its_context(
+def test_fault_37_websocket_has_its_route_after_the_request_context_ended(
     make_app: MakeApp, metrics: Metrics, excluded: bool
 ) -> None:
     app = make_app()
@@ -42,9 +42,7 @@ def test_fault_37_a_websocket_has_its_route_after_flask_has_left_its_context(
     assert metrics("websocket_connections_in_progress") == 0
 
 
-def test_fault_37_an_exception_of_a_view_is_counted_whatever_the_client_asks_for(
-    make_app: MakeApp, metrics: Metrics
-) -> None:
+def test_fault_37_exception_of_a_view_is_counted_for_an_upgrade(make_app: MakeApp, metrics: Metrics) -> None:
     app = make_app()
 
     @app.route("/fails")
@@ -59,7 +57,9 @@ def test_fault_37_an_exception_of_a_view_is_counted_whatever_the_client_asks_for
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_fault_37_extra_labels_of_a_websocket(make_app: MakeApp, metrics: Metrics, own: bool) -> None:
+def test_fault_37_extra_labels_of_a_websocket_are_computed(
+    make_app: MakeApp, metrics: Metrics, own: bool
+) -> None:
     """From the request, as those of any request."""
     app = make_app(extra_labels={"host": lambda request, response: request.host})
 

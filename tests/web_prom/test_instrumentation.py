@@ -115,7 +115,7 @@ def serve_in_each_layer() -> None:
         before = now
 
 
-def test_fault_86_a_flask_application_is_found_in_its_layers() -> None:
+def test_fault_86_instrument_finds_a_flask_application_in_each_layer() -> None:
     expected = [
         ("http_request_exceptions_total GET /items/<int:number> ZeroDivisionError", 1),
         ("http_requests_total GET /items/<int:number> 200", 1),
@@ -160,7 +160,7 @@ def look_at_what_is_not_touched() -> None:
     instrument(first, asgi=False)
 
 
-def test_fault_86_an_application_that_measures_itself_is_left_alone() -> None:
+def test_fault_86_instrument_does_not_change_an_application_with_web_prom() -> None:
     in_a_process(look_at_what_is_not_touched)
 
 
@@ -179,7 +179,7 @@ def wrap_others() -> None:
         assert instrument(once, asgi=False) is once
 
 
-def test_fault_86_any_other_application_gets_the_middleware() -> None:
+def test_fault_86_instrument_wraps_any_other_application() -> None:
     in_a_process(wrap_others)
 
 
@@ -191,12 +191,12 @@ def instrument_without_the_adapter() -> None:
     assert serve(served, "/items/1") == b"1"
 
 
-def test_fault_86_a_product_runs_where_the_adapter_does_not() -> None:
+def test_fault_86_instrument_works_if_an_adapter_cannot_be_imported() -> None:
     in_a_process(instrument_without_the_adapter)
 
 
 @pytest.mark.parametrize("module", ["aiohttp.worker", "gunicorn.workers.gtornado"])
-def test_fault_86_the_application_of_an_unknown_worker_is_left_alone(module: str) -> None:
+def test_fault_86_post_worker_init_skips_unknown_worker_classes(module: str) -> None:
     """In an interpreter of its own: to read the hooks names a shared directory in the environment."""
     told = python(
         """
@@ -221,7 +221,7 @@ def test_fault_86_the_application_of_an_unknown_worker_is_left_alone(module: str
 
 @pytest.mark.parametrize("around", ["", "static files", "layer", "router"])
 @pytest.mark.parametrize("asgi", [False, True], ids=["WSGI", "ASGI"])
-def test_fault_86_the_middlewares_of_a_django_project_are_made_once(around: str, asgi: bool) -> None:
+def test_fault_86_instrument_creates_django_middlewares_once(around: str, asgi: bool) -> None:
     shown = python(
         """
         import asyncio, sys

@@ -52,7 +52,7 @@ def request(app: Any, path: str, method: str = "GET") -> int:
 
 @pytest.mark.parametrize("how", ["around", "install"])
 @pytest.mark.parametrize("kind", ["FlaskApp", "AsyncApp"])
-def test_fault_45_operations_of_connexion_have_their_routes(
+def test_fault_45_connexion_operations_have_their_routes(
     kind: str, how: str, tmp_path: Path, registry: CollectorRegistry
 ) -> None:
     (tmp_path / "api.yaml").write_text(SPECIFICATION)

@@ -40,7 +40,7 @@ async def wait_for_the_end(receive: Receive) -> None:
 
 
 @pytest.mark.parametrize("error", [None, ClientDisconnect(), asyncio.CancelledError(), OSError("gone")])
-def test_a_client_that_hangs_up_before_the_response_is_a_499_without_an_exception(
+def test_disconnect_before_the_response_is_a_499_without_an_exception(
     error: BaseException | None, measured: Measured, registry: CollectorRegistry
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,7 +56,9 @@ def test_a_client_that_hangs_up_before_the_response_is_a_499_without_an_exceptio
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="has no groups of exceptions")
-def test_a_group_of_disconnects_is_one(measured: Measured, registry: CollectorRegistry) -> None:
+def test_exception_group_of_disconnects_is_a_disconnect(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     group = getattr(__import__("builtins"), "ExceptionGroup")  # noqa: B009
 
     def app(*errors: Exception) -> App:
@@ -73,9 +75,7 @@ def test_a_group_of_disconnects_is_one(measured: Measured, registry: CollectorRe
     assert requests(registry) == {GONE: 2}
 
 
-def test_an_error_of_the_applications_own_counts_when_the_client_is_gone(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_exception_after_a_disconnect_is_counted(measured: Measured, registry: CollectorRegistry) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await wait_for_the_end(receive)
         raise ValueError
@@ -85,7 +85,7 @@ def test_an_error_of_the_applications_own_counts_when_the_client_is_gone(
     assert exceptions(registry) == {("_unmatched", "ValueError"): 1}
 
 
-def test_an_answer_that_nobody_gets_is_a_499(measured: Measured, registry: CollectorRegistry) -> None:
+def test_response_after_a_disconnect_is_a_499(measured: Measured, registry: CollectorRegistry) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await wait_for_the_end(receive)
         await hello(scope, receive, send)
@@ -96,7 +96,7 @@ def test_an_answer_that_nobody_gets_is_a_499(measured: Measured, registry: Colle
 
 
 @pytest.mark.parametrize("swallowed", [False, True])
-def test_a_send_that_says_that_the_client_is_gone_is_a_499(
+def test_send_that_raises_oserror_is_a_499(
     swallowed: bool, measured: Measured, registry: CollectorRegistry
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,7 +111,7 @@ def test_a_send_that_says_that_the_client_is_gone_is_a_499(
 
 
 @pytest.mark.parametrize("error", [None, ClientDisconnect(), ConnectionResetError()])
-def test_fault_02_a_client_that_hangs_up_is_counted_with_the_status_it_got(
+def test_fault_02_disconnect_during_a_body_keeps_the_sent_status(
     error: BaseException | None, measured: Measured, registry: CollectorRegistry, clock: Clock
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,7 +153,7 @@ async def cancelled(app: App, scope: Scope, when: Callable[[Server], bool]) -> S
 
 
 @pytest.mark.parametrize("started", [False, True])
-def test_a_request_that_the_server_cancels_has_no_exception(
+def test_cancellation_by_the_server_is_no_exception(
     started: bool, measured: Measured, registry: CollectorRegistry
 ) -> None:
     """Some servers do so when the client hangs up, all of them when they stop."""
@@ -172,7 +172,7 @@ def test_a_request_that_the_server_cancels_has_no_exception(
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="cannot tell who cancelled")
-def test_a_cancellation_of_the_applications_own_is_an_exception(
+def test_cancellation_by_the_application_is_an_exception(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -185,7 +185,9 @@ def test_a_cancellation_of_the_applications_own_is_an_exception(
     assert exceptions(registry) == {("_unmatched", "CancelledError"): 1}
 
 
-def test_a_request_that_is_never_resumed_is_finished(measured: Measured, registry: CollectorRegistry) -> None:
+def test_unresumed_request_is_finished_when_its_coroutine_is_closed(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     """The loop ended first."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -220,7 +222,7 @@ async def cancelled_in_a_route(scope: Scope, receive: Receive, send: Send) -> No
 
 
 @pytest.mark.parametrize(("query", "status"), [(b"", "499"), (b"started", "200")])
-def test_fault_90_a_cancelled_request_keeps_its_route(
+def test_fault_90_cancelled_request_has_its_route(
     query: bytes, status: str, measured: Measured, registry: CollectorRegistry
 ) -> None:
     wrapped = measured(cancelled_in_a_route)
@@ -247,7 +249,7 @@ def test_fault_90_a_cancelled_request_keeps_its_route(
         ("elsewhere", True, 200, "200"),
     ],
 )
-def test_fault_91_what_a_known_server_knows_of_its_client(  # noqa: PLR0917
+def test_fault_91_disconnect_attribute_of_each_known_server_is_read(  # noqa: PLR0917
     module: str,
     knows: bool | None,
     status: int,

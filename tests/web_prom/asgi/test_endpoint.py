@@ -56,7 +56,7 @@ CASES: list[tuple[str, dict[str, str]]] = [
     "options",
     [{}, {"bearer_token": "right"}, {"allowed_networks": "10.0.0.0/8", "trusted_proxies": "192.0.2.0/24"}],
 )
-def test_a_scrape_is_answered_as_under_wsgi(
+def test_scrape_is_answered_as_under_wsgi(
     method: str, headers: dict[str, str], options: dict[str, Any], registry: CollectorRegistry
 ) -> None:
     server = scrape(
@@ -82,7 +82,7 @@ def test_a_scrape_is_answered_as_under_wsgi(
     assert errors(registry) == {}
 
 
-def test_fault_32_gzip_head_and_vary(registry: CollectorRegistry) -> None:
+def test_fault_32_scrape_supports_gzip_head_and_vary(registry: CollectorRegistry) -> None:
     app = asgi.PrometheusMiddleware(hello, registry=registry)
     zipped = scrape(app, headers=headers_of(Accept_Encoding="gzip"))
     assert zipped.headers["content-encoding"] == "gzip"
@@ -93,7 +93,7 @@ def test_fault_32_gzip_head_and_vary(registry: CollectorRegistry) -> None:
     assert (head.status, head.body, int(head.headers["content-length"]) > 0) == (200, b"", True)
 
 
-def test_fault_31_accept_is_answered(registry: CollectorRegistry) -> None:
+def test_fault_31_scrape_has_the_accepted_format(registry: CollectorRegistry) -> None:
     app = asgi.PrometheusMiddleware(hello, registry=registry)
     accept = headers_of(Accept="application/openmetrics-text;version=1.0.0")
     modern = scrape(app, headers=accept)
@@ -102,14 +102,14 @@ def test_fault_31_accept_is_answered(registry: CollectorRegistry) -> None:
     assert scrape(app).headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
-def test_names_restrict_a_scrape(registry: CollectorRegistry) -> None:
+def test_scrape_is_restricted_by_names(registry: CollectorRegistry) -> None:
     app = asgi.PrometheusMiddleware(hello, registry=registry)
     body = scrape(app, query_string=b"name[]=http_requests_in_progress").body
     assert b"\nhttp_requests_in_progress 0.0\n" in body
     assert b"http_requests_total" not in body
 
 
-def test_a_scrape_is_answered_and_not_counted(registry: CollectorRegistry) -> None:
+def test_scrape_is_answered_and_not_counted(registry: CollectorRegistry) -> None:
     app = asgi.PrometheusMiddleware(hello, registry=registry)
     serve(app)
     for _ in range(3):
@@ -118,7 +118,7 @@ def test_a_scrape_is_answered_and_not_counted(registry: CollectorRegistry) -> No
     assert in_progress(registry) == 0
 
 
-def test_fault_79_a_mounted_scrape_is_not_in_progress(registry: CollectorRegistry) -> None:
+def test_fault_79_mounted_scrape_is_not_in_progress(registry: CollectorRegistry) -> None:
     mounted, other = make_asgi_app(registry), CollectorRegistry()
     wrapped = asgi.PrometheusMiddleware(mounted, registry=registry, path="")
     wrapped = asgi.PrometheusMiddleware(wrapped, registry=other, path="")
@@ -129,7 +129,7 @@ def test_fault_79_a_mounted_scrape_is_not_in_progress(registry: CollectorRegistr
         assert requests(each) == {}
 
 
-def test_a_mounted_scrape_is_not_counted_either(registry: CollectorRegistry) -> None:
+def test_mounted_scrape_is_not_counted(registry: CollectorRegistry) -> None:
     """Whoever mounts the application below a measured one."""
     app = asgi.PrometheusMiddleware(make_asgi_app(registry), registry=registry, path="")
     assert b"http_requests" in scrape(app).body
@@ -156,7 +156,7 @@ def test_a_mounted_scrape_is_not_counted_either(registry: CollectorRegistry) -> 
         ("", "", False),
     ],
 )
-def test_fault_54_the_path_of_scrapes(
+def test_fault_54_scrape_path_is_relative_to_the_root_path(
     path: str, root_path: str, answered: bool, registry: CollectorRegistry
 ) -> None:
     app = asgi.PrometheusMiddleware(hello, registry=registry)
@@ -164,7 +164,7 @@ def test_fault_54_the_path_of_scrapes(
 
 
 @pytest.mark.parametrize("path", ["", "/", "/metrics", "/shop"])
-def test_an_empty_path_answers_no_scrape_anywhere(path: str, registry: CollectorRegistry) -> None:
+def test_empty_scrape_path_answers_no_scrape(path: str, registry: CollectorRegistry) -> None:
     app = asgi.PrometheusMiddleware(hello, registry=registry, path="")
     assert serve(app, path) == b"hello"
     assert serve(app, path, root_path="/shop") == b"hello"
@@ -175,12 +175,12 @@ def test_an_empty_path_answers_no_scrape_anywhere(path: str, registry: Collector
     assert server.body == b"hello"
 
 
-def test_a_path_of_other_letters_is_found(registry: CollectorRegistry) -> None:
+def test_scrape_path_may_have_non_ascii_letters(registry: CollectorRegistry) -> None:
     app = asgi.PrometheusMiddleware(hello, registry=registry, path="/größen")
     assert b"http_requests" in serve(app, "/größen")
 
 
-def test_the_environ_is_that_of_wsgi() -> None:
+def test_to_environ_returns_the_environ_of_wsgi() -> None:
     """For the callable that decides who may scrape."""
     scope = scope_of(
         "/shop/größe",
@@ -205,19 +205,19 @@ def test_the_environ_is_that_of_wsgi() -> None:
         assert to_environ(scope_of(client=client))["REMOTE_ADDR"] == ""
 
 
-def test_fault_18_what_the_application_demands_is_no_matter_to_a_scrape(registry: CollectorRegistry) -> None:
+def test_fault_18_scrape_does_not_reach_the_application(registry: CollectorRegistry) -> None:
     """It never sees one."""
     app = asgi.PrometheusMiddleware(sending(error=PermissionError("log in first")), registry=registry)
     assert scrape(app, headers=headers_of(Host="10.1.2.3")).status == 200
 
 
-def test_a_socket_without_an_address_is_in_no_network(registry: CollectorRegistry) -> None:
+def test_unix_socket_is_in_no_allowed_network(registry: CollectorRegistry) -> None:
     app = asgi.PrometheusMiddleware(hello, registry=registry, allowed_networks="0.0.0.0/0")
     assert scrape(app).status == 200
     assert scrape(app, client=None).status == 403
 
 
-def test_a_header_with_underscores_does_not_pass_for_the_one_with_dashes(registry: CollectorRegistry) -> None:
+def test_header_with_underscores_is_not_the_one_with_dashes(registry: CollectorRegistry) -> None:
     options: Any = {"allowed_networks": "10.0.0.0/8", "trusted_proxies": "192.0.2.0/24"}
     app = asgi.PrometheusMiddleware(hello, registry=registry, **options)
     assert scrape(app, headers=[(b"x_forwarded_for", b"10.0.0.1")]).status == 403
@@ -250,7 +250,7 @@ class Slow:
 
 
 @pytest.mark.parametrize("mounted", [False, True])
-def test_fault_26_a_scrape_does_not_hold_up_the_loop(mounted: bool, registry: CollectorRegistry) -> None:
+def test_fault_26_scrape_does_not_block_the_event_loop(mounted: bool, registry: CollectorRegistry) -> None:
     """While scrapes take their time the loop goes on, and lets them go on."""
     app = make_asgi_app(registry) if mounted else asgi.PrometheusMiddleware(hello, registry=registry)
     slow = Slow(registry)
@@ -269,7 +269,7 @@ def test_fault_26_a_scrape_does_not_hold_up_the_loop(mounted: bool, registry: Co
     assert all(name.startswith("web-prom-") for name in slow.threads)
 
 
-def test_a_loop_of_trio_goes_on_too(registry: CollectorRegistry) -> None:
+def test_scrape_does_not_block_the_event_loop_of_trio(registry: CollectorRegistry) -> None:
     trio = pytest.importorskip("trio")
     app = make_asgi_app(registry)
     slow = Slow(registry)
@@ -289,7 +289,7 @@ def test_a_loop_of_trio_goes_on_too(registry: CollectorRegistry) -> None:
     assert [message.get("status") for message in sent] == [200, None]
 
 
-def test_without_a_known_loop_the_scrape_is_answered_on_the_spot(registry: CollectorRegistry) -> None:
+def test_scrape_on_an_unknown_event_loop_is_answered_without_a_thread(registry: CollectorRegistry) -> None:
     """Whoever drives the coroutine."""
     sent: list[Any] = []
 
@@ -302,7 +302,7 @@ def test_without_a_known_loop_the_scrape_is_answered_on_the_spot(registry: Colle
     assert sent[0]["status"] == 200
 
 
-def test_a_scrape_that_fails_is_a_500() -> None:
+def test_failed_scrape_is_a_500() -> None:
     """Of a source that is no registry, so that there is nothing else to show."""
 
     class Broken:
@@ -340,33 +340,33 @@ FORKED = """
 """
 
 
-def test_a_forked_child_answers_with_threads_of_its_own() -> None:
+def test_forked_child_starts_its_own_threads() -> None:
     assert python(FORKED).strip() == "0"
 
 
 # The application alone -------------------------------------------------------------------------------
 
 
-def test_it_is_mounted_anywhere(registry: CollectorRegistry) -> None:
+def test_make_asgi_app_can_be_mounted_at_any_path(registry: CollectorRegistry) -> None:
     app = web_prom.make_asgi_app(registry)
     for path, root_path in (("/", ""), ("/metrics", ""), ("/a/metrics", "/a"), ("", "/metrics")):
         assert scrape(app, path, root_path=root_path).status == 200
 
 
-def test_compression_can_be_switched_off(registry: CollectorRegistry) -> None:
+def test_make_asgi_app_can_disable_compression(registry: CollectorRegistry) -> None:
     gzipped = headers_of(Accept_Encoding="gzip")
     assert "content-encoding" in scrape(make_asgi_app(registry), headers=gzipped).headers
     assert "content-encoding" not in scrape(make_asgi_app(registry, True), headers=gzipped).headers
 
 
-def test_it_lives_alone_in_a_server(registry: CollectorRegistry) -> None:
+def test_make_asgi_app_handles_lifespan_events(registry: CollectorRegistry) -> None:
     """Which starts and stops it."""
     server = Server([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
     server.run(make_asgi_app(registry), {"type": "lifespan"})
     assert server.sent == [{"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}]
 
 
-def test_it_refuses_what_it_cannot_answer(registry: CollectorRegistry) -> None:
+def test_make_asgi_app_rejects_other_connection_types(registry: CollectorRegistry) -> None:
     scope: Scope = {"type": "websocket"}
     with pytest.raises(ValueError, match="websocket"):
         Server().run(make_asgi_app(registry), scope)
@@ -400,12 +400,12 @@ MERGED = """
 """
 
 
-def test_workers_that_share_a_directory_answer_as_one(tmp_path: Path) -> None:
+def test_make_asgi_app_reports_the_totals_of_all_workers(tmp_path: Path) -> None:
     printed = python(MERGED, str(tmp_path))
     assert printed.strip() == """['http_requests_total{method="GET",route="_unmatched",status="200"} 3.0']"""
 
 
-def test_fault_71_a_large_text_is_sent_in_pieces(registry: CollectorRegistry) -> None:
+def test_fault_71_large_response_is_sent_in_chunks(registry: CollectorRegistry) -> None:
     """A server copies what it cannot send at once."""
     counter = Counter("shop_orders", "Help.", ["customer"], registry=registry)
     for number in range(20_000):
@@ -421,7 +421,7 @@ def test_fault_71_a_large_text_is_sent_in_pieces(registry: CollectorRegistry) ->
     assert pieces[-1]["body"].endswith(b"\n")
 
 
-def test_fault_62_without_a_thread_a_scrape_is_answered_on_the_loop(
+def test_fault_62_scrape_is_answered_in_the_event_loop_if_no_thread_starts(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the end of a process there is none any more."""

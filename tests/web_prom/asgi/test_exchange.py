@@ -36,7 +36,7 @@ from web_prom.asgi import PrometheusMiddleware
 
 @pytest.mark.parametrize("app", SHAPES)
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_request_is_counted_once_and_served_unchanged(
+def test_exchange_counts_a_request_once_and_leaves_the_response_unchanged(
     app: App, options: dict[str, Any], measured: Measured, registry: CollectorRegistry
 ) -> None:
     wrapped = measured(app, **options)
@@ -51,7 +51,7 @@ def test_a_request_is_counted_once_and_served_unchanged(
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_fault_35_a_request_stays_in_its_thread_and_its_task(
+def test_fault_35_application_runs_in_the_thread_and_task_of_the_server(
     options: dict[str, Any], measured: Measured
 ) -> None:
     """And in its context: what the server set the application sees, and the other way round."""
@@ -76,7 +76,7 @@ def test_fault_35_a_request_stays_in_its_thread_and_its_task(
     asyncio.run(main())
 
 
-def test_messages_are_the_very_objects(measured: Measured) -> None:
+def test_messages_are_passed_as_the_same_objects(measured: Measured) -> None:
     messages = [start(), chunk(b"a", more=True), chunk(b"b")]
     before = copy.deepcopy(messages)
     for options in OPTIONS:
@@ -86,7 +86,7 @@ def test_messages_are_the_very_objects(measured: Measured) -> None:
         assert messages == before
 
 
-def test_a_message_is_not_held_back(measured: Measured, registry: CollectorRegistry) -> None:
+def test_messages_are_sent_without_delay(measured: Measured, registry: CollectorRegistry) -> None:
     """A stream reaches the client chunk by chunk, and is in progress until its end."""
     server = Server()
 
@@ -101,7 +101,7 @@ def test_a_message_is_not_held_back(measured: Measured, registry: CollectorRegis
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "telepathy"])
-def test_other_connections_pass_through_untouched(
+def test_other_connection_types_are_not_measured(
     kind: str, measured: Measured, registry: CollectorRegistry
 ) -> None:
     seen: list[Any] = []
@@ -119,7 +119,7 @@ def test_other_connections_pass_through_untouched(
     assert requests(registry) == {}
 
 
-def test_a_lifespan_that_fails_fails_still(measured: Measured, registry: CollectorRegistry) -> None:
+def test_exception_of_a_lifespan_is_raised(measured: Measured, registry: CollectorRegistry) -> None:
     with pytest.raises(ValueError, match="no"):
         asyncio.run(
             measured(sending(error=ValueError("no")))({"type": "lifespan"}, Server().receive, Server().send)
@@ -145,7 +145,7 @@ STEPS = st.lists(
 
 @settings(deadline=None, max_examples=200, database=None)
 @given(steps=STEPS, options=st.sampled_from(OPTIONS), hangs_up=st.booleans())
-def test_whatever_an_application_does_the_status_counted_is_the_status_sent(
+def test_random_applications_are_counted_with_the_status_that_was_sent(
     steps: list[str], options: dict[str, Any], hangs_up: bool
 ) -> None:
     """What the client got is what was counted, once; what it sees does not depend on us."""
@@ -190,7 +190,7 @@ def test_whatever_an_application_does_the_status_counted_is_the_status_sent(
 @pytest.mark.parametrize("status", [200, 204, 304, 404])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("body", [[chunk()], [chunk(more=True), chunk()], [{"type": "http.response.body"}]])
-def test_fault_08_a_response_without_a_body_finishes_once(
+def test_fault_08_empty_body_finishes_the_request_once(
     status: int, method: str, body: list[Message], measured: Measured, registry: CollectorRegistry
 ) -> None:
     assert serve(measured(sending(start(status), *body), **OPTIONS[1]), method=method) == b""
@@ -200,9 +200,7 @@ def test_fault_08_a_response_without_a_body_finishes_once(
     at_rest(registry)
 
 
-def test_fault_08_the_body_of_a_head_request_is_not_sent(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_fault_08_body_of_a_head_request_has_no_size(measured: Measured, registry: CollectorRegistry) -> None:
     """The server throws it away."""
     serve(measured(hello, **OPTIONS[1]), method="HEAD")
     assert requests(registry) == {("HEAD", "_unmatched", "200"): 1}

@@ -28,7 +28,7 @@ from web_prom.asgi import set_route
 
 @pytest.mark.parametrize("error", [ValueError("secret"), SystemExit(1), KeyboardInterrupt(), OSError("disk")])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_an_application_that_raises_is_a_500_with_its_exception(
+def test_exception_of_the_application_is_counted_with_status_500(
     error: BaseException, options: dict[str, Any], measured: Measured, registry: CollectorRegistry
 ) -> None:
     with pytest.raises(type(error)) as raised:
@@ -40,7 +40,7 @@ def test_an_application_that_raises_is_a_500_with_its_exception(
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
-def test_fault_02_a_body_that_fails_half_way_keeps_its_status_and_counts_its_exception(
+def test_fault_02_exception_during_a_body_keeps_the_sent_status(
     before: int, measured: Measured, registry: CollectorRegistry
 ) -> None:
     raises(
@@ -52,23 +52,21 @@ def test_fault_02_a_body_that_fails_half_way_keeps_its_status_and_counts_its_exc
     at_rest(registry)
 
 
-def test_an_application_that_sends_nothing_is_a_500(measured: Measured, registry: CollectorRegistry) -> None:
+def test_missing_response_is_counted_with_status_500(measured: Measured, registry: CollectorRegistry) -> None:
     Server().run(measured(sending()))
     assert requests(registry) == {BROKEN: 1}
     assert exceptions(registry) == {}
     at_rest(registry)
 
 
-def test_an_application_that_leaves_in_the_middle_has_finished(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_incomplete_body_finishes_the_request(measured: Measured, registry: CollectorRegistry) -> None:
     Server().run(measured(sending(start(206), chunk(b"a", more=True))))
     assert requests(registry) == {("GET", "_unmatched", "206"): 1}
     at_rest(registry)
 
 
 @pytest.mark.parametrize("swallowed", [False, True])
-def test_a_start_that_the_server_refuses_is_a_500(
+def test_response_start_that_the_server_rejects_is_a_500(
     swallowed: bool, measured: Measured, registry: CollectorRegistry
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,13 +81,15 @@ def test_a_start_that_the_server_refuses_is_a_500(
     assert exceptions(registry) == ({} if swallowed else {("_unmatched", "RuntimeError"): 1})
 
 
-def test_the_first_start_counts(measured: Measured, registry: CollectorRegistry) -> None:
+def test_second_response_start_keeps_the_first_status(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     """A second one is the server's to refuse."""
     Server().run(measured(sending(start(201), start(404), chunk())))
     assert requests(registry) == {("GET", "_unmatched", "201"): 1}
 
 
-def test_an_exception_that_a_handler_answers_is_counted_where_it_is_a_server_error(
+def test_handled_exception_is_counted_if_the_status_is_a_server_error(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     """As frameworks do: the answer is sent while the exception is handled."""
@@ -115,7 +115,7 @@ def test_an_exception_that_a_handler_answers_is_counted_where_it_is_a_server_err
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_an_exception_that_is_answered_and_raised_on_counts_once(
+def test_handled_exception_that_is_raised_again_is_counted_once(
     inside: bool, measured: Measured, registry: CollectorRegistry
 ) -> None:
     """Starlette's ServerErrorMiddleware does so, inside; others do it after the handler."""
@@ -137,7 +137,7 @@ def test_an_exception_that_is_answered_and_raised_on_counts_once(
     at_rest(registry)
 
 
-def test_a_late_exception_of_an_excluded_route_does_not_count(
+def test_exception_after_the_response_of_an_excluded_route_is_not_counted(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,7 +150,7 @@ def test_a_late_exception_of_an_excluded_route_does_not_count(
 
 
 @pytest.mark.parametrize("status", [200, 404])
-def test_what_runs_after_the_last_message_is_neither_timed_nor_counted(
+def test_background_task_is_not_included_in_the_request(
     status: int, measured: Measured, registry: CollectorRegistry, clock: Clock
 ) -> None:
     """A background task."""
@@ -170,7 +170,7 @@ def test_what_runs_after_the_last_message_is_neither_timed_nor_counted(
 
 
 @pytest.mark.parametrize("status", [None, "200", b"200", 99, 1000, 20.5])
-def test_a_status_that_is_none_reaches_the_server_as_it_is(
+def test_invalid_status_reaches_the_server_unchanged(
     status: Any, measured: Measured, registry: CollectorRegistry
 ) -> None:
     message = {"type": "http.response.start", "status": status}
@@ -195,7 +195,7 @@ def test_a_status_that_is_none_reaches_the_server_as_it_is(
     ],
 )
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_message_that_is_none_reaches_the_server_as_it_is(
+def test_invalid_message_reaches_the_server_unchanged(
     message: Any, options: dict[str, Any], measured: Measured, registry: CollectorRegistry
 ) -> None:
     taken: list[Any] = []
@@ -218,7 +218,7 @@ def test_a_message_that_is_none_reaches_the_server_as_it_is(
         {"type": "http.response.debug", "info": {}},
     ],
 )
-def test_messages_of_extensions_pass(
+def test_messages_of_extensions_reach_the_server_unchanged(
     message: Message, measured: Measured, registry: CollectorRegistry
 ) -> None:
     for place in range(4):

@@ -25,7 +25,7 @@ from tests.web_prom.asgi.support import OK, OPTIONS, Measured, at_rest, raises
 from tests.web_prom.support import Clock, requests, samples, seconds
 
 
-def test_fault_01_a_stream_is_timed_to_its_end(
+def test_fault_01_duration_includes_the_whole_body(
     measured: Measured, registry: CollectorRegistry, clock: Clock
 ) -> None:
     def slowly(message: Message) -> None:
@@ -42,7 +42,7 @@ def test_fault_01_a_stream_is_timed_to_its_end(
     assert seconds(registry) == pytest.approx(1.2), "until the server has taken the last message"
 
 
-def test_the_first_byte_is_timed_at_the_first_chunk_that_has_one(
+def test_first_byte_is_timed_at_the_first_nonempty_chunk(
     measured: Measured, registry: CollectorRegistry, clock: Clock
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +59,7 @@ def test_the_first_byte_is_timed_at_the_first_chunk_that_has_one(
     assert seconds(registry) == 7
 
 
-def test_the_queue_time_is_observed_once_for_each_request_that_tells_it(
+def test_queue_time_is_observed_once_per_request_with_the_header(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     wrapped = measured(hello, queue_time=True, constant_labels={"site": "a"})
@@ -73,7 +73,7 @@ def test_the_queue_time_is_observed_once_for_each_request_that_tells_it(
 
 
 @pytest.mark.parametrize("read", [0, 1, 2, 3])
-def test_request_bytes_are_those_that_were_received(
+def test_request_size_is_the_number_of_bytes_received(
     read: int, measured: Measured, registry: CollectorRegistry
 ) -> None:
     parts = [
@@ -92,9 +92,7 @@ def test_request_bytes_are_those_that_were_received(
     assert samples(registry, "http_request_size_bytes_sum", "method") == {("POST",): (0, 3, 3, 5)[read]}
 
 
-def test_response_bytes_are_those_that_the_server_took(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_response_size_is_the_number_of_bytes_sent(measured: Measured, registry: CollectorRegistry) -> None:
     def hang_up(message: Message) -> None:
         if len(server.sent) == 4:
             raise ConnectionResetError
@@ -111,7 +109,7 @@ PATHSEND = {"type": "http.response.pathsend", "path": "/srv/file"}
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_file_that_the_server_sends_by_its_path_ends_the_response(
+def test_pathsend_finishes_the_request(
     options: dict[str, Any], measured: Measured, registry: CollectorRegistry, clock: Clock
 ) -> None:
     messages = [start(200, (b"Content-Length", b"20000")), PATHSEND]
@@ -131,16 +129,14 @@ def test_a_file_that_the_server_sends_by_its_path_ends_the_response(
     at_rest(registry)
 
 
-def test_a_file_of_unknown_length_has_no_response_size(
+def test_pathsend_without_content_length_has_no_response_size(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     serve(measured(sending(start(), PATHSEND), response_size=True))
     assert samples(registry, "http_response_size_bytes_count", "route") == {("_unmatched",): 0}
 
 
-def test_a_file_that_the_server_sends_by_its_descriptor_passes(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_zerocopysend_is_counted_until_the_last_part(measured: Measured, registry: CollectorRegistry) -> None:
     part = {"type": "http.response.zerocopysend", "file": 7, "count": 100, "more_body": True}
     server = Server()
     server.run(measured(sending(start(), part, chunk(b"xyz")), response_size=True))

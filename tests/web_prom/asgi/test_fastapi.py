@@ -89,7 +89,7 @@ FASTAPI: list[Case] = [
 
 @pytest.mark.parametrize("case", FASTAPI, ids=str)
 @pytest.mark.parametrize("added", [False, True])
-def test_routes_of_fastapi(case: Case, added: bool, registry: CollectorRegistry) -> None:
+def test_fastapi_routes_have_their_templates(case: Case, added: bool, registry: CollectorRegistry) -> None:
     path, method, status, route = case
     app = fastapi()
     if added:
@@ -102,7 +102,9 @@ def test_routes_of_fastapi(case: Case, added: bool, registry: CollectorRegistry)
         assert exceptions(registry) == {(route, "ZeroDivisionError"): 2}
 
 
-def test_a_starlette_route_in_a_router_of_fastapi(measured: Measured, registry: CollectorRegistry) -> None:
+def test_fastapi_router_with_a_starlette_route_has_its_prefix(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     """Whose path lacked the prefix of the router around it until 0.137."""
     app = measured(fastapi())
     old, new = "/api/acme/plain/1", "/api/v1/acme/plain/1"
@@ -110,7 +112,7 @@ def test_a_starlette_route_in_a_router_of_fastapi(measured: Measured, registry: 
     assert found in ({(200, "/api/{tenant}/plain/{x}")}, {(200, "/api/v1/{tenant}/plain/{x}")})
 
 
-def test_a_root_path_of_fastapi(measured: Measured, registry: CollectorRegistry) -> None:
+def test_fastapi_root_path_is_not_in_the_route(measured: Measured, registry: CollectorRegistry) -> None:
     router = APIRouter()
     router.get("/items/{item_id}")(item)
     app = FastAPI()
@@ -124,14 +126,12 @@ def test_a_root_path_of_fastapi(measured: Measured, registry: CollectorRegistry)
     assert route_of(behind_a_proxy, registry, "/behind/proxy/api/items/1") == (200, "/api/items/{item_id}")
 
 
-def test_a_view_of_fastapi_that_is_marked_is_not_measured(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_fastapi_excluded_view_is_not_measured(measured: Measured, registry: CollectorRegistry) -> None:
     assert request(measured(fastapi()), "/health") == 200
     assert requests(registry) == {}
 
 
-def test_websockets_of_fastapi(measured: Measured, registry: CollectorRegistry) -> None:
+def test_fastapi_websockets_have_their_routes(measured: Measured, registry: CollectorRegistry) -> None:
     app = measured(fastapi())
     for path in ("/api/v1/acme/inner/talk/1", "/sub/a/included/inner/talk/1"):
         connect(app, path)
@@ -141,7 +141,7 @@ def test_websockets_of_fastapi(measured: Measured, registry: CollectorRegistry) 
     }
 
 
-def test_a_mounted_scrape_of_fastapi(registry: CollectorRegistry) -> None:
+def test_fastapi_mounted_scrape_is_answered(registry: CollectorRegistry) -> None:
     app = FastAPI()
     app.add_middleware(PrometheusMiddleware, registry=registry, path="")
     app.mount("/metrics", make_asgi_app(registry))
@@ -152,7 +152,7 @@ def test_a_mounted_scrape_of_fastapi(registry: CollectorRegistry) -> None:
 
 @pytest.mark.parametrize("how", ["Route", "add_route", "append"])
 @pytest.mark.parametrize("kind", [Starlette, FastAPI])
-def test_fault_53_a_scrape_on_a_route_is_answered_without_a_redirect(
+def test_fault_53_scrape_on_a_route_is_answered_without_a_redirect(
     kind: Any, how: str, registry: CollectorRegistry
 ) -> None:
     route = Route("/metrics", make_asgi_app(registry))

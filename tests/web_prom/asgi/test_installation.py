@@ -120,7 +120,7 @@ KIND = pytest.mark.parametrize("kind", [Starlette, FastAPI])
 
 @HOW
 @KIND
-def test_fault_88_the_status_that_the_client_got_is_counted(
+def test_fault_88_install_counts_the_status_that_the_client_gets(
     how: str, kind: type[Any], registry: CollectorRegistry
 ) -> None:
     app = made(kind, how, registry)
@@ -150,7 +150,7 @@ def test_fault_88_the_status_that_the_client_got_is_counted(
     assert errors(registry) == {}
 
 
-def test_fault_88_install_counts_the_first_request_of_an_application_that_no_server_started(
+def test_fault_88_install_counts_the_first_request_without_a_lifespan(
     registry: CollectorRegistry,
 ) -> None:
     assert send(made(FastAPI, "install", registry), "/error/1") == (503, "sorry")
@@ -161,7 +161,9 @@ def test_fault_88_install_counts_the_first_request_of_an_application_that_no_ser
 @pytest.mark.skipif(
     "max_body_size" not in inspect.signature(Starlette).parameters, reason="Starlette 1.10 has it"
 )
-def test_fault_88_a_body_that_starlette_refuses_is_counted(how: str, registry: CollectorRegistry) -> None:
+def test_fault_88_install_counts_a_request_that_starlette_rejects(
+    how: str, registry: CollectorRegistry
+) -> None:
     app = Starlette(routes=routes(), max_body_size=10)
     if how == "install":
         PrometheusMiddleware.install(app, registry=registry)
@@ -173,7 +175,7 @@ def test_fault_88_a_body_that_starlette_refuses_is_counted(how: str, registry: C
     assert exceptions(registry) == {}
 
 
-def test_a_middleware_that_protects_metrics_still_does(registry: CollectorRegistry) -> None:
+def test_added_middleware_can_still_protect_the_scrape_path(registry: CollectorRegistry) -> None:
     """One that is added after ours stands before it."""
 
     class Protecting(Closed):
@@ -189,7 +191,7 @@ def test_a_middleware_that_protects_metrics_still_does(registry: CollectorRegist
         assert send(app, "/metrics")[0] == 401
 
 
-def test_two_registries_by_add_middleware(registry: CollectorRegistry) -> None:
+def test_add_middleware_twice_counts_in_both_registries(registry: CollectorRegistry) -> None:
     other = CollectorRegistry()
     app = made(Starlette, "add_middleware", registry)
     app.add_middleware(PrometheusMiddleware, registry=other)
@@ -201,7 +203,7 @@ def test_two_registries_by_add_middleware(registry: CollectorRegistry) -> None:
         assert exceptions(each) == {("/error/{name}", "ZeroDivisionError"): 2}
 
 
-def test_install_into_an_application_that_serves_already(registry: CollectorRegistry) -> None:
+def test_install_works_after_the_first_connection(registry: CollectorRegistry) -> None:
     app = Starlette(routes=routes(), exception_handlers={Exception: answer})
     assert send(app, "/error/1")[0] == 503
     PrometheusMiddleware.install(app, registry=registry)
@@ -210,7 +212,7 @@ def test_install_into_an_application_that_serves_already(registry: CollectorRegi
     assert requests(registry) == {("GET", "/error/{name}", "503"): 1}
 
 
-def test_installed_twice_counts_once(registry: CollectorRegistry) -> None:
+def test_install_twice_counts_a_request_once(registry: CollectorRegistry) -> None:
     app = made(FastAPI, "install", registry)
     PrometheusMiddleware.install(app, registry=registry)
     app.add_middleware(PrometheusMiddleware, registry=registry)
@@ -219,7 +221,7 @@ def test_installed_twice_counts_once(registry: CollectorRegistry) -> None:
     assert requests(registry) == {("GET", "/error/{name}", "503"): 1}
 
 
-def test_install_sees_what_a_subclass_answers(registry: CollectorRegistry) -> None:
+def test_install_counts_responses_of_a_subclass(registry: CollectorRegistry) -> None:
     class Shop(FastAPI):  # type: ignore[misc]
         def build_middleware_stack(self) -> Any:
             return Closed(super().build_middleware_stack())
@@ -256,7 +258,7 @@ def test_install_answers_scrapes_below_fastapis_root_path(registry: CollectorReg
     assert requests(registry) == {}
 
 
-def test_install_into_litestar(registry: CollectorRegistry) -> None:
+def test_install_works_with_litestar(registry: CollectorRegistry) -> None:
     import litestar
 
     async def orders() -> str:
@@ -273,7 +275,7 @@ def test_install_into_litestar(registry: CollectorRegistry) -> None:
     assert exceptions(registry) == {("/orders", "ZeroDivisionError"): 1}
 
 
-def test_install_needs_an_object(registry: CollectorRegistry) -> None:
+def test_install_rejects_a_function(registry: CollectorRegistry) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         """Do nothing."""
 
@@ -281,7 +283,7 @@ def test_install_needs_an_object(registry: CollectorRegistry) -> None:
         PrometheusMiddleware.install(app, registry=registry)
 
 
-def test_installed_and_disabled_means_not_there(registry: CollectorRegistry) -> None:
+def test_install_registers_no_metrics_if_disabled(registry: CollectorRegistry) -> None:
     for how in ("install", "add_middleware"):
         app = made(FastAPI, how, registry, enabled=False)
         live(app)
@@ -299,7 +301,7 @@ MISTAKES: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize(("options", "error", "text"), MISTAKES)
 @KIND
-def test_fault_89_install_raises_at_the_call(
+def test_fault_89_install_raises_errors_of_the_settings(
     options: dict[str, Any], error: type[Exception], text: str, kind: type[Any], registry: CollectorRegistry
 ) -> None:
     if error is ConflictError:
@@ -310,7 +312,7 @@ def test_fault_89_install_raises_at_the_call(
 
 @pytest.mark.parametrize(("options", "error", "text"), MISTAKES)
 @pytest.mark.parametrize("outer", ["", "other", "subclass"])
-def test_fault_89_an_error_of_add_middleware_fails_the_start(
+def test_fault_89_add_middleware_with_an_error_fails_the_startup(
     options: dict[str, Any], error: type[Exception], text: str, outer: str, registry: CollectorRegistry
 ) -> None:
     class Mine(PrometheusMiddleware):
@@ -334,7 +336,7 @@ def test_fault_89_an_error_of_add_middleware_fails_the_start(
 
 
 @pytest.mark.parametrize(("options", "error", "text"), MISTAKES)
-def test_an_error_around_an_application_is_raised_at_once(
+def test_middleware_raises_errors_of_the_settings(
     options: dict[str, Any], error: type[Exception], text: str, registry: CollectorRegistry
 ) -> None:
     if error is ConflictError:
@@ -343,7 +345,7 @@ def test_an_error_around_an_application_is_raised_at_once(
         PrometheusMiddleware(Starlette(), registry=registry, **options)
 
 
-def test_a_client_that_hangs_up_in_its_body_is_a_499_behind_install(registry: CollectorRegistry) -> None:
+def test_install_counts_a_disconnect_during_the_request_body_as_499(registry: CollectorRegistry) -> None:
     app = made(Starlette, "install", registry)
     app.add_exception_handler(ClientDisconnect, answer)
     message = {"type": "http.request", "body": b"x", "more_body": True}

@@ -74,7 +74,9 @@ LITESTAR: list[Case] = [
 
 
 @pytest.mark.parametrize("case", LITESTAR, ids=str)
-def test_routes_of_litestar(case: Case, measured: Measured, registry: CollectorRegistry) -> None:
+def test_litestar_routes_have_their_templates(
+    case: Case, measured: Measured, registry: CollectorRegistry
+) -> None:
     path, method, status, route = case
     app = measured(litestar())
     for _ in range(2):
@@ -83,13 +85,11 @@ def test_routes_of_litestar(case: Case, measured: Measured, registry: CollectorR
         assert exceptions(registry) == {(route, "ZeroDivisionError"): 2}
 
 
-def test_a_view_of_litestar_that_is_marked_is_not_measured(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_litestar_excluded_view_is_not_measured(measured: Measured, registry: CollectorRegistry) -> None:
     assert request(measured(litestar()), "/health") == 200
     assert requests(registry) == {}
 
 
-def test_websockets_of_litestar(measured: Measured, registry: CollectorRegistry) -> None:
+def test_litestar_websockets_have_their_routes(measured: Measured, registry: CollectorRegistry) -> None:
     connect(measured(litestar()), "/talk/1")
     assert samples(registry, "websocket_connections_total", "route", "code") == {("/talk/{room}", "1000"): 1}

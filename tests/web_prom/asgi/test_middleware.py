@@ -20,7 +20,7 @@ from web_prom.metrics.recording import RECORDING_KEY
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket", "lifespan", "disabled", "nested"])
-def test_fault_95_the_server_gets_what_the_application_returned(kind: str, measured: Measured) -> None:
+def test_fault_95_middleware_returns_the_value_of_the_application(kind: str, measured: Measured) -> None:
     """Uvicorn logs an error for a value that is not None."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> Any:
@@ -32,7 +32,7 @@ def test_fault_95_the_server_gets_what_the_application_returned(kind: str, measu
     assert asyncio.run(wrapped(scope, server.receive, server.send)) == scope["type"]
 
 
-def test_nested_middlewares_on_one_registry_count_once(
+def test_nested_middlewares_on_one_registry_count_a_request_once(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     assert serve(measured(measured(measured(hello)))) == b"hello"
@@ -40,7 +40,7 @@ def test_nested_middlewares_on_one_registry_count_once(
     at_rest(registry)
 
 
-def test_a_middleware_below_a_copied_scope_tells_the_route(
+def test_inner_middleware_sets_the_route_from_a_copied_scope(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     class Route:
@@ -60,7 +60,7 @@ def test_a_middleware_below_a_copied_scope_tells_the_route(
     at_rest(registry)
 
 
-def test_a_scope_that_is_used_twice_counts_twice(measured: Measured, registry: CollectorRegistry) -> None:
+def test_reused_scope_counts_each_request(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped, scope = measured(hello), scope_of()
     before = dict(scope)
     Server().run(wrapped, scope)
@@ -70,7 +70,7 @@ def test_a_scope_that_is_used_twice_counts_twice(measured: Measured, registry: C
     at_rest(registry)
 
 
-def test_requests_in_flight_at_once_are_in_progress(measured: Measured, registry: CollectorRegistry) -> None:
+def test_concurrent_requests_are_in_progress(measured: Measured, registry: CollectorRegistry) -> None:
     """All of them on one middleware, which has no state for any."""
 
     async def main() -> None:
@@ -96,9 +96,7 @@ def test_requests_in_flight_at_once_are_in_progress(measured: Measured, registry
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_served_request_leaves_no_cycle_for_the_collector(
-    options: dict[str, Any], measured: Measured
-) -> None:
+def test_exchange_leaves_no_reference_cycle(options: dict[str, Any], measured: Measured) -> None:
     """Servers' cycles keep the scope, and the scope would keep what measures the request."""
 
     class Cycle(Server):
@@ -129,7 +127,7 @@ def test_a_served_request_leaves_no_cycle_for_the_collector(
     asyncio.run(main())
 
 
-def test_disabled_means_not_there_at_all(measured: Measured, registry: CollectorRegistry) -> None:
+def test_disabled_middleware_registers_no_metrics(measured: Measured, registry: CollectorRegistry) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert RECORDING_KEY not in scope
         await hello(scope, receive, send)
@@ -140,7 +138,7 @@ def test_disabled_means_not_there_at_all(measured: Measured, registry: Collector
     assert list(registry.collect()) == []
 
 
-def test_settings_come_from_the_environment(
+def test_middleware_reads_settings_from_the_environment(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROM_NAMESPACE", "shop")
@@ -151,7 +149,7 @@ def test_settings_come_from_the_environment(
     assert b"shop_http_requests_total" in serve(wrapped, "/option")
 
 
-def test_mistakes_are_refused_at_start(measured: Measured) -> None:
+def test_middleware_rejects_invalid_settings(measured: Measured) -> None:
     with pytest.raises(TypeError, match="path"):
         measured(hello, config=Config(), path="/x")
     with pytest.raises(ValueError, match="max_label_sets"):
@@ -163,7 +161,7 @@ def test_mistakes_are_refused_at_start(measured: Measured) -> None:
             measured(hello, extra_labels={name: lambda *_: "x"})
 
 
-def test_wsgi_and_asgi_applications_share_a_registry(measured: Measured, registry: CollectorRegistry) -> None:
+def test_wsgi_and_asgi_middlewares_share_a_registry(measured: Measured, registry: CollectorRegistry) -> None:
     from tests.web_prom import support
     from web_prom import wsgi
 
@@ -172,8 +170,6 @@ def test_wsgi_and_asgi_applications_share_a_registry(measured: Measured, registr
     assert requests(registry) == {OK: 2}
 
 
-def test_optional_families_are_not_there_unless_asked_for(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_optional_metrics_are_off_by_default(measured: Measured, registry: CollectorRegistry) -> None:
     serve(measured(hello))
     assert not [family.name for family in registry.collect() if "websocket" in family.name]

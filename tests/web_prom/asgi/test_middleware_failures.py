@@ -15,7 +15,7 @@ from tests.web_prom.support import errors, exceptions, in_progress, requests
 from web_prom.metrics.recording import Recording
 
 
-def test_a_counter_that_raises_costs_no_request(
+def test_failing_counter_does_not_affect_the_response(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
@@ -26,7 +26,7 @@ def test_a_counter_that_raises_costs_no_request(
     assert in_progress(registry) == 0
 
 
-def test_a_gauge_that_raises_costs_no_request(
+def test_failing_gauge_does_not_affect_the_response(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
@@ -39,7 +39,7 @@ def test_a_gauge_that_raises_costs_no_request(
     assert in_progress(registry) == 0
 
 
-def test_a_queue_histogram_that_raises_costs_no_request_and_no_count(
+def test_failing_queue_histogram_does_not_affect_response_or_count(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello, queue_time=True)
@@ -50,7 +50,9 @@ def test_a_queue_histogram_that_raises_costs_no_request_and_no_count(
     assert requests(registry) == {OK: 1}
 
 
-def test_an_adapter_that_raises_costs_no_request(measured: Measured, registry: CollectorRegistry) -> None:
+def test_failing_route_resolver_does_not_affect_the_response(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     assert serve(measured(hello, resolve_route=boom)) == b"hello"
     raises(measured(sending(error=ValueError()), resolve_route=boom), ValueError)
     assert errors(registry) == {("annotate",): 2}
@@ -59,7 +61,7 @@ def test_an_adapter_that_raises_costs_no_request(measured: Measured, registry: C
     assert in_progress(registry) == 0
 
 
-def test_an_adapter_has_the_scope(measured: Measured, registry: CollectorRegistry) -> None:
+def test_route_resolver_gets_the_scope(measured: Measured, registry: CollectorRegistry) -> None:
     def resolve_route(recording: Recording) -> None:
         recording.route = recording.scope["template"]  # type: ignore[attr-defined]
 
@@ -71,7 +73,7 @@ def test_an_adapter_has_the_scope(measured: Measured, registry: CollectorRegistr
     "route", [object(), 7, "text", {"path": "/x"}, boom, type("R", (), {"path": property(boom)})()]
 )
 @pytest.mark.parametrize("router", [None, object(), boom, type("R", (), {"routes": [object()]})()])
-def test_a_scope_that_means_something_else_costs_nothing(
+def test_unexpected_objects_in_the_scope_are_ignored(
     route: Any, router: Any, measured: Measured, registry: CollectorRegistry
 ) -> None:
     """Any framework may call its own things route and router."""
@@ -80,9 +82,7 @@ def test_a_scope_that_means_something_else_costs_nothing(
     assert in_progress(registry) == 0
 
 
-def test_a_scope_without_what_the_specification_asks_for_is_the_applications(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_incomplete_scope_reaches_the_application(measured: Measured, registry: CollectorRegistry) -> None:
     server = Server()
     asyncio.run(server.serve(measured(hello), {"type": "http"}))
     assert server.body == b"hello"

@@ -24,7 +24,7 @@ from web_prom.asgi import set_route
 from web_prom.metrics.recording import RECORDING_KEY
 
 
-def test_fault_11_invented_methods_make_one_series(measured: Measured, registry: CollectorRegistry) -> None:
+def test_fault_11_unknown_methods_share_one_series(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped = measured(hello, extra_methods="PROPFIND")
     for number in range(100):
         serve(wrapped, method=f"METHOD{number}")
@@ -36,21 +36,23 @@ def test_fault_11_invented_methods_make_one_series(measured: Measured, registry:
     }
 
 
-def test_fault_10_unknown_paths_make_one_series(measured: Measured, registry: CollectorRegistry) -> None:
+def test_fault_10_unknown_paths_share_one_series(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped = measured(hello)
     for number in range(100):
         serve(wrapped, f"/{number}/" + "".join(map(chr, range(256))))
     assert requests(registry) == {OK: 100}
 
 
-def test_fault_12_a_spoofed_host_makes_no_series(measured: Measured, registry: CollectorRegistry) -> None:
+def test_fault_12_spoofed_host_adds_no_series(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped = measured(hello)
     for number in range(10):
         serve(wrapped, headers=[(b"host", b"%d.example" % number)])
     assert requests(registry) == {OK: 10}
 
 
-def test_set_route_tells_the_template(measured: Measured, registry: CollectorRegistry) -> None:
+def test_set_route_sets_the_template_until_the_body_ends(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         when = scope["path"]
         if when == "/before":
@@ -69,7 +71,7 @@ def test_set_route_tells_the_template(measured: Measured, registry: CollectorReg
     assert {route for _, route, _ in requests(registry)} == {"/before", "/after", "/late", "_unmatched"}
 
 
-def test_set_route_wins_over_what_the_scope_tells(measured: Measured, registry: CollectorRegistry) -> None:
+def test_set_route_takes_precedence_over_the_scope(measured: Measured, registry: CollectorRegistry) -> None:
     class Route:
         path, endpoint = "/catch-all/{path:path}", hello
 
@@ -82,13 +84,13 @@ def test_set_route_wins_over_what_the_scope_tells(measured: Measured, registry: 
     assert requests(registry) == {("GET", "/chosen", "200"): 1}
 
 
-def test_set_route_without_a_measurement_does_nothing() -> None:
+def test_set_route_does_nothing_without_a_middleware() -> None:
     scope = scope_of()
     set_route(scope, "/x")
     assert RECORDING_KEY not in scope
 
 
-def test_fault_19_excluded_routes_are_not_measured_and_their_neighbours_are(
+def test_fault_19_excluded_routes_do_not_affect_similar_routes(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,13 +108,13 @@ def test_fault_19_excluded_routes_are_not_measured_and_their_neighbours_are(
     at_rest(registry)
 
 
-def test_status_classes(measured: Measured, registry: CollectorRegistry) -> None:
+def test_status_classes_replace_status_codes(measured: Measured, registry: CollectorRegistry) -> None:
     serve(measured(hello, status_classes=True, duration_status=True))
     assert requests(registry) == {("GET", "_unmatched", "2xx"): 1}
     assert samples(registry, "http_request_duration_seconds_count", "status") == {("2xx",): 1}
 
 
-def test_extra_labels_get_the_scope_and_the_start_of_the_response(
+def test_extra_labels_get_the_scope_and_the_response_start(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     labels = {
@@ -128,7 +130,7 @@ def test_extra_labels_get_the_scope_and_the_start_of_the_response(
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, RecursionError])
-def test_fault_34_an_extra_label_that_raises_costs_its_value_and_no_request(
+def test_fault_34_failing_extra_label_is_empty(
     error: type[Exception], measured: Measured, registry: CollectorRegistry
 ) -> None:
     def broken(scope: Any, start: Any) -> str:
@@ -141,7 +143,7 @@ def test_fault_34_an_extra_label_that_raises_costs_its_value_and_no_request(
     assert errors(registry) == {("label bad",): 3}
 
 
-def test_an_extra_label_of_a_request_that_failed_early_is_empty(
+def test_extra_label_of_a_request_without_a_response_is_empty(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     raises(measured(sending(error=ValueError()), extra_labels={"a": lambda *_: "x"}), ValueError)
@@ -152,7 +154,7 @@ def test_an_extra_label_of_a_request_that_failed_early_is_empty(
 
 @pytest.mark.parametrize("length", [b"abc", b"-5", b"", b"99999999999999999999", b"\xff"])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_fault_34_a_broken_content_length_costs_nothing(
+def test_fault_34_invalid_content_length_is_ignored(
     length: bytes, options: dict[str, Any], measured: Measured, registry: CollectorRegistry
 ) -> None:
     header = (b"content-length", length)

@@ -57,7 +57,7 @@ QUART: list[Case] = [
 
 @pytest.mark.parametrize("case", QUART, ids=str)
 @pytest.mark.parametrize("whole", [False, True])
-def test_routes_of_quart(
+def test_quart_routes_have_their_templates(
     case: Case,
     whole: bool,
     measured: Measured,
@@ -73,7 +73,7 @@ def test_routes_of_quart(
 
 
 @pytest.mark.parametrize("how", ["around", "inside", "install"])
-def test_fault_92_exceptions_of_quart_are_counted_whichever_handler_answers(
+def test_fault_92_quart_exceptions_are_counted_with_any_error_handler(
     how: str, measured: Measured, registry: CollectorRegistry
 ) -> None:
     app = quart()
@@ -114,7 +114,7 @@ def raises(error: type[Exception]) -> Callable[[], Any]:
     return view
 
 
-def test_quart_cancels_a_request_whose_client_hangs_up(
+def test_quart_request_that_is_cancelled_at_a_disconnect_is_a_499(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     app = quart()
@@ -128,7 +128,7 @@ def test_quart_cancels_a_request_whose_client_hangs_up(
     assert exceptions(registry) == {}
 
 
-def test_websockets_of_quart(measured: Measured, registry: CollectorRegistry) -> None:
+def test_quart_websockets_have_their_routes(measured: Measured, registry: CollectorRegistry) -> None:
     app = quart()
     app.asgi_app = measured(app.asgi_app)
 

@@ -124,7 +124,7 @@ STARLETTE: list[Case] = [
 
 @pytest.mark.parametrize("case", STARLETTE, ids=str)
 @pytest.mark.parametrize("root_path", ["", "/root"])
-def test_routes_of_starlette(
+def test_starlette_routes_have_their_templates(
     case: Case,
     root_path: str,
     measured: Measured,
@@ -142,7 +142,7 @@ def test_routes_of_starlette(
         assert route_of(mounted, registry, path, method) == (status, route)
 
 
-def test_the_host_is_no_part_of_the_route(measured: Measured, registry: CollectorRegistry) -> None:
+def test_starlette_host_is_not_in_the_route(measured: Measured, registry: CollectorRegistry) -> None:
     app = measured(starlette())
     host = {"host": "api.testserver"}
     assert route_of(app, registry, "/orders/1", headers=host) == (200, "/orders/{order}")
@@ -153,7 +153,7 @@ def test_the_host_is_no_part_of_the_route(measured: Measured, registry: Collecto
 
 
 @pytest.mark.parametrize("path", ["/health", "/shops/acme/deeper/health"])
-def test_a_view_that_is_marked_is_not_measured(
+def test_starlette_excluded_view_is_not_measured(
     path: str, measured: Measured, registry: CollectorRegistry
 ) -> None:
     assert request(measured(starlette()), path) == 200
@@ -161,7 +161,7 @@ def test_a_view_that_is_marked_is_not_measured(
     assert in_progress(registry) == 0
 
 
-def test_fault_10_unknown_paths_of_starlette_make_one_series(
+def test_fault_10_starlette_unknown_paths_share_one_series(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     app = measured(starlette())
@@ -171,7 +171,9 @@ def test_fault_10_unknown_paths_of_starlette_make_one_series(
     assert requests(registry) == {("GET", "_unmatched", "404"): 60}
 
 
-def test_routes_that_come_later_are_found(measured: Measured, registry: CollectorRegistry) -> None:
+def test_starlette_routes_that_are_added_later_are_found(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     app = Starlette(routes=[Mount("/a", routes=[Route("/b", view)])])
     wrapped = measured(app)
     assert route_of(wrapped, registry, "/a/b") == (200, "/a/b")
@@ -180,18 +182,14 @@ def test_routes_that_come_later_are_found(measured: Measured, registry: Collecto
     assert route_of(wrapped, registry, "/a/b") == (200, "/a/b")
 
 
-def test_fault_13_a_405_of_starlette_has_its_route_and_is_counted(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_fault_13_starlette_405_has_its_route(measured: Measured, registry: CollectorRegistry) -> None:
     request(measured(starlette()), "/users/1", "POST")
     assert requests(registry) == {("POST", "/users/{user_id:int}", "405"): 1}
 
 
 @pytest.mark.parametrize("where", ["around", "inside"])
 @pytest.mark.parametrize("debug", [False, True])
-def test_an_exception_that_starlette_answers_counts_once(
-    where: str, debug: bool, registry: CollectorRegistry
-) -> None:
+def test_starlette_exception_is_counted_once(where: str, debug: bool, registry: CollectorRegistry) -> None:
     """ServerErrorMiddleware answers and raises on, whether it stands inside ours or around it."""
     if where == "around":
         app = Starlette(routes=[Route("/e", raising)], debug=debug)
@@ -205,7 +203,7 @@ def test_an_exception_that_starlette_answers_counts_once(
 
 
 @pytest.mark.parametrize(("status", "counted"), [(503, 1), (404, 0)])
-def test_an_exception_that_a_handler_of_the_users_answers(
+def test_starlette_handled_exception_is_counted_if_the_status_is_a_server_error(
     status: int, counted: int, measured: Measured, registry: CollectorRegistry
 ) -> None:
     async def handler(request: Any, error: Exception) -> Any:
@@ -220,7 +218,7 @@ def test_an_exception_that_a_handler_of_the_users_answers(
     assert exceptions(registry) in ({}, {("/e", "ZeroDivisionError"): 1})
 
 
-def test_background_tasks_of_starlette_are_not_counted(
+def test_starlette_background_tasks_are_not_included_in_the_request(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     seen: list[Any] = []
@@ -243,7 +241,9 @@ async def dispatch(request: Any, call_next: Any) -> Any:
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_middleware_of_starlettes_base_class(inside: bool, registry: CollectorRegistry) -> None:
+def test_starlette_base_http_middleware_does_not_affect_the_count(
+    inside: bool, registry: CollectorRegistry
+) -> None:
     ours = Middleware(PrometheusMiddleware, registry=registry)
     theirs = Middleware(BaseHTTPMiddleware, dispatch=dispatch)
     routes = [Route("/users/{id}", view), Route("/e/{id}", raising)]
@@ -253,7 +253,9 @@ def test_middleware_of_starlettes_base_class(inside: bool, registry: CollectorRe
     assert exceptions(registry) == {("/e/{id}", "ZeroDivisionError"): 1}
 
 
-def test_a_stream_of_starlette_that_breaks(measured: Measured, registry: CollectorRegistry) -> None:
+def test_starlette_exception_during_a_stream_keeps_the_sent_status(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     async def stream(request: Any) -> Any:
         async def body() -> Any:
             yield b"x"
@@ -269,7 +271,7 @@ def test_a_stream_of_starlette_that_breaks(measured: Measured, registry: Collect
 
 
 @pytest.mark.parametrize("spec_version", ["2.1", "2.4"])
-def test_fault_02_a_client_of_starlette_that_hangs_up_in_a_stream(
+def test_fault_02_starlette_disconnect_during_a_stream_keeps_the_sent_status(
     spec_version: str, measured: Measured, registry: CollectorRegistry
 ) -> None:
     """Starlette hears of it from receive, or from send, which raises."""
@@ -305,7 +307,7 @@ def test_fault_02_a_client_of_starlette_that_hangs_up_in_a_stream(
     assert exceptions(registry) == {}
 
 
-def test_a_client_of_starlette_that_hangs_up_in_its_body(
+def test_starlette_disconnect_during_the_request_body_is_a_499(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     async def upload(request: Any) -> Any:
@@ -320,14 +322,14 @@ def test_a_client_of_starlette_that_hangs_up_in_its_body(
     assert exceptions(registry) == {}
 
 
-def test_a_mounted_scrape(measured: Measured, registry: CollectorRegistry) -> None:
+def test_starlette_mounted_scrape_is_answered(measured: Measured, registry: CollectorRegistry) -> None:
     app = measured(Starlette(routes=[Mount("/numbers", app=make_asgi_app(registry))]))
     assert request(app, "/numbers") in (200, 307)
     assert request(app, "/numbers/") == 200
     assert requests(registry) == {}
 
 
-def test_websockets_of_starlette(measured: Measured, registry: CollectorRegistry) -> None:
+def test_starlette_websockets_have_their_routes(measured: Measured, registry: CollectorRegistry) -> None:
     async def talk(websocket: Any) -> None:
         await websocket.accept()
         await websocket.send_text(await websocket.receive_text())

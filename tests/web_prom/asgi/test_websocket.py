@@ -74,7 +74,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         await send(PONG)
 
 
-def test_a_connection_is_counted_once_and_served_unchanged(
+def test_websocket_is_counted_once_and_messages_are_unchanged(
     measured: Measured, registry: CollectorRegistry, clock: Clock
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +96,9 @@ def test_a_connection_is_counted_once_and_served_unchanged(
     assert errors(registry) == {}
 
 
-def test_the_families_come_with_the_first_connection(measured: Measured, registry: CollectorRegistry) -> None:
+def test_websocket_metrics_are_registered_at_the_first_connection(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     wrapped = measured(hello)
     serve(wrapped)
     before = {family.name for family in registry.collect()}
@@ -111,7 +113,9 @@ def test_the_families_come_with_the_first_connection(measured: Measured, registr
     assert "websocket_messages" in {family.name for family in registry.collect()}
 
 
-def test_messages_count_while_the_connection_lasts(measured: Measured, registry: CollectorRegistry) -> None:
+def test_messages_are_counted_before_the_websocket_ends(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(ACCEPT)
         for number in range(1, 4):
@@ -122,7 +126,7 @@ def test_messages_count_while_the_connection_lasts(measured: Measured, registry:
     connect(measured(app), [])
 
 
-def test_messages_count_under_the_route_of_their_time(
+def test_messages_are_counted_under_the_route_at_that_time(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     """An application may learn it from the first of them."""
@@ -143,7 +147,7 @@ def test_messages_count_under_the_route_of_their_time(
     ("code", "label"),
     [(None, "1000"), *[(code, str(code)) for code in (1000, 1001, 1002, 1008, 1011, 1012, 1013)]],
 )
-def test_the_applications_code_counts(
+def test_close_code_of_the_application_is_counted(
     code: int | None, label: str, measured: Measured, registry: CollectorRegistry
 ) -> None:
     connect(measured(sending(ACCEPT, close(code))), [])
@@ -151,7 +155,7 @@ def test_the_applications_code_counts(
 
 
 @pytest.mark.parametrize("code", [3000, 4000, 4401, 4999, 0, 999, 1004, 1016, 65535, -1, "1000", None])
-def test_codes_that_anybody_may_choose_are_one(
+def test_unregistered_close_codes_share_one_label(
     code: Any, measured: Measured, registry: CollectorRegistry
 ) -> None:
     wrapped = measured(echo)
@@ -160,14 +164,12 @@ def test_codes_that_anybody_may_choose_are_one(
     assert connections(registry) == {("_unmatched", "_OTHER"): 2}
 
 
-def test_a_disconnect_without_a_code_is_one_without_a_status(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_disconnect_without_a_code_is_a_1005(measured: Measured, registry: CollectorRegistry) -> None:
     connect(measured(echo), [CONNECT, {"type": "websocket.disconnect"}])
     assert connections(registry) == {("_unmatched", "1005"): 1}
 
 
-def test_the_first_end_counts(measured: Measured, registry: CollectorRegistry) -> None:
+def test_first_close_code_is_counted(measured: Measured, registry: CollectorRegistry) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(ACCEPT)
         await send(close(1008))
@@ -188,7 +190,7 @@ RESPONSE = [
 
 
 @pytest.mark.parametrize("answer", [[close()], [close(1008)], RESPONSE])
-def test_a_rejected_handshake_counts(
+def test_rejected_handshake_is_counted(
     answer: list[Message], measured: Measured, registry: CollectorRegistry
 ) -> None:
     assert connect(measured(sending(*answer)), []).sent == answer
@@ -197,7 +199,7 @@ def test_a_rejected_handshake_counts(
     assert messages(registry) == {}
 
 
-def test_a_peer_that_vanished_is_a_1006(measured: Measured, registry: CollectorRegistry) -> None:
+def test_lost_connection_is_a_1006(measured: Measured, registry: CollectorRegistry) -> None:
     """The server says so itself, or refuses to send; the application may not notice."""
 
     def gone(message: Message) -> None:
@@ -220,7 +222,7 @@ async def tolerant(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize("accepted", [False, True])
-def test_an_application_that_raised_is_a_1011(
+def test_exception_of_the_application_is_a_1011(
     accepted: bool, measured: Measured, registry: CollectorRegistry
 ) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
@@ -230,7 +232,9 @@ def test_an_application_that_raised_is_a_1011(
     assert exceptions(registry) == {}
 
 
-def test_an_application_that_returns_early(measured: Measured, registry: CollectorRegistry) -> None:
+def test_application_that_returns_without_a_close_is_counted(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     """Without an answer the server's is 500; after the handshake it hangs up."""
     connect(measured(sending()), [])
     assert connections(registry) == {("_unmatched", "1011"): 1}
@@ -239,9 +243,7 @@ def test_an_application_that_returns_early(measured: Measured, registry: Collect
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="cannot tell who cancelled")
-def test_a_connection_that_the_server_cancels_is_a_1006(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_cancellation_by_the_server_is_a_1006(measured: Measured, registry: CollectorRegistry) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(ACCEPT)
         await asyncio.Event().wait()
@@ -259,7 +261,9 @@ def test_a_connection_that_the_server_cancels_is_a_1006(
     assert connections(registry) == {("_unmatched", "1006"): 1}
 
 
-def test_labels_of_the_users_own(measured: Measured, registry: CollectorRegistry) -> None:
+def test_extra_and_constant_labels_are_on_websocket_metrics(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     wrapped = measured(
         echo,
         namespace="shop",
@@ -276,7 +280,7 @@ def test_labels_of_the_users_own(measured: Measured, registry: CollectorRegistry
     assert samples(registry, "shop_websocket_connections_in_progress", "site") == {("north",): 0}
 
 
-def test_fault_10_the_cap_holds(measured: Measured, registry: CollectorRegistry) -> None:
+def test_fault_10_websocket_label_sets_are_limited(measured: Measured, registry: CollectorRegistry) -> None:
     """And leaves the labels alone that nobody can add to."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -291,7 +295,7 @@ def test_fault_10_the_cap_holds(measured: Measured, registry: CollectorRegistry)
 
 
 @pytest.mark.parametrize("exclude", ["/ws", "/*"])
-def test_fault_19_an_excluded_route_is_not_measured(
+def test_fault_19_excluded_route_is_not_measured(
     exclude: str, measured: Measured, registry: CollectorRegistry
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -303,7 +307,7 @@ def test_fault_19_an_excluded_route_is_not_measured(
     assert open_now(registry) == 0
 
 
-def test_nested_middlewares_on_one_registry_count_once(
+def test_nested_middlewares_on_one_registry_count_a_websocket_once(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     connect(measured(measured(echo)), [CONNECT, PING, disconnect()])
@@ -316,7 +320,7 @@ def boom(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize("what", ["labels", "annotate", "gauge"])
-def test_instrumentation_that_fails_costs_no_connection(
+def test_failing_instrumentation_does_not_affect_the_websocket(
     what: str, measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(echo, resolve_route=boom if what == "annotate" else None)
@@ -331,7 +335,9 @@ def test_instrumentation_that_fails_costs_no_connection(
 
 
 @pytest.mark.parametrize("message", [{}, {"type": None}, None, 7, {"type": "websocket.telepathy"}])
-def test_a_message_that_is_none_passes(message: Any, measured: Measured, registry: CollectorRegistry) -> None:
+def test_invalid_message_reaches_the_server_unchanged(
+    message: Any, measured: Measured, registry: CollectorRegistry
+) -> None:
     seen: list[Any] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

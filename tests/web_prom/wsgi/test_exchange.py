@@ -42,7 +42,7 @@ from web_prom.metrics.recording import RECORDING_KEY
 
 @pytest.mark.parametrize("app", SHAPES)
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_request_is_counted_once_and_served_unchanged(
+def test_exchange_counts_a_request_once_and_leaves_the_response_unchanged(
     app: App, options: dict[str, Any], measured: Measured, registry: CollectorRegistry
 ) -> None:
     wrapped = measured(app, **options)
@@ -59,7 +59,7 @@ def test_a_request_is_counted_once_and_served_unchanged(
 
 @pytest.mark.parametrize("app", SHAPES)
 @pytest.mark.parametrize("options", OPTIONS)
-def test_both_sides_hold_to_pep_3333(
+def test_exchange_conforms_to_pep_3333_on_both_sides(
     app: App, options: dict[str, Any], measured: Measured, registry: CollectorRegistry
 ) -> None:
     """wsgiref.validate stands on both sides of the middleware: between server, us and application."""
@@ -71,7 +71,9 @@ def test_both_sides_hold_to_pep_3333(
 
 
 @pytest.mark.parametrize("app", SHAPES)
-def test_webtest_and_its_lint_are_content(app: App, measured: Measured, registry: CollectorRegistry) -> None:
+def test_exchange_passes_the_lint_of_webtest(
+    app: App, measured: Measured, registry: CollectorRegistry
+) -> None:
     client = webtest.TestApp(measured(app))
     assert client.get("/").body == b"abcd"
     assert client.post("/", b"xyz").body == b"abcd"
@@ -80,7 +82,7 @@ def test_webtest_and_its_lint_are_content(app: App, measured: Measured, registry
 
 
 @pytest.mark.parametrize("app", SHAPES)
-def test_wsgirefs_own_server_serves_every_shape(
+def test_exchange_leaves_the_bytes_sent_by_wsgiref_unchanged(
     app: App, measured: Measured, registry: CollectorRegistry
 ) -> None:
     served, bare = send(measured(app)), send(app)
@@ -90,7 +92,7 @@ def test_wsgirefs_own_server_serves_every_shape(
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_the_length_of_a_body_stays_known(options: dict[str, Any], measured: Measured) -> None:
+def test_body_keeps_its_len(options: dict[str, Any], measured: Measured) -> None:
     """Servers set Content-Length by themselves for a body of one chunk."""
     body: Any = measured(app_tuple, **options)(environ_of(), Server().start_response)
     assert len(body) == 1
@@ -99,7 +101,9 @@ def test_the_length_of_a_body_stays_known(options: dict[str, Any], measured: Mea
     assert not hasattr(lazy, "__len__")
 
 
-def test_a_lazy_application_is_lazy_still(measured: Measured, registry: CollectorRegistry) -> None:
+def test_body_of_a_generator_starts_the_response_at_the_first_chunk(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     server = Server()
     body: Any = measured(app_generator)(environ_of(), server.start_response)
     assert server.status is None
@@ -109,7 +113,7 @@ def test_a_lazy_application_is_lazy_still(measured: Measured, registry: Collecto
     assert requests(registry) == {OK: 1}
 
 
-def test_chunks_are_not_read_ahead(measured: Measured) -> None:
+def test_body_does_not_read_chunks_ahead(measured: Measured) -> None:
     """A stream reaches the client chunk by chunk."""
     made: list[int] = []
 
@@ -127,7 +131,7 @@ def test_chunks_are_not_read_ahead(measured: Measured) -> None:
     assert made == [0, 1]
 
 
-def test_the_applications_close_is_called_once(measured: Measured) -> None:
+def test_body_closes_the_application_body_once(measured: Measured) -> None:
     closed: list[int] = []
 
     class Response:
@@ -150,7 +154,7 @@ def test_the_applications_close_is_called_once(measured: Measured) -> None:
 @pytest.mark.parametrize("status", ["200 OK", "204 No Content", "304 Not Modified", "404 Not Found"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("body", [[], [b""], iter(())])
-def test_fault_08_a_response_without_a_body_finishes_once(
+def test_fault_08_empty_body_finishes_the_request_once(
     status: str, method: str, body: Iterable[bytes], measured: Measured, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -164,7 +168,7 @@ def test_fault_08_a_response_without_a_body_finishes_once(
     at_rest(registry)
 
 
-def test_fault_08_a_head_request_whose_body_the_server_throws_away(
+def test_fault_08_unread_body_of_a_head_request_finishes_the_request(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     body: Any = measured(hello)(environ_of(method="HEAD"), Server().start_response)
@@ -173,7 +177,7 @@ def test_fault_08_a_head_request_whose_body_the_server_throws_away(
     at_rest(registry)
 
 
-def test_finishing_twice_counts_once(measured: Measured, registry: CollectorRegistry) -> None:
+def test_body_finishes_the_request_once(measured: Measured, registry: CollectorRegistry) -> None:
     body: Any = measured(app_list)(environ_of(), Server().start_response)
     assert list(body) == [b"ab", b"cd"]
     body.close()
@@ -183,7 +187,7 @@ def test_finishing_twice_counts_once(measured: Measured, registry: CollectorRegi
     at_rest(registry)
 
 
-def test_a_client_that_has_the_announced_length_need_neither_read_on_nor_close(
+def test_body_finishes_the_request_at_the_content_length(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     """Test clients do just that."""
@@ -203,7 +207,7 @@ def test_a_client_that_has_the_announced_length_need_neither_read_on_nor_close(
         [("CONTENT-LENGTH", "4"), *PLAIN],
     ],
 )
-def test_the_announced_length_is_found_wherever_it_stands(
+def test_start_response_finds_content_length_at_any_position(
     headers: list[tuple[str, str]], measured: Measured, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -218,9 +222,7 @@ def test_the_announced_length_is_found_wherever_it_stands(
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_served_request_leaves_no_cycle_for_the_collector(
-    options: dict[str, Any], measured: Measured
-) -> None:
+def test_exchange_leaves_no_reference_cycle(options: dict[str, Any], measured: Measured) -> None:
     """Frameworks' responses refer to the environ, and the environ to what measures the request."""
 
     class Response:
@@ -245,7 +247,7 @@ def test_a_served_request_leaves_no_cycle_for_the_collector(
 
 
 @pytest.mark.parametrize("length", ["abc", "", "-1", "1.5", " ", "1_0", "٣", "99999999999999999999"])
-def test_a_broken_content_length_of_the_response_costs_nothing(
+def test_start_response_ignores_an_invalid_content_length(
     length: str, measured: Measured, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -260,7 +262,7 @@ def test_a_broken_content_length_of_the_response_costs_nothing(
 
 @pytest.mark.parametrize("length", ["abc", "-5", "", "99999999999999999999", "1e3"])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_fault_34_a_broken_content_length_of_the_request_costs_nothing(
+def test_fault_34_invalid_content_length_of_a_request_is_ignored(
     length: str, options: dict[str, Any], measured: Measured, registry: CollectorRegistry
 ) -> None:
     assert serve(measured(hello, **options), CONTENT_LENGTH=length) == b"hello"

@@ -41,7 +41,7 @@ from web_prom.wsgi import set_route
 
 @pytest.mark.parametrize("error", [ValueError("secret"), SystemExit(1), KeyboardInterrupt(), MemoryError()])
 @pytest.mark.parametrize("started", [False, True])
-def test_an_application_that_raises_is_a_500_with_its_exception(
+def test_exception_of_the_application_is_counted_with_status_500(
     error: BaseException, started: bool, measured: Measured, registry: CollectorRegistry
 ) -> None:
     server = Server()
@@ -53,9 +53,7 @@ def test_an_application_that_raises_is_a_500_with_its_exception(
     at_rest(registry)
 
 
-def test_what_was_sent_stays_the_status_when_the_application_raises_after_write(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_exception_after_write_keeps_the_sent_status(measured: Measured, registry: CollectorRegistry) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         Server().run(measured(raising(ValueError(), written=True)), environ_of())
     assert requests(registry) == {OK: 1}
@@ -82,7 +80,7 @@ def broken_body(before: int, *, lazy: bool = False, length: int | None = None) -
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("length", [None, 10])
-def test_a_body_that_raises_before_its_first_chunk_is_a_500(
+def test_exception_before_the_first_chunk_is_counted_with_status_500(
     lazy: bool, length: int | None, measured: Measured, registry: CollectorRegistry
 ) -> None:
     app = broken_body(0, lazy=lazy, length=length)
@@ -94,7 +92,7 @@ def test_a_body_that_raises_before_its_first_chunk_is_a_500(
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
 @pytest.mark.parametrize("before", [0, 1])
-def test_a_worker_that_is_stopped_in_the_middle_of_a_body_has_counted_the_request(
+def test_exit_of_a_worker_during_a_body_counts_the_request(
     error: BaseException, before: int, measured: Measured, registry: CollectorRegistry
 ) -> None:
     """As gunicorn does with one that is over its time."""
@@ -113,7 +111,7 @@ def test_a_worker_that_is_stopped_in_the_middle_of_a_body_has_counted_the_reques
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("length", [None, 10])
-def test_fault_02_a_body_that_fails_half_way_keeps_its_status_and_counts_its_exception(
+def test_fault_02_exception_after_the_first_chunk_keeps_the_sent_status(
     lazy: bool, length: int | None, measured: Measured, registry: CollectorRegistry
 ) -> None:
     app = broken_body(2, lazy=lazy, length=length)
@@ -123,7 +121,7 @@ def test_fault_02_a_body_that_fails_half_way_keeps_its_status_and_counts_its_exc
     at_rest(registry)
 
 
-def test_fault_02_a_client_that_hangs_up_is_counted_with_the_status_it_got(
+def test_fault_02_disconnect_during_a_body_keeps_the_sent_status(
     measured: Measured, registry: CollectorRegistry, clock: Clock
 ) -> None:
     server = Server()
@@ -141,7 +139,7 @@ def test_fault_02_a_client_that_hangs_up_is_counted_with_the_status_it_got(
     at_rest(registry)
 
 
-def test_a_body_that_is_closed_without_being_read_is_finished(
+def test_close_of_an_unread_body_finishes_the_request(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     body: Any = measured(app_list)(environ_of(), Server().start_response)
@@ -151,7 +149,7 @@ def test_a_body_that_is_closed_without_being_read_is_finished(
     at_rest(registry)
 
 
-def test_a_close_that_raises_is_passed_on_and_the_request_counted(
+def test_exception_of_close_is_raised_and_the_request_is_counted(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     class Response:
@@ -172,7 +170,9 @@ def test_a_close_that_raises_is_passed_on_and_the_request_counted(
     at_rest(registry)
 
 
-def test_a_start_response_that_refuses_is_a_500(measured: Measured, registry: CollectorRegistry) -> None:
+def test_exception_of_start_response_is_counted_with_status_500(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     """The server refuses the status, the application lets that through, the client gets a 500."""
 
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -185,7 +185,7 @@ def test_a_start_response_that_refuses_is_a_500(measured: Measured, registry: Co
 
 
 @pytest.mark.parametrize("status", [None, b"200 OK", 200, "", "2", "20x OK"])
-def test_a_status_that_is_none_reaches_the_server_as_it_is(
+def test_invalid_status_reaches_the_server_unchanged(
     status: Any, measured: Measured, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -200,7 +200,7 @@ def test_a_status_that_is_none_reaches_the_server_as_it_is(
     assert in_progress(registry) == 0
 
 
-def test_statuses_that_an_application_invents_are_other_and_take_no_memory(
+def test_unknown_statuses_share_one_label_and_are_not_cached(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     statuses = iter(f"x{number:02} OK" for number in range(50))
@@ -217,7 +217,7 @@ def test_statuses_that_an_application_invents_are_other_and_take_no_memory(
     assert len(wrapped.recorder.writers) == 0
 
 
-def test_a_second_start_without_exc_info_is_refused_by_the_server_and_changes_nothing(
+def test_second_start_response_without_exc_info_keeps_the_first_status(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -230,7 +230,7 @@ def test_a_second_start_without_exc_info_is_refused_by_the_server_and_changes_no
     assert requests(registry) == {("GET", "_unmatched", "201"): 1}
 
 
-def test_a_restart_after_the_first_byte_raises_and_keeps_the_status(
+def test_second_start_response_after_the_first_byte_keeps_the_first_status(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
@@ -248,7 +248,7 @@ def test_a_restart_after_the_first_byte_raises_and_keeps_the_status(
     assert exceptions(registry) == {("_unmatched", "KeyError"): 1}
 
 
-def test_a_restarted_response_has_the_second_status_and_length(
+def test_second_start_response_with_exc_info_replaces_status_and_length(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -265,7 +265,7 @@ def test_a_restarted_response_has_the_second_status_and_length(
     assert requests(registry) == {("GET", "_unmatched", "503"): 1}
 
 
-def test_an_application_that_returns_no_body_fails_as_it_would_without_us(
+def test_missing_body_raises_the_same_error_as_without_the_middleware(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Any:
@@ -276,7 +276,7 @@ def test_an_application_that_returns_no_body_fails_as_it_would_without_us(
     at_rest(registry)
 
 
-def test_an_application_that_never_starts_a_response_is_a_500(
+def test_missing_start_response_is_counted_with_status_500(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -340,7 +340,7 @@ STEPS = st.lists(
     options=st.sampled_from(OPTIONS),
     length=st.sampled_from([None, "0", "1", "2", "x"]),
 )
-def test_whatever_an_application_does_the_status_counted_is_the_status_sent(
+def test_random_applications_are_counted_with_the_status_that_was_sent(
     eager: list[str], lazy: list[str], options: dict[str, Any], length: str | None
 ) -> None:
     """The server of wsgiref is the oracle: what the client got is what was counted, once."""

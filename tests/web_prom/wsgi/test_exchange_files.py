@@ -44,7 +44,7 @@ def file_app(path: Path, opened: list[Any], length: int | None = 20000) -> App:
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_fault_07_the_servers_file_wrapper_reaches_it_as_the_very_object_it_made(
+def test_fault_07_file_wrapper_is_returned_as_the_same_object(
     options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path, clock: Clock
 ) -> None:
     opened: list[Any] = []
@@ -64,7 +64,7 @@ def test_fault_07_the_servers_file_wrapper_reaches_it_as_the_very_object_it_made
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_fault_07_the_servers_sendfile_path_still_works(
+def test_fault_07_file_wrapper_is_sent_by_sendfile(
     options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path
 ) -> None:
     wire = send(measured(file_app(big_file, []), **options))
@@ -76,7 +76,7 @@ def test_fault_07_the_servers_sendfile_path_still_works(
         assert samples(registry, "http_response_first_byte_seconds_count", "route") == {("_unmatched",): 1}
 
 
-def test_a_file_of_unknown_length_has_no_response_size(
+def test_file_without_content_length_has_no_response_size(
     measured: Measured, registry: CollectorRegistry, big_file: Path
 ) -> None:
     send(measured(file_app(big_file, [], length=None), response_size=True))
@@ -100,7 +100,7 @@ class Slotted:
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_file_wrapper_that_takes_no_attributes_is_watched_by_the_file_in_it(
+def test_file_wrapper_without_attributes_finishes_when_its_file_is_closed(
     options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path, clock: Clock
 ) -> None:
     """The request ends when the server closes what it was given."""
@@ -118,7 +118,7 @@ def test_a_file_wrapper_that_takes_no_attributes_is_watched_by_the_file_in_it(
     at_rest(registry)
 
 
-def test_a_file_wrapper_that_can_not_be_watched_at_all_is_left_alone_and_counted(
+def test_file_wrapper_without_a_replaceable_close_finishes_at_once(
     measured: Measured, registry: CollectorRegistry, big_file: Path
 ) -> None:
     """Its end is not seen, so it counts at once."""
@@ -144,7 +144,7 @@ def test_a_file_wrapper_that_can_not_be_watched_at_all_is_left_alone_and_counted
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_file_wrapper_that_is_a_function_gets_the_file_that_it_was_called_with(
+def test_builtin_file_wrapper_gets_its_file_back(
     options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path, clock: Clock
 ) -> None:
     """That of uWSGI is built in, returns its argument, and looks for that very object."""
@@ -161,7 +161,7 @@ def test_a_file_wrapper_that_is_a_function_gets_the_file_that_it_was_called_with
     at_rest(registry)
 
 
-def test_beside_a_file_wrapper_that_is_a_function_other_bodies_are_followed(
+def test_builtin_file_wrapper_does_not_affect_other_bodies(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     wrapped = measured(app_list)
@@ -170,7 +170,7 @@ def test_beside_a_file_wrapper_that_is_a_function_other_bodies_are_followed(
     at_rest(registry)
 
 
-def test_a_file_whose_body_nobody_closes_is_settled(
+def test_unclosed_file_is_finished_at_the_next_scrape(
     measured: Measured, registry: CollectorRegistry, big_file: Path
 ) -> None:
     opened: list[Any] = []

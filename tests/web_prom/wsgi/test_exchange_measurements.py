@@ -16,7 +16,7 @@ from tests.web_prom.wsgi.support import PLAIN, Measured, Start
 from web_prom.metrics.queue_time import queue_seconds
 
 
-def test_fault_01_a_stream_is_timed_to_its_end(
+def test_fault_01_duration_includes_the_whole_body(
     measured: Measured, registry: CollectorRegistry, clock: Clock
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -35,7 +35,7 @@ def test_fault_01_a_stream_is_timed_to_its_end(
     assert seconds(registry) == pytest.approx(1.0)
 
 
-def test_durations_fall_into_the_buckets_that_upstream_would_choose(
+def test_duration_is_in_the_same_bucket_as_with_upstream(
     measured: Measured, registry: CollectorRegistry, clock: Clock
 ) -> None:
     """A bound belongs to its bucket, as with prometheus_client's own observe()."""
@@ -63,7 +63,7 @@ def test_durations_fall_into_the_buckets_that_upstream_would_choose(
     assert seconds(registry) == registry.get_sample_value("oracle_sum")
 
 
-def test_the_first_byte_is_timed_at_the_first_chunk_that_has_one(
+def test_first_byte_is_timed_at_the_first_nonempty_chunk(
     measured: Measured, registry: CollectorRegistry, clock: Clock
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
@@ -80,9 +80,7 @@ def test_the_first_byte_is_timed_at_the_first_chunk_that_has_one(
     assert seconds(registry) == 7
 
 
-def test_the_first_byte_of_write_is_timed(
-    measured: Measured, registry: CollectorRegistry, clock: Clock
-) -> None:
+def test_first_byte_is_timed_at_write(measured: Measured, registry: CollectorRegistry, clock: Clock) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         write = start_response("200 OK", PLAIN)
         clock.go(1)
@@ -95,7 +93,9 @@ def test_the_first_byte_of_write_is_timed(
     assert seconds(registry, "http_response_size_bytes") == 2
 
 
-def test_a_response_without_a_byte_has_no_first_one(measured: Measured, registry: CollectorRegistry) -> None:
+def test_first_byte_is_not_observed_for_an_empty_body(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         start_response("204 No Content", [])
         return []
@@ -133,18 +133,18 @@ NOW = 1_700_000_000.0
         ("x" * 10_000, None),
     ],
 )
-def test_queue_times(header: str, waited: float | None) -> None:
+def test_queue_seconds_reads_each_unit(header: str, waited: float | None) -> None:
     assert queue_seconds(header, NOW) == pytest.approx(waited)
 
 
 @settings(deadline=None, max_examples=60, database=None)
 @given(st.one_of(st.text(), st.floats().map(str), st.integers().map(str)))
-def test_no_header_makes_an_absurd_queue_time(header: str) -> None:
+def test_queue_seconds_is_none_or_plausible(header: str) -> None:
     waited = queue_seconds(header, NOW)
     assert waited is None or 0 <= waited <= 3600
 
 
-def test_the_queue_time_is_observed_once_for_each_request_that_tells_it(
+def test_queue_time_is_observed_once_per_request_with_the_header(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     import time
@@ -174,7 +174,7 @@ BODY = b"first line\nsecond\nthird"
 
 
 @pytest.mark.parametrize("how", READERS)
-def test_request_bytes_are_those_that_were_read(
+def test_request_size_is_the_number_of_bytes_read(
     how: str, measured: Measured, registry: CollectorRegistry
 ) -> None:
     seen: list[Any] = []
@@ -193,9 +193,7 @@ def test_request_bytes_are_those_that_were_read(
     assert samples(registry, "http_request_size_bytes_sum", "method") == {("POST",): expected}
 
 
-def test_request_bytes_that_were_not_read_do_not_count(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_request_size_excludes_unread_bytes(measured: Measured, registry: CollectorRegistry) -> None:
     def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
         start_response("200 OK", PLAIN)
         yield environ["wsgi.input"].read(5)  # while the body is sent
@@ -204,7 +202,7 @@ def test_request_bytes_that_were_not_read_do_not_count(
     assert seconds(registry, "http_request_size_bytes") == 5
 
 
-def test_what_else_a_servers_stream_can_do_it_still_can(measured: Measured) -> None:
+def test_input_keeps_the_other_methods_of_the_server_stream(measured: Measured) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         stream = environ["wsgi.input"]
         assert stream.tell() == 0
@@ -216,7 +214,7 @@ def test_what_else_a_servers_stream_can_do_it_still_can(measured: Measured) -> N
     serve(measured(app, request_size=True), **{"wsgi.input": Stream(BODY)})
 
 
-def test_the_input_is_left_alone_unless_it_is_measured(measured: Measured) -> None:
+def test_input_is_unchanged_if_sizes_are_not_measured(measured: Measured) -> None:
     stream = Stream(BODY)
 
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -226,7 +224,7 @@ def test_the_input_is_left_alone_unless_it_is_measured(measured: Measured) -> No
     serve(measured(app, response_size=True), **{"wsgi.input": stream})
 
 
-def test_response_bytes_are_those_that_were_handed_out(
+def test_response_size_is_the_number_of_bytes_returned(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
@@ -241,9 +239,7 @@ def test_response_bytes_are_those_that_were_handed_out(
     assert seconds(registry, "http_response_size_bytes") == 13000
 
 
-def test_optional_families_are_not_there_unless_asked_for(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_optional_metrics_are_off_by_default(measured: Measured, registry: CollectorRegistry) -> None:
     serve(measured(hello))
     assert {family.name for family in registry.collect()} == {
         "http_requests",

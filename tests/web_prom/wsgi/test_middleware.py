@@ -30,7 +30,7 @@ from web_prom.metrics.recording import RECORDING_KEY
 
 @pytest.mark.parametrize("app", [app_list, app_generator, app_write])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_an_abandoned_request_is_settled_at_the_next_one(
+def test_abandoned_request_is_finished_at_the_next_request(
     app: App, options: dict[str, Any], measured: Measured, registry: CollectorRegistry, clock: Clock
 ) -> None:
     wrapped = measured(app, **options)
@@ -47,7 +47,7 @@ def test_an_abandoned_request_is_settled_at_the_next_one(
     at_rest(registry)
 
 
-def test_an_abandoned_request_is_settled_at_the_next_scrape(
+def test_abandoned_request_is_finished_at_the_next_scrape(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     wrapped = measured(app_list)
@@ -59,7 +59,7 @@ def test_an_abandoned_request_is_settled_at_the_next_scrape(
     assert '\nhttp_requests_total{method="GET",route="_unmatched",status="200"} 1.0\n' in text
 
 
-def test_threads_that_settle_at_once_do_not_fail_each_other(measured: Measured) -> None:
+def test_finish_abandoned_allows_concurrent_calls(measured: Measured) -> None:
     """Between the look and the taking another thread may have been faster."""
 
     class Emptied(list[Any]):
@@ -75,7 +75,7 @@ def test_threads_that_settle_at_once_do_not_fail_each_other(measured: Measured) 
     assert serve(wrapped) == b"abcd"
 
 
-def test_nested_middlewares_on_one_registry_count_once(
+def test_nested_middlewares_on_one_registry_count_a_request_once(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     wrapped = measured(measured(measured(hello)))
@@ -84,7 +84,7 @@ def test_nested_middlewares_on_one_registry_count_once(
     at_rest(registry)
 
 
-def test_an_environ_that_is_used_twice_counts_twice(measured: Measured, registry: CollectorRegistry) -> None:
+def test_reused_environ_counts_each_request(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped, environ = measured(hello), environ_of()
     Server().run(wrapped, environ)
     Server().run(wrapped, environ)
@@ -92,7 +92,7 @@ def test_an_environ_that_is_used_twice_counts_twice(measured: Measured, registry
     at_rest(registry)
 
 
-def test_requests_in_flight_at_once_are_in_progress(measured: Measured, registry: CollectorRegistry) -> None:
+def test_concurrent_requests_are_in_progress(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped = measured(hello)
     bodies: list[Any] = [wrapped(environ_of(), Server().start_response) for _ in range(3)]
     for left, body in zip((2, 1, 0), bodies, strict=True):
@@ -100,7 +100,7 @@ def test_requests_in_flight_at_once_are_in_progress(measured: Measured, registry
         assert in_progress(registry) == left
 
 
-def test_a_scrape_is_answered_and_not_counted(measured: Measured, registry: CollectorRegistry) -> None:
+def test_scrape_is_answered_and_not_counted(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped = measured(hello)
     serve(wrapped)
     for _ in range(3):
@@ -110,12 +110,12 @@ def test_a_scrape_is_answered_and_not_counted(measured: Measured, registry: Coll
 
 
 @pytest.mark.parametrize("path", ["/metrics//", "/metricsx", "/x/metrics", "/", "", "//metrics", "/Metrics"])
-def test_other_paths_are_the_applications(path: str, measured: Measured) -> None:
+def test_other_paths_reach_the_application(path: str, measured: Measured) -> None:
     assert serve(measured(hello), path) == b"hello"
 
 
 @pytest.mark.parametrize("path", ["", "/", "/metrics"])
-def test_an_empty_path_answers_no_scrape_anywhere(path: str, measured: Measured) -> None:
+def test_empty_scrape_path_answers_no_scrape(path: str, measured: Measured) -> None:
     """An empty PATH_INFO is the root of an application that is mounted below another."""
     wrapped = measured(hello, path="")
     assert serve(wrapped, path) == b"hello"
@@ -124,23 +124,23 @@ def test_an_empty_path_answers_no_scrape_anywhere(path: str, measured: Measured)
     assert Server().run(wrapped, environ) == b"hello"
 
 
-def test_a_path_of_other_letters_is_found(measured: Measured) -> None:
+def test_scrape_path_may_have_non_ascii_letters(measured: Measured) -> None:
     wrapped = measured(hello, path="/größen")
     assert b"http_requests" in serve(wrapped, "/größen".encode().decode("latin-1"))
 
 
-def test_a_mounted_application_answers_below_its_mount(measured: Measured) -> None:
+def test_mounted_middleware_answers_scrapes_below_its_mount(measured: Measured) -> None:
     assert b"http_requests" in serve(measured(hello), "/metrics", SCRIPT_NAME="/shop")
 
 
-def test_a_mounted_scrape_is_not_counted(measured: Measured, registry: CollectorRegistry) -> None:
+def test_mounted_scrape_is_not_counted(measured: Measured, registry: CollectorRegistry) -> None:
     """Whoever mounts the application below a measured one."""
     assert b"http_requests" in serve(measured(make_wsgi_app(registry), path=""))
     assert requests(registry) == {}
     assert in_progress(registry) == 0
 
 
-def test_disabled_means_not_there_at_all(measured: Measured, registry: CollectorRegistry) -> None:
+def test_disabled_middleware_registers_no_metrics(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped = measured(hello, enabled=False)
     environ = environ_of("/metrics")
     assert Server().run(wrapped, environ) == b"hello"
@@ -148,7 +148,7 @@ def test_disabled_means_not_there_at_all(measured: Measured, registry: Collector
     assert list(registry.collect()) == []
 
 
-def test_settings_come_from_the_environment(
+def test_middleware_reads_settings_from_the_environment(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROM_NAMESPACE", "shop")
@@ -159,19 +159,19 @@ def test_settings_come_from_the_environment(
     assert b"shop_http_requests_total" in serve(wrapped, "/option")
 
 
-def test_a_config_and_options_together_are_refused(measured: Measured) -> None:
+def test_middleware_rejects_config_with_options(measured: Measured) -> None:
     with pytest.raises(TypeError, match="path"):
         measured(hello, config=Config(), path="/x")
 
 
-def test_a_mistaken_option_is_refused_at_start(measured: Measured) -> None:
+def test_middleware_rejects_an_unknown_option(measured: Measured) -> None:
     with pytest.raises(ValueError, match="max_label_sets"):
         measured(hello, max_label_sets=0)
     with pytest.raises(ValueError, match="PROM_NAMESPACE"):
         measured(hello, namspace="x")
 
 
-def test_extra_labels_without_an_adapter(registry: CollectorRegistry) -> None:
+def test_extra_labels_are_computed_from_the_environ_without_an_adapter(registry: CollectorRegistry) -> None:
     """They are computed from the environ, the status line and the headers."""
     labels = {
         "tenant": lambda environ, response: environ["HTTP_X_TENANT"],
@@ -189,7 +189,7 @@ def test_extra_labels_without_an_adapter(registry: CollectorRegistry) -> None:
     assert registry.get_sample_value("http_requests_total", told) == 1
 
 
-def test_an_emptied_registry_takes_an_application_with_other_settings(registry: CollectorRegistry) -> None:
+def test_emptied_registry_accepts_other_settings(registry: CollectorRegistry) -> None:
     """What a test suite has thrown away does not have to be agreed with."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -207,7 +207,7 @@ def test_an_emptied_registry_takes_an_application_with_other_settings(registry: 
 
 @pytest.mark.parametrize("naming", ["prometheus", "opentelemetry"])
 @pytest.mark.parametrize("more", [{}, {"HTTP_UPGRADE": "websocket"}])
-def test_fault_95_an_environ_without_a_method_is_measured(
+def test_fault_95_environ_without_a_method_is_measured(
     registry: CollectorRegistry, naming: str, more: Any
 ) -> None:
     """As one of another method; it is no error of the instrumentation."""

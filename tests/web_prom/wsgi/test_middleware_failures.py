@@ -12,7 +12,7 @@ from tests.web_prom.support import Environ, Server, environ_of, errors, hello, i
 from tests.web_prom.wsgi.support import OK, Measured, Start, boom
 
 
-def test_a_counter_that_raises_costs_no_request(
+def test_failing_counter_does_not_affect_the_response(
     measured: Measured,
     registry: CollectorRegistry,
     caplog: pytest.LogCaptureFixture,
@@ -27,7 +27,7 @@ def test_a_counter_that_raises_costs_no_request(
     assert len(caplog.records) == 1
 
 
-def test_labels_that_raise_cost_no_request(
+def test_failing_labels_do_not_affect_the_response(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
@@ -40,7 +40,7 @@ def test_labels_that_raise_cost_no_request(
     assert requests(registry) == {OK: 1}, "what failed once is tried again"
 
 
-def test_a_gauge_that_raises_costs_no_request(
+def test_failing_gauge_does_not_affect_the_response(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
@@ -53,7 +53,7 @@ def test_a_gauge_that_raises_costs_no_request(
     assert in_progress(registry) == 0
 
 
-def test_a_queue_histogram_that_raises_costs_no_request_and_no_count(
+def test_failing_queue_histogram_does_not_affect_response_or_count(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello, queue_time=True)
@@ -65,14 +65,16 @@ def test_a_queue_histogram_that_raises_costs_no_request_and_no_count(
     assert in_progress(registry) == 0
 
 
-def test_an_adapter_that_raises_costs_no_request(measured: Measured, registry: CollectorRegistry) -> None:
+def test_failing_route_resolver_does_not_affect_the_response(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     assert serve(measured(hello, resolve_route=boom)) == b"hello"
     assert errors(registry) == {("annotate",): 1}
     assert requests(registry) == {OK: 1}
     assert in_progress(registry) == 0
 
 
-def test_a_body_that_cannot_be_followed_is_served_as_it_is(
+def test_body_that_cannot_be_wrapped_is_returned_unchanged(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello)
@@ -83,7 +85,7 @@ def test_a_body_that_cannot_be_followed_is_served_as_it_is(
     assert in_progress(registry) == 0
 
 
-def test_an_error_counter_that_raises_too_costs_no_request(
+def test_failing_error_counter_does_not_affect_the_response(
     measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measured(hello, resolve_route=boom)
@@ -92,9 +94,7 @@ def test_an_error_counter_that_raises_too_costs_no_request(
     assert requests(registry) == {OK: 1}
 
 
-def test_headers_that_are_no_list_reach_the_server_as_they_are(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_invalid_headers_reach_the_server_unchanged(measured: Measured, registry: CollectorRegistry) -> None:
     headers: list[Any] = [(None, None), ("Content-Length",), 7]
 
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:

@@ -25,7 +25,7 @@ from web_prom.metrics.recording import RECORDING_KEY, Recording
 from web_prom.wsgi import set_route
 
 
-def test_fault_11_invented_methods_make_one_series(measured: Measured, registry: CollectorRegistry) -> None:
+def test_fault_11_unknown_methods_share_one_series(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped = measured(hello)
     for number in range(100):
         serve(wrapped, method=f"METHOD{number}")
@@ -35,28 +35,30 @@ def test_fault_11_invented_methods_make_one_series(measured: Measured, registry:
     assert requests(registry) == {("_OTHER", "_unmatched", "200"): 103}
 
 
-def test_methods_that_the_user_adds_are_told_apart(measured: Measured, registry: CollectorRegistry) -> None:
+def test_extra_methods_have_their_own_series(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped = measured(hello, extra_methods="PROPFIND")
     serve(wrapped, method="PROPFIND")
     serve(wrapped, method="LOCK")
     assert {method for method, *_ in requests(registry)} == {"PROPFIND", "_OTHER"}
 
 
-def test_fault_10_unknown_paths_make_one_series(measured: Measured, registry: CollectorRegistry) -> None:
+def test_fault_10_unknown_paths_share_one_series(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped = measured(hello)
     for number in range(100):
         serve(wrapped, f"/{number}/" + "".join(map(chr, range(256))))
     assert requests(registry) == {OK: 100}
 
 
-def test_fault_12_a_spoofed_host_makes_no_series(measured: Measured, registry: CollectorRegistry) -> None:
+def test_fault_12_spoofed_host_adds_no_series(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped = measured(hello)
     for number in range(10):
         serve(wrapped, HTTP_HOST=f"{number}.example")
     assert requests(registry) == {OK: 10}
 
 
-def test_set_route_tells_the_template(measured: Measured, registry: CollectorRegistry) -> None:
+def test_set_route_sets_the_template_until_the_body_ends(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
         when = environ["PATH_INFO"]
         if when == "/before":
@@ -74,13 +76,13 @@ def test_set_route_tells_the_template(measured: Measured, registry: CollectorReg
     assert {route for _, route, _ in requests(registry)} == {"/before", "/after", "/late", "_unmatched"}
 
 
-def test_set_route_without_a_measurement_does_nothing() -> None:
+def test_set_route_does_nothing_without_a_middleware() -> None:
     environ = environ_of()
     set_route(environ, "/x")
     assert RECORDING_KEY not in environ
 
 
-def test_fault_19_excluded_routes_are_not_measured_and_their_neighbours_are(
+def test_fault_19_excluded_routes_do_not_affect_similar_routes(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -99,7 +101,7 @@ def test_fault_19_excluded_routes_are_not_measured_and_their_neighbours_are(
     at_rest(registry)
 
 
-def test_status_classes(measured: Measured, registry: CollectorRegistry) -> None:
+def test_status_classes_replace_status_codes(measured: Measured, registry: CollectorRegistry) -> None:
     wrapped = measured(hello, status_classes=True, duration_status=True)
     serve(wrapped)
     assert requests(registry) == {("GET", "_unmatched", "2xx"): 1}
@@ -111,7 +113,9 @@ def extra(recording: Recording) -> None:
     recording.compute_extra_labels("request", "response")
 
 
-def test_extra_labels_get_request_and_response(measured: Measured, registry: CollectorRegistry) -> None:
+def test_extra_labels_get_the_request_and_the_response(
+    measured: Measured, registry: CollectorRegistry
+) -> None:
     wrapped = measured(
         hello,
         resolve_route=extra,
@@ -127,7 +131,7 @@ def test_extra_labels_get_request_and_response(measured: Measured, registry: Col
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, RecursionError])
-def test_fault_34_an_extra_label_that_raises_costs_its_value_and_no_request(
+def test_fault_34_failing_extra_label_is_empty(
     error: type[Exception], measured: Measured, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(request: Any, response: Any) -> str:
@@ -143,7 +147,7 @@ def test_fault_34_an_extra_label_that_raises_costs_its_value_and_no_request(
     assert "web_prom_instrumentation_errors_total" in caplog.records[0].getMessage()
 
 
-def test_fault_55_no_client_can_break_the_lines_of_a_scrape(registry: CollectorRegistry) -> None:
+def test_fault_55_values_from_clients_are_escaped_in_the_text(registry: CollectorRegistry) -> None:
     """Some readers split lines as ``str.splitlines()`` does."""
 
     def careless(environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -161,7 +165,7 @@ def test_fault_55_no_client_can_break_the_lines_of_a_scrape(registry: CollectorR
     assert len(app.recorder.writers) == 2, "what a client invents is no key of a cache"
 
 
-def test_an_extra_label_of_a_request_that_failed_early_is_empty(
+def test_extra_label_of_a_request_without_a_response_is_empty(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     wrapped = measured(raising(ValueError()), resolve_route=extra, extra_labels={"a": lambda *_: "x"})
@@ -175,7 +179,7 @@ def test_an_extra_label_of_a_request_that_failed_early_is_empty(
 @pytest.mark.parametrize(
     "value", ["\ud800", "a\udcffb", '\n\r"\\\x00\x7f\u2028', "", 7, None, b"x", "é" * 10_000]
 )
-def test_no_value_of_an_extra_label_can_break_a_scrape(
+def test_extra_label_with_any_value_can_be_scraped(
     value: Any, measured: Measured, registry: CollectorRegistry
 ) -> None:
     """A lone surrogate cannot be encoded: once stored it would fail every scrape."""

@@ -55,7 +55,7 @@ def test_fault_84_static_files_share_one_route(registry: CollectorRegistry, file
     assert errors(registry) == {}
 
 
-def test_fault_84_files_of_the_root_have_the_routes_of_their_folders(
+def test_fault_84_files_at_the_root_have_the_routes_of_their_folders(
     registry: CollectorRegistry, files: Path
 ) -> None:
     measured = PrometheusMiddleware(WhiteNoise(hello, root=str(files)), registry=registry)
@@ -69,7 +69,7 @@ def test_fault_84_files_of_the_root_have_the_routes_of_their_folders(
 
 
 @pytest.mark.parametrize("fixed", [False, True])
-def test_fault_84_static_files_of_a_flask_application(
+def test_fault_84_static_files_of_a_flask_application_share_one_route(
     registry: CollectorRegistry, files: Path, fixed: bool
 ) -> None:
     app = Flask("shop")

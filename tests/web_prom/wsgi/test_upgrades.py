@@ -93,7 +93,7 @@ LEAVING = {
 
 @pytest.mark.parametrize("app", LEAVING.values(), ids=LEAVING)
 @pytest.mark.parametrize("sized", [False, True])
-def test_fault_37_an_application_that_leaves_without_a_response_had_a_websocket(
+def test_fault_37_upgrade_without_a_response_is_a_websocket(
     measured: Measured, registry: CollectorRegistry, clock: Clock, app: App, sized: bool
 ) -> None:
     """It is no request, no exception, and not in the latency histogram."""
@@ -113,7 +113,7 @@ def test_fault_37_an_application_that_leaves_without_a_response_had_a_websocket(
 
 
 @pytest.mark.parametrize("body", [[], (), b"", ""], ids=repr)
-def test_fault_37_an_empty_body_is_the_same_object(measured: Measured, body: Any) -> None:
+def test_fault_37_empty_body_is_returned_as_the_same_object(measured: Measured, body: Any) -> None:
     """Servers compare it with the object by which they know that the connection is taken."""
     assert measured(returning(body))(environ_of("/", **UPGRADE), Server().start_response) is body
 
@@ -132,7 +132,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
-def test_fault_37_an_error_before_the_handshake_is_an_error_500(
+def test_fault_37_exception_before_the_handshake_is_counted_with_status_500(
     measured: Measured, registry: CollectorRegistry, error: BaseException
 ) -> None:
     """A client cannot hide it by asking for a WebSocket."""
@@ -145,7 +145,7 @@ def test_fault_37_an_error_before_the_handshake_is_an_error_500(
 
 @pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "403 No", "426 Upgrade Required", "500 No"])
 @pytest.mark.parametrize("sized", [False, True])
-def test_fault_37_an_ordinary_answer_is_an_ordinary_request(
+def test_fault_37_upgrade_with_a_response_is_a_request(
     measured: Measured, registry: CollectorRegistry, status: str, sized: bool
 ) -> None:
     """From the start of the response on it is in progress as a request."""
@@ -165,7 +165,7 @@ def test_fault_37_an_ordinary_answer_is_an_ordinary_request(
         assert seconds(registry, "http_response_size_bytes") == 6
 
 
-def test_fault_37_an_answer_of_status_101_is_a_websocket(
+def test_fault_37_upgrade_with_status_101_is_a_websocket(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -177,7 +177,7 @@ def test_fault_37_an_answer_of_status_101_is_a_websocket(
     assert requests(registry) == {}
 
 
-def test_fault_37_an_answer_that_is_started_while_the_body_is_read_is_an_ordinary_request(
+def test_fault_37_response_started_by_the_body_is_a_request(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -191,7 +191,7 @@ def test_fault_37_an_answer_that_is_started_while_the_body_is_read_is_an_ordinar
 
 @pytest.mark.parametrize("more", [{}, {"HTTP_UPGRADE": "h2c"}, {**UPGRADE, "REQUEST_METHOD": "POST"}])
 @pytest.mark.parametrize("app", [raising(StopIteration()), returning([])], ids=["raises", "returns"])
-def test_fault_37_without_the_question_a_missing_response_is_an_error_500(
+def test_fault_37_missing_response_without_upgrade_is_counted_with_status_500(
     measured: Measured, registry: CollectorRegistry, app: App, more: Any
 ) -> None:
     environ = environ_of("/", **more)
@@ -203,7 +203,7 @@ def test_fault_37_without_the_question_a_missing_response_is_an_error_500(
 
 
 @pytest.mark.parametrize("body", [[b"text"], (chunk for chunk in [b"text"])], ids=["list", "generator"])
-def test_fault_37_a_body_without_a_start_is_an_error_500(
+def test_fault_37_body_without_start_response_is_counted_with_status_500(
     measured: Measured, registry: CollectorRegistry, body: Any
 ) -> None:
     """The server raises, when it gets the first chunk, and closes the body."""
@@ -212,7 +212,7 @@ def test_fault_37_a_body_without_a_start_is_an_error_500(
     assert connections(registry) == {}
 
 
-def test_fault_37_a_websocket_whose_body_nobody_reads_or_closes_is_counted(
+def test_fault_37_unread_body_of_a_websocket_is_counted(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     app = measured(returning(iter([])))
@@ -275,7 +275,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize(("app", "code"), ENDS.values(), ids=ENDS)
-def test_fault_37_an_accepted_websocket_stays_one(
+def test_fault_37_accepted_websocket_has_the_close_code_of_its_end(
     measured: Measured, registry: CollectorRegistry, app: App, code: str
 ) -> None:
     """Whatever the application does then; the close code says how it ended."""
@@ -285,7 +285,7 @@ def test_fault_37_an_accepted_websocket_stays_one(
     assert (open_now(registry), in_progress(registry), count(registry)) == (0, 0, 0)
 
 
-def test_fault_37_messages_are_counted(measured: Measured, registry: CollectorRegistry) -> None:
+def test_fault_37_messages_are_counted_until_the_end(measured: Measured, registry: CollectorRegistry) -> None:
     late: list[Any] = []
 
     def act(upgrade: Any) -> None:
@@ -311,7 +311,7 @@ def test_fault_37_excluded_routes_are_not_counted(measured: Measured, registry: 
     assert open_now(registry) == 0
 
 
-def test_fault_37_extra_labels_of_a_websocket_see_the_switch_of_protocols(
+def test_fault_37_extra_labels_of_a_websocket_get_status_101(
     measured: Measured, registry: CollectorRegistry
 ) -> None:
     labels = {"host": lambda environ, response: f"{environ['HTTP_HOST']} {response[0][:3]}"}
@@ -321,7 +321,7 @@ def test_fault_37_extra_labels_of_a_websocket_see_the_switch_of_protocols(
 
 
 @pytest.mark.parametrize("name", ["code", "direction"])
-def test_fault_37_an_extra_label_that_takes_a_name_leaves_websockets_out(
+def test_fault_37_extra_label_with_a_reserved_name_disables_websockets(
     measured: Measured, registry: CollectorRegistry, name: str
 ) -> None:
     """Their families have labels of these names. Requests are measured as ever."""
@@ -330,7 +330,7 @@ def test_fault_37_an_extra_label_that_takes_a_name_leaves_websockets_out(
     assert errors(registry) == {}
 
 
-def test_fault_37_a_measured_application_inside_tells_its_route(registry: CollectorRegistry) -> None:
+def test_fault_37_inner_middleware_sets_the_route(registry: CollectorRegistry) -> None:
     def resolve_route(recording: Any) -> None:
         recording.route = "/inner"
 
