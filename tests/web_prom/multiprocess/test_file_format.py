@@ -1,4 +1,4 @@
-"""The format of the value files, with prometheus_client's own reader and writer as the oracle."""
+"""The format of value files, compared with the reader and the writer of prometheus_client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from web_prom.multiprocess.file_format import HEADER, LENGTH, VALUE, FileName, p
 
 
 @given(st.lists(st.text(min_size=1, max_size=40), unique=True, max_size=8))
-def test_prometheus_client_reads_entries(tmp_path_factory: pytest.TempPathFactory, keys: list[str]) -> None:
+def test_pack_entry_writes_entries_that_prometheus_client_reads(
+    tmp_path_factory: pytest.TempPathFactory, keys: list[str]
+) -> None:
     path = tmp_path_factory.mktemp("layout") / "counter_s0.db"
     encodable = [key for key in keys if key.encode("utf-8", "replace").decode() == key]
     body = b"".join(
@@ -28,7 +30,7 @@ def test_prometheus_client_reads_entries(tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("length", range(1, 20))
-def test_entries_lie_where_prometheus_client_puts_them(tmp_path: Path, length: int) -> None:
+def test_value_offset_is_that_of_prometheus_client(tmp_path: Path, length: int) -> None:
     key = "k" * length
     values = MmapedDict(str(tmp_path / "counter_1.db"))  # type: ignore[no-untyped-call]
     values.write_value(key, 1.5, 2.5)  # type: ignore[no-untyped-call]
@@ -51,7 +53,9 @@ def test_entries_lie_where_prometheus_client_puts_them(tmp_path: Path, length: i
         ("summary_host_a.db", ("summary", "", "host_a"), None),
     ],
 )
-def test_names_tell_kind_mode_and_owner(name: str, expected: tuple[str, str, str], slot: int | None) -> None:
+def test_file_name_has_metric_type_mode_and_owner(
+    name: str, expected: tuple[str, str, str], slot: int | None
+) -> None:
     found = FileName.parse(name)
     assert found == expected
     assert found.slot == slot
@@ -62,5 +66,5 @@ def test_names_tell_kind_mode_and_owner(name: str, expected: tuple[str, str, str
 @pytest.mark.parametrize(
     "name", ["slots.lock", "counter_.db", "counter.db", "counter_s0.db.damaged", "x_s0.db"]
 )
-def test_other_names_hold_no_values(name: str) -> None:
+def test_file_name_parse_returns_none_for_other_files(name: str) -> None:
     assert FileName.parse(name) is None

@@ -1,4 +1,4 @@
-"""Several processes and one scrape, in real processes; and the switch to shared values after import."""
+"""Scrapes of several real processes, and shared values that are activated after the import."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
-# What the programs below begin with.
+# The beginning of every program in this file.
 PRELUDE = """
 import gc, json, logging, os, sys
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Summary
@@ -57,21 +57,21 @@ def run(code: str, *arguments: str, **environ: str) -> str:
 
 
 class Scrape:
-    """A scrape's samples by line, such as ``x_total{a="b"}``."""
+    """The samples of a scrape by name and labels, for example ``x_total{a="b"}``."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.lines = [line for line in text.splitlines() if line and not line.startswith("#")]
         self.values = {name: float(value) for name, _, value in (line.rpartition(" ") for line in self.lines)}
-        assert len(self.values) == len(self.lines), "no sample twice"
+        assert len(self.values) == len(self.lines), "a sample exists twice"
         assert list(text_string_to_metric_families(text))
 
     def __getitem__(self, line: str) -> float | None:
         return self.values.get(line)
 
 
-def test_the_values_of_all_processes_add_up(tmp_path: Path) -> None:
-    """One that forked off before, one that lives, and the one that is scraped."""
+def test_scrape_adds_the_values_of_all_processes(tmp_path: Path) -> None:
+    """Three forked processes have ended. The answering process has values too."""
     text = run(
         """
 orders = Counter("shop_orders", "Orders.", ["site"])
@@ -106,13 +106,13 @@ print(scrape(wrapped))
     assert scrape['shop_amount_bucket{le="2.0"}'] == scrape["shop_amount_count"] == 4
     assert scrape["shop_baskets"] == 12
     assert scrape["shop_rendering_sum"] == 28
-    in_files = "web_prom_storage_errors_total"  # the others are the scrape's own
+    in_files = "web_prom_storage_errors_total"  # the other web_prom_ metrics describe the scrape
     merged = [line for line in scrape.lines if line.startswith(in_files) or not line.startswith("web_prom_")]
     assert scrape["web_prom_scrape_series"] == len(merged)
     assert "_created" not in text
 
 
-def test_fault_24_names_filter_a_merged_scrape(tmp_path: Path) -> None:
+def test_fault_24_name_parameter_filters_a_merged_scrape(tmp_path: Path) -> None:
     found = json.loads(
         run(
             """
@@ -135,7 +135,7 @@ print(json.dumps([scrape(wrapped, QUERY_STRING=query) for query in queries]))
     assert lines[4] == ['http_request_duration_seconds_count{method="GET",route="/a"} 2.0']
 
 
-def test_fault_15_several_workers_with_a_directory_are_not_warned_of(tmp_path: Path) -> None:
+def test_fault_15_no_warning_for_several_workers_with_a_shared_directory(tmp_path: Path) -> None:
     printed = run(
         """
 logging.basicConfig(stream=sys.stdout)
@@ -146,7 +146,7 @@ scrape(PrometheusMiddleware(app), **{"wsgi.multiprocess": True})
     assert printed == ""
 
 
-def test_formats_are_negotiated_as_in_one_process(tmp_path: Path) -> None:
+def test_merged_scrape_is_sent_in_the_negotiated_format(tmp_path: Path) -> None:
     text = run(
         """
 wrapped = PrometheusMiddleware(app)
@@ -159,13 +159,13 @@ print(scrape(wrapped, HTTP_ACCEPT="application/openmetrics-text"))
     assert "# TYPE http_requests counter\n" in text
 
 
-# The switch after import -----------------------------------------------------------------------------
+# Activation after the import -------------------------------------------------------------------------
 
 
-def test_fault_16_the_variable_set_after_import_counts_and_what_was_measured_is_carried_over(
+def test_fault_16_values_before_the_variable_was_set_are_kept(
     tmp_path: Path,
 ) -> None:
-    """With and without labels, of all four types, in every registry that we know; and ours among them."""
+    """All four types, with and without labels, in several registries, including the metrics of web-prom."""
     text = run(
         """
 other = CollectorRegistry()
@@ -211,9 +211,9 @@ print(scrape(late))
     scrape = Scrape(text)
     assert scrape["a_total"] == scrape['b_total{x="1"}'] == 8
     assert scrape["c"] == 12
-    assert scrape['d{x="1"}'] == 9, "the greatest of 9 and 3"
+    assert scrape['d{x="1"}'] == 9, "the maximum of 9 and 3"
     assert scrape["r"] == 42
-    # The forked child never wrote it.
+    # The forked child never set this gauge.
     assert [value for line, value in scrape.values.items() if line.startswith("v{pid=")] == [7]
     for name, labels in (("e", ""), ("f", 'x="1"')):
         inside = f",{labels}" if labels else ""
@@ -236,7 +236,7 @@ print(scrape(late))
     assert scrape["other_http_requests_in_progress"] == 0
 
 
-def test_fault_16_options_of_ours_are_carried_over_too(tmp_path: Path) -> None:
+def test_fault_16_values_of_optional_metrics_are_kept(tmp_path: Path) -> None:
     text = run(
         """
 options = dict(request_size=True, response_size=True, first_byte=True, queue_time=True,
@@ -266,7 +266,7 @@ print(scrape(early))
     assert scrape['web_prom_label_overflow_total{family="http_requests"}'] == 3
 
 
-def test_fault_16_the_users_own_instruments_are_carried_over_whichever_registry_ours_are_in(
+def test_fault_16_values_of_metrics_in_another_registry_are_kept(
     tmp_path: Path,
 ) -> None:
     text = run(
@@ -283,7 +283,7 @@ print(scrape(wrapped))
     assert Scrape(text)["shop_orders_total"] == 4
 
 
-def test_fault_16_an_application_that_is_refused_at_the_switch_costs_the_others_nothing(
+def test_fault_16_values_are_kept_if_a_second_application_is_refused(
     tmp_path: Path,
 ) -> None:
     text = run(
@@ -304,7 +304,7 @@ print(scrape(early))
     assert scrape["http_requests_in_progress"] == 0
 
 
-def test_without_the_variable_nothing_is_shared(
+def test_values_are_not_shared_without_the_variable(
     monkeypatch: pytest.MonkeyPatch, registry: CollectorRegistry
 ) -> None:
     for value in (None, ""):
@@ -316,11 +316,11 @@ def test_without_the_variable_nothing_is_shared(
         assert not is_shared()
 
 
-# Directories that cannot be used ---------------------------------------------------------------------
+# Unusable directories --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("below", ["", "/below"])
-def test_a_directory_that_cannot_be_used_is_an_error_at_start_and_changes_nothing(
+def test_share_values_raises_for_an_unusable_directory(
     below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: CollectorRegistry
 ) -> None:
     (tmp_path / "file").write_text("x")
@@ -330,7 +330,7 @@ def test_a_directory_that_cannot_be_used_is_an_error_at_start_and_changes_nothin
     assert not is_shared()
 
 
-def test_the_same_holds_for_a_variable_that_was_there_before_the_import(tmp_path: Path) -> None:
+def test_middleware_raises_for_an_unusable_directory_that_was_set_before_the_import(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     printed = run(
         """
@@ -347,7 +347,7 @@ except DirectoryError as error:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_missing_directory_is_made(when: str, tmp_path: Path) -> None:
+def test_missing_directory_is_created(when: str, tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
     code = f"""
 os.environ["{VARIABLE}"] = sys.argv[1]
@@ -365,7 +365,7 @@ print(scrape(wrapped))
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory that two processes, now dead, have written to."""
+    """Return a directory with the files of two processes that have ended."""
     path = tmp_path_factory.mktemp("files")
     run(
         """
@@ -388,12 +388,12 @@ def copied(files: Path, to: Path) -> Path:
     return to
 
 
-def collected_by_upstream(files: Path) -> Any:
+def upstream_families(files: Path) -> Any:
     collector: Any = MultiProcessCollector(None, path=str(files))  # type: ignore[no-untyped-call]
     return collector.collect()
 
 
-def as_set(families: Iterable[Any]) -> set[tuple[Any, ...]]:
+def samples_in(families: Iterable[Any]) -> set[tuple[Any, ...]]:
     return {
         (
             family.name,
@@ -409,31 +409,31 @@ def as_set(families: Iterable[Any]) -> set[tuple[Any, ...]]:
 
 
 def all_live() -> dict[int, int]:
-    """Tell that the slots are held, as upstream takes every process for alive."""
+    """Return two held slots, because prometheus_client takes every process for alive."""
     return {0: 1, 1: 1}
 
 
-def test_the_merged_view_is_upstreams_in_a_stable_order(files: Path) -> None:
-    upstream = collected_by_upstream(files)
+def test_collector_returns_the_families_of_prometheus_client_sorted_by_name(files: Path) -> None:
+    upstream = upstream_families(files)
     families = list(WorkersCollector(files, all_live).collect())
-    assert as_set(families) == as_set(upstream)
+    assert samples_in(families) == samples_in(upstream)
     names = [family.name for family in families]
     assert names == sorted(names)
     assert "http_requests" in names
 
 
-def test_a_file_that_a_worker_has_just_made_is_no_matter(files: Path, tmp_path: Path) -> None:
+def test_collector_ignores_a_file_that_is_being_created(files: Path, tmp_path: Path) -> None:
     copied(files, tmp_path)
     (tmp_path / "counter_999.db").touch()
     (tmp_path / "notes.txt").write_text("x")
     collected = WorkersCollector(tmp_path, all_live).collect()
-    assert as_set(collected) == as_set(collected_by_upstream(files))
+    assert samples_in(collected) == samples_in(upstream_families(files))
 
 
-def test_live_gauges_of_processes_marked_dead_are_gone_and_counters_stay(files: Path, tmp_path: Path) -> None:
+def test_mark_process_dead_removes_live_gauges_and_keeps_counters(files: Path, tmp_path: Path) -> None:
     copied(files, tmp_path)
     owners = {path.stem.rpartition("_")[2] for path in tmp_path.glob("*.db")}
-    assert owners == {"s0", "s1"}, "the parent, and two children that had the same slot in turn"
+    assert owners == {"s0", "s1"}, "the parent, and two children that used one slot one after another"
     for owner in owners:
         mark_process_dead(owner, str(tmp_path))  # type: ignore[no-untyped-call]
     after = {family.name: family.samples for family in WorkersCollector(tmp_path, all_live).collect()}

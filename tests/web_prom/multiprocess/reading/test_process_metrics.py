@@ -1,4 +1,4 @@
-"""process_* of every worker: prometheus_client's own families, each process with its slot's number."""
+"""The process_* metrics of all workers, compared with those of prometheus_client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAMILIES = [
 
 @pytest.fixture
 def child() -> Iterator[int]:
-    """Return the id of a process that lives as long as the test."""
+    """Return the id of a process that runs until the test has ended."""
     with subprocess.Popen(
         [sys.executable, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -36,7 +36,7 @@ def child() -> Iterator[int]:
 
 
 @pytest.fixture
-def gone() -> int:
+def ended() -> int:
     """Return the id of a process that has ended."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
@@ -44,7 +44,7 @@ def gone() -> int:
 
 
 def values(workers: dict[int, int]) -> dict[str, dict[str, float]]:
-    """Return each sample name's values by worker."""
+    """Return the values of each sample name by worker."""
     found: dict[str, dict[str, float]] = {}
     for family in process_families(workers):
         for sample in family.samples:
@@ -53,8 +53,8 @@ def values(workers: dict[int, int]) -> dict[str, dict[str, float]]:
     return found
 
 
-def test_a_family_is_there_once_with_all_workers(child: int) -> None:
-    """And is what prometheus_client makes of the same process."""
+def test_process_families_have_the_samples_of_all_workers(child: int) -> None:
+    """Each family exists once. Its values are those of prometheus_client for the same process."""
     families = process_families({10: child, 2: os.getpid()})
     assert [family.name for family in families] == FAMILIES
     upstream = {
@@ -70,21 +70,23 @@ def test_a_family_is_there_once_with_all_workers(child: int) -> None:
         assert values({10: child})[name] == {"10": sample.value}
 
 
-def test_a_process_that_has_ended_costs_its_own_samples(child: int, gone: int) -> None:
-    found = values({0: gone, 1: child})
+def test_samples_of_an_ended_process_are_left_out(child: int, ended: int) -> None:
+    found = values({0: ended, 1: child})
     assert len(found) == len(FAMILIES)
     assert all(list(of_name) == ["1"] for of_name in found.values())
 
 
 @pytest.mark.parametrize("pid", [0, -1])
-def test_a_process_that_is_not_known_has_none(pid: int, child: int) -> None:
-    """As one in another container, of which the kernel does not tell the id; -1 is no process either."""
+def test_unknown_process_has_no_samples(pid: int, child: int) -> None:
+    """The kernel returns 0 for a process in another container. -1 is not a process id either."""
     assert list(values({0: pid, 1: child})["process_open_fds"]) == ["1"]
     assert process_families({0: pid}) == []
 
 
-def test_another_users_process_has_what_may_be_read(child: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its open files are nobody else's business."""
+def test_process_of_another_user_has_only_readable_samples(
+    child: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its open files are not readable."""
     listdir = os.listdir
 
     def refusing(path: Any) -> list[str]:
@@ -98,8 +100,8 @@ def test_another_users_process_has_what_may_be_read(child: int, monkeypatch: pyt
     assert found["process_open_fds"].keys() == {"1"}
 
 
-def test_where_nothing_can_be_read_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on macOS, which has no /proc."""
+def test_system_without_proc_has_no_process_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An example is macOS."""
 
     def missing(self: ProcessCollector) -> float:
         raise FileNotFoundError("/proc/stat")
@@ -108,7 +110,7 @@ def test_where_nothing_can_be_read_there_is_nothing(monkeypatch: pytest.MonkeyPa
     assert process_families({0: os.getpid()}) == []
 
 
-def test_a_line_that_upstream_cannot_read_costs_one_process(
+def test_process_that_prometheus_client_cannot_parse_is_left_out(
     child: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collect = ProcessCollector.collect
@@ -122,5 +124,5 @@ def test_a_line_that_upstream_cannot_read_costs_one_process(
     assert list(values({0: child, 1: os.getpid()})["process_max_fds"]) == ["1"]
 
 
-def test_no_workers_no_families() -> None:
+def test_no_workers_have_no_process_families() -> None:
     assert process_families({}) == []
