@@ -15,7 +15,7 @@ Samples = dict[tuple[str, ...], float]
 
 
 class Metrics:
-    """Reads the samples that a test is about from a registry."""
+    """Reads samples from a registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -48,7 +48,7 @@ class Metrics:
         return self("http_request_duration_seconds_sum", method=method, route=route)
 
     def timed(self, route: str, method: str = "GET") -> float | None:
-        """Return how often a route was timed."""
+        """Return the number of durations of a route."""
         return self("http_request_duration_seconds_count", method=method, route=route)
 
     @property
@@ -64,7 +64,7 @@ class Metrics:
 
 @pytest.fixture
 def registry() -> CollectorRegistry:
-    """Return a registry of the test's own."""
+    """Return a new registry."""
     return CollectorRegistry()
 
 
@@ -79,7 +79,7 @@ MakeApp = Callable[..., Flask]
 
 @pytest.fixture
 def make_app(registry: CollectorRegistry) -> MakeApp:
-    """Return a factory of measured applications, which answer errors as in production."""
+    """Return a factory of measured applications, which handle errors as in production."""
 
     def make(name: str = "shop", **options: Any) -> Flask:
         app = Flask(name)

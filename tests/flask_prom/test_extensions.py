@@ -1,4 +1,4 @@
-"""Flask extensions that answer exceptions themselves."""
+"""Flask extensions that handle exceptions themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.flask_prom.conftest import MakeApp, Metrics
 def test_fault_92_exception_that_flask_restx_handles_is_counted(
     registry: CollectorRegistry, metrics: Metrics, first: str
 ) -> None:
-    """Whichever of both was initialised first."""
+    """Both orders of initialisation work."""
     restx = pytest.importorskip("flask_restx")
     app = Flask("shop")
     app.config["PROPAGATE_EXCEPTIONS"] = False
@@ -56,7 +56,7 @@ def test_fault_92_exception_that_flask_restx_handles_is_counted(
 def test_fault_92_exception_that_a_later_extension_handles_is_counted(
     make_app: MakeApp, metrics: Metrics, method: str
 ) -> None:
-    """Each wraps a method of the application in its own way (flask-restful, flask-smorest)."""
+    """Such extensions replace a method of the application (flask-restful, flask-smorest)."""
     app = make_app()
 
     @app.get("/fails")

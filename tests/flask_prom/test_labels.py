@@ -12,7 +12,7 @@ from tests.flask_prom.conftest import MakeApp, Metrics
 
 
 def test_extra_labels_get_the_final_response(make_app: MakeApp, registry: Any, metrics: Metrics) -> None:
-    """They are computed in the request's context, after every hook."""
+    """They are computed in the request context, after all hooks."""
     labels = {
         "tenant": lambda request, response: g.tenant,
         "cache": lambda request, response: response.headers.get("X-Cache", "miss"),
@@ -39,7 +39,7 @@ def test_extra_labels_get_the_final_response(make_app: MakeApp, registry: Any, m
 
 
 def test_fault_34_failing_extra_label_is_empty(make_app: MakeApp, metrics: Metrics) -> None:
-    """It costs its value and a tick of the error counter, never the request."""
+    """The error is counted. The request is served and counted."""
 
     def broken(request: Any, response: Any) -> str:
         raise RuntimeError("no such tenant")
@@ -57,7 +57,7 @@ def test_fault_34_failing_extra_label_is_empty(make_app: MakeApp, metrics: Metri
 
 @pytest.mark.parametrize("length", ["-1", "abc", "", "99999999999999999999"])
 def test_fault_34_invalid_content_length_is_ignored(make_app: MakeApp, metrics: Metrics, length: str) -> None:
-    """What the client claims to send does not matter to us."""
+    """The value of the header is not used."""
     app = make_app(request_size=True)
 
     @app.post("/")

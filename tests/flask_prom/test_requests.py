@@ -19,7 +19,7 @@ from tests.flask_prom.conftest import MakeApp, Metrics
 
 
 class Clock:
-    """A clock that moves when told to."""
+    """A clock that only moves when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -33,14 +33,14 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Put a clock in the place of the recorder's."""
+    """Replace the clock of the recordings."""
     clock = Clock()
     monkeypatch.setattr(web_prom.metrics.recording, "perf_counter", clock)
     return clock
 
 
 def test_view_is_counted_and_timed(make_app: MakeApp, metrics: Metrics, clock: Clock) -> None:
-    """The plain case, read from the scrape itself."""
+    """The values are read from the text of a scrape."""
     app = make_app()
 
     @app.get("/users/<int:user>")
@@ -59,7 +59,7 @@ def test_view_is_counted_and_timed(make_app: MakeApp, metrics: Metrics, clock: C
 def test_fault_01_duration_includes_the_whole_stream(
     make_app: MakeApp, metrics: Metrics, clock: Clock
 ) -> None:
-    """A streamed body of 0.3 s is 0.3 s, and in progress until it ends."""
+    """A streamed body of 0.3 s has a duration of 0.3 s, and is in progress until it ends."""
     app = make_app()
 
     @app.get("/stream")
@@ -81,14 +81,14 @@ def test_fault_01_duration_includes_the_whole_stream(
 def test_fault_02_exception_during_a_stream_keeps_the_sent_status(
     make_app: MakeApp, metrics: Metrics
 ) -> None:
-    """The status that was sent stands, and the exception is counted."""
+    """The exception is counted too."""
     app = make_app()
 
     @app.get("/stream")
     def stream() -> Response:
         def body() -> Iterator[str]:
             yield "a"
-            raise LookupError("gone")
+            raise LookupError("not found")
 
         return Response(body())
 
@@ -102,7 +102,7 @@ def test_fault_02_exception_during_a_stream_keeps_the_sent_status(
 def test_fault_02_disconnect_during_a_stream_keeps_the_sent_status(
     make_app: MakeApp, metrics: Metrics
 ) -> None:
-    """The server closes a body that it did not exhaust: counted once, and no exception."""
+    """The server closes a body that it did not read to the end. No exception is counted."""
     app = make_app()
 
     @app.get("/stream")
@@ -119,7 +119,7 @@ def test_fault_02_disconnect_during_a_stream_keeps_the_sent_status(
 
 
 def test_fault_03_exception_of_a_view_is_counted_once(make_app: MakeApp, metrics: Metrics) -> None:
-    """One request, one observation, one exception."""
+    """One request, one duration and one exception are counted."""
     app = make_app()
 
     @app.get("/boom")
@@ -133,7 +133,7 @@ def test_fault_03_exception_of_a_view_is_counted_once(make_app: MakeApp, metrics
 
 
 def test_propagated_exception_is_counted_with_status_500(make_app: MakeApp, metrics: Metrics) -> None:
-    """In testing and debug mode Flask raises to the server, which answers 500."""
+    """In testing and debug mode Flask raises the exception, and the server answers 500."""
     app = make_app()
     app.config["PROPAGATE_EXCEPTIONS"] = True
 
@@ -151,7 +151,7 @@ def test_propagated_exception_is_counted_with_status_500(make_app: MakeApp, metr
 def test_fault_04_response_of_before_request_is_counted(
     make_app: MakeApp, metrics: Metrics, clock: Clock
 ) -> None:
-    """Counted and timed like any other, with the route and the time of earlier hooks."""
+    """It has the route and includes the time of earlier hooks."""
     app = make_app()
 
     @app.before_request
@@ -172,7 +172,7 @@ def test_fault_04_response_of_before_request_is_counted(
 
 
 def test_fault_05_status_is_the_one_that_was_sent(make_app: MakeApp, metrics: Metrics) -> None:
-    """Whatever an after_request hook makes of it, registered before or after ours."""
+    """It may be changed by after_request functions, which may be registered before or after set-up."""
     app = make_app()
 
     @app.after_request
@@ -190,7 +190,7 @@ def test_fault_05_status_is_the_one_that_was_sent(make_app: MakeApp, metrics: Me
 
 @pytest.mark.parametrize("handled", [Exception, ValueError, 500])
 def test_fault_06_handled_exception_is_counted(make_app: MakeApp, metrics: Metrics, handled: Any) -> None:
-    """The exception counts if the answer is a server error, and one story is told of the status."""
+    """It is counted if the response is a server error."""
     app = make_app()
 
     @app.errorhandler(handled)
@@ -208,7 +208,7 @@ def test_fault_06_handled_exception_is_counted(make_app: MakeApp, metrics: Metri
 
 
 def test_exception_that_becomes_a_client_error_is_not_counted(make_app: MakeApp, metrics: Metrics) -> None:
-    """A ValueError answered with 400 was handled; so was a 404."""
+    """A ValueError that is answered with 400 is handled, and so is a 404."""
     app = make_app()
 
     @app.errorhandler(ValueError)
@@ -231,7 +231,7 @@ def test_exception_that_becomes_a_client_error_is_not_counted(make_app: MakeApp,
 
 
 def test_exception_of_an_error_handler_is_counted(make_app: MakeApp, metrics: Metrics) -> None:
-    """Both exceptions led to the 500, and both are named."""
+    """Both exceptions caused the 500, and both are counted."""
     app = make_app()
 
     @app.errorhandler(ValueError)
@@ -247,7 +247,7 @@ def test_exception_of_an_error_handler_is_counted(make_app: MakeApp, metrics: Me
 
 
 def test_exception_of_after_request_is_counted(make_app: MakeApp, metrics: Metrics) -> None:
-    """Flask then sends no request_finished: the status comes from the response's start."""
+    """Flask then sends no request_finished. The status is read from start_response."""
     app = make_app(extra_labels={"answer": lambda request, response: response and response.status_code})
 
     @app.after_request
@@ -264,7 +264,7 @@ def test_exception_of_after_request_is_counted(make_app: MakeApp, metrics: Metri
 
 
 def test_fault_07_send_file_uses_the_sendfile_of_the_server(make_app: MakeApp, metrics: Metrics) -> None:
-    """The server gets the very object that its wsgi.file_wrapper made, and closing it ends the request."""
+    """The server gets the object that its wsgi.file_wrapper returned. Its close() finishes the request."""
     app = make_app(response_size=True)
 
     @app.get("/file")
@@ -284,7 +284,7 @@ def test_fault_07_send_file_uses_the_sendfile_of_the_server(make_app: MakeApp, m
 
 
 def test_fault_07_direct_passthrough_finishes_at_the_end(make_app: MakeApp, metrics: Metrics) -> None:
-    """Werkzeug calls no call_on_close there; the request finishes all the same."""
+    """Werkzeug does not call call_on_close functions for such a response."""
     app = make_app()
 
     @app.get("/raw")
@@ -313,7 +313,7 @@ def test_fault_08_empty_body_finishes_the_request_once(
 
 
 def test_request_of_a_test_client_that_does_not_close_is_counted(make_app: MakeApp, metrics: Metrics) -> None:
-    """A body that was handed out whole is finished; nobody has to ask for what comes after it."""
+    """The request is finished when the whole body was returned."""
     app = make_app()
 
     @app.get("/")
@@ -327,7 +327,7 @@ def test_request_of_a_test_client_that_does_not_close_is_counted(make_app: MakeA
 
 
 def test_fault_35_async_view_is_counted_and_timed(make_app: MakeApp, metrics: Metrics) -> None:
-    """Async views, excluded ones and raising ones among them, answer as before and are counted."""
+    """It also works for excluded views and for views that raise."""
     app = make_app()
 
     @app.get("/ok")
@@ -352,7 +352,7 @@ def test_fault_35_async_view_is_counted_and_timed(make_app: MakeApp, metrics: Me
 
 
 def test_application_root_is_not_in_the_route(make_app: MakeApp, metrics: Metrics) -> None:
-    """A prefix that the server strips is no part of the route, and /metrics is below it."""
+    """A prefix that the server removes is not part of the route. /metrics is below the prefix."""
     app = make_app()
     app.config["APPLICATION_ROOT"] = "/shop"
 
@@ -371,7 +371,7 @@ def test_application_root_is_not_in_the_route(make_app: MakeApp, metrics: Metric
 def test_other_middleware_may_wrap_the_application(
     make_app: MakeApp, registry: Any, metrics: Metrics, wrap_first: bool
 ) -> None:
-    """Inside or outside of ours, in place or with a copy of the environ and a delayed start."""
+    """Inside or outside of PrometheusMiddleware, also with a copied environ and a delayed start_response."""
 
     class Delayed:
         def __init__(self, app: Any) -> None:
@@ -399,7 +399,7 @@ def test_other_middleware_may_wrap_the_application(
 
 
 def test_application_that_a_view_calls_is_counted(make_app: MakeApp, metrics: Metrics) -> None:
-    """Two applications, one inside the other's view: each counts its own request, with its own route."""
+    """Each application counts its request with its own route."""
     inner, outer = make_app("inner"), make_app("outer")
 
     @inner.get("/in")
@@ -415,7 +415,7 @@ def test_application_that_a_view_calls_is_counted(make_app: MakeApp, metrics: Me
 
 
 def test_redirect_of_a_view_has_the_route_of_the_view(make_app: MakeApp, metrics: Metrics) -> None:
-    """A 302 from a view is counted under the view."""
+    """A 302 of a view is counted under the route of the view."""
     app = make_app()
 
     @app.get("/old")
@@ -427,7 +427,7 @@ def test_redirect_of_a_view_has_the_route_of_the_view(make_app: MakeApp, metrics
 
 
 def test_exception_of_a_teardown_is_counted(make_app: MakeApp, metrics: Metrics) -> None:
-    """It raises after the response was started but before it was sent: the client gets the server's 500."""
+    """It raises after start_response but before the body is sent, so the server answers 500."""
     app = make_app()
 
     @app.teardown_request
@@ -445,7 +445,7 @@ def test_exception_of_a_teardown_is_counted(make_app: MakeApp, metrics: Metrics)
 
 
 def run_wsgi_app_raw(app: Any, environ: dict[str, Any]) -> tuple[Any, str, Any]:
-    """Call a WSGI application and return its body untouched."""
+    """Call a WSGI application and return its body unread."""
     started: list[Any] = []
     body = app(environ, lambda status, headers, exc_info=None: started.append((status, headers)))
     return body, *started[0]

@@ -41,7 +41,7 @@ def test_fault_10_routing_exceptions_have_a_bounded_number_of_routes(
 
 
 def test_fault_11_unknown_methods_share_one_series(make_app: MakeApp, metrics: Metrics) -> None:
-    """A hundred invented methods make one line."""
+    """A hundred unknown methods have one series."""
     app = make_app()
 
     @app.get("/")
@@ -54,7 +54,7 @@ def test_fault_11_unknown_methods_share_one_series(make_app: MakeApp, metrics: M
 
 
 def test_fault_12_spoofed_host_adds_no_series(make_app: MakeApp, metrics: Metrics) -> None:
-    """The Host header is no label, nor is a bad one an error of ours."""
+    """The Host header is no label value. An invalid one is no error of the instrumentation."""
     app = make_app()
 
     @app.get("/")
@@ -70,7 +70,7 @@ def test_fault_12_spoofed_host_adds_no_series(make_app: MakeApp, metrics: Metric
 
 
 def test_blueprints_and_method_views_have_their_routes(make_app: MakeApp, metrics: Metrics) -> None:
-    """Routes bear the whole template, prefixes included."""
+    """A route is the whole template, with all prefixes."""
     app = make_app()
     inner, outer = Blueprint("inner", "inner"), Blueprint("outer", "outer")
 
@@ -96,7 +96,7 @@ def test_blueprints_and_method_views_have_their_routes(make_app: MakeApp, metric
 def test_fault_84_set_route_replaces_the_route_of_flask(
     registry: CollectorRegistry, metrics: Metrics, where: str, wrapped: bool
 ) -> None:
-    """By the type of a page, say; whatever stands between the extension and Flask."""
+    """It works with and without a middleware between the extension and Flask."""
     app = Flask("shop")
     if wrapped:
         app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Scrapes of a Flask application: what collectors and callbacks find, and what is cleaned up after them."""
+"""Scrapes of a Flask application: the context of collectors and callbacks, and its teardown."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from .conftest import MakeApp, Metrics
 
 
 class Users:
-    """A custom collector that asks the application."""
+    """A custom collector that uses the application context."""
 
     def __init__(self) -> None:
         self.threads: list[threading.Thread] = []
 
     def describe(self) -> list[Any]:
-        """Name nothing."""
+        """Return no names."""
         return []
 
     def collect(self) -> Iterator[Any]:
-        """Give the length of a list in the application's configuration."""
+        """Yield the length of a list in the application's configuration."""
         self.threads.append(threading.current_thread())
         yield GaugeMetricFamily("users", "Help.", value=count_users())
 
 
 def count_users() -> float:
-    """Return what the current application has, and use its ``g``."""
+    """Return the number of users of the current application, and use its ``g``."""
     g.session = "open"
     return float(len(current_app.config["USERS"]))
 
@@ -64,7 +64,7 @@ def of_a_port(app: Flask, registry: CollectorRegistry) -> str:
 def test_fault_46_collectors_and_callbacks_run_in_the_application_context(
     registry: CollectorRegistry, make_app: MakeApp, scrape: Any
 ) -> None:
-    """In each thread, with a teardown in each thread that hands the session back."""
+    """Each thread has a context, whose teardown returns the database session."""
     app = make_app()
     app.config["USERS"] = ["ann", "bob"]
     torn_down: list[tuple[threading.Thread, Any]] = []
@@ -86,7 +86,7 @@ def test_fault_46_collectors_and_callbacks_run_in_the_application_context(
 
 
 def test_fault_46_context_is_of_the_application_that_answers(registry: CollectorRegistry) -> None:
-    """Two applications may share a registry; each answers for itself."""
+    """Two applications may share a registry. Each answers in its own context."""
     Gauge("users", "Help.", registry=registry).set_function(lambda: float(current_app.config["USERS"]))
     apps = []
     for number in (1, 2):
@@ -132,7 +132,7 @@ def make_and_drop(registry: CollectorRegistry) -> Callable[[], Flask | None]:
 
 
 def test_fault_46_dropped_application_is_freed(registry: CollectorRegistry) -> None:
-    """The registry lives on, and its scrapes go on without the context."""
+    """The registry still exists. Its scrapes are answered without the context."""
     found = make_and_drop(registry)
     gc.collect()
     assert found() is None

@@ -1,4 +1,4 @@
-"""Setting Flask up: factories, settings, exclusions, and what /metrics answers."""
+"""Setup of the Flask extension: factories, settings, exclusions and scrapes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from web_prom import PrometheusMiddleware
 from web_prom.errors import ConfigError, ConflictError, WebPromError
 from web_prom.metrics.recording import RECORDING_KEY
 
-# How long a real server may take to come up on a busy machine.
+# Timeout for the start of a real server on a busy machine, in seconds.
 PATIENCE_SECONDS = 60.0
 
 
@@ -54,7 +54,7 @@ def test_fault_14_factory_can_be_called_many_times(registry: CollectorRegistry, 
 
 
 def test_fault_14_init_app_can_be_called_twice(registry: CollectorRegistry, metrics: Metrics) -> None:
-    """The second call does nothing; with other settings it says so."""
+    """The second call does nothing. With other settings it raises ConflictError."""
     app = Flask("shop")
     FlaskProm(app, registry=registry)
     FlaskProm(app, registry=registry)
@@ -66,7 +66,7 @@ def test_fault_14_init_app_can_be_called_twice(registry: CollectorRegistry, metr
 
 
 def test_fault_14_two_applications_share_one_registry(make_app: MakeApp, metrics: Metrics) -> None:
-    """Both write to the same families."""
+    """Both write to the same metrics."""
     one, two = make_app("one"), make_app("two")
     one.add_url_rule("/one", view_func=lambda: "1", endpoint="index")
     two.add_url_rule("/two", view_func=lambda: "2", endpoint="index")
@@ -76,14 +76,14 @@ def test_fault_14_two_applications_share_one_registry(make_app: MakeApp, metrics
 
 
 def test_two_applications_with_different_settings_conflict(make_app: MakeApp) -> None:
-    """The error names both, the key, and the remedy."""
+    """The error contains both values, the key and the solution."""
     make_app("one", duration_buckets=[1, 2])
     with pytest.raises(ConflictError, match=r"'one'.*'two'.*PROM_DURATION_BUCKETS.*registry of its own"):
         make_app("two", duration_buckets=[1, 3])
 
 
 def test_default_registry_is_the_one_of_prometheus_client() -> None:
-    """Without a registry the metrics are where the user's own are."""
+    """Without a registry, the metrics are in the default registry."""
     app = Flask("shop")
     before = set(REGISTRY._collector_to_names)
     try:
@@ -100,7 +100,7 @@ def test_default_registry_is_the_one_of_prometheus_client() -> None:
 
 
 def test_scrape_contains_metrics_of_the_application(make_app: MakeApp, registry: CollectorRegistry) -> None:
-    """Made before or after ours."""
+    """They may be registered before or after the extension is set up."""
     before = Counter("jobs_before", "Jobs.", registry=registry)
     app = make_app()
     after = Counter("jobs_after", "Jobs.", registry=registry)
@@ -117,7 +117,7 @@ def test_scrape_contains_metrics_of_the_application(make_app: MakeApp, registry:
 def test_init_app_reads_settings_from_app_config(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An argument wins over app.config, which wins over the environment."""
+    """An argument takes precedence over app.config, which takes precedence over the environment."""
     monkeypatch.setenv("PROM_NAMESPACE", "environment")
     monkeypatch.setenv("PROM_PATH", "/from-environment")
     monkeypatch.setenv("PROM_STATUS_CLASSES", "true")
@@ -132,7 +132,7 @@ def test_init_app_reads_settings_from_app_config(
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "message"),
     [
         ("PROM_BUCKETS", [1], "PROM_BUCKETS is not a setting.*did you mean PROM_.*BUCKETS"),
         ("PROM_DURATION_BUCKETS", [2, 1], r"PROM_DURATION_BUCKETS is \[2, 1\]; allowed: .*ascending"),
@@ -145,12 +145,12 @@ def test_init_app_reads_settings_from_app_config(
     ],
 )
 def test_init_app_rejects_invalid_settings(
-    registry: CollectorRegistry, key: str, value: Any, told: str
+    registry: CollectorRegistry, key: str, value: Any, message: str
 ) -> None:
-    """They name the key, the value and what is allowed; the class is the built-in's too."""
+    """The error contains the key, the value and the allowed values. It is a ValueError too."""
     app = Flask("shop")
     app.config[key] = value
-    with pytest.raises(ConfigError, match=told) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         FlaskProm(app, registry=registry)
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, WebPromError)
@@ -167,7 +167,7 @@ def test_disabled_extension_changes_nothing(registry: CollectorRegistry, metrics
 
 
 def test_fault_18_scrape_needs_no_login(make_app: MakeApp, metrics: Metrics) -> None:
-    """/metrics is outside the application's own hooks; after_request does not touch it either."""
+    """The hooks of the application do not run for /metrics, neither before_request nor after_request."""
     app = make_app()
 
     @app.before_request
@@ -186,7 +186,7 @@ def test_fault_18_scrape_needs_no_login(make_app: MakeApp, metrics: Metrics) -> 
 
 
 def test_scrapes_are_not_counted(make_app: MakeApp, metrics: Metrics) -> None:
-    """Nor in progress while they are answered."""
+    """They are not in progress either."""
     client = make_app().test_client()
     for _ in range(3):
         text = client.get("/metrics").text
@@ -195,7 +195,7 @@ def test_scrapes_are_not_counted(make_app: MakeApp, metrics: Metrics) -> None:
 
 
 def test_fault_19_excluded_route_does_not_affect_similar_routes(make_app: MakeApp, metrics: Metrics) -> None:
-    """/foo is /foo; /internal/* is what lies below it."""
+    """/foo excludes only /foo; /internal/* excludes all paths below it."""
     app = make_app(exclude=["/foo", "/internal/*"])
     paths = ("/foo", "/foobar", "/foo/bar", "/internal/x", "/internals")
     for path in paths:
@@ -207,7 +207,7 @@ def test_fault_19_excluded_route_does_not_affect_similar_routes(make_app: MakeAp
 
 
 def test_excluded_views_are_not_counted(make_app: MakeApp, metrics: Metrics) -> None:
-    """Functions under and over their route, classes, and one method's endpoint but not its neighbour's."""
+    """Functions, classes, and the endpoint of one method, but not of other methods."""
     app = make_app()
     prom = FlaskProm()
 
@@ -246,7 +246,7 @@ def test_excluded_views_are_not_counted(make_app: MakeApp, metrics: Metrics) -> 
 
 
 def test_scrape_is_protected_by_access_control(make_app: MakeApp) -> None:
-    """One key secures /metrics and nothing else."""
+    """The setting protects only /metrics."""
     app = make_app(bearer_token="s3cret")
     client = app.test_client()
     refused = client.get("/metrics")
@@ -258,18 +258,18 @@ def test_scrape_is_protected_by_access_control(make_app: MakeApp) -> None:
 
 @pytest.mark.parametrize("path", ["/metrics", "/internal/metrics", "/internal/metrics/"])
 def test_fault_54_scrape_path_allows_a_trailing_slash(make_app: MakeApp, path: str) -> None:
-    """A ServiceMonitor that comes from a mounted application has the slash."""
+    """The ServiceMonitor of a mounted application has the trailing slash."""
     app = make_app(path=path)
     client = app.test_client()
     for asked in (path.rstrip("/"), f"{path.rstrip('/')}/"):
         answer = client.get(asked)
         assert answer.status_code == 200
-        assert "http_requests_in_progress 0.0" in answer.text, "a scrape is no request of the application's"
+        assert "http_requests_in_progress 0.0" in answer.text, "a scrape is not in progress"
     assert client.get(f"{path.rstrip('/')}//").status_code == 404
 
 
 def test_application_passes_the_lint_of_webtest(make_app: MakeApp) -> None:
-    """WebTest checks both sides of the WSGI boundary: of the application and of /metrics."""
+    """WebTest checks the application and /metrics against the WSGI specification."""
     app = make_app(request_size=True, response_size=True, first_byte=True)
     app.add_url_rule("/", view_func=lambda: "hi", endpoint="index", methods=["GET", "POST"])
     client = TestApp(app)
@@ -300,7 +300,7 @@ def test_fault_14_init_app_works_under_the_debug_reloader(tmp_path: Path) -> Non
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "flask", "--app", "shop", "run", "--debug", "--port", str(port)]
-    # A session of its own: the reloader's child has to end with its parent.
+    # A new session: the child of the reloader must end with its parent.
     server = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -308,25 +308,25 @@ def test_fault_14_init_app_works_under_the_debug_reloader(tmp_path: Path) -> Non
         assert server.stdout is not None
         assert any(b"Running on" in line for line in server.stdout)
         assert read(f"http://127.0.0.1:{port}/users/ada") == b"ada"
-        told = b'http_requests_total{method="GET",route="/users/<user>",status="200"} 1.0'
-        assert told in read(f"http://127.0.0.1:{port}/metrics")
+        expected = b'http_requests_total{method="GET",route="/users/<user>",status="200"} 1.0'
+        assert expected in read(f"http://127.0.0.1:{port}/metrics")
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.communicate()
 
 
 def test_outer_middleware_counts_a_flask_request_once(registry: CollectorRegistry) -> None:
-    """The outer one measures, the inner one tells it the route."""
+    """The outer middleware measures; the extension sets the route."""
     app = Flask("shop")
     FlaskProm(app, registry=registry)
     app.add_url_rule("/users/<user>", view_func=lambda user: user, endpoint="user")
     TestApp(PrometheusMiddleware(app, registry=registry)).get("/users/ada")
-    told = {"method": "GET", "route": "/users/<user>", "status": "200"}
-    assert registry.get_sample_value("http_requests_total", told) == 1
+    labels = {"method": "GET", "route": "/users/<user>", "status": "200"}
+    assert registry.get_sample_value("http_requests_total", labels) == 1
 
 
 def read(url: str) -> bytes:
-    """Read a URL, waiting for a server that is only just coming up."""
+    """Read a URL; wait for a server that is starting."""
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:
         try:
@@ -340,7 +340,7 @@ def read(url: str) -> bytes:
 
 
 def test_opentelemetry_naming_is_supported(registry: CollectorRegistry) -> None:
-    """The route is Flask's template, and the error the exception that left the view."""
+    """The route is Flask's template. The error type is the exception of the view."""
     app = Flask("shop")
     app.config.update(PROPAGATE_EXCEPTIONS=False, PROM_NAMING="opentelemetry")
     FlaskProm(app, registry=registry)
@@ -370,7 +370,7 @@ def test_opentelemetry_naming_is_supported(registry: CollectorRegistry) -> None:
 def test_fault_45_unmeasured_request_logs_a_warning(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once, whether others were measured before or not; then Flask's method is its own again."""
+    """One warning is logged, also after measured requests. Then Flask's method is restored."""
     app = Flask("shop")
     taken_before = app.wsgi_app
     FlaskProm(app, registry=registry)
@@ -402,7 +402,7 @@ def test_fault_45_first_hundred_requests_are_checked(
 def test_fault_45_outer_middleware_logs_no_warning(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture, outer: str
 ) -> None:
-    """It counts such requests; a2wsgi, which connexion uses, passes the scope on."""
+    """The outer middleware counts such requests. a2wsgi (in connexion) keeps the scope in the environ."""
     app = Flask("shop")
     taken_before = app.wsgi_app
     FlaskProm(app, registry=registry)
@@ -431,11 +431,11 @@ def test_fault_45_method_that_another_extension_replaced_is_restored(registry: C
     assert seen == [1]
 
 
-# What refers to the application -----------------------------------------------------------------------------
+# References to the application ------------------------------------------------------------------------------
 
 
 def test_fault_95_dropped_application_is_freed_by_the_garbage_collector(registry: CollectorRegistry) -> None:
-    """Its ``wsgi_app`` refers to it, as each WSGI middleware that Flask's documents put there does."""
+    """``wsgi_app`` refers to the application, as with any WSGI middleware at that place."""
     app = Flask("shop")
     FlaskProm(app, registry=registry)
     app.test_client().get("/")
@@ -446,7 +446,7 @@ def test_fault_95_dropped_application_is_freed_by_the_garbage_collector(registry
 
 
 def test_fault_95_wsgi_application_keeps_the_flask_application_alive(registry: CollectorRegistry) -> None:
-    """A server may be given ``app.wsgi_app`` and nothing else: this is why there is a cycle."""
+    """A server may get only ``app.wsgi_app``. The reference cycle is needed for this case."""
 
     def make() -> Any:
         app = Flask("shop")

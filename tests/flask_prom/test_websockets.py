@@ -14,7 +14,7 @@ UPGRADE = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}
 
 
 class TakenOver(Response):
-    """What Flask-Sock returns: the WebSocket is over when the response is asked for."""
+    """The response of Flask-Sock: the WebSocket has ended before the response is called."""
 
     def __call__(self, *_: Any) -> Any:
         raise StopIteration
@@ -60,7 +60,7 @@ def test_fault_37_exception_of_a_view_is_counted_for_an_upgrade(make_app: MakeAp
 def test_fault_37_extra_labels_of_a_websocket_are_computed(
     make_app: MakeApp, metrics: Metrics, own: bool
 ) -> None:
-    """From the request, as those of any request."""
+    """They are computed from the request."""
     app = make_app(extra_labels={"host": lambda request, response: request.host})
 
     @app.route("/ws", websocket=True)

@@ -1,4 +1,4 @@
-"""Applications that a server has loaded, and the layers around them."""
+"""Instrumentation of applications that a server has loaded, with layers around them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 
 def flask_app() -> Flask:
-    """Return an application that has no line of web-prom."""
+    """Return an application that does not use web-prom."""
     app = Flask("shop")
 
     @app.get("/items/<int:number>")
@@ -38,7 +38,7 @@ def flask_app() -> Flask:
 
 
 class Slotted:
-    """A layer without a ``__dict__``, as that of sentry-sdk."""
+    """A layer without a ``__dict__``, as in sentry-sdk."""
 
     __slots__ = ("app",)
 
@@ -49,8 +49,8 @@ class Slotted:
         return self.app(environ, start_response)
 
 
-class Named(Slotted):
-    """A layer that keeps the application in ``wsgi``, as that of OpenTelemetry."""
+class WithWsgiAttribute(Slotted):
+    """A layer that keeps the application in ``wsgi``, as in OpenTelemetry."""
 
     def __init__(self, wsgi: Any) -> None:
         self.wsgi = wsgi
@@ -70,7 +70,7 @@ def decorated(app: Any) -> Any:
 
 
 def replaced(app: Flask) -> Any:
-    """Return a layer that keeps ``wsgi_app``, which has a layer already."""
+    """Return a layer that keeps ``wsgi_app``, which is already wrapped."""
     app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
     return Slotted(app.wsgi_app)
 
@@ -79,18 +79,18 @@ LAYERS: dict[str, Callable[[Flask], Any]] = {
     "none": lambda app: app,
     "field": ProxyFix,
     "slot": Slotted,
-    "other name": Named,
+    "other name": WithWsgiAttribute,
     "bound method": lambda app: ProxyFix(app.wsgi_app),
     "bound method, replaced": replaced,
     "decorated function": decorated,
     "proxy object": wrapt.CallableObjectProxy,
-    "several": lambda app: Named(Slotted(ProxyFix(app))),
+    "several": lambda app: WithWsgiAttribute(Slotted(ProxyFix(app))),
     "dispatcher": lambda app: DispatcherMiddleware(Flask("other"), {"/x": Flask("third"), "/shop": app}),
 }
 
 
 def in_a_process(function: Callable[..., Any]) -> str:
-    """Run a function of this module where the default registry is empty; return what it prints."""
+    """Run a function of this module in a new process with an empty registry; return its output."""
     name = function.__name__
     return python(f"from {__name__} import {name}; {name}()")
 
@@ -125,12 +125,12 @@ def test_fault_86_instrument_finds_a_flask_application_in_each_layer() -> None:
     assert shown == [f"{name}: {expected}" for name in LAYERS]
 
 
-def look_at_what_is_not_touched() -> None:
-    """Raise AssertionError if an application is changed that measures itself, or if one is asked too much."""
+def check_unchanged_applications() -> None:
+    """Raise AssertionError if an instrumented application is changed, or if a property is read."""
     app = flask_app()
     FlaskProm(app, namespace="own", registry=CollectorRegistry())
     for name, layer in LAYERS.items():
-        if name != "bound method, replaced":  # what is replaced there afterwards is ours
+        if name != "bound method, replaced":  # there the replaced attribute belongs to web-prom
             outermost = layer(app)
             assert instrument(outermost, asgi=False) is outermost, name
 
@@ -161,17 +161,17 @@ def look_at_what_is_not_touched() -> None:
 
 
 def test_fault_86_instrument_does_not_change_an_application_with_web_prom() -> None:
-    in_a_process(look_at_what_is_not_touched)
+    in_a_process(check_unchanged_applications)
 
 
 def wrap_others() -> None:
-    """Raise AssertionError if an application of no known framework gets the wrong middleware."""
+    """Raise AssertionError if an application of an unknown framework gets the wrong middleware."""
 
     def wsgi(environ: Any, start_response: Any) -> Any:
         return []
 
     def asgi(scope: Any, receive: Any, send: Any) -> Any:
-        """Return a coroutine, and be no coroutine function: only the server knows."""
+        """Return a coroutine, but without ``async``: only the server knows the protocol."""
 
     assert isinstance(instrument(wsgi, asgi=False), web_prom.wsgi.PrometheusMiddleware)
     assert isinstance(instrument(asgi, asgi=True), web_prom.asgi.PrometheusMiddleware)
@@ -184,7 +184,7 @@ def test_fault_86_instrument_wraps_any_other_application() -> None:
 
 
 def instrument_without_the_adapter() -> None:
-    """Raise AssertionError if an adapter that cannot be imported stops the product."""
+    """Raise AssertionError if an adapter that cannot be imported stops the application."""
     sys.modules["flask_prom.instrumentation"] = None  # type: ignore[assignment]
     served = instrument(flask_app(), asgi=False)
     assert isinstance(served, web_prom.wsgi.PrometheusMiddleware)
@@ -197,26 +197,26 @@ def test_fault_86_instrument_works_if_an_adapter_cannot_be_imported() -> None:
 
 @pytest.mark.parametrize("module", ["aiohttp.worker", "gunicorn.workers.gtornado"])
 def test_fault_86_post_worker_init_skips_unknown_worker_classes(module: str) -> None:
-    """In an interpreter of its own: to read the hooks names a shared directory in the environment."""
-    told = python(
+    """It runs in a new process, because importing the hooks sets an environment variable."""
+    output = python(
         """
         import sys
         from types import SimpleNamespace
         from flask import Flask
         from web_prom.gunicorn import post_worker_init
-        told = []
+        warnings = []
         worker = type("Worker", (), {"__module__": sys.argv[1]})()
         worker.wsgi = application = Flask("shop")
-        worker.log = SimpleNamespace(warning=lambda message, *values: told.append(message % values))
+        worker.log = SimpleNamespace(warning=lambda message, *values: warnings.append(message % values))
         post_worker_init(worker)
         assert worker.wsgi is application
         assert "web_prom" not in application.extensions
-        print(*told, sep="\\n")
+        print(*warnings, sep="\\n")
         """,
         module,
         PROM_INSTRUMENT="1",
     )
-    assert told == "PROM_INSTRUMENT: <Flask 'shop'> of Worker is not measured\n"
+    assert output == "PROM_INSTRUMENT: <Flask 'shop'> of Worker is not measured\n"
 
 
 @pytest.mark.parametrize("around", ["", "static files", "layer", "router"])

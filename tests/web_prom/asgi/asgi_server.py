@@ -1,4 +1,4 @@
-"""The server's side of ASGI in the tests: scopes, messages, and what a client would have got."""
+"""An ASGI server for tests: scopes, messages, and the response that a client would get."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-HANG_UP = {"type": "http.disconnect"}
+DISCONNECT = {"type": "http.disconnect"}
 
 
 def scope_of(path: str = "/", method: str = "GET", **more: Any) -> Scope:
-    """Return the scope of a request, of which more is as given."""
+    """Return the scope of a request, with the given items."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -36,7 +36,7 @@ def scope_of(path: str = "/", method: str = "GET", **more: Any) -> Scope:
 
 
 def websocket_of(path: str = "/ws", **more: Any) -> Scope:
-    """Return the scope of a WebSocket, of which more is as given."""
+    """Return the scope of a WebSocket, with the given items."""
     scope = scope_of(path, type="websocket", scheme="ws", subprotocols=[], **more)
     del scope["method"]
     return scope
@@ -46,12 +46,11 @@ class Server:
     """One connection as its server sees it.
 
     Args:
-        incoming: What ``receive`` gives, one after the other; by default an empty request.
-        fail: Called with each message before it is taken, and may raise.
+        incoming: The messages that ``receive`` returns, in order; by default an empty request.
+        fail: Called with each message before it is accepted; may raise.
 
     Attributes:
-        sent: The messages that were taken, the very objects.
-        taken: Called with each of them.
+        sent: The messages that were accepted, as the same objects.
     """
 
     def __init__(
@@ -62,12 +61,12 @@ class Server:
         self._fail = fail
 
     async def receive(self) -> Message:
-        """Give the next message; with none left there will be none, and the test is wrong."""
+        """Return the next message. If none is left, the test is wrong."""
         await asyncio.sleep(0)
         return self.incoming.popleft()
 
     async def send(self, message: Message) -> None:
-        """Take a message."""
+        """Accept a message."""
         if self._fail is not None:
             self._fail(message)
         await asyncio.sleep(0)
@@ -78,7 +77,7 @@ class Server:
         await app(scope, self.receive, self.send)
 
     def run(self, app: App, scope: Scope | None = None) -> bytes:
-        """Serve one connection in a loop of its own, and return the body."""
+        """Serve one connection in a new event loop, and return the body."""
         asyncio.run(self.serve(app, scope_of() if scope is None else scope))
         return self.body
 
@@ -89,7 +88,7 @@ class Server:
 
     @property
     def status(self) -> int:
-        """The status that was sent; 500 is the server's own, where the application sent none."""
+        """The status that was sent; 500 if the application sent none, as a server does."""
         for message in self.sent:
             if message["type"] == "http.response.start":
                 return int(message["status"])
@@ -119,13 +118,13 @@ def chunk(body: bytes = b"", *, more: bool = False) -> Message:
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer as the simplest application does."""
+    """Answer with a short text."""
     await send(start(200, (b"content-type", b"text/plain"), (b"content-length", b"5")))
     await send(chunk(b"hello"))
 
 
 def sending(*messages: Message, error: BaseException | None = None) -> App:
-    """Return an application that sends messages, and then may raise."""
+    """Return an application that sends messages, and then raises an error if one is given."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for message in messages:

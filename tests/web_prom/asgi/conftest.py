@@ -13,7 +13,7 @@ from web_prom.asgi import PrometheusMiddleware
 
 
 @pytest.fixture
-def measured(registry: CollectorRegistry) -> Callable[..., PrometheusMiddleware]:
+def measure(registry: CollectorRegistry) -> Callable[..., PrometheusMiddleware]:
     """Return a function that wraps an application so that the test's registry measures it."""
 
     def wrap(app: App, **options: Any) -> PrometheusMiddleware:

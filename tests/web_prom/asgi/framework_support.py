@@ -50,23 +50,23 @@ def connect(app: Any, path: str, *messages: Any) -> None:
 
 
 async def view(request: Any) -> Any:
-    """Answer; a view that several routes share."""
+    """Answer. Several routes share this view."""
     return PlainTextResponse("ok")
 
 
 async def missing(request: Any) -> Any:
-    """Find nothing at a path that is a route's."""
+    """Answer 404 at a path that has a route."""
     raise HTTPException(404)
 
 
 async def plain(scope: Any, receive: Any, send: Any) -> None:
-    """An application that no framework made."""
+    """Answer as an application without a framework."""
     await PlainTextResponse("ok")(scope, receive, send)
 
 
 @exclude
 def healthy() -> dict[str, str]:
-    """Answer, unmeasured."""
+    """Answer; excluded from the metrics."""
     return {}
 
 

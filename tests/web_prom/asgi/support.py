@@ -27,10 +27,10 @@ from web_prom.asgi import PrometheusMiddleware
 OK = ("GET", "_unmatched", "200")
 BROKEN = ("GET", "_unmatched", "500")
 GONE = ("GET", "_unmatched", "499")
-Measured = Callable[..., PrometheusMiddleware]
+Measure = Callable[..., PrometheusMiddleware]
 
 
-def at_rest(registry: CollectorRegistry) -> None:
+def assert_idle(registry: CollectorRegistry) -> None:
     """Assert that nothing is in progress and that the instrumentation had no errors."""
     assert in_progress(registry) == 0
     assert errors(registry) == {}
@@ -57,21 +57,21 @@ async def app_reading(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def app_in_tasks(scope: Scope, receive: Receive, send: Send) -> None:
-    """Listen for the client in a task, and answer from another, as frameworks do."""
+    """Receive in one task and send in another, as frameworks do."""
     listening = asyncio.ensure_future(receive())
     await asyncio.ensure_future(app_chunks(scope, receive, send))
     await listening
 
 
 class AppOfClass:
-    """An instance whose call is a coroutine."""
+    """An object whose ``__call__`` is a coroutine function."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await app_whole(scope, receive, send)
 
 
 def app_not_async(scope: Scope, receive: Receive, send: Send) -> Any:
-    """Return an awaitable, which is all that a server asks for."""
+    """Return an awaitable. A server needs no more."""
     return app_whole(scope, receive, send)
 
 
@@ -83,7 +83,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 def refuse(kind: str, error: BaseException) -> Callable[[Message], None]:
-    """Return a server's check that refuses messages of a type."""
+    """Return a function that raises for messages of one type."""
 
     def fail(message: Message) -> None:
         if message["type"] == kind:

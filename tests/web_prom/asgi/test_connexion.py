@@ -1,4 +1,4 @@
-"""Connexion 3, whose applications are ASGI applications around Flask or Starlette."""
+"""Connexion 3: its applications are ASGI applications around Flask or Starlette."""
 
 from __future__ import annotations
 

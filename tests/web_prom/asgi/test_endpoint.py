@@ -1,4 +1,4 @@
-"""Scrapes under ASGI: answered as under WSGI, which is the oracle, and without holding up the event loop."""
+"""Scrapes under ASGI: the response is the same as under WSGI, and the event loop is not blocked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OK = ("GET", "_unmatched", "200")
 
 
 def scrape(app: Any, path: str = "/metrics", method: str = "GET", **more: Any) -> Server:
-    """Scrape an application, whose answer is one start and one body."""
+    """Scrape an application; check that the response is one start and one body."""
     server = Server()
     server.run(app, scope_of(path, method, **more))
     assert [message["type"] for message in server.sent] == ["http.response.start", "http.response.body"]
@@ -32,7 +32,7 @@ def scrape(app: Any, path: str = "/metrics", method: str = "GET", **more: Any) -
 
 
 def headers_of(**headers: str) -> list[tuple[bytes, bytes]]:
-    """Return headers as a scope has them."""
+    """Return headers in the format of a scope."""
     return [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()]
 
 
@@ -73,10 +73,10 @@ def test_scrape_is_answered_as_under_wsgi(
     )
     assert other.status is not None
     assert server.status == int(other.status[:3])
-    told, lower = server.headers, {name.lower(): value for name, value in other.headers}
-    # The time that the scrape took is in it, with more digits or fewer.
-    assert bool(told.pop("content-length")) == bool(lower.pop("content-length"))
-    assert told == lower
+    upper, lower = server.headers, {name.lower(): value for name, value in other.headers}
+    # The body contains the duration of the scrape, whose number of digits varies.
+    assert bool(upper.pop("content-length")) == bool(lower.pop("content-length"))
+    assert upper == lower
     assert bool(server.body) == bool(b"".join(other.sent))
     assert in_progress(registry) == 0
     assert errors(registry) == {}
@@ -130,7 +130,7 @@ def test_fault_79_mounted_scrape_is_not_in_progress(registry: CollectorRegistry)
 
 
 def test_mounted_scrape_is_not_counted(registry: CollectorRegistry) -> None:
-    """Whoever mounts the application below a measured one."""
+    """The application is mounted below a measured one."""
     app = asgi.PrometheusMiddleware(make_asgi_app(registry), registry=registry, path="")
     assert b"http_requests" in scrape(app).body
     assert requests(registry) == {}
@@ -141,7 +141,7 @@ def test_mounted_scrape_is_not_counted(registry: CollectorRegistry) -> None:
     ("path", "root_path", "answered"),
     [
         ("/metrics", "", True),
-        ("/metrics", "/shop", True),  # as servers before uvicorn 0.26 have it
+        ("/metrics", "/shop", True),  # as in servers before uvicorn 0.26
         ("/shop/metrics", "/shop", True),
         ("/shop/metrics", "/shop/", True),
         ("/shop/metrics", "", False),
@@ -181,7 +181,7 @@ def test_scrape_path_may_have_non_ascii_letters(registry: CollectorRegistry) -> 
 
 
 def test_to_environ_returns_the_environ_of_wsgi() -> None:
-    """For the callable that decides who may scrape."""
+    """An access check gets this environ."""
     scope = scope_of(
         "/shop/größe",
         "GET",
@@ -206,7 +206,7 @@ def test_to_environ_returns_the_environ_of_wsgi() -> None:
 
 
 def test_fault_18_scrape_does_not_reach_the_application(registry: CollectorRegistry) -> None:
-    """It never sees one."""
+    """The application would raise."""
     app = asgi.PrometheusMiddleware(sending(error=PermissionError("log in first")), registry=registry)
     assert scrape(app, headers=headers_of(Host="10.1.2.3")).status == 200
 
@@ -223,21 +223,21 @@ def test_header_with_underscores_is_not_the_one_with_dashes(registry: CollectorR
     assert scrape(app, headers=[(b"x_forwarded_for", b"10.0.0.1")]).status == 403
     assert scrape(app, headers=[(b"x-forwarded-for", b"10.0.0.1")]).status == 200
     both = [(b"x-forwarded-for", b"10.0.0.1"), (b"x-forwarded-for", b"203.0.113.1")]
-    assert scrape(app, headers=both).status == 403, "the last hop counts"
+    assert scrape(app, headers=both).status == 403, "the address of the last hop is checked"
 
 
-# The loop goes on ------------------------------------------------------------------------------------
+# The event loop is not blocked -----------------------------------------------------------------------
 
 
 class Slow:
-    """A collector that collects as long as nobody lets it go on."""
+    """A collector that waits for an event."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.entered, self.door = threading.Event(), threading.Event()
+        self.entered, self.event = threading.Event(), threading.Event()
         self.threads: set[str] = set()
-        self.door.set()
-        registry.register(self)  # which collects once, for the names
-        self.door.clear()
+        self.event.set()
+        registry.register(self)  # this collects once, for the names
+        self.event.clear()
         self.entered.clear()
         self.threads.clear()
 
@@ -245,13 +245,13 @@ class Slow:
         """Wait."""
         self.threads.add(threading.current_thread().name)
         self.entered.set()
-        assert self.door.wait(30), "nobody opened the door: the loop stands still"
+        assert self.event.wait(30), "the event loop is blocked"
         return []
 
 
 @pytest.mark.parametrize("mounted", [False, True])
 def test_fault_26_scrape_does_not_block_the_event_loop(mounted: bool, registry: CollectorRegistry) -> None:
-    """While scrapes take their time the loop goes on, and lets them go on."""
+    """While scrapes wait, the event loop runs, and lets them continue."""
     app = make_asgi_app(registry) if mounted else asgi.PrometheusMiddleware(hello, registry=registry)
     slow = Slow(registry)
 
@@ -260,7 +260,7 @@ def test_fault_26_scrape_does_not_block_the_event_loop(mounted: bool, registry: 
         scrapes = [asyncio.ensure_future(server.serve(app, scope_of("/metrics"))) for server in servers]
         while not slow.entered.is_set():
             await asyncio.sleep(0.001)
-        slow.door.set()  # which a loop that stands still would never come to
+        slow.event.set()  # a blocked event loop would not reach this line
         await asyncio.gather(*scrapes)
         assert {server.status for server in servers} == {200}
 
@@ -283,14 +283,14 @@ def test_scrape_does_not_block_the_event_loop_of_trio(registry: CollectorRegistr
             nursery.start_soon(app, scope_of("/metrics"), Server().receive, send)
             while not slow.entered.is_set():
                 await trio.sleep(0.001)
-            slow.door.set()
+            slow.event.set()
 
     trio.run(main)
     assert [message.get("status") for message in sent] == [200, None]
 
 
 def test_scrape_on_an_unknown_event_loop_is_answered_without_a_thread(registry: CollectorRegistry) -> None:
-    """Whoever drives the coroutine."""
+    """The coroutine is driven without an event loop."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -303,7 +303,7 @@ def test_scrape_on_an_unknown_event_loop_is_answered_without_a_thread(registry: 
 
 
 def test_failed_scrape_is_a_500() -> None:
-    """Of a source that is no registry, so that there is nothing else to show."""
+    """The source is not a registry, so there is nothing else to expose."""
 
     class Broken:
         def collect(self) -> Iterable[Any]:
@@ -344,7 +344,7 @@ def test_forked_child_starts_its_own_threads() -> None:
     assert python(FORKED).strip() == "0"
 
 
-# The application alone -------------------------------------------------------------------------------
+# make_asgi_app ---------------------------------------------------------------------------------------
 
 
 def test_make_asgi_app_can_be_mounted_at_any_path(registry: CollectorRegistry) -> None:
@@ -360,7 +360,7 @@ def test_make_asgi_app_can_disable_compression(registry: CollectorRegistry) -> N
 
 
 def test_make_asgi_app_handles_lifespan_events(registry: CollectorRegistry) -> None:
-    """Which starts and stops it."""
+    """A server starts it and stops it."""
     server = Server([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
     server.run(make_asgi_app(registry), {"type": "lifespan"})
     assert server.sent == [{"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}]
@@ -406,7 +406,7 @@ def test_make_asgi_app_reports_the_totals_of_all_workers(tmp_path: Path) -> None
 
 
 def test_fault_71_large_response_is_sent_in_chunks(registry: CollectorRegistry) -> None:
-    """A server copies what it cannot send at once."""
+    """A server buffers what it cannot send at once."""
     counter = Counter("shop_orders", "Help.", ["customer"], registry=registry)
     for number in range(20_000):
         counter.labels(f"customer-{number}-of-a-shop-with-many-customers").inc()
@@ -424,7 +424,7 @@ def test_fault_71_large_response_is_sent_in_chunks(registry: CollectorRegistry) 
 def test_fault_62_scrape_is_answered_in_the_event_loop_if_no_thread_starts(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the end of a process there is none any more."""
+    """At the end of a process no thread can be started."""
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
     monkeypatch.setattr("web_prom.asgi.endpoint._executor", lambda: pool)

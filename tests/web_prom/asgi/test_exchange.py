@@ -1,4 +1,4 @@
-"""An ASGI request between server and application: messages stay as they are, and the end is seen."""
+"""An ASGI request between server and application: messages are unchanged, and the end is recorded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from tests.web_prom.asgi.asgi_server import (
-    HANG_UP,
+    DISCONNECT,
     App,
     Message,
     Receive,
@@ -29,7 +29,7 @@ from tests.web_prom.asgi.asgi_server import (
     serve,
     start,
 )
-from tests.web_prom.asgi.support import OK, OPTIONS, SHAPES, Measured, at_rest
+from tests.web_prom.asgi.support import OK, OPTIONS, SHAPES, Measure, assert_idle
 from tests.web_prom.support import exceptions, in_progress, requests, samples, seconds
 from web_prom.asgi import PrometheusMiddleware
 
@@ -37,9 +37,9 @@ from web_prom.asgi import PrometheusMiddleware
 @pytest.mark.parametrize("app", SHAPES)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_exchange_counts_a_request_once_and_leaves_the_response_unchanged(
-    app: App, options: dict[str, Any], measured: Measured, registry: CollectorRegistry
+    app: App, options: dict[str, Any], measure: Measure, registry: CollectorRegistry
 ) -> None:
-    wrapped = measured(app, **options)
+    wrapped = measure(app, **options)
     for number in (1, 2, 3):
         server, plain = Server(), Server()
         assert server.run(wrapped) == b"abcd"
@@ -47,14 +47,14 @@ def test_exchange_counts_a_request_once_and_leaves_the_response_unchanged(
         assert server.sent == plain.sent
         assert requests(registry) == {OK: number}
     assert samples(registry, "http_request_duration_seconds_count", "method", "route") == {OK[:2]: 3}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_fault_35_application_runs_in_the_thread_and_task_of_the_server(
-    options: dict[str, Any], measured: Measured
+    options: dict[str, Any], measure: Measure
 ) -> None:
-    """And in its context: what the server set the application sees, and the other way round."""
+    """Also in its context: the application and the server see each other's context variables."""
     seen: list[Any] = []
     variable: ContextVar[str] = ContextVar("variable", default="")
 
@@ -68,7 +68,7 @@ def test_fault_35_application_runs_in_the_thread_and_task_of_the_server(
 
     async def main() -> None:
         variable.set("server's")
-        await Server(fail=lambda message: seen.append(here()[:2])).serve(measured(app, **options), scope_of())
+        await Server(fail=lambda message: seen.append(here()[:2])).serve(measure(app, **options), scope_of())
         assert seen[0] == (*here()[:2], "server's")
         assert variable.get() == "application's"
         assert seen[1:] == [here()[:2]] * 2
@@ -76,18 +76,18 @@ def test_fault_35_application_runs_in_the_thread_and_task_of_the_server(
     asyncio.run(main())
 
 
-def test_messages_are_passed_as_the_same_objects(measured: Measured) -> None:
+def test_messages_are_passed_as_the_same_objects(measure: Measure) -> None:
     messages = [start(), chunk(b"a", more=True), chunk(b"b")]
     before = copy.deepcopy(messages)
     for options in OPTIONS:
         server = Server()
-        server.run(measured(sending(*messages), **options))
+        server.run(measure(sending(*messages), **options))
         assert all(sent is message for sent, message in zip(server.sent, messages, strict=True))
         assert messages == before
 
 
-def test_messages_are_sent_without_delay(measured: Measured, registry: CollectorRegistry) -> None:
-    """A stream reaches the client chunk by chunk, and is in progress until its end."""
+def test_messages_are_sent_without_delay(measure: Measure, registry: CollectorRegistry) -> None:
+    """Each chunk of a stream is sent at once. The request is in progress until the last one."""
     server = Server()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,12 +97,12 @@ def test_messages_are_sent_without_delay(measured: Measured, registry: Collector
             await send(message)
         assert in_progress(registry) == 0
 
-    server.run(measured(app))
+    server.run(measure(app))
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "telepathy"])
 def test_other_connection_types_are_not_measured(
-    kind: str, measured: Measured, registry: CollectorRegistry
+    kind: str, measure: Measure, registry: CollectorRegistry
 ) -> None:
     seen: list[Any] = []
 
@@ -112,23 +112,23 @@ def test_other_connection_types_are_not_measured(
     scope = {"type": kind}
     server = Server()
     receive, send = server.receive, server.send
-    asyncio.run(measured(app)(scope, receive, send))
+    asyncio.run(measure(app)(scope, receive, send))
     assert seen == [scope, receive, send]
     assert seen[0] is scope
     assert scope == {"type": kind}
     assert requests(registry) == {}
 
 
-def test_exception_of_a_lifespan_is_raised(measured: Measured, registry: CollectorRegistry) -> None:
+def test_exception_of_a_lifespan_is_raised(measure: Measure, registry: CollectorRegistry) -> None:
     with pytest.raises(ValueError, match="no"):
         asyncio.run(
-            measured(sending(error=ValueError("no")))({"type": "lifespan"}, Server().receive, Server().send)
+            measure(sending(error=ValueError("no")))({"type": "lifespan"}, Server().receive, Server().send)
         )
     assert exceptions(registry) == {}
 
 
 class Refusing(Server):
-    """A server that refuses what the specification does not allow, as all of them do."""
+    """A server that rejects messages in an order that the specification forbids, as all servers do."""
 
     async def send(self, message: Message) -> None:
         begun = bool(self.sent)
@@ -144,12 +144,12 @@ STEPS = st.lists(
 
 
 @settings(deadline=None, max_examples=200, database=None)
-@given(steps=STEPS, options=st.sampled_from(OPTIONS), hangs_up=st.booleans())
+@given(steps=STEPS, options=st.sampled_from(OPTIONS), client_disconnects=st.booleans())
 def test_random_applications_are_counted_with_the_status_that_was_sent(
-    steps: list[str], options: dict[str, Any], hangs_up: bool
+    steps: list[str], options: dict[str, Any], client_disconnects: bool
 ) -> None:
-    """What the client got is what was counted, once; what it sees does not depend on us."""
-    known_gone: list[str] = []
+    """The status that the client gets is counted once. The messages are unchanged."""
+    disconnects: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         swallow = False
@@ -162,46 +162,46 @@ def test_random_applications_are_counted_with_the_status_that_was_sent(
                 raise ValueError
             elif step == "read":
                 if (await receive())["type"] == "http.disconnect":
-                    known_gone.append("before" if not server.sent else "after")
+                    disconnects.append("before" if not server.sent else "after")
             else:
                 message = start(int(step)) if step.isdecimal() else chunk(b"x", more=step == "more")
                 with contextlib.suppress(RuntimeError if swallow else AssertionError):
                     await send(message)
 
     def incoming() -> list[Message]:
-        return [{"type": "http.request"}] * 7 if not hangs_up else [HANG_UP] * 7
+        return [{"type": "http.request"}] * 7 if not client_disconnects else [DISCONNECT] * 7
 
     server = Refusing(incoming())
     with contextlib.suppress(ValueError, RuntimeError):
         server.run(app)
     plain = server.sent
     registry = CollectorRegistry()
-    known_gone.clear()
+    disconnects.clear()
     server = Refusing(incoming())
     with contextlib.suppress(ValueError, RuntimeError):
         server.run(PrometheusMiddleware(app, registry=registry, **options))
     assert server.sent == plain
-    expected = "499" if "before" in known_gone else str(server.status)
+    expected = "499" if "before" in disconnects else str(server.status)
     assert {status for _, _, status in requests(registry)} == {expected}
     assert sum(requests(registry).values()) == 1
-    at_rest(registry)
+    assert_idle(registry)
 
 
 @pytest.mark.parametrize("status", [200, 204, 304, 404])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("body", [[chunk()], [chunk(more=True), chunk()], [{"type": "http.response.body"}]])
 def test_fault_08_empty_body_finishes_the_request_once(
-    status: int, method: str, body: list[Message], measured: Measured, registry: CollectorRegistry
+    status: int, method: str, body: list[Message], measure: Measure, registry: CollectorRegistry
 ) -> None:
-    assert serve(measured(sending(start(status), *body), **OPTIONS[1]), method=method) == b""
+    assert serve(measure(sending(start(status), *body), **OPTIONS[1]), method=method) == b""
     assert requests(registry) == {(method, "_unmatched", str(status)): 1}
     assert samples(registry, "http_response_size_bytes_sum", "method") == {(method,): 0}
     assert samples(registry, "http_response_first_byte_seconds_count", "method") == {(method,): 0}
-    at_rest(registry)
+    assert_idle(registry)
 
 
-def test_fault_08_body_of_a_head_request_has_no_size(measured: Measured, registry: CollectorRegistry) -> None:
-    """The server throws it away."""
-    serve(measured(hello, **OPTIONS[1]), method="HEAD")
+def test_fault_08_body_of_a_head_request_has_no_size(measure: Measure, registry: CollectorRegistry) -> None:
+    """The server discards it."""
+    serve(measure(hello, **OPTIONS[1]), method="HEAD")
     assert requests(registry) == {("HEAD", "_unmatched", "200"): 1}
     assert seconds(registry, "http_response_size_bytes") == 0

@@ -21,7 +21,7 @@ from tests.web_prom.asgi.asgi_server import (
     serve,
     start,
 )
-from tests.web_prom.asgi.support import BROKEN, OK, OPTIONS, Measured, at_rest, raises, refuse
+from tests.web_prom.asgi.support import BROKEN, OK, OPTIONS, Measure, assert_idle, raises, refuse
 from tests.web_prom.support import Clock, exceptions, in_progress, requests, seconds
 from web_prom.asgi import set_route
 
@@ -29,45 +29,45 @@ from web_prom.asgi import set_route
 @pytest.mark.parametrize("error", [ValueError("secret"), SystemExit(1), KeyboardInterrupt(), OSError("disk")])
 @pytest.mark.parametrize("options", OPTIONS)
 def test_exception_of_the_application_is_counted_with_status_500(
-    error: BaseException, options: dict[str, Any], measured: Measured, registry: CollectorRegistry
+    error: BaseException, options: dict[str, Any], measure: Measure, registry: CollectorRegistry
 ) -> None:
     with pytest.raises(type(error)) as raised:
-        Server().run(measured(sending(error=error), **options))
+        Server().run(measure(sending(error=error), **options))
     assert raised.value is error
     assert requests(registry) == {BROKEN: 1}
     assert exceptions(registry) == {("_unmatched", type(error).__name__): 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
 def test_fault_02_exception_during_a_body_keeps_the_sent_status(
-    before: int, measured: Measured, registry: CollectorRegistry
+    before: int, measure: Measure, registry: CollectorRegistry
 ) -> None:
     raises(
-        measured(sending(start(), *[chunk(b"x", more=True)] * before, error=ZeroDivisionError())),
+        measure(sending(start(), *[chunk(b"x", more=True)] * before, error=ZeroDivisionError())),
         ZeroDivisionError,
     )
     assert requests(registry) == {OK: 1}
     assert exceptions(registry) == {("_unmatched", "ZeroDivisionError"): 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
-def test_missing_response_is_counted_with_status_500(measured: Measured, registry: CollectorRegistry) -> None:
-    Server().run(measured(sending()))
+def test_missing_response_is_counted_with_status_500(measure: Measure, registry: CollectorRegistry) -> None:
+    Server().run(measure(sending()))
     assert requests(registry) == {BROKEN: 1}
     assert exceptions(registry) == {}
-    at_rest(registry)
+    assert_idle(registry)
 
 
-def test_incomplete_body_finishes_the_request(measured: Measured, registry: CollectorRegistry) -> None:
-    Server().run(measured(sending(start(206), chunk(b"a", more=True))))
+def test_incomplete_body_finishes_the_request(measure: Measure, registry: CollectorRegistry) -> None:
+    Server().run(measure(sending(start(206), chunk(b"a", more=True))))
     assert requests(registry) == {("GET", "_unmatched", "206"): 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 @pytest.mark.parametrize("swallowed", [False, True])
 def test_response_start_that_the_server_rejects_is_a_500(
-    swallowed: bool, measured: Measured, registry: CollectorRegistry
+    swallowed: bool, measure: Measure, registry: CollectorRegistry
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(RuntimeError if swallowed else AssertionError):
@@ -75,24 +75,22 @@ def test_response_start_that_the_server_rejects_is_a_500(
 
     server = Server(fail=refuse("http.response.start", RuntimeError("bad header")))
     with contextlib.suppress(RuntimeError):
-        server.run(measured(app))
+        server.run(measure(app))
     assert server.status == 500
     assert requests(registry) == {BROKEN: 1}
     assert exceptions(registry) == ({} if swallowed else {("_unmatched", "RuntimeError"): 1})
 
 
-def test_second_response_start_keeps_the_first_status(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
-    """A second one is the server's to refuse."""
-    Server().run(measured(sending(start(201), start(404), chunk())))
+def test_second_response_start_keeps_the_first_status(measure: Measure, registry: CollectorRegistry) -> None:
+    """The server rejects a second start."""
+    Server().run(measure(sending(start(201), start(404), chunk())))
     assert requests(registry) == {("GET", "_unmatched", "201"): 1}
 
 
 def test_handled_exception_is_counted_if_the_status_is_a_server_error(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    """As frameworks do: the answer is sent while the exception is handled."""
+    """Frameworks send the response while the exception is handled."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -105,20 +103,20 @@ def test_handled_exception_is_counted_if_the_status_is_a_server_error(
             await sending(start(500), chunk())(scope, receive, send)
             raise RuntimeError from error
 
-    wrapped = measured(app)
+    wrapped = measure(app)
     serve(wrapped, "/key")
     serve(wrapped, "/value")
     assert exceptions(registry) == {("_unmatched", "KeyError"): 1}
     raises(wrapped, RuntimeError, path="/late")
     assert {status for _, _, status in requests(registry)} == {"503", "404", "500"}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_handled_exception_that_is_raised_again_is_counted_once(
-    inside: bool, measured: Measured, registry: CollectorRegistry
+    inside: bool, measure: Measure, registry: CollectorRegistry
 ) -> None:
-    """Starlette's ServerErrorMiddleware does so, inside; others do it after the handler."""
+    """Starlette's ServerErrorMiddleware raises it again inside the handler, others after it."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -131,29 +129,29 @@ def test_handled_exception_that_is_raised_again_is_counted_once(
             await sending(start(500), chunk(b"oops"))(scope, receive, send)
         raise kept
 
-    raises(measured(app), ValueError)
+    raises(measure(app), ValueError)
     assert requests(registry) == {BROKEN: 1}
     assert exceptions(registry) == {("_unmatched", "ValueError"): 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 def test_exception_after_the_response_of_an_excluded_route_is_not_counted(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         set_route(scope, "/health")
         await sending(start(500), chunk(), error=ValueError())(scope, receive, send)
 
-    raises(measured(app, exclude="/health"), ValueError)
+    raises(measure(app, exclude="/health"), ValueError)
     assert requests(registry) == {}
     assert exceptions(registry) == {}
 
 
 @pytest.mark.parametrize("status", [200, 404])
 def test_background_task_is_not_included_in_the_request(
-    status: int, measured: Measured, registry: CollectorRegistry, clock: Clock
+    status: int, measure: Measure, registry: CollectorRegistry, clock: Clock
 ) -> None:
-    """A background task."""
+    """Background tasks are not included in the request duration."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         clock.go(1)
@@ -162,20 +160,20 @@ def test_background_task_is_not_included_in_the_request(
         clock.go(100)
         raise ValueError
 
-    raises(measured(app), ValueError)
+    raises(measure(app), ValueError)
     assert requests(registry) == {("GET", "_unmatched", str(status)): 1}
     assert exceptions(registry) == {}
     assert seconds(registry) == 1
-    at_rest(registry)
+    assert_idle(registry)
 
 
 @pytest.mark.parametrize("status", [None, "200", b"200", 99, 1000, 20.5])
 def test_invalid_status_reaches_the_server_unchanged(
-    status: Any, measured: Measured, registry: CollectorRegistry
+    status: Any, measure: Measure, registry: CollectorRegistry
 ) -> None:
     message = {"type": "http.response.start", "status": status}
     server = Server()
-    server.run(measured(sending(message, chunk(b"x"))))
+    server.run(measure(sending(message, chunk(b"x"))))
     assert server.sent[0] is message
     assert sum(requests(registry).values()) == 1
     assert {status for _, _, status in requests(registry)} <= {"_OTHER", "200"}
@@ -196,14 +194,14 @@ def test_invalid_status_reaches_the_server_unchanged(
 )
 @pytest.mark.parametrize("options", OPTIONS)
 def test_invalid_message_reaches_the_server_unchanged(
-    message: Any, options: dict[str, Any], measured: Measured, registry: CollectorRegistry
+    message: Any, options: dict[str, Any], measure: Measure, registry: CollectorRegistry
 ) -> None:
     taken: list[Any] = []
 
     async def send(message: Message) -> None:
         taken.append(message)
 
-    asyncio.run(measured(sending(message), **options)(scope_of(), Server().receive, send))
+    asyncio.run(measure(sending(message), **options)(scope_of(), Server().receive, send))
     assert taken == [message]
     assert sum(requests(registry).values()) == 1
     assert in_progress(registry) == 0
@@ -219,13 +217,13 @@ def test_invalid_message_reaches_the_server_unchanged(
     ],
 )
 def test_messages_of_extensions_reach_the_server_unchanged(
-    message: Message, measured: Measured, registry: CollectorRegistry
+    message: Message, measure: Measure, registry: CollectorRegistry
 ) -> None:
     for place in range(4):
         messages = [start(), chunk(b"a", more=True), chunk(b"b")]
         messages.insert(place, message)
         server = Server()
-        server.run(measured(sending(*messages)))
+        server.run(measure(sending(*messages)))
         assert server.sent == messages
     assert requests(registry) == {OK: 4}
-    at_rest(registry)
+    assert_idle(registry)

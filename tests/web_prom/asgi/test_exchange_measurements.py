@@ -21,12 +21,12 @@ from tests.web_prom.asgi.asgi_server import (
     serve,
     start,
 )
-from tests.web_prom.asgi.support import OK, OPTIONS, Measured, at_rest, raises
+from tests.web_prom.asgi.support import OK, OPTIONS, Measure, assert_idle, raises
 from tests.web_prom.support import Clock, requests, samples, seconds
 
 
 def test_fault_01_duration_includes_the_whole_body(
-    measured: Measured, registry: CollectorRegistry, clock: Clock
+    measure: Measure, registry: CollectorRegistry, clock: Clock
 ) -> None:
     def slowly(message: Message) -> None:
         clock.go(0.1)
@@ -38,12 +38,12 @@ def test_fault_01_duration_includes_the_whole_body(
             clock.go(0.1)
             await send(chunk(b"x", more=more))
 
-    Server(fail=slowly).run(measured(app))
-    assert seconds(registry) == pytest.approx(1.2), "until the server has taken the last message"
+    Server(fail=slowly).run(measure(app))
+    assert seconds(registry) == pytest.approx(1.2), "until the server has accepted the last message"
 
 
 def test_first_byte_is_timed_at_the_first_nonempty_chunk(
-    measured: Measured, registry: CollectorRegistry, clock: Clock
+    measure: Measure, registry: CollectorRegistry, clock: Clock
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         clock.go(1)
@@ -54,15 +54,15 @@ def test_first_byte_is_timed_at_the_first_nonempty_chunk(
         clock.go(4)
         await send(chunk(b"y"))
 
-    serve(measured(app, first_byte=True))
+    serve(measure(app, first_byte=True))
     assert seconds(registry, "http_response_first_byte_seconds") == 3
     assert seconds(registry) == 7
 
 
 def test_queue_time_is_observed_once_per_request_with_the_header(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    wrapped = measured(hello, queue_time=True, constant_labels={"site": "a"})
+    wrapped = measure(hello, queue_time=True, constant_labels={"site": "a"})
     for headers in (
         [],
         [(b"X-Request-Start", b"nonsense")],
@@ -74,7 +74,7 @@ def test_queue_time_is_observed_once_per_request_with_the_header(
 
 @pytest.mark.parametrize("read", [0, 1, 2, 3])
 def test_request_size_is_the_number_of_bytes_received(
-    read: int, measured: Measured, registry: CollectorRegistry
+    read: int, measure: Measure, registry: CollectorRegistry
 ) -> None:
     parts = [
         {"type": "http.request", "body": b"abc", "more_body": True},
@@ -88,20 +88,20 @@ def test_request_size_is_the_number_of_bytes_received(
         await hello(scope, receive, send)
 
     scope = scope_of(method="POST", headers=[(b"content-length", b"9999")])
-    Server(parts).run(measured(app, request_size=True), scope)
+    Server(parts).run(measure(app, request_size=True), scope)
     assert samples(registry, "http_request_size_bytes_sum", "method") == {("POST",): (0, 3, 3, 5)[read]}
 
 
-def test_response_size_is_the_number_of_bytes_sent(measured: Measured, registry: CollectorRegistry) -> None:
+def test_response_size_is_the_number_of_bytes_sent(measure: Measure, registry: CollectorRegistry) -> None:
     def hang_up(message: Message) -> None:
         if len(server.sent) == 4:
             raise ConnectionResetError
 
     server = Server(fail=hang_up)
     app = sending(start(), *[chunk(b"x" * 1000, more=True)] * 9, chunk(b"x" * 1000))
-    raises(measured(app, response_size=True), ConnectionResetError, server)
+    raises(measure(app, response_size=True), ConnectionResetError, server)
     assert seconds(registry, "http_response_size_bytes") == 3000
-    serve(measured(app, response_size=True))
+    serve(measure(app, response_size=True))
     assert seconds(registry, "http_response_size_bytes") == 13000
 
 
@@ -110,7 +110,7 @@ PATHSEND = {"type": "http.response.pathsend", "path": "/srv/file"}
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_pathsend_finishes_the_request(
-    options: dict[str, Any], measured: Measured, registry: CollectorRegistry, clock: Clock
+    options: dict[str, Any], measure: Measure, registry: CollectorRegistry, clock: Clock
 ) -> None:
     messages = [start(200, (b"Content-Length", b"20000")), PATHSEND]
 
@@ -119,30 +119,30 @@ def test_pathsend_finishes_the_request(
         clock.go(100)
 
     server = Server(fail=lambda message: clock.go(1))
-    server.run(measured(app, **options))
+    server.run(measure(app, **options))
     assert all(sent is message for sent, message in zip(server.sent, messages, strict=True))
     assert requests(registry) == {OK: 1}
     assert seconds(registry) == 2
     if options:
         assert seconds(registry, "http_response_size_bytes") == 20000
         assert seconds(registry, "http_response_first_byte_seconds") == 2
-    at_rest(registry)
+    assert_idle(registry)
 
 
 def test_pathsend_without_content_length_has_no_response_size(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    serve(measured(sending(start(), PATHSEND), response_size=True))
+    serve(measure(sending(start(), PATHSEND), response_size=True))
     assert samples(registry, "http_response_size_bytes_count", "route") == {("_unmatched",): 0}
 
 
-def test_zerocopysend_is_counted_until_the_last_part(measured: Measured, registry: CollectorRegistry) -> None:
+def test_zerocopysend_is_counted_until_the_last_part(measure: Measure, registry: CollectorRegistry) -> None:
     part = {"type": "http.response.zerocopysend", "file": 7, "count": 100, "more_body": True}
     server = Server()
-    server.run(measured(sending(start(), part, chunk(b"xyz")), response_size=True))
+    server.run(measure(sending(start(), part, chunk(b"xyz")), response_size=True))
     assert server.sent[1] is part
     assert requests(registry) == {OK: 1}
     assert seconds(registry, "http_response_size_bytes") == 103
-    serve(measured(sending(start(), {**part, "more_body": False}), response_size=True))
+    serve(measure(sending(start(), {**part, "more_body": False}), response_size=True))
     assert seconds(registry, "http_response_size_bytes") == 203
-    at_rest(registry)
+    assert_idle(registry)

@@ -20,7 +20,7 @@ from tests.web_prom.asgi.framework_support import (
     talk,
     view,
 )
-from tests.web_prom.asgi.support import Measured
+from tests.web_prom.asgi.support import Measure
 from tests.web_prom.support import exceptions, in_progress, requests, samples
 from web_prom import make_asgi_app
 from web_prom.asgi import PrometheusMiddleware
@@ -32,12 +32,12 @@ def item(item_id: int) -> dict[str, int]:
 
 
 def shared() -> dict[str, str]:
-    """Answer; a view that several routes share."""
+    """Answer. Several routes share this view."""
     return {}
 
 
 def fastapi() -> Any:
-    """Return an application with routers in routers."""
+    """Return an application with nested routers."""
     from starlette.websockets import WebSocket
 
     talk.__annotations__["websocket"] = WebSocket
@@ -103,21 +103,21 @@ def test_fastapi_routes_have_their_templates(case: Case, added: bool, registry: 
 
 
 def test_fastapi_router_with_a_starlette_route_has_its_prefix(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    """Whose path lacked the prefix of the router around it until 0.137."""
-    app = measured(fastapi())
+    """Until FastAPI 0.137 its path lacked the prefix of the outer router."""
+    app = measure(fastapi())
     old, new = "/api/acme/plain/1", "/api/v1/acme/plain/1"
     found = {route_of(app, registry, path) for path in (old, new)} - {(404, "_unmatched")}
     assert found in ({(200, "/api/{tenant}/plain/{x}")}, {(200, "/api/v1/{tenant}/plain/{x}")})
 
 
-def test_fastapi_root_path_is_not_in_the_route(measured: Measured, registry: CollectorRegistry) -> None:
+def test_fastapi_root_path_is_not_in_the_route(measure: Measure, registry: CollectorRegistry) -> None:
     router = APIRouter()
     router.get("/items/{item_id}")(item)
     app = FastAPI()
     app.include_router(router, prefix="/api")
-    wrapped = measured(app)
+    wrapped = measure(app)
 
     async def behind_a_proxy(scope: Any, receive: Any, send: Any) -> None:
         await wrapped({**scope, "root_path": "/behind/proxy"}, receive, send)
@@ -126,13 +126,13 @@ def test_fastapi_root_path_is_not_in_the_route(measured: Measured, registry: Col
     assert route_of(behind_a_proxy, registry, "/behind/proxy/api/items/1") == (200, "/api/items/{item_id}")
 
 
-def test_fastapi_excluded_view_is_not_measured(measured: Measured, registry: CollectorRegistry) -> None:
-    assert request(measured(fastapi()), "/health") == 200
+def test_fastapi_excluded_view_is_not_measured(measure: Measure, registry: CollectorRegistry) -> None:
+    assert request(measure(fastapi()), "/health") == 200
     assert requests(registry) == {}
 
 
-def test_fastapi_websockets_have_their_routes(measured: Measured, registry: CollectorRegistry) -> None:
-    app = measured(fastapi())
+def test_fastapi_websockets_have_their_routes(measure: Measure, registry: CollectorRegistry) -> None:
+    app = measure(fastapi())
     for path in ("/api/v1/acme/inner/talk/1", "/sub/a/included/inner/talk/1"):
         connect(app, path)
     assert samples(registry, "websocket_connections_total", "route", "code") == {

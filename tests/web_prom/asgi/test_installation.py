@@ -1,4 +1,4 @@
-"""The place of the middleware: outermost, whatever is added later, and with its errors at the start."""
+"""Installation of the middleware: it is the outermost layer, and its errors are raised at startup."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
-from tests.web_prom.asgi.asgi_server import HANG_UP, Server, scope_of, websocket_of
+from tests.web_prom.asgi.asgi_server import DISCONNECT, Server, scope_of, websocket_of
 from tests.web_prom.support import errors, exceptions, in_progress, requests, samples
 from web_prom import ConfigError, ConflictError
 from web_prom.asgi import PrometheusMiddleware
@@ -41,7 +41,7 @@ def send(app: Any, path: str, method: str = "GET", content: bytes = b"") -> tupl
 
 
 def live(app: Any) -> list[Any]:
-    """Start and stop an application, and return what it answers the server."""
+    """Start and stop an application, and return its lifespan messages."""
     server = Server([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
     asyncio.run(server.serve(app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}))
     return [message["type"] for message in server.sent]
@@ -69,7 +69,7 @@ async def talk(websocket: Any) -> None:
 
 
 class Closed:
-    """A middleware that answers some requests itself, before all that was added earlier."""
+    """A middleware that answers some requests itself."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -79,7 +79,7 @@ class Closed:
         if scope.get("path") == "/closed":
             await PlainTextResponse("closed", 410)(scope, receive, send)
         elif scope.get("path") == "/raising":
-            raise HTTPException(401)  # outside of what would answer it
+            raise HTTPException(401)  # outside of Starlette's ExceptionMiddleware
         else:
             await self.app(scope, receive, send)
 
@@ -97,13 +97,13 @@ def routes() -> list[Any]:
 
 @asynccontextmanager
 async def lifespan(app: Any) -> AsyncIterator[None]:
-    """Note that the application lives."""
-    app.state.lived = True
+    """Record that the lifespan ran."""
+    app.state.lifespan_ran = True
     yield
 
 
 def made(kind: type[Any], how: str, registry: CollectorRegistry, **options: Any) -> Any:
-    """Return an application of Starlette or FastAPI that is measured, and then gets more."""
+    """Return a measured application of Starlette or FastAPI, to which handlers and middlewares are added."""
     app = kind(routes=routes(), lifespan=lifespan)
     if how == "install":
         PrometheusMiddleware.install(app, registry=registry, **options)
@@ -125,7 +125,7 @@ def test_fault_88_install_counts_the_status_that_the_client_gets(
 ) -> None:
     app = made(kind, how, registry)
     assert live(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert app.state.lived
+    assert app.state.lifespan_ran
     sent = [
         ("/error/1", 503, "/error/{name}"),
         ("/deeper/error/1", 503, "/deeper/error/{name}"),
@@ -176,7 +176,7 @@ def test_fault_88_install_counts_a_request_that_starlette_rejects(
 
 
 def test_added_middleware_can_still_protect_the_scrape_path(registry: CollectorRegistry) -> None:
-    """One that is added after ours stands before it."""
+    """A middleware that is added later is outside of PrometheusMiddleware."""
 
     class Protecting(Closed):
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -250,7 +250,7 @@ def test_install_counts_responses_of_a_subclass(registry: CollectorRegistry) -> 
 
 def test_install_answers_scrapes_below_fastapis_root_path(registry: CollectorRegistry) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is deprecated, and used
+        warnings.simplefilter("ignore")  # the function is deprecated, but in use
         app = FastAPI(root_path="/api")
     PrometheusMiddleware.install(app, registry=registry)
     for path in ("/metrics", "/api/metrics"):
@@ -349,5 +349,5 @@ def test_install_counts_a_disconnect_during_the_request_body_as_499(registry: Co
     app = made(Starlette, "install", registry)
     app.add_exception_handler(ClientDisconnect, answer)
     message = {"type": "http.request", "body": b"x", "more_body": True}
-    Server([message, HANG_UP]).run(app, scope_of("/read", "POST"))
+    Server([message, DISCONNECT]).run(app, scope_of("/read", "POST"))
     assert requests(registry) == {("POST", "/read", "499"): 1}

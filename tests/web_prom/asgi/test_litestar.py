@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.web_prom.asgi.framework_support import Case, connect, plain, request, route_of
-from tests.web_prom.asgi.support import Measured
+from tests.web_prom.asgi.support import Measure
 from tests.web_prom.support import exceptions, requests, samples
 from web_prom import exclude
 
@@ -75,21 +75,21 @@ LITESTAR: list[Case] = [
 
 @pytest.mark.parametrize("case", LITESTAR, ids=str)
 def test_litestar_routes_have_their_templates(
-    case: Case, measured: Measured, registry: CollectorRegistry
+    case: Case, measure: Measure, registry: CollectorRegistry
 ) -> None:
     path, method, status, route = case
-    app = measured(litestar())
+    app = measure(litestar())
     for _ in range(2):
         assert route_of(app, registry, path, method) == (status, route)
     if status == 500:
         assert exceptions(registry) == {(route, "ZeroDivisionError"): 2}
 
 
-def test_litestar_excluded_view_is_not_measured(measured: Measured, registry: CollectorRegistry) -> None:
-    assert request(measured(litestar()), "/health") == 200
+def test_litestar_excluded_view_is_not_measured(measure: Measure, registry: CollectorRegistry) -> None:
+    assert request(measure(litestar()), "/health") == 200
     assert requests(registry) == {}
 
 
-def test_litestar_websockets_have_their_routes(measured: Measured, registry: CollectorRegistry) -> None:
-    connect(measured(litestar()), "/talk/1")
+def test_litestar_websockets_have_their_routes(measure: Measure, registry: CollectorRegistry) -> None:
+    connect(measure(litestar()), "/talk/1")
     assert samples(registry, "websocket_connections_total", "route", "code") == {("/talk/{room}", "1000"): 1}

@@ -10,15 +10,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.web_prom.asgi.asgi_server import Server, hello, sending, serve
-from tests.web_prom.asgi.support import BROKEN, OK, Measured, boom, raises
+from tests.web_prom.asgi.support import BROKEN, OK, Measure, boom, raises
 from tests.web_prom.support import errors, exceptions, in_progress, requests
 from web_prom.metrics.recording import Recording
 
 
 def test_failing_counter_does_not_affect_the_response(
-    measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+    measure: Measure, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrapped = measured(hello)
+    wrapped = measure(hello)
     monkeypatch.setattr("web_prom.metrics.writers.in_memory_write", lambda *_: boom)
     for _ in range(3):
         assert serve(wrapped) == b"hello"
@@ -27,9 +27,9 @@ def test_failing_counter_does_not_affect_the_response(
 
 
 def test_failing_gauge_does_not_affect_the_response(
-    measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+    measure: Measure, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrapped = measured(hello)
+    wrapped = measure(hello)
     monkeypatch.setattr(wrapped.recorder.request_starts["GET"], "inc_in_progress", boom)
     assert serve(wrapped) == b"hello"
     assert errors(registry) == {("start",): 1}
@@ -40,9 +40,9 @@ def test_failing_gauge_does_not_affect_the_response(
 
 
 def test_failing_queue_histogram_does_not_affect_response_or_count(
-    measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+    measure: Measure, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrapped = measured(hello, queue_time=True)
+    wrapped = measure(hello, queue_time=True)
     monkeypatch.setattr(wrapped.recorder.queue_time, "observe", boom)
     header = (b"x-request-start", b"t=%f" % (time.time() - 1))
     assert serve(wrapped, headers=[header]) == b"hello"
@@ -51,21 +51,21 @@ def test_failing_queue_histogram_does_not_affect_response_or_count(
 
 
 def test_failing_route_resolver_does_not_affect_the_response(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    assert serve(measured(hello, resolve_route=boom)) == b"hello"
-    raises(measured(sending(error=ValueError()), resolve_route=boom), ValueError)
+    assert serve(measure(hello, resolve_route=boom)) == b"hello"
+    raises(measure(sending(error=ValueError()), resolve_route=boom), ValueError)
     assert errors(registry) == {("annotate",): 2}
     assert requests(registry) == {OK: 1, BROKEN: 1}
     assert exceptions(registry) == {("_unmatched", "ValueError"): 1}
     assert in_progress(registry) == 0
 
 
-def test_route_resolver_gets_the_scope(measured: Measured, registry: CollectorRegistry) -> None:
+def test_route_resolver_gets_the_scope(measure: Measure, registry: CollectorRegistry) -> None:
     def resolve_route(recording: Recording) -> None:
         recording.route = recording.scope["template"]  # type: ignore[attr-defined]
 
-    serve(measured(hello, resolve_route=resolve_route), template="/x/<y>")
+    serve(measure(hello, resolve_route=resolve_route), template="/x/<y>")
     assert requests(registry) == {("GET", "/x/<y>", "200"): 1}
 
 
@@ -74,16 +74,16 @@ def test_route_resolver_gets_the_scope(measured: Measured, registry: CollectorRe
 )
 @pytest.mark.parametrize("router", [None, object(), boom, type("R", (), {"routes": [object()]})()])
 def test_unexpected_objects_in_the_scope_are_ignored(
-    route: Any, router: Any, measured: Measured, registry: CollectorRegistry
+    route: Any, router: Any, measure: Measure, registry: CollectorRegistry
 ) -> None:
-    """Any framework may call its own things route and router."""
-    assert serve(measured(hello), route=route, router=router, endpoint=boom) == b"hello"
+    """Other frameworks may use the keys ``route`` and ``router`` for other objects."""
+    assert serve(measure(hello), route=route, router=router, endpoint=boom) == b"hello"
     assert requests(registry) == {OK: 1}
     assert in_progress(registry) == 0
 
 
-def test_incomplete_scope_reaches_the_application(measured: Measured, registry: CollectorRegistry) -> None:
+def test_incomplete_scope_reaches_the_application(measure: Measure, registry: CollectorRegistry) -> None:
     server = Server()
-    asyncio.run(server.serve(measured(hello), {"type": "http"}))
+    asyncio.run(server.serve(measure(hello), {"type": "http"}))
     assert server.body == b"hello"
     assert errors(registry) == {("start",): 1}

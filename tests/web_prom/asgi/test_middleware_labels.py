@@ -18,14 +18,14 @@ from tests.web_prom.asgi.asgi_server import (
     serve,
     start,
 )
-from tests.web_prom.asgi.support import OK, OPTIONS, Measured, at_rest, raises
+from tests.web_prom.asgi.support import OK, OPTIONS, Measure, assert_idle, raises
 from tests.web_prom.support import errors, exceptions, requests, samples
 from web_prom.asgi import set_route
 from web_prom.metrics.recording import RECORDING_KEY
 
 
-def test_fault_11_unknown_methods_share_one_series(measured: Measured, registry: CollectorRegistry) -> None:
-    wrapped = measured(hello, extra_methods="PROPFIND")
+def test_fault_11_unknown_methods_share_one_series(measure: Measure, registry: CollectorRegistry) -> None:
+    wrapped = measure(hello, extra_methods="PROPFIND")
     for number in range(100):
         serve(wrapped, method=f"METHOD{number}")
     for method in ("get", "", "\xff" * 1000, "PROPFIND"):
@@ -36,22 +36,22 @@ def test_fault_11_unknown_methods_share_one_series(measured: Measured, registry:
     }
 
 
-def test_fault_10_unknown_paths_share_one_series(measured: Measured, registry: CollectorRegistry) -> None:
-    wrapped = measured(hello)
+def test_fault_10_unknown_paths_share_one_series(measure: Measure, registry: CollectorRegistry) -> None:
+    wrapped = measure(hello)
     for number in range(100):
         serve(wrapped, f"/{number}/" + "".join(map(chr, range(256))))
     assert requests(registry) == {OK: 100}
 
 
-def test_fault_12_spoofed_host_adds_no_series(measured: Measured, registry: CollectorRegistry) -> None:
-    wrapped = measured(hello)
+def test_fault_12_spoofed_host_adds_no_series(measure: Measure, registry: CollectorRegistry) -> None:
+    wrapped = measure(hello)
     for number in range(10):
         serve(wrapped, headers=[(b"host", b"%d.example" % number)])
     assert requests(registry) == {OK: 10}
 
 
 def test_set_route_sets_the_template_until_the_body_ends(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         when = scope["path"]
@@ -65,13 +65,13 @@ def test_set_route_sets_the_template_until_the_body_ends(
             set_route(scope, "/late")
         await send(chunk())
 
-    wrapped = measured(app)
+    wrapped = measure(app)
     for when in ("/before", "/after", "/late", "/never"):
         serve(wrapped, when)
     assert {route for _, route, _ in requests(registry)} == {"/before", "/after", "/late", "_unmatched"}
 
 
-def test_set_route_takes_precedence_over_the_scope(measured: Measured, registry: CollectorRegistry) -> None:
+def test_set_route_takes_precedence_over_the_scope(measure: Measure, registry: CollectorRegistry) -> None:
     class Route:
         path, endpoint = "/catch-all/{path:path}", hello
 
@@ -80,7 +80,7 @@ def test_set_route_takes_precedence_over_the_scope(measured: Measured, registry:
         set_route(scope, "/chosen")
         await hello(scope, receive, send)
 
-    serve(measured(app))
+    serve(measure(app))
     assert requests(registry) == {("GET", "/chosen", "200"): 1}
 
 
@@ -91,7 +91,7 @@ def test_set_route_does_nothing_without_a_middleware() -> None:
 
 
 def test_fault_19_excluded_routes_do_not_affect_similar_routes(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         set_route(scope, scope["path"])
@@ -99,44 +99,44 @@ def test_fault_19_excluded_routes_do_not_affect_similar_routes(
             raise ValueError
         await hello(scope, receive, send)
 
-    wrapped = measured(app, exclude="/foo,/foo/*")
+    wrapped = measure(app, exclude="/foo,/foo/*")
     for path in ("/foo", "/foo/x", "/foobar", "/foo", "/foobar"):
         serve(wrapped, path)
     raises(wrapped, ValueError, path="/foo/boom")
     assert requests(registry) == {("GET", "/foobar", "200"): 2}
     assert exceptions(registry) == {}
-    at_rest(registry)
+    assert_idle(registry)
 
 
-def test_status_classes_replace_status_codes(measured: Measured, registry: CollectorRegistry) -> None:
-    serve(measured(hello, status_classes=True, duration_status=True))
+def test_status_classes_replace_status_codes(measure: Measure, registry: CollectorRegistry) -> None:
+    serve(measure(hello, status_classes=True, duration_status=True))
     assert requests(registry) == {("GET", "_unmatched", "2xx"): 1}
     assert samples(registry, "http_request_duration_seconds_count", "status") == {("2xx",): 1}
 
 
 def test_extra_labels_get_the_scope_and_the_response_start(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     labels = {
         "tenant": lambda scope, start: dict(scope["headers"])[b"x-tenant"].decode(),
         "kind": lambda scope, start: dict(start["headers"])[b"content-type"].decode(),
     }
-    wrapped = measured(hello, extra_labels=labels, constant_labels={"site": "north"})
+    wrapped = measure(hello, extra_labels=labels, constant_labels={"site": "north"})
     serve(wrapped, headers=[(b"x-tenant", b"acme")])
-    told = {("acme", "text/plain", "north"): 1}
-    assert samples(registry, "http_requests_total", "tenant", "kind", "site") == told
-    assert samples(registry, "http_request_duration_seconds_count", "tenant", "kind", "site") == told
+    expected = {("acme", "text/plain", "north"): 1}
+    assert samples(registry, "http_requests_total", "tenant", "kind", "site") == expected
+    assert samples(registry, "http_request_duration_seconds_count", "tenant", "kind", "site") == expected
     assert samples(registry, "http_requests_in_progress", "site") == {("north",): 0}
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, RecursionError])
 def test_fault_34_failing_extra_label_is_empty(
-    error: type[Exception], measured: Measured, registry: CollectorRegistry
+    error: type[Exception], measure: Measure, registry: CollectorRegistry
 ) -> None:
     def broken(scope: Any, start: Any) -> str:
         raise error("hush")
 
-    wrapped = measured(hello, extra_labels={"bad": broken, "good": lambda *_: "x"})
+    wrapped = measure(hello, extra_labels={"bad": broken, "good": lambda *_: "x"})
     for _ in range(3):
         assert serve(wrapped) == b"hello"
     assert samples(registry, "http_requests_total", "bad", "good") == {("", "x"): 3}
@@ -144,21 +144,21 @@ def test_fault_34_failing_extra_label_is_empty(
 
 
 def test_extra_label_of_a_request_without_a_response_is_empty(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    raises(measured(sending(error=ValueError()), extra_labels={"a": lambda *_: "x"}), ValueError)
+    raises(measure(sending(error=ValueError()), extra_labels={"a": lambda *_: "x"}), ValueError)
     assert samples(registry, "http_requests_total", "status", "a") == {("500", ""): 1}
     assert samples(registry, "http_request_exceptions_total", "exception", "a") == {("ValueError", ""): 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 @pytest.mark.parametrize("length", [b"abc", b"-5", b"", b"99999999999999999999", b"\xff"])
 @pytest.mark.parametrize("options", OPTIONS)
 def test_fault_34_invalid_content_length_is_ignored(
-    length: bytes, options: dict[str, Any], measured: Measured, registry: CollectorRegistry
+    length: bytes, options: dict[str, Any], measure: Measure, registry: CollectorRegistry
 ) -> None:
     header = (b"content-length", length)
-    wrapped = measured(sending(start(200, header), chunk(b"abcd")), **options)
+    wrapped = measure(sending(start(200, header), chunk(b"abcd")), **options)
     assert serve(wrapped, headers=[header]) == b"abcd"
     assert requests(registry) == {OK: 1}
-    at_rest(registry)
+    assert_idle(registry)

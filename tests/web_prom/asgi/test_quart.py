@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.web_prom.asgi.asgi_server import HANG_UP, Server, scope_of
+from tests.web_prom.asgi.asgi_server import DISCONNECT, Server, scope_of
 from tests.web_prom.asgi.framework_support import Case, request, route_of
-from tests.web_prom.asgi.support import Measured
+from tests.web_prom.asgi.support import Measure
 from tests.web_prom.support import errors, exceptions, requests, samples
 from web_prom.asgi import PrometheusMiddleware
 
@@ -60,21 +60,21 @@ QUART: list[Case] = [
 def test_quart_routes_have_their_templates(
     case: Case,
     whole: bool,
-    measured: Measured,
+    measure: Measure,
     registry: CollectorRegistry,
 ) -> None:
     path, method, status, route = case
     app = quart()
     if whole:
-        app = measured(app)
+        app = measure(app)
     else:
-        app.asgi_app = measured(app.asgi_app)
+        app.asgi_app = measure(app.asgi_app)
     assert route_of(app, registry, path, method) == (status, route)
 
 
 @pytest.mark.parametrize("how", ["around", "inside", "install"])
 def test_fault_92_quart_exceptions_are_counted_with_any_error_handler(
-    how: str, measured: Measured, registry: CollectorRegistry
+    how: str, measure: Measure, registry: CollectorRegistry
 ) -> None:
     app = quart()
     app.add_url_rule("/shown", view_func=quart_shown)
@@ -84,9 +84,9 @@ def test_fault_92_quart_exceptions_are_counted_with_any_error_handler(
     app.add_url_rule("/none", "none", raises(IndexError))
     wrapped = app
     if how == "around":
-        wrapped = measured(app)
+        wrapped = measure(app)
     elif how == "inside":
-        app.asgi_app = measured(measured(app.asgi_app))
+        app.asgi_app = measure(measure(app.asgi_app))
     else:
         PrometheusMiddleware.install(app, registry=registry)
         PrometheusMiddleware.install(app, registry=registry)
@@ -99,7 +99,7 @@ def test_fault_92_quart_exceptions_are_counted_with_any_error_handler(
 
 
 async def quart_shown() -> str:
-    """Answer after an exception of the view's own."""
+    """Answer after the view has handled an exception."""
     with contextlib.suppress(KeyError):
         raise KeyError
     return "ok"
@@ -115,7 +115,7 @@ def raises(error: type[Exception]) -> Callable[[], Any]:
 
 
 def test_quart_request_that_is_cancelled_at_a_disconnect_is_a_499(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     app = quart()
 
@@ -123,14 +123,14 @@ def test_quart_request_that_is_cancelled_at_a_disconnect_is_a_499(
         await asyncio.Event().wait()
 
     app.add_url_rule("/wait", view_func=wait)
-    Server([{"type": "http.request"}, HANG_UP]).run(measured(app), scope_of("/wait"))
+    Server([{"type": "http.request"}, DISCONNECT]).run(measure(app), scope_of("/wait"))
     assert requests(registry) == {("GET", "/wait", "499"): 1}
     assert exceptions(registry) == {}
 
 
-def test_quart_websockets_have_their_routes(measured: Measured, registry: CollectorRegistry) -> None:
+def test_quart_websockets_have_their_routes(measure: Measure, registry: CollectorRegistry) -> None:
     app = quart()
-    app.asgi_app = measured(app.asgi_app)
+    app.asgi_app = measure(app.asgi_app)
 
     async def main() -> None:
         async with app.test_client().websocket("/talk/1") as websocket:

@@ -17,16 +17,16 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 
-from tests.web_prom.asgi.asgi_server import HANG_UP, Server, scope_of
+from tests.web_prom.asgi.asgi_server import DISCONNECT, Server, scope_of
 from tests.web_prom.asgi.framework_support import Case, connect, missing, plain, request, route_of, view
-from tests.web_prom.asgi.support import Measured
+from tests.web_prom.asgi.support import Measure
 from tests.web_prom.support import errors, exceptions, in_progress, requests, samples
 from web_prom import exclude, make_asgi_app
 from web_prom.asgi import PrometheusMiddleware
 
 
 async def other(request: Any) -> Any:
-    """Answer, by a view of its own."""
+    """Answer. Only one route has this view."""
     return PlainTextResponse("ok")
 
 
@@ -37,12 +37,12 @@ async def raising(request: Any) -> Any:
 
 @exclude
 async def health(request: Any) -> Any:
-    """Answer, unmeasured."""
+    """Answer; excluded from the metrics."""
     return PlainTextResponse("ok")
 
 
 class Endpoint(HTTPEndpoint):  # type: ignore[misc]
-    """A view that is a class."""
+    """A class-based view."""
 
     async def get(self, request: Any) -> Any:
         """Answer."""
@@ -50,7 +50,7 @@ class Endpoint(HTTPEndpoint):  # type: ignore[misc]
 
 
 def wrapped_in_middleware() -> Any:
-    """Return an application whose routes nobody can see from without."""
+    """Return an application whose routes are hidden by a middleware."""
     inner = Starlette(routes=[Route("/hidden/{a}", other)])
 
     async def middleware(scope: Any, receive: Any, send: Any) -> None:
@@ -127,23 +127,23 @@ STARLETTE: list[Case] = [
 def test_starlette_routes_have_their_templates(
     case: Case,
     root_path: str,
-    measured: Measured,
+    measure: Measure,
     registry: CollectorRegistry,
 ) -> None:
     path, method, status, route = case
-    app = measured(starlette())
+    app = measure(starlette())
 
     async def mounted(scope: Any, receive: Any, send: Any) -> None:
         scope["root_path"] = root_path
         scope["path"] = root_path + scope["path"]
         await app(scope, receive, send)
 
-    for _ in range(2):  # found, and then known
+    for _ in range(2):  # without and with the cache
         assert route_of(mounted, registry, path, method) == (status, route)
 
 
-def test_starlette_host_is_not_in_the_route(measured: Measured, registry: CollectorRegistry) -> None:
-    app = measured(starlette())
+def test_starlette_host_is_not_in_the_route(measure: Measure, registry: CollectorRegistry) -> None:
+    app = measure(starlette())
     host = {"host": "api.testserver"}
     assert route_of(app, registry, "/orders/1", headers=host) == (200, "/orders/{order}")
     assert route_of(app, registry, "/nothing", headers=host) == (404, "_unmatched")
@@ -154,17 +154,17 @@ def test_starlette_host_is_not_in_the_route(measured: Measured, registry: Collec
 
 @pytest.mark.parametrize("path", ["/health", "/shops/acme/deeper/health"])
 def test_starlette_excluded_view_is_not_measured(
-    path: str, measured: Measured, registry: CollectorRegistry
+    path: str, measure: Measure, registry: CollectorRegistry
 ) -> None:
-    assert request(measured(starlette()), path) == 200
+    assert request(measure(starlette()), path) == 200
     assert requests(registry) == {}
     assert in_progress(registry) == 0
 
 
 def test_fault_10_starlette_unknown_paths_share_one_series(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    app = measured(starlette())
+    app = measure(starlette())
     for number in range(20):
         for path in (f"/{number}", f"/shops/{number}/{number}", f"/wp/{number}/"):
             request(app, path)
@@ -172,25 +172,25 @@ def test_fault_10_starlette_unknown_paths_share_one_series(
 
 
 def test_starlette_routes_that_are_added_later_are_found(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     app = Starlette(routes=[Mount("/a", routes=[Route("/b", view)])])
-    wrapped = measured(app)
+    wrapped = measure(app)
     assert route_of(wrapped, registry, "/a/b") == (200, "/a/b")
     app.router.routes.append(Mount("/c", routes=[Route("/{d}", view)]))
     assert route_of(wrapped, registry, "/c/x") == (200, "/c/{d}")
     assert route_of(wrapped, registry, "/a/b") == (200, "/a/b")
 
 
-def test_fault_13_starlette_405_has_its_route(measured: Measured, registry: CollectorRegistry) -> None:
-    request(measured(starlette()), "/users/1", "POST")
+def test_fault_13_starlette_405_has_its_route(measure: Measure, registry: CollectorRegistry) -> None:
+    request(measure(starlette()), "/users/1", "POST")
     assert requests(registry) == {("POST", "/users/{user_id:int}", "405"): 1}
 
 
 @pytest.mark.parametrize("where", ["around", "inside"])
 @pytest.mark.parametrize("debug", [False, True])
 def test_starlette_exception_is_counted_once(where: str, debug: bool, registry: CollectorRegistry) -> None:
-    """ServerErrorMiddleware answers and raises on, whether it stands inside ours or around it."""
+    """ServerErrorMiddleware answers and raises the exception again, inside or outside of the middleware."""
     if where == "around":
         app = Starlette(routes=[Route("/e", raising)], debug=debug)
         app.add_middleware(PrometheusMiddleware, registry=registry)
@@ -204,14 +204,14 @@ def test_starlette_exception_is_counted_once(where: str, debug: bool, registry: 
 
 @pytest.mark.parametrize(("status", "counted"), [(503, 1), (404, 0)])
 def test_starlette_handled_exception_is_counted_if_the_status_is_a_server_error(
-    status: int, counted: int, measured: Measured, registry: CollectorRegistry
+    status: int, counted: int, measure: Measure, registry: CollectorRegistry
 ) -> None:
     async def handler(request: Any, error: Exception) -> Any:
         return PlainTextResponse("sorry", status)
 
     handlers = {ZeroDivisionError: handler}
     assert (
-        request(measured(Starlette(routes=[Route("/e", raising)], exception_handlers=handlers)), "/e")
+        request(measure(Starlette(routes=[Route("/e", raising)], exception_handlers=handlers)), "/e")
         == status
     )
     assert sum(exceptions(registry).values()) == counted
@@ -219,7 +219,7 @@ def test_starlette_handled_exception_is_counted_if_the_status_is_a_server_error(
 
 
 def test_starlette_background_tasks_are_not_included_in_the_request(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     seen: list[Any] = []
 
@@ -230,13 +230,13 @@ def test_starlette_background_tasks_are_not_included_in_the_request(
     async def answer(request: Any) -> Any:
         return PlainTextResponse("ok", background=BackgroundTask(background))
 
-    assert request(measured(Starlette(routes=[Route("/b", answer)])), "/b") == 200
+    assert request(measure(Starlette(routes=[Route("/b", answer)])), "/b") == 200
     assert seen == [(0, {("GET", "/b", "200"): 1})]
     assert exceptions(registry) == {}
 
 
 async def dispatch(request: Any, call_next: Any) -> Any:
-    """Pass on, as middleware of Starlette's base class does: in another task."""
+    """Call the next application in another task, as Starlette's BaseHTTPMiddleware does."""
     return await call_next(request)
 
 
@@ -254,7 +254,7 @@ def test_starlette_base_http_middleware_does_not_affect_the_count(
 
 
 def test_starlette_exception_during_a_stream_keeps_the_sent_status(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     async def stream(request: Any) -> Any:
         async def body() -> Any:
@@ -263,7 +263,7 @@ def test_starlette_exception_during_a_stream_keeps_the_sent_status(
 
         return StreamingResponse(body())
 
-    assert request(measured(Starlette(routes=[Route("/s", stream)])), "/s") == 200
+    assert request(measure(Starlette(routes=[Route("/s", stream)])), "/s") == 200
     assert requests(registry) == {("GET", "/s", "200"): 1}
     ((route, error),) = exceptions(registry)
     assert route == "/s"
@@ -272,9 +272,9 @@ def test_starlette_exception_during_a_stream_keeps_the_sent_status(
 
 @pytest.mark.parametrize("spec_version", ["2.1", "2.4"])
 def test_fault_02_starlette_disconnect_during_a_stream_keeps_the_sent_status(
-    spec_version: str, measured: Measured, registry: CollectorRegistry
+    spec_version: str, measure: Measure, registry: CollectorRegistry
 ) -> None:
-    """Starlette hears of it from receive, or from send, which raises."""
+    """Starlette detects it by receive, or by send, which raises."""
 
     async def stream(request: Any) -> Any:
         async def body() -> Any:
@@ -289,32 +289,32 @@ def test_fault_02_starlette_disconnect_during_a_stream_keeps_the_sent_status(
     def fail(message: Any) -> None:
         sent.append(message)
         if spec_version == "2.4" and len(sent) == 5:
-            raise OSError("gone")
+            raise OSError("disconnected")
 
     class Leaving(Server):
         async def receive(self) -> Any:
             while len(sent) < 5 or spec_version == "2.4":
                 await asyncio.sleep(0)
-            return HANG_UP
+            return DISCONNECT
 
     server = Leaving([], fail)
-    app = measured(Starlette(routes=[Route("/s", stream)]))
+    app = measure(Starlette(routes=[Route("/s", stream)]))
 
     scope = scope_of("/s", asgi={"version": "3.0", "spec_version": spec_version})
-    with contextlib.suppress(Exception):  # or a group of them
+    with contextlib.suppress(Exception):  # or an exception group
         asyncio.run(server.serve(app, scope))
     assert requests(registry) == {("GET", "/s", "200"): 1}
     assert exceptions(registry) == {}
 
 
 def test_starlette_disconnect_during_the_request_body_is_a_499(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     async def upload(request: Any) -> Any:
         await request.body()
 
-    server = Server([{"type": "http.request", "body": b"x", "more_body": True}, HANG_UP])
-    app = measured(Starlette(routes=[Route("/u", upload, methods=["POST"])]))
+    server = Server([{"type": "http.request", "body": b"x", "more_body": True}, DISCONNECT])
+    app = measure(Starlette(routes=[Route("/u", upload, methods=["POST"])]))
 
     with pytest.raises(ClientDisconnect):
         asyncio.run(server.serve(app, scope_of("/u", "POST")))
@@ -322,14 +322,14 @@ def test_starlette_disconnect_during_the_request_body_is_a_499(
     assert exceptions(registry) == {}
 
 
-def test_starlette_mounted_scrape_is_answered(measured: Measured, registry: CollectorRegistry) -> None:
-    app = measured(Starlette(routes=[Mount("/numbers", app=make_asgi_app(registry))]))
+def test_starlette_mounted_scrape_is_answered(measure: Measure, registry: CollectorRegistry) -> None:
+    app = measure(Starlette(routes=[Mount("/numbers", app=make_asgi_app(registry))]))
     assert request(app, "/numbers") in (200, 307)
     assert request(app, "/numbers/") == 200
     assert requests(registry) == {}
 
 
-def test_starlette_websockets_have_their_routes(measured: Measured, registry: CollectorRegistry) -> None:
+def test_starlette_websockets_have_their_routes(measure: Measure, registry: CollectorRegistry) -> None:
     async def talk(websocket: Any) -> None:
         await websocket.accept()
         await websocket.send_text(await websocket.receive_text())
@@ -346,7 +346,7 @@ def test_starlette_websockets_have_their_routes(measured: Measured, registry: Co
         WebSocketRoute("/refused", refuse),
         WebSocketRoute("/broken/{room}", broken),
     ]
-    app = measured(Starlette(routes=routes))
+    app = measure(Starlette(routes=routes))
     for path in ("/chat/a/even", "/chat/a/odd", "/refused", "/nowhere"):
         connect(app, path, {"type": "websocket.receive", "text": "x"})
     with pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""WebSockets, seen from the server's side."""
+"""The exchange of an ASGI WebSocket: its messages, its close code and its route."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.web_prom.asgi.asgi_server import (
     serve,
     websocket_of,
 )
-from tests.web_prom.asgi.support import Measured
+from tests.web_prom.asgi.support import Measure
 from tests.web_prom.support import Clock, errors, exceptions, requests, samples, seconds
 from web_prom.asgi import set_route
 from web_prom.metrics.recording import RECORDING_KEY
@@ -35,12 +35,12 @@ PONG = {"type": "websocket.send", "text": "pong"}
 
 
 def close(code: int | None = None) -> Message:
-    """Return the message with which the application closes."""
+    """Return the message that closes the WebSocket, from the application."""
     return {"type": "websocket.close", **({} if code is None else {"code": code})}
 
 
 def disconnect(code: int = 1005) -> Message:
-    """Return the message that tells of the client's close."""
+    """Return the message that reports a close by the client."""
     return {"type": "websocket.disconnect", "code": code}
 
 
@@ -67,7 +67,7 @@ def connect(app: App, incoming: Iterable[Message], **scope: Any) -> Server:
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Accept, answer each message, and go when the client goes."""
+    """Accept, answer each message, and return when the client disconnects."""
     assert (await receive())["type"] == "websocket.connect"
     await send(ACCEPT)
     while (await receive())["type"] != "websocket.disconnect":
@@ -75,17 +75,19 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def test_websocket_is_counted_once_and_messages_are_unchanged(
-    measured: Measured, registry: CollectorRegistry, clock: Clock
+    measure: Measure, registry: CollectorRegistry, clock: Clock
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         set_route(scope, "/ws/{room}")
         assert open_now(registry) == 1
         clock.go(90)
         await echo(scope, receive, send)
-        assert open_now(registry) == 0, "it is over with the disconnect, and not when the application is"
+        assert open_now(registry) == 0, (
+            "the WebSocket ends at the disconnect, not when the application returns"
+        )
         clock.go(1000)
 
-    wrapped = measured(app)
+    wrapped = measure(app)
     incoming = [CONNECT, PING, PING, disconnect(1001)]
     server = connect(wrapped, incoming)
     assert server.sent == [ACCEPT, PONG, PONG]
@@ -97,24 +99,24 @@ def test_websocket_is_counted_once_and_messages_are_unchanged(
 
 
 def test_websocket_metrics_are_registered_at_the_first_connection(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    wrapped = measured(hello)
+    wrapped = measure(hello)
     serve(wrapped)
     before = {family.name for family in registry.collect()}
-    connect(measured(echo), [CONNECT, disconnect()])
+    connect(measure(echo), [CONNECT, disconnect()])
     after = {family.name for family in registry.collect()}
     assert after - before == {
         "websocket_connections",
         "websocket_connections_in_progress",
         "websocket_connection_duration_seconds",
     }
-    connect(measured(echo), [CONNECT, PING, disconnect()])
+    connect(measure(echo), [CONNECT, PING, disconnect()])
     assert "websocket_messages" in {family.name for family in registry.collect()}
 
 
 def test_messages_are_counted_before_the_websocket_ends(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(ACCEPT)
@@ -123,13 +125,13 @@ def test_messages_are_counted_before_the_websocket_ends(
             assert messages(registry)["_unmatched", "sent"] == number
         await send(close())
 
-    connect(measured(app), [])
+    connect(measure(app), [])
 
 
 def test_messages_are_counted_under_the_route_at_that_time(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    """An application may learn it from the first of them."""
+    """An application may set the route after the first message."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(ACCEPT)
@@ -138,7 +140,7 @@ def test_messages_are_counted_under_the_route_at_that_time(
         await send(PONG)
         await send(close())
 
-    connect(measured(app), [PING])
+    connect(measure(app), [PING])
     assert messages(registry)["_unmatched", "received"] == messages(registry)["/known", "sent"] == 1
     assert connections(registry) == {("/known", "1000"): 1}
 
@@ -148,28 +150,28 @@ def test_messages_are_counted_under_the_route_at_that_time(
     [(None, "1000"), *[(code, str(code)) for code in (1000, 1001, 1002, 1008, 1011, 1012, 1013)]],
 )
 def test_close_code_of_the_application_is_counted(
-    code: int | None, label: str, measured: Measured, registry: CollectorRegistry
+    code: int | None, label: str, measure: Measure, registry: CollectorRegistry
 ) -> None:
-    connect(measured(sending(ACCEPT, close(code))), [])
+    connect(measure(sending(ACCEPT, close(code))), [])
     assert connections(registry) == {("_unmatched", label): 1}
 
 
 @pytest.mark.parametrize("code", [3000, 4000, 4401, 4999, 0, 999, 1004, 1016, 65535, -1, "1000", None])
 def test_unregistered_close_codes_share_one_label(
-    code: Any, measured: Measured, registry: CollectorRegistry
+    code: Any, measure: Measure, registry: CollectorRegistry
 ) -> None:
-    wrapped = measured(echo)
+    wrapped = measure(echo)
     connect(wrapped, [CONNECT, {"type": "websocket.disconnect", "code": code}])
-    connect(measured(sending(ACCEPT, {"type": "websocket.close", "code": code})), [])
+    connect(measure(sending(ACCEPT, {"type": "websocket.close", "code": code})), [])
     assert connections(registry) == {("_unmatched", "_OTHER"): 2}
 
 
-def test_disconnect_without_a_code_is_a_1005(measured: Measured, registry: CollectorRegistry) -> None:
-    connect(measured(echo), [CONNECT, {"type": "websocket.disconnect"}])
+def test_disconnect_without_a_code_is_a_1005(measure: Measure, registry: CollectorRegistry) -> None:
+    connect(measure(echo), [CONNECT, {"type": "websocket.disconnect"}])
     assert connections(registry) == {("_unmatched", "1005"): 1}
 
 
-def test_first_close_code_is_counted(measured: Measured, registry: CollectorRegistry) -> None:
+def test_first_close_code_is_counted(measure: Measure, registry: CollectorRegistry) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(ACCEPT)
         await send(close(1008))
@@ -177,7 +179,7 @@ def test_first_close_code_is_counted(measured: Measured, registry: CollectorRegi
         raise ValueError
 
     with pytest.raises(ValueError):  # noqa: PT011
-        connect(measured(app), [disconnect(1006)])
+        connect(measure(app), [disconnect(1006)])
     assert connections(registry) == {("_unmatched", "1008"): 1}
     assert open_now(registry) == 0
 
@@ -191,66 +193,66 @@ RESPONSE = [
 
 @pytest.mark.parametrize("answer", [[close()], [close(1008)], RESPONSE])
 def test_rejected_handshake_is_counted(
-    answer: list[Message], measured: Measured, registry: CollectorRegistry
+    answer: list[Message], measure: Measure, registry: CollectorRegistry
 ) -> None:
-    assert connect(measured(sending(*answer)), []).sent == answer
+    assert connect(measure(sending(*answer)), []).sent == answer
     assert connections(registry) == {("_unmatched", "_rejected"): 1}
     assert open_now(registry) == 0
     assert messages(registry) == {}
 
 
-def test_lost_connection_is_a_1006(measured: Measured, registry: CollectorRegistry) -> None:
-    """The server says so itself, or refuses to send; the application may not notice."""
+def test_lost_connection_is_a_1006(measure: Measure, registry: CollectorRegistry) -> None:
+    """The server reports it, or send raises. The application may ignore it."""
 
-    def gone(message: Message) -> None:
+    def fail(message: Message) -> None:
         if message is PONG:
             raise ConnectionResetError
 
-    connect(measured(echo), [CONNECT, disconnect(1006)])
+    connect(measure(echo), [CONNECT, disconnect(1006)])
     for error in (None, ConnectionResetError):
         with contextlib.suppress(ConnectionResetError):
-            Server([CONNECT, PING], fail=gone).run(measured(echo if error else tolerant), websocket_of())
+            Server([CONNECT, PING], fail=fail).run(measure(echo if error else tolerant), websocket_of())
     assert connections(registry) == {("_unmatched", "1006"): 3}
     assert messages(registry) == {("_unmatched", "received"): 2, ("_unmatched", "sent"): 0}
     assert open_now(registry) == 0
 
 
 async def tolerant(scope: Scope, receive: Receive, send: Send) -> None:
-    """Echo, and ignore that nobody listens."""
+    """Echo, and ignore a disconnect."""
     with contextlib.suppress(OSError):
         await echo(scope, receive, send)
 
 
 @pytest.mark.parametrize("accepted", [False, True])
 def test_exception_of_the_application_is_a_1011(
-    accepted: bool, measured: Measured, registry: CollectorRegistry
+    accepted: bool, measure: Measure, registry: CollectorRegistry
 ) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
-        connect(measured(sending(*[ACCEPT] * accepted, error=ValueError())), [])
+        connect(measure(sending(*[ACCEPT] * accepted, error=ValueError())), [])
     assert connections(registry) == {("_unmatched", "1011"): 1}
     assert open_now(registry) == 0
     assert exceptions(registry) == {}
 
 
 def test_application_that_returns_without_a_close_is_counted(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    """Without an answer the server's is 500; after the handshake it hangs up."""
-    connect(measured(sending()), [])
+    """Before the handshake the server answers 500. After it, the server closes the connection."""
+    connect(measure(sending()), [])
     assert connections(registry) == {("_unmatched", "1011"): 1}
-    connect(measured(sending(ACCEPT)), [])
+    connect(measure(sending(ACCEPT)), [])
     assert connections(registry) == {("_unmatched", "1011"): 1, ("_unmatched", "1006"): 1}
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="cannot tell who cancelled")
-def test_cancellation_by_the_server_is_a_1006(measured: Measured, registry: CollectorRegistry) -> None:
+def test_cancellation_by_the_server_is_a_1006(measure: Measure, registry: CollectorRegistry) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(ACCEPT)
         await asyncio.Event().wait()
 
     async def main() -> None:
         server = Server([])
-        task = asyncio.ensure_future(server.serve(measured(app), websocket_of()))
+        task = asyncio.ensure_future(server.serve(measure(app), websocket_of()))
         while not server.sent:
             await asyncio.sleep(0)
         task.cancel()
@@ -262,32 +264,32 @@ def test_cancellation_by_the_server_is_a_1006(measured: Measured, registry: Coll
 
 
 def test_extra_and_constant_labels_are_on_websocket_metrics(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    wrapped = measured(
+    wrapped = measure(
         echo,
         namespace="shop",
         constant_labels={"site": "north"},
         extra_labels={"kind": lambda scope, message: f"{scope['type']} {message['type']}"},
     )
     connect(wrapped, [CONNECT, PING, disconnect()])
-    told = ("websocket websocket.accept", "north")
-    assert samples(registry, "shop_websocket_connections_total", "kind", "site") == {told: 1}
+    labels = ("websocket websocket.accept", "north")
+    assert samples(registry, "shop_websocket_connections_total", "kind", "site") == {labels: 1}
     assert samples(registry, "shop_websocket_messages_total", "kind", "site", "direction") == {
-        (*told, "received"): 1,
-        (*told, "sent"): 1,
+        (*labels, "received"): 1,
+        (*labels, "sent"): 1,
     }
     assert samples(registry, "shop_websocket_connections_in_progress", "site") == {("north",): 0}
 
 
-def test_fault_10_websocket_label_sets_are_limited(measured: Measured, registry: CollectorRegistry) -> None:
-    """And leaves the labels alone that nobody can add to."""
+def test_fault_10_websocket_label_sets_are_limited(measure: Measure, registry: CollectorRegistry) -> None:
+    """The close code and the direction are not limited, because clients cannot add values."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         set_route(scope, scope["path"])
         await echo(scope, receive, send)
 
-    wrapped = measured(app, max_label_sets=2)
+    wrapped = measure(app, max_label_sets=2)
     for number in range(5):
         connect(wrapped, [CONNECT, PING, disconnect()], path=f"/{number}")
     assert connections(registry) == {("/0", "1005"): 1, ("/1", "1005"): 1, ("_overflow", "1005"): 3}
@@ -296,21 +298,21 @@ def test_fault_10_websocket_label_sets_are_limited(measured: Measured, registry:
 
 @pytest.mark.parametrize("exclude", ["/ws", "/*"])
 def test_fault_19_excluded_route_is_not_measured(
-    exclude: str, measured: Measured, registry: CollectorRegistry
+    exclude: str, measure: Measure, registry: CollectorRegistry
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         set_route(scope, "/ws")
         await echo(scope, receive, send)
 
-    connect(measured(app, exclude=exclude), [CONNECT, PING, disconnect()])
+    connect(measure(app, exclude=exclude), [CONNECT, PING, disconnect()])
     assert connections(registry) == messages(registry) == {}
     assert open_now(registry) == 0
 
 
 def test_nested_middlewares_on_one_registry_count_a_websocket_once(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    connect(measured(measured(echo)), [CONNECT, PING, disconnect()])
+    connect(measure(measure(echo)), [CONNECT, PING, disconnect()])
     assert connections(registry) == {("_unmatched", "1005"): 1}
     assert messages(registry)["_unmatched", "sent"] == 1
 
@@ -321,9 +323,9 @@ def boom(*_: Any, **__: Any) -> Any:
 
 @pytest.mark.parametrize("what", ["labels", "annotate", "gauge"])
 def test_failing_instrumentation_does_not_affect_the_websocket(
-    what: str, measured: Measured, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+    what: str, measure: Measure, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrapped = measured(echo, resolve_route=boom if what == "annotate" else None)
+    wrapped = measure(echo, resolve_route=boom if what == "annotate" else None)
     if what == "labels":
         monkeypatch.setattr(wrapped.recorder, "child_for", boom)
     if what == "gauge":
@@ -336,7 +338,7 @@ def test_failing_instrumentation_does_not_affect_the_websocket(
 
 @pytest.mark.parametrize("message", [{}, {"type": None}, None, 7, {"type": "websocket.telepathy"}])
 def test_invalid_message_reaches_the_server_unchanged(
-    message: Any, measured: Measured, registry: CollectorRegistry
+    message: Any, measure: Measure, registry: CollectorRegistry
 ) -> None:
     seen: list[Any] = []
 
@@ -345,6 +347,6 @@ def test_invalid_message_reaches_the_server_unchanged(
         seen.append(await receive())
         await send(message)
 
-    server = connect(measured(app), [message])
+    server = connect(measure(app), [message])
     assert server.sent == seen == [message]
     assert sum(connections(registry).values()) == 1

@@ -234,7 +234,7 @@ def test_a_client_that_hung_up_is_499_and_no_error(registry: CollectorRegistry) 
             pass
 
     wrapped = asgi.PrometheusMiddleware(app, registry=registry, naming="opentelemetry")
-    asgi_server.Server([asgi_server.HANG_UP]).run(wrapped, asgi_server.scope_of())
+    asgi_server.Server([asgi_server.DISCONNECT]).run(wrapped, asgi_server.scope_of())
     assert counts(registry, "http_response_status_code", "error_type") == {("499", ""): 1}
 
 

@@ -17,19 +17,19 @@ Start = Callable[..., Any]
 OK = ("GET", "_unmatched", "200")
 BROKEN = ("GET", "_unmatched", "500")
 PLAIN = [("Content-Type", "text/plain")]
-Measured = Callable[..., PrometheusMiddleware]
+Measure = Callable[..., PrometheusMiddleware]
 
 
-def at_rest(registry: CollectorRegistry, **expected: float) -> None:
+def assert_idle(registry: CollectorRegistry, **expected: float) -> None:
     """Assert that nothing is in progress and that the instrumentation had no errors."""
     assert in_progress(registry) == 0
     assert errors(registry) == {}
 
 
 class Wire(SimpleHandler):
-    """wsgiref's server, with what it sends kept in memory."""
+    """wsgiref's server, which keeps what it sends in memory."""
 
-    origin_server = False  # no date, which would differ from run to run
+    origin_server = False  # no Date header, which would differ in each run
 
     def __init__(self, environ: Environ) -> None:
         self.wire = io.BytesIO()
@@ -76,7 +76,7 @@ def app_iterator(environ: Environ, start_response: Start) -> Iterable[bytes]:
 
 
 def app_generator(environ: Environ, start_response: Start) -> Iterable[bytes]:
-    """Call start_response as the body is first asked for a chunk."""
+    """Call start_response at the first chunk of the body."""
     start_response("200 OK", PLAIN)
     yield b"ab"
     yield b"cd"

@@ -12,7 +12,7 @@ from web_prom import PrometheusMiddleware, make_wsgi_app
 
 
 def mounted_at(path: str, inner: App, outer: App) -> App:
-    """Return what a dispatcher makes of two applications."""
+    """Return a dispatcher of two applications."""
 
     def dispatch(environ: Environ, start_response: Any) -> Any:
         if environ["PATH_INFO"].startswith(path):
@@ -64,7 +64,7 @@ MOUNTS = {
 def test_fault_79_mounted_scrape_is_not_counted_as_in_progress(
     registry: CollectorRegistry, mount: Any, method: str, more: Any
 ) -> None:
-    """And neither counted nor an error, whatever the client asks for beside it."""
+    """It is not counted, and it is no error, for any other header of the client."""
     app = mount(registry)
     for _ in range(2):
         body = serve(app, "/shop/metrics", method, **more)

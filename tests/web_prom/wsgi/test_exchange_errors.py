@@ -28,10 +28,10 @@ from tests.web_prom.wsgi.support import (
     OK,
     OPTIONS,
     PLAIN,
-    Measured,
+    Measure,
     Start,
     app_list,
-    at_rest,
+    assert_idle,
     raising,
     send,
 )
@@ -42,20 +42,20 @@ from web_prom.wsgi import set_route
 @pytest.mark.parametrize("error", [ValueError("secret"), SystemExit(1), KeyboardInterrupt(), MemoryError()])
 @pytest.mark.parametrize("started", [False, True])
 def test_exception_of_the_application_is_counted_with_status_500(
-    error: BaseException, started: bool, measured: Measured, registry: CollectorRegistry
+    error: BaseException, started: bool, measure: Measure, registry: CollectorRegistry
 ) -> None:
     server = Server()
     with pytest.raises(type(error)) as raised:
-        server.run(measured(raising(error, started=started)), environ_of())
+        server.run(measure(raising(error, started=started)), environ_of())
     assert raised.value is error
     assert requests(registry) == {BROKEN: 1}
     assert exceptions(registry) == {("_unmatched", type(error).__name__): 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
-def test_exception_after_write_keeps_the_sent_status(measured: Measured, registry: CollectorRegistry) -> None:
+def test_exception_after_write_keeps_the_sent_status(measure: Measure, registry: CollectorRegistry) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
-        Server().run(measured(raising(ValueError(), written=True)), environ_of())
+        Server().run(measure(raising(ValueError(), written=True)), environ_of())
     assert requests(registry) == {OK: 1}
     assert exceptions(registry) == {("_unmatched", "ValueError"): 1}
 
@@ -81,21 +81,21 @@ def broken_body(before: int, *, lazy: bool = False, length: int | None = None) -
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("length", [None, 10])
 def test_exception_before_the_first_chunk_is_counted_with_status_500(
-    lazy: bool, length: int | None, measured: Measured, registry: CollectorRegistry
+    lazy: bool, length: int | None, measure: Measure, registry: CollectorRegistry
 ) -> None:
     app = broken_body(0, lazy=lazy, length=length)
-    assert send(measured(app)).status_code == "500"
+    assert send(measure(app)).status_code == "500"
     assert requests(registry) == {BROKEN: 1}
     assert exceptions(registry) == {("_unmatched", "ZeroDivisionError"): 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
 @pytest.mark.parametrize("before", [0, 1])
 def test_exit_of_a_worker_during_a_body_counts_the_request(
-    error: BaseException, before: int, measured: Measured, registry: CollectorRegistry
+    error: BaseException, before: int, measure: Measure, registry: CollectorRegistry
 ) -> None:
-    """As gunicorn does with one that is over its time."""
+    """A worker that exceeds its timeout is stopped by gunicorn."""
 
     def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
         start_response("200 OK", PLAIN)
@@ -103,26 +103,26 @@ def test_exit_of_a_worker_during_a_body_counts_the_request(
         raise error
 
     with pytest.raises(type(error)):
-        serve(measured(app))
+        serve(measure(app))
     assert requests(registry) == {OK if before else BROKEN: 1}
     assert exceptions(registry) == {("_unmatched", type(error).__name__): 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("length", [None, 10])
 def test_fault_02_exception_after_the_first_chunk_keeps_the_sent_status(
-    lazy: bool, length: int | None, measured: Measured, registry: CollectorRegistry
+    lazy: bool, length: int | None, measure: Measure, registry: CollectorRegistry
 ) -> None:
     app = broken_body(2, lazy=lazy, length=length)
-    assert send(measured(app)).status_code == "200"
+    assert send(measure(app)).status_code == "200"
     assert requests(registry) == {OK: 1}
     assert exceptions(registry) == {("_unmatched", "ZeroDivisionError"): 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 def test_fault_02_disconnect_during_a_body_keeps_the_sent_status(
-    measured: Measured, registry: CollectorRegistry, clock: Clock
+    measure: Measure, registry: CollectorRegistry, clock: Clock
 ) -> None:
     server = Server()
 
@@ -132,25 +132,23 @@ def test_fault_02_disconnect_during_a_body_keeps_the_sent_status(
             clock.go(0.25)
             yield b"x"
 
-    server.run(measured(app), environ_of(), stop_after=3)
+    server.run(measure(app), environ_of(), stop_after=3)
     assert requests(registry) == {OK: 1}
-    assert exceptions(registry) == {}, "the application did nothing wrong"
+    assert exceptions(registry) == {}, "a disconnect is no exception of the application"
     assert seconds(registry) == 0.75
-    at_rest(registry)
+    assert_idle(registry)
 
 
-def test_close_of_an_unread_body_finishes_the_request(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
-    body: Any = measured(app_list)(environ_of(), Server().start_response)
+def test_close_of_an_unread_body_finishes_the_request(measure: Measure, registry: CollectorRegistry) -> None:
+    body: Any = measure(app_list)(environ_of(), Server().start_response)
     assert in_progress(registry) == 1
     body.close()
     assert requests(registry) == {OK: 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 def test_exception_of_close_is_raised_and_the_request_is_counted(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     class Response:
         def __iter__(self) -> Iterator[bytes]:
@@ -165,35 +163,35 @@ def test_exception_of_close_is_raised_and_the_request_is_counted(
 
     for options in OPTIONS:
         with pytest.raises(OSError, match="disk"):
-            serve(measured(app, **options))
+            serve(measure(app, **options))
     assert requests(registry) == {OK: 2}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 def test_exception_of_start_response_is_counted_with_status_500(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    """The server refuses the status, the application lets that through, the client gets a 500."""
+    """The server raises for the status, the application does not catch it, the client gets a 500."""
 
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         start_response("nonsense", PLAIN)
         return [b"x"]
 
-    assert send(measured(app)).status_code == "500"
+    assert send(measure(app)).status_code == "500"
     assert sum(requests(registry).values()) == 1
     assert requests(registry) == {BROKEN: 1}
 
 
 @pytest.mark.parametrize("status", [None, b"200 OK", 200, "", "2", "20x OK"])
 def test_invalid_status_reaches_the_server_unchanged(
-    status: Any, measured: Measured, registry: CollectorRegistry
+    status: Any, measure: Measure, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         start_response(status, PLAIN)
         return [b"x"]
 
     server = Server()
-    assert server.run(measured(app), environ_of()) == b"x"
+    assert server.run(measure(app), environ_of()) == b"x"
     assert server.status is status
     assert sum(requests(registry).values()) == 1
     assert {route for _, route, _ in requests(registry)} == {"_unmatched"}
@@ -201,7 +199,7 @@ def test_invalid_status_reaches_the_server_unchanged(
 
 
 def test_unknown_statuses_share_one_label_and_are_not_cached(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     statuses = iter(f"x{number:02} OK" for number in range(50))
 
@@ -210,7 +208,7 @@ def test_unknown_statuses_share_one_label_and_are_not_cached(
         set_route(environ, "/kept" if environ["PATH_INFO"] == "/kept" else "/left")
         return [b"x"]
 
-    wrapped = measured(app, exclude="/left")
+    wrapped = measure(app, exclude="/left")
     for number in range(50):
         serve(wrapped, "/kept" if number % 2 else "/left")
     assert requests(registry) == {("GET", "/kept", "_OTHER"): 25}
@@ -218,7 +216,7 @@ def test_unknown_statuses_share_one_label_and_are_not_cached(
 
 
 def test_second_start_response_without_exc_info_keeps_the_first_status(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         start_response("201 Created", PLAIN)
@@ -226,12 +224,12 @@ def test_second_start_response_without_exc_info_keeps_the_first_status(
             start_response("404 Not Found", PLAIN)
         return [b"x"]
 
-    serve(measured(app))
+    serve(measure(app))
     assert requests(registry) == {("GET", "_unmatched", "201"): 1}
 
 
 def test_second_start_response_after_the_first_byte_keeps_the_first_status(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
         start_response("200 OK", PLAIN)
@@ -243,13 +241,13 @@ def test_second_start_response_after_the_first_byte_keeps_the_first_status(
         yield b"never"
 
     with pytest.raises(KeyError, match="late"):
-        serve(measured(app))
+        serve(measure(app))
     assert requests(registry) == {OK: 1}
     assert exceptions(registry) == {("_unmatched", "KeyError"): 1}
 
 
 def test_second_start_response_with_exc_info_replaces_status_and_length(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Length", "1")])
@@ -258,37 +256,37 @@ def test_second_start_response_with_exc_info_replaces_status_and_length(
         except KeyError:
             start_response("503 Busy", [("Content-Length", "3")], sys.exc_info())
         yield b"a"
-        assert in_progress(registry) == 1, "the first length is not the response's"
+        assert in_progress(registry) == 1, "the Content-Length of the first start_response is replaced"
         yield b"bc"
 
-    assert serve(measured(app)) == b"abc"
+    assert serve(measure(app)) == b"abc"
     assert requests(registry) == {("GET", "_unmatched", "503"): 1}
 
 
 def test_missing_body_raises_the_same_error_as_without_the_middleware(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Any:
         start_response("200 OK", PLAIN)
 
-    assert send(measured(app)).status_code == send(app).status_code == "500"
+    assert send(measure(app)).status_code == send(app).status_code == "500"
     assert requests(registry) == {BROKEN: 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 def test_missing_start_response_is_counted_with_status_500(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         return [b"x"]
 
-    assert send(measured(app)).status_code == "500"
+    assert send(measure(app)).status_code == "500"
     assert requests(registry) == {BROKEN: 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 class Script:
-    """An application that does what it is told, step by step, before and while its body is read."""
+    """An application that executes given steps before and while its body is read."""
 
     def __init__(self, eager: list[str], lazy: list[str], headers: list[tuple[str, str]]) -> None:
         self.eager, self.lazy, self.headers = eager, lazy, headers
@@ -343,7 +341,7 @@ STEPS = st.lists(
 def test_random_applications_are_counted_with_the_status_that_was_sent(
     eager: list[str], lazy: list[str], options: dict[str, Any], length: str | None
 ) -> None:
-    """The server of wsgiref is the oracle: what the client got is what was counted, once."""
+    """The status that wsgiref's server sends is counted once."""
     headers = PLAIN if length is None else [*PLAIN, ("Content-Length", length)]
     app = Script(eager, lazy, headers)
     registry = CollectorRegistry()
@@ -351,4 +349,4 @@ def test_random_applications_are_counted_with_the_status_that_was_sent(
     assert wire.wire.getvalue() == send(app).wire.getvalue()
     assert {status for _, _, status in requests(registry)} == {wire.status_code}
     assert sum(requests(registry).values()) == 1
-    at_rest(registry)
+    assert_idle(registry)

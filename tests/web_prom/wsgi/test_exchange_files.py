@@ -23,7 +23,7 @@ from tests.web_prom.support import (
     seconds,
     serve,
 )
-from tests.web_prom.wsgi.support import OK, OPTIONS, Measured, Start, app_list, at_rest, send
+from tests.web_prom.wsgi.support import OK, OPTIONS, Measure, Start, app_list, assert_idle, send
 
 
 @pytest.fixture
@@ -45,47 +45,47 @@ def file_app(path: Path, opened: list[Any], length: int | None = 20000) -> App:
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_fault_07_file_wrapper_is_returned_as_the_same_object(
-    options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path, clock: Clock
+    options: dict[str, Any], measure: Measure, registry: CollectorRegistry, big_file: Path, clock: Clock
 ) -> None:
     opened: list[Any] = []
-    wrapped = measured(file_app(big_file, opened), **options)
+    wrapped = measure(file_app(big_file, opened), **options)
     body: Any = wrapped(environ_of(**{"wsgi.file_wrapper": FileWrapper}), Server().start_response)
     assert type(body) is FileWrapper
     assert body.filelike is opened[0]
     assert in_progress(registry) == 1
     clock.go(2)
     body.close()
-    assert opened[0].closed, "the wrapper's own close() is called"
+    assert opened[0].closed, "close() of the wrapper is called"
     assert requests(registry) == {OK: 1}
     assert seconds(registry) == 2, "until the file is sent"
     body.close()
     assert requests(registry) == {OK: 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_fault_07_file_wrapper_is_sent_by_sendfile(
-    options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path
+    options: dict[str, Any], measure: Measure, registry: CollectorRegistry, big_file: Path
 ) -> None:
-    wire = send(measured(file_app(big_file, []), **options))
+    wire = send(measure(file_app(big_file, []), **options))
     assert wire.sent_by_kernel
     assert requests(registry) == {OK: 1}
-    at_rest(registry)
+    assert_idle(registry)
     if options:
         assert samples(registry, "http_response_size_bytes_sum", "route") == {("_unmatched",): 20000}
         assert samples(registry, "http_response_first_byte_seconds_count", "route") == {("_unmatched",): 1}
 
 
 def test_file_without_content_length_has_no_response_size(
-    measured: Measured, registry: CollectorRegistry, big_file: Path
+    measure: Measure, registry: CollectorRegistry, big_file: Path
 ) -> None:
-    send(measured(file_app(big_file, [], length=None), response_size=True))
+    send(measure(file_app(big_file, [], length=None), response_size=True))
     assert requests(registry) == {OK: 1}
     assert samples(registry, "http_response_size_bytes_count", "route") == {("_unmatched",): 0}
 
 
 class Slotted:
-    """A file wrapper that takes no attributes, as mod_wsgi's."""
+    """A file wrapper that allows no new attributes, as mod_wsgi's."""
 
     __slots__ = ("filelike",)
 
@@ -101,11 +101,11 @@ class Slotted:
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_file_wrapper_without_attributes_finishes_when_its_file_is_closed(
-    options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path, clock: Clock
+    options: dict[str, Any], measure: Measure, registry: CollectorRegistry, big_file: Path, clock: Clock
 ) -> None:
-    """The request ends when the server closes what it was given."""
+    """The request ends when the server closes the file wrapper."""
     opened: list[Any] = []
-    wrapped = measured(file_app(big_file, opened), **options)
+    wrapped = measure(file_app(big_file, opened), **options)
     body: Any = wrapped(environ_of(**{"wsgi.file_wrapper": Slotted}), Server().start_response)
     assert type(body) is Slotted
     assert len(b"".join(body)) == 20000
@@ -115,13 +115,13 @@ def test_file_wrapper_without_attributes_finishes_when_its_file_is_closed(
     assert opened[0].closed
     assert requests(registry) == {OK: 1}
     assert seconds(registry) == 2
-    at_rest(registry)
+    assert_idle(registry)
 
 
 def test_file_wrapper_without_a_replaceable_close_finishes_at_once(
-    measured: Measured, registry: CollectorRegistry, big_file: Path
+    measure: Measure, registry: CollectorRegistry, big_file: Path
 ) -> None:
-    """Its end is not seen, so it counts at once."""
+    """Its end cannot be observed, so the request is counted at once."""
 
     class Closed:
         __slots__ = ("_file",)
@@ -137,19 +137,19 @@ def test_file_wrapper_without_a_replaceable_close_finishes_at_once(
 
     opened: list[Any] = []
     environ = environ_of(**{"wsgi.file_wrapper": Closed})
-    assert len(Server().run(measured(file_app(big_file, opened)), environ)) == 20000
+    assert len(Server().run(measure(file_app(big_file, opened)), environ)) == 20000
     assert opened[0].closed
     assert requests(registry) == {OK: 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_builtin_file_wrapper_gets_its_file_back(
-    options: dict[str, Any], measured: Measured, registry: CollectorRegistry, big_file: Path, clock: Clock
+    options: dict[str, Any], measure: Measure, registry: CollectorRegistry, big_file: Path, clock: Clock
 ) -> None:
-    """That of uWSGI is built in, returns its argument, and looks for that very object."""
+    """The file wrapper of uWSGI returns its argument, and uWSGI compares the object later."""
     opened: list[Any] = []
-    wrapped = measured(file_app(big_file, opened), **options)
+    wrapped = measure(file_app(big_file, opened), **options)
     body: Any = wrapped(environ_of(**{"wsgi.file_wrapper": iter}), Server().start_response)
     assert body is opened[0]
     assert in_progress(registry) == 1
@@ -158,27 +158,27 @@ def test_builtin_file_wrapper_gets_its_file_back(
     assert body.closed
     assert requests(registry) == {OK: 1}
     assert seconds(registry) == 2
-    at_rest(registry)
+    assert_idle(registry)
 
 
 def test_builtin_file_wrapper_does_not_affect_other_bodies(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    wrapped = measured(app_list)
+    wrapped = measure(app_list)
     assert serve(wrapped, **{"wsgi.file_wrapper": iter}) == b"abcd"
     assert requests(registry) == {OK: 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 def test_unclosed_file_is_finished_at_the_next_scrape(
-    measured: Measured, registry: CollectorRegistry, big_file: Path
+    measure: Measure, registry: CollectorRegistry, big_file: Path
 ) -> None:
     opened: list[Any] = []
-    wrapped = measured(file_app(big_file, opened))
+    wrapped = measure(file_app(big_file, opened))
     body = wrapped(environ_of(**{"wsgi.file_wrapper": FileWrapper}), Server().start_response)
     del body
     gc.collect()
     opened.pop().close()
     serve(wrapped, "/metrics")
     assert requests(registry) == {OK: 1}
-    at_rest(registry)
+    assert_idle(registry)

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from tests.web_prom.support import Clock, Environ, Server, environ_of, hello, samples, seconds, serve
-from tests.web_prom.wsgi.support import PLAIN, Measured, Start
+from tests.web_prom.wsgi.support import PLAIN, Measure, Start
 from web_prom.metrics.queue_time import queue_seconds
 
 
 def test_fault_01_duration_includes_the_whole_body(
-    measured: Measured, registry: CollectorRegistry, clock: Clock
+    measure: Measure, registry: CollectorRegistry, clock: Clock
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         clock.go(0.5)
@@ -31,14 +31,14 @@ def test_fault_01_duration_includes_the_whole_body(
 
         return body()
 
-    serve(measured(app))
+    serve(measure(app))
     assert seconds(registry) == pytest.approx(1.0)
 
 
 def test_duration_is_in_the_same_bucket_as_with_upstream(
-    measured: Measured, registry: CollectorRegistry, clock: Clock
+    measure: Measure, registry: CollectorRegistry, clock: Clock
 ) -> None:
-    """A bound belongs to its bucket, as with prometheus_client's own observe()."""
+    """A bucket includes its bound, as in prometheus_client's observe()."""
     took: list[float] = [0.0, 0.1, 0.1000001, 0.5, 0.6, 1.0, 99.0]
 
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -47,7 +47,7 @@ def test_duration_is_in_the_same_bucket_as_with_upstream(
         clock.now = float(environ["HTTP_X_TOOK"])
         return [b"x"]
 
-    wrapped = measured(app, duration_buckets="0.1,0.5,1")
+    wrapped = measure(app, duration_buckets="0.1,0.5,1")
     clock.now = 0.0
     from prometheus_client import Histogram
 
@@ -64,7 +64,7 @@ def test_duration_is_in_the_same_bucket_as_with_upstream(
 
 
 def test_first_byte_is_timed_at_the_first_nonempty_chunk(
-    measured: Measured, registry: CollectorRegistry, clock: Clock
+    measure: Measure, registry: CollectorRegistry, clock: Clock
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
         clock.go(1)
@@ -75,12 +75,12 @@ def test_first_byte_is_timed_at_the_first_nonempty_chunk(
         clock.go(4)
         yield b"y"
 
-    serve(measured(app, first_byte=True))
+    serve(measure(app, first_byte=True))
     assert seconds(registry, "http_response_first_byte_seconds") == 3
     assert seconds(registry) == 7
 
 
-def test_first_byte_is_timed_at_write(measured: Measured, registry: CollectorRegistry, clock: Clock) -> None:
+def test_first_byte_is_timed_at_write(measure: Measure, registry: CollectorRegistry, clock: Clock) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         write = start_response("200 OK", PLAIN)
         clock.go(1)
@@ -88,19 +88,17 @@ def test_first_byte_is_timed_at_write(measured: Measured, registry: CollectorReg
         clock.go(1)
         return [b"y"]
 
-    serve(measured(app, first_byte=True, response_size=True))
+    serve(measure(app, first_byte=True, response_size=True))
     assert seconds(registry, "http_response_first_byte_seconds") == 1
     assert seconds(registry, "http_response_size_bytes") == 2
 
 
-def test_first_byte_is_not_observed_for_an_empty_body(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_first_byte_is_not_observed_for_an_empty_body(measure: Measure, registry: CollectorRegistry) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         start_response("204 No Content", [])
         return []
 
-    serve(measured(app, first_byte=True))
+    serve(measure(app, first_byte=True))
     assert samples(registry, "http_response_first_byte_seconds_count", "route") == {("_unmatched",): 0}
 
 
@@ -145,11 +143,11 @@ def test_queue_seconds_is_none_or_plausible(header: str) -> None:
 
 
 def test_queue_time_is_observed_once_per_request_with_the_header(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     import time
 
-    wrapped = measured(hello, queue_time=True, constant_labels={"site": "a"})
+    wrapped = measure(hello, queue_time=True, constant_labels={"site": "a"})
     serve(wrapped)
     serve(wrapped, HTTP_X_REQUEST_START="nonsense")
     serve(wrapped, HTTP_X_REQUEST_START=f"t={time.time() - 0.5}")
@@ -175,7 +173,7 @@ BODY = b"first line\nsecond\nthird"
 
 @pytest.mark.parametrize("how", READERS)
 def test_request_size_is_the_number_of_bytes_read(
-    how: str, measured: Measured, registry: CollectorRegistry
+    how: str, measure: Measure, registry: CollectorRegistry
 ) -> None:
     seen: list[Any] = []
 
@@ -184,7 +182,7 @@ def test_request_size_is_the_number_of_bytes_read(
         return hello(environ, start_response)
 
     serve(
-        measured(app, request_size=True),
+        measure(app, request_size=True),
         method="POST",
         **{"wsgi.input": Stream(BODY), "CONTENT_LENGTH": "9999"},
     )
@@ -193,16 +191,16 @@ def test_request_size_is_the_number_of_bytes_read(
     assert samples(registry, "http_request_size_bytes_sum", "method") == {("POST",): expected}
 
 
-def test_request_size_excludes_unread_bytes(measured: Measured, registry: CollectorRegistry) -> None:
+def test_request_size_excludes_unread_bytes(measure: Measure, registry: CollectorRegistry) -> None:
     def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
         start_response("200 OK", PLAIN)
         yield environ["wsgi.input"].read(5)  # while the body is sent
 
-    serve(measured(app, request_size=True), **{"wsgi.input": Stream(BODY), "CONTENT_LENGTH": str(len(BODY))})
+    serve(measure(app, request_size=True), **{"wsgi.input": Stream(BODY), "CONTENT_LENGTH": str(len(BODY))})
     assert seconds(registry, "http_request_size_bytes") == 5
 
 
-def test_input_keeps_the_other_methods_of_the_server_stream(measured: Measured) -> None:
+def test_input_keeps_the_other_methods_of_the_server_stream(measure: Measure) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         stream = environ["wsgi.input"]
         assert stream.tell() == 0
@@ -211,36 +209,34 @@ def test_input_keeps_the_other_methods_of_the_server_stream(measured: Measured) 
             stream.no_such_method()
         return hello(environ, start_response)
 
-    serve(measured(app, request_size=True), **{"wsgi.input": Stream(BODY)})
+    serve(measure(app, request_size=True), **{"wsgi.input": Stream(BODY)})
 
 
-def test_input_is_unchanged_if_sizes_are_not_measured(measured: Measured) -> None:
+def test_input_is_unchanged_if_sizes_are_not_measured(measure: Measure) -> None:
     stream = Stream(BODY)
 
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         assert environ["wsgi.input"] is stream
         return hello(environ, start_response)
 
-    serve(measured(app, response_size=True), **{"wsgi.input": stream})
+    serve(measure(app, response_size=True), **{"wsgi.input": stream})
 
 
-def test_response_size_is_the_number_of_bytes_returned(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
+def test_response_size_is_the_number_of_bytes_returned(measure: Measure, registry: CollectorRegistry) -> None:
     def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
         start_response("200 OK", PLAIN)
         for _ in range(10):
             yield b"x" * 1000
 
-    wrapped = measured(app, response_size=True)
+    wrapped = measure(app, response_size=True)
     Server().run(wrapped, environ_of(), stop_after=3)
     assert seconds(registry, "http_response_size_bytes") == 3000
     serve(wrapped)
     assert seconds(registry, "http_response_size_bytes") == 13000
 
 
-def test_optional_metrics_are_off_by_default(measured: Measured, registry: CollectorRegistry) -> None:
-    serve(measured(hello))
+def test_optional_metrics_are_off_by_default(measure: Measure, registry: CollectorRegistry) -> None:
+    serve(measure(hello))
     assert {family.name for family in registry.collect()} == {
         "http_requests",
         "http_request_duration_seconds",

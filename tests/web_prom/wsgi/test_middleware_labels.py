@@ -19,14 +19,14 @@ from tests.web_prom.support import (
     samples,
     serve,
 )
-from tests.web_prom.wsgi.support import OK, PLAIN, Measured, Start, at_rest, raising
+from tests.web_prom.wsgi.support import OK, PLAIN, Measure, Start, assert_idle, raising
 from web_prom import PrometheusMiddleware
 from web_prom.metrics.recording import RECORDING_KEY, Recording
 from web_prom.wsgi import set_route
 
 
-def test_fault_11_unknown_methods_share_one_series(measured: Measured, registry: CollectorRegistry) -> None:
-    wrapped = measured(hello)
+def test_fault_11_unknown_methods_share_one_series(measure: Measure, registry: CollectorRegistry) -> None:
+    wrapped = measure(hello)
     for number in range(100):
         serve(wrapped, method=f"METHOD{number}")
     serve(wrapped, method="get")
@@ -35,29 +35,29 @@ def test_fault_11_unknown_methods_share_one_series(measured: Measured, registry:
     assert requests(registry) == {("_OTHER", "_unmatched", "200"): 103}
 
 
-def test_extra_methods_have_their_own_series(measured: Measured, registry: CollectorRegistry) -> None:
-    wrapped = measured(hello, extra_methods="PROPFIND")
+def test_extra_methods_have_their_own_series(measure: Measure, registry: CollectorRegistry) -> None:
+    wrapped = measure(hello, extra_methods="PROPFIND")
     serve(wrapped, method="PROPFIND")
     serve(wrapped, method="LOCK")
     assert {method for method, *_ in requests(registry)} == {"PROPFIND", "_OTHER"}
 
 
-def test_fault_10_unknown_paths_share_one_series(measured: Measured, registry: CollectorRegistry) -> None:
-    wrapped = measured(hello)
+def test_fault_10_unknown_paths_share_one_series(measure: Measure, registry: CollectorRegistry) -> None:
+    wrapped = measure(hello)
     for number in range(100):
         serve(wrapped, f"/{number}/" + "".join(map(chr, range(256))))
     assert requests(registry) == {OK: 100}
 
 
-def test_fault_12_spoofed_host_adds_no_series(measured: Measured, registry: CollectorRegistry) -> None:
-    wrapped = measured(hello)
+def test_fault_12_spoofed_host_adds_no_series(measure: Measure, registry: CollectorRegistry) -> None:
+    wrapped = measure(hello)
     for number in range(10):
         serve(wrapped, HTTP_HOST=f"{number}.example")
     assert requests(registry) == {OK: 10}
 
 
 def test_set_route_sets_the_template_until_the_body_ends(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
         when = environ["PATH_INFO"]
@@ -70,7 +70,7 @@ def test_set_route_sets_the_template_until_the_body_ends(
         if when == "/late":
             set_route(environ, "/late")
 
-    wrapped = measured(app)
+    wrapped = measure(app)
     for when in ("/before", "/after", "/late", "/never"):
         serve(wrapped, when)
     assert {route for _, route, _ in requests(registry)} == {"/before", "/after", "/late", "_unmatched"}
@@ -83,7 +83,7 @@ def test_set_route_does_nothing_without_a_middleware() -> None:
 
 
 def test_fault_19_excluded_routes_do_not_affect_similar_routes(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         set_route(environ, environ["PATH_INFO"])
@@ -91,32 +91,30 @@ def test_fault_19_excluded_routes_do_not_affect_similar_routes(
             raise ValueError
         return hello(environ, start_response)
 
-    wrapped = measured(app, exclude="/foo,/foo/*")
+    wrapped = measure(app, exclude="/foo,/foo/*")
     for path in ("/foo", "/foo/x", "/foobar", "/foo", "/foobar"):
         serve(wrapped, path)
     with pytest.raises(ValueError):  # noqa: PT011
         serve(wrapped, "/foo/boom")
     assert requests(registry) == {("GET", "/foobar", "200"): 2}
     assert exceptions(registry) == {}
-    at_rest(registry)
+    assert_idle(registry)
 
 
-def test_status_classes_replace_status_codes(measured: Measured, registry: CollectorRegistry) -> None:
-    wrapped = measured(hello, status_classes=True, duration_status=True)
+def test_status_classes_replace_status_codes(measure: Measure, registry: CollectorRegistry) -> None:
+    wrapped = measure(hello, status_classes=True, duration_status=True)
     serve(wrapped)
     assert requests(registry) == {("GET", "_unmatched", "2xx"): 1}
     assert samples(registry, "http_request_duration_seconds_count", "status") == {("2xx",): 1}
 
 
 def extra(recording: Recording) -> None:
-    """Play the adapter that hands a framework's request and response to the extra labels."""
+    """Compute the extra labels, as an adapter does."""
     recording.compute_extra_labels("request", "response")
 
 
-def test_extra_labels_get_the_request_and_the_response(
-    measured: Measured, registry: CollectorRegistry
-) -> None:
-    wrapped = measured(
+def test_extra_labels_get_the_request_and_the_response(measure: Measure, registry: CollectorRegistry) -> None:
+    wrapped = measure(
         hello,
         resolve_route=extra,
         constant_labels={"site": "north"},
@@ -132,23 +130,23 @@ def test_extra_labels_get_the_request_and_the_response(
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, RecursionError])
 def test_fault_34_failing_extra_label_is_empty(
-    error: type[Exception], measured: Measured, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+    error: type[Exception], measure: Measure, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(request: Any, response: Any) -> str:
         raise error("hush")
 
-    wrapped = measured(hello, resolve_route=extra, extra_labels={"bad": broken, "good": lambda *_: "x"})
+    wrapped = measure(hello, resolve_route=extra, extra_labels={"bad": broken, "good": lambda *_: "x"})
     for _ in range(3):
         assert serve(wrapped) == b"hello"
     assert samples(registry, "http_requests_total", "bad", "good") == {("", "x"): 3}
     assert errors(registry) == {("label bad",): 3}
-    assert len(caplog.records) == 1, "one warning, not one for each request"
+    assert len(caplog.records) == 1, "one warning, not one per request"
     assert "label bad" in caplog.records[0].getMessage()
     assert "web_prom_instrumentation_errors_total" in caplog.records[0].getMessage()
 
 
 def test_fault_55_values_from_clients_are_escaped_in_the_text(registry: CollectorRegistry) -> None:
-    """Some readers split lines as ``str.splitlines()`` does."""
+    """Some parsers split lines as ``str.splitlines()`` does."""
 
     def careless(environ: Any, start_response: Any) -> Iterable[bytes]:
         set_route(environ, f"/{environ.get('HTTP_X_TENANT', '')}")
@@ -162,28 +160,28 @@ def test_fault_55_values_from_clients_are_escaped_in_the_text(registry: Collecto
     assert text.splitlines() == text.removesuffix("\n").split("\n")
     found = samples(registry, "http_requests_total", "route", "tenant")
     assert found == {("/a?b", "a?b"): 66, ("/a\nb", "a\nb"): 1}
-    assert len(app.recorder.writers) == 2, "what a client invents is no key of a cache"
+    assert len(app.recorder.writers) == 2, "client-controlled values are no cache keys"
 
 
 def test_extra_label_of_a_request_without_a_response_is_empty(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    wrapped = measured(raising(ValueError()), resolve_route=extra, extra_labels={"a": lambda *_: "x"})
+    wrapped = measure(raising(ValueError()), resolve_route=extra, extra_labels={"a": lambda *_: "x"})
     with pytest.raises(ValueError):  # noqa: PT011
         serve(wrapped)
     assert samples(registry, "http_requests_total", "status", "a") == {("500", ""): 1}
     assert samples(registry, "http_request_exceptions_total", "exception", "a") == {("ValueError", ""): 1}
-    at_rest(registry)
+    assert_idle(registry)
 
 
 @pytest.mark.parametrize(
     "value", ["\ud800", "a\udcffb", '\n\r"\\\x00\x7f\u2028', "", 7, None, b"x", "é" * 10_000]
 )
 def test_extra_label_with_any_value_can_be_scraped(
-    value: Any, measured: Measured, registry: CollectorRegistry
+    value: Any, measure: Measure, registry: CollectorRegistry
 ) -> None:
-    """A lone surrogate cannot be encoded: once stored it would fail every scrape."""
-    wrapped = measured(hello, resolve_route=extra, extra_labels={"a": lambda *_: value})
+    """A lone surrogate cannot be encoded. If it were stored, each scrape would fail."""
+    wrapped = measure(hello, resolve_route=extra, extra_labels={"a": lambda *_: value})
     serve(wrapped)
     server = Server()
     server.run(wrapped, environ_of("/metrics"))

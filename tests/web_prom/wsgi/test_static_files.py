@@ -44,7 +44,7 @@ PATHS = [
     "wrap", [lambda app: app, ProxyFix, lambda app: ProxyFix(ProxyFix(app))], ids=["alone", "inside", "deep"]
 )
 def test_fault_84_static_files_share_one_route(registry: CollectorRegistry, files: Path, wrap: Any) -> None:
-    """What is no file is the application's, whatever its path looks like."""
+    """A path that is not a file reaches the application."""
     app = wrap(WhiteNoise(hello, root=str(files), prefix="static/"))
     measured = PrometheusMiddleware(app, registry=registry)
     for path in PATHS:

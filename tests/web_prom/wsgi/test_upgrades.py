@@ -1,4 +1,4 @@
-"""WSGI requests that ask for a WebSocket: which of them become one, and what is counted."""
+"""WSGI requests that ask for a WebSocket: which of them are recorded as a WebSocket, and what is counted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.web_prom.support import (
     samples,
     seconds,
 )
-from tests.web_prom.wsgi.support import Measured
+from tests.web_prom.wsgi.support import Measure
 from web_prom import PrometheusMiddleware
 from web_prom.metrics.recording import RECORDING_KEY
 from web_prom.wsgi import set_route
@@ -40,7 +40,7 @@ def registry() -> CollectorRegistry:
 
 
 def connect(app: App, path: str = "/", **more: Any) -> Server:
-    """Serve one request that asks for a WebSocket; errors that the application raises are the server's."""
+    """Serve one request that asks for a WebSocket, and ignore exceptions, as a server does."""
     server = Server()
     with contextlib.suppress(BaseException):
         server.run(app, environ_of(path, **{**UPGRADE, **more}))
@@ -68,12 +68,12 @@ def returning(body: Any) -> App:
 
 
 def uwsgi_receive() -> OSError:
-    """Return what uWSGI raises where a WebSocket has ended."""
+    """Return the exception that uWSGI raises after the end of a WebSocket."""
     return OSError("unable to receive websocket message")
 
 
 def count(registry: CollectorRegistry) -> float:
-    """Return how many requests the latency histogram has."""
+    """Return the count of the duration histogram."""
     return sum(samples(registry, "http_request_duration_seconds_count", "route").values())
 
 
@@ -94,9 +94,9 @@ LEAVING = {
 @pytest.mark.parametrize("app", LEAVING.values(), ids=LEAVING)
 @pytest.mark.parametrize("sized", [False, True])
 def test_fault_37_upgrade_without_a_response_is_a_websocket(
-    measured: Measured, registry: CollectorRegistry, clock: Clock, app: App, sized: bool
+    measure: Measure, registry: CollectorRegistry, clock: Clock, app: App, sized: bool
 ) -> None:
-    """It is no request, no exception, and not in the latency histogram."""
+    """It is no request, no exception, and not in the duration histogram."""
     found: list[tuple[float | None, float | None]] = []
 
     def timed(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -104,7 +104,7 @@ def test_fault_37_upgrade_without_a_response_is_a_websocket(
         clock.go(4000)
         return app(environ, start_response)
 
-    connect(measured(timed, response_size=sized, request_size=sized, first_byte=sized))
+    connect(measure(timed, response_size=sized, request_size=sized, first_byte=sized))
     assert found == [(1, 0)]
     assert connections(registry) == {("/ws", "_unknown"): 1}
     assert seconds(registry, "websocket_connection_duration_seconds") == 4000
@@ -113,9 +113,9 @@ def test_fault_37_upgrade_without_a_response_is_a_websocket(
 
 
 @pytest.mark.parametrize("body", [[], (), b"", ""], ids=repr)
-def test_fault_37_empty_body_is_returned_as_the_same_object(measured: Measured, body: Any) -> None:
-    """Servers compare it with the object by which they know that the connection is taken."""
-    assert measured(returning(body))(environ_of("/", **UPGRADE), Server().start_response) is body
+def test_fault_37_empty_body_is_returned_as_the_same_object(measure: Measure, body: Any) -> None:
+    """Servers compare it with the object that means that the connection is taken."""
+    assert measure(returning(body))(environ_of("/", **UPGRADE), Server().start_response) is body
 
 
 ERRORS = [
@@ -133,10 +133,10 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
 def test_fault_37_exception_before_the_handshake_is_counted_with_status_500(
-    measured: Measured, registry: CollectorRegistry, error: BaseException
+    measure: Measure, registry: CollectorRegistry, error: BaseException
 ) -> None:
-    """A client cannot hide it by asking for a WebSocket."""
-    connect(measured(raising(error)))
+    """A client cannot hide the error by asking for a WebSocket."""
+    connect(measure(raising(error)))
     assert requests(registry) == {("GET", "/ws", "500"): 1}
     assert exceptions(registry) == {("/ws", type(error).__name__): 1}
     assert (open_now(registry), in_progress(registry), count(registry)) == (0, 0, 1)
@@ -146,9 +146,9 @@ def test_fault_37_exception_before_the_handshake_is_counted_with_status_500(
 @pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "403 No", "426 Upgrade Required", "500 No"])
 @pytest.mark.parametrize("sized", [False, True])
 def test_fault_37_upgrade_with_a_response_is_a_request(
-    measured: Measured, registry: CollectorRegistry, status: str, sized: bool
+    measure: Measure, registry: CollectorRegistry, status: str, sized: bool
 ) -> None:
-    """From the start of the response on it is in progress as a request."""
+    """It is in progress as a request from the start of the response on."""
     found: list[tuple[float | None, float | None]] = []
 
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -156,7 +156,7 @@ def test_fault_37_upgrade_with_a_response_is_a_request(
         found.append((open_now(registry), in_progress(registry)))
         return [b"answer"]
 
-    assert connect(measured(app, response_size=sized)).sent == [b"answer"]
+    assert connect(measure(app, response_size=sized)).sent == [b"answer"]
     assert found == [(0, 1)]
     assert requests(registry) == {("GET", "_unmatched", status[:3]): 1}
     assert (open_now(registry), in_progress(registry), count(registry)) == (0, 0, 1)
@@ -166,25 +166,25 @@ def test_fault_37_upgrade_with_a_response_is_a_request(
 
 
 def test_fault_37_upgrade_with_status_101_is_a_websocket(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response("101 Switching Protocols", [])
         return [b"frames"]
 
-    assert connect(measured(app)).sent == [b"frames"]
+    assert connect(measure(app)).sent == [b"frames"]
     assert connections(registry) == {("_unmatched", "_unknown"): 1}
     assert requests(registry) == {}
 
 
 def test_fault_37_response_started_by_the_body_is_a_request(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [])
         yield b"late"
 
-    assert connect(measured(app)).sent == [b"late"]
+    assert connect(measure(app)).sent == [b"late"]
     assert requests(registry) == {("GET", "_unmatched", "200"): 1}
     assert connections(registry) == {}
 
@@ -192,11 +192,11 @@ def test_fault_37_response_started_by_the_body_is_a_request(
 @pytest.mark.parametrize("more", [{}, {"HTTP_UPGRADE": "h2c"}, {**UPGRADE, "REQUEST_METHOD": "POST"}])
 @pytest.mark.parametrize("app", [raising(StopIteration()), returning([])], ids=["raises", "returns"])
 def test_fault_37_missing_response_without_upgrade_is_counted_with_status_500(
-    measured: Measured, registry: CollectorRegistry, app: App, more: Any
+    measure: Measure, registry: CollectorRegistry, app: App, more: Any
 ) -> None:
     environ = environ_of("/", **more)
     with contextlib.suppress(BaseException):
-        Server().run(measured(app), environ)
+        Server().run(measure(app), environ)
     assert {key[1:]: value for key, value in requests(registry).items()} == {("/ws", "500"): 1}
     assert connections(registry) == {}
     assert open_now(registry) is None
@@ -204,18 +204,18 @@ def test_fault_37_missing_response_without_upgrade_is_counted_with_status_500(
 
 @pytest.mark.parametrize("body", [[b"text"], (chunk for chunk in [b"text"])], ids=["list", "generator"])
 def test_fault_37_body_without_start_response_is_counted_with_status_500(
-    measured: Measured, registry: CollectorRegistry, body: Any
+    measure: Measure, registry: CollectorRegistry, body: Any
 ) -> None:
-    """The server raises, when it gets the first chunk, and closes the body."""
-    connect(measured(returning(body)))
+    """The server raises at the first chunk, and closes the body."""
+    connect(measure(returning(body)))
     assert requests(registry) == {("GET", "/ws", "500"): 1}
     assert connections(registry) == {}
 
 
 def test_fault_37_unread_body_of_a_websocket_is_counted(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
-    app = measured(returning(iter([])))
+    app = measure(returning(iter([])))
     app(environ_of("/", **UPGRADE), Server().start_response)
     gc.collect()
     Server().run(app, environ_of("/metrics"))
@@ -223,11 +223,11 @@ def test_fault_37_unread_body_of_a_websocket_is_counted(
     assert open_now(registry) == 0
 
 
-# What libraries tell ----------------------------------------------------------------------------------------
+# Reports of libraries ---------------------------------------------------------------------------------------
 
 
 def accepting(act: Callable[[Any], object], answer: str | None = None) -> App:
-    """Return an application whose library accepts a WebSocket, and that does something then."""
+    """Return an application whose library accepts a WebSocket, and that then calls a function."""
 
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
         set_route(environ, "/ws")
@@ -251,7 +251,7 @@ def fail(error: BaseException) -> Callable[[Any], object]:
 
 
 def close_and_fail(upgrade: Any) -> None:
-    """Close, and raise then."""
+    """Record a close frame, then raise."""
     upgrade.record_close_frame(1000)
     raise ValueError
 
@@ -262,8 +262,8 @@ ENDS = {
     "answers 500 afterwards": (accepting(bool, "500 No"), "1011"),
     "StopIteration": (accepting(fail(StopIteration())), "1006"),
     "ConnectionError": (accepting(fail(ConnectionError())), "1006"),
-    "peer is gone": (accepting(fail(ConnectionResetError(104, "reset"))), "1006"),
-    "worker ends": (accepting(fail(SystemExit())), "1006"),
+    "peer has disconnected": (accepting(fail(ConnectionResetError(104, "reset"))), "1006"),
+    "worker exits": (accepting(fail(SystemExit())), "1006"),
     "handler fails": (accepting(fail(ValueError("x"))), "1011"),
     "closes": (accepting(lambda upgrade: upgrade.record_close_frame(4000)), "_OTHER"),
     "closes, then the peer does": (
@@ -276,16 +276,16 @@ ENDS = {
 
 @pytest.mark.parametrize(("app", "code"), ENDS.values(), ids=ENDS)
 def test_fault_37_accepted_websocket_has_the_close_code_of_its_end(
-    measured: Measured, registry: CollectorRegistry, app: App, code: str
+    measure: Measure, registry: CollectorRegistry, app: App, code: str
 ) -> None:
-    """Whatever the application does then; the close code says how it ended."""
-    connect(measured(app))
+    """The kind does not change after that. The close code describes the end."""
+    connect(measure(app))
     assert connections(registry) == {("/ws", code): 1}
     assert (requests(registry), exceptions(registry), errors(registry)) == ({}, {}, {})
     assert (open_now(registry), in_progress(registry), count(registry)) == (0, 0, 0)
 
 
-def test_fault_37_messages_are_counted_until_the_end(measured: Measured, registry: CollectorRegistry) -> None:
+def test_fault_37_messages_are_counted_until_the_end(measure: Measure, registry: CollectorRegistry) -> None:
     late: list[Any] = []
 
     def act(upgrade: Any) -> None:
@@ -294,7 +294,7 @@ def test_fault_37_messages_are_counted_until_the_end(measured: Measured, registr
         upgrade.count_message("sent")
         late.append(upgrade)
 
-    connect(measured(accepting(act)))
+    connect(measure(accepting(act)))
     late[0].count_message("sent")  # by another thread of the library, after the end
     assert samples(registry, "websocket_messages_total", "route", "direction") == {
         ("/ws", "received"): 1,
@@ -305,27 +305,27 @@ def test_fault_37_messages_are_counted_until_the_end(measured: Measured, registr
 # Labels -----------------------------------------------------------------------------------------------------
 
 
-def test_fault_37_excluded_routes_are_not_counted(measured: Measured, registry: CollectorRegistry) -> None:
-    connect(measured(returning([]), exclude=["/ws"]))
+def test_fault_37_excluded_routes_are_not_counted(measure: Measure, registry: CollectorRegistry) -> None:
+    connect(measure(returning([]), exclude=["/ws"]))
     assert connections(registry) == {}
     assert open_now(registry) == 0
 
 
 def test_fault_37_extra_labels_of_a_websocket_get_status_101(
-    measured: Measured, registry: CollectorRegistry
+    measure: Measure, registry: CollectorRegistry
 ) -> None:
     labels = {"host": lambda environ, response: f"{environ['HTTP_HOST']} {response[0][:3]}"}
-    app = measured(returning([]), extra_labels=labels)
+    app = measure(returning([]), extra_labels=labels)
     connect(app, HTTP_HOST="shop")
     assert samples(registry, "websocket_connections_total", "route", "host") == {("/ws", "shop 101"): 1}
 
 
 @pytest.mark.parametrize("name", ["code", "direction"])
 def test_fault_37_extra_label_with_a_reserved_name_disables_websockets(
-    measured: Measured, registry: CollectorRegistry, name: str
+    measure: Measure, registry: CollectorRegistry, name: str
 ) -> None:
-    """Their families have labels of these names. Requests are measured as ever."""
-    connect(measured(hello, extra_labels={name: lambda *_: "x"}))
+    """The WebSocket metrics have labels with these names. Requests are still measured."""
+    connect(measure(hello, extra_labels={name: lambda *_: "x"}))
     assert requests(registry) == {("GET", "_unmatched", "200"): 1}
     assert errors(registry) == {}
 
