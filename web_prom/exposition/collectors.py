@@ -6,15 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from prometheus_client import (
-    GC_COLLECTOR,
-    PLATFORM_COLLECTOR,
-    PROCESS_COLLECTOR,
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-)
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.metrics import Counter, Gauge, Histogram, MetricWrapperBase, Summary
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -22,13 +14,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.multiprocess.reading.process_metrics import collect_process
 from web_prom.upstream import registry as upstream_registry
-from web_prom.upstream.children import callback_value, children_of, family_of, has_callback, has_children
+from web_prom.upstream.children import callback_value, children_of, family_of, has_callback
 from web_prom.upstream.registry import watches_own_process
 
 _INSTRUMENTS_IN_FILES = (Counter, Gauge, Histogram, Summary)
 # They read the value files, whose metrics are in the scrape already.
 _FILE_READERS = (MultiProcessCollector, WorkersCollector)
-_SINGLE_PROCESS_COLLECTORS = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
 
 
 class TargetInfo:
@@ -46,37 +37,14 @@ class TargetInfo:
         return [family]
 
 
-class WholeRegistry:
-    """A registry as one collector, for a prometheus_client whose registries do not show their collectors.
-
-    It is used where values are shared. The metrics of this process alone are left out. The caller has to
-    leave out the metrics that are in value files.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the families that have samples."""
-        families = [family for each in _SINGLE_PROCESS_COLLECTORS for family in each.collect()]
-        names = {family.name for family in families}
-        return [each for each in self._registry.collect() if each.samples and each.name not in names]
-
-
 # The collectors of prometheus_client and of this package. None of them waits for anything.
 BUILTIN_COLLECTORS = (ProcessCollector, PlatformCollector, GCCollector, *_FILE_READERS, TargetInfo)
 
 
 def collectors_of(registry: CollectorRegistry) -> list[Any]:
-    """Return the collectors of a registry in the order of ``collect()``, with one for ``target_info``.
-
-    If prometheus_client does not show the collectors, the registry itself is the only one.
-    """
-    registered = upstream_registry.collectors_of(registry)
-    if registered is None:
-        return [WholeRegistry(registry)]
+    """Return the collectors of a registry in the order of ``collect()``, with one for ``target_info``."""
     target = registry.get_target_info()
-    return [*([TargetInfo(target)] if target else []), *registered]
+    return [*([TargetInfo(target)] if target else []), *upstream_registry.collectors_of(registry)]
 
 
 def collectors_not_in_files(collectors: Iterable[Any]) -> Iterator[Any]:
@@ -129,7 +97,7 @@ def store_callback_values(
         collectors: The collectors of a registry.
         catch_errors: Returns the context in which the callback of a gauge is called.
     """
-    for gauge in collectors if has_children() else ():
+    for gauge in collectors:
         if isinstance(gauge, Gauge):
             for child in children_of(gauge):
                 if has_callback(child):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Collection, Iterable
 from time import perf_counter
@@ -12,10 +11,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import RestrictedRegistry
 
-from web_prom.errors import ConflictError
 from web_prom.exposition.collector_errors import CollectorErrorHandler
 from web_prom.exposition.collectors import (
-    WholeRegistry,
     collectors_not_in_files,
     collectors_of,
     families_of,
@@ -168,14 +165,8 @@ class Gatherer:
     def _add_unique(self, text: TextBuilder, source: Any, families: Iterable[Metric]) -> None:
         """Add the families of one source, except those whose names another source has used."""
         source_names: set[bytes] = set()
-        # Such a registry also contains the metrics of the value files, which have been added already.
-        repeats_files = isinstance(source, WholeRegistry)
         for family in join_families(families):
-            with (
-                contextlib.suppress(ConflictError)
-                if repeats_files
-                else self._error_handler.catch_errors(source)
-            ):
+            with self._error_handler.catch_errors(source):
                 text.add_unique(family, source_names)
 
     def _registered(self) -> list[Any]:

@@ -6,21 +6,19 @@ import sys
 from collections.abc import Iterable
 from threading import RLock
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
 from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.errors import ConflictError
 from web_prom.upstream.children import family_of, has_children, label_names, options_of
-from web_prom.upstream.registry import find_collector, has_collectors
+from web_prom.upstream.registry import find_collector
 
 MetricType = TypeVar("MetricType", bound=MetricWrapperBase)
 
 _lock = RLock()
 _locations: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-# The metrics that get_or_create() created, for find() if the registry cannot be read.
-_created: WeakKeyDictionary[CollectorRegistry, WeakValueDictionary[str, Any]] = WeakKeyDictionary()
 
 _TYPES: dict[type, str] = {
     Counter: "counter",
@@ -81,7 +79,6 @@ def get_or_create(
             if existing is None:
                 registry.register(created)
                 _locations[created] = location
-                _created.setdefault(registry, WeakValueDictionary())[family_of(created).name] = created
                 return created
         wanted = _definition(kind, name, documentation, labelnames, options)
         found = _definition_of(existing)
@@ -96,17 +93,8 @@ def get_or_create(
 
 
 def find(full_name: str, registry: CollectorRegistry) -> Any:
-    """Return the collector that owns ``full_name`` in ``registry``, or None.
-
-    If the names of the registry cannot be read (``upstream.registry.has_collectors``), only metrics that
-    :func:`get_or_create` created are found, while the registry collects them.
-    """
-    if has_collectors():
-        return find_collector(registry, full_name)
-    created = _created.get(registry, WeakValueDictionary()).get(full_name)
-    if created is not None and any(family.name == full_name for family in registry.collect()):
-        return created
-    return None
+    """Return the collector that owns ``full_name`` in ``registry``, or None."""
+    return find_collector(registry, full_name)
 
 
 def reserved_names(collector: Any) -> list[str]:

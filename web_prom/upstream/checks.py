@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 logger = logging.getLogger("web_prom")
@@ -13,20 +13,25 @@ PROBE = "web_prom_probe"
 """The name of the throwaway metrics. No registry has them, and no value file."""
 
 
-def checked(what: str, without: str) -> Callable[[Callable[[], bool]], Callable[[], bool]]:
+def checked(
+    what: str, without: str, *, needs: Sequence[Callable[[], bool]] = ()
+) -> Callable[[Callable[[], bool]], Callable[[], bool]]:
     """Make a check of a function that returns whether a group of names behaves as web-prom expects.
 
     A name that is missing may raise an exception in the function.
 
     Args:
         what: What the names are, for the warning.
-        without: What is different where they are missing, for the warning.
+        without: What is different if they are missing, for the warning.
+        needs: Checks that have to pass, too. If one of them fails, there is no second warning.
     """
 
     def decorate(passes: Callable[[], bool]) -> Callable[[], bool]:
         @functools.cache
         @functools.wraps(passes)
         def check() -> bool:
+            if not all(need() for need in needs):
+                return False
             try:
                 if passes():
                     return True

@@ -33,40 +33,65 @@ label_values: Getter = attrgetter("_labelvalues")
 """Return the values of a child's labels: after :func:`has_children`."""
 
 children_lock: Getter = attrgetter("_lock")
-"""Return the lock of a metric's children: after :func:`has_children`."""
+"""Return the lock of a metric's children: after :func:`has_removal`."""
+
+multiprocess_mode: Getter = attrgetter("_multiprocess_mode")
+"""Return the mode of a gauge: after :func:`has_removal`."""
 
 children_by_values: Getter = attrgetter("_metrics")
-"""Return a metric's children by the values of their labels: after :func:`has_children`, under the lock."""
+"""Return a metric's children by the values of their labels: after :func:`has_removal`, under the lock."""
 
 
-@checked("children of metrics", "scrapes take longer, and label sets cannot be removed from value files")
+@checked("children of metrics", "scrapes take longer")
 def has_children() -> bool:
     """Check the children of metrics and their labels. Without it, metrics are scraped by ``collect()``."""
     with throwaway_values():
         metric = Counter(PROBE, "", ["a"], registry=None)
         child, plain = metric.labels("x"), Counter(PROBE, "", registry=None)
-    children = [children_of(metric), children_of(child), children_of(plain)]
-    if children != [[child], [child], [plain]] or children_by_values(metric) != {("x",): child}:
-        return False
-    if (label_names(metric), label_values(child), label_values(metric)) != (("a",), ("x",), ()):
-        return False
-    with children_lock(metric):
-        taken = take_children(metric)
-    (family,) = metric.collect()
-    return taken == [child] and not family.samples
+    return [_children_of(each) for each in (metric, child, plain)] == [[child], [child], [plain]] and (
+        label_names(metric),
+        label_values(child),
+        label_values(metric),
+    ) == (("a",), ("x",), ())
 
 
 def children_of(metric: Any) -> list[Any]:
-    """Return the children of a metric, or a metric without labels itself: after :func:`has_children`.
+    """Return the children of a metric, or a metric without labels itself.
 
     It takes no lock: ``labels()`` holds the metric's lock while it makes a child, whose first value may
-    switch this process to shared values.
+    switch this process to shared values. If :func:`has_children` fails, all attributes are searched.
     """
+    return _children_of(metric) if has_children() else _search_children(metric)
+
+
+def _children_of(metric: Any) -> list[Any]:
     return list(metric._metrics.values()) if is_parent(metric) else [metric]
 
 
+def _search_children(metric: Any) -> list[Any]:
+    mappings = [each for each in vars(metric).values() if isinstance(each, dict)]
+    children = [
+        child for each in mappings for child in list(each.values()) if isinstance(child, type(metric))
+    ]
+    if children or not any(family.samples for family in metric.collect()):
+        return children
+    return [metric]
+
+
+@checked("methods to remove children", "label sets cannot be removed from value files", needs=(has_children,))
+def has_removal() -> bool:
+    """Check what removes children. Without it, prometheus_client's methods leave them in value files."""
+    with throwaway_values():
+        metric = Counter(PROBE, "", ["a"], registry=None)
+        child, gauge = metric.labels("x"), Gauge(PROBE, "", registry=None, multiprocess_mode="max")
+    with children_lock(metric):
+        known, taken = children_by_values(metric), take_children(metric)
+    removed = taken == [child] and known == {("x",): child} and not _children_of(metric)
+    return removed and bool(multiprocess_mode(gauge) == "max")
+
+
 def take_children(metric: Any) -> list[Any]:
-    """Remove all children of a metric, and return them: after :func:`has_children`, under the lock."""
+    """Remove all children of a metric, and return them: after :func:`has_removal`, under the lock."""
     children, metric._metrics = metric._metrics, {}
     return list(children.values())
 
@@ -113,6 +138,59 @@ def _options_of(metric: Any) -> dict[str, Any]:
     return found
 
 
+# Callbacks of gauges ---------------------------------------------------------------------------------
+
+_CALLBACK = "_child_samples"
+
+
+@checked("callbacks of gauges", "scrapes of shared values take longer")
+def has_callbacks() -> bool:
+    """Check where ``Gauge.set_function`` puts a callback. Without it, all attributes are searched."""
+    with throwaway_values():
+        gauge = Gauge(PROBE, "", registry=None)
+    gauge.set(1)
+    gauge.set_function(lambda: 2.0)
+    if not (_CALLBACK in vars(gauge) and own_samples(gauge)[0].value == 2.0):
+        return False
+    del vars(gauge)[_CALLBACK]
+    (family,) = gauge.collect()
+    return family.samples[0].value == 1.0
+
+
+def has_callback(gauge: Any) -> bool:
+    """Return whether ``Gauge.set_function`` was called for a gauge, or for its child."""
+    return _callback_name(gauge) is not None
+
+
+def callback_value(gauge: Any) -> float:
+    """Return what the callback of a gauge, or of its child, gives now.
+
+    Raises:
+        Exception: What the callback raises.
+    """
+    (sample,) = getattr(gauge, _callback_name(gauge) or _CALLBACK)()
+    return float(sample[2])
+
+
+def remove_callback(gauge: Any) -> None:
+    """Have a gauge, or its child, show its own number again; nothing happens if it has no callback."""
+    name = _callback_name(gauge)
+    if name is not None:
+        del vars(gauge)[name]
+
+
+def _callback_name(gauge: Any) -> str | None:
+    """Return the attribute that has the callback, or None.
+
+    If :func:`has_callbacks` fails, it is a method of the gauge that its class has not put there.
+    """
+    attributes = vars(gauge)
+    if has_callbacks():
+        return _CALLBACK if _CALLBACK in attributes else None
+    methods = [name for name, each in attributes.items() if isinstance(each, MethodType)]
+    return next((name for name in methods if attributes[name].__self__ is gauge), None)
+
+
 # What a scrape reads ---------------------------------------------------------------------------------
 
 CREATED = "_created"
@@ -141,18 +219,17 @@ Buckets are not in it.
 samples_function: Getter = attrgetter("_child_samples.__func__")
 """Return the function that makes a child's samples, its class's or its own: after :func:`has_samples`."""
 
-_CALLBACK = "_child_samples"
 # What makes the samples of a metric.
 _METHODS = ("collect", "_samples", "_multi_samples", "_child_samples", "_get_metric", "_is_parent")
 # A gauge's callback replaces the other one, which is looked at with each child.
 _OWN = frozenset(_METHODS) - {_CALLBACK}
 
 
-@checked("samples of metrics", "scrapes take longer")
+@checked(
+    "samples of metrics", "scrapes take longer", needs=(has_children, has_values, has_numbers, has_callbacks)
+)
 def has_samples() -> bool:
     """Check what a scrape reads of children. Without it, metrics are scraped by ``collect()``."""
-    if not (has_children() and has_values() and has_numbers() and has_callbacks()):
-        return False
     with throwaway_values():
         metrics = [kind(PROBE, "", registry=None) for kind in SAMPLE_VALUES]
     histogram = metrics[-1]
@@ -209,54 +286,3 @@ def is_unmodified(metric: Any) -> bool:
     return vars(metric).keys().isdisjoint(_OWN) and all(
         method.__module__ == kind.__module__ for method in methods
     )
-
-
-# Callbacks of gauges ---------------------------------------------------------------------------------
-
-
-@checked("callbacks of gauges", "scrapes of shared values take longer")
-def has_callbacks() -> bool:
-    """Check where ``Gauge.set_function`` puts a callback. Without it, all attributes are searched."""
-    with throwaway_values():
-        gauge = Gauge(PROBE, "", registry=None)
-    gauge.set(1)
-    gauge.set_function(lambda: 2.0)
-    if not (_CALLBACK in vars(gauge) and own_samples(gauge)[0].value == 2.0):
-        return False
-    del vars(gauge)[_CALLBACK]
-    (family,) = gauge.collect()
-    return family.samples[0].value == 1.0
-
-
-def has_callback(gauge: Any) -> bool:
-    """Return whether ``Gauge.set_function`` was called for a gauge, or for its child."""
-    return _callback_name(gauge) is not None
-
-
-def callback_value(gauge: Any) -> float:
-    """Return what the callback of a gauge, or of its child, gives now.
-
-    Raises:
-        Exception: What the callback raises.
-    """
-    (sample,) = getattr(gauge, _callback_name(gauge) or _CALLBACK)()
-    return float(sample[2])
-
-
-def remove_callback(gauge: Any) -> None:
-    """Have a gauge, or its child, show its own number again; nothing happens if it has no callback."""
-    name = _callback_name(gauge)
-    if name is not None:
-        del vars(gauge)[name]
-
-
-def _callback_name(gauge: Any) -> str | None:
-    """Return the attribute that has the callback, or None.
-
-    If :func:`has_callbacks` fails, it is a method of the gauge that its class has not put there.
-    """
-    attributes = vars(gauge)
-    if has_callbacks():
-        return _CALLBACK if _CALLBACK in attributes else None
-    methods = [name for name, each in attributes.items() if isinstance(each, MethodType)]
-    return next((name for name in methods if attributes[name].__self__ is gauge), None)

@@ -9,7 +9,6 @@ from typing import Any
 from prometheus_client import (
     PROCESS_COLLECTOR,
     CollectorRegistry,
-    Counter,
     ProcessCollector,
     exposition,
     generate_latest,
@@ -19,31 +18,37 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from web_prom.upstream.checks import PROBE, checked
-from web_prom.upstream.value_class import throwaway_values
 
 
-@checked("collectors of registries", "scrapes take longer, and fail where one collector fails")
+@checked("collectors of registries", "scrapes take longer, and fail if one collector fails")
 def has_collectors() -> bool:
-    """Check :func:`collectors_of` and :func:`find_collector`. Without it, registries are only collected."""
-    with throwaway_values():
-        metric = Counter(PROBE, "", registry=None)
-    registry = CollectorRegistry()
-    registry.register(metric)
-    return _collectors_of(registry) == [metric] and _find(registry, PROBE) is metric
+    """Check where a registry has its collectors. Without it, all attributes are searched."""
+    registry, collector = CollectorRegistry(auto_describe=True), _Families([Metric(PROBE, "", "gauge")])
+    registry.register(collector)
+    return _collectors_of(registry) == [collector] and _find(registry, PROBE) is collector
 
 
-def collectors_of(registry: CollectorRegistry) -> list[Any] | None:
-    """Return what is registered, in the order of registration; None if :func:`has_collectors` fails."""
-    return _collectors_of(registry) if has_collectors() else None
+def collectors_of(registry: CollectorRegistry) -> list[Any]:
+    """Return what is registered, in the order of registration."""
+    if has_collectors():
+        return _collectors_of(registry)
+    found = (list(each) for each in _mappings(registry) if all(hasattr(key, "collect") for key in list(each)))
+    return next(filter(None, found), [])
+
+
+def find_collector(registry: CollectorRegistry, name: str) -> Any:
+    """Return the collector that has registered a name, or None."""
+    if has_collectors():
+        return _find(registry, name)
+    return next((each[name] for each in _mappings(registry) if hasattr(each.get(name), "collect")), None)
+
+
+def _mappings(registry: CollectorRegistry) -> list[dict[Any, Any]]:
+    return [each for each in vars(registry).values() if isinstance(each, dict)]
 
 
 def _collectors_of(registry: CollectorRegistry) -> list[Any]:
     return list(registry._collector_to_names)
-
-
-def find_collector(registry: CollectorRegistry, name: str) -> Any:
-    """Return the collector that has registered a name, or None: after :func:`has_collectors`."""
-    return _find(registry, name)
 
 
 def _find(registry: CollectorRegistry, name: str) -> Any:
@@ -69,7 +74,7 @@ def locks_of(registry: CollectorRegistry) -> Iterator[Any]:
     Whatever the attributes are called: a lock is what can be reset in a fork.
     """
     yield from _locks(registry)
-    for collector in collectors_of(registry) or ():
+    for collector in collectors_of(registry):
         yield from _locks(collector)
 
 

@@ -110,7 +110,7 @@ def throwaway_values(kind: Any = None) -> Iterator[list[tuple[Any, ...]]]:
             if metric_name != PROBE:
                 return real(typ, metric_name, *arguments, **options)
             made.append((typ, metric_name, *arguments, *options.values()))
-            return in_memory_class()(typ, metric_name, *arguments, **options)
+            return _ThrowawayValue()
 
         # A subclass, so that whoever looks at the class meanwhile sees what it is.
         _values.ValueClass = type(real.__name__, (real,), {"__slots__": (), "__new__": make})
@@ -118,6 +118,25 @@ def throwaway_values(kind: Any = None) -> Iterator[list[tuple[Any, ...]]]:
             yield made
         finally:
             _values.ValueClass = former
+
+
+class _ThrowawayValue:
+    """A value of a throwaway metric. It is in memory, whatever prometheus_client's own classes are."""
+
+    def __init__(self) -> None:
+        self._number = 0.0
+
+    def inc(self, amount: float) -> None:
+        self._number += amount
+
+    def set(self, number: float, timestamp: float | None = None) -> None:
+        self._number = number
+
+    def get(self) -> float:
+        return self._number
+
+    def get_exemplar(self) -> None:
+        return None
 
 
 def _lock() -> RLock:

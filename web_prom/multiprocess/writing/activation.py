@@ -35,7 +35,7 @@ from web_prom.multiprocess.writing.process_files import current
 from web_prom.multiprocess.writing.shared_value import SharedValue
 from web_prom.posix import require_posix
 from web_prom.upstream.checks import installed
-from web_prom.upstream.children import children_of, has_children
+from web_prom.upstream.children import children_of
 from web_prom.upstream.registry import collectors_of
 from web_prom.upstream.value_class import (
     arguments_of,
@@ -117,9 +117,17 @@ def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
         clearing.install()
         if is_upstreams := is_own_multiprocess(former):
             redirect(former, lambda value: SharedValue(*arguments_of(value)))
-        _carry_over_all(registries)
+        are_shared = _carry_over_all(registries)
         if is_upstreams:
-            _absorb(Path(path))
+            _absorb(Path(path))  # and values that were not carried over are redirected
+        elif not are_shared:
+            logger.error(
+                "%s: web-prom cannot share metrics that were made before the switch to shared values. Set %s "
+                "before the process starts, or install a version of prometheus_client that this version of "
+                "web-prom supports.",
+                installed(),
+                DIR_VARIABLE,
+            )
         return True
 
 
@@ -186,13 +194,17 @@ def _stay_local(former: Any, registries: tuple[CollectorRegistry, ...]) -> bool:
     return True
 
 
-def _carry_over_all(registries: tuple[CollectorRegistry, ...], *, always: bool = False) -> None:
-    """Give the instruments of some registries, and of the default one, values of the present class."""
-    if not (has_children() and has_values() and has_new_values()):
-        return
-    for registry in {REGISTRY, *registries}:
-        for collector in collectors_of(registry) or ():
+def _carry_over_all(registries: tuple[CollectorRegistry, ...], *, always: bool = False) -> bool:
+    """Give the instruments of some registries, and of the default one, values of the present class.
+
+    Returns:
+        Whether that is possible.
+    """
+    possible = has_values() and has_new_values()
+    for registry in {REGISTRY, *registries} if possible else ():
+        for collector in collectors_of(registry):
             _carry_over(collector, always=always)
+    return possible
 
 
 def _carry_over(collector: Any, *, always: bool) -> None:

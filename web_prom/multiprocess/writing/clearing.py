@@ -24,11 +24,10 @@ from web_prom.upstream.children import (
     children_by_values,
     children_lock,
     family_of,
-    has_children,
-    has_options,
+    has_removal,
     is_parent,
     label_names,
-    options_of,
+    multiprocess_mode,
     take_children,
 )
 from web_prom.upstream.value_class import successor_of
@@ -43,7 +42,7 @@ def install() -> None:
     Where values are not shared, and for arguments that are wrong, they call prometheus_client's own. If
     the children of metrics cannot be found, nothing is replaced: prometheus_client's methods warn.
     """
-    if not (has_children() and has_options()):
+    if not has_removal():
         return
     for name in _METHODS:
         method = getattr(MetricWrapperBase, name, None)  # older versions have no remove_by_labels()
@@ -116,7 +115,7 @@ def _remove_from_slot(
     metric: Any, choose: Callable[[ValueFile], Iterable[bytes]], cells: Iterable[SharedValue]
 ) -> None:
     kind = family_of(metric).type
-    prefix = f"gauge_{options_of(metric)['multiprocess_mode']}" if kind == "gauge" else kind
+    prefix = f"gauge_{multiprocess_mode(metric)}" if kind == "gauge" else kind
     storage = current()
     rest = iter(cells)
     while some := list(islice(rest, 500)):
