@@ -1,1 +1,1 @@
-"""Reading the files of all slots and merging them into one scrape."""
+"""Reading and merging of the value files of all workers."""

@@ -10,7 +10,12 @@ from web_prom.multiprocess.directory.dead_files import merge_dead_files, superse
 from web_prom.multiprocess.directory.liveness import is_presumed_dead
 from web_prom.multiprocess.file_format import FileName
 
-_MAX_ATTEMPTS = 10
+MAX_ATTEMPTS = 10
+"""How often a directory is listed in one scrape.
+
+Another process may move or merge files during the scrape, which takes milliseconds. Then the directory is
+listed again.
+"""
 
 
 class DirectoryListing:
@@ -18,7 +23,7 @@ class DirectoryListing:
 
     Args:
         path: The directory.
-        check_processes: Leave out live gauges of dead processes, which the process id in the file name tells.
+        check_processes: Leave out live gauges if the process with the id in the file name is dead.
         merge_dead: Merge the files that dead processes left under their process ids. Otherwise nothing is
             written.
     """
@@ -63,11 +68,10 @@ class DirectoryListing:
     def _list_until_stable(self) -> dict[str, FileName]:
         """Return all value files by name, where other processes may rename files during the listing.
 
-        The kernel does not list a large directory in one step. So the listing is repeated until two are
-        equal.
+        The kernel does not list a large directory in one step. So it is listed until two lists are equal.
         """
         files = self._list()
-        for _ in range(_MAX_ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             before, files = files, self._list()
             if before.keys() == files.keys():
                 break

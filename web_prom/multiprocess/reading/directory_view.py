@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 
 from web_prom.multiprocess.file_entries import CorruptFileError
 from web_prom.multiprocess.file_format import FileName
-from web_prom.multiprocess.reading.directory_listing import DirectoryListing
+from web_prom.multiprocess.reading.directory_listing import MAX_ATTEMPTS, DirectoryListing
 from web_prom.multiprocess.reading.file_group import FileGroup
 from web_prom.multiprocess.reading.file_reader import FileReader
 from web_prom.multiprocess.reading.merged_family import MergedFamily, merge_conflicting_types
@@ -31,11 +31,8 @@ logger = logging.getLogger("web_prom")
 
 # More formats than Prometheus asks for. A content type contains a version, which a client can choose freely.
 _MAX_FORMATS = 16
-# If files vanish while others are read, another process is moving or merging them, which takes milliseconds.
-# Then the directory is listed and read again.
-_MAX_ATTEMPTS = 10
-# On a full disk a process cannot create its files again. After this time the missing values have to be
-# visible.
+# On a full disk a worker cannot create its files again. After this time the scrape shows that values are
+# missing.
 _MISSING_SECONDS = 30.0
 
 
@@ -88,7 +85,7 @@ class DirectoryView:
                 Values that were read already are merged by the next call.
         """
         previous, self.workers = self.workers, dict(workers)
-        for _ in range(_MAX_ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             files = self._listing.find(self.workers)
             vanished = self._read_all(files, previous)
             if not vanished:

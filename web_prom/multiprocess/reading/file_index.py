@@ -22,7 +22,7 @@ class FileIndex:
     documentation is part of a key, and another release of an application may have changed it.
 
     Args:
-        group: The data that the files of the group share.
+        file_group: The data that the files of one type and mode share.
         name: The name of the file.
         has_revisions: Whether web-prom wrote the file. Then the ``_sum`` of a histogram has a revision.
 
@@ -30,12 +30,12 @@ class FileIndex:
         end: The offset up to which the entries are located.
     """
 
-    def __init__(self, group: FileGroup, name: FileName, *, has_revisions: bool) -> None:
+    def __init__(self, file_group: FileGroup, name: FileName, *, has_revisions: bool) -> None:
         self.end = HEADER.size
-        self._group = group
+        self._file_group = file_group
         self._name = name
         self._has_revisions = has_revisions
-        self._columns = [group.add_column(name)]
+        self._columns = [file_group.add_column(name)]
         self._blocks: list[ValueBlock] = []
         # The offsets and owners of values that are in no block yet.
         self._new_values: dict[tuple[type[ValueBlock], int], tuple[array[int], list[Any]]] = {}
@@ -69,7 +69,7 @@ class FileIndex:
         for block in self._blocks:
             self._drop_block(block)
         for column in self._columns:
-            self._group.remove_column(column)
+            self._file_group.remove_column(column)
         self._blocks = []
         self._columns = []
 
@@ -88,7 +88,7 @@ class FileIndex:
         for label_set in block.label_sets():
             label_set.values[column] = None
             label_set.template = None
-            self._group.changed.add(label_set)
+            self._file_group.changed.add(label_set)
 
     def _free_column(self, label_set: LabelSet) -> int:
         """Return a column of the file in which a label set has no value."""
@@ -97,14 +97,14 @@ class FileIndex:
                 return column
         if len(self._columns) >= _MAX_COLUMNS:
             raise CorruptFileError(f"it has more than {_MAX_COLUMNS} entries of one sample")
-        self._columns.append(self._group.add_column(self._name))
+        self._columns.append(self._file_group.add_column(self._name))
         return self._columns[-1]
 
     def _add_help(self, helps: dict[int, str], key: bytes) -> None:
         """Note the documentation of a family, if this is its first entry in the file."""
         column = self._columns[0]
         if column not in helps:
-            helps[column] = self._group.parse_key(key).help
+            helps[column] = self._file_group.parse_key(key).help
 
     def _values_for(self, block_class: type[ValueBlock], column: int) -> tuple[array[int], list[Any]]:
         """Return the offsets and owners that the next block of this class will have, to be extended."""
@@ -122,11 +122,11 @@ class FileIndex:
         for (block_class, column), (offsets, owners) in self._new_values.items():
             if not owners:
                 continue
-            group = self._group
-            block = block_class(column, offsets, owners, group.removed_values, group.changed)
+            file_group = self._file_group
+            block = block_class(column, offsets, owners, file_group.removed_values, file_group.changed)
             if block_class is RevisionBlock:  # the label sets have their rows already
                 block.mark_as_read(data)
-                group.changed.update(block.label_sets())
+                file_group.changed.update(block.label_sets())
             # Every call of struct has a cost, so that blocks of similar size are joined.
             for earlier in reversed(self._blocks):
                 if earlier.column == column and isinstance(earlier, block_class):

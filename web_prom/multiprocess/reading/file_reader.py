@@ -17,7 +17,7 @@ from web_prom.multiprocess.reading.histogram_index import HistogramIndex
 from web_prom.multiprocess.reading.value_index import ValueIndex
 from web_prom.multiprocess.regular_file import NotRegularError, has_data, open_regular
 
-# The number of bytes that are read of a new file, before its header tells how many are in use.
+# The number of bytes that are read of a new file, before the count of bytes in use is known.
 _READ_BYTES = 16384
 # A writer may take this long from the creation of a file to its header.
 _CREATION_SECONDS = 1.0
@@ -44,9 +44,9 @@ class _Signature(NamedTuple):
 class FileReader:
     """Reads one value file, and caches its index between scrapes.
 
-    No descriptor and no mapping stays open between scrapes. The identity in the header tells whether it is
-    still the same file. Files of prometheus_client have no identity: there device and inode are compared. A
-    corrupt file is read again only when its signature has changed.
+    No descriptor and no mapping stays open between scrapes. A file is recognised by the identity in its
+    header. Files of prometheus_client have no identity: they are recognised by device and inode. A corrupt
+    file is read again only when its signature has changed.
 
     Args:
         path: The path of the file.

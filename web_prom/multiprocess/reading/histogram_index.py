@@ -14,8 +14,8 @@ from web_prom.multiprocess.reading.histograms import HistogramFamily
 from web_prom.multiprocess.reading.model import LabelSet
 from web_prom.multiprocess.reading.value_blocks import EntryGroup, RevisionBlock, RowBlock, ValueBlock
 
-# A histogram whose entries are in several pieces is read piece by piece, and all pieces again for each new
-# one.
+# The entries of a histogram may be in several pieces. Each new piece makes the reader unpack all of them
+# again.
 _MAX_PIECES = 512
 
 
@@ -46,15 +46,15 @@ class HistogramIndex(FileIndex):
             self._groups = None
 
     def _locate(self, data: bytes, lengths: memoryview, end: int) -> None:
-        group, column = self._group, self._columns[0]
+        file_group, column = self._file_group, self._columns[0]
         offsets, owners = self._values_for(RevisionBlock, column)
         start = position = self.end
-        find, join, removed_values = group.predictions.get, b"".join, group.removed_values
+        find, join, removed_values = file_group.predictions.get, b"".join, file_group.removed_values
         while position < end:
             start = position
             length = lengths[start >> 2]
             key = data[start + 4 : start + 4 + length]  # a wrong length gives a key that is not known
-            predicted = find(key) or group.predict(read_key(data, lengths, start, end))
+            predicted = find(key) or file_group.predict(read_key(data, lengths, start, end))
             parts = predicted.unpack(data, start) if predicted and start + predicted.size <= end else ()
             if predicted and join(parts[::2]) == predicted.prefixes:
                 label_set, position = predicted.label_set, start + predicted.size
@@ -70,7 +70,7 @@ class HistogramIndex(FileIndex):
                     self._add_group(data, EntryGroup(label_set, start, predicted.layout), predicted.shape)
             else:
                 position = self._locate_by_key(data, lengths, start, end)
-                find = group.predictions.get  # another dict, if a longer shape was found
+                find = file_group.predictions.get  # another dict, if a longer shape was found
         self._remember_last(data, start)
 
     def _locate_by_key(self, data: bytes, lengths: memoryview, start: int, end: int) -> int:
@@ -80,7 +80,7 @@ class HistogramIndex(FileIndex):
         offsets: dict[str | float, int] = {}
         while position < end:
             key = read_key(data, lengths, position, end)
-            parsed = self._group.parse_key(key)
+            parsed = self._file_group.parse_key(key)
             bound = parsed.bucket_bound()
             owner = parsed.family, parsed.labels_without_bound()
             entry = parsed.sample if bound is None else bound
@@ -91,12 +91,12 @@ class HistogramIndex(FileIndex):
             offsets[entry] = at - start
             position = at + VALUE.size
         assert first is not None
-        label_set = self._group.get_label_set(*first)
+        label_set = self._file_group.get_label_set(*first)
         family = _family_of(label_set)
         self._add_help(family.helps, read_key(data, lengths, start, end))
         if not self._extend_group(label_set, start, offsets):
             shape = family.get_shape(offsets)
-            self._group.add_shape(family, shape)
+            self._file_group.add_shape(family, shape)
             layout = layout_from_offsets(tuple(offsets.values()))
             self._add_group(data, EntryGroup(label_set, start, layout), shape)
         return position
@@ -116,7 +116,7 @@ class HistogramIndex(FileIndex):
                 group.layout = EntryLayout((*group.layout.offsets, *moved))
                 owners[index] = group
                 shape = family.get_shape((*shape.entries, *offsets))
-                self._group.add_shape(family, shape)
+                self._file_group.add_shape(family, shape)
                 family.set_shape(label_set, column, shape)
                 self._watch(column, group, [group.start + offset for offset in moved])
                 return True
@@ -130,7 +130,7 @@ class HistogramIndex(FileIndex):
             _family_of(label_set).set_shape(label_set, column, shape)
         row = group.layout.unpack(data, group.start)
         index = shape.sum_index
-        is_removed = index is not None and row[index] in self._group.removed_values
+        is_removed = index is not None and row[index] in self._file_group.removed_values
         label_set.store(column, row, is_removed=is_removed)
         if self._has_revisions and index == 0:
             offsets, owners = self._values_for(RevisionBlock, column)

@@ -1,4 +1,4 @@
-"""The entries that a file has for a label set of a histogram, and the bytes expected between their values."""
+"""The entries of a label set of a histogram in a file, and the predicted bytes between their values."""
 
 from __future__ import annotations
 

@@ -139,8 +139,7 @@ def predict_bucket_key(sum_key: bytes, labels: Mapping[str, str]) -> tuple[bytes
         labels: The labels in this key.
 
     Returns:
-        The part of the key before the bound, and the part after it. None if the key is written in another
-        way.
+        The parts of the key before and after the bound. None if the key is written in another way.
     """
     names, separator, rest = sum_key.partition(b'_sum", {')
     following = min([name for name in labels if name > "le"], default=None)

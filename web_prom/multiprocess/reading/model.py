@@ -19,12 +19,12 @@ Series = tuple[str, Labels]
 """The name and the labels of a sample."""
 
 Row = tuple[float, ...]
-"""The values that a file has for one label set: sum and buckets of a histogram, or a value and its
-timestamp."""
+"""The values of one label set in a file: sum and buckets of a histogram, or a value and its timestamp."""
 
 REMOVED_ENTRY: Any = frozenset()
 """The value of a label set in the column of a file that has removed its entry. It is false, as None is."""
 
+# The names that all formats write in the same way.
 _PLAIN_NAME = re.compile(r"(?!__)[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
 _PLAIN_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
 

@@ -47,8 +47,7 @@ class ValueBlock:
     Args:
         column: The column of the file in the label sets.
         offsets: The offsets of the doubles in the file.
-        owners: For each offset, the label set of the value, or the entries that have changed if the value
-            has.
+        owners: For each offset, the label set of the value, or the entries to read if the value has changed.
         removed_values: The values that mark an entry as removed.
         changed: The set that receives the label sets with new values.
 

@@ -21,7 +21,7 @@ class ValueIndex(FileIndex):
     """The index of a file of counters, gauges or summaries."""
 
     def _locate(self, data: bytes, lengths: memoryview, end: int) -> None:
-        group, column = self._group, self._columns[0]
+        file_group, column = self._file_group, self._columns[0]
         label_sets, offsets = self._scan(data, lengths, end)
         # There are no gaps: an entry begins where the one before it ends.
         starts = [self.end, *(at + VALUE.size for at in offsets)]
@@ -34,7 +34,7 @@ class ValueIndex(FileIndex):
                 for label_set in label_sets:
                     label_set.template = None
         has_no_duplicates = len(set(label_sets)) == len(label_sets)
-        if not (self._blocks or group.has_timestamps) and has_no_duplicates:
+        if not (self._blocks or file_group.has_timestamps) and has_no_duplicates:
             self._new_values[SingleValueBlock, column] = offsets, label_sets
         else:
             for label_set, at in zip(label_sets, offsets, strict=True):
@@ -43,7 +43,7 @@ class ValueIndex(FileIndex):
 
     def _scan(self, data: bytes, lengths: memoryview, end: int) -> tuple[list[LabelSet], array[int]]:
         """Return the label set of each entry up to ``end``, and the offset of its value."""
-        known, new = self._group.label_sets, []
+        known, new = self._file_group.label_sets, []
         find = known.get
         found, offsets = [], array("I")
         position = self.end
@@ -60,14 +60,14 @@ class ValueIndex(FileIndex):
             found.append(label_set)
             offsets.append(at)
             position = at + 16
-        self._group.add_keys(new)
+        self._file_group.add_keys(new)
         added = map(known.__getitem__, new)
         return [label_set or next(added) for label_set in found], offsets
 
     def _add_value(self, label_set: LabelSet, at: int) -> None:
         column = self._free_column(label_set)
         label_set.values[column] = _UNREAD
-        if self._group.has_timestamps:
+        if self._file_group.has_timestamps:
             offsets, owners = self._values_for(RowBlock, column)
             offsets.extend((at, at + DOUBLE_BYTES))
             owners.extend([EntryGroup(label_set, at, _VALUE_AND_TIMESTAMP)] * 2)
