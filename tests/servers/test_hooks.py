@@ -1,36 +1,23 @@
-"""web_prom.gunicorn: the shared directory is there from first to last, however gunicorn is started."""
+"""web_prom.gunicorn: its hooks, called by gunicorn and by hand."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.servers.load import Load, agree, held
-from tests.servers.process import FLASK_APP, HOOKS, ROOT, Gunicorn, Scratch, command, run, wait_until
-from web_prom.multiprocess.directory.slots import slots_of
+from tests.servers.hooks import IMPORTED, check_all_workers_are_counted
+from tests.servers.process import FLASK_APP, HOOKS, ROOT, Gunicorn, Scratch, run, wait_until
 
-IMPORTED = "from web_prom.gunicorn import child_exit, nworkers_changed, on_exit, on_starting, pre_exec\n"
-
-only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a server as another user")
+pytestmark = pytest.mark.packages
 
 
-def counts_all_workers(server: Gunicorn) -> None:
-    """Hold a short load's numbers to the access log."""
-    with Load(server, 100):
-        pass
-    assert sum(agree(server).values()) == 100
-
-
-def test_reading_the_hooks_imports_no_server_and_no_client(place: Scratch) -> None:
-    """A worker of type gevent patches later what prometheus_client would import now."""
+def test_hooks_module_imports_no_server_and_no_client(place: Scratch) -> None:
+    """A gevent worker patches modules later that prometheus_client would import now."""
     code = """
 import json, sys
 import web_prom.gunicorn
@@ -42,8 +29,8 @@ print(json.dumps(sorted(sys.modules)))
     assert not modules & {"gunicorn", "prometheus_client", "ssl", "http.client", "asyncio", "socket"}
 
 
-def test_no_name_of_the_hooks_is_a_setting_by_accident(place: Scratch) -> None:
-    """Every module-level name that equals one is taken for it."""
+def test_hooks_module_defines_only_settings_that_it_exports(place: Scratch) -> None:
+    """Gunicorn reads each module-level name that equals a setting."""
     code = """
 import json
 import web_prom.gunicorn
@@ -56,130 +43,8 @@ print(json.dumps(web_prom.gunicorn.__all__))
     assert sorted(taken) == sorted(meant)
 
 
-@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
-def test_fault_56_an_empty_variable_counts_as_absent(place: Scratch, name: str) -> None:
-    """Gunicorn sets it again in each worker."""
-    with Gunicorn(place, f"--env={name}=", environ={name: ""}) as server:
-        counts_all_workers(server)
-        assert list(place.temporary.glob("*/counter_s*.db"))
-    assert not list(place.folder.glob("*.db"))
-
-
-@pytest.mark.parametrize("way", ["environment", "--env"])
-def test_fault_38_the_lower_case_spelling_names_the_directory(place: Scratch, way: str) -> None:
-    shared = place.folder / "shared"
-    named = {"prometheus_multiproc_dir": str(shared)}
-    options = [f"--env=prometheus_multiproc_dir={shared}"] if way == "--env" else []
-    with Gunicorn(place, *options, environ={} if options else named) as server:
-        counts_all_workers(server)
-        owners = {path.stem.rpartition("_")[2] for path in shared.glob("*.db")}
-        assert owners
-        assert all(owner.startswith("s") for owner in owners)
-
-
-def test_the_directory_is_private_while_it_serves_and_gone_afterwards(place: Scratch) -> None:
-    """Nobody else may read or write it."""
-    with Gunicorn(place) as server:
-        (made,) = place.shared_directories()
-        assert made.stat().st_mode & 0o777 == 0o700
-        counts_all_workers(server)
-    assert place.shared_directories() == []
-
-
-@pytest.mark.parametrize("option", ["--check-config", "--print-config"])
-def test_checking_the_configuration_leaves_nothing_behind(place: Scratch, option: str) -> None:
-    """The file is read, and no server follows."""
-    done = run(place, command(option))
-    assert done.returncode == 0, done.stderr
-    assert place.shared_directories() == []
-
-
-def test_a_start_that_fails_leaves_nothing_behind(place: Scratch) -> None:
-    """There is no application, or gunicorn gives up between on_starting and the first worker."""
-    missing = "no.such:app"
-    for options, app in (([], missing), (["--preload"], missing), (["--certfile=none"], FLASK_APP)):
-        assert run(place, command(*options, app=app)).returncode != 0
-        assert place.shared_directories() == []
-
-
-UNUSABLE = "file/below"  # `file` is a file: not even root can make a directory below it
-
-
-@pytest.mark.parametrize("manner", ["environment", "file", "--env", "--env, preloaded"])
-def test_a_directory_that_cannot_be_used_is_a_clear_error_at_start(place: Scratch, manner: str) -> None:
-    """It names the directory, the reason and the remedy, and there is no traceback."""
-    named = f"PROMETHEUS_MULTIPROC_DIR={UNUSABLE}"
-    options = ["--env", named] if manner.startswith("--env") else []
-    config = place.configuration(IMPORTED) if manner == "file" else HOOKS
-    environ = {} if options else {"PROMETHEUS_MULTIPROC_DIR": UNUSABLE}
-    if "preloaded" in manner:
-        options.append("--preload")
-    done = run(place, command(*options, config=config), **environ)
-    assert done.returncode == 1
-    assert f"Error: PROMETHEUS_MULTIPROC_DIR is '{place.folder / UNUSABLE}'" in done.stderr
-    assert "name a directory that all workers can write" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("preload", [False, True], ids=["loaded late", "preloaded"])
-@pytest.mark.parametrize("manner", ["environment", "--env", "raw_env"])
-def test_a_directory_that_the_user_names_is_used(place: Scratch, manner: str, preload: bool) -> None:
-    """However it is named, for whoever imports the application; nothing else is made."""
-    named = place.folder / "named"
-    variable = f"PROMETHEUS_MULTIPROC_DIR={named}"
-    options = ["--preload"] if preload else []
-    if manner == "--env":
-        options += ["--env", variable]
-    config = place.configuration(f"{IMPORTED}raw_env = [{variable!r}]") if manner == "raw_env" else HOOKS
-    environ = {"PROMETHEUS_MULTIPROC_DIR": str(named)} if manner == "environment" else {}
-    with Gunicorn(place, *options, config=config, environ=environ) as server:
-        assert place.shared_directories() == []
-        counts_all_workers(server)
-        workers = set(server.workers())
-        wait_until(lambda: workers <= {*slots_of(named).holders().values()}, "both workers to write there")
-        server.signal(signal.SIGHUP)
-        server.wait_for_boots(4)
-        counts = server.value("http_requests_total")
-        assert server.get("/")[0] == 200
-        wait_until(lambda: server.value("http_requests_total") == counts + 1, "the request to be counted")
-        assert place.shared_directories() == []
-
-
-def test_a_reload_can_move_to_another_directory(place: Scratch) -> None:
-    """New workers write there; a private directory that older ones wrote to goes at the end."""
-    config = place.configuration(IMPORTED)
-    with Gunicorn(place, config=config) as server:
-        counts_all_workers(server)
-        named = place.folder / "named"
-        config.write_text(f"{IMPORTED}raw_env = ['PROMETHEUS_MULTIPROC_DIR={named}']")
-        server.signal(signal.SIGHUP)
-        server.wait_for_boots(4)
-        wait_until(lambda: len(server.workers()) == 2, "the older workers to end")
-        assert len(place.shared_directories()) == 1
-        assert server.get("/")[0] == 200
-        wait_until(lambda: server.value("http_requests_total") == 1, "the request to be counted")
-        config.write_text(IMPORTED)
-        server.signal(signal.SIGHUP)
-        server.wait_for_boots(6)
-        wait_until(lambda: len(server.workers()) == 2, "the older workers to end")
-        assert server.value("http_requests_total") == 100  # nothing names another: back to the first
-
-
-def test_a_reload_that_names_an_unusable_directory_is_refused_and_the_server_goes_on(place: Scratch) -> None:
-    """A reload must not end a server that serves."""
-    config = place.configuration(IMPORTED)
-    with Gunicorn(place, config=config) as server:
-        config.write_text(f"{IMPORTED}raw_env = ['PROMETHEUS_MULTIPROC_DIR={UNUSABLE}']")
-        server.signal(signal.SIGHUP)
-        server.wait_for_boots(4)
-        wait_until(lambda: len(server.workers()) == 2, "the older workers to end")
-        (made,) = place.shared_directories()
-        assert re.search(rf"\[ERROR\] PROMETHEUS_MULTIPROC_DIR is .*; {made} stays in use", server.log())
-        counts_all_workers(server)
-
-
-def test_hooks_are_imported_into_a_file_of_the_users_own(place: Scratch) -> None:
-    """One of them is wrapped, and others stand beside them."""
+def test_hooks_work_in_a_configuration_file_that_imports_them(place: Scratch) -> None:
+    """The file wraps one hook and defines another one itself."""
     config = place.configuration(
         IMPORTED
         + """
@@ -194,127 +59,19 @@ def when_ready(server):
 """
     )
     with Gunicorn(place, "--max-requests=20", config=config) as server:
-        counts_all_workers(server)
+        check_all_workers_are_counted(server)
         wait_until(lambda: "my own child_exit" in server.log(), "the wrapped hook")
         assert "my own when_ready" in server.log()
 
 
-def test_the_configuration_that_users_copy_works(place: Scratch) -> None:
-    """As it stands; the command line chooses the port."""
+def test_hooks_work_with_the_example_configuration(place: Scratch) -> None:
+    """The file is unchanged; the command line sets the port."""
     with Gunicorn(place, config=ROOT / "gunicorn.conf.py", worker_class="gthread") as server:
-        counts_all_workers(server)
+        check_all_workers_are_counted(server)
 
 
-def test_a_daemon_removes_its_directory(place: Scratch) -> None:
-    """It is not the process that read the configuration."""
-    pidfile, log = place.folder / "pid", place.folder / "daemon.txt"
-    done = run(place, command("--daemon", f"--pid={pidfile}", f"--log-file={log}"))
-    assert done.returncode == 0, done.stderr
-    wait_until(lambda: log.exists() and "Booting worker" in log.read_text(), "the daemon")
-    pid = int(pidfile.read_text())
-    try:
-        assert len(place.shared_directories()) == 1
-    finally:
-        os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the daemon to end")
-
-
-@only_root
-@pytest.mark.parametrize("preload", [False, True], ids=["loaded late", "preloaded"])
-@pytest.mark.parametrize("named", [False, True], ids=["private", "named"])
-def test_workers_that_run_as_another_user_can_write(place: Scratch, preload: bool, named: bool) -> None:
-    """The directory, and what a preloaded application wrote, is theirs; an upgrade goes on with it."""
-    # The interpreter and this checkout may be where only root can read: what a worker imports later, import
-    # now, and have the application where anybody can.
-    shutil.copy(ROOT / "tests/servers/apps/flask_app.py", place.folder)
-    config = place.configuration(
-        f"{IMPORTED}import flask, prometheus_client.multiprocess, prometheus_client.openmetrics.exposition\n"
-        "import encodings.idna, mimetypes, uuid, importlib.metadata\n"
-        "import web_prom.wsgi, web_prom.exposition.http, flask_prom\n"
-    )
-    options = ["--user=nobody", "--group=nogroup", *(["--preload"] if preload else [])]
-    environ = {"PROMETHEUS_MULTIPROC_DIR": str(place.folder / "named")} if named else {}
-    with Gunicorn(place, *options, config=config, app="flask_app:app", environ=environ) as server:
-        folder = place.folder / "named" if named else place.shared_directories()[0]
-        assert folder.owner() == "nobody"
-        assert folder.stat().st_mode & 0o777 == 0o700
-        counts_all_workers(server)
-        assert {path.owner() for path in folder.glob("*.db")} == {"nobody"}
-        server.signal(signal.SIGUSR2)
-        server.wait_for_boots(4)
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0
-        before = server.value("http_requests_total")
-        assert server.get("/")[0] == 200
-        wait_until(lambda: server.value("http_requests_total") == before + 1, "the request to be counted")
-
-
-def test_a_server_killed_with_its_workers_is_cleaned_up_by_the_next(place: Scratch) -> None:
-    """Nothing of it could run any more."""
-    with Gunicorn(place) as server:
-        counts_all_workers(server)
-        for pid in server.processes():
-            server.signal(signal.SIGKILL, pid)
-        server.wait()
-    (left,) = place.shared_directories()
-    with Gunicorn(place) as server:
-        (made,) = place.shared_directories()
-        assert made != left
-        assert server.value("http_requests_total") == 0
-
-
-def test_a_killed_master_s_living_worker_keeps_the_directory(place: Scratch) -> None:
-    """It still writes there; the next start after its end removes the directory."""
-    with Gunicorn(place, workers=1) as server:
-        with held(server):
-            (left,) = place.shared_directories()
-            server.signal(signal.SIGKILL)
-            server.wait()
-            assert len(server.processes()) == 1
-            with Gunicorn(place):
-                assert left in place.shared_directories()
-            assert place.shared_directories() == [left]
-        for worker in server.processes():
-            server.signal(signal.SIGKILL, worker)
-    assert run(place, command("--check-config")).returncode == 0
-    assert place.shared_directories() == []
-
-
-def test_fault_27_a_second_server_on_the_same_directory_joins(place: Scratch) -> None:
-    """It wipes nothing, adds its numbers, and takes only its live gauges along when it goes."""
-    named = place.folder / "named"
-    environ = {"PROMETHEUS_MULTIPROC_DIR": str(named)}
-    with Gunicorn(place, environ=environ) as first:
-        assert [first.get("/")[0] for _ in range(10)] == [200] * 10
-        wait_until(lambda: first.value("http_requests_total") == 10, "ten requests")
-        with Gunicorn(place, environ=environ) as second:
-            assert second.value("http_requests_total") == 10
-            assert [second.get("/")[0] for _ in range(5)] == [200] * 5
-            wait_until(lambda: first.value("http_requests_total") == 15, "fifteen requests")
-        assert first.value("http_requests_total") == 15
-        workers = set(first.workers())
-        living = {
-            f"gauge_livesum_s{slot}.db" for slot, pid in slots_of(named).holders().items() if pid in workers
-        }
-        assert len(living) == 2
-        wait_until(
-            lambda: {path.name for path in named.glob("gauge_live*")} == living, "the first's gauges alone"
-        )
-
-
-def test_a_worker_killed_in_the_shutdown_leaves_no_phantom_for_the_other_server(place: Scratch) -> None:
-    """It outlives the graceful timeout, and its master does not outlive it for long."""
-    environ = {"PROMETHEUS_MULTIPROC_DIR": str(place.folder / "named")}
-    with Gunicorn(place, environ=environ) as stays:
-        with Gunicorn(place, "--graceful-timeout=1", environ=environ) as goes, held(goes):
-            assert stays.value("http_requests_in_progress") == 1
-            goes.signal(signal.SIGTERM)
-            assert goes.wait() == 0
-        assert stays.value("http_requests_in_progress") == 0
-
-
-def test_on_exit_speaks_for_workers_that_nobody_reaped(place: Scratch) -> None:
-    """Whether gunicorn still reaps those that it killed in the end is a matter of microseconds."""
+def test_on_exit_removes_live_gauges_of_unreaped_workers(place: Scratch) -> None:
+    """Gunicorn may end before it reaps the workers that it killed at the end."""
     code = """
 import os, sys
 from pathlib import Path
@@ -333,7 +90,7 @@ print(shared.name, *sorted(os.listdir(shared) if shared.exists() else []))
     assert re.fullmatch(r"web_prom-private-\w+\n", private.stdout), "it was removed"
 
 
-BURYING = """
+WORKERS_WITH_SLOTS = """
 import os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -369,15 +126,15 @@ def live():
 """
 
 
-def burying(place: Scratch, code: str) -> list[str]:
+def run_hooks(place: Scratch, code: str) -> list[str]:
     """Run code that calls the hooks by hand, with workers that hold slots, and return what it printed."""
-    told = run(place, [sys.executable, "-c", BURYING + code])
+    told = run(place, [sys.executable, "-c", WORKERS_WITH_SLOTS + code])
     assert told.stderr == ""
     return told.stdout.splitlines()
 
 
-def test_child_exit_removes_the_live_gauges_of_the_dead_worker_s_slot(place: Scratch) -> None:
-    """The others' and what is not live stay."""
+def test_child_exit_removes_live_gauges_of_the_dead_workers_slot(place: Scratch) -> None:
+    """The gauges of other workers and gauges of other modes stay."""
     code = """
 worker.pid, lives = hold(), hold()
 kill(worker.pid)
@@ -386,11 +143,11 @@ print(*sorted(path.name for path in shared.glob("*.db")))
 kill(lives)
 """
     kept = "gauge_all_s0.db gauge_all_s1.db gauge_liveall_s1.db gauge_livesum_s1.db"
-    assert burying(place, code) == [kept]
+    assert run_hooks(place, code) == [kept]
 
 
-def test_a_late_child_exit_takes_nothing_from_who_has_the_slot_now(place: Scratch) -> None:
-    """The next worker may begin before gunicorn reaps the last one."""
+def test_late_child_exit_keeps_live_gauges_of_the_slots_new_holder(place: Scratch) -> None:
+    """The next worker can take the slot before gunicorn reaps the dead one."""
     code = """
 worker.pid = hold()
 kill(worker.pid)
@@ -404,11 +161,11 @@ gunicorn.child_exit(server, worker)
 print(*live(), slots.find_by_pid(worker.pid))
 kill(successor)
 """
-    assert burying(place, code) == ["liveall_s0 livesum_s0", "liveall_s0 livesum_s0 [0]"]
+    assert run_hooks(place, code) == ["liveall_s0 livesum_s0", "liveall_s0 livesum_s0 [0]"]
 
 
-def test_on_exit_buries_by_slot_those_that_nobody_reaped(place: Scratch) -> None:
-    """As far as they are dead."""
+def test_on_exit_removes_live_gauges_of_dead_holders_only(place: Scratch) -> None:
+    """A worker that is alive keeps its gauges."""
     code = """
 dead, lives = hold(), hold()
 kill(dead)
@@ -418,7 +175,9 @@ print(*live())
 kill(lives)
 """
     named = run(
-        place, [sys.executable, "-c", BURYING + code], PROMETHEUS_MULTIPROC_DIR=str(place.folder / "named")
+        place,
+        [sys.executable, "-c", WORKERS_WITH_SLOTS + code],
+        PROMETHEUS_MULTIPROC_DIR=str(place.folder / "named"),
     )
     assert named.stdout.split() == ["liveall_s1", "livesum_s1"]
 
@@ -426,8 +185,8 @@ kill(lives)
 @pytest.mark.parametrize(
     "begins", ["slots.acquire()", "slots.skip(slots.acquire())", "slots.holders()", "clean()"]
 )
-def test_child_exit_in_a_signal_s_handler_waits_for_nothing_at_any_step(place: Scratch, begins: str) -> None:
-    """Older gunicorn calls it there, and what the handler interrupts cannot go on before it returns."""
+def test_child_exit_never_waits_in_a_signal_handler(place: Scratch, begins: str) -> None:
+    """Older gunicorn calls it in a handler: the interrupted code continues only after the handler returns."""
     code = f"""
 import prometheus_client.multiprocess
 from web_prom.multiprocess.directory import lockfile, slots as module
@@ -472,11 +231,11 @@ while True:
 print(status, steps > 15)
 kill(lives)
 """
-    assert burying(place, code) == ["1 True"]
+    assert run_hooks(place, code) == ["1 True"]
 
 
-def test_child_exit_never_raises_and_says_what_stays_behind(place: Scratch) -> None:
-    """A directory where something went wrong does not keep it from another."""
+def test_child_exit_never_raises_and_logs_what_it_could_not_remove(place: Scratch) -> None:
+    """An error in one directory does not stop the removal in another one."""
     code = """
 worker.pid = hold()
 kill(worker.pid)
@@ -486,28 +245,15 @@ gunicorn._directories.current = broken
 gunicorn.child_exit(server, worker)
 print(*live())
 """
-    told = burying(place, code)
+    told = run_hooks(place, code)
     assert len(told) == 2
     assert re.fullmatch(r"warning: live gauges of worker .* are not removed: .* division by zero", told[0])
     assert told[1] == ""
 
 
-def test_the_files_of_a_dead_deployment_are_removed_and_no_others(place: Scratch) -> None:
-    """What else is in the directory is the user's."""
-    named = place.folder / "named"
-    environ = {"PROMETHEUS_MULTIPROC_DIR": str(named)}
-    with Gunicorn(place, environ=environ) as server:
-        counts_all_workers(server)
-    (named / "orders.sqlite").write_text("the user's")
-    assert list(named.glob("counter_*.db"))
-    with Gunicorn(place, environ=environ) as server:
-        assert server.value("http_requests_total") == 0
-    assert (named / "orders.sqlite").read_text() == "the user's"
-
-
 @pytest.mark.parametrize("preload", [False, True], ids=["loaded late", "preloaded"])
-def test_gevent_warns_of_nothing_that_it_does_not_warn_of_without_us(place: Scratch, preload: bool) -> None:
-    """In the first workers, and in one that is forked after child_exit ran in the master."""
+def test_hooks_cause_no_warning_of_gevent(place: Scratch, preload: bool) -> None:
+    """Neither in the first workers nor in one that is forked after child_exit ran in the master."""
     options = ["--preload"] if preload else []
 
     def warnings(app: str, config: str | None) -> list[str]:
@@ -521,7 +267,7 @@ def test_gevent_warns_of_nothing_that_it_does_not_warn_of_without_us(place: Scra
 
 
 def test_prometheus_client_imports_nothing_that_gevent_must_patch_first() -> None:
-    """child_exit imports it in the master, and workers are forked from there afterwards."""
+    """child_exit imports it in the master, which forks workers afterwards."""
     code = """
 import warnings
 warnings.simplefilter("error")
