@@ -13,10 +13,11 @@ import zipfile
 from email.message import Message
 from email.parser import Parser
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.slow
 
@@ -43,13 +44,19 @@ def call(*command: str, cwd: Path, **environ: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory with the sdist, and the wheel that was built from it."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the project, without what tools left in it, and with one package too many."""
     source = tmp_path_factory.mktemp("source") / "web-prom"
     shutil.copytree(ROOT, source, ignore=_LEFT)
-    # As if it were there, so that a wheel with more than the packages would be seen.
+    # A wheel with more than the packages would have it, too.
     (source / "build_helpers").mkdir()
     (source / "build_helpers" / "__init__.py").touch()
+    return source
+
+
+@pytest.fixture(scope="module")
+def built(source: Path) -> Path:
+    """Return a directory with the sdist, and the wheel that was built from it."""
     call(sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", cwd=source)
     return source / "dist"
 
@@ -59,6 +66,14 @@ def wheel(built: Path) -> Path:
     """Return the wheel."""
     (path,) = built.glob("*.whl")
     return path
+
+
+@pytest.fixture(scope="module")
+def sdist_names(built: Path) -> set[str]:
+    """Return the names of the files in the sdist."""
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        return {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
 
 
 def metadata_of(wheel: Path) -> Message:
@@ -81,30 +96,37 @@ def test_the_wheel_has_all_modules_of_the_three_packages_and_nothing_else(wheel:
     assert wheel.name.endswith("-py3-none-any.whl")
 
 
-def test_the_sdist_has_what_a_build_needs(built: Path) -> None:
-    (path,) = built.glob("*.tar.gz")
-    with tarfile.open(path) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"setup.cfg", "pyproject.toml", "README.rst", "LICENSE", "web_prom/py.typed"} <= names
+def test_sdist_has_all_files_of_the_project_and_nothing_else(source: Path, sdist_names: set[str]) -> None:
+    files = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    files -= {"build_helpers/__init__.py", *(name for name in files if is_generated(name))}
+    generated = {"PKG-INFO", *(name for name in sdist_names if name.startswith("web_prom.egg-info/"))}
+    assert sdist_names - generated == files
 
 
-def test_fault_78_the_sdist_has_what_its_documents_and_its_tests_need(built: Path) -> None:
-    (path,) = built.glob("*.tar.gz")
-    with tarfile.open(path) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
+def test_fault_78_sdist_has_what_its_documents_link_to(sdist_names: set[str]) -> None:
     links = re.findall(r"`[^`<]+ <((?!https?:)[^>`]+)>`_", (ROOT / "README.rst").read_text("utf-8"))
     linked = {link.partition("#")[0] for link in links} - {""}
     assert "gunicorn.conf.py" in linked
-    assert linked <= names
-    for folder in ("tests", "docs", "examples", "benchmarks", ".ci"):
-        files = {
-            path.relative_to(ROOT).as_posix()
-            for path in (ROOT / folder).rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts and path.suffix not in {".db", ".log"}
-        }
-        assert files <= names
-    assert {"Makefile", "MANIFEST.in"} <= names
-    assert not [name for name in names if name.endswith((".pyc", ".db", ".log"))]
+    assert linked <= sdist_names
+
+
+def test_repository_has_no_generated_file() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is not a git repository")
+    names = call("git", "ls-files", cwd=ROOT).splitlines()
+    assert "web_prom/__init__.py" in names
+    assert [name for name in names if is_generated(name)] == []
+
+
+def is_generated(name: str) -> bool:
+    """Return whether a tool makes the file of this name."""
+    path = PurePosixPath(name)
+    return (
+        not {"build", "dist", "__pycache__", "_build"}.isdisjoint(path.parts)
+        or any(part.endswith((".egg-info", "_cache")) for part in path.parts)
+        or path.suffix in {".pyc", ".pyo", ".db", ".log", ".sqlite3"}
+        or path.name.startswith(".coverage")
+    )
 
 
 def test_the_metadata_says_what_is_supported(wheel: Path) -> None:
@@ -134,7 +156,7 @@ def test_prometheus_client_alone_is_required(wheel: Path) -> None:
 
 INSTALLED = """
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 root = Path(sys.argv[1])
 import web_prom, flask_prom, django_prom
 for package in (web_prom, flask_prom, django_prom):
@@ -232,3 +254,13 @@ def test_the_newest_supported_python_and_the_oldest_are_declared(
     versions = [line.rpartition(" ")[2] for line in classifiers if re.search(r":: 3\.\d+$", line)]
     assert versions == ["3.10", "3.11", "3.12", "3.13"]
     assert setup_cfg["options"]["python_requires"] == ">=3.10"
+
+
+def test_pre_commit_hooks_are_local_and_call_targets_of_the_makefile() -> None:
+    configured = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert [repo["repo"] for repo in configured["repos"]] == ["local"]
+    for hook in configured["repos"][0]["hooks"]:
+        program, target = hook["entry"].split()
+        assert program == "make"
+        assert target in targets
