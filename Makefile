@@ -24,6 +24,16 @@ test-fast: $(VENV)/.test ## Run the tests of single units, without servers and o
 soak: $(VENV)/.test ## Kill, stop, reload and upgrade real servers at random for five minutes (SOAK_SECONDS)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-300} $(BIN)/python -m pytest -s tests/servers/test_chaos.py $(ARGS)
 
+coverage: $(VENV)-coverage/.done ## Run the tests of single units, and print which lines and branches none of them runs
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(COVERED_PYTEST) -m "(not servers or versions) and not unmeasured" $(ARGS)
+	@COVERAGE_PROCESS_START= $(COVERED_PYTEST) -m unmeasured $(ARGS)
+	@$(COVERAGE) combine --quiet && $(COVERAGE) report
+
+# The same tests as in a row of the version matrix.
+COVERED_PYTEST = $(VENV)-coverage/bin/python -m pytest -n $(JOBS) --dist loadgroup $(shell $(PYTHON) .ci/matrix.py --ignored)
+COVERAGE = COVERAGE_PROCESS_START= $(VENV)-coverage/bin/python -m coverage
+
 lint: style types documents ## Check style, types and README (faster with -j2)
 
 style: $(VENV)/.lint
@@ -51,6 +61,11 @@ docs: $(VENV)/.docs ## Build the documentation site in build/docs; a warning is 
 	@$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet -b html docs build/docs
 	@echo "build/docs/index.html"
 
+dist: $(VENV)/.dist ## Build the source distribution and the wheel in dist, and check them
+	@rm -rf dist
+	@$(BIN)/python -m build --quiet --outdir dist
+	@$(BIN)/python -m twine check --strict dist/*
+
 fuzz: $(VENV)/.test ## Try the parsers with damaged input, FUZZ_SECONDS (30) for each fuzzer
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-30} $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
@@ -62,7 +77,7 @@ PACKAGES := web_prom flask_prom django_prom
 POSIX_ONLY := ^web_prom/(multiprocess/|gunicorn|exporter/|http_server/listener)
 
 clean: ## Remove the virtual environment and what tools left
-	rm -rf $(VENV) $(VENV)-bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-coverage build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # One environment; each stamp adds what its commands need.
 $(VENV)/.venv:
@@ -70,7 +85,7 @@ $(VENV)/.venv:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.docs: $(VENV)/.%: $(VENV)/.venv setup.cfg
+$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.dist: $(VENV)/.%: $(VENV)/.venv setup.cfg
 	@echo "Installing web-prom and what '$*' needs ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@
@@ -83,4 +98,15 @@ $(VENV)-bench/.done: setup.cfg
 	@echo "Making $(VENV)-bench, with what is compared ..."
 	@$(PYTHON) -m venv $(VENV)-bench
 	@$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,bench]'
+	@touch $@
+
+# Every process of this environment is measured while it runs the tests, whatever its environment variables are:
+# site.py reads the *.pth files in the order of their names, and coverage's own (a1_) starts where a variable asks.
+INSTALL = $(VENV)-coverage/bin/python -m pip install --quiet --disable-pip-version-check
+$(VENV)-coverage/.done: setup.cfg
+	@echo "Making $(VENV)-coverage, in which coverage is measured ..."
+	@$(PYTHON) -m venv $(VENV)-coverage
+	@$(INSTALL) --editable '.[test,quart,coverage]'
+	@echo 'import os; os.environ.setdefault("COVERAGE_PROCESS_START", "$(CURDIR)/pyproject.toml"); os.environ.setdefault("COVERAGE_FILE", "$(CURDIR)/build/coverage/data")' \
+		> "$$($(VENV)-coverage/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/a0_measured.pth"
 	@touch $@

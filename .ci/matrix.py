@@ -1,7 +1,10 @@
-"""Run the suite on every supported Python of this machine, and with the oldest and newest of each package.
+"""Run what depends on versions: on each supported Python, and with the oldest release of each package.
 
-An interpreter counts if it runs, wherever it was found: a name on the PATH may be a stub that only
-tells where the real one could be.
+`make test` runs every test on one Python, and `make coverage` the tests of single units on the newest one.
+This matrix runs the tests of single units on each other Python, together with those tests of real servers
+that depend on versions.
+
+With an argument it only prints: `--newest` the newest interpreter, `--ignored` the tests that it leaves out.
 """
 
 from __future__ import annotations
@@ -12,14 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 SUPPORTED = ((3, 10), (3, 11), (3, 12), (3, 13))
 
-# The oldest release of each that setup.cfg admits; Werkzeug has no upper bound in Flask 2.3 but 3.1 broke it.
+# The oldest release of each package that setup.cfg admits. Flask 2.3 has no upper bound for Werkzeug, but
+# Werkzeug 3.1 breaks it.
 OLDEST = (
     "prometheus-client==0.20.0",
     "flask==2.3.0",
@@ -29,82 +32,81 @@ OLDEST = (
     "gunicorn==21.2.0",
 )
 
-# These ask nothing of a Python version or of a package's, and ran under `make test`.
+# These tests depend on no version, or are random: `make test` runs them once.
 ONCE = (
-    "--ignore=tests/examples",
     "--ignore=tests/benchmarks",
+    "--ignore=tests/examples",
+    "--ignore=tests/fuzz",
     "--ignore=tests/opentelemetry",
-    "--ignore=tests/servers/test_mod_wsgi.py",
     "--ignore=tests/test_deploy_docs.py",
     "--ignore=tests/test_deploy_kubernetes.py",
-    # Random: it has its time there, and more of it under `make soak`.
-    "--ignore=tests/servers/test_chaos.py",
-    "--ignore=tests/fuzz",
+    "--ignore=tests/test_packaging.py",
 )
-# Real servers take minutes: all run with the oldest packages, the quicker ones with the newest Python.
-NO_SERVERS = (*ONCE, "--ignore=tests/servers")
-FEW_SERVERS = (
-    *ONCE,
-    "--ignore=tests/servers/test_truth.py",
-    "--ignore=tests/servers/test_deploy.py",
-    "--ignore=tests/servers/test_prometheus.py",
-    "--ignore=tests/servers/test_soak.py",
-    "--ignore=tests/servers/test_asgi_lives.py",
-    "--ignore=tests/servers/test_uwsgi.py",
-)
-
-# Tests of servers mostly wait: two environments at a time take little more than the longer one alone.
-AT_ONCE = 2
-
-# Two installations at once would write to one egg-info.
-_installing = Lock()
+# The markers are explained in pyproject.toml.
+ANY_PYTHON = (*ONCE, "-m", "not servers or versions")
+ANY_PACKAGES = (*ONCE, "-m", "not servers or versions or packages")
 
 
-class Combination(NamedTuple):
-    """A Python, what is installed in which versions, and the tests that are left out."""
+class Row(NamedTuple):
+    """One row of the matrix.
+
+    Attributes:
+        python: The interpreter.
+        name: What the report calls it.
+        packages: What pip installs.
+        tests: Which tests run, as arguments for pytest.
+        skips: Whether a test may be skipped because an old package lacks what it tests.
+    """
 
     python: str
     name: str
     packages: tuple[str, ...]
-    left_out: tuple[str, ...]
+    tests: tuple[str, ...]
+    skips: bool
 
 
 def main() -> int:
-    """Run all combinations; return the exit code."""
+    """Run all rows; return the exit code."""
+    if sys.argv[1:] == ["--ignored"]:
+        print(*ONCE)
+        return 0
     found = interpreters()
+    if sys.argv[1:] == ["--newest"]:
+        print(found[max(found)])
+        return 0
     print(
-        "interpreters:",
-        ", ".join(f"{version[0]}.{version[1]} {path}" for version, path in found.items()),
-        flush=True,
+        "interpreters:", ", ".join(f"{name(version)} {path}" for version, path in found.items()), flush=True
     )
-    version, python = min(found.items())
-    # The longest first.
-    chosen = [
-        Combination(python, f"Python {version[0]}.{version[1]}, oldest packages", (".[test]", *OLDEST), ONCE)
-    ]
-    for version, python in sorted(found.items(), reverse=True):
-        if version == sys.version_info[:2] != max(found):
-            continue  # `make test` ran everything with it a moment ago
-        left_out = FEW_SERVERS if version == max(found) else NO_SERVERS
-        name = f"Python {version[0]}.{version[1]}, newest packages"
-        chosen.append(Combination(python, name, (".[test,quart]",), left_out))
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        results = list(pool.map(run, chosen))
+    oldest = min(found)
+    rows = [Row(found[oldest], f"{name(oldest)}, oldest packages", (".[test]", *OLDEST), ANY_PACKAGES, True)]
+    for version in sorted(set(found) - {oldest, max(found), sys.version_info[:2]}, reverse=True):
+        rows.append(
+            Row(found[version], f"{name(version)}, newest packages", (".[test,quart]",), ANY_PYTHON, False)
+        )
+    results = run_all(rows)
     print("\nversion matrix:")
-    for combination, (passed, seconds) in zip(chosen, results, strict=True):
-        print(f"  {'passed' if passed else 'FAILED'}  {combination.name}  ({seconds:.0f} s)")
+    for row, (passed, seconds) in zip(rows, results, strict=True):
+        print(f"  {'passed' if passed else 'FAILED'}  {row.name}  ({seconds:.0f} s)")
     return 0 if all(passed for passed, _ in results) else 1
 
 
+def name(version: tuple[int, int]) -> str:
+    """Return the name of a Python version."""
+    return f"Python {version[0]}.{version[1]}"
+
+
 def interpreters() -> dict[tuple[int, int], str]:
-    """Return the supported interpreters that run on this machine, oldest first."""
+    """Return the supported interpreters that run on this machine, oldest first.
+
+    An interpreter is run before it counts: a name on the PATH can be a stub of pyenv without an interpreter.
+    """
     names = [f"python{major}.{minor}" for major, minor in SUPPORTED]
     candidates = [sys.executable, "python3", *names]
     for folder in (os.environ.get("PYENV_ROOT"), os.path.expanduser("~/.pyenv"), "/opt/pyenv"):
         if folder:
             candidates += sorted(glob.glob(f"{folder}/versions/*/bin/python3"))
     for folder in ("/usr/bin", "/usr/local/bin", "/opt/python*/bin"):
-        candidates += [path for name in names for path in glob.glob(f"{folder}/{name}")]
+        candidates += [path for each in names for path in glob.glob(f"{folder}/{each}")]
     found: dict[tuple[int, int], str] = {}
     for candidate in candidates:
         version = version_of(candidate)
@@ -114,40 +116,57 @@ def interpreters() -> dict[tuple[int, int], str]:
 
 
 def version_of(python: str) -> tuple[int, int] | None:
-    """Return the version that an interpreter tells, or None if it does not run or has no venv."""
+    """Return the version that an interpreter prints, or None if it does not run or has no venv."""
     code = "import ensurepip, venv, sys; print(*sys.version_info[:2])"
     try:
-        told = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    major, minor = told.stdout.split()
+    major, minor = done.stdout.split()
     return int(major), int(minor)
 
 
-def run(combination: Combination) -> tuple[bool, float]:
-    """Run the suite in an environment of its own; tell whether it passed, and after how long."""
+def run_all(rows: list[Row]) -> list[tuple[bool, float]]:
+    """Run the rows one after the other; return whether each passed, and the seconds that its tests took.
+
+    The environment of the next row is made while the tests of a row run. One is made at a time: each
+    installation writes the same egg-info.
+    """
+    with tempfile.TemporaryDirectory(prefix="web-prom-matrix-") as folder, ThreadPoolExecutor(1) as installer:
+        environments = [
+            installer.submit(install, row, Path(folder, str(number))) for number, row in enumerate(rows)
+        ]
+        return [run(row, environment) for row, environment in zip(rows, environments, strict=True)]
+
+
+def install(row: Row, folder: Path) -> str:
+    """Make a virtual environment with uv, which takes a tenth of pip's time; return its interpreter.
+
+    Raises:
+        subprocess.CalledProcessError: It could not be made.
+    """
+    subprocess.run([row.python, "-m", "venv", str(folder)], check=True)
+    python = str(folder / "bin" / "python")
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
+    subprocess.run([*uv, "--editable", *row.packages], check=True)
+    return python
+
+
+def run(row: Row, environment: Future[str]) -> tuple[bool, float]:
+    """Run the tests of a row; return whether they passed, and the seconds that they took."""
+    print(f"\n--- {row.name}", flush=True)
+    try:
+        python = environment.result()
+    except subprocess.CalledProcessError as error:
+        print(error, flush=True)
+        return False, 0.0
     begun = time.monotonic()
-    # What an old Django cannot do is skipped there; in CI proper a skipped test is a failure.
-    environ = {name: value for name, value in os.environ.items() if name != "CI"}
-    with (
-        tempfile.TemporaryDirectory(prefix="web-prom-matrix-") as folder,
-        tempfile.TemporaryFile("w+", errors="replace") as told,
-    ):
-        inside = str(Path(folder, "venv", "bin", "python"))
-
-        def done(*command: str) -> bool:
-            return subprocess.run(command, env=environ, stdout=told, stderr=told, check=False).returncode == 0
-
-        with _installing:
-            passed = done(combination.python, "-m", "venv", str(Path(folder, "venv"))) and done(
-                inside, "-m", "pip", "install", "--quiet", "--editable", *combination.packages
-            )
-        passed = passed and done(
-            inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", *combination.left_out
-        )
-        told.seek(0)
-        print(f"\n--- {combination.name}\n{told.read()}", flush=True)
-    return passed, time.monotonic() - begun
+    # With CI in the environment a skipped test is a failure.
+    environ = {key: value for key, value in os.environ.items() if key != "CI" or not row.skips}
+    jobs = os.environ.get("JOBS") or str((os.cpu_count() or 2) + 2)
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", jobs, "--dist", "loadgroup"]
+    done = subprocess.run([*command, *row.tests], env=environ, check=False)
+    return done.returncode == 0, time.monotonic() - begun
 
 
 if __name__ == "__main__":

@@ -63,6 +63,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
         folder = item.path.relative_to(item.config.rootpath).parts[1]
         if folder in _SLOW_FOLDERS:
             item.add_marker(pytest.mark.slow)
+        if folder == "servers":
+            item.add_marker(pytest.mark.servers)
         group = _group(item)
         if group:
             item.add_marker(pytest.mark.xdist_group(group))

@@ -17,6 +17,8 @@ from tests.servers.load import Load, agree, held
 from tests.servers.process import Gunicorn, Scratch, command, run, wait_until
 from tests.servers.prometheus import Prometheus
 
+pytestmark = pytest.mark.packages
+
 
 def alive(pid: int) -> bool:
     try:

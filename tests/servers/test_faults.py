@@ -9,6 +9,8 @@ import pytest
 
 from tests.servers.process import DJANGO_APP, FLASK_APP, HOOKS, Gunicorn, Scratch, wait_until
 
+pytestmark = pytest.mark.packages
+
 PLAIN_APP = "tests.servers.apps.plain_app:app"
 WARNING = "this server has several workers and PROMETHEUS_MULTIPROC_DIR is not set"
 

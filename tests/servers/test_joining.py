@@ -15,6 +15,8 @@ from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.directory.server_directory import ServerDirectories
 from web_prom.multiprocess.directory.shared_directory import SharedDirectory
 
+pytestmark = pytest.mark.versions
+
 NOBODY = 65534
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -10,6 +10,8 @@ from tests.servers.exporting import Exporting
 from tests.servers.load import KINDS, Account, Kind, Load, agree, held, logged, measured
 from tests.servers.process import DJANGO_APP, FLASK_APP, Gunicorn, Scratch, wait_until
 
+pytestmark = pytest.mark.packages
+
 APPS = pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
 WORKER_CLASSES = pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
 
@@ -56,7 +58,7 @@ def check_the_rest(server: Gunicorn, account: Account) -> None:
 
 @APPS
 @WORKER_CLASSES
-@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.versions), 4])
 def test_metrics_log_and_clients_give_one_account(
     place: Scratch, app: str, worker_class: str, workers: int
 ) -> None:
@@ -105,6 +107,7 @@ def test_nothing_is_lost_when_workers_are_replaced(place: Scratch, worker_class:
         wait_until(lambda: server.log().count("Autorestarting worker") >= restarts, f"{restarts} restarts")
 
 
+@pytest.mark.versions
 @WORKER_CLASSES
 def test_nothing_is_lost_in_a_graceful_reload(place: Scratch, worker_class: str) -> None:
     """HUP twice, under load."""

@@ -22,6 +22,8 @@ from websockets.sync.client import connect
 from tests.servers.client import Account, Client, reset
 from tests.servers.process import PATIENCE_SECONDS, Scratch, wait_until
 
+pytestmark = pytest.mark.versions
+
 
 class Uvicorn(Client):
     """A running uvicorn, as a context manager: ready when entered, gone when left.

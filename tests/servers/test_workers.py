@@ -7,6 +7,8 @@ import pytest
 from tests.servers.exporting import Exporting
 from tests.servers.process import Gunicorn, Scratch, wait_until
 
+pytestmark = pytest.mark.versions
+
 
 def workers_seen(server: Gunicorn, count: int) -> None:
     """Have each worker answer, which it does by its own process id."""

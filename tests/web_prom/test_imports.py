@@ -237,6 +237,7 @@ def test_import_loads_no_other_framework(package: str) -> None:
     assert not loaded & FORBIDDEN[package]
 
 
+@pytest.mark.unmeasured
 def test_import_of_web_prom_loads_no_other_module() -> None:
     """A worker of type gevent patches the standard library after gunicorn has read its configuration."""
     loaded = set(python(LOADED, "web_prom").split())

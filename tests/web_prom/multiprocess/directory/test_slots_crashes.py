@@ -9,7 +9,7 @@ import pytest
 
 from tests.web_prom.multiprocess.directory.test_slots import program
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
 KILLED = """
     import shutil

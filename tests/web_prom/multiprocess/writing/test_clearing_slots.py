@@ -135,6 +135,7 @@ def run(code: str, directory: Path) -> None:
     python(textwrap.dedent(PRELUDE) + textwrap.dedent(code), str(directory))
 
 
+@pytest.mark.unmeasured
 def test_fault_44_what_other_processes_have_counts_on(tmp_path: Path) -> None:
     """A child removes what it inherited; the parent's own stays until the parent removes it too."""
     code = """
@@ -253,6 +254,7 @@ def test_prometheus_client_reads_the_files_and_removed_entries_change_nothing_el
     run(code, tmp_path)
 
 
+@pytest.mark.unmeasured
 def test_fault_44_a_kill_at_any_line_of_a_removal_leaves_the_label_set_or_not(tmp_path: Path) -> None:
     """In real processes, each killed at the next line; the next holder begins at zero or goes on."""
     code = """
