@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from flask import (
@@ -112,7 +113,7 @@ class Instrumentation:
         if not config.enabled:
             return
         self._resolver = FlaskRouteResolver(app)
-        self._patched_handler: Any = None
+        self._patched_handler: Callable[..., Any] | None = None
         inner = app.wsgi_app
         resolve_route = self._resolver.resolve_route
         middleware = PrometheusMiddleware(

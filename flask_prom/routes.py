@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Request
 from flask import request as proxy
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.routing import RequestRedirect
+from werkzeug.routing import RequestRedirect, Rule
 
 from web_prom.metrics.recording import RECORDING_KEY, Recording
 from web_prom.metrics.routes import is_excluded
@@ -62,7 +61,7 @@ class FlaskRouteResolver:
             self._excluded[rule.endpoint] = is_excluded(view)
             self.resolve_route(recording)
 
-    def _rule_of_routing_exception(self, request: Request) -> Any:
+    def _rule_of_routing_exception(self, request: Request) -> Rule | None:
         """Return the rule of a request that got a 405 or a redirect to the canonical URL, or None.
 
         Such a request differs from the rule only in the method or in a slash.
@@ -75,7 +74,8 @@ class FlaskRouteResolver:
             return self._match(request, path.removeprefix(request.root_path.rstrip("/")), request.method)
         return None
 
-    def _match(self, request: Request, path: str | None, method: str | None) -> Any:
+    def _match(self, request: Request, path: str | None, method: str | None) -> Rule | None:
+        """Return the rule that matches a path and a method, by default those of the request; or None."""
         adapter = self._app.create_url_adapter(request)
         try:
             return None if adapter is None else adapter.match(path, method, return_rule=True)[0]

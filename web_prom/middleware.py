@@ -82,11 +82,11 @@ class Middleware:
         scrape_context: ContextFactory | None = None,
     ) -> None:
         if config is not None and options:
-            raise TypeError(f"settings are in config or in options, not in both (not {', '.join(options)})")
+            raise TypeError(f"settings are in config or in options, not in both; remove {', '.join(options)}")
         self._config = config or Config.load(options, environ=os.environ)
         for name in (*self._config.constant_labels, *self._config.extra_labels):
             if name in reserved:
-                raise ConfigError(f"{owner} has a label {name!r} of its own; give yours another name")
+                raise ConfigError(f"{owner} already has a label {name!r}; choose another name for yours")
         self._enabled = self._config.enabled
         if self._enabled:
             self.recorder = Recorder(self._config, registry, owner=owner, resolve_route=resolve_route)

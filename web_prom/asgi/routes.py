@@ -17,15 +17,26 @@ AsyncApp
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from web_prom.asgi.starlette_routes import RouteIndex, RouteMatch, before_routing, match_routes
 from web_prom.asgi.url_maps import find_url_map
+from web_prom.hooks import RecordedRequest
 from web_prom.metrics.routes import absolute_route, is_excluded
 from web_prom.types import Scope
 
 # A limit for the caches. A client cannot add routes, but an application could without end.
 _MAX_CACHED = 10_000
+
+
+class ScopeRecording(RecordedRequest, Protocol):
+    """A recording that has an ASGI scope.
+
+    Attributes:
+        scope: The scope of the request or of the WebSocket.
+    """
+
+    scope: Scope
 
 
 class ASGIRouteResolver:
@@ -48,8 +59,8 @@ class ASGIRouteResolver:
         self._matches: dict[int, RouteMatch] = {}
         self._indexes: dict[int, RouteIndex] = {}
 
-    def resolve_route(self, recording: Any) -> None:
-        """Set the route of a recording that has a ``scope``, and whether its view is measured."""
+    def resolve_route(self, recording: ScopeRecording) -> None:
+        """Set the route of a recording, and whether its view is measured."""
         scope = recording.scope
         route = scope.get("route")
         match: RouteMatch | None
