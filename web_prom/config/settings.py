@@ -64,14 +64,14 @@ class Config:
     checked values. Instances share no state and may be used from any thread.
     """
 
-    enabled: bool = _setting(True, parsers.parse_boolean, "Measure this application at all.")
+    enabled: bool = _setting(True, parsers.parse_boolean, "Measure this application.")
     path: str = _setting(
-        "/metrics", parsers.parse_url_path, "Where the application answers a scrape; empty: nowhere."
+        "/metrics", parsers.parse_url_path, "Path at which the application answers scrapes; empty: none."
     )
     naming: str = _setting(
         "prometheus",
         parsers.parse_naming,
-        "How the families of requests are named: `prometheus` or `opentelemetry`.",
+        "Names of the request families: `prometheus` or `opentelemetry`.",
     )
     namespace: str = _setting("", parsers.parse_namespace, "Prefix of the `http_*` metric names.")
     constant_labels: Mapping[str, str] = _setting(
@@ -90,7 +90,7 @@ class Config:
     )
     status_classes: bool = _setting(False, parsers.parse_boolean, "Record `2xx` instead of `200`.")
     extra_methods: tuple[str, ...] = _setting(
-        (), parsers.parse_methods, "HTTP methods to tell apart besides the standard ones."
+        (), parsers.parse_methods, "HTTP methods to record in addition to the standard ones."
     )
     exclude: tuple[str, ...] = _setting(
         (),
@@ -100,7 +100,7 @@ class Config:
     max_label_sets: int = _setting(
         10_000,
         parsers.parse_positive_integer,
-        "Label sets in each family, after which `_overflow` takes the rest.",
+        "Label sets in each family; further ones are counted under `_overflow`.",
     )
     request_size: bool = _setting(
         False, parsers.parse_boolean, "Measure the bytes of request bodies that were read."
@@ -118,7 +118,7 @@ class Config:
         False, parsers.parse_boolean, "Measure the time since the proxy's `X-Request-Start`."
     )
     bearer_token: Secret | None = _setting(
-        None, credentials.parse_secret, "Token that a scrape must bear.", secret=True
+        None, credentials.parse_secret, "Token that a scrape must send.", secret=True
     )
     bearer_token_file: Path | None = _setting(
         None,
@@ -127,7 +127,7 @@ class Config:
         is_printable=credentials.looks_like_path,
     )
     basic_auth: Secret | None = _setting(
-        None, credentials.parse_credentials, "`user:password` that a scrape must give.", secret=True
+        None, credentials.parse_credentials, "`user:password` that a scrape must send.", secret=True
     )
     basic_auth_file: Path | None = _setting(
         None,
@@ -141,26 +141,30 @@ class Config:
     trusted_proxies: tuple[Network | str, ...] = _setting(
         (),
         addresses.parse_proxies,
-        "Proxies whose `X-Forwarded-For` is believed for `PROM_ALLOWED_NETWORKS`; `unix` for one that "
+        "Proxies whose `X-Forwarded-For` is used for `PROM_ALLOWED_NETWORKS`; `unix` for a proxy that "
         "connects through a UNIX socket.",
     )
     allow_scrape: ScrapeCheck | None = _setting(
-        None, parsers.parse_optional_callable, "`callable(environ)`: true where the scrape may go on."
+        None,
+        parsers.parse_optional_callable,
+        "`callable(environ)` that returns true if the scrape is allowed.",
     )
     collector_timeout: float = _setting(
         5, parsers.parse_timeout, "Seconds that custom collectors may take in a scrape; 0: no limit."
     )
     install_middleware: bool = _setting(
-        True, parsers.parse_boolean, "Django: put the middleware first in `MIDDLEWARE` when it is not there."
+        True, parsers.parse_boolean, "Django: put the middleware first in `MIDDLEWARE` if it is not there."
     )
     instrument: bool = _setting(
         False,
         parsers.parse_boolean,
-        "gunicorn: measure the application that it loads, with no change of the application; in the "
+        "gunicorn: measure the application that it loads, without a change of the application; in the "
         "environment only.",
     )
     bind: Address | None = _setting(
-        None, addresses.parse_address, "Address and port of an exporter of its own; in the environment only."
+        None,
+        addresses.parse_address,
+        "Address and port of the exporter, a separate process; in the environment only.",
     )
     certfile: Path | None = _setting(
         None, parsers.parse_file, "The exporter's TLS certificate; in the environment only."
@@ -168,10 +172,12 @@ class Config:
     keyfile: Path | None = _setting(
         None,
         parsers.parse_file,
-        "The key to it, where `PROM_CERTFILE` does not hold it; in the environment only.",
+        "The certificate's key, if `PROM_CERTFILE` does not contain it; in the environment only.",
     )
     client_cafile: Path | None = _setting(
-        None, parsers.parse_file, "Who signs the certificates of scrapers; in the environment only."
+        None,
+        parsers.parse_file,
+        "Authorities that sign the client certificates of scrapers; in the environment only.",
     )
 
     @classmethod
