@@ -11,13 +11,12 @@ from prometheus_client.samples import Exemplar
 
 from web_prom.exposition.encoding.encoder import EncodeFamilies
 from web_prom.text_format import escape_label_value, format_number
+from web_prom.upstream.children import CREATED
 
 # It marks the label values in the output of the encoder. No name with this character is made into a
 # template, and no encoder changes it in a label value.
 _MARK = "\0"
 
-CREATED = "_created"
-"""The suffix of samples whose value almost never changes. It is filled in together with the label values."""
 
 # All characters that an encoder may escape, and those that have a meaning in these templates.
 ESCAPING_PROBE = 'a\\b"c\n%s{0}\t\x7f\u00e9\u20ac'

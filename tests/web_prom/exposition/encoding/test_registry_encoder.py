@@ -368,13 +368,13 @@ def test_children_come_and_go_one_by_one_and_by_the_hundred() -> None:
         if number % 20 == 0:
             both(registry, encoder)
     both(registry, encoder)
-    (family,) = encoder._families.values()
+    (instrument,) = encoder._instruments.values()
     left = len(counter._metrics)
-    assert sum(len(block.children) for block in family._blocks) == left
-    assert len(family._blocks) <= 2 * left // 256 + 1
+    assert sum(len(block.children) for block in instrument._blocks) == left
+    assert len(instrument._blocks) <= 2 * left // 256 + 1
     counter.clear()
     both(registry, encoder)
-    assert family._blocks == []
+    assert instrument._blocks == []
 
 
 def test_a_created_time_that_changes_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,9 +432,9 @@ def test_formats_that_a_client_invents_do_not_pile_up() -> None:
         both(registry, encoder, TEXT, {"a_sum", "a_bucket"})
         both(registry, encoder, OPENMETRICS, {"a_created", "a_count"})
         both(registry, encoder, TEXT)
-    (family,) = encoder._families.values()
-    assert len(family._outlines) <= 16
-    assert [len(block._templates) <= 3 for block in family._blocks] == [True]
+    (instrument,) = encoder._instruments.values()
+    assert len(instrument._templates) <= 16
+    assert [len(block._templates) <= 3 for block in instrument._blocks] == [True]
 
 
 def test_a_child_that_comes_during_the_scrape_is_in_the_next(registry: CollectorRegistry) -> None:
