@@ -4,7 +4,8 @@
 This matrix runs the tests of single units on each other Python, together with those tests of real servers
 that depend on versions.
 
-With an argument it only prints: `--newest` the newest interpreter, `--ignored` the tests that it leaves out.
+Other uses: `--newest` prints the newest interpreter, `--ignored` the arguments for pytest that leave out the
+tests that depend on no version, and `--install PYTHON REQUIREMENT ...` installs into an environment.
 """
 
 from __future__ import annotations
@@ -67,6 +68,9 @@ class Row(NamedTuple):
 
 def main() -> int:
     """Run all rows; return the exit code."""
+    if sys.argv[1:2] == ["--install"]:
+        install(sys.argv[2], sys.argv[3:])
+        return 0
     if sys.argv[1:] == ["--ignored"]:
         print(*ONCE)
         return 0
@@ -134,22 +138,38 @@ def run_all(rows: list[Row]) -> list[tuple[bool, float]]:
     """
     with tempfile.TemporaryDirectory(prefix="web-prom-matrix-") as folder, ThreadPoolExecutor(1) as installer:
         environments = [
-            installer.submit(install, row, Path(folder, str(number))) for number, row in enumerate(rows)
+            installer.submit(make_environment, row, Path(folder, str(number)))
+            for number, row in enumerate(rows)
         ]
         return [run(row, environment) for row, environment in zip(rows, environments, strict=True)]
 
 
-def install(row: Row, folder: Path) -> str:
-    """Make a virtual environment with uv, which takes a tenth of pip's time; return its interpreter.
+def make_environment(row: Row, folder: Path) -> str:
+    """Make the virtual environment of a row; return its interpreter.
 
     Raises:
         subprocess.CalledProcessError: It could not be made.
     """
     subprocess.run([row.python, "-m", "venv", str(folder)], check=True)
     python = str(folder / "bin" / "python")
-    uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
-    subprocess.run([*uv, "--editable", *row.packages], check=True)
+    install(python, ["--editable", *row.packages])
     return python
+
+
+def install(python: str, requirements: list[str]) -> None:
+    """Install into the environment of an interpreter: with uv, and with pip where uv is missing or fails.
+
+    uv takes a tenth of pip's time. It does not read pip's configuration, so it may find no index or certificate.
+
+    Raises:
+        subprocess.CalledProcessError: pip failed, too.
+    """
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
+    certificates = {"UV_SYSTEM_CERTS": "true", "UV_NATIVE_TLS": "true"}
+    if subprocess.run([*uv, *requirements], env={**os.environ, **certificates}, check=False).returncode:
+        print("uv failed; pip installs instead", flush=True)
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *requirements], check=True)
 
 
 def run(row: Row, environment: Future[str]) -> tuple[bool, float]:

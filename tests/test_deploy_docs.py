@@ -33,14 +33,14 @@ TESTS = [path for path in OWN if path.stem.endswith("_test")]
 # Page and files --------------------------------------------------------------------------------------
 
 
-def test_the_page_shows_each_file_once_as_it_is() -> None:
+def test_page_shows_each_file_once_and_unchanged() -> None:
     """A block's first line is the file's, and has its name."""
     shown = {re.match(r"# (\S+):", block)[1]: block for block in blocks("yaml")}  # type: ignore[index]
     assert shown == {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in SHOWN}
     assert len(blocks("yaml")) == len(SHOWN)
 
 
-def test_the_page_names_each_file_of_tests() -> None:
+def test_page_names_each_test_file() -> None:
     for path in TESTS:
         assert f"<../../examples/prometheus/{path.name}>" in TEXT
         assert path.read_text("utf-8").startswith(
@@ -48,7 +48,7 @@ def test_the_page_names_each_file_of_tests() -> None:
         )
 
 
-def test_the_links_of_the_page_lead_somewhere() -> None:
+def test_links_of_the_page_exist() -> None:
     for target in re.findall(r"<(\.\./[^>]+)>", TEXT):
         assert (PAGE.parent / target).exists(), target
 
@@ -75,7 +75,7 @@ def promtool(*arguments: str | Path, cwd: Path) -> str:
     ],
     ids=lambda value: "+".join(value) if value and isinstance(value[0], str) else "",
 )
-def test_promtool_reads_the_configuration(
+def test_promtool_accepts_the_configuration(
     tmp_path: Path, names: list[str], changes: list[tuple[str, str]]
 ) -> None:
     """With the files that it refers to."""
@@ -90,13 +90,13 @@ def test_promtool_reads_the_configuration(
 
 
 @named([PROMETHEUS / "recording.yml", PROMETHEUS / "alerts.yml"])
-def test_promtool_reads_the_rules(path: Path) -> None:
+def test_promtool_accepts_the_rules(path: Path) -> None:
     count = len(re.findall(r"^ +- (?:record|alert):", path.read_text("utf-8"), re.MULTILINE))
     assert f"SUCCESS: {count} rules found" in promtool("check", "rules", path.name, cwd=PROMETHEUS)
 
 
 @named(TESTS)
-def test_the_rules_do_what_their_tests_say(path: Path) -> None:
+def test_rules_pass_their_promtool_tests(path: Path) -> None:
     assert "SUCCESS" in promtool("test", "rules", path.name, cwd=PROMETHEUS)
 
 
@@ -125,7 +125,7 @@ def test_each_recording_rule_is_tested() -> None:
     assert [name for name in recorded_names() if through.get(name, name) not in asked] == []
 
 
-def test_the_rules_ask_for_metrics_that_exist() -> None:
+def test_rules_use_existing_metrics() -> None:
     """Those in README's table, Prometheus's own, and what other rules record."""
     readme = (ROOT / "README.rst").read_text("utf-8")
     rows = set(
@@ -145,7 +145,7 @@ def test_the_rules_ask_for_metrics_that_exist() -> None:
                 assert {name, re.sub(r"_(bucket|sum|count)$", "", name)} & rows, name
 
 
-def test_the_limits_of_samples_are_one_limit() -> None:
+def test_sample_limits_are_equal() -> None:
     limits = {int(number) for number in re.findall(r"(?:sample_limit|sampleLimit): (\d+)", TEXT)}
     assert len(limits) == 1
     (limit,) = limits

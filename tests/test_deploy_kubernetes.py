@@ -57,12 +57,12 @@ CORE = [name for name, resource in resources().items() if "monitoring" not in re
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
 @pytest.mark.parametrize("name", CORE)
-def test_kubernetes_knows_the_resource(name: str, version: str) -> None:
+def test_resource_is_valid_for_kubernetes(name: str, version: str) -> None:
     check_with_kubernetes(resources()[name], version)
 
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
-def test_a_misspelt_field_of_kubernetes_would_be_seen(version: str) -> None:
+def test_kubernetes_schema_rejects_a_misspelt_field(version: str) -> None:
     resource = resources()["Deployment/shop"]
     spec = resource["spec"]["template"]["spec"]["containers"][0]
     spec["enviroment"] = spec.pop("env")
@@ -71,12 +71,12 @@ def test_a_misspelt_field_of_kubernetes_would_be_seen(version: str) -> None:
 
 
 @pytest.mark.parametrize("name", MONITORS)
-def test_the_operator_knows_the_monitor(name: str) -> None:
+def test_monitor_is_valid_for_the_operator(name: str) -> None:
     assert problems(resources()[name]) == []
 
 
 @named([PROMETHEUS / "recording.yml", PROMETHEUS / "alerts.yml"])
-def test_the_rules_are_the_spec_of_a_prometheusrule(path: Path) -> None:
+def test_rules_are_a_valid_prometheusrule_spec(path: Path) -> None:
     (rules,) = documents(path)
     rule = {
         "apiVersion": "monitoring.coreos.com/v1",
@@ -90,7 +90,7 @@ def test_the_rules_are_the_spec_of_a_prometheusrule(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MONITORS)
-def test_a_misspelt_field_or_a_wrong_value_of_a_monitor_would_be_seen(name: str) -> None:
+def test_operator_schema_rejects_a_misspelt_field_or_wrong_value(name: str) -> None:
     resource = resources()[name]
     (endpoint,) = resource["spec"].get("podMetricsEndpoints") or resource["spec"]["endpoints"]
     for key, value in (("intervall", "15s"), ("interval", "15 seconds"), ("honorLabels", "perhaps")):
@@ -107,7 +107,7 @@ def template() -> dict[str, Any]:
     return pod
 
 
-def test_all_selectors_lead_to_the_pods_of_the_deployment() -> None:
+def test_selectors_match_the_pods_of_the_deployment() -> None:
     found = resources()
     labels = template()["metadata"]["labels"].items()
     selectors = [
@@ -124,7 +124,7 @@ def test_all_selectors_lead_to_the_pods_of_the_deployment() -> None:
     assert chosen == ["Service/shop-metrics"]
 
 
-def test_both_monitors_give_the_job_that_the_rules_are_about() -> None:
+def test_monitors_give_the_job_of_the_rules() -> None:
     """The one takes it from the pod, the other from the Service."""
     found = resources()
     label = found["PodMonitor/shop"]["spec"]["jobLabel"]
@@ -134,7 +134,7 @@ def test_both_monitors_give_the_job_that_the_rules_are_about() -> None:
     assert '{job="shop"}' in alerts()["TargetDown"]["expr"]
 
 
-def test_all_ports_are_ports_of_the_container() -> None:
+def test_ports_are_ports_of_the_container() -> None:
     found = resources()
     (container,) = template()["spec"]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -156,7 +156,7 @@ def test_all_ports_are_ports_of_the_container() -> None:
     ]
 
 
-def test_the_token_is_the_secret_for_both_sides() -> None:
+def test_token_is_the_secret_of_pods_and_prometheus() -> None:
     found = resources()
     secret = found["Secret/shop-scrape-token"]
     pod = template()["spec"]
@@ -173,7 +173,7 @@ def test_the_token_is_the_secret_for_both_sides() -> None:
         assert endpoint["authorization"]["credentials"] == {"name": secret["metadata"]["name"], "key": key}
 
 
-def test_the_variables_of_the_container_are_settings() -> None:
+def test_container_variables_are_settings() -> None:
     (container,) = template()["spec"]["containers"]
     names = {item["name"] for item in container["env"]}
     assert names <= {PREFIX + name.upper() for name in FIELDS}

@@ -17,7 +17,7 @@ from tests.manifests import PAGE
 TEXT = PAGE.read_text("utf-8")
 
 
-def test_the_worked_table_is_what_the_formulas_give() -> None:
+def test_series_table_agrees_with_the_formulas() -> None:
     """The formulas themselves are held to a real Prometheus in tests/servers/test_deploy.py."""
     table = TEXT.split("rules add\n=====")[1].split("\n\n")[0].splitlines()[1:-1]
     assert len(table) == 6
@@ -56,7 +56,7 @@ SETTINGS: list[tuple[dict[str, Any], tuple[int, int, int]]] = [
 
 
 @pytest.mark.parametrize(("options", "expected"), SETTINGS, ids=["".join(item[0]) for item in SETTINGS])
-def test_what_the_page_says_of_one_process_and_of_the_settings(
+def test_page_figures_for_one_process_and_settings_are_right(
     registry: CollectorRegistry, created: bool, options: dict[str, Any], expected: tuple[int, int, int]
 ) -> None:
     """Counted in a scrape of an application that answers with four pairs, five statuses and one exception."""

@@ -82,7 +82,7 @@ def metadata_of(wheel: Path) -> Message:
         return Parser().parsestr(archive.read(name).decode("utf-8"))
 
 
-def test_the_wheel_has_all_modules_of_the_three_packages_and_nothing_else(wheel: Path) -> None:
+def test_wheel_has_all_modules_of_the_packages_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     expected = {
@@ -129,7 +129,7 @@ def is_generated(name: str) -> bool:
     )
 
 
-def test_the_metadata_says_what_is_supported(wheel: Path) -> None:
+def test_metadata_names_what_is_supported(wheel: Path) -> None:
     metadata = metadata_of(wheel)
     assert metadata["Name"] == "web-prom"
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", metadata["Version"])
@@ -141,7 +141,7 @@ def test_the_metadata_says_what_is_supported(wheel: Path) -> None:
     assert {"flask", "django", "gunicorn", "test"} <= set(metadata.get_all("Provides-Extra", []))
 
 
-def test_prometheus_client_alone_is_required(wheel: Path) -> None:
+def test_metadata_requires_only_prometheus_client(wheel: Path) -> None:
     required = metadata_of(wheel).get_all("Requires-Dist", [])
     always = [line for line in required if "extra ==" not in line]
     assert len(always) == 1
@@ -180,7 +180,7 @@ print(version("web-prom"))
 """
 
 
-def test_the_wheel_works_where_it_is_installed(wheel: Path, tmp_path: Path) -> None:
+def test_wheel_works_when_installed(wheel: Path, tmp_path: Path) -> None:
     """Not from the work tree, which an editable install would give."""
     target = tmp_path / "site"
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
@@ -209,7 +209,7 @@ def setup_cfg() -> configparser.ConfigParser:
     return parser
 
 
-def test_metadata_is_in_one_file_and_tools_in_the_other(
+def test_setup_cfg_has_the_metadata_and_pyproject_the_tools(
     pyproject: dict[str, Any], setup_cfg: configparser.ConfigParser
 ) -> None:
     """setuptools, pytest and tox each prefer another file when both speak."""
@@ -221,7 +221,7 @@ def test_metadata_is_in_one_file_and_tools_in_the_other(
         )
 
 
-def test_no_third_file_configures_the_build_or_a_tool() -> None:
+def test_no_other_file_configures_the_build_or_a_tool() -> None:
     """MANIFEST.in says what the source distribution holds beside the packages: setup.cfg cannot."""
     others = (
         "setup.py",
@@ -236,7 +236,7 @@ def test_no_third_file_configures_the_build_or_a_tool() -> None:
     assert [name for name in others if (ROOT / name).exists()] == []
 
 
-def test_every_package_directory_is_in_the_list_of_packages(setup_cfg: configparser.ConfigParser) -> None:
+def test_setup_cfg_lists_every_package(setup_cfg: configparser.ConfigParser) -> None:
     listed = set(setup_cfg["options"]["packages"].split())
     found = {
         ".".join(path.parent.relative_to(ROOT).parts)
@@ -247,7 +247,7 @@ def test_every_package_directory_is_in_the_list_of_packages(setup_cfg: configpar
     assert all((ROOT / name.replace(".", "/")).is_dir() for name in listed)
 
 
-def test_the_newest_supported_python_and_the_oldest_are_declared(
+def test_setup_cfg_declares_the_supported_pythons(
     setup_cfg: configparser.ConfigParser,
 ) -> None:
     classifiers = setup_cfg["metadata"]["classifiers"].splitlines()
@@ -256,7 +256,7 @@ def test_the_newest_supported_python_and_the_oldest_are_declared(
     assert setup_cfg["options"]["python_requires"] == ">=3.10"
 
 
-def test_pre_commit_hooks_are_local_and_call_targets_of_the_makefile() -> None:
+def test_pre_commit_hooks_are_local_and_call_makefile_targets() -> None:
     configured = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     assert [repo["repo"] for repo in configured["repos"]] == ["local"]

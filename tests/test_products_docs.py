@@ -21,13 +21,13 @@ def commands() -> list[list[str]]:
     return [shlex.split(line) for line in lines if line.strip()]
 
 
-def test_fault_86_each_setting_on_the_page_exists() -> None:
+def test_fault_86_settings_on_the_page_exist() -> None:
     known = {PREFIX + name.upper() for name in FIELDS}
     assert known.issuperset(named := set(re.findall(r"PROM_[A-Z_]+", TEXT)))
     assert "PROM_INSTRUMENT" in named
 
 
-def test_fault_86_each_gunicorn_of_the_page_has_the_hooks() -> None:
+def test_fault_86_gunicorn_commands_of_the_page_have_the_hooks() -> None:
     """With the settings that the recipe needs."""
     starts = [words for words in commands() if words[0] in ("gunicorn", "mlflow")]
     assert len(starts) == 5
@@ -39,7 +39,7 @@ def test_fault_86_each_gunicorn_of_the_page_has_the_hooks() -> None:
     assert needed == [["PROM_INSTRUMENT=1", "PROM_BIND=127.0.0.1:9464", "PROM_PATH="]] * len(starts)
 
 
-def test_fault_86_the_python_of_the_page_compiles_and_has_all_hooks() -> None:
+def test_fault_86_python_of_the_page_compiles_and_has_all_hooks() -> None:
     for block in PYTHON:
         compile(block, "docs/how-to/products.rst", "exec")
     importing = [block for block in PYTHON if "from web_prom.gunicorn import" in block]
@@ -57,7 +57,7 @@ def test_fault_86_the_python_of_the_page_compiles_and_has_all_hooks() -> None:
         python(check, block)
 
 
-def test_fault_86_the_links_of_the_page_exist() -> None:
+def test_fault_86_links_of_the_page_exist() -> None:
     for target in re.findall(r"<([\w./]+\.rst)>", TEXT):
         assert (PAGE.parent / target).exists(), target
     assert "<docs/how-to/products.rst>" in (ROOT / "README.rst").read_text("utf-8")

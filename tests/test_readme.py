@@ -33,7 +33,7 @@ def table(heading: str) -> list[list[str]]:
     return rows
 
 
-def test_every_setting_is_in_the_table_with_its_meaning() -> None:
+def test_readme_table_has_every_setting_with_its_meaning() -> None:
     """Key, order and words."""
     told = {key: meaning.replace("``", "`") for key, _, meaning in table("Settings")}
     meant = {PREFIX + name.upper(): item.metadata["meaning"] for name, item in FIELDS.items()}
@@ -41,7 +41,7 @@ def test_every_setting_is_in_the_table_with_its_meaning() -> None:
     assert list(told) == list(meant)
 
 
-def test_every_default_is_in_the_table() -> None:
+def test_readme_table_has_every_default() -> None:
     """Numbers are compared as numbers."""
     for (key, told, _), item in zip(table("Settings"), FIELDS.values(), strict=True):
         if item.name.endswith("_buckets"):
@@ -99,7 +99,7 @@ def exposed(text: str) -> dict[str, str]:
     }
 
 
-def test_every_metric_is_in_the_table(tmp_path: Path) -> None:
+def test_readme_table_has_every_metric(tmp_path: Path) -> None:
     """With its type and labels, as an application exposes it that measures everything."""
     one, several = python(APPLICATION), python(APPLICATION, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     told = {name: (kind, meaning) for name, kind, _, meaning in table("Metrics")}
@@ -117,13 +117,13 @@ SNIPPETS = re.split(r"\n\.\. code-block:: python\n\n", README)[1:]
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=map(str, range(len(SNIPPETS))))
-def test_the_python_snippets_are_python(snippet: str) -> None:
+def test_readme_python_snippets_compile(snippet: str) -> None:
     """They compile as they stand."""
     code = re.split(r"\n(?=\S)", snippet)[0]
     compile("\n".join(line[4:] for line in code.splitlines()), "README.rst", "exec")
 
 
-def test_the_prometheus_configuration_is_valid(tmp_path: Path) -> None:
+def test_readme_prometheus_configuration_is_valid(tmp_path: Path) -> None:
     """Prometheus' own tool reads it."""
     promtool = needs_program("promtool", package="prometheus")
     block = README.split(".. code-block:: yaml\n\n")[1]
@@ -134,14 +134,14 @@ def test_the_prometheus_configuration_is_valid(tmp_path: Path) -> None:
     subprocess.run([promtool, "check", "config", str(tmp_path / "prometheus.yml")], check=True)
 
 
-def test_every_check_of_django_is_in_the_table() -> None:
+def test_readme_table_has_every_django_check() -> None:
     """By its id."""
     checks = (ROOT / "django_prom" / "checks.py").read_text("utf-8")
     ids = set(re.findall(r"django_prom\.[EW]\d{3}", checks))
     assert ids == set(re.findall(r"^(django_prom\.[EW]\d{3})  ", README, re.MULTILINE))
 
 
-def test_the_files_that_it_names_exist() -> None:
+def test_readme_names_existing_files() -> None:
     """Links inside the repository."""
     for target in re.findall(r"<([\w./]+\.(?:rst|py))>", README):
         assert (ROOT / target).is_file(), target

@@ -13,7 +13,7 @@ SHOWN = [SERVERS / name for name in ("uwsgi.ini", "apache.conf", "shop.wsgi")]
 
 
 @named(SHOWN)
-def test_the_page_shows_the_whole_file(path: Path) -> None:
+def test_page_shows_the_whole_file(path: Path) -> None:
     """As it stands."""
     page = (ROOT / "docs" / "how-to" / "servers.rst").read_text("utf-8")
     assert textwrap.indent(path.read_text("utf-8"), "    ") in page

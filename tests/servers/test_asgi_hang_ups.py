@@ -29,7 +29,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=requirements(name)) for name in COMMANDS])
-def test_fault_91_a_client_that_hung_up_before_the_response_is_499(
+def test_fault_91_client_that_disconnects_before_the_response_is_499(
     name: str, place: Scratch, tmp_path: Path
 ) -> None:
     directory, gate = place.folder / "shared", place.folder / "gate"

@@ -83,7 +83,7 @@ def typed(name: str, place: Scratch, directory: Path) -> Iterator[Prefork]:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=requirements(name)) for name in COMMANDS if name != "uvicorn"]
 )
-def test_fault_22_a_killed_worker_takes_nothing_along(name: str, place: Scratch, directory: Path) -> None:
+def test_fault_22_killed_worker_keeps_its_counts(name: str, place: Scratch, directory: Path) -> None:
     """But the request that it had in hand, which is in progress no more."""
     with typed(name, place, directory) as server:
         server.send(10)
@@ -103,9 +103,7 @@ def test_fault_22_a_killed_worker_takes_nothing_along(name: str, place: Scratch,
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=requirements(name)) for name in COMMANDS])
-def test_a_reload_loses_nothing_and_a_killed_supervisor_leaves_the_numbers(
-    name: str, place: Scratch, directory: Path
-) -> None:
+def test_reload_and_killed_supervisor_keep_the_counts(name: str, place: Scratch, directory: Path) -> None:
     """The next one goes on with them; with our hooks it begins anew, as no worker is left."""
     with typed(name, place, directory) as first:
         _reload_under_load(first)
@@ -123,7 +121,7 @@ def test_a_reload_loses_nothing_and_a_killed_supervisor_leaves_the_numbers(
         second.send(10)
 
 
-def test_the_django_example_is_served(place: Scratch, directory: Path) -> None:
+def test_django_example_is_served(place: Scratch, directory: Path) -> None:
     """As the page says, with another last word."""
     command = COMMANDS["granian"].serving("django_async:application")
     with running(place, command, directory, folder=EXAMPLES) as server:

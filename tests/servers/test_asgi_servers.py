@@ -113,7 +113,7 @@ def _answering(server: Prefork) -> set[bytes]:
         return {body for _, body in clients.map(server.get, ["/"] * CLIENTS * 4)}
 
 
-def test_what_was_sent_is_what_was_counted(site: Site) -> None:
+def test_requests_are_counted_as_sent(site: Site) -> None:
     """Several clients at once, each with one connection that is kept alive; every worker serves some."""
     server, app = site.server, site.app
     before, raised = server.rest(), Counter(server.exceptions())
@@ -161,7 +161,7 @@ def test_what_was_sent_is_what_was_counted(site: Site) -> None:
         assert timed[method, route] == sum(n for key, n in counted.items() if key[:2] == (method, route))
 
 
-def test_bytes_are_those_that_were_read_and_sent(site: Site) -> None:
+def test_body_sizes_are_the_bytes_read_and_sent(site: Site) -> None:
     server = site.server
     name = "http_response_size_bytes"
     before = server.rest()
@@ -177,7 +177,7 @@ def test_bytes_are_those_that_were_read_and_sent(site: Site) -> None:
     assert server.samples(name, f"{name}_sum", "route")["/stream",] == sent + 50_000
 
 
-def test_fault_01_a_stream_is_in_progress_until_its_client_goes(site: Site) -> None:
+def test_fault_01_stream_is_in_progress_until_its_client_disconnects(site: Site) -> None:
     if not site.app.hears_disconnects:
         pytest.skip("Django 4.2 does not hear of it")
     server = site.server
@@ -191,7 +191,7 @@ def test_fault_01_a_stream_is_in_progress_until_its_client_goes(site: Site) -> N
     assert server.exceptions() == raised
 
 
-def test_fault_02_a_body_that_breaks_keeps_its_status(site: Site) -> None:
+def test_fault_02_body_that_fails_keeps_its_status(site: Site) -> None:
     server = site.server
     before, raised = server.rest(), Counter(server.exceptions())
     with contextlib.suppress(http.client.IncompleteRead):
@@ -203,7 +203,7 @@ def test_fault_02_a_body_that_breaks_keeps_its_status(site: Site) -> None:
     assert route == "/breaks-half-way"
 
 
-def test_fault_02_a_client_that_hangs_up_before_the_response_is_499(site: Site) -> None:
+def test_fault_02_client_that_disconnects_before_the_response_is_499(site: Site) -> None:
     if not site.app.hears_disconnects:
         pytest.skip("Django 4.2 does not hear of it")
     server = site.server
@@ -215,7 +215,7 @@ def test_fault_02_a_client_that_hangs_up_before_the_response_is_499(site: Site) 
     assert server.exceptions() == raised
 
 
-def test_a_scrape_leaves_the_loop_free(site: Site, tmp_path: Path) -> None:
+def test_scrape_does_not_block_the_event_loop(site: Site, tmp_path: Path) -> None:
     """The worker that computes one answers requests meanwhile."""
     server, path = site.server, tmp_path / "worker"
     with contextlib.closing(
@@ -227,7 +227,7 @@ def test_a_scrape_leaves_the_loop_free(site: Site, tmp_path: Path) -> None:
         assert b" 200 " in scrape.recv(100)
 
 
-def test_neither_login_nor_host_check_keeps_a_scraper_out(site: Site) -> None:
+def test_scrape_passes_login_and_host_check(site: Site) -> None:
     """And nothing counts a scrape, of whatever method."""
     before = site.server.rest()
     for method, status in (("GET", 200), ("HEAD", 200), ("OPTIONS", 200), ("POST", 405)):
@@ -248,7 +248,7 @@ only_starlette = pytest.mark.parametrize(
 
 
 @only_django
-def test_what_the_login_and_the_host_check_answer_is_counted(site: Site) -> None:
+def test_responses_of_login_and_host_check_are_counted(site: Site) -> None:
     """That they are there, too."""
     before = site.server.rest()
     for headers, status in (({"X-User": "nobody"}, 302), ({"Host": "10.1.2.3"}, 400)):
@@ -260,7 +260,7 @@ def test_what_the_login_and_the_host_check_answer_is_counted(site: Site) -> None
 
 
 @only_starlette
-def test_websockets_are_counted_by_how_they_end(site: Site) -> None:
+def test_websockets_are_counted_by_close_code(site: Site) -> None:
     """By the client, the application, its failure, and before there was one."""
     server, name = site.server, "websocket_messages"
     before = Counter(server.connections())

@@ -31,7 +31,7 @@ def directory(place: Scratch) -> Path:
 
 @each_server
 @pytest.mark.parametrize("how", ["add_middleware", "install"])
-def test_fault_89_a_wrong_setting_is_an_error_at_the_start(
+def test_fault_89_invalid_setting_is_an_error_at_start(
     how: str, name: str, place: Scratch, directory: Path
 ) -> None:
     place.environ["MEASURED_BY"] = how
@@ -47,7 +47,7 @@ def test_fault_89_a_wrong_setting_is_an_error_at_the_start(
 
 
 @each_server
-def test_fault_88_the_status_that_the_client_got_is_counted(
+def test_fault_88_status_that_the_client_received_is_counted(
     name: str, place: Scratch, directory: Path
 ) -> None:
     with running(place, COMMANDS[name].serving(APP), directory) as server:

@@ -34,7 +34,7 @@ def value(server: Gunicorn, path: str, name: str, **labels: str) -> float:
     )
 
 
-def test_instruments_scrapes_and_hooks_written_by_hand(place: Scratch, tmp_path: Path) -> None:
+def test_metrics_endpoint_and_hooks_written_by_hand(place: Scratch, tmp_path: Path) -> None:
     """They count what ours count; neither ``mark_process_dead`` nor a killed worker takes anything away."""
     config = place.configuration(CONFIGURATION)
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}

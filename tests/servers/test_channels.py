@@ -31,7 +31,7 @@ def server(place: Scratch) -> Iterator[Uvicorn]:
         yield running
 
 
-def test_fault_83_consumers_of_channels_have_their_routes(server: Uvicorn) -> None:
+def test_fault_83_channels_consumers_have_their_routes(server: Uvicorn) -> None:
     """Behind middlewares, nested routers and ProtocolTypeRouter; Django's views keep theirs."""
     url = f"ws://127.0.0.1:{server.port}"
     for path in (*SOCKETS, "/ws/hidden/"):

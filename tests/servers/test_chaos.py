@@ -111,7 +111,7 @@ class Shaken(Exporting):
 
 
 @pytest.mark.parametrize(("worker_class", "app"), GUNICORNS, ids=[name for name, _ in GUNICORNS])
-def test_gunicorn_counts_each_answered_request_once_whatever_happens_to_its_processes(
+def test_gunicorn_counts_each_request_once_under_random_signals(
     place: Scratch, worker_class: str, app: str
 ) -> None:
     if worker_class == "asgi":
@@ -139,7 +139,7 @@ def test_gunicorn_counts_each_answered_request_once_whatever_happens_to_its_proc
         print(f"{worker_class}: {dict(chaos.done)}, {clients}, {scraper.answers} scrapes")
 
 
-def test_uvicorn_counts_each_answered_request_once_whatever_happens_to_its_processes(place: Scratch) -> None:
+def test_uvicorn_counts_each_request_once_under_random_signals(place: Scratch) -> None:
     directory = place.folder / "shared"
     directory.mkdir()
 
@@ -228,7 +228,7 @@ def small_disk(place: Scratch) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_is_full_for_a_while_loses_no_request(place: Scratch, small_disk: Path) -> None:
+def test_full_disk_loses_no_request(place: Scratch, small_disk: Path) -> None:
     """Values wait in memory, are counted as failures, and are written when there is room."""
     directory = small_disk / "shared"
     directory.mkdir()
@@ -260,7 +260,7 @@ def test_a_disk_that_is_full_for_a_while_loses_no_request(place: Scratch, small_
         assert sum(clients.unanswered.values()) == 0, "nobody noticed"
 
 
-def test_a_worker_that_runs_out_of_descriptors_again_and_again_loses_no_request(place: Scratch) -> None:
+def test_exhausted_descriptors_lose_no_request(place: Scratch) -> None:
     """Its scrapes may fail, and never show less than there is."""
     exhaust = Request("GET", "/exhaust", 200, "/exhaust")
     with Shaken(place, app=CHAOS_APP, workers=1, worker_class="gthread") as server:

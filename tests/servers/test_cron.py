@@ -98,7 +98,7 @@ def nightly(
     ).returncode
 
 
-def test_the_page_shows_the_commands() -> None:
+def test_page_shows_the_commands() -> None:
     """Those that the tests below run, with other places."""
     page = DOCUMENT.read_text("utf-8")
     for way in WAYS:
@@ -122,7 +122,7 @@ def succeeds_and_then_fails(client: Client | Gunicorn, run: Callable[[Path], int
         assert second[kept] == first[kept]
 
 
-def test_a_text_file_for_node_exporter(place: Scratch) -> None:
+def test_job_writes_a_text_file_for_node_exporter(place: Scratch) -> None:
     """Node exporter reads the folder at each scrape, and finds no half-written file."""
     folder = place.folder / "textfiles"
     folder.mkdir()
@@ -137,7 +137,7 @@ def test_a_text_file_for_node_exporter(place: Scratch) -> None:
         assert sorted(path.name for path in folder.iterdir()) == ["nightly.prom", "nightly_success.prom"]
 
 
-def test_a_push_to_the_pushgateway(place: Scratch) -> None:
+def test_job_pushes_to_the_pushgateway(place: Scratch) -> None:
     """Under its grouping key, until it is deleted."""
     with Program(place, "prometheus-pushgateway") as gateway:
         succeeds_and_then_fails(
@@ -149,7 +149,7 @@ def test_a_push_to_the_pushgateway(place: Scratch) -> None:
         assert told(gateway) == {}
 
 
-def test_a_directory_that_a_web_server_answers_for(place: Scratch) -> None:
+def test_job_writes_to_a_directory_that_a_server_exposes(place: Scratch) -> None:
     """A job's counts stay when it has ended, and the next one goes on with its slot."""
     directory = place.folder / "shared"
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
@@ -180,7 +180,7 @@ for mode in {MODES!r}:
 """
 
 
-def test_gauges_of_a_job_that_has_ended(place: Scratch) -> None:
+def test_live_gauges_of_an_ended_job_are_removed(place: Scratch) -> None:
     """As the table says: those of live modes are gone with it."""
     directory = place.folder / "shared"
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
@@ -235,7 +235,7 @@ def pushing(place: Scratch, gateway: Program, directory: Path, count: int) -> It
             process.wait(PATIENCE_SECONDS)
 
 
-def test_a_push_of_what_several_processes_share(place: Scratch) -> None:
+def test_push_of_a_shared_directory_has_the_totals_of_all_processes(place: Scratch) -> None:
     """The default registry has the numbers of the slot that the process has; the collector has all."""
     directory = place.folder / "shared"
     directory.mkdir()

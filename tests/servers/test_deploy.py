@@ -36,7 +36,7 @@ def fleet() -> Iterator[Fleet]:
         yield Fleet(stack)
 
 
-def test_each_replica_is_a_target_and_was_up_all_the_time(fleet: Fleet) -> None:
+def test_each_replica_is_a_target_and_stays_up(fleet: Fleet) -> None:
     """With the token; none is near the limit of samples."""
     found = fleet.main.ask("targets", state="active")["activeTargets"]
     assert {target["labels"]["instance"]: target["health"] for target in found} == dict.fromkeys(
@@ -46,7 +46,7 @@ def test_each_replica_is_a_target_and_was_up_all_the_time(fleet: Fleet) -> None:
     assert fleet.main.scrapes("shop") >= 6
 
 
-def test_no_rule_fails(fleet: Fleet) -> None:
+def test_rules_evaluate_without_error(fleet: Fleet) -> None:
     """Neither a recording rule nor an alert, nor is anything recorded twice under one label set."""
     groups = fleet.main.ask("rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
@@ -55,13 +55,13 @@ def test_no_rule_fails(fleet: Fleet) -> None:
     assert len([rule for rule in rules if rule["type"] == "alerting"]) == 7
 
 
-def test_the_counters_of_all_replicas_are_what_was_sent_to_all(fleet: Fleet) -> None:
+def test_counters_of_all_replicas_are_the_requests_sent(fleet: Fleet) -> None:
     """Exactly, by method, route and status."""
     found = fleet.main.query('sum by (method, route, status) (http_requests_total{job="shop"}) > 0')
     assert labelled(found, "method", "route", "status") == sum(fleet.after.values(), Counter())
 
 
-def test_the_recorded_rates_are_what_was_sent_to_all_replicas(fleet: Fleet) -> None:
+def test_recorded_rates_are_the_requests_sent(fleet: Fleet) -> None:
     """Within what rate() adds at the ends; one replica more or less would be outside."""
     sent = fleet.sent()
     assert sum(sent.values()) == 3 * (100 + 50 + 20)
@@ -77,7 +77,7 @@ def test_the_recorded_rates_are_what_was_sent_to_all_replicas(fleet: Fleet) -> N
     assert lowest <= fleet.main.number("job:http_requests:rate5m") * 300 <= highest
 
 
-def test_the_recorded_share_of_errors_is_that_of_all_replicas(fleet: Fleet) -> None:
+def test_recorded_error_ratio_covers_all_replicas(fleet: Fleet) -> None:
     """One ratio of two sums; both are extrapolated alike, but for the ends."""
     sent = fleet.sent()
     errors = sum(count for (_, _, status), count in sent.items() if status.startswith("5"))
@@ -86,7 +86,7 @@ def test_the_recorded_share_of_errors_is_that_of_all_replicas(fleet: Fleet) -> N
     assert share > 0.05
 
 
-def test_a_recorded_series_is_its_expression_at_that_time(fleet: Fleet) -> None:
+def test_recorded_series_equals_its_expression(fleet: Fleet) -> None:
     """The sum over instances of what Prometheus has of each."""
     for name, expression in (
         ("job_route:http_requests:rate5m", "sum by (job, route) (rate(http_requests_total[5m]))"),
@@ -102,7 +102,7 @@ def test_a_recorded_series_is_its_expression_at_that_time(fleet: Fleet) -> None:
         assert plain == pytest.approx(fleet.main.query(expression, at=moment), rel=0.25), name
 
 
-def test_the_recorded_quantile_is_that_of_all_replicas_together(fleet: Fleet) -> None:
+def test_recorded_quantile_covers_all_replicas(fleet: Fleet) -> None:
     """The buckets are what was sent to all, and the quantile is where our own interpolation has it."""
     bucket = 'http_request_duration_seconds_bucket{job="shop"}'
     rates = "job_le:http_request_duration_seconds_bucket:rate5m"
@@ -123,7 +123,7 @@ def test_the_recorded_quantile_is_that_of_all_replicas_together(fleet: Fleet) ->
 
 
 @pytest.mark.parametrize("name", recorded_names())
-def test_federation_and_remote_write_carry_the_recorded_series(fleet: Fleet, name: str) -> None:
+def test_federation_and_remote_write_have_the_recorded_series(fleet: Fleet, name: str) -> None:
     """Each with the value that the first Prometheus had at that time, and with the name of its cluster."""
     for other in (fleet.federating, fleet.store):
         carried = other.query(name)
@@ -138,7 +138,7 @@ def test_federation_and_remote_write_carry_the_recorded_series(fleet: Fleet, nam
         assert carried
 
 
-def test_federation_and_remote_write_carry_nothing_else(fleet: Fleet) -> None:
+def test_federation_and_remote_write_have_no_other_series(fleet: Fleet) -> None:
     """No series of a single replica but up, which tells the store that there are three."""
     for other, more in ((fleet.federating, set[str]()), (fleet.store, {"up"})):
         names = set(other.ask("label/__name__/values"))
@@ -149,7 +149,7 @@ def test_federation_and_remote_write_carry_nothing_else(fleet: Fleet) -> None:
     assert fleet.store.number('sum(up{cluster="eu", job="shop"})') == len(fleet.replicas)
 
 
-def test_the_formula_gives_the_number_of_series(fleet: Fleet) -> None:
+def test_series_formula_gives_the_number_of_series(fleet: Fleet) -> None:
     """Of each replica, and what Prometheus counts of all of them."""
     exceptions = labelled(
         fleet.main.query('count by (instance) (http_request_exceptions_total{job="shop"})'), "instance"
@@ -171,7 +171,7 @@ def test_the_formula_gives_the_number_of_series(fleet: Fleet) -> None:
     )
 
 
-def test_the_formula_gives_the_number_of_series_that_the_rules_add(fleet: Fleet) -> None:
+def test_series_formula_gives_the_number_of_recorded_series(fleet: Fleet) -> None:
     """Whatever the number of replicas."""
     everything = sum(fleet.after.values(), Counter())
     routes = {route for _, route, _ in everything}
@@ -183,13 +183,13 @@ def test_the_formula_gives_the_number_of_series_that_the_rules_add(fleet: Fleet)
 
 
 @pytest.mark.parametrize("expression", "\n".join(blocks("promql")).strip().split("\n\n"))
-def test_the_expressions_of_the_page_find_something(fleet: Fleet, expression: str) -> None:
+def test_expressions_of_the_page_return_series(fleet: Fleet, expression: str) -> None:
     """Each as it stands there; those over clusters where the series of clusters meet."""
     for prometheus in (fleet.federating, fleet.store) if "cluster" in expression else (fleet.main,):
         assert prometheus.query(expression)
 
 
-def test_the_head_tells_how_many_series_there_are(fleet: Fleet) -> None:
+def test_head_metric_gives_the_number_of_series(fleet: Fleet) -> None:
     """The page names this address of Prometheus's API."""
     status = fleet.main.ask("status/tsdb")
     assert status["headStats"]["numSeries"] >= fleet.main.number('count({job="shop"})')
@@ -200,7 +200,7 @@ def test_the_head_tells_how_many_series_there_are(fleet: Fleet) -> None:
 # Kubernetes ------------------------------------------------------------------------------------------
 
 
-def test_pods_that_ask_for_it_by_annotations_are_scraped(fleet: Fleet) -> None:
+def test_annotated_pods_are_scraped(fleet: Fleet) -> None:
     """Each once, by name; the rules are the example's, what they get is what the pods would show."""
     prometheus = fleet.annotated
     wait_until(lambda: prometheus.scrapes("shop") >= 2, "two scrapes", shown=prometheus.log)
@@ -235,7 +235,7 @@ class Contained(Exporting):
         self._command = [sys.executable, script, *here]
 
 
-def test_the_container_of_the_deployment_serves_and_is_scraped(place: Scratch) -> None:
+def test_container_of_the_deployment_serves_and_is_scraped(place: Scratch) -> None:
     """Its port for the metrics wants the token of the Secret, and its other port has no metrics at all."""
     with Contained(place) as server:
         assert server.get("/health")[0] == 200  # the readiness probe

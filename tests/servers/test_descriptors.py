@@ -51,7 +51,7 @@ def _values(families: list[Metric]) -> dict[str, float]:
     }
 
 
-def test_fault_67_no_scrape_of_status_200_shows_a_decrease(place: Scratch) -> None:
+def test_fault_67_scrape_with_status_200_never_shows_a_decrease(place: Scratch) -> None:
     """A gthread worker at RLIMIT_NOFILE whose descriptors come and go, scraped all the while."""
     config = place.configuration(HOG)
     with (

@@ -47,7 +47,7 @@ def _ids(pid: int) -> tuple[int, ...] | None:
     ("app", "worker_class"),
     [(FLASK_APP, "sync"), (FLASK_APP, "gthread"), (FLASK_APP, "gevent"), (DJANGO_APP, "sync")],
 )
-def test_fault_29_the_port_of_its_own_shows_all_workers(place: Scratch, app: str, worker_class: str) -> None:
+def test_fault_29_exporter_reports_all_workers(place: Scratch, app: str, worker_class: str) -> None:
     """The numbers of the server's own log, to the last."""
     with Exporting(place, app=app, worker_class=worker_class) as server:
         with Load(server, 300) as load:
@@ -58,7 +58,7 @@ def test_fault_29_the_port_of_its_own_shows_all_workers(place: Scratch, app: str
         assert server.total("http_requests_in_progress") == 0
 
 
-def test_it_answers_while_every_worker_is_busy(place: Scratch) -> None:
+def test_exporter_answers_while_all_workers_are_busy(place: Scratch) -> None:
     """The application's own /metrics has to wait for a worker."""
     with Exporting(place, workers=2) as server:
         with held(server) as one, held(server) as other:
@@ -69,7 +69,7 @@ def test_it_answers_while_every_worker_is_busy(place: Scratch) -> None:
         server.wait_for_boots(4)
 
 
-def test_fault_26_forty_scrapes_at_once_are_all_answered(place: Scratch) -> None:
+def test_fault_26_exporter_answers_forty_concurrent_scrapes(place: Scratch) -> None:
     with Exporting(place) as server:
         for _ in range(10):
             server.get("/items/7")
@@ -79,13 +79,13 @@ def test_fault_26_forty_scrapes_at_once_are_all_answered(place: Scratch) -> None
         assert all(b'route="/items/<int:number>",status="200"} 10.0' in body for _, body in found)
 
 
-def test_an_application_without_a_path_of_its_own_is_scraped_at_the_port(place: Scratch) -> None:
+def test_exporter_serves_an_application_without_metrics_path(place: Scratch) -> None:
     with Exporting(place, environ={"PROM_PATH": ""}) as server:
         assert server.get("/metrics")[0] == 404
         assert server.total("http_requests_total") == 1
 
 
-def test_certificates_and_secrets_count(place: Scratch) -> None:
+def test_exporter_checks_certificates_and_secrets(place: Scratch) -> None:
     """TLS, a client's certificate, and a token in a file that is read at each scrape."""
     ours, client = make(place.folder, "server"), make(place.folder, "client")
     token = place.folder / "token"
@@ -112,7 +112,7 @@ def test_certificates_and_secrets_count(place: Scratch) -> None:
 # Where it is and where not ---------------------------------------------------------------------------
 
 
-def test_fault_20_neither_master_nor_workers_have_the_port(place: Scratch) -> None:
+def test_fault_20_master_and_workers_do_not_hold_the_exporters_port(place: Scratch) -> None:
     """And the exporter has nothing of the master's: no listening socket, no lock."""
     with Exporting(place) as server:
         metrics, web = (f"socket:[{listening_inode(port)}]" for port in (server.metrics_port, server.port))
@@ -147,22 +147,22 @@ def test_fault_20_commands_open_no_port(place: Scratch, code: str) -> None:
     subprocess.run([sys.executable, "-c", code + after], env=environ, check=True, timeout=60)
 
 
-def test_without_the_setting_there_is_none(place: Scratch) -> None:
+def test_exporter_is_not_started_without_the_setting(place: Scratch) -> None:
     with Gunicorn(place) as server:
         assert len(server.processes()) == 3
 
 
-def test_where_nothing_is_measured_there_is_none(place: Scratch) -> None:
+def test_exporter_is_not_started_where_metrics_are_disabled(place: Scratch) -> None:
     with Gunicorn(place, environ={"PROM_BIND": ANY_PORT, "PROM_ENABLED": "no"}) as server:
         assert len(server.processes()) == 3
 
 
-def test_gunicorns_own_env_asks_for_it_too(place: Scratch) -> None:
+def test_exporter_reads_gunicorns_raw_env(place: Scratch) -> None:
     with Exporting(place, f"--env=PROM_BIND={ANY_PORT}", bind=None) as server:
         assert server.total("http_requests_in_progress") == 0
 
 
-def test_it_runs_as_the_workers_do_and_logs_where_the_server_does(place: Scratch) -> None:
+def test_exporter_runs_as_the_workers_user_and_logs_like_the_server(place: Scratch) -> None:
     """Bound as the master's user, and never running as that."""
     ids = os.getuid(), os.getgid()
     if ids[0] == 0:
@@ -203,7 +203,7 @@ import ctypes
 """
 
 
-def test_a_module_of_the_application_does_not_stand_in_for_the_standard_librarys(place: Scratch) -> None:
+def test_exporter_does_not_import_modules_of_the_application(place: Scratch) -> None:
     """Yet a callable of the application's is found."""
     if sys.version_info >= (3, 11):  # before, `-m` puts the working directory first whatever one does
         (place.folder / "ctypes.py").write_text(STANDS_IN)

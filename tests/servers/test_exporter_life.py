@@ -31,7 +31,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_it_ends_with_the_server(place: Scratch, number: int) -> None:
+def test_exporter_ends_with_the_server(place: Scratch, number: int) -> None:
     """When the master is gone, so is everything else; until then there is somebody to scrape."""
     with Exporting(place) as server:
         server.get("/")
@@ -41,7 +41,7 @@ def test_it_ends_with_the_server(place: Scratch, number: int) -> None:
         assert "[ERROR] the exporter" not in server.log()
 
 
-def test_it_ends_when_the_master_is_killed_whoever_lives_on(place: Scratch) -> None:
+def test_exporter_ends_when_the_master_is_killed(place: Scratch) -> None:
     """A busy worker does not notice that its master is gone, and has all that a fork inherits."""
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(place.folder / "shared")}
     with Exporting(place, environ=environ) as server, held(server) as worker:
@@ -55,7 +55,7 @@ def test_it_ends_when_the_master_is_killed_whoever_lives_on(place: Scratch) -> N
         server.signal(signal.SIGKILL, worker)
 
 
-def test_ctrl_c_is_for_the_server_alone(place: Scratch) -> None:
+def test_exporter_ignores_ctrl_c(place: Scratch) -> None:
     """A terminal sends it to all processes; the exporter goes on until the server has ended."""
     with Exporting(place) as server:
         (exporter,) = server.exporters()
@@ -69,7 +69,7 @@ def test_ctrl_c_is_for_the_server_alone(place: Scratch) -> None:
         assert server.processes() == {}
 
 
-def test_a_scrape_that_is_under_way_at_the_end_is_answered(place: Scratch) -> None:
+def test_exporter_answers_a_scrape_in_progress_at_shutdown(place: Scratch) -> None:
     """The connection is there, its request comes while the server ends."""
     with Exporting(place) as server, held(server) as worker:
         with socket.create_connection(("127.0.0.1", server.metrics_port), 30) as scraper:
@@ -93,7 +93,7 @@ def _listens(port: int) -> bool:
 # How it lives on -------------------------------------------------------------------------------------
 
 
-def test_killed_it_is_replaced_and_no_scrape_is_refused(place: Scratch) -> None:
+def test_killed_exporter_is_replaced_without_a_refused_scrape(place: Scratch) -> None:
     with Exporting(place) as server:
         server.get("/")
         (exporter,) = server.exporters()
@@ -104,7 +104,7 @@ def test_killed_it_is_replaced_and_no_scrape_is_refused(place: Scratch) -> None:
         assert f"the exporter (pid {exporter}) was ended by SIGKILL; starting it again" in server.log()
 
 
-def test_what_cannot_start_is_tried_again_less_and_less_often(place: Scratch) -> None:
+def test_exporter_that_cannot_start_is_retried_with_backoff(place: Scratch) -> None:
     """And the server does not mind; when the cause is gone, the exporter is there."""
     missing = place.folder / "late.pem"
     with Gunicorn(place, environ={"PROM_BIND": ANY_PORT, "PROM_CERTFILE": str(missing)}) as server:
@@ -122,7 +122,7 @@ def test_what_cannot_start_is_tried_again_less_and_less_often(place: Scratch) ->
         assert ask(int(port), tls=trusting(certificate))[0] == 200
 
 
-def test_fault_74_a_supervisor_that_is_killed_is_replaced_with_its_exporter(place: Scratch) -> None:
+def test_fault_74_killed_supervisor_is_replaced_with_its_exporter(place: Scratch) -> None:
     """Twice, and without a reload. The log tells it."""
     with Exporting(place, bind=None, environ={"PROM_BIND": f"127.0.0.1:{_free_port()}"}) as server:
         server.get("/")
@@ -140,7 +140,7 @@ def test_fault_74_a_supervisor_that_is_killed_is_replaced_with_its_exporter(plac
         assert server.exporters() == before
 
 
-def test_fault_74_an_exporter_that_hangs_is_replaced(place: Scratch) -> None:
+def test_fault_74_exporter_that_hangs_is_replaced(place: Scratch) -> None:
     with Exporting(place) as server:
         server.get("/")
         (exporter,) = server.exporters()
@@ -151,7 +151,7 @@ def test_fault_74_an_exporter_that_hangs_is_replaced(place: Scratch) -> None:
         assert not alive(exporter)
 
 
-def test_fault_74_at_the_servers_end_nothing_is_started_again(place: Scratch) -> None:
+def test_fault_74_nothing_is_restarted_at_shutdown(place: Scratch) -> None:
     with Exporting(place) as server, held(server) as worker:
         server.signal(signal.SIGTERM)
         server.signal(signal.SIGKILL, server.supervisors()[0])
@@ -166,7 +166,7 @@ def _free_port() -> int:
         return int(reserved.getsockname()[1])
 
 
-def test_a_port_in_use_is_told_and_the_server_goes_on(place: Scratch) -> None:
+def test_port_in_use_is_logged_and_the_server_continues(place: Scratch) -> None:
     """When the port is free, the exporter takes it."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
@@ -185,7 +185,7 @@ def test_a_port_in_use_is_told_and_the_server_goes_on(place: Scratch) -> None:
             assert ask(int(address.rpartition(":")[2]))[0] == 200
 
 
-def test_settings_that_are_not_allowed_stop_the_start(place: Scratch) -> None:
+def test_invalid_exporter_settings_stop_the_start(place: Scratch) -> None:
     for environ in ({"PROM_BIND": "9464"}, {"PROM_BIND": ANY_PORT, "PROM_KEYFILE": "x"}):
         done = run(place, command(), **environ)
         assert done.returncode == 1
@@ -195,7 +195,7 @@ def test_settings_that_are_not_allowed_stop_the_start(place: Scratch) -> None:
 # Reload and upgrade ----------------------------------------------------------------------------------
 
 
-def test_a_reload_leaves_it_alone(place: Scratch) -> None:
+def test_reload_keeps_the_exporter(place: Scratch) -> None:
     """Nothing that concerns it changed."""
     with Exporting(place) as server, Scrapers(server.metrics_port) as scrapers:
         before = server.exporters()
@@ -207,7 +207,7 @@ def test_a_reload_leaves_it_alone(place: Scratch) -> None:
     assert scrapers.failures == []
 
 
-def test_a_reload_brings_changed_settings_and_refuses_no_scrape(place: Scratch) -> None:
+def test_reload_applies_changed_settings_without_a_refused_scrape(place: Scratch) -> None:
     """The new exporter has the port of the old; then one is no longer wanted, and then wanted again."""
     config = place.configuration("")
 
@@ -232,7 +232,7 @@ def test_a_reload_brings_changed_settings_and_refuses_no_scrape(place: Scratch) 
         assert ask(server.wait_for_exporters(3))[0] == 200
 
 
-def test_a_reload_with_settings_that_are_not_allowed_leaves_it_alone(place: Scratch) -> None:
+def test_reload_with_invalid_settings_keeps_the_exporter(place: Scratch) -> None:
     """The application here has no settings, and so cannot refuse them."""
     config = place.configuration(f"from web_prom.gunicorn import *\nraw_env = ['PROM_BIND={ANY_PORT}']\n")
     with Exporting(place, bind=None, config=config, app="wsgiref.simple_server:demo_app") as server:
@@ -245,7 +245,7 @@ def test_a_reload_with_settings_that_are_not_allowed_leaves_it_alone(place: Scra
         assert ask(server.metrics_port)[0] == 200
 
 
-def test_an_upgrade_keeps_the_port_and_loses_no_scrape(place: Scratch) -> None:
+def test_upgrade_keeps_the_port_without_a_failed_scrape(place: Scratch) -> None:
     """Two exporters answer at one port while there are two servers, and then one."""
     with Exporting(place, "--preload") as server:
         with Scrapers(server.metrics_port) as scrapers, Load(server, 500) as load:
@@ -265,7 +265,7 @@ def test_an_upgrade_keeps_the_port_and_loses_no_scrape(place: Scratch) -> None:
         assert len(server.exporters()) == 1
 
 
-def test_a_real_prometheus_sees_the_target_up_throughout(place: Scratch) -> None:
+def test_prometheus_sees_the_target_up_throughout(place: Scratch) -> None:
     """Over TLS, with certificate and token, while the exporter is killed and the server is upgraded."""
     ours, client = make(place.folder, "server"), make(place.folder, "client")
     (place.folder / "token").write_text("open sesame\n")
@@ -302,7 +302,7 @@ def test_a_real_prometheus_sees_the_target_up_throughout(place: Scratch) -> None
             assert prometheus.number('min_over_time(up{job="shop"}[1h])') == 1
 
 
-def test_an_upgrade_that_is_taken_back_loses_no_scrape(place: Scratch) -> None:
+def test_aborted_upgrade_fails_no_scrape(place: Scratch) -> None:
     """The new server goes first; a second upgrade finds the port as well."""
     with Exporting(place) as server, Scrapers(server.metrics_port) as scrapers:
         for exporters in (2, 3):
@@ -325,7 +325,7 @@ def _masters(server: Exporting) -> set[int]:
     return {parents[pid] for pid in server.supervisors()}
 
 
-def test_a_second_server_with_the_same_port_does_not_share_it(place: Scratch) -> None:
+def test_second_server_does_not_share_the_exporters_port(place: Scratch) -> None:
     """Each would answer every second scrape."""
     with (
         Exporting(place) as server,

@@ -39,9 +39,7 @@ def post_worker_init(worker):
 
 @pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
 @pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
-def test_fault_07_a_file_goes_out_by_sendfile_and_its_request_finishes(
-    place: Scratch, app: str, worker_class: str
-) -> None:
+def test_fault_07_sendfile_response_finishes_its_request(place: Scratch, app: str, worker_class: str) -> None:
     """The server gets the very object that it made, closes it, and the bytes are counted too."""
     config = place.configuration(WATCH_SENDFILE.format(hooks="yes"))
     environ = {"PROM_RESPONSE_SIZE": "yes"}
@@ -55,7 +53,7 @@ def test_fault_07_a_file_goes_out_by_sendfile_and_its_request_finishes(
     assert noted == [["/file", True]]
 
 
-def test_fault_07_sendfile_is_what_the_server_does_without_us(place: Scratch) -> None:
+def test_fault_07_server_uses_sendfile_without_web_prom(place: Scratch) -> None:
     """The comparison that the test above rests on."""
     config = place.configuration(WATCH_SENDFILE.format(hooks=""))
     with Gunicorn(place, config=config, app=PLAIN_APP) as server:
@@ -65,7 +63,7 @@ def test_fault_07_sendfile_is_what_the_server_does_without_us(place: Scratch) ->
 
 
 @pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
-def test_fault_15_workers_without_a_shared_directory_are_warned_of_once(place: Scratch, app: str) -> None:
+def test_fault_15_missing_shared_directory_is_warned_of_once(place: Scratch, app: str) -> None:
     """Each worker says so at its first scrape, with the remedy, and never again."""
     with Gunicorn(place, config=None, app=app) as server:
         assert server.get("/")[0] == 200
@@ -77,7 +75,7 @@ def test_fault_15_workers_without_a_shared_directory_are_warned_of_once(place: S
 
 
 @pytest.mark.parametrize(("config", "workers"), [(HOOKS, 2), (HOOKS, 1), (None, 1)])
-def test_fault_15_nobody_is_warned_without_need(place: Scratch, config: str | None, workers: int) -> None:
+def test_fault_15_no_warning_where_it_is_not_needed(place: Scratch, config: str | None, workers: int) -> None:
     """With the hooks, or with one worker."""
     with Gunicorn(place, config=config, workers=workers) as server:
         server.scrape()
@@ -85,7 +83,7 @@ def test_fault_15_nobody_is_warned_without_need(place: Scratch, config: str | No
 
 
 @pytest.mark.parametrize("preload", [False, True], ids=["loaded late", "preloaded"])
-def test_fault_16_a_directory_named_after_the_import_of_prometheus_client_counts(
+def test_fault_16_directory_set_after_the_import_of_prometheus_client_is_used(
     place: Scratch, preload: bool
 ) -> None:
     """For our instruments and for one that the user had made before."""
@@ -102,7 +100,7 @@ def test_fault_16_a_directory_named_after_the_import_of_prometheus_client_counts
 
 
 @pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
-def test_fault_31_the_content_type_is_the_one_that_accept_asks_for(place: Scratch, app: str) -> None:
+def test_fault_31_content_type_follows_the_accept_header(place: Scratch, app: str) -> None:
     """Prometheus 3 refuses a scrape whose type is missing or unknown."""
     with Gunicorn(place, app=app) as server:
         _, plain, _ = server.get("/metrics", Accept="text/plain;version=0.0.4")
@@ -114,7 +112,7 @@ def test_fault_31_the_content_type_is_the_one_that_accept_asks_for(place: Scratc
 
 
 @pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
-def test_fault_32_broken_headers_and_other_methods_are_answered_well(place: Scratch, app: str) -> None:
+def test_fault_32_invalid_headers_and_other_methods_are_answered(place: Scratch, app: str) -> None:
     """A version that is no version, a weight of zero, Vary, and HEAD."""
     with Gunicorn(place, app=app) as server:
         status, headers, _ = server.get("/metrics", Accept="application/openmetrics-text; version=abc")

@@ -39,7 +39,7 @@ def settled(server: Exporting, expected: Account) -> None:
 
 @pytest.mark.parametrize("app", [FLASK, DJANGO], ids=["Flask", "Django"])
 @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["each imports", "preloaded"])
-def test_fault_86_a_product_is_measured_without_a_change(
+def test_fault_86_unchanged_application_is_measured(
     place: Scratch, app: str, options: tuple[str, ...]
 ) -> None:
     with Exporting(place, *options, app=app, environ={**INSTRUMENT, "PROM_PATH": ""}) as server:
@@ -48,7 +48,7 @@ def test_fault_86_a_product_is_measured_without_a_change(
         assert server.total("http_request_exceptions_total", "http_request_exceptions") == 1
 
 
-def test_fault_86_a_reload_measures_the_new_workers(place: Scratch) -> None:
+def test_fault_86_reload_measures_the_new_workers(place: Scratch) -> None:
     with Exporting(place, app=FLASK, environ={**INSTRUMENT, "PROM_PATH": ""}) as server:
         visit(server)
         before = set(server.servers())
@@ -59,7 +59,7 @@ def test_fault_86_a_reload_measures_the_new_workers(place: Scratch) -> None:
 
 
 @pytest.mark.parametrize("worker_class", ["asgi", "uvicorn_worker.UvicornWorker"])
-def test_fault_86_an_asgi_product_is_measured_without_a_change(place: Scratch, worker_class: str) -> None:
+def test_fault_86_unchanged_asgi_application_is_measured(place: Scratch, worker_class: str) -> None:
     if worker_class == "asgi":
         pytest.importorskip("gunicorn.workers.gasgi", reason="gunicorn before 25 has no worker of that class")
     environ = {**INSTRUMENT, "PROM_PATH": "", "AS_ASGI": "1"}
@@ -68,26 +68,26 @@ def test_fault_86_an_asgi_product_is_measured_without_a_change(place: Scratch, w
         settled(server, BOTH)
 
 
-def test_what_a_middleware_around_it_answers_is_measured_too(place: Scratch) -> None:
+def test_responses_of_an_outer_middleware_are_measured(place: Scratch) -> None:
     environ = {**INSTRUMENT, "PROM_PATH": ""}
     with Exporting(place, app=FLASK, environ=environ) as server:
         assert server.get("/static/logo.png")[0] == 204
         settled(server, Account({("GET", "_unmatched", "204"): 1}))
 
 
-def test_without_the_setting_nothing_is_measured(place: Scratch) -> None:
+def test_application_is_not_measured_without_the_setting(place: Scratch) -> None:
     with Exporting(place, app=FLASK) as server:
         visit(server)
         assert measured(server.exported()) == Account()
 
 
-def test_an_application_that_measures_itself_is_counted_once(place: Scratch) -> None:
+def test_application_that_measures_itself_is_counted_once(place: Scratch) -> None:
     with Exporting(place, app=FLASK_APP, environ=INSTRUMENT) as server:
         assert server.get("/items/7")[0] == 200
         settled(server, Account({("GET", "/items/<int:number>", "200"): 1}))
 
 
-def test_a_bad_setting_is_an_error_at_start(place: Scratch) -> None:
+def test_invalid_setting_is_an_error_at_start(place: Scratch) -> None:
     done = run(place, command(app=FLASK), **INSTRUMENT, PROM_MAX_LABEL_SETS="none")
     assert done.returncode != 0
     assert "PROM_MAX_LABEL_SETS in the environment is 'none'" in done.stdout + done.stderr

@@ -205,7 +205,7 @@ def times(number: int) -> Counter[tuple[str, str]]:
     return Counter({job: number * count for job, count in JOBS.items()})
 
 
-def test_celery_counts_each_task_whatever_becomes_of_its_processes(place: Scratch, redis: Redis) -> None:
+def test_celery_counts_each_task_when_its_processes_are_killed(place: Scratch, redis: Redis) -> None:
     """Children that are replaced after some tasks, one that is killed at work, retries and failures."""
     with working(place, CELERY, "--max-tasks-per-child=5") as worker:
         worker.send("celery")
@@ -246,7 +246,7 @@ def test_celery_counts_each_task_whatever_becomes_of_its_processes(place: Scratc
         wait_until(worker.is_refused, "a free port", shown=worker.log)
 
 
-def test_rq_counts_each_job_though_each_has_a_process_of_its_own(place: Scratch, redis: Redis) -> None:
+def test_rq_counts_jobs_that_run_in_processes_of_their_own(place: Scratch, redis: Redis) -> None:
     """All work-horses write to one slot's files, one after the other; one of them is killed at work."""
     with working(place, RQ, "--url", place.environ["REDIS_URL"]) as worker:
         worker.send("rq")
@@ -262,14 +262,14 @@ def test_rq_counts_each_job_though_each_has_a_process_of_its_own(place: Scratch,
         assert worker.gauge("web_prom_workers") == 1
 
 
-def test_rqs_simple_worker_runs_the_jobs_itself(place: Scratch, redis: Redis) -> None:
+def test_rq_simple_worker_counts_jobs(place: Scratch, redis: Redis) -> None:
     with working(place, SIMPLE_RQ, "--url", place.environ["REDIS_URL"]) as worker:
         worker.send("rq")
         worker.wait_for_jobs(times(1))
         assert len(worker.slots()) == 1
 
 
-def test_the_document_has_these_commands_and_what_they_print() -> None:
+def test_page_shows_the_commands_and_their_output() -> None:
     """Each of them as it is typed here."""
     text = re.sub(r"\s+", " ", DOCUMENT.read_text("utf-8"))
     for typed in (CELERY, RQ, SIMPLE_RQ, SEND.format("celery"), SEND.format("rq"), SENT):
@@ -291,7 +291,7 @@ def bare(code: str, name: str) -> str:
     return ast.unparse(found)
 
 
-def test_the_collector_in_the_document_is_that_of_the_example() -> None:
+def test_page_shows_the_collector_of_the_example() -> None:
     """But for types and documentation."""
     example = (ROOT / "examples" / "jobs" / "metrics.py").read_text("utf-8")
     shown = [block for block in code_blocks(DOCUMENT.read_text("utf-8"), "python") if "QueueDepth" in block]

@@ -31,7 +31,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-def test_a_directory_that_is_removed_while_it_is_joined_is_made_again(
+def test_directory_removed_during_the_start_is_created_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The old server of an upgrade leaves between our opening the directory and our locking it."""
@@ -53,7 +53,7 @@ def test_a_directory_that_is_removed_while_it_is_joined_is_made_again(
     assert not new.path.exists()
 
 
-def test_a_lock_that_is_not_given_back_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_that_is_never_released_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than a server that hangs."""
     monkeypatch.setattr(shared_directory, "_LOCK_TIMEOUT_SECONDS", 0.0)
     stuck = os.open(tmp_path, os.O_RDONLY)
@@ -63,7 +63,7 @@ def test_a_lock_that_is_not_given_back_is_an_error(tmp_path: Path, monkeypatch: 
     os.close(stuck)
 
 
-def test_a_dead_deployment_s_file_that_cannot_be_removed_is_an_error(tmp_path: Path) -> None:
+def test_dead_servers_file_that_cannot_be_removed_is_an_error(tmp_path: Path) -> None:
     """Its numbers would be counted for ever."""
     (tmp_path / "counter_1.db").mkdir()
     with pytest.raises(DirectoryError, match="cannot be locked and cleaned"):
@@ -71,7 +71,7 @@ def test_a_dead_deployment_s_file_that_cannot_be_removed_is_an_error(tmp_path: P
 
 
 @only_root
-def test_a_private_directory_is_handed_on_when_a_reload_names_another_user() -> None:
+def test_private_directory_changes_its_owner_at_a_reload() -> None:
     """It is ours, whoever its owner is now."""
     held = SharedDirectory.create_private()
     for uid in (NOBODY, 1):
@@ -83,7 +83,7 @@ def test_a_private_directory_is_handed_on_when_a_reload_names_another_user() -> 
 
 @only_root
 @pytest.mark.parametrize("arranged", ["others may write", "other files", "another owner"])
-def test_a_directory_that_somebody_has_arranged_is_not_given_away(tmp_path: Path, arranged: str) -> None:
+def test_directory_with_chosen_owner_or_mode_keeps_them(tmp_path: Path, arranged: str) -> None:
     """/run, say, or one that a group shares."""
     named = tmp_path / "named"
     named.mkdir(mode=0o755)
@@ -110,7 +110,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DIR_VARIABLE, "")
 
 
-def test_a_forked_worker_ends_nothing(begun: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forked_worker_removes_nothing_at_its_end(begun: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its interpreter runs what was registered for the master's end."""
     ours = ServerDirectories()
     with monkeypatch.context() as in_the_worker:
@@ -121,9 +121,7 @@ def test_a_forked_worker_ends_nothing(begun: None, monkeypatch: pytest.MonkeyPat
     assert not ours.current.path.exists()
 
 
-def test_a_private_directory_that_is_gone_is_not_made_again_under_its_name(
-    begun: None, temporary: Path
-) -> None:
+def test_removed_private_directory_is_not_created_again_under_its_name(begun: None, temporary: Path) -> None:
     """Anybody else could have made it meanwhile."""
     os.environ[DIR_VARIABLE] = str(temporary / "web_prom-private-gone")
     ours = ServerDirectories()
@@ -133,7 +131,7 @@ def test_a_private_directory_that_is_gone_is_not_made_again_under_its_name(
     ours.release()
 
 
-def test_a_move_that_fails_changes_nothing(begun: None, tmp_path: Path) -> None:
+def test_failed_change_of_the_directory_has_no_effect(begun: None, tmp_path: Path) -> None:
     """The present directory is still held."""
     ours = ServerDirectories()
     (tmp_path / "file").touch()
@@ -143,7 +141,7 @@ def test_a_move_that_fails_changes_nothing(begun: None, tmp_path: Path) -> None:
     ours.release()
 
 
-def test_a_move_keeps_what_older_workers_write_to(begun: None, tmp_path: Path) -> None:
+def test_change_of_the_directory_keeps_the_one_of_older_workers(begun: None, tmp_path: Path) -> None:
     """Before there are any, the directory goes at once."""
     ours = ServerDirectories()
     first = ours.current.path
@@ -154,7 +152,7 @@ def test_a_move_keeps_what_older_workers_write_to(begun: None, tmp_path: Path) -
     ours.release()
 
 
-def test_one_path_written_two_ways_is_one_directory(
+def test_two_spellings_of_one_path_are_one_directory(
     begun: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Relative, and with a slash at its end."""

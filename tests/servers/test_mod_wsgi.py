@@ -138,7 +138,7 @@ def clients_of(server: Prefork, clients: int = 3) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("example", [DAEMONS, EMBEDDED])
-def test_killed_processes_and_a_graceful_restart_lose_no_number(site: Site, example: str) -> None:
+def test_killed_processes_and_graceful_restart_keep_the_counts(site: Site, example: str) -> None:
     """Apache starts others, which go on with the slots."""
     with site.serving(example) as server:
         with clients_of(server):
@@ -155,7 +155,7 @@ def test_killed_processes_and_a_graceful_restart_lose_no_number(site: Site, exam
         assert server.requests()["GET", "/", "200"] > 0
 
 
-def test_a_file_is_measured_until_the_client_has_it_or_leaves(site: Site) -> None:
+def test_file_response_is_measured_until_its_end_or_a_disconnect(site: Site) -> None:
     """Its wsgi.file_wrapper takes no attributes; the file in it tells the end."""
     with (site.shop / "catalogue.csv").open("r+b") as file:
         file.truncate(64 << 20)
@@ -169,7 +169,7 @@ def test_a_file_is_measured_until_the_client_has_it_or_leaves(site: Site) -> Non
         server.settle(Counter({("GET", "/", "200"): server.sent, ("GET", "/catalogue.csv", "200"): 2}))
 
 
-def test_two_interpreters_of_one_process_are_told_apart(site: Site) -> None:
+def test_second_interpreter_of_one_process_is_refused(site: Site) -> None:
     """Without application-group each script has one; the second must not write into the first's files."""
     shutil.copy(site.shop / "shop.wsgi", site.shop / "second.wsgi")
     alias = "WSGIScriptAlias / /srv/shop/shop.wsgi process-group=shop application-group=%{GLOBAL}"

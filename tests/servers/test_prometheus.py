@@ -73,7 +73,7 @@ def observed() -> Iterator[Observed]:
 
 
 @JOBS
-def test_the_target_is_up_and_no_scrape_failed(observed: Observed, job: str) -> None:
+def test_target_is_up_without_a_failed_scrape(observed: Observed, job: str) -> None:
     """Neither now nor at any time before."""
     found = observed.prometheus.ask("targets", state="active")["activeTargets"]
     (target,) = [target for target in found if target["labels"]["job"] == job]
@@ -83,7 +83,7 @@ def test_the_target_is_up_and_no_scrape_failed(observed: Observed, job: str) -> 
 
 
 @JOBS
-def test_the_last_values_are_what_the_access_log_says(observed: Observed, job: str) -> None:
+def test_last_values_agree_with_the_access_log(observed: Observed, job: str) -> None:
     """Route by route and status by status, to the last request."""
     found = observed.prometheus.query(
         f'sum by (method, route, status) (http_requests_total{{job="{job}"}}) > 0'
@@ -96,7 +96,7 @@ def test_the_last_values_are_what_the_access_log_says(observed: Observed, job: s
 
 
 @JOBS
-def test_rate_and_increase_give_what_was_sent(observed: Observed, job: str) -> None:
+def test_rate_and_increase_agree_with_the_requests_sent(observed: Observed, job: str) -> None:
     """Within PromQL's extrapolation: half a scrape interval before its first sample, 1.1 after its last."""
     sent = sum(observed.sent(job).values())
     assert sent == 600
@@ -108,7 +108,7 @@ def test_rate_and_increase_give_what_was_sent(observed: Observed, job: str) -> N
 
 
 @JOBS
-def test_no_counter_went_back(observed: Observed, job: str) -> None:
+def test_no_counter_was_reset(observed: Observed, job: str) -> None:
     """Prometheus takes the smallest drop for a restart, and counts everything again."""
     counters = ["http_requests_total", "http_request_exceptions_total", "shop_orders_total"]
     counters += [f"http_request_duration_seconds_{part}" for part in ("bucket", "count", "sum")]
@@ -118,7 +118,7 @@ def test_no_counter_went_back(observed: Observed, job: str) -> None:
 
 
 @JOBS
-def test_histogram_quantile_finds_the_bucket(observed: Observed, job: str) -> None:
+def test_histogram_quantile_is_in_the_expected_bucket(observed: Observed, job: str) -> None:
     """Over the last values, which we interpolate ourselves, and over the rates of what was sent."""
     selector = f'http_request_duration_seconds_bucket{{job="{job}",route="/slow"}}'
     after = by_bound(observed.prometheus.query(f"sum by (le) ({selector})"))
@@ -137,7 +137,7 @@ def test_histogram_quantile_finds_the_bucket(observed: Observed, job: str) -> No
 
 @JOBS
 @pytest.mark.parametrize(("config", "workers"), [(HOOKS, 2), (None, 1)], ids=["many workers", "one"])
-def test_promtool_has_nothing_to_say(job: str, config: str | None, workers: int) -> None:
+def test_promtool_reports_no_problem(job: str, config: str | None, workers: int) -> None:
     """With every optional family switched on."""
     promtool = needs_program("promtool", package="prometheus")
     names = ("REQUEST_SIZE", "RESPONSE_SIZE", "FIRST_BYTE", "QUEUE_TIME")

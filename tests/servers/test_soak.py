@@ -29,7 +29,7 @@ COUNTERS = re.compile("(http|shop|web_prom)_.*_(total|bucket|count|sum)")
 
 
 @pytest.mark.parametrize("preload", [True, False], ids=["preloaded", "each imports"])
-def test_faults_21_and_30_restarts_without_end_leave_few_files_and_reset_no_counter(
+def test_faults_21_and_30_constant_restarts_leave_few_files_and_reset_no_counter(
     place: Scratch, preload: bool
 ) -> None:
     """With --max-requests 5, so that each worker takes a slot over, and leaves it a moment later."""

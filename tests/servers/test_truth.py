@@ -59,7 +59,7 @@ def check_the_rest(server: Gunicorn, account: Account) -> None:
 @APPS
 @WORKER_CLASSES
 @pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.versions), 4])
-def test_metrics_log_and_clients_give_one_account(
+def test_totals_agree_with_access_log_and_clients(
     place: Scratch, app: str, worker_class: str, workers: int
 ) -> None:
     """Thousands of requests of all kinds at once, some of whose clients hang up."""
@@ -75,7 +75,9 @@ def test_metrics_log_and_clients_give_one_account(
 
 @APPS
 @WORKER_CLASSES
-def test_clients_that_hang_up_are_counted_at_once(place: Scratch, app: str, worker_class: str) -> None:
+def test_disconnected_clients_are_counted_without_a_scrape_of_the_workers(
+    place: Scratch, app: str, worker_class: str
+) -> None:
     """Whoever scrapes the exporter asks no worker for anything: what counts has happened by itself."""
     with Exporting(place, app=app, worker_class=worker_class) as server:
         with Load(server, 200, kinds=HANGING_UP):
@@ -92,7 +94,7 @@ def test_clients_that_hang_up_are_counted_at_once(place: Scratch, app: str, work
 
 @WORKER_CLASSES
 @pytest.mark.parametrize("preload", [False, True], ids=["loaded late", "preloaded"])
-def test_nothing_is_lost_when_workers_are_replaced(place: Scratch, worker_class: str, preload: bool) -> None:
+def test_max_requests_loses_no_request(place: Scratch, worker_class: str, preload: bool) -> None:
     """--max-requests ends each worker after twenty requests."""
     options = ["--max-requests=20", *(["--preload"] if preload else [])]
     with Gunicorn(place, *options, worker_class=worker_class) as server:
@@ -109,7 +111,7 @@ def test_nothing_is_lost_when_workers_are_replaced(place: Scratch, worker_class:
 
 @pytest.mark.versions
 @WORKER_CLASSES
-def test_nothing_is_lost_in_a_graceful_reload(place: Scratch, worker_class: str) -> None:
+def test_graceful_reload_loses_no_request(place: Scratch, worker_class: str) -> None:
     """HUP twice, under load."""
     with Gunicorn(place, worker_class=worker_class) as server:
         with Load(server, 1000) as load:
@@ -131,7 +133,7 @@ def test_nothing_is_lost_in_a_graceful_reload(place: Scratch, worker_class: str)
         ("gevent", ["--env", "PROMETHEUS_MULTIPROC_DIR=named"]),
     ],
 )
-def test_nothing_is_lost_in_an_upgrade(place: Scratch, worker_class: str, options: list[str]) -> None:
+def test_upgrade_loses_no_request(place: Scratch, worker_class: str, options: list[str]) -> None:
     """USR2 starts a second server beside the first, which then goes, both under load."""
     with Gunicorn(place, *options, worker_class=worker_class) as server:
         with Load(server, 1500) as load:
@@ -148,7 +150,7 @@ def test_nothing_is_lost_in_an_upgrade(place: Scratch, worker_class: str, option
         assert master != server.pid
 
 
-def test_an_upgrade_can_be_taken_back(place: Scratch) -> None:
+def test_aborted_upgrade_loses_no_request(place: Scratch) -> None:
     """The new server goes first; the old one's numbers are all there."""
     with Gunicorn(place) as server:
         server.signal(signal.SIGUSR2)
@@ -164,7 +166,7 @@ def test_an_upgrade_can_be_taken_back(place: Scratch) -> None:
 
 
 @WORKER_CLASSES
-def test_fault_22_a_killed_worker_leaves_no_phantom_and_takes_nothing_along(
+def test_fault_22_killed_worker_loses_only_its_requests_in_progress(
     place: Scratch, worker_class: str
 ) -> None:
     """SIGKILL in the middle of requests loses these, and no other."""

@@ -46,7 +46,7 @@ def serve_beyond_replacements(server: Gunicorn, requests: int) -> None:
 
 @pytest.mark.parametrize("hooks", [True, False])
 @pytest.mark.parametrize("mode", [0o555, 0])
-def test_fault_66_workers_are_replaced_while_the_directory_cannot_be_written(
+def test_fault_66_workers_are_replaced_while_the_directory_is_read_only(
     place: Scratch, mode: int, hooks: bool
 ) -> None:
     """The failure is logged, and counted as soon as it can be written again."""
@@ -77,7 +77,7 @@ def test_fault_66_workers_are_replaced_while_the_directory_cannot_be_written(
 
 
 @pytest.mark.parametrize("hooks", [True, False])
-def test_fault_66_at_the_start_of_a_server_it_is_an_error(place: Scratch, hooks: bool) -> None:
+def test_fault_66_unwritable_directory_is_an_error_at_start(place: Scratch, hooks: bool) -> None:
     shared = place.folder / "shared"
     shared.mkdir(mode=0o555)
     started = [*_UNPRIVILEGED, *command(config=HOOKS if hooks else None)]
@@ -87,7 +87,7 @@ def test_fault_66_at_the_start_of_a_server_it_is_an_error(place: Scratch, hooks:
 
 
 @pytest.mark.parametrize("hooks", [True, False])
-def test_fault_66_workers_are_replaced_after_the_directory_has_gone(place: Scratch, hooks: bool) -> None:
+def test_fault_66_workers_are_replaced_after_the_directory_is_removed(place: Scratch, hooks: bool) -> None:
     """A file is in its place, so that it cannot be made again."""
     shared = place.folder / "shared"
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(shared)}

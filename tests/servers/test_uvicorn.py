@@ -109,7 +109,7 @@ KINDS = [
 ]
 
 
-def test_what_was_sent_is_what_was_counted(server: Uvicorn) -> None:
+def test_requests_are_counted_as_sent(server: Uvicorn) -> None:
     """Several clients at once, each with one connection that is kept alive."""
     expected: Account = Counter()
     lock = threading.Lock()
@@ -154,7 +154,7 @@ def test_what_was_sent_is_what_was_counted(server: Uvicorn) -> None:
     assert read == {("/orders",): 4400}
 
 
-def test_fault_01_a_stream_is_in_progress_until_it_ends(server: Uvicorn) -> None:
+def test_fault_01_stream_is_in_progress_until_its_end(server: Uvicorn) -> None:
     with contextlib.closing(server.raw("GET /endless HTTP/1.1\nHost: x\n\n")) as opened:
         assert b"200 OK" in opened.recv(100)
         assert server.gauge("http_requests_in_progress") == 1
@@ -164,7 +164,7 @@ def test_fault_01_a_stream_is_in_progress_until_it_ends(server: Uvicorn) -> None
     assert server.exceptions() == {}
 
 
-def test_fault_02_clients_that_hang_up_in_the_middle_are_counted(server: Uvicorn) -> None:
+def test_fault_02_clients_that_disconnect_during_the_response_are_counted(server: Uvicorn) -> None:
     for number in range(10):
         opened = server.raw("GET /endless HTTP/1.1\nHost: x\n\n")
         assert b"200 OK" in opened.recv(100)
@@ -175,7 +175,7 @@ def test_fault_02_clients_that_hang_up_in_the_middle_are_counted(server: Uvicorn
     assert server.exceptions() == {}
 
 
-def test_fault_02_a_body_that_breaks_keeps_its_status(server: Uvicorn) -> None:
+def test_fault_02_body_that_fails_keeps_its_status(server: Uvicorn) -> None:
     with pytest.raises(http.client.IncompleteRead):
         server.get("/breaks-half-way")
     server.settle(Counter({("GET", "/breaks-half-way", "200"): 1}))
@@ -183,7 +183,7 @@ def test_fault_02_a_body_that_breaks_keeps_its_status(server: Uvicorn) -> None:
     assert route == "/breaks-half-way"
 
 
-def test_clients_that_hang_up_before_the_response_are_499(server: Uvicorn) -> None:
+def test_clients_that_disconnect_before_the_response_are_499(server: Uvicorn) -> None:
     """In the middle of their own body, or while the application works."""
     waiting = server.raw("GET /patient HTTP/1.1\nHost: x\n\n")
     wait_until(lambda: server.gauge("http_requests_in_progress") == 1, "the request to arrive")
@@ -232,7 +232,7 @@ def ended(server: Uvicorn, expected: dict[tuple[str, str], int]) -> None:
     server.settle(Counter())
 
 
-def test_messages_and_ends_of_websockets_are_counted(chat: Uvicorn) -> None:
+def test_websocket_messages_and_closes_are_counted(chat: Uvicorn) -> None:
     for code in (1000, 1001, 3000, 4000):
         with connect(url(chat, f"/echo/{code}")) as websocket:
             for number in range(3):
@@ -250,7 +250,7 @@ def test_messages_and_ends_of_websockets_are_counted(chat: Uvicorn) -> None:
     assert chat.samples(name, f"{name}_count", "route") == {(ROUTE,): 4}
 
 
-def test_the_applications_close_and_its_failure_are_counted(chat: Uvicorn) -> None:
+def test_websocket_close_and_failure_of_the_application_are_counted(chat: Uvicorn) -> None:
     for text in ("close", "raise"):
         with connect(url(chat, "/echo/1")) as websocket:
             websocket.send(text)
@@ -266,7 +266,7 @@ def test_rejected_handshakes_are_counted(chat: Uvicorn) -> None:
     ended(chat, {("/refused", "_rejected"): 1, ("_unmatched", "_rejected"): 1})
 
 
-def test_peers_that_vanish_are_counted(chat: Uvicorn) -> None:
+def test_lost_websocket_connections_are_counted(chat: Uvicorn) -> None:
     """Without a close; the code is the one that the server tells, and not each tells 1006."""
     for _ in range(3):
         with connect(url(chat, "/echo/1")) as websocket:

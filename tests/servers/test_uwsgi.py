@@ -42,7 +42,7 @@ def serving(place: Scratch, *changes: tuple[str, str]) -> contextlib.AbstractCon
 
 
 @pytest.mark.parametrize("lazy", [False, True], ids=["forked", "lazy"])
-def test_a_file_goes_by_sendfile_and_is_measured_to_its_last_byte(place: Scratch, lazy: bool) -> None:
+def test_sendfile_response_is_measured_to_its_end(place: Scratch, lazy: bool) -> None:
     """UWSGI looks for the very object that its wsgi.file_wrapper was given."""
     place.environ["PROM_RESPONSE_SIZE"] = "true"
     changes = [("need-app = true", "need-app = true\nlazy-apps = true")] if lazy else []
@@ -57,9 +57,7 @@ def test_a_file_goes_by_sendfile_and_is_measured_to_its_last_byte(place: Scratch
 
 
 @pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP])
-def test_a_client_that_leaves_half_way_through_a_file_is_one_finished_request(
-    place: Scratch, app: str
-) -> None:
+def test_disconnect_during_a_file_is_one_finished_request(place: Scratch, app: str) -> None:
     """No chunk of it ever passes through Python; its end is the server's close()."""
     grow_big_file(place)
     with serving(place, (TESTS[0], f"module = {app}")) as server:
@@ -112,7 +110,7 @@ def agrees_with_its_log(server: Prefork) -> None:
     wait_until(agrees, "log and metrics to agree", shown=server.log)
 
 
-def test_workers_that_end_and_reload_under_load_lose_no_number(place: Scratch) -> None:
+def test_worker_restarts_and_reload_under_load_lose_no_request(place: Scratch) -> None:
     """After some requests, and at a SIGHUP, which executes the master anew in the same process."""
     # What PyPI's pyuwsgi executes is the interpreter, and that of a virtual environment has to be named.
     again = ("vacuum = true", f"vacuum = true\nbinary-path = {sys.executable}")
@@ -130,7 +128,7 @@ def test_workers_that_end_and_reload_under_load_lose_no_number(place: Scratch) -
         assert "gracefully (RE)spawned uWSGI master process" in server.log()
 
 
-def test_a_request_that_takes_too_long_is_ended_with_its_worker_and_leaves_nothing(place: Scratch) -> None:
+def test_harakiri_leaves_no_request_in_progress(place: Scratch) -> None:
     """Harakiri is a SIGKILL: the request has no end and is not counted, and is in progress no more."""
     # With threads, any request that ends takes the alarm of the others back.
     changes = [("threads = 2\n", "\n"), ("max-requests = 10000", "harakiri = 1")]
@@ -145,7 +143,7 @@ def test_a_request_that_takes_too_long_is_ended_with_its_worker_and_leaves_nothi
         assert worker not in server.processes()
 
 
-def test_workers_by_demand_share_few_files(place: Scratch) -> None:
+def test_cheaper_workers_share_few_files(place: Scratch) -> None:
     """Cheaper: some begin when there is work, and end when there is none."""
     grow_big_file(place)
     # With threads, uWSGI sometimes ends no worker.
@@ -170,7 +168,7 @@ def test_workers_by_demand_share_few_files(place: Scratch) -> None:
         assert len(files) <= 5, "four workers and the master"
 
 
-def test_a_killed_master_leaves_numbers_that_the_next_server_goes_on_with(place: Scratch) -> None:
+def test_server_after_a_killed_master_continues_its_counts(place: Scratch) -> None:
     """Its workers end by themselves, and their slots are free."""
     with serving(place, TESTS) as first:
         first.send(20)
@@ -183,7 +181,7 @@ def test_a_killed_master_leaves_numbers_that_the_next_server_goes_on_with(place:
 
 
 @pytest.mark.parametrize("single", [False, True], ids=["an interpreter each", "single-interpreter"])
-def test_two_applications_in_one_process(place: Scratch, single: bool) -> None:
+def test_two_applications_in_one_process_are_counted(place: Scratch, single: bool) -> None:
     """With an interpreter each, one of them is refused the directory; in a single one all is counted."""
     mounts = "mount = {0}=tests.servers.apps.flask_app:app\nmount = /second=tests.servers.apps.flask_app:app"
     changes = [(TESTS[0], mounts.format("/") + "\nmanage-script-name = true"), ("cheaper = 2\n", "\n")]

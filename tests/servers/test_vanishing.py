@@ -92,7 +92,7 @@ def seen(server: Exporting, *names: str) -> list[float]:
     [("sync", ()), ("gthread", ()), ("gevent", ()), ("gthread", ("--preload",))],
     ids=["sync", "gthread", "gevent", "preload"],
 )
-def test_fault_42_idle_workers_of_gunicorn_keep_their_totals(
+def test_fault_42_idle_workers_keep_their_totals_when_the_directory_is_removed(
     place: Scratch, worker_class: str, arguments: tuple[str, ...]
 ) -> None:
     """The directory is web-prom's own; the exporter, which only reads, works through it."""
@@ -118,7 +118,7 @@ def test_fault_42_idle_workers_of_gunicorn_keep_their_totals(
         wait_until(lambda: server.total(REQUESTS) == sent + 1, "successors to go on", shown=server.log)
 
 
-def test_fault_94_an_application_that_empties_the_directory_as_it_starts(place: Scratch) -> None:
+def test_fault_94_application_that_empties_the_directory_at_start(place: Scratch) -> None:
     """Each of its processes has a slot, and values, by then."""
     shared = place.folder / "shared"
     shared.mkdir()

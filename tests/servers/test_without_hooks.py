@@ -49,7 +49,7 @@ def granian(port: int) -> list[str]:
 
 
 @pytest.mark.parametrize("command", [uvicorn, uwsgi, lazy_uwsgi])
-def test_faults_21_and_22_killed_workers_are_replaced_and_go_on_with_their_numbers(
+def test_faults_21_and_22_replaced_workers_continue_the_counts_of_killed_ones(
     place: Scratch, command: Callable[[int], list[str]]
 ) -> None:
     directory = place.folder / "shared"
@@ -69,7 +69,7 @@ def test_faults_21_and_22_killed_workers_are_replaced_and_go_on_with_their_numbe
         assert all(name.slot is not None for name in names)
 
 
-def test_workers_of_several_threads_add_up(place: Scratch) -> None:
+def test_workers_with_several_threads_add_up(place: Scratch) -> None:
     """Forks of granian's, each with threads of its own; test_asgi_servers.py has its ASGI."""
     directory = place.folder / "shared"
     directory.mkdir()

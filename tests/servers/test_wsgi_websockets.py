@@ -117,7 +117,7 @@ def hang_up(ws: ClientConnection) -> None:
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_fault_37_each_end_of_a_websocket_is_counted(place: Scratch, name: str) -> None:
+def test_fault_37_websockets_are_counted_by_close_code(place: Scratch, name: str) -> None:
     """As a WebSocket: neither as a request nor as an exception, and not in the latency of requests."""
     if name == "gthread" and gunicorn_server.version_info < (22,):
         pytest.skip("the threads of gunicorn 21 reset connections that wait as a WebSocket ends")
@@ -151,7 +151,7 @@ def test_fault_37_each_end_of_a_websocket_is_counted(place: Scratch, name: str) 
 
 
 @pytest.mark.parametrize("worker", ["gthread", GEVENT_WEBSOCKET], ids=["gthread", "gevent-websocket"])
-def test_fault_37_the_websockets_of_socketio_are_counted(place: Scratch, worker: str) -> None:
+def test_fault_37_socketio_websockets_are_counted(place: Scratch, worker: str) -> None:
     """python-engineio serves them outside of Flask, which Flask-SocketIO puts it around."""
     (place.folder / "shared").mkdir()
     with serving(place, gunicorn("engineio", worker)) as server:
@@ -167,7 +167,7 @@ def test_fault_37_the_websockets_of_socketio_are_counted(place: Scratch, worker:
 
 
 @pytest.mark.parametrize("name", ["gthread", "werkzeug"])
-def test_fault_37_a_refused_handshake_is_an_ordinary_request(place: Scratch, name: str) -> None:
+def test_fault_37_rejected_handshake_is_an_ordinary_request(place: Scratch, name: str) -> None:
     """So is an exception in a view, whatever its client asks for."""
     (place.folder / "shared").mkdir()
     with serving(place, SERVERS[name]) as server:
