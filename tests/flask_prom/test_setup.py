@@ -356,12 +356,12 @@ def test_opentelemetry_naming_is_supported(registry: CollectorRegistry) -> None:
     lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith(name)]
     labels = [dict(re.findall(r'(\w+)="([^"]*)"', line)) for line in lines]
     assert [
-        (told["http_route"], told["http_response_status_code"], told["error_type"]) for told in labels
+        (each["http_route"], each["http_response_status_code"], each["error_type"]) for each in labels
     ] == [
         ("/broken/<int:number>", "500", "LookupError"),
         ("", "404", ""),
     ]
-    assert {(told["url_scheme"], told["network_protocol_version"]) for told in labels} == {("http", "1.1")}
+    assert {(each["url_scheme"], each["network_protocol_version"]) for each in labels} == {("http", "1.1")}
 
 
 # Requests that do not pass the middleware -------------------------------------------------------------------

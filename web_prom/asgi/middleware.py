@@ -100,7 +100,7 @@ class PrometheusMiddleware(Middleware):
 
     @classmethod
     def install(cls, app: Any, **options: Any) -> None:
-        """Measure an application that stays the same object: FastAPI, Starlette, Litestar, Quart and others.
+        """Measure an application that stays the same object: FastAPI, Starlette, Litestar or Quart.
 
         Middlewares and exception handlers that are added later are inside: each response is counted with the
         status that the client gets. An error in the settings is raised here. In contrast,
@@ -156,7 +156,7 @@ class PrometheusMiddleware(Middleware):
             return await send_metrics(self._exposition, scope, send)
         outer = find_outer_asgi(scope) if RECORDING_KEY in scope or A2WSGI_ENVIRON_KEY in scope else None
         if outer is not None and is_counted_by(outer, self.recorder):
-            return await self._app(scope, receive, self._resolve_route_of(outer, scope, send))
+            return await self._app(scope, receive, self._with_outer_route(outer, scope, send))
         try:
             exchange = scope[RECORDING_KEY] = self._exchange_class(self.recorder, self._start_key(scope))
         except Exception:
@@ -165,7 +165,7 @@ class PrometheusMiddleware(Middleware):
         if outer is not None:
             exchange.outer = outer
             if isinstance(outer, ForwardingRecording):
-                send = self._resolve_route_of(outer, scope, send)
+                send = self._with_outer_route(outer, scope, send)
         exchange.scope = scope
         exchange._receive = receive
         exchange._send = send
@@ -181,13 +181,14 @@ class PrometheusMiddleware(Middleware):
                 exchange.on_end()
             if exchange.in_context:
                 current_recording.set(outer)
-            # A reference cycle: the server's send, the scope, the exchange, the server's send.
+            # This breaks a reference cycle: the server's send, the scope, the exchange, the server's send.
             if outer is None:
                 scope.pop(RECORDING_KEY, None)
             else:
                 _restore_outer(scope, outer)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        """Serve one WebSocket."""
         outer = find_outer_asgi(scope) if RECORDING_KEY in scope else None
         if outer is not None and is_counted_by(outer, self.recorder):
             return await self._app(scope, receive, send)
@@ -212,7 +213,7 @@ class PrometheusMiddleware(Middleware):
         path: str = scope.get("path", "")
         return path.startswith(root) and path[len(root) :] in self._scrape_paths
 
-    def _resolve_route_of(self, outer: Any, scope: Scope, send: Send) -> Send:
+    def _with_outer_route(self, outer: Any, scope: Scope, send: Send) -> Send:
         """Return a ``send`` that also sets the route on the recording of an outer layer."""
         if (
             outer.scope is scope

@@ -103,10 +103,10 @@ class PrometheusMiddleware(Middleware):
             return self._metrics_app(environ, start_response)
         outer = find_outer(environ) if RECORDING_KEY in environ or MeasuredProtocols.asgi else None
         if outer is not None and is_counted_by(outer, self.recorder):
-            return self._app(environ, self._resolve_route_of(outer, start_response))
+            return self._app(environ, self._with_outer_route(outer, start_response))
         try:
-            cls = self._choose_class(environ) if "HTTP_UPGRADE" in environ else self._exchange_class
-            exchange = environ[RECORDING_KEY] = cls(self.recorder, self._start_key(environ))
+            make = self._exchange_factory(environ) if "HTTP_UPGRADE" in environ else self._exchange_class
+            exchange = environ[RECORDING_KEY] = make(self.recorder, self._start_key(environ))
         except Exception:
             without_method = self._start_without_method(environ)
             if without_method is None:
@@ -123,7 +123,7 @@ class PrometheusMiddleware(Middleware):
         )
         if outer is not None:
             exchange.outer = outer
-            start = self._forward_to_outer(exchange, start)
+            start = self._with_forwarding(exchange, start)
         try:
             body = self._app(environ, start)
         except BaseException as error:
@@ -139,17 +139,17 @@ class PrometheusMiddleware(Middleware):
             exchange.finish()
             return body
 
-    def _choose_class(self, environ: Environ) -> Callable[..., WSGIExchange]:
-        """Return the exchange class of a request with the header ``Upgrade``."""
+    def _exchange_factory(self, environ: Environ) -> Callable[..., WSGIExchange]:
+        """Return the function that creates the exchange of a request with the header ``Upgrade``."""
         if self._upgrade_class is None or not asks_for_websocket(environ):
             return self._exchange_class
         return partial(self._upgrade_class, environ=environ, extra_from_environ=self._extra_from_environ)
 
     def _start_without_method(self, environ: Environ) -> WSGIExchange | None:
-        """Start the exchange of a request that could not be started.
+        """Start the exchange of a request whose environ has no REQUEST_METHOD, as in some tests.
 
-        Some tests pass an environ without REQUEST_METHOD. Any other reason is counted as an error of the
-        instrumentation, and the result is None.
+        Return None if the exchange failed to start for another reason; that is counted as an error of the
+        instrumentation.
         """
         try:
             if "REQUEST_METHOD" not in environ:
@@ -171,7 +171,7 @@ class PrometheusMiddleware(Middleware):
 
         return start
 
-    def _forward_to_outer(self, exchange: WSGIExchange, start_response: StartResponse) -> StartResponse:
+    def _with_forwarding(self, exchange: WSGIExchange, start_response: StartResponse) -> StartResponse:
         """Return a ``start_response`` that also sets route and exceptions on the outer recording.
 
         The outer recording is of another registry.
@@ -187,7 +187,7 @@ class PrometheusMiddleware(Middleware):
 
         return start
 
-    def _resolve_route_of(self, outer: Any, start_response: StartResponse) -> StartResponse:
+    def _with_outer_route(self, outer: Any, start_response: StartResponse) -> StartResponse:
         """Return a ``start_response`` that first sets the route on the recording of an outer layer."""
         if isinstance(outer, UpgradeRecording):
             outer.route_resolvers.append(self.recorder.resolve_route)
