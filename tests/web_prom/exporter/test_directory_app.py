@@ -42,14 +42,14 @@ def scrape(directory: Path, config: Config | None = None, path: str = "/metrics"
     return DirectoryMetricsApp(directory, config or Config())(environ_of(path, **more))
 
 
-def test_fault_29_it_serves_the_numbers_of_all_processes(directory: Path) -> None:
+def test_fault_29_answer_contains_the_totals_of_all_processes(directory: Path) -> None:
     answer = scrape(directory)
     assert answer.status == "200 OK"
     assert b"\norders_total 4.0\n" in answer.body
     assert b"web_prom_scrape_duration_seconds" in answer.body
 
 
-def test_fault_23_it_has_the_process_metrics_of_the_workers_and_tells_about_them(tmp_path: Path) -> None:
+def test_fault_23_answer_contains_process_metrics_and_metrics_about_workers(tmp_path: Path) -> None:
     """As an application would; what is on an application's registry and in no file it cannot have."""
     code = """
         import os
@@ -79,13 +79,13 @@ def test_fault_23_it_has_the_process_metrics_of_the_workers_and_tells_about_them
     assert "python_info" not in text
 
 
-def test_fault_24_names_filter_its_answers(directory: Path) -> None:
+def test_fault_24_names_restrict_the_answer(directory: Path) -> None:
     answer = scrape(directory, QUERY_STRING="name[]=orders_total&name[]=web_prom_workers")
     lines = [line for line in answer.body.decode().splitlines() if not line.startswith("#")]
     assert lines == ["orders_total 4.0", "web_prom_workers 0.0"]
 
 
-def test_it_changes_nothing_in_the_directory(directory: Path) -> None:
+def test_directory_is_not_modified(directory: Path) -> None:
     before = {path: path.read_bytes() for path in directory.iterdir()}
     scrape(directory)
     assert {path: path.read_bytes() for path in directory.iterdir()} == before
@@ -103,12 +103,14 @@ def test_it_changes_nothing_in_the_directory(directory: Path) -> None:
         ("", "/metrics", "200 OK"),
     ],
 )
-def test_it_answers_at_its_path(directory: Path, configured: str, asked: str, status: str) -> None:
+def test_scrapes_are_answered_at_the_configured_path(
+    directory: Path, configured: str, asked: str, status: str
+) -> None:
     """An empty path closes the application's, not the exporter's."""
     assert scrape(directory, Config.load({"path": configured}), asked).status == status
 
 
-def test_a_directory_that_comes_later_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_directory_may_be_created_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """As when a sidecar starts before the application; the log tells each change once."""
     caplog.set_level(logging.INFO)
     scrapes = DirectoryMetricsApp(tmp_path / "later", Config())
@@ -144,7 +146,7 @@ NETWORK = {"allowed_networks": "10.0.0.0/8"}
     ],
 )
 @pytest.mark.parametrize("there", [True, False])
-def test_it_answers_those_who_may_scrape(
+def test_access_control_is_applied(
     directory: Path, options: Mapping[str, str], request_: Mapping[str, str], status: int, there: bool
 ) -> None:
     """Others do not even learn whether there is something to scrape."""
@@ -155,7 +157,7 @@ def test_it_answers_those_who_may_scrape(
     assert (b"orders_total" in answer.body) == (expected == 200)
 
 
-def test_settings_of_the_application_do_not_concern_it() -> None:
+def test_settings_of_the_application_are_ignored() -> None:
     """They may name what only the application can import, and still the exporter starts."""
     environ = {
         "PROM_EXTRA_LABELS": "tenant=no.such.module",
@@ -168,13 +170,13 @@ def test_settings_of_the_application_do_not_concern_it() -> None:
     assert config.bearer_token == Secret("x")
 
 
-def test_a_key_that_no_setting_has_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_setting_in_the_environment_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """A token under a misspelt key would leave the port open."""
     load_exporter_config({"PROM_BEARER_TOKN": "x"})
     assert "PROM_BEARER_TOKN" in caplog.text
 
 
-def test_fault_78_whoever_may_not_scrape_does_not_learn_the_path(directory: Path) -> None:
+def test_fault_78_refused_client_does_not_see_the_path(directory: Path) -> None:
     config = load_exporter_config({"PROM_PATH": "/hidden", "PROM_BEARER_TOKEN": "sesame"})
     for path in ("/", "/metrics", "/hidden", "/hidden/x"):
         answer = scrape(directory, config, path)
@@ -187,7 +189,7 @@ def test_fault_78_whoever_may_not_scrape_does_not_learn_the_path(directory: Path
 
 
 @pytest.mark.parametrize("path", ["/größe", "/metriken/été", "/指标"])
-def test_fault_78_a_path_may_have_letters_beyond_ascii(directory: Path, path: str) -> None:
+def test_fault_78_path_can_contain_non_ascii_letters(directory: Path, path: str) -> None:
     scrapes = DirectoryMetricsApp(directory, load_exporter_config({"PROM_PATH": path}))
     with Serving(scrapes) as serving:
         assert serving.get(quote(path))[0] == 200

@@ -39,7 +39,7 @@ def load(**options: Any) -> Config:
 # Open ------------------------------------------------------------------------------------------------
 
 
-def test_it_is_open_unless_something_is_configured() -> None:
+def test_is_open_without_configuration() -> None:
     assert AccessControl(Config()).is_open
     assert allows(Config())
     assert allows(Config(), HTTP_AUTHORIZATION="nonsense", REMOTE_ADDR="")
@@ -54,17 +54,17 @@ def test_it_is_open_unless_something_is_configured() -> None:
         {"allow_scrape": lambda environ: True},
     ],
 )
-def test_with_any_key_it_is_open_no_more(options: dict[str, Any]) -> None:
+def test_is_open_is_false_with_any_setting(options: dict[str, Any]) -> None:
     assert not AccessControl(load(**options)).is_open
 
 
-def test_with_a_file_it_is_open_no_more(tmp_path: Path) -> None:
+def test_is_open_is_false_with_a_secret_file(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("u:p")
     assert not AccessControl(load(bearer_token_file=tmp_path / "secret")).is_open
     assert not AccessControl(load(basic_auth_file=tmp_path / "secret")).is_open
 
 
-def test_trusted_proxies_alone_close_nothing() -> None:
+def test_trusted_proxies_alone_restrict_nothing() -> None:
     assert AccessControl(load(trusted_proxies="10.0.0.1")).is_open
 
 
@@ -72,7 +72,7 @@ def test_trusted_proxies_alone_close_nothing() -> None:
 
 
 @pytest.mark.parametrize("header", ["Bearer s3cret", "bearer s3cret", "BEARER  s3cret "])
-def test_the_bearer_token_lets_in(header: str) -> None:
+def test_bearer_token_is_accepted(header: str) -> None:
     assert allows(load(bearer_token="s3cret"), HTTP_AUTHORIZATION=header)
 
 
@@ -84,7 +84,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize("header", WRONG)
-def test_anything_else_is_refused_with_a_challenge(header: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_authorization_is_refused_with_a_challenge(
+    header: str, caplog: pytest.LogCaptureFixture
+) -> None:
     denial = AccessControl(load(bearer_token="s3cret")).check({"HTTP_AUTHORIZATION": header})
     assert denial is not None
     assert denial.status == "401 Unauthorized"
@@ -92,7 +94,7 @@ def test_anything_else_is_refused_with_a_challenge(header: str, caplog: pytest.L
     assert caplog.records == [], "a stranger does not write our log"
 
 
-def test_no_header_at_all_is_refused_with_a_challenge() -> None:
+def test_missing_authorization_is_refused_with_a_challenge() -> None:
     assert status(load(bearer_token="s3cret")) == "401"
 
 
@@ -106,7 +108,7 @@ def test_no_header_at_all_is_refused_with_a_challenge() -> None:
         ("user: pass", basic("user: pass")),
     ],
 )
-def test_user_and_password_let_in(configured: str, header: str) -> None:
+def test_user_and_password_are_accepted(configured: str, header: str) -> None:
     assert allows(load(basic_auth=configured), HTTP_AUTHORIZATION=header)
 
 
@@ -129,16 +131,16 @@ def test_wrong_user_or_password_is_refused(header: str, caplog: pytest.LogCaptur
     assert caplog.records == []
 
 
-def test_the_latin_1_form_of_a_password_is_another() -> None:
+def test_password_in_latin_1_is_refused() -> None:
     assert not allows(load(basic_auth="user:ä"), HTTP_AUTHORIZATION=basic("user:ä", "latin-1"))
 
 
-def test_a_token_of_other_letters_is_compared_as_utf_8() -> None:
+def test_token_with_non_ascii_letters_is_compared_as_utf_8() -> None:
     header = "Bearer " + "gehëim".encode().decode("latin-1")
     assert allows(load(bearer_token="gehëim"), HTTP_AUTHORIZATION=header)
 
 
-def test_either_of_two_kinds_of_credentials_is_enough() -> None:
+def test_one_of_two_kinds_of_credentials_is_enough() -> None:
     config = load(bearer_token="s3cret", basic_auth="user:pass")
     assert allows(config, HTTP_AUTHORIZATION="Bearer s3cret")
     assert allows(config, HTTP_AUTHORIZATION=basic("user:pass"))
@@ -164,7 +166,7 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
 # Secrets in files ------------------------------------------------------------------------------------
 
 
-def test_a_rotated_secret_counts_at_the_next_scrape(tmp_path: Path) -> None:
+def test_rotated_secret_file_is_used_at_the_next_scrape(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("one\n")
     access = AccessControl(load(bearer_token_file=path))
@@ -174,7 +176,7 @@ def test_a_rotated_secret_counts_at_the_next_scrape(tmp_path: Path) -> None:
     assert access.check({"HTTP_AUTHORIZATION": "Bearer two"}) is None
 
 
-def test_a_file_may_hold_user_and_password(tmp_path: Path) -> None:
+def test_secret_file_with_user_and_password_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("üser:pa:ss\n", "utf-8")
     assert allows(load(basic_auth_file=path), HTTP_AUTHORIZATION=basic("üser:pa:ss"))
@@ -183,7 +185,7 @@ def test_a_file_may_hold_user_and_password(tmp_path: Path) -> None:
 @pytest.mark.parametrize("header", ["Bearer", "Bearer ", "", basic(""), "Bearer x"])
 @pytest.mark.parametrize("name", ["bearer_token_file", "basic_auth_file"])
 @pytest.mark.parametrize("fate", ["emptied", "blank", "removed", "a directory"])
-def test_a_secret_file_that_is_lost_lets_nobody_in_and_is_logged(
+def test_missing_secret_file_refuses_every_client_and_is_logged(
     name: str, fate: str, header: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "secret"
@@ -231,20 +233,20 @@ def test_a_secret_file_that_is_lost_lets_nobody_in_and_is_logged(
         ("167772161", False),
     ],
 )
-def test_the_sockets_address_must_be_in_an_allowed_network(address: str, allowed: bool) -> None:
+def test_peer_address_must_be_in_an_allowed_network(address: str, allowed: bool) -> None:
     config = load(allowed_networks="10.0.0.0/8, 127.0.0.1, fd00::/8")
     assert allows(config, REMOTE_ADDR=address) is allowed
     assert status(config, REMOTE_ADDR=address) == ("200" if allowed else "403")
 
 
-def test_a_socket_without_an_address_is_refused() -> None:
+def test_peer_without_an_address_is_refused() -> None:
     """A server on a unix socket tells none."""
     assert status(load(allowed_networks="0.0.0.0/0, ::/0")) == "403"
     assert status(load(allowed_networks="0.0.0.0/0, ::/0"), REMOTE_ADDR="") == "403"
 
 
 @pytest.mark.parametrize("header", ["10.0.0.1", "10.0.0.1, 10.0.0.2", "127.0.0.1"])
-def test_a_forwarded_address_is_not_believed_unless_told(header: str) -> None:
+def test_forwarded_address_is_ignored_without_trusted_proxies(header: str) -> None:
     config = load(allowed_networks="10.0.0.0/8,127.0.0.1")
     environ = {"HTTP_X_FORWARDED_FOR": header, "HTTP_X_REAL_IP": header, "HTTP_FORWARDED": f"for={header}"}
     assert status(config, REMOTE_ADDR="8.8.8.8", **environ) == "403"
@@ -274,7 +276,7 @@ def test_a_forwarded_address_is_not_believed_unless_told(header: str) -> None:
         ("", "10.0.0.1", False),
     ],
 )
-def test_a_trusted_proxy_is_believed_up_to_the_first_stranger(
+def test_forwarded_address_of_the_last_untrusted_hop_is_used(
     remote: str, forwarded: str, allowed: bool
 ) -> None:
     config = load(allowed_networks="10.0.0.0/8,fd00::/8", trusted_proxies="192.168.0.0/24")
@@ -282,12 +284,12 @@ def test_a_trusted_proxy_is_believed_up_to_the_first_stranger(
 
 
 @pytest.mark.parametrize(("address", "allowed"), [("127.0.0.1", True), ("127.0.0.2", False)])
-def test_a_proxy_that_scrapes_for_itself_is_judged_by_its_own_address(address: str, allowed: bool) -> None:
+def test_scrape_by_a_trusted_proxy_itself_uses_its_own_address(address: str, allowed: bool) -> None:
     config = load(allowed_networks="127.0.0.1", trusted_proxies="127.0.0.0/8")
     assert allows(config, REMOTE_ADDR=address) is allowed
 
 
-def test_networks_and_credentials_must_both_agree() -> None:
+def test_networks_and_credentials_are_both_required() -> None:
     config = load(allowed_networks="10.0.0.0/8", bearer_token="s3cret")
     good, bad = "Bearer s3cret", "Bearer x"
     assert status(config, REMOTE_ADDR="10.0.0.1", HTTP_AUTHORIZATION=good) == "200"
@@ -310,7 +312,7 @@ def test_networks_and_credentials_must_both_agree() -> None:
         (None, False),
     ],
 )
-def test_fault_49_a_proxy_at_a_unix_socket_can_be_trusted(
+def test_fault_49_proxy_at_a_unix_socket_can_be_trusted(
     remote: str | None, forwarded: str | None, allowed: bool
 ) -> None:
     environ = {"REMOTE_ADDR": remote, "HTTP_X_FORWARDED_FOR": forwarded}
@@ -339,12 +341,12 @@ def test_fault_49_a_proxy_at_a_unix_socket_can_be_trusted(
         ("2001:db8::1", True),
     ],
 )
-def test_fault_50_a_forwarded_address_may_have_a_port(forwarded: str, allowed: bool) -> None:
+def test_fault_50_forwarded_address_with_a_port_is_parsed(forwarded: str, allowed: bool) -> None:
     config = load(allowed_networks="10.0.0.0/8, 2001:db8::/32", trusted_proxies="192.168.0.1")
     assert allows(config, REMOTE_ADDR="192.168.0.1", HTTP_X_FORWARDED_FOR=forwarded) is allowed
 
 
-def test_fault_78_a_network_of_mapped_addresses_matches() -> None:
+def test_fault_78_network_of_mapped_addresses_matches() -> None:
     config = load(allowed_networks="::ffff:10.0.0.0/104")
     assert allows(config, REMOTE_ADDR="10.1.2.3")
     assert allows(config, REMOTE_ADDR="::ffff:10.1.2.3")
@@ -357,17 +359,17 @@ def test_fault_78_a_network_of_mapped_addresses_matches() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"), [(True, "200"), (1, "200"), (False, "403"), (None, "403"), ("", "403")]
 )
-def test_the_callable_decides(answer: object, expected: str) -> None:
+def test_result_of_the_callable_decides(answer: object, expected: str) -> None:
     assert status(load(allow_scrape=lambda environ: answer)) == expected
 
 
-def test_the_callable_gets_the_environ() -> None:
+def test_callable_is_called_with_the_environ() -> None:
     config = load(allow_scrape=lambda environ: environ.get("HTTP_X_SCRAPER") == "yes")
     assert allows(config, HTTP_X_SCRAPER="yes")
     assert not allows(config)
 
 
-def test_a_callable_that_raises_lets_nobody_in_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_callable_refuses_the_scrape_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     def broken(_environ: Any) -> bool:
         raise KeyError("hush")
 
@@ -376,7 +378,7 @@ def test_a_callable_that_raises_lets_nobody_in_and_is_logged(caplog: pytest.LogC
     assert record.exc_info is not None
 
 
-def test_the_callable_and_credentials_must_both_agree() -> None:
+def test_callable_and_credentials_are_both_required() -> None:
     config = load(allow_scrape=lambda environ: environ["x"], bearer_token="s3cret")
     assert status(config, x=True) == "401"
     assert status(config, x=False, HTTP_AUTHORIZATION="Bearer s3cret") == "403"
@@ -390,7 +392,7 @@ class Clock:
         return self.now
 
 
-def test_fault_75_a_client_cannot_fill_the_log(
+def test_fault_75_refused_requests_do_not_fill_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
@@ -412,14 +414,14 @@ def test_fault_75_a_client_cannot_fill_the_log(
     assert len(caplog.records) == 3
 
 
-def test_fault_75_a_callable_that_raises_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_fault_75_failing_callable_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     access = AccessControl(load(allow_scrape=lambda environ: environ["HTTP_X"]))
     for number in range(1000):
         assert access.check({"REMOTE_ADDR": str(number)}) is not None
     assert len(caplog.records) == 1
 
 
-def test_fault_77_a_failed_check_does_not_show_the_secret_in_its_local_variables(tmp_path: Path) -> None:
+def test_fault_77_failed_check_has_no_secret_in_local_variables(tmp_path: Path) -> None:
     path = tmp_path / "login"
     path.write_text("ann:hush")
     access = AccessControl(load(bearer_token="hush", basic_auth_file=path))
@@ -435,7 +437,7 @@ def test_fault_77_a_failed_check_does_not_show_the_secret_in_its_local_variables
     assert all("hush" not in repr(frame.frame.f_locals) for frame in ours)
 
 
-def test_fault_78_a_token_file_with_a_byte_order_mark_lets_in(tmp_path: Path) -> None:
+def test_fault_78_token_file_with_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_bytes(b"\xef\xbb\xbfs3cret\r\n")
     assert allows(load(bearer_token_file=path), HTTP_AUTHORIZATION="Bearer s3cret")
@@ -448,7 +450,7 @@ def test_fault_78_a_token_file_with_a_byte_order_mark_lets_in(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "expected"), [({"bearer_token": "s3cret"}, 401), ({"allowed_networks": "fd00::/8"}, 403)]
 )
-def test_a_refusal_has_no_body_and_tells_nothing(
+def test_refusal_has_no_body_and_no_details(
     method: str, options: dict[str, Any], expected: int, registry: CollectorRegistry
 ) -> None:
     client = webtest.TestApp(PrometheusMiddleware(hello, registry=registry, **options))
@@ -460,13 +462,15 @@ def test_a_refusal_has_no_body_and_tells_nothing(
     assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_the_rest_of_the_application_stays_open(registry: CollectorRegistry) -> None:
+def test_access_control_applies_to_scrapes_only(registry: CollectorRegistry) -> None:
     client = webtest.TestApp(PrometheusMiddleware(hello, registry=registry, bearer_token="s3cret"))
     assert client.get("/").text == "hello"
     assert client.get("/metrics", headers={"Authorization": "Bearer s3cret"}).status_int == 200
 
 
-def test_fault_18_what_the_application_demands_is_no_matter_to_a_scrape(registry: CollectorRegistry) -> None:
+def test_fault_18_access_control_of_the_application_does_not_apply_to_scrapes(
+    registry: CollectorRegistry,
+) -> None:
     """A login in the application does not lock the scraper out."""
 
     def app(environ: Any, start_response: Any) -> list[bytes]:

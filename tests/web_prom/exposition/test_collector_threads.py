@@ -92,7 +92,7 @@ def ticks(scrape: dict[str, float]) -> dict[str, float]:
     return {name[len(prefix) : -2]: value for name, value in scrape.items() if name.startswith(prefix)}
 
 
-def test_a_collector_that_hangs_costs_its_own_families(
+def test_late_collector_is_counted_and_only_its_families_are_missing(
     registry: CollectorRegistry, hanging: Hanging, caplog: pytest.LogCaptureFixture
 ) -> None:
     """All of them, those too that it had given; and a tick that is in the same scrape."""
@@ -108,7 +108,7 @@ def test_a_collector_that_hangs_costs_its_own_families(
     assert LATE in str(record.exc_info[1])
 
 
-def test_a_late_collector_is_not_started_again_until_it_has_ended(
+def test_late_collector_is_not_called_again_before_it_ends(
     registry: CollectorRegistry, hanging: Hanging
 ) -> None:
     """Each scrape meanwhile goes without it, and ticks; afterwards it is as if nothing had been."""
@@ -124,7 +124,7 @@ def test_a_late_collector_is_not_started_again_until_it_has_ended(
     assert hanging.threads[0] is hanging.threads[-1]
 
 
-def test_lateness_is_told_once_with_the_way_out(
+def test_late_collector_is_logged_once_with_the_remedy(
     registry: CollectorRegistry, hanging: Hanging, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A scraper comes every few seconds. Another kind of failure of the same collector is told, too."""
@@ -143,7 +143,7 @@ def test_lateness_is_told_once_with_the_way_out(
     assert caplog.records[1].exc_info[0] is ValueError
 
 
-def test_collectors_run_beside_each_other(registry: CollectorRegistry) -> None:
+def test_collectors_run_concurrently(registry: CollectorRegistry) -> None:
     """None of these three would come to its end without the other two."""
     together = threading.Barrier(3, timeout=PATIENCE_SECONDS)
     scrape = exposing(registry, *(Named(name, act=together.wait) for name in "abc"))
@@ -152,7 +152,7 @@ def test_collectors_run_beside_each_other(registry: CollectorRegistry) -> None:
     assert ticks(found) == {}
 
 
-def test_the_order_of_families_is_that_of_the_registry(registry: CollectorRegistry) -> None:
+def test_families_are_in_the_order_of_the_registry(registry: CollectorRegistry) -> None:
     """Whoever is ready first."""
     last = threading.Event()
     slow, quick = Named("slow", act=lambda: last.wait(PATIENCE_SECONDS)), Named("quick", act=last.set)
@@ -160,7 +160,7 @@ def test_the_order_of_families_is_that_of_the_registry(registry: CollectorRegist
     assert found[:4] == ["slow_first", "slow", "quick_first", "quick"]
 
 
-def test_a_collector_keeps_its_thread(registry: CollectorRegistry) -> None:
+def test_collector_keeps_its_thread_between_scrapes(registry: CollectorRegistry) -> None:
     """And with it what is the thread's own, such as a connection."""
     one, other = Named("one"), Named("other")
     scrape = exposing(registry, one, other)
@@ -173,9 +173,7 @@ def test_a_collector_keeps_its_thread(registry: CollectorRegistry) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3)])
-def test_a_collector_that_raises_gets_another_thread(
-    registry: CollectorRegistry, error: BaseException
-) -> None:
+def test_failing_collector_gets_a_new_thread(registry: CollectorRegistry, error: BaseException) -> None:
     """A connection of the old one's may be what failed. Whatever it raises is no end of the scrape."""
     failing: list[BaseException] = [error]
 
@@ -192,7 +190,7 @@ def test_a_collector_that_raises_gets_another_thread(
     assert not collector.threads[0].is_alive()
 
 
-def test_without_custom_collectors_there_is_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_is_started_without_custom_collectors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for instruments, and not for what prometheus_client registers itself."""
     from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
 
@@ -209,7 +207,7 @@ def test_without_custom_collectors_there_is_no_thread(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
-def test_fault_62_without_a_thread_a_collector_runs_in_that_of_the_scrape(
+def test_fault_62_collector_runs_in_the_thread_of_the_scrape_if_none_can_be_started(
     error: Exception, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its families are in each answer of status 200, also at the end of a process.
@@ -243,14 +241,14 @@ def test_fault_62_without_a_thread_a_collector_runs_in_that_of_the_scrape(
     assert one.threads[1] is not threading.current_thread()
 
 
-def test_no_limit_means_no_thread(registry: CollectorRegistry) -> None:
+def test_timeout_of_zero_starts_no_thread(registry: CollectorRegistry) -> None:
     """A collector sees a transaction of the test's, say."""
     one = Named("one")
     exposing(registry, one, limit=0)()
     assert one.threads == [threading.current_thread()]
 
 
-def test_a_collector_sees_the_context_of_the_scrape(registry: CollectorRegistry) -> None:
+def test_collector_sees_the_context_variables_of_the_scrape(registry: CollectorRegistry) -> None:
     """As it did when it ran in the scrape's own thread."""
     tenant = contextvars.ContextVar("tenant", default="none")
     seen: list[str] = []
@@ -262,7 +260,7 @@ def test_a_collector_sees_the_context_of_the_scrape(registry: CollectorRegistry)
     assert seen == ["a", "b"]
 
 
-def test_threads_end_with_what_they_are_for(registry: CollectorRegistry) -> None:
+def test_threads_end_when_collector_or_exposition_is_deleted(registry: CollectorRegistry) -> None:
     """The collector when it is unregistered, all others with the exposition."""
     one, other = Named("one"), Named("other")
     scrape = exposing(registry, one, other)
@@ -278,7 +276,7 @@ def test_threads_end_with_what_they_are_for(registry: CollectorRegistry) -> None
     assert not other.threads[0].is_alive()
 
 
-def test_another_process_has_threads_of_its_own(
+def test_process_with_another_id_starts_its_own_threads(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where Python is not told of the fork, and takes the parent's for alive (uWSGI)."""
@@ -334,7 +332,7 @@ WAYS = [of_wsgi_app, of_asgi_app, of_wsgi_middleware, of_asgi_middleware, of_fla
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_the_limit_counts_everywhere(
+def test_timeout_applies_to_every_endpoint(
     registry: CollectorRegistry, hanging: Hanging, monkeypatch: pytest.MonkeyPatch, way: Any
 ) -> None:
     """From the environment, as any setting."""
@@ -345,7 +343,7 @@ def test_the_limit_counts_everywhere(
     assert "hanging" not in found
 
 
-def test_the_limit_is_an_argument(registry: CollectorRegistry, hanging: Hanging) -> None:
+def test_timeout_is_an_argument_of_start_http_server(registry: CollectorRegistry, hanging: Hanging) -> None:
     """Of the middleware and of a port's server."""
     registry.register(hanging)
     app = PrometheusMiddleware(hello, registry=registry, collector_timeout=SHORT)
@@ -388,7 +386,7 @@ PROGRAM = """
 """
 
 
-def test_with_many_workers_it_is_the_same(tmp_path: Any) -> None:
+def test_timeout_applies_with_shared_values(tmp_path: Any) -> None:
     """The one that answers runs them, once, and what they are late by is in the merged view."""
     code = (
         PROGRAM
@@ -405,7 +403,7 @@ def test_with_many_workers_it_is_the_same(tmp_path: Any) -> None:
     assert python(code, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) == "True 1.0 1.0\nFalse 1.0\n"
 
 
-def test_a_forked_child_makes_its_own_threads() -> None:
+def test_forked_child_starts_its_own_threads() -> None:
     """Those of its parent are not there; a collector that hangs in the parent is not late in the child."""
     code = (
         PROGRAM
@@ -424,7 +422,7 @@ def test_a_forked_child_makes_its_own_threads() -> None:
     assert python(code) == "0\n"
 
 
-def test_a_collector_that_hangs_does_not_hold_up_the_end_of_a_program() -> None:
+def test_running_collector_does_not_delay_the_end_of_a_program() -> None:
     code = (
         PROGRAM
         + """
@@ -435,7 +433,7 @@ def test_a_collector_that_hangs_does_not_hold_up_the_end_of_a_program() -> None:
     assert python(code) == "False\n"
 
 
-def test_it_works_where_gevent_has_patched() -> None:
+def test_works_with_patches_of_gevent() -> None:
     """A thread is a greenlet there: one that waits for a socket lets the scrape go on."""
     code = (
         """

@@ -1,4 +1,4 @@
-"""What stands around the merged numbers where several workers share a directory, in real processes."""
+"""The content of a scrape of all workers that share a directory, in real processes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from tests.web_prom.multiprocess.test_many_processes import VARIABLE, Scrape, run
+from tests.web_prom.exposition.workers import CUSTOM, scraped
+from tests.web_prom.multiprocess.test_many_processes import VARIABLE, run
 
-ABOUT = [
+SCRAPE_METRICS = [
     "web_prom_workers",
     "web_prom_files",
     "web_prom_damaged_files",
@@ -20,38 +21,8 @@ ABOUT = [
     "web_prom_scrape_duration_seconds",
 ]
 
-# A custom collector that tells how often it was asked.
-CUSTOM = """
-from prometheus_client import Enum, Info
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-class Custom:
-    def __init__(self, *families, names=("shop_queue",)):
-        self.runs, self.names = 0, names
-    def describe(self):
-        return []  # the default registry would collect to learn the names
-    def collect(self):
-        self.runs += 1
-        for name in self.names:
-            yield GaugeMetricFamily(name, "Help.", value=self.runs)
-
-class Broken:
-    def __init__(self, how): self.how = how
-    def describe(self): return []
-    def collect(self):
-        yield GaugeMetricFamily("before", "Help.", value=1)
-        yield from self.how()
-
-logging.basicConfig(stream=sys.stderr)
-log = logging.getLogger("web_prom")
-"""
-
-
-def scraped(code: str, tmp_path: Path, **environ: str) -> Scrape:
-    return Scrape(run(CUSTOM + code, **{VARIABLE: str(tmp_path)}, **environ))
-
-
-def test_fault_23_a_scrape_shows_what_is_in_no_value_file(tmp_path: Path) -> None:
+def test_fault_23_scrape_contains_metrics_that_are_in_no_value_file(tmp_path: Path) -> None:
     """Custom collectors, Info and Enum as the process has them that answers; process_* of every worker."""
     scrape = scraped(
         """
@@ -78,7 +49,7 @@ print(scrape(wrapped))
     assert scrape["process_open_fds"] is None
 
 
-def test_process_metrics_are_those_of_every_live_worker(tmp_path: Path) -> None:
+def test_process_metrics_are_those_of_each_live_worker(tmp_path: Path) -> None:
     """One lives beside the one that answers, and another is dead."""
     scrape = scraped(
         """
@@ -108,7 +79,7 @@ os.waitpid(pid, 0)
     assert scrape["shop_orders_total"] == 3
 
 
-def test_what_is_told_about_the_scrape_comes_last(tmp_path: Path) -> None:
+def test_metrics_about_the_scrape_come_last(tmp_path: Path) -> None:
     scrape = scraped(
         """
 REGISTRY.register(Custom())
@@ -118,15 +89,15 @@ print(scrape(wrapped))
         """,
         tmp_path,
     )
-    assert [line.split()[0] for line in scrape.lines][-len(ABOUT) :] == ABOUT
+    assert [line.split()[0] for line in scrape.lines][-len(SCRAPE_METRICS) :] == SCRAPE_METRICS
     assert scrape["web_prom_workers"] == 1
     assert scrape["web_prom_files"] == len(list(tmp_path.glob("*.db")))
     assert scrape["web_prom_damaged_files"] == 0
-    assert scrape["web_prom_scrape_series"] == len(scrape.lines) - len(ABOUT)
+    assert scrape["web_prom_scrape_series"] == len(scrape.lines) - len(SCRAPE_METRICS)
     assert 0 < (scrape["web_prom_scrape_duration_seconds"] or 0) < 60
 
 
-def test_a_custom_collector_runs_once_for_each_scrape(tmp_path: Path) -> None:
+def test_custom_collector_runs_once_per_scrape(tmp_path: Path) -> None:
     """With names, in either format, packed or not."""
     scrape = scraped(
         """
@@ -142,7 +113,7 @@ print(scrape(wrapped))
     assert scrape["shop_queue"] == 4
 
 
-def test_a_custom_collector_that_fails_costs_its_own_families(tmp_path: Path) -> None:
+def test_failing_custom_collector_is_counted_and_only_its_families_are_missing(tmp_path: Path) -> None:
     """Whichever way: the scrape goes on, counts it, and the log tells it once."""
     scrape = scraped(
         """
@@ -177,149 +148,7 @@ print(text)
     assert scrape['web_prom_instrumentation_errors_total{stage="collector Unreadable"}'] == 1
 
 
-def test_a_family_whose_name_is_there_already_is_left_out(tmp_path: Path) -> None:
-    """Prometheus would refuse the whole scrape."""
-    scrape = scraped(
-        """
-registry = CollectorRegistry()  # which asks nobody for names
-orders = Counter("shop_orders", "Orders.", registry=registry)
-Gauge("process_open_fds", "Mine.", registry=registry, multiprocess_mode="max").set(7)
-registry.register(Custom(names=["shop_queue", "shop_orders_total", "shop_line"]))
-class Second(Custom): pass
-registry.register(Second(names=["shop_line", "web_prom_own", "http_requests_in_progress"]))
-wrapped = PrometheusMiddleware(app, registry=registry)
-orders.inc(5)
-scrape(wrapped)
-print(scrape(wrapped))
-        """,
-        tmp_path,
-    )
-    assert scrape["shop_orders_total"] == 5
-    assert scrape["shop_queue"] == scrape["shop_line"] == scrape["web_prom_own"] == 2
-    assert scrape["http_requests_in_progress"] == 0
-    assert scrape["process_open_fds"] == 7
-    assert scrape['process_max_fds{worker="0"}']
-    types = re.findall(r"^# TYPE (\S+)", scrape.text, re.MULTILINE)
-    assert sorted(types) == sorted(set(types))
-    counted = {line: value for line, value in scrape.values.items() if "instrumentation_errors" in line}
-    assert counted == {
-        'web_prom_instrumentation_errors_total{stage="collector Custom"}': 1,
-        'web_prom_instrumentation_errors_total{stage="collector Second"}': 2,
-        'web_prom_instrumentation_errors_total{stage="collector process_families"}': 1,
-    }
-
-
-REPEATING = """
-class Repeating:
-    def describe(self): return []
-    def collect(self):
-        for queue in "abc":
-            family = GaugeMetricFamily("queue_depth", "Help." if queue < "c" else "Other.", labels=["q"])
-            family.add_metric([queue], 1)
-            yield family
-            yield GaugeMetricFamily(f"after_{queue}", "Help.", value=1)
-        yield CounterMetricFamily("queue_depth", "Help.", value=7)
-class Second(Custom): pass
-registry = CollectorRegistry()  # which asks nobody for names
-registry.register(Second(names=["shop_orders_total", "own"]))
-registry.register(Repeating())
-registry.register(Custom(names=["after_a", "queue_depth", "own_too"]))
-Counter("shop_orders", "Orders.", registry=registry).inc(5)
-wrapped = PrometheusMiddleware(app, registry=registry)
-scrape(wrapped)
-print(scrape(wrapped, HTTP_ACCEPT=os.environ.get("ACCEPT", "")))
-"""
-
-
-@pytest.mark.parametrize("shared", [False, True])
-def test_fault_41_a_collector_may_give_a_family_several_times(tmp_path: Path, shared: bool) -> None:
-    """All its series are there, below one heading; a name of another source costs one family alone."""
-    environ = {VARIABLE: str(tmp_path)} if shared else {}
-    scrape = Scrape(run(CUSTOM + REPEATING, **environ))
-    assert [scrape[f'queue_depth{{q="{queue}"}}'] for queue in "abc"] == [1, 1, 1]
-    assert [scrape[f"after_{queue}"] for queue in "abc"] == [1, 1, 1]
-    assert scrape["queue_depth_total"] == 7
-    assert scrape["own"] == scrape["own_too"] == 2
-    assert scrape["shop_orders_total"] == 5
-    assert scrape["queue_depth"] is None
-    assert scrape.text.count("# TYPE queue_depth gauge") == 1
-    types = re.findall(r"^# TYPE (\S+)", scrape.text, re.MULTILINE)
-    assert sorted(types) == sorted(set(types))
-    # A failure is counted for the next scrape where the counters were read before.
-    assert (scrape['web_prom_instrumentation_errors_total{stage="collector Second"}'] or 0) >= 1
-    assert (scrape['web_prom_instrumentation_errors_total{stage="collector Custom"}'] or 0) >= 2
-
-
-@pytest.mark.parametrize("shared", [False, True])
-def test_fault_41_a_collector_may_give_families_of_one_name_and_two_types(
-    tmp_path: Path, shared: bool
-) -> None:
-    """In OpenMetrics they have one name: both are there, as prometheus_client shows them."""
-    environ = {VARIABLE: str(tmp_path)} if shared else {}
-    text = run(CUSTOM + REPEATING, ACCEPT="application/openmetrics-text", **environ)
-    assert "\nqueue_depth_total 7.0\n" in text
-    assert all(f'\nqueue_depth{{q="{queue}"}} 1.0\n' in text for queue in "abc")
-
-
-def test_fault_41_collectors_stand_in_the_order_of_their_registration() -> None:
-    """Though the names of instruments are looked at first."""
-    text = run(CUSTOM + REPEATING)
-    order = [text.index(f"# TYPE {name} ") for name in ("own", "queue_depth", "own_too", "shop_orders_total")]
-    assert order == sorted(order)
-
-
-def test_fault_93_two_writers_of_one_family_are_found_in_the_files(tmp_path: Path) -> None:
-    """Another library beside web-prom, on a registry of its own: sums would double without a word."""
-    scrape = scraped(
-        """
-theirs = CollectorRegistry()
-wrapped = PrometheusMiddleware(app)
-names = ["method", "path", "status"]
-Counter("http_requests", "Theirs.", names, registry=theirs).labels("GET", "/a", "2xx").inc()
-Histogram("http_request_duration_seconds", "Theirs.", ["handler"], registry=theirs).labels("/a").observe(1)
-Counter("shop_orders", "Orders.", ["kind"]).labels("x").inc()
-serve(wrapped, "/a")
-lines = []
-log.warning = lambda message, *arguments, **options: lines.append(message % arguments)
-scrape(wrapped)
-text = scrape(wrapped)
-assert len(lines) == 1, lines
-assert "set PROM_NAMESPACE" in lines[0]
-assert "http_requests (method, path, status and method, route, status)" in lines[0], lines
-assert "http_request_duration_seconds (handler and method, route)" in lines[0], lines
-print(text)
-        """,
-        tmp_path,
-    )
-    assert scrape["web_prom_ambiguous_families"] == 2
-    assert scrape['http_requests_total{method="GET",route="/a",status="200"}'] == 1
-
-
-def test_fault_93_one_definition_is_not_warned_of(tmp_path: Path) -> None:
-    """Whatever kinds of families there are; nor is another name of a namespace."""
-    scrape = scraped(
-        """
-theirs = CollectorRegistry()
-wrapped = PrometheusMiddleware(app, namespace="shop")
-names = ["method", "path", "status"]
-Counter("http_requests", "Theirs.", names, registry=theirs).labels("GET", "/a", "2xx").inc()
-Summary("s", "Help.", ["b", "a"]).labels("1", "2").observe(1)
-for mode in ("all", "livesum", "mostrecent"):
-    Gauge(f"g_{mode}", "Help.", ["a"], multiprocess_mode=mode).labels("1").set(1)
-serve(wrapped, "/a")
-in_child(lambda: serve(wrapped, "/a"))
-lines = []
-log.warning = lambda message, *arguments, **options: lines.append(message % arguments)
-text = scrape(wrapped)
-assert lines == []
-print(text)
-        """,
-        tmp_path,
-    )
-    assert scrape["web_prom_ambiguous_families"] == 0
-
-
-def test_collectors_that_read_the_files_show_nothing_twice(tmp_path: Path) -> None:
+def test_collectors_that_read_value_files_are_left_out(tmp_path: Path) -> None:
     """A registry that was set up as prometheus_client's manual says."""
     scrape = scraped(
         """
@@ -342,7 +171,7 @@ print(scrape(exposed))  # an error of the first would be counted in this one
     assert "instrumentation_errors" not in scrape.text
 
 
-def test_what_is_registered_elsewhere_is_not_shown_except_from_the_files(tmp_path: Path) -> None:
+def test_instruments_of_other_registries_are_written_from_files_only(tmp_path: Path) -> None:
     """The files do not tell registries apart; what is not in them is the given registry's."""
     scrape = scraped(
         """
@@ -362,7 +191,7 @@ print(scrape(make_wsgi_app(registry)))
     assert "shop_build" not in scrape.text
 
 
-def test_a_process_collector_that_watches_another_program_is_a_custom_one(tmp_path: Path) -> None:
+def test_process_collector_of_another_process_is_collected(tmp_path: Path) -> None:
     scrape = scraped(
         """
 from prometheus_client import ProcessCollector
@@ -376,7 +205,7 @@ print(scrape(PrometheusMiddleware(app)))
     assert "own_process" not in scrape.text
 
 
-def test_a_restricted_registry_restricts_what_all_workers_have_too(tmp_path: Path) -> None:
+def test_restricted_registry_restricts_merged_families(tmp_path: Path) -> None:
     scrape = scraped(
         """
 from web_prom import make_wsgi_app
@@ -391,7 +220,7 @@ print(scrape(make_wsgi_app(restricted)))
     assert list(scrape.values) == ["shop_orders_total", "shop_line", "web_prom_files"]
 
 
-def test_any_source_of_families_is_shown_beside_the_merged_ones(tmp_path: Path) -> None:
+def test_source_that_is_not_a_registry_is_collected(tmp_path: Path) -> None:
     scrape = scraped(
         """
 from web_prom import make_wsgi_app
@@ -404,10 +233,7 @@ print(scrape(make_wsgi_app(Custom())))
     assert scrape["shop_queue"] == 1
 
 
-# Callbacks of gauges ---------------------------------------------------------------------------------
-
-
-def test_the_callback_of_a_gauge_is_asked_at_each_scrape_by_the_process_that_answers(tmp_path: Path) -> None:
+def test_gauge_callbacks_of_the_answering_process_are_stored_at_each_scrape(tmp_path: Path) -> None:
     """Upstream never asks it and shows 0; what several processes make together its mode says."""
     scrape = scraped(
         """
@@ -454,8 +280,6 @@ print(scrape(PrometheusMiddleware(app)))
     assert scrape['web_prom_instrumentation_errors_total{stage="collector shop_line"}'] == 1
 
 
-# Formats and names -----------------------------------------------------------------------------------
-
 EVERYTHING = """
 Counter("shop_orders_bytes", "Help.", unit="bytes").inc(3)
 Histogram("shop_time_seconds", "Help.", unit="seconds", buckets=(1, 2)).observe(1)
@@ -471,7 +295,7 @@ serve(wrapped, "/a")
 @pytest.mark.parametrize(
     "query", ["", "name[]=shop_line", "name[]=shop_orders_bytes_total", "name[]=nothing"]
 )
-def test_openmetrics_has_units_and_one_end(query: str, tmp_path: Path) -> None:
+def test_openmetrics_contains_units_and_one_eof(query: str, tmp_path: Path) -> None:
     """A strict parser reads it."""
     code = f"""
 {EVERYTHING}
@@ -494,7 +318,7 @@ print(scrape(wrapped, **asked), end="")
         assert families.keys() <= {"shop_line"}
 
 
-def test_fault_24_names_filter_whatever_is_in_the_scrape(tmp_path: Path) -> None:
+def test_fault_24_names_restrict_all_parts_of_a_scrape(tmp_path: Path) -> None:
     names = [
         "shop_line",
         "shop_queue",

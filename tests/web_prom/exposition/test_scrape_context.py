@@ -112,7 +112,7 @@ EXPOSITIONS: dict[str, Callable[[CollectorRegistry], str]] = {
 
 @pytest.mark.parametrize("exposition", EXPOSITIONS.values(), ids=EXPOSITIONS)
 @pytest.mark.parametrize("of_registry", [False, True], ids=["process", "registry"])
-def test_fault_46_each_exposition_enters_the_context_in_both_threads(
+def test_fault_46_context_is_entered_in_both_threads_of_each_endpoint(
     registry: CollectorRegistry, recorded: Recorded, exposition: Any, of_registry: bool
 ) -> None:
     """The answering thread and the collector's own thread, each on enter and on exit."""
@@ -132,7 +132,7 @@ def test_fault_46_each_exposition_enters_the_context_in_both_threads(
     assert len({thread for _, thread in answering}) == 1
 
 
-def test_fault_46_without_a_limit_the_answering_thread_enters_once(
+def test_fault_46_context_is_entered_once_without_a_timeout(
     registry: CollectorRegistry, recorded: Recorded
 ) -> None:
     """With PROM_COLLECTOR_TIMEOUT=0 collectors run in the answering thread, inside its context."""
@@ -142,7 +142,9 @@ def test_fault_46_without_a_limit_the_answering_thread_enters_once(
     assert [step for step, _ in recorded.steps] == ["enter", "exit"]
 
 
-def test_fault_46_the_access_check_is_inside(registry: CollectorRegistry, recorded: Recorded) -> None:
+def test_fault_46_access_control_runs_inside_the_context(
+    registry: CollectorRegistry, recorded: Recorded
+) -> None:
     """PROM_ALLOW_SCRAPE is user code as well; a refused scrape leaves the context too."""
     seen: list[bool] = []
 
@@ -155,7 +157,7 @@ def test_fault_46_the_access_check_is_inside(registry: CollectorRegistry, record
     assert [step for step, _ in recorded.steps] == ["enter", "exit"]
 
 
-def test_fault_46_the_context_sees_the_error_of_a_collector(
+def test_fault_46_context_receives_the_error_of_a_collector(
     registry: CollectorRegistry, recorded: Recorded
 ) -> None:
     """A teardown function can roll back; the error is still counted as the collector's."""
@@ -166,7 +168,7 @@ def test_fault_46_the_context_sees_the_error_of_a_collector(
 
 
 @pytest.mark.parametrize("step", ["enter", "exit"])
-def test_fault_46_a_context_that_fails_does_not_fail_the_scrape(
+def test_fault_46_failing_context_is_counted_and_the_scrape_continues(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture, step: str
 ) -> None:
     """It is counted, logged once, and the other contexts are entered and left."""
@@ -188,7 +190,7 @@ def test_fault_46_a_context_that_fails_does_not_fail_the_scrape(
     assert sum("scrape context failed" in message for message in caplog.messages) == 1
 
 
-def test_fault_46_the_application_that_answers_hides_the_first_of_the_registry(
+def test_fault_46_context_of_the_answering_application_replaces_that_of_the_registry(
     registry: CollectorRegistry,
 ) -> None:
     first, second = Recorded("first"), Recorded("second")
@@ -205,14 +207,14 @@ def test_fault_46_the_application_that_answers_hides_the_first_of_the_registry(
     assert len(second.steps) == 4
 
 
-def test_fault_46_another_registry_does_not_enter_the_context(registry: CollectorRegistry) -> None:
+def test_fault_46_scrape_of_another_registry_does_not_enter_the_context(registry: CollectorRegistry) -> None:
     other = Recorded()
     scrape_context(other.enter, CollectorRegistry())
     serve(make_wsgi_app(registry), "/metrics")
     assert other.steps == []
 
 
-def test_fault_46_a_function_is_a_factory_as_well(registry: CollectorRegistry) -> None:
+def test_fault_46_function_can_be_a_context_factory(registry: CollectorRegistry) -> None:
     entered: list[int] = []
 
     @contextlib.contextmanager

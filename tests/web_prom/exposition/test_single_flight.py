@@ -94,7 +94,7 @@ def results(futures: list[Future[int]]) -> list[int]:
     return [future.result(PATIENCE_SECONDS) for future in futures]
 
 
-def test_fault_26_forty_overlapping_callers_cost_two_runs(stage: Stage, flight_waits: Waits) -> None:
+def test_fault_26_forty_overlapping_callers_cause_two_runs(stage: Stage, flight_waits: Waits) -> None:
     """The one that is under way, and one for all who came meanwhile."""
     first = stage.call()
     stage.wait_for_run()
@@ -106,7 +106,7 @@ def test_fault_26_forty_overlapping_callers_cost_two_runs(stage: Stage, flight_w
     assert len(stage.begun) == 2
 
 
-def test_who_comes_during_a_run_gets_one_that_is_begun_after(stage: Stage) -> None:
+def test_caller_during_a_run_gets_the_result_of_a_later_run(stage: Stage) -> None:
     """What it has seen happen before it came must be in its result."""
     first = stage.call()
     stage.wait_for_run()
@@ -119,14 +119,12 @@ def test_who_comes_during_a_run_gets_one_that_is_begun_after(stage: Stage) -> No
     assert results([second, third]) == [2, 3]
 
 
-def test_one_after_another_each_gets_its_own(stage: Stage) -> None:
+def test_consecutive_callers_get_results_of_their_own(stage: Stage) -> None:
     stage.finish_runs(3)
     assert [stage.call().result(PATIENCE_SECONDS) for _ in range(3)] == [1, 2, 3]
 
 
-def test_who_wants_something_else_waits_its_turn_and_shares_nothing(
-    stage: Stage, flight_waits: Waits
-) -> None:
+def test_callers_with_other_keys_share_no_result(stage: Stage, flight_waits: Waits) -> None:
     first = stage.call("text")
     stage.wait_for_run()
     others = [stage.call(key) for key in ("text", "gzip", "text", "gzip")]
@@ -141,7 +139,7 @@ def test_who_wants_something_else_waits_its_turn_and_shares_nothing(
     assert stage.most == 1
 
 
-def test_an_error_reaches_everybody_who_waited_and_nobody_else(stage: Stage, flight_waits: Waits) -> None:
+def test_error_is_raised_in_all_waiting_threads(stage: Stage, flight_waits: Waits) -> None:
     def fail(number: int) -> int:
         if number == 2:
             raise OSError("as meant")
@@ -159,7 +157,9 @@ def test_an_error_reaches_everybody_who_waited_and_nobody_else(stage: Stage, fli
     assert stage.call(outcome=fail).result(PATIENCE_SECONDS) == 3
 
 
-def test_when_the_leader_is_stopped_the_others_begin_again(stage: Stage, flight_waits: Waits) -> None:
+def test_waiting_threads_start_again_when_the_executing_thread_is_stopped(
+    stage: Stage, flight_waits: Waits
+) -> None:
     """As when a server ends one worker thread: that is no answer for the rest."""
 
     def stop(number: int) -> int:
@@ -181,14 +181,14 @@ def test_when_the_leader_is_stopped_the_others_begin_again(stage: Stage, flight_
     assert isinstance(stopped, SystemExit)
 
 
-def test_work_that_asks_again_gets_it_made_at_once() -> None:
+def test_nested_call_is_executed_at_once() -> None:
     """A collector may look at the metrics that it is part of."""
     flight: SingleFlight[str] = SingleFlight()
     assert flight.run("x", lambda: "outer " + flight.run("x", lambda: "inner")) == "outer inner"
     assert flight.run("x", lambda: "later") == "later"
 
 
-def test_nothing_is_kept_of_what_is_over() -> None:
+def test_finished_runs_are_deleted() -> None:
     """Keys come from clients."""
     flight: SingleFlight[int] = SingleFlight()
     for number in range(100):
@@ -198,7 +198,7 @@ def test_nothing_is_kept_of_what_is_over() -> None:
     assert not queue._waiting
 
 
-def test_a_leader_that_is_stopped_before_its_turn_leaves_nobody_waiting() -> None:
+def test_thread_stopped_before_its_run_blocks_no_other() -> None:
     flight: SingleFlight[int] = SingleFlight()
 
     def stop() -> None:
@@ -209,7 +209,7 @@ def test_a_leader_that_is_stopped_before_its_turn_leaves_nobody_waiting() -> Non
     assert flight.run("x", lambda: 3) == 3
 
 
-def test_a_leader_that_is_stopped_in_the_line_leaves_nobody_waiting(
+def test_thread_stopped_while_waiting_for_its_turn_blocks_no_other(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = stage.call()
@@ -234,7 +234,7 @@ class _RaisingLock:
         raise KeyboardInterrupt
 
 
-def test_fault_70_the_whole_goes_first_and_the_minor_are_not_forgotten(
+def test_fault_70_low_priority_runs_after_every_four_others(
     stage: Stage, until: Callable[[Callable[[], bool]], None]
 ) -> None:
     first = stage.call("current")
@@ -257,7 +257,7 @@ def test_fault_70_the_whole_goes_first_and_the_minor_are_not_forgotten(
     ]
 
 
-def test_fault_70_nobody_is_held_up_by_two_minor_results(
+def test_fault_70_no_caller_waits_for_two_low_priority_runs(
     stage: Stage, until: Callable[[Callable[[], bool]], None]
 ) -> None:
     stage.call("low 0", low_priority=True)
@@ -274,7 +274,7 @@ def test_fault_70_nobody_is_held_up_by_two_minor_results(
     assert [str(key) for key in stage.begun] == ["low 0", *whole, "low 1", "low 2"]
 
 
-def test_fault_70_there_is_a_bound_on_minor_results_and_none_on_others(
+def test_fault_70_only_waiting_low_priority_runs_are_limited(
     stage: Stage, until: Callable[[Callable[[], bool]], None]
 ) -> None:
     first = stage.call("current", low_priority=True)
@@ -293,7 +293,7 @@ def test_fault_70_there_is_a_bound_on_minor_results_and_none_on_others(
     assert stage.flight.run(20, lambda: 7, low_priority=True) == 7
 
 
-def test_who_comes_while_a_run_is_held_back_gets_its_result(stage: Stage, flight_waits: Waits) -> None:
+def test_caller_while_before_blocks_shares_the_run(stage: Stage, flight_waits: Waits) -> None:
     """A server may wait for room for the answer."""
     entered, leave = threading.Event(), threading.Event()
 
@@ -310,7 +310,7 @@ def test_who_comes_while_a_run_is_held_back_gets_its_result(stage: Stage, flight
     assert results([first, *others]) == [1] * 6
 
 
-def test_a_child_forked_during_a_run_is_not_stuck() -> None:
+def test_child_forked_during_a_run_is_not_blocked() -> None:
     """Nor is the parent; without hooks at fork, which uWSGI does not run."""
     printed = python(
         """
@@ -343,7 +343,7 @@ def test_a_child_forked_during_a_run_is_not_stuck() -> None:
     assert printed.split() == ["7", "8"]
 
 
-def test_greenlets_share_too_when_the_standard_library_was_patched_late() -> None:
+def test_greenlets_share_a_run_when_gevent_patches_late() -> None:
     """Blocking the one thread would stop all of them."""
     pytest.importorskip("gevent")
     printed = python(

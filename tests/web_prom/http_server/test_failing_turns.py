@@ -43,7 +43,7 @@ def failing(times: int, error: BaseException, function: Callable[..., Any]) -> C
 
 
 @pytest.mark.parametrize("server", ["start_http_server", "exporter"])
-def test_fault_68_a_scrape_during_exhausted_descriptors_is_answered_when_they_are_free(server: str) -> None:
+def test_fault_68_scrape_is_answered_after_descriptors_were_exhausted(server: str) -> None:
     printed = python(
         """
         import logging, os, resource, socket, sys, tempfile, threading, time
@@ -96,7 +96,7 @@ def test_fault_68_a_scrape_during_exhausted_descriptors_is_answered_when_they_ar
     "error",
     [OSError(errno.ENFILE, "as meant"), OSError(errno.ENOMEM, "as meant"), MemoryError(), ValueError()],
 )
-def test_fault_68_whatever_a_turn_raises_is_logged_once_and_tried_again(
+def test_fault_68_failing_turn_is_logged_once_and_retried(
     error: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving = Serving()
@@ -107,7 +107,7 @@ def test_fault_68_whatever_a_turn_raises_is_logged_once_and_tried_again(
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-def test_fault_68_the_selector_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_68_selector_is_created_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
     selector = selectors.DefaultSelector
 
@@ -135,7 +135,7 @@ class Refusing(socket.socket):
         return super().accept()
 
 
-def test_fault_68_an_accept_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_fault_68_failing_accept_is_retried(caplog: pytest.LogCaptureFixture) -> None:
     with Refusing(fileno=listen(Address("127.0.0.1", 0)).detach()) as refusing:
         refusing.setblocking(False)
         port = refusing.getsockname()[1]
@@ -154,7 +154,7 @@ def test_fault_68_an_accept_that_fails_is_tried_again(caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
-def test_fault_68_a_connection_for_which_there_is_no_thread_is_kept_until_there_is_one(
+def test_fault_68_connection_is_kept_until_a_thread_can_be_started(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     serving = Serving()
@@ -182,7 +182,7 @@ class Unreadable:
         self.context = failing(3, ssl.SSLError("as meant"), lambda: None)
 
 
-def test_fault_68_a_tls_context_that_cannot_be_had_costs_no_place(caplog: pytest.LogCaptureFixture) -> None:
+def test_fault_68_failing_tls_context_does_not_occupy_a_connection(caplog: pytest.LogCaptureFixture) -> None:
     certificates: Any = Unreadable()
     with Serving(certificates=certificates) as serving:
         assert serving.get()[0] == 200
@@ -190,7 +190,7 @@ def test_fault_68_a_tls_context_that_cannot_be_had_costs_no_place(caplog: pytest
     assert len(caplog.records) == 1
 
 
-def test_fault_68_a_server_that_cannot_begin_connections_can_be_stopped(
+def test_fault_68_server_that_cannot_start_threads_can_be_stopped(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)

@@ -50,7 +50,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("sent", REFUSED.values(), ids=REFUSED.keys())
-def test_fault_76_what_two_servers_may_read_differently_is_refused(sent: bytes) -> None:
+def test_fault_76_ambiguous_head_is_rejected(sent: bytes) -> None:
     with Serving() as serving, serving.client() as client:
         client.sendall(sent + b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n" * sent.endswith(b"\r\n\r\n"))
         answer = everything(client)
@@ -60,14 +60,14 @@ def test_fault_76_what_two_servers_may_read_differently_is_refused(sent: bytes) 
     assert b"smuggled" not in answer
 
 
-def test_a_head_that_ends_early_is_refused() -> None:
+def test_incomplete_head_is_rejected() -> None:
     with Serving() as serving, serving.client() as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x")
         client.shutdown(socket.SHUT_WR)
         assert everything(client).startswith(b"HTTP/1.1 400 ")
 
 
-def test_fault_76_no_header_in_a_value_opens_the_allowed_networks() -> None:
+def test_fault_76_header_inside_of_a_value_does_not_bypass_allowed_networks() -> None:
     """The proxy sends its own X-Forwarded-For, and a client's value as it came."""
     config = Config.load({"allowed_networks": "10.0.0.0/8", "trusted_proxies": "127.0.0.1"}, environ={})
     with Serving(Exposition(config=config).respond) as serving:
@@ -93,13 +93,15 @@ def test_fault_76_no_header_in_a_value_opens_the_allowed_networks() -> None:
         (b"1.1", b"Content-Length: 5\r\n", True),
     ],
 )
-def test_whether_a_connection_may_stay_open(version: bytes, connection: bytes, stays: bool) -> None:
+def test_keeps_alive_depends_on_version_and_connection_header(
+    version: bytes, connection: bytes, stays: bool
+) -> None:
     head = read_head(b"GET / HTTP/" + version + b"\r\nHost: x\r\n" + connection + b"\r\n")
     assert head.keeps_alive is stays
     assert head.has_body is (b"Length" in connection)
 
 
-def test_a_head_has_a_size() -> None:
+def test_head_size_is_limited() -> None:
     for sent in (b"GET /" + b"x" * 40_000, b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000 + b"\r\n\r\n"):
         with pytest.raises(HeadError, match="431"):
             end_of_head(sent)

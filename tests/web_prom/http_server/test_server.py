@@ -36,7 +36,7 @@ class Held:
 # Requests ----------------------------------------------------------------------------------------------
 
 
-def test_one_connection_serves_many_requests() -> None:
+def test_connection_serves_many_requests() -> None:
     with (
         Serving() as serving,
         contextlib.closing(http.client.HTTPConnection("127.0.0.1", serving.port)) as one,
@@ -52,7 +52,7 @@ def test_one_connection_serves_many_requests() -> None:
             assert one.sock is used
 
 
-def test_requests_that_are_sent_in_one_go_are_answered_in_turn() -> None:
+def test_pipelined_requests_are_answered_in_order() -> None:
     with Serving() as serving, serving.client() as client:
         client.sendall(
             b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -61,7 +61,7 @@ def test_requests_that_are_sent_in_one_go_are_answered_in_turn() -> None:
         assert answers.index(b"GET /1") < answers.index(b"GET /2")
 
 
-def test_head_is_answered_without_a_body() -> None:
+def test_head_request_is_answered_without_a_body() -> None:
     with Serving() as serving, serving.client() as client:
         client.sendall(b"HEAD /1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         answer = everything(client)
@@ -69,13 +69,13 @@ def test_head_is_answered_without_a_body() -> None:
         assert answer.endswith(b"\r\n\r\n")
 
 
-def test_http_1_0_is_answered_and_closed() -> None:
+def test_http_1_0_connection_is_closed_after_the_answer() -> None:
     with Serving() as serving, serving.client() as client:
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
         assert everything(client).endswith(b"Connection: close\r\n\r\nGET /")
 
 
-def test_a_body_is_never_taken_for_the_next_request() -> None:
+def test_request_body_is_not_parsed_as_a_request() -> None:
     smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
     for length in (b"Content-Length: %d" % len(smuggled), b"Transfer-Encoding: chunked"):
         with Serving() as serving, serving.client() as client:
@@ -85,7 +85,7 @@ def test_a_body_is_never_taken_for_the_next_request() -> None:
             assert b"smuggled" not in answer
 
 
-def test_the_environ_is_that_of_wsgi() -> None:
+def test_environ_is_that_of_wsgi() -> None:
     seen: dict[str, Any] = {}
 
     def respond(environ: Mapping[str, Any]) -> Response:
@@ -116,7 +116,7 @@ def test_the_environ_is_that_of_wsgi() -> None:
         (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"431"),
     ],
 )
-def test_what_is_no_request_is_answered_and_closed(sent: bytes, status: bytes) -> None:
+def test_invalid_request_is_answered_and_closed(sent: bytes, status: bytes) -> None:
     with Serving() as serving, serving.client() as client:
         client.sendall(sent)
         answer = everything(client)
@@ -125,7 +125,7 @@ def test_what_is_no_request_is_answered_and_closed(sent: bytes, status: bytes) -
         assert serving.get()[0] == 200
 
 
-def test_a_client_that_hangs_up_is_no_event(caplog: pytest.LogCaptureFixture) -> None:
+def test_disconnecting_client_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     with Serving() as serving:
         for sent in (b"", b"GET", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"):
             with serving.client() as client:
@@ -134,7 +134,7 @@ def test_a_client_that_hangs_up_is_no_event(caplog: pytest.LogCaptureFixture) ->
     assert caplog.records == []
 
 
-def test_an_answer_that_cannot_be_made_costs_that_connection_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_answer_ends_only_its_connection(caplog: pytest.LogCaptureFixture) -> None:
     def respond(environ: Mapping[str, Any]) -> Response:
         if environ["PATH_INFO"] == "/bad":
             raise RuntimeError("as meant")
@@ -151,7 +151,7 @@ def test_an_answer_that_cannot_be_made_costs_that_connection_only(caplog: pytest
 # Clients that would hold the server ----------------------------------------------------------------------
 
 
-def test_a_client_that_sends_byte_by_byte_is_ended_and_holds_up_nobody() -> None:
+def test_slow_request_is_ended_and_blocks_no_other() -> None:
     """Slow loris: each byte comes in time, and the request never."""
     with Serving() as serving, serving.client() as slow:
         serving.wait_for(slow, State.READING)
@@ -167,7 +167,7 @@ def test_a_client_that_sends_byte_by_byte_is_ended_and_holds_up_nobody() -> None
         assert everything(slow) == b""
 
 
-def test_a_connection_between_requests_may_be_quiet_for_longer() -> None:
+def test_idle_connection_has_a_longer_limit() -> None:
     with Serving() as serving, serving.client() as client:
         assert request(client, "/1") == b"GET /1"
         serving.wait_for(client, State.IDLE)
@@ -180,7 +180,7 @@ def test_a_connection_between_requests_may_be_quiet_for_longer() -> None:
         assert everything(client) == b""
 
 
-def test_a_client_that_does_not_take_its_answer_is_ended() -> None:
+def test_client_that_does_not_read_its_answer_is_ended() -> None:
     sending = threading.Event()
 
     def respond(environ: Mapping[str, Any]) -> Response:
@@ -199,7 +199,7 @@ def test_a_client_that_does_not_take_its_answer_is_ended() -> None:
             assert len(everything(client)) < 50_000_000
 
 
-def test_when_there_is_no_room_the_one_that_waits_longest_goes() -> None:
+def test_longest_waiting_connection_is_evicted_at_the_limit() -> None:
     with Serving(limit=3) as serving, contextlib.ExitStack() as stack:
         waiting = []
         for _ in range(3):
@@ -214,7 +214,7 @@ def test_when_there_is_no_room_the_one_that_waits_longest_goes() -> None:
             assert request(client, "/2") == b"GET /2"
 
 
-def test_when_there_is_no_room_whoever_has_not_asked_yet_has_a_second_to_do_so() -> None:
+def test_new_connection_is_not_evicted_within_a_second() -> None:
     with Serving(limit=1) as serving, serving.client() as first, serving.client() as second:
         serving.wait_for(first, State.READING)
         second.sendall(b"GET /2 HTTP/1.0\r\n\r\n")
@@ -227,7 +227,7 @@ def test_when_there_is_no_room_whoever_has_not_asked_yet_has_a_second_to_do_so()
         assert everything(first) == b""
 
 
-def test_whoever_comes_when_all_are_being_answered_waits_for_his_turn() -> None:
+def test_client_waits_while_all_connections_are_processing() -> None:
     held = Held()
     with Serving(held, limit=2) as serving, ThreadPoolExecutor(3) as clients:
         answers = [clients.submit(serving.get, f"/{number}") for number in range(3)]
@@ -238,7 +238,7 @@ def test_whoever_comes_when_all_are_being_answered_waits_for_his_turn() -> None:
         assert [answer.result()[0] for answer in answers] == [200, 200, 200]
 
 
-def test_forty_clients_at_once_are_all_answered() -> None:
+def test_forty_concurrent_clients_are_answered() -> None:
     with Serving() as serving, ThreadPoolExecutor(40) as clients:
         answers = [clients.submit(serving.get, f"/{number}") for number in range(200)]
         assert [answer.result()[2] for answer in answers] == [
@@ -249,7 +249,7 @@ def test_forty_clients_at_once_are_all_answered() -> None:
 # The end -------------------------------------------------------------------------------------------------
 
 
-def test_at_the_end_what_is_under_way_is_answered_and_the_port_is_free(
+def test_stop_answers_current_requests_and_frees_the_port(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("web_prom.http_server.server._GRACE_SECONDS", PATIENCE_SECONDS)
@@ -268,7 +268,7 @@ def test_at_the_end_what_is_under_way_is_answered_and_the_port_is_free(
         assert (status, headers["Connection"]) == (200, "close")
 
 
-def test_at_the_end_connections_between_requests_are_closed_at_once() -> None:
+def test_stop_closes_idle_connections_at_once() -> None:
     with Serving() as serving, serving.client() as client:
         assert request(client, "/") == b"GET /"
         serving.server.stop()
@@ -286,7 +286,7 @@ class Rush(socket.socket):
         return super().accept()
 
 
-def test_at_the_end_it_does_not_wait_for_those_who_keep_coming() -> None:
+def test_stop_does_not_wait_for_new_clients() -> None:
     with Rush(fileno=listen(Address("127.0.0.1", 0)).detach()) as rush:
         rush.setblocking(False)
         server = ScrapeServer(rush, hello)
@@ -295,7 +295,7 @@ def test_at_the_end_it_does_not_wait_for_those_who_keep_coming() -> None:
     assert rush.accepted > 1
 
 
-def test_it_ends_when_it_is_told_that_nothing_goes_on() -> None:
+def test_run_ends_when_keep_running_returns_false() -> None:
     serving = Serving()
     serving.server.run(lambda: False)
     with pytest.raises(ConnectionRefusedError):

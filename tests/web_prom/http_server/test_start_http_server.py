@@ -62,7 +62,7 @@ def in_child(work: Callable[[], object]) -> None:
 # As prometheus_client's ------------------------------------------------------------------------------------
 
 
-def test_the_signature_is_prometheus_clients() -> None:
+def test_signature_is_that_of_prometheus_client() -> None:
     """All that its newest release takes, by the same names, in the same order, with the same defaults."""
     theirs = list(inspect.signature(prometheus_client.start_http_server).parameters.values())
     ours = list(inspect.signature(start_http_server).parameters.values())
@@ -71,7 +71,7 @@ def test_the_signature_is_prometheus_clients() -> None:
     assert all(our.kind is our.KEYWORD_ONLY for our in ours[11:])
 
 
-def test_it_gives_a_server_and_its_daemon_thread(registry: CollectorRegistry) -> None:
+def test_start_returns_a_server_and_its_daemon_thread(registry: CollectorRegistry) -> None:
     server, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
     assert thread.is_alive()
     assert thread.daemon
@@ -83,7 +83,7 @@ def test_it_gives_a_server_and_its_daemon_thread(registry: CollectorRegistry) ->
         socket.create_connection(("127.0.0.1", server.server_port))
 
 
-def test_a_scrape_is_as_everywhere(registry: CollectorRegistry) -> None:
+def test_scrape_is_that_of_other_endpoints(registry: CollectorRegistry) -> None:
     """Every path, formats, names, gzip, HEAD, and what web-prom tells of the scrape."""
     Counter("jobs", "Jobs.", registry=registry).inc(3)
     with serving(registry) as server:
@@ -101,7 +101,7 @@ def test_a_scrape_is_as_everywhere(registry: CollectorRegistry) -> None:
         assert ask(server.server_port, method="POST")[0] == 405
 
 
-def test_the_port_can_be_served_again_at_once(registry: CollectorRegistry) -> None:
+def test_port_can_be_reused_after_shutdown(registry: CollectorRegistry) -> None:
     with serving(registry) as server:
         ask(server.server_port)
     again, _ = start_http_server(server.server_port, "127.0.0.1", registry)
@@ -112,7 +112,7 @@ def test_the_port_can_be_served_again_at_once(registry: CollectorRegistry) -> No
 
 
 @pytest.mark.parametrize("addr", ["", "::"])
-def test_every_address_is_of_both_kinds(registry: CollectorRegistry, addr: str) -> None:
+def test_all_addresses_include_ipv4_and_ipv6(registry: CollectorRegistry, addr: str) -> None:
     """prometheus_client's server takes IPv4 at ``::`` too."""
     server, _ = start_http_server(0, addr, registry)
     try:
@@ -121,7 +121,7 @@ def test_every_address_is_of_both_kinds(registry: CollectorRegistry, addr: str) 
         server.shutdown()
 
 
-def test_fault_64_without_an_address_it_listens_at_ipv6_too(registry: CollectorRegistry) -> None:
+def test_fault_64_default_address_includes_ipv6(registry: CollectorRegistry) -> None:
     seen: list[str] = []
 
     def note(environ: Mapping[str, Any]) -> bool:
@@ -139,7 +139,7 @@ def test_fault_64_without_an_address_it_listens_at_ipv6_too(registry: CollectorR
     assert seen == ["127.0.0.1", *_hosts_of_ipv6()]
 
 
-def test_fault_64_an_address_that_is_given_counts(registry: CollectorRegistry) -> None:
+def test_fault_64_given_address_is_used(registry: CollectorRegistry) -> None:
     """``0.0.0.0`` is IPv4 alone, as prometheus_client has it."""
     server, _ = start_http_server(0, "0.0.0.0", registry)
     try:
@@ -153,7 +153,7 @@ def test_fault_64_an_address_that_is_given_counts(registry: CollectorRegistry) -
 
 
 @pytest.mark.parametrize("kind", ["no IPv6", "IPv6 is off"])
-def test_fault_64_without_ipv6_it_listens_at_ipv4(
+def test_fault_64_ipv4_is_used_without_ipv6(
     kind: str, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "no IPv6":
@@ -185,7 +185,7 @@ def _hosts_of_ipv6() -> list[str]:
 # Settings --------------------------------------------------------------------------------------------------
 
 
-def test_access_is_an_argument(registry: CollectorRegistry) -> None:
+def test_access_control_is_set_by_arguments(registry: CollectorRegistry) -> None:
     with serving(registry, bearer_token="sesame") as server:
         assert ask(server.server_port)[0] == 401
         assert ask(server.server_port, Authorization=BEARER)[0] == 200
@@ -193,7 +193,7 @@ def test_access_is_an_argument(registry: CollectorRegistry) -> None:
         assert ask(server.server_port)[0] == 403
 
 
-def test_access_is_in_the_environment(
+def test_access_control_is_set_by_the_environment(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Read once, at the call; where the application's scrapes are, and its labels, are of no concern."""
@@ -207,7 +207,7 @@ def test_access_is_in_the_environment(
         assert ask(server.server_port, Authorization=BEARER)[0] == 200
 
 
-def test_an_argument_wins_over_the_environment(
+def test_arguments_override_the_environment(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Whichever form of a secret is in either."""
@@ -233,7 +233,7 @@ def test_an_argument_wins_over_the_environment(
         ({"certfile": "/no/such.pem"}, r"/no/such\.pem cannot be used .*No such file"),
     ],
 )
-def test_what_is_not_allowed_is_told(registry: CollectorRegistry, options: Any, told: str) -> None:
+def test_invalid_arguments_raise_config_error(registry: CollectorRegistry, options: Any, told: str) -> None:
     """And no thread is left."""
     before = set(threading.enumerate())  # those of a former test may just be ending
     with pytest.raises(ConfigError, match=told):
@@ -241,7 +241,7 @@ def test_what_is_not_allowed_is_told(registry: CollectorRegistry, options: Any, 
     assert before.issuperset(threading.enumerate())
 
 
-def test_a_port_that_is_taken_says_how_to_mend_it(registry: CollectorRegistry) -> None:
+def test_used_port_raises_an_error_with_the_remedy(registry: CollectorRegistry) -> None:
     """As docs/how-to/jobs.rst shows it. ``errno`` is that of prometheus_client's error."""
     with serving(registry) as server, pytest.raises(ListenError) as told:
         start_http_server(server.server_port, "127.0.0.1", registry)
@@ -250,13 +250,13 @@ def test_a_port_that_is_taken_says_how_to_mend_it(registry: CollectorRegistry) -
     assert str(told.value).replace(f"127.0.0.1:{server.server_port}", ":9464") in document
 
 
-def test_another_address_than_ours_is_another_error(registry: CollectorRegistry) -> None:
+def test_foreign_address_raises_listen_error(registry: CollectorRegistry) -> None:
     with pytest.raises(ListenError, match=r"192\.0\.2\.1:0 \(Cannot assign") as told:
         start_http_server(0, "192.0.2.1", registry)
     assert told.value.errno == errno.EADDRNOTAVAIL
 
 
-def test_tls_asks_for_client_certificates_as_prometheus_clients_does(
+def test_client_certificates_are_requested_as_by_prometheus_client(
     registry: CollectorRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With ``client_auth_required`` alone, or with our own variable."""
@@ -275,7 +275,7 @@ def test_tls_asks_for_client_certificates_as_prometheus_clients_does(
                 ask(server.server_port, tls=trusting(cert))
 
 
-def test_tls_versions_are_arguments(registry: CollectorRegistry, tmp_path: Path) -> None:
+def test_tls_versions_are_set_by_arguments(registry: CollectorRegistry, tmp_path: Path) -> None:
     cert, key = make(tmp_path, "server")
     files = {"certfile": str(cert), "keyfile": str(key)}
     old = trusting(cert)
@@ -290,7 +290,7 @@ def test_tls_versions_are_arguments(registry: CollectorRegistry, tmp_path: Path)
 # Processes -------------------------------------------------------------------------------------------------
 
 
-def test_it_answers_for_all_processes(tmp_path: Path) -> None:
+def test_scrape_contains_the_totals_of_all_processes(tmp_path: Path) -> None:
     """The parent serves; what its children counted is in the sum, also of those that are gone."""
     code = """
         import os, sys, urllib.request, warnings
@@ -316,7 +316,7 @@ def test_it_answers_for_all_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings(f"ignore:{FORKS}:DeprecationWarning")
-def test_a_forked_child_keeps_neither_port_nor_connections(registry: CollectorRegistry) -> None:
+def test_forked_child_closes_port_and_connections(registry: CollectorRegistry) -> None:
     """Or the port would be in use, with nobody to answer, for as long as a child outlives its parent."""
     with (
         serving(registry) as server,
@@ -343,7 +343,7 @@ def test_a_forked_child_keeps_neither_port_nor_connections(registry: CollectorRe
 
 
 @pytest.mark.filterwarnings(f"ignore:{FORKS}:DeprecationWarning")
-def test_a_forked_child_does_not_wait_for_a_scrape_of_its_parents(registry: CollectorRegistry) -> None:
+def test_forked_child_does_not_wait_for_a_scrape_of_its_parent(registry: CollectorRegistry) -> None:
     """Which holds locks of the registry and of its metrics, for a moment that a fork may hit."""
     jobs = Counter("jobs", "Jobs.", ["kind"], registry=registry)
 
@@ -358,7 +358,7 @@ def test_a_forked_child_does_not_wait_for_a_scrape_of_its_parents(registry: Coll
         forking.shutdown()
 
 
-def test_it_ends_with_the_program(tmp_path: Path) -> None:
+def test_server_ends_with_the_program(tmp_path: Path) -> None:
     """A script that is done does not wait for its server, nor for a client that is connected."""
     code = """
         import socket
@@ -371,7 +371,7 @@ def test_it_ends_with_the_program(tmp_path: Path) -> None:
     assert python(code.replace('print("done")', 'client.detach(); print("done")')) == "done\n"
 
 
-def test_it_works_where_gevent_has_patched(tmp_path: Path) -> None:
+def test_works_with_patches_of_gevent(tmp_path: Path) -> None:
     """A thread is a greenlet there, as in a worker of a queue that runs greenlets."""
     code = """
         from gevent import monkey

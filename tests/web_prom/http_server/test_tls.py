@@ -37,7 +37,7 @@ def stranger(folder: Path) -> Pair:
     return make(folder, "stranger")
 
 
-def test_scrapes_are_encrypted(server: Pair) -> None:
+def test_scrapes_use_tls(server: Pair) -> None:
     with Serving(certificates=Certificates(*server)) as serving:
         assert serving.get(tls=trusting(server[0]))[0] == 200
         with serving.client() as plain:
@@ -45,14 +45,14 @@ def test_scrapes_are_encrypted(server: Pair) -> None:
             assert b"200" not in everything(plain)
 
 
-def test_certificate_and_key_may_be_in_one_file(server: Pair, tmp_path: Path) -> None:
+def test_certificate_and_key_can_be_in_one_file(server: Pair, tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes(server[0].read_bytes() + server[1].read_bytes())
     with Serving(certificates=Certificates(both)) as serving:
         assert serving.get(tls=trusting(server[0]))[0] == 200
 
 
-def test_a_client_shows_its_certificate_or_is_refused(server: Pair, client: Pair, stranger: Pair) -> None:
+def test_client_without_certificate_is_refused(server: Pair, client: Pair, stranger: Pair) -> None:
     with Serving(certificates=Certificates(*server, client[0])) as serving:
         assert serving.get(tls=trusting(server[0], client))[0] == 200
         for shown in (None, stranger):
@@ -60,12 +60,12 @@ def test_a_client_shows_its_certificate_or_is_refused(server: Pair, client: Pair
                 serving.get(tls=trusting(server[0], shown))
 
 
-def test_a_client_that_does_not_shake_hands_holds_up_nobody(server: Pair) -> None:
+def test_client_without_handshake_blocks_no_other(server: Pair) -> None:
     with Serving(certificates=Certificates(*server)) as serving, serving.client():
         assert serving.get(tls=trusting(server[0]))[0] == 200
 
 
-def test_a_renewed_certificate_counts_at_once(
+def test_renewed_certificate_is_used_for_the_next_connection(
     server: Pair, stranger: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And one that is broken, or half there, leaves the former in use."""
@@ -85,7 +85,9 @@ def test_a_renewed_certificate_counts_at_once(
 
 
 @pytest.mark.parametrize("case", ["missing", "no certificate", "another's key", "with a password", "roots"])
-def test_files_that_cannot_be_used_are_named(case: str, server: Pair, stranger: Pair, tmp_path: Path) -> None:
+def test_unusable_files_are_named_in_the_error(
+    case: str, server: Pair, stranger: Pair, tmp_path: Path
+) -> None:
     wrong = tmp_path / "wrong.pem"
     files: tuple[Path, ...] = (wrong,)
     if case == "no certificate":
@@ -104,7 +106,7 @@ def test_files_that_cannot_be_used_are_named(case: str, server: Pair, stranger: 
     ("days", "words"),
     [(-1, "is not valid before"), (1, None), (3, "expired on")],
 )
-def test_fault_78_a_certificate_that_is_not_valid_now_is_logged_once_an_hour(
+def test_fault_78_certificate_outside_its_validity_is_logged_once_an_hour(
     days: int,
     words: str | None,
     server: Pair,

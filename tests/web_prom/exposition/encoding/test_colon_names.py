@@ -62,7 +62,7 @@ def values_in(text: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("accept", [*OPENMETRICS, *TEXT])
-def test_fault_57_names_with_colons_stay_as_they_are_in_one_process(accept: str) -> None:
+def test_fault_57_names_keep_colons_in_one_process(accept: str) -> None:
     """In samples as in headings, and beside names that are the same but for the colons."""
     text = text_of(Exposition(registry_with(custom=True)), accept)
     values = values_in(text)
@@ -79,7 +79,7 @@ def test_fault_57_names_with_colons_stay_as_they_are_in_one_process(accept: str)
 
 
 @pytest.mark.parametrize("accept", [*OPENMETRICS, *TEXT])
-def test_fault_57_names_with_colons_stay_as_they_are_with_many_workers(tmp_path: Path, accept: str) -> None:
+def test_fault_57_names_keep_colons_with_shared_values(tmp_path: Path, accept: str) -> None:
     """Whether their lines are kept from scrape to scrape or made by the encoder."""
     for slot in range(2):
         worker = Worker(tmp_path, f"s{slot}")
@@ -98,7 +98,7 @@ def test_fault_57_names_with_colons_stay_as_they_are_with_many_workers(tmp_path:
 @pytest.mark.parametrize(
     "accept", [*TEXT, "application/openmetrics-text; version=1.0.0; escaping=dots", OPENMETRICS[0]]
 )
-def test_fault_57_everything_else_is_as_upstream_writes_it(accept: str) -> None:
+def test_fault_57_other_text_is_that_of_prometheus_client(accept: str) -> None:
     """Where it writes colons as they are, another scheme was asked for, or no name has one."""
     registry = registry_with(custom=True)
     if accept in OPENMETRICS:

@@ -111,7 +111,7 @@ def without_units(families: Iterable[Metric]) -> list[Metric]:
 
 @pytest.mark.parametrize("accept", FORMATS)
 @pytest.mark.parametrize("named", [False, True])
-def test_parts_and_units_make_the_text_that_upstream_makes_of_the_whole(accept: str, named: bool) -> None:
+def test_text_of_all_parts_is_that_of_prometheus_client(accept: str, named: bool) -> None:
     """Whatever is in labels and help, and whichever way the families of all workers come."""
     merged = [
         gauge("a"),
@@ -136,7 +136,7 @@ def test_parts_and_units_make_the_text_that_upstream_makes_of_the_whole(accept: 
 
 
 @pytest.mark.parametrize("accept", FORMATS)
-def test_names_that_only_utf_8_can_write_are_handled(accept: str) -> None:
+def test_utf_8_names_are_written_and_marked_as_used(accept: str) -> None:
     odd = gauge(f"{ODD_NAME}_seconds", unit="seconds")
     text = text_for(accept)
     text.add_merged(Merged(*without_units([gauge("a"), odd])), {odd.name: "seconds"})  # type: ignore[arg-type]
@@ -146,7 +146,7 @@ def test_names_that_only_utf_8_can_write_are_handled(accept: str) -> None:
         text.add_unique(odd)
 
 
-def test_a_quoted_name_takes_those_of_its_samples_too() -> None:
+def test_add_unique_refuses_sample_names_of_a_quoted_family() -> None:
     text = text_for("text/plain; version=1.0.0; escaping=allow-utf-8")
     text.add_unique(histogram(ODD_NAME))
     with pytest.raises(ConflictError):
@@ -154,7 +154,7 @@ def test_a_quoted_name_takes_those_of_its_samples_too() -> None:
 
 
 @pytest.mark.parametrize("accept", FORMATS)
-def test_nothing_is_an_empty_text_with_the_formats_end(accept: str) -> None:
+def test_finish_without_families_returns_the_end_of_the_format(accept: str) -> None:
     encode, _ = encoder_for(accept)
     assert text_for(accept).finish() == encode(Merged())
 
@@ -173,7 +173,7 @@ def test_nothing_is_an_empty_text_with_the_formats_end(accept: str) -> None:
         (counter("a"), gauge("a_total")),
     ],
 )
-def test_a_name_that_is_taken_is_refused_and_nothing_of_it_stays(
+def test_add_unique_refuses_a_used_name_and_adds_nothing(
     accept: str, named: bool, there: Metric, coming: Metric
 ) -> None:
     """Whether the first came from the files or not."""
@@ -192,7 +192,7 @@ def test_a_name_that_is_taken_is_refused_and_nothing_of_it_stays(
         assert text.series == len(there.samples) + (not named)
 
 
-def test_a_gauge_and_a_counter_of_one_name_go_together_where_the_counter_is_called_total() -> None:
+def test_gauge_and_counter_of_equal_name_conflict_in_openmetrics_only() -> None:
     """As in the text format; in OpenMetrics both families have the name."""
     for accept, fits in ((TEXT, True), (OPENMETRICS, False)):
         text = text_for(accept)
@@ -201,14 +201,14 @@ def test_a_gauge_and_a_counter_of_one_name_go_together_where_the_counter_is_call
             text.add_unique(counter("a"))
 
 
-def test_a_label_that_reads_like_a_heading_takes_no_name() -> None:
+def test_label_that_looks_like_a_heading_uses_no_name() -> None:
     text = text_for(TEXT)
     text.add_merged(Merged(gauge("a")), {})  # type: ignore[arg-type]
     assert ODD.startswith("# TYPE x ")
     text.add_unique(gauge("x"))
 
 
-def test_a_family_that_cannot_be_written_leaves_no_trace() -> None:
+def test_family_that_cannot_be_encoded_adds_nothing() -> None:
     broken = GaugeMetricFamily("broken", "Help.")
     broken.add_sample("broken", {"label": 7}, 1)  # type: ignore[dict-item]
     text = text_for(TEXT)

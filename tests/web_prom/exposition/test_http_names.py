@@ -68,7 +68,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("accept", ACCEPTS)
-def test_fault_70_the_merged_families_that_are_wanted_read_as_upstream_writes_them(
+def test_fault_70_merged_families_restricted_by_name_are_those_of_prometheus_client(
     directory: Path, accept: str
 ) -> None:
     """Whichever samples of a family that is."""
@@ -82,7 +82,7 @@ def test_fault_70_the_merged_families_that_are_wanted_read_as_upstream_writes_th
             assert collector.series == len(lines)
 
 
-def test_fault_70_no_samples_are_made_of_families_whose_text_is_there(
+def test_fault_70_restricting_cached_families_creates_no_samples(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That took fourteen times as long as the whole scrape."""
@@ -100,7 +100,7 @@ def test_fault_70_no_samples_are_made_of_families_whose_text_is_there(
 
 
 @pytest.mark.parametrize("accept", ACCEPTS[:2])
-def test_fault_70_whoever_asks_for_ever_other_names_makes_no_other_scrape_slower(
+def test_fault_70_scrapes_with_many_names_do_not_displace_cached_templates(
     accept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is kept for the whole scrape of one process stays."""

@@ -107,7 +107,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_until_it_is_told_to_stop(directory: Path, tmp_path: Path, number: int) -> None:
+def test_serve_runs_until_a_signal(directory: Path, tmp_path: Path, number: int) -> None:
     with serving(tmp_path, "--dir", str(directory), "--bind", "127.0.0.1:0") as process:
         assert process.address == f"http://127.0.0.1:{process.port}/metrics"
         assert b"\norders_total 2.0\n" in ask(process.port)[2]
@@ -115,7 +115,7 @@ def test_it_serves_until_it_is_told_to_stop(directory: Path, tmp_path: Path, num
         assert process.log().count("\n") == 1
 
 
-def test_everything_can_be_said_in_the_environment(directory: Path, tmp_path: Path) -> None:
+def test_serve_reads_all_settings_from_the_environment(directory: Path, tmp_path: Path) -> None:
     """As in a container's description."""
     environ = {"PROM_BIND": "127.0.0.1:0", "PROM_BEARER_TOKEN": "x", "PROM_PATH": "/numbers"}
     with serving(tmp_path, PROMETHEUS_MULTIPROC_DIR=str(directory), **environ) as process:
@@ -123,7 +123,7 @@ def test_everything_can_be_said_in_the_environment(directory: Path, tmp_path: Pa
         assert b"orders_total 2.0" in ask(process.port, "/numbers", Authorization="Bearer x")[2]
 
 
-def test_options_win_over_the_environment(directory: Path, tmp_path: Path) -> None:
+def test_options_override_the_environment(directory: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("y\n")
     options = [
         "--dir",
@@ -137,7 +137,7 @@ def test_options_win_over_the_environment(directory: Path, tmp_path: Path) -> No
         assert ask(process.port, "/there", Authorization="Bearer y")[0] == 200
 
 
-def test_tls_and_certificates_of_clients(directory: Path, tmp_path: Path) -> None:
+def test_serve_uses_tls_and_client_certificates(directory: Path, tmp_path: Path) -> None:
     server, client = make(tmp_path, "server"), make(tmp_path, "client")
     options = [
         f"--dir={directory}",
@@ -152,7 +152,7 @@ def test_tls_and_certificates_of_clients(directory: Path, tmp_path: Path) -> Non
             ask(process.port, tls=trusting(server[0]))
 
 
-def test_a_port_that_is_open_to_everybody_is_told(directory: Path, tmp_path: Path) -> None:
+def test_port_without_access_control_is_logged(directory: Path, tmp_path: Path) -> None:
     """Whoever closed /metrics in the application's settings may think that this is closed too."""
     with serving(tmp_path, f"--dir={directory}", "--bind=:0") as process:
         process.wait_for("WARNING.*open to every client that can reach")
@@ -161,7 +161,7 @@ def test_a_port_that_is_open_to_everybody_is_told(directory: Path, tmp_path: Pat
         assert "WARNING" not in process.log()
 
 
-def test_a_callable_of_the_users_own_cannot_write_to_the_directory(directory: Path, tmp_path: Path) -> None:
+def test_callable_of_the_user_cannot_write_to_the_directory(directory: Path, tmp_path: Path) -> None:
     """Its module makes instruments, as modules of applications do."""
     (tmp_path / "users_own.py").write_text(
         "from prometheus_client import Counter\n"
@@ -184,7 +184,7 @@ def _usable(command: Sequence[str]) -> bool:
     return subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
 
 
-def test_fault_27_a_sidecar_reads_a_read_only_volume_from_another_container(
+def test_fault_27_sidecar_reads_a_read_only_volume_of_another_container(
     directory: Path, tmp_path: Path
 ) -> None:
     """Process ids mean nothing to it, it writes nothing, and it locks nothing."""
@@ -240,7 +240,7 @@ def test_fault_27_a_sidecar_reads_a_read_only_volume_from_another_container(
         (["serve", "--dir=x", "--bind=192.0.2.1:9464"], 1, "cannot listen at 192.0.2.1:9464"),
     ],
 )
-def test_what_is_not_allowed_is_told(arguments: list[str], code: int, told: str) -> None:
+def test_invalid_options_are_named_in_the_error(arguments: list[str], code: int, told: str) -> None:
     """In one line, with an exit code of its own."""
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (code, "")
@@ -248,7 +248,7 @@ def test_what_is_not_allowed_is_told(arguments: list[str], code: int, told: str)
     assert "Traceback" not in done.stderr
 
 
-def test_a_port_in_use_is_told() -> None:
+def test_used_port_is_named_in_the_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         done = run("serve", "--dir=x", f"--bind={address}")
@@ -256,7 +256,7 @@ def test_a_port_in_use_is_told() -> None:
     assert f"cannot listen at {address} (Address already in use)" in done.stderr
 
 
-def test_help_names_every_option() -> None:
+def test_help_lists_every_option() -> None:
     done = run("serve", "--help")
     assert done.returncode == 0
     for option in ("--dir", "--bind", "--certfile", "--client-cafile", "--bearer-token-file", "--path"):
