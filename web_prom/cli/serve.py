@@ -1,4 +1,4 @@
-"""``python -m web_prom serve``: the exporter as a process of its own."""
+"""``python -m web_prom serve``: the exporter as a separate process."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from web_prom.multiprocess.directory.environment import (
 logger = logging.getLogger("web_prom")
 
 HELP = "answer scrapes for all workers that share a directory"
-DESCRIPTION = "Answer scrapes on a port of its own, for all workers that share a directory."
+DESCRIPTION = "Answer scrapes on a separate port, for all workers that share a directory."
 EPILOG = """\
-Every option but --dir has its setting in the environment too (PROM_BIND, PROM_BEARER_TOKEN_FILE and so on);
-an option wins. The process ends at SIGTERM or SIGINT with exit code 0, with 1 if it cannot listen, and with 2
-if an option is not allowed."""
+Every option except --dir can also be set in the environment (PROM_BIND, PROM_BEARER_TOKEN_FILE and so on).
+Options have precedence. The exit code is 0 after SIGTERM or SIGINT, 1 if the process cannot listen, and 2 if
+an option is not allowed."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     for name, (metavar, text) in OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=text)
-    # What the supervisor passes on.
+    # Options that the supervisor passes.
     parser.add_argument("--listener", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--heartbeat", type=int, help=argparse.SUPPRESS)
@@ -46,18 +46,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """Serve until a signal; return the exit code."""
+    """Answer scrapes until a signal arrives; return the exit code."""
     directory = given.dir or configured_directory()
     if not directory:
         parser.error(
             f"name the directory that the workers share: --dir DIR, or {DIR_VARIABLE} in the environment"
         )
     configure_logging(given.log_file)
-    # Last, for a callable of the application's: nothing there is to come before the standard library.
+    # These entries are for a callable of the application. They come last, so that none hides a standard
+    # module.
     entries = os.environ.pop(IMPORT_PATH_VARIABLE, "").split(os.pathsep)
     sys.path += [entry for entry in entries if entry and entry not in sys.path]
-    # prometheus_client reads the variable when it is imported: without it, nothing that is made in this
-    # process can write to the directory.
+    # prometheus_client reads the variable when it is imported. Without it, no instrument of this process
+    # can write to the directory.
     unset_directory()
     options = {name: getattr(given, name) for name in OPTIONS if getattr(given, name) is not None}
     try:

@@ -38,7 +38,7 @@ class DirectoryMetricsApp:
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody may scrape."""
+        """Whether every client may scrape."""
         return self._exposition.access.is_open
 
     def __call__(self, environ: Mapping[str, Any]) -> Response:

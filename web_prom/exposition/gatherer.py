@@ -21,7 +21,7 @@ from web_prom.exposition.collectors import (
     store_callback_values,
     units_of,
 )
-from web_prom.exposition.encoding.encoder import Encode
+from web_prom.exposition.encoding.encoder import Encode, MetricSource
 from web_prom.exposition.encoding.registry_encoder import RegistryEncoder
 from web_prom.exposition.encoding.text_builder import TextBuilder, join_families
 from web_prom.exposition.scrape_context import ContextFactory
@@ -54,7 +54,7 @@ class Gatherer:
 
     def __init__(
         self,
-        registry: Any,
+        registry: MetricSource | None,
         directory: str | None = None,
         *,
         collector_timeout: float,
@@ -62,7 +62,7 @@ class Gatherer:
     ) -> None:
         self._source = registry
         self._directory = directory
-        self._registry = registry
+        self._registry: MetricSource | None = registry
         self._names: frozenset[str] | None = None
         if isinstance(registry, RestrictedRegistry) and (found := restriction_of(registry)) is not None:
             self._registry, self._names = found
@@ -113,14 +113,14 @@ class Gatherer:
 
     def _add_this_process(self, text: TextBuilder) -> None:
         """Add the metrics of this process, as prometheus_client would write them."""
-        collect = getattr(type(self._source), "collect", None)
-        if collect is not CollectorRegistry.collect or not has_collectors():
-            text.add(self._source.collect())
+        source = self._source
+        if not (isinstance(source, CollectorRegistry) and _is_unmodified(source) and has_collectors()):
+            text.add(() if source is None else source.collect())
             return
-        custom = self._error_handler.collect(filter(is_custom, collectors_of(self._source)))
+        custom = self._error_handler.collect(each for each in collectors_of(source) if is_custom(each))
         custom_families = {id(collector): families for collector, families in custom}
         # Read again, because the counter of failures may have been registered meanwhile.
-        collectors = collectors_of(self._source)
+        collectors = collectors_of(source)
         # If two collectors use one name, the instrument has precedence, as with shared values.
         for position, collector in sorted(enumerate(collectors), key=lambda item: _precedence(item[1])):
             with self._error_handler.catch_errors(collector), text.at_position(position):
@@ -174,6 +174,10 @@ class Gatherer:
         if isinstance(self._registry, CollectorRegistry):
             return collectors_of(self._registry)
         return [] if self._registry is None else [self._registry]
+
+
+def _is_unmodified(registry: CollectorRegistry) -> bool:
+    return type(registry).collect is CollectorRegistry.collect
 
 
 def _precedence(collector: Any) -> int:

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from web_prom.config.settings import PREFIX, Config
 from web_prom.errors import BusyError
 from web_prom.exposition.access_control import AccessControl
-from web_prom.exposition.encoding.encoder import Encode
+from web_prom.exposition.encoding.encoder import Encode, MetricSource
 from web_prom.exposition.gatherer import Gatherer
 from web_prom.exposition.negotiation import accepts_gzip, encoder_for, with_known_version
 from web_prom.exposition.scrape_context import ContextFactory
@@ -102,7 +102,7 @@ class Exposition:
 
     def __init__(
         self,
-        registry: Any = REGISTRY,
+        registry: MetricSource = REGISTRY,
         config: Config | None = None,
         *,
         compress: bool = True,
@@ -160,7 +160,7 @@ class Exposition:
             body = self._single_flight.run(
                 key,
                 lambda: self._body(encode, key),
-                # With escaping=dots, each name of the merged families is escaped anew: seconds for 100,000
+                # With escaping=dots, each name of the merged families is escaped again: seconds for 100,000
                 # series.
                 low_priority=names is not None or "escaping=dots" in known_content_type,
                 before=environ.get(BEFORE_SCRAPE),
@@ -205,7 +205,7 @@ class Exposition:
         return bool(stated)
 
 
-def standalone_exposition(registry: Any, *, compress: bool) -> Exposition:
+def standalone_exposition(registry: MetricSource, *, compress: bool) -> Exposition:
     """Return the exposition for a metrics application that is mounted without a middleware of this package.
 
     As with prometheus_client, access control is left to the program that mounts it. The timeout of custom

@@ -19,6 +19,7 @@ from web_prom.config.addresses import Address
 from web_prom.config.exporter_settings import load_exporter_config
 from web_prom.config.settings import Config
 from web_prom.errors import ConfigError, ListenError
+from web_prom.exposition.encoding.encoder import MetricSource
 from web_prom.exposition.http import Exposition
 from web_prom.http_server.handler import Respond
 from web_prom.http_server.listener import address_of, listen
@@ -35,7 +36,7 @@ _THREAD_NAME = "web-prom-http"
 _DEFAULT_ADDR = ".".join("0000")
 
 # The running servers and their registries.
-_servers: WeakKeyDictionary[MetricsServer, Any] = WeakKeyDictionary()
+_servers: WeakKeyDictionary[MetricsServer, MetricSource] = WeakKeyDictionary()
 
 
 class MetricsServer(ScrapeServer):
@@ -68,7 +69,7 @@ class MetricsServer(ScrapeServer):
 def start_http_server(  # noqa: PLR0917 - prometheus_client's parameters, in its order
     port: int,
     addr: str = _DEFAULT_ADDR,
-    registry: Any = REGISTRY,
+    registry: MetricSource = REGISTRY,
     certfile: str | None = None,
     keyfile: str | None = None,
     client_cafile: str | None = None,
@@ -219,5 +220,6 @@ def _register_fork_hook() -> None:
 def _close_inherited_servers() -> None:
     for server, registry in list(_servers.items()):
         server.close_inherited()
-        free(registry)
+        if isinstance(registry, CollectorRegistry):
+            free(registry)
     _servers.clear()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from prometheus_client import REGISTRY
 
+from web_prom.exposition.encoding.encoder import MetricSource
 from web_prom.exposition.http import Exposition, standalone_exposition
 from web_prom.metrics.layers import discard, find_outer
 from web_prom.types import Environ, StartResponse, WSGIApp
 
 
-def make_wsgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -> WSGIApp:
+def make_wsgi_app(registry: MetricSource = REGISTRY, disable_compression: bool = False) -> WSGIApp:
     """Return a WSGI application that answers scrapes, as prometheus_client's function of the same name does.
 
     It can be mounted at any path, and it answers every path below. Three things differ from

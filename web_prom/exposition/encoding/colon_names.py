@@ -9,11 +9,10 @@ metric name, so nothing has to be replaced.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-from web_prom.exposition.encoding.encoder import Encode, Families
+from web_prom.exposition.encoding.encoder import Encode, Families, MetricSource
 
 _HEADINGS = (b"# HELP ", b"# TYPE ")
 
@@ -32,7 +31,7 @@ def keep_colons(encode: Encode) -> Encode:
     return lambda registry: _encode_with_colons(encode, registry)
 
 
-def _encode_with_colons(encode: Encode, registry: Any) -> bytes:
+def _encode_with_colons(encode: Encode, registry: MetricSource) -> bytes:
     families = _FamiliesWithColons(registry.collect())
     text = encode(families)
     if not families.replaced_names:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Protocol
 
 from prometheus_client.metrics_core import Metric
 
-Encode = Callable[[Any], bytes]
-"""An encoder of prometheus_client: from a registry, or an object with the same ``collect``, to text."""
+
+class MetricSource(Protocol):
+    """A registry, or any other object with a ``collect`` method."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metric families."""
+
+
+Encode = Callable[[MetricSource], bytes]
+"""An encoder of prometheus_client: from a registry to text."""
 
 EncodeFamilies = Callable[[Iterable[Metric]], bytes]
 """The same for some families. The result does not contain the ``# EOF`` of OpenMetrics."""

@@ -51,7 +51,7 @@ class TextBuilder:
 
     @contextlib.contextmanager
     def at_position(self, position: int) -> Iterator[None]:
-        """Write what is added inside of this context at a position, whatever the order of the calls."""
+        """Write what is added inside of this context at a position, in any order of calls."""
         outer, self._parts = self._parts, []
         try:
             yield
