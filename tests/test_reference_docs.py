@@ -98,3 +98,14 @@ def exists(name: str) -> bool:
             found = getattr(found, attribute)
         return True
     return False
+
+
+def test_architecture_page_draws_every_folder_and_top_module() -> None:
+    """The tree of the page is that of ``web_prom``."""
+    page = (ROOT / "docs" / "explanation" / "architecture.rst").read_text("utf-8")
+    tree = page.split("    web_prom/\n")[1].split("\n\n")[0]
+    core = ROOT / "web_prom"
+    folders = {f"{path.parent.name}/" for path in core.rglob("__init__.py")} - {"web_prom/"}
+    modules = {path.stem for path in core.glob("[!_]*.py")}
+    shown = set(re.findall(r"\w+/?", tree))
+    assert folders | modules <= shown
