@@ -53,7 +53,7 @@ def failing(environ: Environ, start_response: Any) -> Iterable[bytes]:
     raise LookupError("nothing here")
 
 
-def test_the_families_are_those_of_the_conventions(registry: CollectorRegistry) -> None:
+def test_opentelemetry_names_types_and_buckets(registry: CollectorRegistry) -> None:
     """Names, types and buckets; what the conventions have no name for keeps its own."""
     serve(measure(hello, registry, **SIZED), HTTP_X_REQUEST_START="t=1")
     families = {family.name: family for family in registry.collect()}
@@ -78,7 +78,7 @@ def test_the_families_are_those_of_the_conventions(registry: CollectorRegistry) 
     }
 
 
-def test_a_requests_facts_are_its_labels(registry: CollectorRegistry) -> None:
+def test_opentelemetry_labels_are_attributes_of_the_request(registry: CollectorRegistry) -> None:
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
         set_route(environ, "/users/<id>")
         assert active(registry) == {**IDLE, ("POST", "https"): 1}
@@ -92,7 +92,7 @@ def test_a_requests_facts_are_its_labels(registry: CollectorRegistry) -> None:
     assert errors(registry) == {}
 
 
-def test_an_attribute_that_is_absent_is_an_empty_label(registry: CollectorRegistry) -> None:
+def test_opentelemetry_label_of_a_missing_attribute_is_empty(registry: CollectorRegistry) -> None:
     """Which to Prometheus is none: there is no route where nothing matched."""
     serve(measure(hello, registry), SERVER_PROTOCOL="HTTP/1.0")
     assert counts(registry) == {("GET", "http", "", "200", "", "1.0"): 1}
@@ -112,7 +112,7 @@ def test_an_attribute_that_is_absent_is_an_empty_label(registry: CollectorRegist
         ({"SERVER_PROTOCOL": "HTTP/1.10"}, ("GET", "http", "")),
     ],
 )
-def test_what_a_client_can_invent_is_no_value(
+def test_opentelemetry_labels_have_bounded_values(
     told: dict[str, str], expected: tuple[str, ...], registry: CollectorRegistry
 ) -> None:
     serve(measure(hello, registry), **{"SERVER_PROTOCOL": "HTTP/1.0", **told})
@@ -121,7 +121,7 @@ def test_what_a_client_can_invent_is_no_value(
     assert active(registry) == {**IDLE, expected[:2]: 0}
 
 
-def test_what_clients_invent_takes_no_memory(registry: CollectorRegistry) -> None:
+def test_caches_do_not_grow_with_unknown_values(registry: CollectorRegistry) -> None:
     wrapped = measure(hello, registry)
     for number in range(50):
         serve(wrapped, method=f"M{number}", SERVER_PROTOCOL=f"HTTP/9.{number}")
@@ -133,7 +133,7 @@ def test_what_clients_invent_takes_no_memory(registry: CollectorRegistry) -> Non
 # Errors ----------------------------------------------------------------------------------------------
 
 
-def test_a_server_error_is_told_by_its_status_or_by_what_was_raised(registry: CollectorRegistry) -> None:
+def test_error_type_is_the_status_or_the_exception(registry: CollectorRegistry) -> None:
     """And a client's error is none of the server's."""
 
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -154,7 +154,7 @@ def test_a_server_error_is_told_by_its_status_or_by_what_was_raised(registry: Co
     assert samples(registry, "http_request_exceptions_total", "exception") == {}
 
 
-def test_a_broken_body_has_the_status_that_was_sent_and_its_error(registry: CollectorRegistry) -> None:
+def test_error_type_of_a_failed_body_with_the_sent_status(registry: CollectorRegistry) -> None:
     class Vanished(Exception):
         """A class with a qualified name."""
 
@@ -170,7 +170,7 @@ def test_a_broken_body_has_the_status_that_was_sent_and_its_error(registry: Coll
     assert "." in error
 
 
-def test_an_exception_that_was_answered_is_no_error(registry: CollectorRegistry) -> None:
+def test_error_type_is_empty_without_a_server_error(registry: CollectorRegistry) -> None:
     """Only the last one is told where there are several."""
     wrapped = measure(hello, registry)
     for status in ("404", "500"):
@@ -185,7 +185,7 @@ def test_an_exception_that_was_answered_is_no_error(registry: CollectorRegistry)
     }
 
 
-def test_what_comes_after_the_cap_stays_without_an_error(registry: CollectorRegistry) -> None:
+def test_error_type_stays_empty_over_the_limit(registry: CollectorRegistry) -> None:
     """An error that a request did not have must not come from the cap."""
 
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -217,7 +217,7 @@ def serve_asgi(app: Any, registry: CollectorRegistry, *, without: str = "", **sc
     asgi_server.Server().run(wrapped, made)
 
 
-def test_under_asgi_the_scope_tells(registry: CollectorRegistry) -> None:
+def test_opentelemetry_attributes_under_asgi(registry: CollectorRegistry) -> None:
     serve_asgi(asgi_server.hello, registry, scheme="https", http_version="2")
     serve_asgi(asgi_server.hello, registry, http_version="1.1", without="scheme")
     assert counts(registry, "url_scheme", "network_protocol_version") == {
@@ -228,7 +228,7 @@ def test_under_asgi_the_scope_tells(registry: CollectorRegistry) -> None:
     assert errors(registry) == {}
 
 
-def test_a_client_that_hung_up_is_499_and_no_error(registry: CollectorRegistry) -> None:
+def test_error_type_is_empty_for_a_disconnected_client(registry: CollectorRegistry) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
@@ -238,7 +238,7 @@ def test_a_client_that_hung_up_is_499_and_no_error(registry: CollectorRegistry) 
     assert counts(registry, "http_response_status_code", "error_type") == {("499", ""): 1}
 
 
-def test_websockets_keep_their_families(registry: CollectorRegistry) -> None:
+def test_opentelemetry_keeps_the_names_of_websocket_families(registry: CollectorRegistry) -> None:
     """The conventions have none."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -254,7 +254,7 @@ def test_websockets_keep_their_families(registry: CollectorRegistry) -> None:
 # Settings --------------------------------------------------------------------------------------------
 
 
-def test_the_users_own_buckets_labels_and_namespace_are_kept(registry: CollectorRegistry) -> None:
+def test_opentelemetry_with_own_buckets_labels_and_namespace(registry: CollectorRegistry) -> None:
     """`duration_status` asks for what is there anyway."""
     wrapped = measure(
         hello,
@@ -279,7 +279,7 @@ def test_the_users_own_buckets_labels_and_namespace_are_kept(registry: Collector
     }
 
 
-def test_the_source_of_the_setting_does_not_matter() -> None:
+def test_naming_from_each_source_sets_the_default_buckets() -> None:
     """Its buckets come with it, unless there are others."""
     for config in (
         Config.load({"naming": "opentelemetry"}),
@@ -292,14 +292,14 @@ def test_the_source_of_the_setting_does_not_matter() -> None:
     assert mixed.duration_buckets == (1, 2)
 
 
-def test_classes_of_statuses_are_refused() -> None:
+def test_opentelemetry_rejects_status_classes() -> None:
     """To the conventions a status is a number."""
     with pytest.raises(ConfigError, match=r"PROM_STATUS_CLASSES is on and PROM_NAMING is 'opentelemetry'"):
         Config.load({"naming": "opentelemetry", "status_classes": True})
 
 
 @pytest.mark.parametrize("setting", ["constant_labels", "extra_labels"])
-def test_a_label_of_the_conventions_is_refused_where_they_are_chosen(setting: str) -> None:
+def test_opentelemetry_rejects_labels_with_its_names(setting: str) -> None:
     """And free where they are not."""
     options: dict[str, Any] = {setting: {"url_scheme": str if setting == "extra_labels" else "x"}}
     with pytest.raises(ConfigError, match=r"'url_scheme' .*PROM_NAMING is 'opentelemetry'"):
@@ -307,7 +307,7 @@ def test_a_label_of_the_conventions_is_refused_where_they_are_chosen(setting: st
     assert getattr(Config.load(options), setting).keys() == {"url_scheme"}
 
 
-def test_two_namings_on_one_registry_are_refused(registry: CollectorRegistry) -> None:
+def test_registry_rejects_a_second_naming(registry: CollectorRegistry) -> None:
     measure(hello, registry, owner="the first")
     with pytest.raises(
         ConflictError, match=r"the first and the second .*PROM_NAMING is 'opentelemetry' .*'prometheus'"
@@ -316,7 +316,7 @@ def test_two_namings_on_one_registry_are_refused(registry: CollectorRegistry) ->
     measure(hello, registry)
 
 
-def test_every_fact_that_a_label_tells_is_one_that_a_recorder_has() -> None:
+def test_labels_use_only_known_attributes() -> None:
     """And the labels of the gauge tell only of how a request begins."""
     known = {"method", "scheme", "protocol", "route", "template", "status", "error"}
     for naming in NAMINGS.values():
@@ -329,7 +329,7 @@ def test_every_fact_that_a_label_tells_is_one_that_a_recorder_has() -> None:
     ("naming", "gauge"),
     [("prometheus", "http_requests_in_progress"), ("opentelemetry", "http_server_active_requests")],
 )
-def test_the_gauge_is_there_before_the_first_request(
+def test_in_progress_exists_before_the_first_request(
     naming: str, gauge: str, registry: CollectorRegistry
 ) -> None:
     """So that a worker counts as one from its start on."""
@@ -340,13 +340,13 @@ def test_the_gauge_is_there_before_the_first_request(
 # Values ----------------------------------------------------------------------------------------------
 
 
-def test_the_histogram_alone_is_written_at_once(registry: CollectorRegistry) -> None:
+def test_opentelemetry_writer_of_values_in_memory(registry: CollectorRegistry) -> None:
     wrapped = measure(hello, registry)
     serve(wrapped)
     assert [type(writer) for writer in wrapped.recorder.writers.values()] == [InMemoryWriter]
 
 
-def test_shared_values_are_written_and_read(registry: CollectorRegistry, shared: Path) -> None:
+def test_opentelemetry_writer_of_shared_values(registry: CollectorRegistry, shared: Path) -> None:
     """The gauge too, which several applications of a registry share."""
     wrapped = measure(hello, registry)
     for _ in range(3):
@@ -360,7 +360,7 @@ def test_shared_values_are_written_and_read(registry: CollectorRegistry, shared:
     assert active(registry) == {("GET", "http"): 0}
 
 
-def test_many_workers_add_up(tmp_path: Path) -> None:
+def test_opentelemetry_totals_of_many_workers(tmp_path: Path) -> None:
     """In the merged view, after a worker that was killed in the middle of a request too."""
     printed = python(
         """
@@ -388,7 +388,7 @@ def test_many_workers_add_up(tmp_path: Path) -> None:
     assert "http_requests" not in printed
 
 
-def test_a_request_that_spans_the_switch_leaves_the_gauge_at_zero(tmp_path: Path) -> None:
+def test_gauge_is_zero_after_a_request_during_which_values_became_shared(tmp_path: Path) -> None:
     """It began in a process alone, and ends in one that shares its values."""
     printed = python(
         """
@@ -415,7 +415,7 @@ def test_a_request_that_spans_the_switch_leaves_the_gauge_at_zero(tmp_path: Path
     assert printed.split() == ["1.0", "1.0", "0.0"]
 
 
-def test_values_of_a_kind_that_nobody_knows_are_written_without_a_counter() -> None:
+def test_generic_writer_without_a_counter() -> None:
     written: list[tuple[str, float]] = []
 
     def value(name: str) -> Any:

@@ -38,7 +38,7 @@ KINDS: list[tuple[type[MetricWrapperBase], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)
 @pytest.mark.parametrize("labels", [(), ("site",), ("site", "zone")])
-def test_the_same_definition_gives_the_same_instrument(
+def test_get_or_create_returns_the_same_metric_for_the_same_definition(
     kind: type[MetricWrapperBase],
     options: dict[str, Any],
     labels: tuple[str, ...],
@@ -51,7 +51,7 @@ def test_the_same_definition_gives_the_same_instrument(
 
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)
-def test_an_instrument_made_without_us_is_found(
+def test_get_or_create_finds_a_metric_of_the_registry(
     kind: type[MetricWrapperBase], options: dict[str, Any], registry: CollectorRegistry
 ) -> None:
     made = kind("shop_thing", "Help.", ["site"], registry=registry, **options)
@@ -63,7 +63,7 @@ def test_an_instrument_made_without_us_is_found(
     [entry for entry in KINDS if entry[0] not in (Info, Enum)],
     ids=str,
 )
-def test_namespace_subsystem_and_unit_belong_to_the_name(
+def test_get_or_create_name_contains_namespace_subsystem_and_unit(
     kind: type[MetricWrapperBase], options: dict[str, Any], registry: CollectorRegistry
 ) -> None:
     options = {**options, "namespace": "shop", "subsystem": "cart", "unit": "bytes"}
@@ -75,7 +75,7 @@ def test_namespace_subsystem_and_unit_belong_to_the_name(
 
 @pytest.mark.parametrize("first", ["orders", "orders_total"])
 @pytest.mark.parametrize("second", ["orders", "orders_total"])
-def test_a_counter_is_the_same_with_and_without_total(
+def test_get_or_create_counter_with_and_without_total(
     first: str, second: str, registry: CollectorRegistry
 ) -> None:
     made = get_or_create(Counter, first, "Help.", registry=registry)
@@ -84,12 +84,12 @@ def test_a_counter_is_the_same_with_and_without_total(
     assert registry.get_sample_value("orders_total") == 1
 
 
-def test_a_bucket_for_infinity_may_be_left_out(registry: CollectorRegistry) -> None:
+def test_get_or_create_with_and_without_the_infinity_bucket(registry: CollectorRegistry) -> None:
     made = get_or_create(Histogram, "h", "Help.", registry=registry, buckets=[1, 2])
     assert get_or_create(Histogram, "h", "Help.", registry=registry, buckets=("1", 2.0, math.inf)) is made
 
 
-def test_default_options_equal_those_written_out(registry: CollectorRegistry) -> None:
+def test_get_or_create_default_options_equal_explicit_ones(registry: CollectorRegistry) -> None:
     histogram = get_or_create(Histogram, "h", "Help.", registry=registry)
     same = get_or_create(
         Histogram, "h", "Help.", registry=registry, buckets=Histogram.DEFAULT_BUCKETS, unit=""
@@ -168,7 +168,7 @@ DIFFERENT: dict[str, tuple[Make, Make, str, str]] = {
 
 
 @pytest.mark.parametrize("aspect", DIFFERENT)
-def test_another_definition_is_refused_naming_both_and_their_places(
+def test_get_or_create_conflict_shows_both_definitions_and_locations(
     aspect: str, registry: CollectorRegistry
 ) -> None:
     first, second, shown_first, shown_second = DIFFERENT[aspect]
@@ -183,12 +183,12 @@ def test_another_definition_is_refused_naming_both_and_their_places(
     assert list(registry._collector_to_names) == [made], "the first stays, and no half of the second"
 
 
-def test_a_conflict_is_a_value_error_and_one_of_ours() -> None:
+def test_conflict_error_is_a_value_error() -> None:
     assert issubclass(ConflictError, ValueError)
     assert issubclass(ConflictError, WebPromError)
 
 
-def test_a_conflict_with_an_instrument_made_without_us_says_what_is_known(
+def test_get_or_create_conflict_with_a_metric_of_unknown_location(
     registry: CollectorRegistry,
 ) -> None:
     Counter("x", "Theirs.", registry=registry)
@@ -196,7 +196,7 @@ def test_a_conflict_with_an_instrument_made_without_us_says_what_is_known(
         get_or_create(Counter, "x", "Ours.", registry=registry)
 
 
-def test_a_conflict_with_a_collector_that_is_no_instrument_names_its_class(
+def test_get_or_create_conflict_with_a_custom_collector_names_its_class(
     registry: CollectorRegistry,
 ) -> None:
     class Custom:
@@ -215,7 +215,7 @@ def test_a_conflict_with_a_collector_that_is_no_instrument_names_its_class(
     ("name", "options"),
     [("", {}), ("x", {"multiprocess_mode": "no_such_mode"})],
 )
-def test_what_prometheus_client_refuses_is_refused(
+def test_get_or_create_raises_the_errors_of_prometheus_client(
     name: str, options: dict[str, Any], registry: CollectorRegistry
 ) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the message is prometheus_client's
@@ -223,20 +223,20 @@ def test_what_prometheus_client_refuses_is_refused(
     assert not registry._collector_to_names
 
 
-def test_a_label_that_prometheus_client_refuses_is_refused(registry: CollectorRegistry) -> None:
+def test_get_or_create_raises_for_an_invalid_label(registry: CollectorRegistry) -> None:
     with pytest.raises(ValueError, match="le"):
         get_or_create(Histogram, "x", "Help.", ["le"], registry=registry)
     assert not registry._collector_to_names
 
 
-def test_registries_have_nothing_to_do_with_each_other(registry: CollectorRegistry) -> None:
+def test_get_or_create_in_two_registries(registry: CollectorRegistry) -> None:
     other = CollectorRegistry()
     one = get_or_create(Counter, "x", "Help.", registry=registry)
     two = get_or_create(Counter, "x", "Other.", registry=other)
     assert one is not two
 
 
-def test_the_default_registry_is_prometheus_clients() -> None:
+def test_get_or_create_default_registry() -> None:
     made = get_or_create(Counter, "web_prom_test_default_registry", "Help.")
     try:
         assert REGISTRY._names_to_collectors["web_prom_test_default_registry"] is made
@@ -244,7 +244,7 @@ def test_the_default_registry_is_prometheus_clients() -> None:
         REGISTRY.unregister(made)
 
 
-def test_an_instrument_that_was_unregistered_is_made_anew(registry: CollectorRegistry) -> None:
+def test_get_or_create_after_unregister_creates_a_new_metric(registry: CollectorRegistry) -> None:
     made = get_or_create(Counter, "x", "Help.", registry=registry)
     registry.unregister(made)
     again = get_or_create(Counter, "x", "Other.", registry=registry)
@@ -252,7 +252,7 @@ def test_an_instrument_that_was_unregistered_is_made_anew(registry: CollectorReg
     assert registry._names_to_collectors["x"] is again
 
 
-def test_fault_14_a_module_imported_under_two_names_has_one_instrument(
+def test_fault_14_module_imported_under_two_names_has_one_metric(
     tmp_path: Path, registry: CollectorRegistry
 ) -> None:
     path = tmp_path / "metrics.py"
@@ -276,7 +276,7 @@ def test_fault_14_a_module_imported_under_two_names_has_one_instrument(
     assert samples(registry, "orders_total", "site") == {("a",): 2}
 
 
-def test_threads_that_ask_at_once_get_one_instrument(registry: CollectorRegistry) -> None:
+def test_get_or_create_with_threads_creates_one_metric(registry: CollectorRegistry) -> None:
     start = threading.Barrier(8)
     made: list[Counter] = []
 

@@ -21,11 +21,11 @@ from web_prom.metrics.labels import (
 SETTINGS = settings(deadline=None, max_examples=60, database=None)
 
 
-def test_the_standard_methods_are_those_of_the_metric_contract() -> None:
+def test_standard_methods_are_those_of_the_documentation() -> None:
     assert " ".join(STANDARD_METHODS) == "GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY"
 
 
-def test_methods_that_users_add_are_known_beside_the_standard_ones() -> None:
+def test_known_methods_with_extra_methods() -> None:
     methods = known_methods(["PROPFIND"])
     assert methods["PROPFIND"] == "PROPFIND"
     assert methods["GET"] == "GET"
@@ -36,31 +36,31 @@ def test_methods_that_users_add_are_known_beside_the_standard_ones() -> None:
 @pytest.mark.parametrize(
     ("code", "expected"), [("200", "200"), ("404", "404"), ("599", "599"), ("999", "999")]
 )
-def test_a_status_is_its_own_label(code: str, expected: str) -> None:
+def test_status_label_of_a_valid_code(code: str, expected: str) -> None:
     assert status_label(code) == expected
 
 
 @pytest.mark.parametrize(("code", "expected"), [("200", "2xx"), ("404", "4xx"), ("503", "5xx")])
-def test_a_status_class(code: str, expected: str) -> None:
+def test_status_label_with_classes(code: str, expected: str) -> None:
     assert status_label(code, classes=True) == expected
 
 
 @pytest.mark.parametrize("code", ["", "2", "20", "2000", "OK", "abc", "20x", " 20", "-20", "٢٠٠", "²00"])
 @pytest.mark.parametrize("classes", [False, True])
-def test_what_is_no_status_is_other(code: str, classes: bool) -> None:
+def test_status_label_of_an_invalid_code_is_other(code: str, classes: bool) -> None:
     assert status_label(code, classes=classes) == OTHER
 
 
 @SETTINGS
 @given(st.text(max_size=5), st.booleans())
-def test_any_text_gives_a_status_of_a_closed_list(code: str, classes: bool) -> None:
+def test_status_label_has_bounded_values(code: str, classes: bool) -> None:
     label = status_label(code, classes=classes)
     assert label == OTHER or (len(label) == 3 and label[0] in "0123456789")
 
 
 @SETTINGS
 @given(st.text(st.characters(exclude_categories=[])))
-def test_any_text_becomes_a_label_value_that_can_be_encoded(text: str) -> None:
+def test_sanitize_label_value_can_be_encoded(text: str) -> None:
     sanitize_label_value(text).encode("utf-8")
     if text.isprintable():
         assert sanitize_label_value(text) == text
@@ -68,12 +68,12 @@ def test_any_text_becomes_a_label_value_that_can_be_encoded(text: str) -> None:
 
 @SETTINGS
 @given(st.text(st.characters(exclude_categories=[])))
-def test_fault_55_a_label_value_is_one_line_for_every_reader(text: str) -> None:
+def test_fault_55_sanitize_label_value_is_a_single_line(text: str) -> None:
     """The format escapes a line feed; whatever else ends a line for ``str.splitlines()`` is replaced."""
     assert len(sanitize_label_value(text).replace("\n", "\\n").splitlines()) <= 1
 
 
-def test_fault_55_control_characters_are_replaced() -> None:
+def test_fault_55_sanitize_label_value_replaces_control_characters() -> None:
     assert sanitize_label_value("a\r\x00b\x85\u2028\u2029c\x1b[31m\x7f\td") == "a??b???c?[31m??d"
     assert sanitize_label_value("snow\nman \u2603 \u200b \U0001f600") == "snow\nman \u2603 \u200b \U0001f600"
 
@@ -81,7 +81,7 @@ def test_fault_55_control_characters_are_replaced() -> None:
 # The cap ---------------------------------------------------------------------------------------------
 
 
-def test_the_cap_admits_so_many_label_sets_and_folds_the_rest_into_the_open_labels() -> None:
+def test_limiter_folds_label_sets_over_the_limit() -> None:
     cap = LabelSetLimiter(2, [True, False, True, False])
     first, second, third = (("GET", f"/{n}", "200", f"x{n}") for n in range(3))
     assert cap.admit(first) == first
@@ -91,7 +91,7 @@ def test_the_cap_admits_so_many_label_sets_and_folds_the_rest_into_the_open_labe
     assert cap.admit(third) == ("GET", OVERFLOW, "200", OVERFLOW), "what was folded stays folded"
 
 
-def test_an_absent_value_stays_absent_after_the_cap() -> None:
+def test_limiter_keeps_empty_values() -> None:
     """What a request did not have must not come from the cap."""
     cap = LabelSetLimiter(1, [True, False, False])
     cap.admit(("GET", "/", ""))
@@ -99,14 +99,14 @@ def test_an_absent_value_stays_absent_after_the_cap() -> None:
     assert cap.admit(("GET", "", "KeyError")) == ("GET", "", OVERFLOW)
 
 
-def test_a_label_set_that_came_too_late_takes_no_memory() -> None:
+def test_limiter_does_not_keep_label_sets_over_the_limit() -> None:
     cap = LabelSetLimiter(1, [False])
     for number in range(100):
         cap.admit((str(number),))
     assert len(cap._admitted) == 1
 
 
-def test_threads_together_are_admitted_no_more_than_the_cap() -> None:
+def test_limiter_with_threads() -> None:
     cap = LabelSetLimiter(50, [False])
     admitted: list[set[tuple[str, ...]]] = [set() for _ in range(4)]
     start = threading.Barrier(4)
@@ -128,7 +128,7 @@ def test_threads_together_are_admitted_no_more_than_the_cap() -> None:
 
 @SETTINGS
 @given(st.integers(1, 5), st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("uvwxyz")), max_size=40))
-def test_the_cap_bounds_the_label_sets_whatever_comes(limit: int, sets: list[tuple[str, str]]) -> None:
+def test_limiter_never_exceeds_the_limit(limit: int, sets: list[tuple[str, str]]) -> None:
     cap = LabelSetLimiter(limit, [True, False])
     admitted = [cap.admit(values) for values in sets]
     assert len({values for values in admitted if values[1] != OVERFLOW}) <= limit

@@ -131,7 +131,7 @@ def expected(prefix: str) -> Counts:
 
 @pytest.mark.parametrize("prefix", ["", "/v1"])
 @pytest.mark.parametrize("inner", ["alone", "FlaskProm", "FlaskProm on another registry"])
-def test_fault_87_a_request_of_flask_inside_asgi_counts_once_with_flasks_route(
+def test_fault_87_flask_inside_asgi_counts_once_with_its_route(
     inner: str, prefix: str, adapter: Adapter, registry: CollectorRegistry
 ) -> None:
     flask, other = shop(registry), CollectorRegistry()
@@ -157,17 +157,13 @@ def test_fault_87_a_request_of_flask_inside_asgi_counts_once_with_flasks_route(
         assert errors(other) == {}
 
 
-def test_fault_87_an_adapter_without_a_router_around_it(
-    adapter: Adapter, registry: CollectorRegistry
-) -> None:
+def test_fault_87_adapter_without_an_outer_router(adapter: Adapter, registry: CollectorRegistry) -> None:
     app = PrometheusMiddleware(adapter(shop(registry)), registry=registry)
     send_all(app, "")
     assert requests(registry) == expected("")
 
 
-def test_fault_87_the_whole_template_of_mounts_in_mounts(
-    adapter: Adapter, registry: CollectorRegistry
-) -> None:
+def test_fault_87_route_contains_all_nested_mounts(adapter: Adapter, registry: CollectorRegistry) -> None:
     inner = Starlette(routes=[Mount("/flask", app=adapter(shop(registry)))])
     app = Starlette(routes=[Mount("/tenants/{tenant}", app=inner)])
     PrometheusMiddleware.install(app, registry=registry)
@@ -175,7 +171,7 @@ def test_fault_87_the_whole_template_of_mounts_in_mounts(
     assert requests(registry) == expected("/tenants/{tenant}/flask")
 
 
-def test_fault_87_a_bound_method_and_middlewares_are_looked_through(
+def test_fault_87_search_passes_bound_methods_and_middlewares(
     adapter: Adapter, registry: CollectorRegistry
 ) -> None:
     class Passing:
@@ -192,7 +188,7 @@ def test_fault_87_a_bound_method_and_middlewares_are_looked_through(
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_fault_87_a_wsgi_application_inside_tells_its_route(
+def test_fault_87_set_route_in_an_inner_wsgi_application(
     wrapped: bool, adapter: Adapter, registry: CollectorRegistry
 ) -> None:
     def plain(environ: Any, start_response: Any) -> list[bytes]:
@@ -208,7 +204,7 @@ def test_fault_87_a_wsgi_application_inside_tells_its_route(
     assert in_progress(registry) == 0
 
 
-def test_fault_87_a_wsgi_application_without_a_route_has_that_of_its_mount(
+def test_fault_87_inner_wsgi_application_without_a_route_has_the_mount_path(
     adapter: Adapter, registry: CollectorRegistry
 ) -> None:
     def failing(environ: Any, start_response: Any) -> list[bytes]:
@@ -225,7 +221,7 @@ def test_fault_87_a_wsgi_application_without_a_route_has_that_of_its_mount(
 
 
 @pytest.mark.parametrize("where", ["FlaskProm", "make_wsgi_app"])
-def test_fault_87_a_scrape_inside_is_neither_counted_nor_in_progress(
+def test_fault_87_inner_scrape_is_neither_counted_nor_in_progress(
     where: str, adapter: Adapter, registry: CollectorRegistry
 ) -> None:
     flask = shop(registry)
@@ -240,7 +236,7 @@ def test_fault_87_a_scrape_inside_is_neither_counted_nor_in_progress(
     assert in_progress(registry) == 0
 
 
-def test_a_request_that_an_application_makes_to_itself_tells_nothing_about_the_clients(
+def test_internal_request_does_not_change_the_outer_recording(
     adapter: Adapter, registry: CollectorRegistry
 ) -> None:
     flask = shop(registry)
@@ -281,7 +277,7 @@ def test_fault_87_asgi_inside_wsgi_counts_once(registry: CollectorRegistry) -> N
 
 
 @pytest.mark.parametrize("how", ["install", "add_middleware"])
-def test_fault_87_fastapi_that_mounts_fastapi_counts_once(how: str, registry: CollectorRegistry) -> None:
+def test_fault_87_mounted_fastapi_counts_once(how: str, registry: CollectorRegistry) -> None:
     inner, outer = FastAPI(), FastAPI()
     inner.add_api_route("/users/{user_id}", lambda user_id: in_progress(registry))
     outer.mount("/v1", inner)
@@ -333,7 +329,7 @@ def test_fault_87_each_registry_counts_once_in_wsgi(registry: CollectorRegistry)
         assert in_progress(each) == 0
 
 
-def test_each_registry_counts_a_websocket_once(registry: CollectorRegistry) -> None:
+def test_websocket_counts_once_in_each_registry(registry: CollectorRegistry) -> None:
     other = CollectorRegistry()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -350,7 +346,7 @@ def test_each_registry_counts_a_websocket_once(registry: CollectorRegistry) -> N
         assert counted == {("/chat", "1000"): 1}
 
 
-def test_fault_87_two_registries_that_share_a_directory_count_once(tmp_path: Path) -> None:
+def test_fault_87_registries_with_one_directory_count_once(tmp_path: Path) -> None:
     """Both write to the same files."""
     told = python(
         """
@@ -380,9 +376,7 @@ def test_fault_87_two_registries_that_share_a_directory_count_once(tmp_path: Pat
 
 @pytest.mark.parametrize("key", ["asgi.scope", "wsgi_environ"])
 @pytest.mark.parametrize("value", [None, 1, "x", object(), {}])
-def test_keys_that_mean_something_else_cost_no_request(
-    key: str, value: Any, registry: CollectorRegistry
-) -> None:
+def test_keys_of_other_libraries_are_ignored(key: str, value: Any, registry: CollectorRegistry) -> None:
     assert serve_wsgi(web_prom.wsgi.PrometheusMiddleware(hello_wsgi, registry=registry), **{key: value}) == (
         b"hello"
     )

@@ -70,9 +70,7 @@ class Pair:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, database=None)
 @given(durations=st.lists(st.sampled_from([0.0, 0.05, *BOUNDS, 0.7, 1.5, 1e9]), max_size=8))
-def test_the_values_are_those_that_the_stock_methods_write(
-    kind: type[object], durations: list[float]
-) -> None:
+def test_writer_writes_the_same_as_prometheus_client(kind: type[object], durations: list[float]) -> None:
     """Each bound belongs to its own bucket, and what is above all of them to the last."""
     ours, stock = Pair(f"ours{next(numbers)}"), Pair(f"stock{next(numbers)}")
     written = make_writer(ours.requests, ours.duration, BOUNDS, [])
@@ -86,7 +84,7 @@ def test_the_values_are_those_that_the_stock_methods_write(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, database=None)
 @given(durations=st.lists(st.sampled_from([0.0, 0.05, *BOUNDS, 0.7, 1.5, 1e9]), max_size=8))
-def test_a_histogram_without_a_counter_is_written_as_by_the_stock_methods(
+def test_writer_without_a_counter_writes_the_same_as_prometheus_client(
     kind: type[object], durations: list[float]
 ) -> None:
     """Of whatever kind its values are."""
@@ -100,7 +98,7 @@ def test_a_histogram_without_a_counter_is_written_as_by_the_stock_methods(
     assert ours.samples() == stock.samples()
 
 
-def test_shared_values_are_in_the_files(shared: Path) -> None:
+def test_mmap_writer_writes_to_the_files(shared: Path) -> None:
     """Where a scrape of another process finds them."""
     pair = Pair("filed")
     written = make_writer(pair.requests, pair.duration, BOUNDS, [])
@@ -129,7 +127,7 @@ class Probe(float):
         return writers._lock.locked()
 
 
-def test_a_request_is_written_under_one_lock() -> None:
+def test_in_memory_writer_takes_one_lock() -> None:
     """Which the values of a process alone then have as their own, so that a scrape sees whole requests."""
     pair, probe = Pair("probed"), Probe(0.3)
     probe.held = []
@@ -140,7 +138,7 @@ def test_a_request_is_written_under_one_lock() -> None:
     assert {value._lock for value in all_values} == {writers._lock}
 
 
-def test_shared_values_are_written_under_one_lock(shared: Path) -> None:
+def test_mmap_writer_takes_one_lock(shared: Path) -> None:
     """That of the storage, which each of them takes too."""
 
     class Lock:
@@ -164,7 +162,7 @@ def test_shared_values_are_written_under_one_lock(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("counted", [True, False])
-def test_shared_values_have_the_mark_of_the_histogram(counted: bool, shared: Path) -> None:
+def test_mmap_writer_increments_the_revision(counted: bool, shared: Path) -> None:
     """As their own methods write it: a reader passes over label sets with the mark that they had."""
     pair = Pair("marked")
     written = make_writer(pair.requests if counted else None, pair.duration, BOUNDS, [])
@@ -174,7 +172,7 @@ def test_shared_values_have_the_mark_of_the_histogram(counted: bool, shared: Pat
     assert total.file.view[total.at + 1] == 3
 
 
-def test_after_a_fork_the_childs_requests_are_written_to_the_childs_files(tmp_path: Path) -> None:
+def test_mmap_writer_after_a_fork_writes_to_the_files_of_the_child(tmp_path: Path) -> None:
     """And what the parent wrote before is not in them."""
     printed = python(
         """
@@ -214,7 +212,7 @@ print(*[sample.value for family in ("r", "d") for sample in families[family].sam
     assert sorted(map(float, samples.split())) == [5, 8.5, 9, 9, 9, 9]
 
 
-def test_a_write_that_fails_leaves_no_lock_held() -> None:
+def test_writer_releases_the_lock_after_an_error() -> None:
     """The next request would wait for ever."""
     pair = Pair("failing")
     written = make_writer(pair.requests, pair.duration, BOUNDS, [])
@@ -224,7 +222,7 @@ def test_a_write_that_fails_leaves_no_lock_held() -> None:
     assert not writers._lock.locked()
 
 
-def test_what_was_not_measured_is_not_observed() -> None:
+def test_extended_writer_ignores_missing_values() -> None:
     """A recording has a field for each further histogram; it may be None, or not be there."""
     pair = Pair("measured")
     observed: list[tuple[str, float]] = []
@@ -239,7 +237,7 @@ def test_what_was_not_measured_is_not_observed() -> None:
     assert pair.samples()["_requests_total", ""] == 1
 
 
-def test_the_gauge_of_a_process_alone_goes_up_and_down(registry: CollectorRegistry) -> None:
+def test_gauge_updaters_of_a_value_in_memory(registry: CollectorRegistry) -> None:
     """However often it is bound."""
     gauge = Gauge("progress", "Progress.", registry=registry)
     in_flight: list[int] = []
@@ -254,7 +252,7 @@ def test_the_gauge_of_a_process_alone_goes_up_and_down(registry: CollectorRegist
     assert registry.get_sample_value("progress") == 0
 
 
-def test_requests_in_progress_at_the_switch_are_carried_over_once(
+def test_gauge_updaters_carry_over_requests_once_when_values_become_shared(
     registry: CollectorRegistry, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two applications bind the same gauge, one after the other."""
@@ -273,7 +271,7 @@ def test_requests_in_progress_at_the_switch_are_carried_over_once(
     assert registry.get_sample_value("progress") == 0
 
 
-def test_a_request_that_spans_the_switch_leaves_the_gauge_at_zero(tmp_path: Path) -> None:
+def test_gauge_is_zero_after_a_request_during_which_values_became_shared(tmp_path: Path) -> None:
     """It began in a process alone, and ends in one that shares its values."""
     printed = python(
         """

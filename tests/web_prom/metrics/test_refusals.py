@@ -36,14 +36,14 @@ def theirs(registry: CollectorRegistry) -> Counter:
     return Counter("http_requests_total", "Theirs.", ["handler", "method"], registry=registry)
 
 
-def test_fault_93_theirs_first_is_an_error_at_start(registry: CollectorRegistry) -> None:
+def test_fault_93_conflict_error_if_the_other_metric_is_first(registry: CollectorRegistry) -> None:
     """It names the way out."""
     theirs(registry)
     with pytest.raises(ConflictError, match="PROM_NAMESPACE"):
         PrometheusMiddleware(hello, registry=registry)
 
 
-def test_fault_93_theirs_refused_is_a_warning(
+def test_fault_93_warning_if_the_other_metric_is_refused(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also where their exporter swallows the error; once for each name, and none for others."""
@@ -63,7 +63,7 @@ def test_fault_93_theirs_refused_is_a_warning(
     assert requests(registry) == {("GET", "_unmatched", "200"): 1}
 
 
-def test_fault_93_a_namespace_makes_room_for_both(
+def test_fault_93_no_warning_with_a_namespace(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     PrometheusMiddleware(hello, registry=registry, namespace="shop")
@@ -72,7 +72,7 @@ def test_fault_93_a_namespace_makes_room_for_both(
 
 
 @pytest.mark.parametrize("ours_first", [False, True])
-def test_fault_93_registries_of_their_own_and_one_directory_are_a_warning(
+def test_fault_93_warning_for_two_registries_with_one_directory(
     shared: Path, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture, ours_first: bool
 ) -> None:
     def ours() -> None:
@@ -90,7 +90,7 @@ def test_fault_93_registries_of_their_own_and_one_directory_are_a_warning(
     assert "PROM_NAMESPACE" in message
 
 
-def test_fault_93_the_same_definitions_are_no_warning(shared: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_fault_93_no_warning_for_equal_definitions(shared: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Two of our applications have registries of their own; other names are nobody's concern."""
     for _ in range(2):
         registry = CollectorRegistry()
@@ -146,7 +146,7 @@ PEERS = {
 
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("shares", [False, True])
-def test_fault_93_real_exporters_are_told(peer: str, shares: bool, tmp_path: Path) -> None:
+def test_fault_93_warning_with_real_exporters(peer: str, shares: bool, tmp_path: Path) -> None:
     """On one registry; in a fresh process."""
     if importlib.util.find_spec(peer.partition(",")[0]) is None:
         pytest.skip("not for these versions")
