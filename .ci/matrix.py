@@ -159,7 +159,7 @@ def make_environment(row: Row, folder: Path) -> str:
 def install(python: str, requirements: list[str]) -> None:
     """Install into the environment of an interpreter: with uv, and with pip where uv is missing or fails.
 
-    uv takes a tenth of pip's time. It does not read pip's configuration, so it may find no index or certificate.
+    uv takes a tenth of pip's time. It does not read pip's configuration and may find no index.
 
     Raises:
         subprocess.CalledProcessError: pip failed, too.

@@ -1,4 +1,4 @@
-"""Joining the shared directory when others leave it, hold it, or have arranged it in their way."""
+"""ServerDirectories and SharedDirectory: a directory that other processes leave, lock or prepare."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.directory.server_directory import ServerDirectories
 from web_prom.multiprocess.directory.shared_directory import SharedDirectory
 
-pytestmark = pytest.mark.versions
-
 NOBODY = 65534
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -24,7 +22,7 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give fil
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Have private directories made below the test's own."""
+    """Make private directories below the directory of the test."""
     made = tmp_path / "tmp"
     made.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(made))
@@ -34,7 +32,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_directory_removed_during_the_start_is_created_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The old server of an upgrade leaves between our opening the directory and our locking it."""
+    """The old server of an upgrade removes it after the new one opened it and before it locked it."""
     old = SharedDirectory.create_private()
     share = shared_directory._share
     locks: list[int] = []
@@ -54,7 +52,7 @@ def test_directory_removed_during_the_start_is_created_again(
 
 
 def test_lock_that_is_never_released_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rather than a server that hangs."""
+    """The server does not hang."""
     monkeypatch.setattr(shared_directory, "_LOCK_TIMEOUT_SECONDS", 0.0)
     stuck = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(stuck, fcntl.LOCK_EX)
@@ -64,7 +62,7 @@ def test_lock_that_is_never_released_is_an_error(tmp_path: Path, monkeypatch: py
 
 
 def test_dead_servers_file_that_cannot_be_removed_is_an_error(tmp_path: Path) -> None:
-    """Its numbers would be counted for ever."""
+    """Its values would be counted forever."""
     (tmp_path / "counter_1.db").mkdir()
     with pytest.raises(DirectoryError, match="cannot be locked and cleaned"):
         SharedDirectory(tmp_path)
@@ -72,7 +70,7 @@ def test_dead_servers_file_that_cannot_be_removed_is_an_error(tmp_path: Path) ->
 
 @only_root
 def test_private_directory_changes_its_owner_at_a_reload() -> None:
-    """It is ours, whoever its owner is now."""
+    """web-prom created it, so its owner may change."""
     held = SharedDirectory.create_private()
     for uid in (NOBODY, 1):
         held.chown(uid, uid)
@@ -84,7 +82,7 @@ def test_private_directory_changes_its_owner_at_a_reload() -> None:
 @only_root
 @pytest.mark.parametrize("arranged", ["others may write", "other files", "another owner"])
 def test_directory_with_chosen_owner_or_mode_keeps_them(tmp_path: Path, arranged: str) -> None:
-    """/run, say, or one that a group shares."""
+    """For example /run, or a directory that a group shares."""
     named = tmp_path / "named"
     named.mkdir(mode=0o755)
     if arranged == "others may write":
@@ -105,13 +103,13 @@ def test_directory_with_chosen_owner_or_mode_keeps_them(tmp_path: Path, arranged
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let deployments be begun that end with the test and not with the interpreter."""
+    """End server directories with the test instead of the interpreter."""
     monkeypatch.setattr("atexit.register", lambda _end: None)
     monkeypatch.setenv(DIR_VARIABLE, "")
 
 
 def test_forked_worker_removes_nothing_at_its_end(begun: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its interpreter runs what was registered for the master's end."""
+    """Its interpreter runs the exit handlers that the master registered."""
     ours = ServerDirectories()
     with monkeypatch.context() as in_the_worker:
         in_the_worker.setattr(os, "getpid", lambda: -1)
@@ -122,7 +120,7 @@ def test_forked_worker_removes_nothing_at_its_end(begun: None, monkeypatch: pyte
 
 
 def test_removed_private_directory_is_not_created_again_under_its_name(begun: None, temporary: Path) -> None:
-    """Anybody else could have made it meanwhile."""
+    """Another user could have created a directory of this name meanwhile."""
     os.environ[DIR_VARIABLE] = str(temporary / "web_prom-private-gone")
     ours = ServerDirectories()
     assert ours.current.private
@@ -132,7 +130,7 @@ def test_removed_private_directory_is_not_created_again_under_its_name(begun: No
 
 
 def test_failed_change_of_the_directory_has_no_effect(begun: None, tmp_path: Path) -> None:
-    """The present directory is still held."""
+    """The server still holds the present directory."""
     ours = ServerDirectories()
     (tmp_path / "file").touch()
     with pytest.raises(DirectoryError):
@@ -142,7 +140,7 @@ def test_failed_change_of_the_directory_has_no_effect(begun: None, tmp_path: Pat
 
 
 def test_change_of_the_directory_keeps_the_one_of_older_workers(begun: None, tmp_path: Path) -> None:
-    """Before there are any, the directory goes at once."""
+    """Where no worker uses it yet, it is removed at once."""
     ours = ServerDirectories()
     first = ours.current.path
     ours.switch_to(tmp_path / "second", in_use=False)
@@ -155,7 +153,7 @@ def test_change_of_the_directory_keeps_the_one_of_older_workers(begun: None, tmp
 def test_two_spellings_of_one_path_are_one_directory(
     begun: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Relative, and with a slash at its end."""
+    """One path is relative, the other has a slash at its end."""
     monkeypatch.chdir(tmp_path)
     os.environ[DIR_VARIABLE] = "named"
     ours = ServerDirectories()
