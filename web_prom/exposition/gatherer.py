@@ -31,7 +31,7 @@ from web_prom.multiprocess.directory.server_directory import server_pid
 from web_prom.multiprocess.reading.collector import WorkersCollector, collector_for
 from web_prom.multiprocess.reading.process_metrics import process_families
 from web_prom.multiprocess.writing.activation import is_shared
-from web_prom.multiprocess.writing.process_files import look
+from web_prom.multiprocess.writing.process_files import recover_files
 from web_prom.upstream.registry import has_collectors, restriction_of
 
 
@@ -139,7 +139,7 @@ class Gatherer:
             The metrics about the workers and their files.
         """
         registered = self._registered()
-        look()
+        recover_files()
         # Before the files are read, so that values that the collectors write are in the scrape.
         custom = self._error_handler.collect(collectors_not_in_files(registered))
         store_callback_values(registered, self._error_handler.catch_errors)

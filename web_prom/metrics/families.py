@@ -22,7 +22,7 @@ from web_prom.multiprocess.directory.dead_files import merge_dead_files
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.writing.activation import is_shared, share_values
 from web_prom.multiprocess.writing.early_activation import switch_at_first_value
-from web_prom.multiprocess.writing.slot_cap import is_in_slots
+from web_prom.multiprocess.writing.slot_limiter import is_in_slots
 from web_prom.posix import at_fork
 
 # A process that imports an adapter and never creates its middleware writes to a slot too.

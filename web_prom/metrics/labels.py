@@ -104,7 +104,7 @@ class LabelSetLimiter:
     label that has a value and is not bounded. Safe to share between threads.
 
     It counts the label sets of this process. If values are in shared files, the label sets of the slot count:
-    :class:`web_prom.multiprocess.writing.slot_cap.SlotCap`.
+    :class:`web_prom.multiprocess.writing.slot_limiter.SlotLimiter`.
 
     Args:
         limit: The maximum number of label sets.

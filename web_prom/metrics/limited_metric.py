@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.metrics.labels import BOUNDED_ATTRIBUTES, LabelSetLimiter, sanitize_label_value
-from web_prom.multiprocess.writing.slot_cap import SlotCap, is_in_slots
+from web_prom.multiprocess.writing.slot_limiter import SlotLimiter, is_in_slots
 from web_prom.upstream.children import family_of
 
 
@@ -43,7 +43,7 @@ class LimitedMetric:
         labels = (*attributes, *label_names[len(attributes) :])
         all_bounded = BOUNDED_ATTRIBUTES.union(bounded)
         self._limiter = LabelSetLimiter(limit, [label in all_bounded for label in labels])
-        self._slot_cap = SlotCap(metric, label_names, limit, self._limiter.is_overflow)
+        self._slot_limiter = SlotLimiter(metric, label_names, limit, self._limiter.is_overflow)
 
     def child_for(self, attributes: Mapping[str, str], others: tuple[str, ...]) -> tuple[Any, bool]:
         """Return the child for a label set, and whether the label set was replaced by the overflow label set.
@@ -55,7 +55,7 @@ class LimitedMetric:
         labels = (*map(attributes.__getitem__, self.attributes), *others)
         values = tuple(map(sanitize_label_value, labels))
         if is_in_slots():
-            admitted = values if self._slot_cap.admit(values) else self._limiter.fold(values)
+            admitted = values if self._slot_limiter.admit(values) else self._limiter.fold(values)
         else:
             admitted = self._limiter.admit(values)
         return self.metric.labels(*admitted), admitted != values

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from web_prom.multiprocess.writing.process_files import Storage, current
-from web_prom.multiprocess.writing.shared_value import NOWHERE, SharedValue
-from web_prom.multiprocess.writing.value_file import Held, ValueFile
+from web_prom.multiprocess.writing.pending_value import UNATTACHED, PendingValue
+from web_prom.multiprocess.writing.process_files import ProcessStorage, process_storage
+from web_prom.multiprocess.writing.shared_value import SharedValue
+from web_prom.multiprocess.writing.value_file import ValueFile
 from web_prom.posix import at_fork
 from web_prom.upstream.children import remove_callback
 from web_prom.upstream.value_class import InMemoryValue
@@ -141,13 +142,13 @@ class MmapHistogramWriter:
         self._sum = total
         self._buckets = tuple(buckets)
         # With this value, the first write goes through the storage of the process and finds the positions.
-        self._histograms: ValueFile | Held = NOWHERE
+        self._histograms: ValueFile | PendingValue = UNATTACHED
         self._positions: tuple[Any, ...] = ()
 
     def write(self, duration: float, recording: Any) -> None:
         """Write one request."""
         histograms = self._histograms
-        if not histograms.here[0]:
+        if not histograms.guard[0]:
             self._write_through_storage(duration)
             return
         sum_at, buckets_at = self._positions
@@ -159,19 +160,21 @@ class MmapHistogramWriter:
             view[sum_at + 1] += 1.0  # the revision, as SharedValue.inc does
 
     def _write_through_storage(self, duration: float) -> None:
-        storage = current()
+        storage = process_storage()
         with storage.lock:
             if self._histograms.owner is not storage and self._attach(storage):
                 self._keep_positions()
             self._inc_values(duration)
-        storage.report()
+        storage.log_errors()
 
-    def _attach(self, storage: Storage) -> bool:
+    def _attach(self, storage: ProcessStorage) -> bool:
         """Attach the values to the storage, and tell whether all of them are in its files."""
-        return not any(isinstance(storage.attach(value), Held) for value in (self._sum, *self._buckets))
+        return not any(
+            isinstance(storage.attach(value), PendingValue) for value in (self._sum, *self._buckets)
+        )
 
     def _keep_positions(self) -> None:
-        self._positions = self._sum.at, tuple(bucket.at for bucket in self._buckets)
+        self._positions = self._sum.position, tuple(bucket.position for bucket in self._buckets)
         self._histograms = self._sum.file  # last, because other threads then use the positions
 
     def _inc_values(self, duration: float) -> None:
@@ -190,12 +193,12 @@ class MmapWriter(MmapHistogramWriter):
     def __init__(self, count: Any, total: Any, buckets: Sequence[Any], bounds: Sequence[float]) -> None:
         super().__init__(total, buckets, bounds)
         self._count = count
-        self._counters: ValueFile | Held = NOWHERE
+        self._counters: ValueFile | PendingValue = UNATTACHED
 
     def write(self, duration: float, recording: Any) -> None:
         """Write one request."""
         histograms = self._histograms
-        if not histograms.here[0]:
+        if not histograms.guard[0]:
             self._write_through_storage(duration)
             return
         count_at, sum_at, buckets_at = self._positions
@@ -207,11 +210,15 @@ class MmapWriter(MmapHistogramWriter):
             view[bucket_at] += 1.0
             view[sum_at + 1] += 1.0  # the revision, as SharedValue.inc does
 
-    def _attach(self, storage: Storage) -> bool:
-        return not isinstance(storage.attach(self._count), Held) and super()._attach(storage)
+    def _attach(self, storage: ProcessStorage) -> bool:
+        return not isinstance(storage.attach(self._count), PendingValue) and super()._attach(storage)
 
     def _keep_positions(self) -> None:
-        self._positions = self._count.at, self._sum.at, tuple(bucket.at for bucket in self._buckets)
+        self._positions = (
+            self._count.position,
+            self._sum.position,
+            tuple(bucket.position for bucket in self._buckets),
+        )
         self._counters = self._count.file
         self._histograms = self._sum.file  # last, because other threads then use the positions
 

@@ -27,7 +27,7 @@ def registry() -> CollectorRegistry:
 def no_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what other tests defined."""
     monkeypatch.setattr(definitions, "_label_names", {})
-    monkeypatch.setattr(definitions, "_known", set())
+    monkeypatch.setattr(definitions, "_checked", set())
     monkeypatch.setattr(definitions, "_warned", set())
 
 

@@ -154,7 +154,9 @@ def test_mmap_writer_takes_one_lock(shared: Path) -> None:
     probe.held, probe.is_held = [], lambda: lock.held  # type: ignore[method-assign]
     written = make_writer(pair.requests, pair.duration, BOUNDS, [])
     written.write(0.3, None)
-    for file in process_files.current()._files.values():
+    files = process_files.process_storage()._files
+    assert files is not None
+    for file in files.open_files.values():
         file.lock = lock
     written.write(probe, None)
     assert probe.held == [True]
@@ -169,7 +171,7 @@ def test_mmap_writer_increments_the_revision(counted: bool, shared: Path) -> Non
     for duration in (0.3, 0.4, 7.0):
         written.write(duration, None)
     total: Any = pair.duration._sum
-    assert total.file.view[total.at + 1] == 3
+    assert total.file.view[total.position + 1] == 3
 
 
 def test_mmap_writer_after_a_fork_writes_to_the_files_of_the_child(tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ from web_prom.multiprocess.directory.server_directory import is_server_managed
 from web_prom.multiprocess.file_entries import read_entries
 from web_prom.multiprocess.file_format import FileName
 from web_prom.multiprocess.worker_detection import is_replacement_worker
-from web_prom.multiprocess.writing import clearing
+from web_prom.multiprocess.writing import metric_removal
 from web_prom.multiprocess.writing.fork_locks import free_locks_in_forks
-from web_prom.multiprocess.writing.process_files import current
+from web_prom.multiprocess.writing.process_files import process_storage
 from web_prom.multiprocess.writing.shared_value import SharedValue
 from web_prom.posix import require_posix
 from web_prom.upstream.checks import installed
@@ -107,14 +107,14 @@ def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
         if making and path not in _usable:
             _ensure_writable(path)
             _usable.add(path)
-            current().try_again()
+            process_storage().retry()
         if is_shared() and not is_own_multiprocess(former):  # ours already, or somebody's who knows why
             return False
         if not can_replace_value_class(SharedValue):
             _log_failure()
             return False
         set_value_class(SharedValue)
-        clearing.install()
+        metric_removal.install()
         if is_upstreams := is_own_multiprocess(former):
             redirect(former, lambda value: SharedValue(*arguments_of(value)))
         are_shared = _carry_over_all(registries)

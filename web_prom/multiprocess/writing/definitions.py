@@ -1,4 +1,4 @@
-"""Which label names each family has in this process: two instruments of one name would share one family."""
+"""The label names of each family in this process: two metrics of one name would share one family."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ import logging
 logger = logging.getLogger("web_prom")
 
 _label_names: dict[str, frozenset[str]] = {}
-# What was looked at: there are few of them, and a look-up is all that most values cost.
-_known: set[tuple[str, tuple[str, ...]]] = set()
+# Pairs that were checked. There are few of them, and most values need only this look-up.
+_checked: set[tuple[str, tuple[str, ...]]] = set()
 _warned: set[str] = set()
 
 
-def note_definition(metric_name: str, label_names: tuple[str, ...]) -> None:
-    """Log a warning, once, where a family's values come with other label names than before.
+def check_label_names(metric_name: str, label_names: tuple[str, ...]) -> None:
+    """Log a warning, once, if a family has values with other label names than before.
 
-    Registries keep instruments of one name apart, the shared directory does not. Safe to call from any
-    thread.
+    Registries keep metrics of one name apart. The shared directory does not. Safe to call from any thread.
 
     Args:
-        metric_name: The family.
-        label_names: Those of one of its values; a bucket's ``le`` does not count.
+        metric_name: The name of the family.
+        label_names: The label names of one of its values. The label ``le`` of a bucket is ignored.
     """
-    if (metric_name, label_names) in _known:
+    if (metric_name, label_names) in _checked:
         return
-    _known.add((metric_name, label_names))
+    _checked.add((metric_name, label_names))
     names = frozenset(label_names) - {"le"}
     before = _label_names.setdefault(metric_name, names)
     if before != names and metric_name not in _warned:

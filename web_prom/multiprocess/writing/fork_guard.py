@@ -1,4 +1,4 @@
-"""Whether this is still the same process or a fork of it: asked before every write to a shared file."""
+"""Fork guards: objects that show whether this is the process that created them, or a fork of it."""
 
 from __future__ import annotations
 
@@ -9,33 +9,40 @@ from typing import Protocol
 _MADV_WIPEONFORK = 18  # Linux 4.14; Python has no name for it
 
 
-class Presence(Protocol):
-    """Something whose first item is true in the process that made it, and false in any fork of that."""
+class ForkGuard(Protocol):
+    """An object whose first item is true in the process that created it, and false in each fork of it.
+
+    The item is read before every write to a shared file.
+    """
 
     def __getitem__(self, index: int, /) -> int: ...
 
 
-ABSENT: Presence = b"\0"
-"""What is true in no process."""
+NO_PROCESS: ForkGuard = b"\0"
+"""A guard that is false in every process."""
+
+EVERY_PROCESS: ForkGuard = b"\1"
+"""A guard that is true in every process."""
 
 
-def presence() -> Presence:
-    """Return what is true in this process and in no fork of it.
+def make_fork_guard() -> ForkGuard:
+    """Return a guard that is true in this process, and false in each fork of it.
 
-    It is a page of memory that the kernel wipes in a fork. At-fork hooks would not do, as uWSGI does not run
-    them; and to ask for the process id is a system call, which takes two to ten times as long. Where the
-    kernel cannot wipe pages (it is not Linux, or an old one), it is asked for the id all the same.
+    It is a page of memory that the kernel wipes in a fork. Hooks of Python around forks do not suffice,
+    because uWSGI does not run them. ``getpid()`` is a system call, and takes two to ten times as long as
+    reading the page. It is used only where the kernel cannot wipe pages: on other systems than Linux, and
+    with old kernels.
     """
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         page.madvise(_MADV_WIPEONFORK)
     except (AttributeError, OSError):
-        return _ProcessId()
+        return _ProcessIdGuard()
     page[0] = 1
     return page
 
 
-class _ProcessId:
+class _ProcessIdGuard:
     def __init__(self) -> None:
         self._pid = getpid()
 

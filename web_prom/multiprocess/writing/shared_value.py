@@ -1,4 +1,4 @@
-"""The value class: what prometheus_client's instruments keep a number in, where any process can scrape it."""
+"""The value class: keeps a number of a prometheus_client metric where each process can scrape it."""
 
 from __future__ import annotations
 
@@ -7,38 +7,39 @@ from functools import lru_cache
 from typing import Any
 
 from web_prom.multiprocess.file_format import entry_key
-from web_prom.multiprocess.writing.definitions import note_definition
-from web_prom.multiprocess.writing.process_files import Storage, current
-from web_prom.multiprocess.writing.value_file import Held, Removed, ValueFile
-
-NOWHERE = Held(None, None)
-"""Where a cell's value is before anybody asks: any process's storage finds it a place."""
+from web_prom.multiprocess.writing.definitions import check_label_names
+from web_prom.multiprocess.writing.pending_value import UNATTACHED, PendingValue, RemovedValue
+from web_prom.multiprocess.writing.process_files import ProcessStorage, process_storage
+from web_prom.multiprocess.writing.value_file import ValueFile
 
 
 class SharedValue:
     """One number of one label set, in a file of the slot that this process holds.
 
-    prometheus_client makes them, as it does its own values. The number is nowhere but in the file, mapped
-    into memory: a killed process loses nothing, and whoever has its slot next goes on.
+    prometheus_client creates instances in the place of its own values. The number is only in the file, which
+    is mapped into memory. So a killed process loses nothing, and the next holder of its slot continues
+    from there.
 
-    Safe to share between threads. After a fork a child's cell goes to the child's own file at its next use.
-    While the disk is full the number is in memory (``web_prom_storage_errors_total`` counts), and is written
-    when there is room; no method raises for it.
+    Safe to share between threads. After a fork, the value of the child moves to the child's own file at its
+    next use. While the disk is full, the number is in memory and the failure is counted in
+    ``web_prom_storage_errors_total``. It is written when there is room. No method raises an exception for
+    that.
 
     Attributes:
         file: Where the number is.
-        at: Its index in the file's ``view``.
-        mark: For a histogram's bucket, the index of what counts the writes to all its buckets; else 0.
-        prefix: How the file's name begins.
-        key: Its entry in the file.
-        total: For a bucket, the entry of the histogram's sum; else None.
+        position: The index of the number in the file's ``view``.
+        revision_position: For a bucket of a histogram, the index of the number that counts the writes to all
+            its buckets (the revision); else 0.
+        prefix: How the name of the file begins.
+        key: The key of the entry in the file.
+        sum_key: For a bucket, the key of the histogram's sum; else None.
     """
 
-    __slots__ = ("at", "file", "key", "mark", "prefix", "total")
+    __slots__ = ("file", "key", "position", "prefix", "revision_position", "sum_key")
 
     _multiprocess = True
 
-    def __init__(  # noqa: PLR0917 - prometheus_client gives them by position
+    def __init__(  # noqa: PLR0917 - prometheus_client passes them by position
         self,
         typ: str,
         metric_name: str,
@@ -50,38 +51,38 @@ class SharedValue:
         **kwargs: Any,
     ) -> None:
         names, values = tuple(labelnames), tuple(labelvalues)
-        note_definition(metric_name, names)
+        check_label_names(metric_name, names)
         self.prefix = f"{typ}_{multiprocess_mode}" if typ == "gauge" else typ
         self.key = entry_key(metric_name, name, names, values, help_text)
-        self.total: bytes | None = None
+        self.sum_key: bytes | None = None
         if typ == "histogram" and "le" in names:
             le = names.index("le")
-            rest = names[:le] + names[le + 1 :], values[:le] + values[le + 1 :]
-            self.total = _total_key(metric_name, *rest, help_text)
-        self.file: ValueFile | Held = NOWHERE
-        self.at = self.mark = 0
-        # A label set is in a scrape as soon as it is made.
-        self._slowly(self._read)
+            others = names[:le] + names[le + 1 :], values[:le] + values[le + 1 :]
+            self.sum_key = _sum_key(metric_name, *others, help_text)
+        self.file: ValueFile | PendingValue = UNATTACHED
+        self.position = self.revision_position = 0
+        # A label set is in scrapes as soon as it is created.
+        self._through_storage(self._read)
 
-    # The first lines of these three are the same; a function for them would be half as much again.
+    # The first lines of these three methods are the same. A function for them would take half as long again.
 
     def inc(self, amount: float) -> None:
-        """Add to the number."""
+        """Add an amount to the number."""
         file = self.file
-        if not file.here[0]:
-            self._slowly(self._add, amount)
+        if not file.guard[0]:
+            self._through_storage(self._add, amount)
             return
         with file.lock:
             view = file.view
-            view[self.at] += amount
-            if self.mark:
-                view[self.mark] += 1.0
+            view[self.position] += amount
+            if self.revision_position:
+                view[self.revision_position] += 1.0
 
     def set(self, value: float, timestamp: float | None = None) -> None:
-        """Put another number in its place; the timestamp is what the mode ``mostrecent`` goes by."""
+        """Set the number. The timestamp is for gauges of the mode ``mostrecent``."""
         file = self.file
-        if not file.here[0]:
-            self._slowly(self._put, value, timestamp or 0.0)
+        if not file.guard[0]:
+            self._through_storage(self._put, value, timestamp or 0.0)
             return
         with file.lock:
             self._put(self.file, value, timestamp or 0.0)
@@ -89,66 +90,67 @@ class SharedValue:
     def get(self) -> float:
         """Return the number."""
         file = self.file
-        if not file.here[0]:
-            return float(self._slowly(self._read))
+        if not file.guard[0]:
+            return float(self._through_storage(self._read))
         with file.lock:
-            value: float = self.file.view[self.at]
+            value: float = self.file.view[self.position]
             return value
 
     def set_exemplar(self, exemplar: Any) -> None:
-        """Do nothing: the format has no place for it."""
+        """Do nothing, because the file format has no exemplars."""
 
     def get_exemplar(self) -> None:
         """Return None."""
 
-    def place(self, file: ValueFile | Held, at: int, mark: int) -> None:
-        """Have the number there from now on; the storage calls this, under its lock."""
-        self.at, self.mark = at, mark
-        self.file = file  # last, as others look at it without the lock
+    def attach(self, file: ValueFile | PendingValue, position: int, revision_position: int) -> None:
+        """Use these positions in a file from now on. The storage calls this under its lock."""
+        self.position, self.revision_position = position, revision_position
+        self.file = file  # last, because other threads read it without the lock
 
     def detach(self) -> None:
-        """Have the number in memory that nobody else reads; to be called under the storage's lock."""
-        if isinstance(self.file, Removed):
+        """Move the number to memory that nobody else reads. The caller holds the lock of the storage."""
+        if isinstance(self.file, RemovedValue):
             return
-        value = self.file.view[self.at]
-        # A thread that waits for the lock in inc() has the file already. What it adds goes to the timestamp
-        # of the removed entry, which nobody reads (that of a histogram's sum only has to change).
-        self.at += 1
-        self.file = Removed(self.at, value)
+        value = self.file.view[self.position]
+        # A thread that waits for the lock in inc() has the file already. Its amount is added to the
+        # timestamp of the removed entry, which nobody reads. (The timestamp of a histogram's sum only has
+        # to change.)
+        self.position += 1
+        self.file = RemovedValue(self.position, value)
 
-    def carry(self, held: Held) -> None:
-        """Write what was held in memory; the storage calls this, under its lock."""
-        if held.replaced:
-            self._put(self.file, held.view[0], held.view[1])
-        elif held.view[0] or held.view[2]:
-            self._add(self.file, held.view[0])
+    def flush(self, pending: PendingValue) -> None:
+        """Write what was in memory to the file. The storage calls this under its lock."""
+        if pending.was_set:
+            self._put(self.file, pending.view[0], pending.view[1])
+        elif pending.view[0] or pending.view[2]:
+            self._add(self.file, pending.view[0])
 
-    def _slowly(self, operation: Any, *arguments: float) -> Any:
-        storage: Storage = current()
+    def _through_storage(self, operation: Any, *arguments: float) -> Any:
+        storage: ProcessStorage = process_storage()
         with storage.lock:
             result = operation(storage.attach(self), *arguments)
-        storage.report()
+        storage.log_errors()
         return result
 
-    def _add(self, file: ValueFile | Held, amount: float) -> None:
-        file.view[self.at] += amount
-        if self.mark:
-            file.view[self.mark] += 1.0
+    def _add(self, file: ValueFile | PendingValue, amount: float) -> None:
+        file.view[self.position] += amount
+        if self.revision_position:
+            file.view[self.revision_position] += 1.0
 
-    def _put(self, file: ValueFile | Held, value: float, timestamp: float) -> None:
-        file.view[self.at] = value
-        if self.mark:
-            file.view[self.mark] += 1.0
-        elif self.prefix != "histogram":  # where the timestamp of the sum is the mark
-            file.view[self.at + 1] = timestamp
-        if isinstance(file, Held):
-            file.replaced = True
+    def _put(self, file: ValueFile | PendingValue, value: float, timestamp: float) -> None:
+        file.view[self.position] = value
+        if self.revision_position:
+            file.view[self.revision_position] += 1.0
+        elif self.prefix != "histogram":  # the timestamp of a histogram's sum is the revision
+            file.view[self.position + 1] = timestamp
+        if isinstance(file, PendingValue):
+            file.was_set = True
 
-    def _read(self, file: ValueFile | Held) -> float:
-        return file.view[self.at]
+    def _read(self, file: ValueFile | PendingValue) -> float:
+        return file.view[self.position]
 
 
-# The buckets of a label set are made one after the other.
+# The buckets of a label set are created one after the other.
 @lru_cache(maxsize=16)
-def _total_key(metric_name: str, names: tuple[str, ...], values: tuple[str, ...], help_text: str) -> bytes:
+def _sum_key(metric_name: str, names: tuple[str, ...], values: tuple[str, ...], help_text: str) -> bytes:
     return entry_key(metric_name, f"{metric_name}_sum", names, values, help_text)

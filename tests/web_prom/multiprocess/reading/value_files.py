@@ -14,7 +14,7 @@ from prometheus_client.utils import floatToGoString
 from web_prom.multiprocess.file_format import HEADER, VALUE, FileName, pack_entry, value_offset
 from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.multiprocess.reading.merged_text import Encoder
-from web_prom.multiprocess.writing import removal
+from web_prom.multiprocess.writing import entry_removal
 
 BOUNDS = (0.1, 1.0, float("inf"))
 
@@ -76,7 +76,7 @@ class WebPromFile:
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove whole label sets."""
-        removal.remove(self._name, self._view, [(key.encode(), self._places[key] // 8) for key in keys])
+        entry_removal.remove(self._name, self._view, [(key.encode(), self._places[key] // 8) for key in keys])
 
     def append(self, data: bytes) -> None:
         """Append bytes, and include them in the count of bytes in use."""
@@ -103,7 +103,7 @@ class WebPromFile:
             self._places[key] = self._used + value_offset(len(encoded))
             self.append(pack_entry(encoded))
         places = {each.encode(): place // 8 for each, place in self._places.items()}
-        removal.restore(self._name, self._view, places, key.encode())
+        entry_removal.restore(self._name, self._view, places, key.encode())
         return self._places[key]
 
     def _put_header(self) -> None:

@@ -14,7 +14,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from tests.web_prom.support import python
 from web_prom.multiprocess.writing import process_files
 from web_prom.multiprocess.writing.activation import is_shared, share_values
-from web_prom.multiprocess.writing.process_files import Storage
+from web_prom.multiprocess.writing.process_files import ProcessStorage
 from web_prom.multiprocess.writing.shared_value import SharedValue
 
 
@@ -24,8 +24,8 @@ def gauge(mode: str) -> Any:
 
 
 def next_holder() -> None:
-    process_files.current().close()
-    process_files._last = Storage()
+    process_files.process_storage().close()
+    process_files._last = ProcessStorage()
 
 
 def entries(path: Path) -> dict[str, tuple[float, float]]:
@@ -57,7 +57,7 @@ TABLE: dict[str, tuple[Callable[[], Any], Callable[[Any], object], Callable[[Any
         lambda histogram: [
             histogram._sum.get(),
             histogram._buckets[1].get() * 3,
-            histogram._sum.file.view[histogram._sum.at + 1] * 3,
+            histogram._sum.file.view[histogram._sum.position + 1] * 3,
         ],
     ),
 }

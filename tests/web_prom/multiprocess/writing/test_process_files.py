@@ -17,9 +17,10 @@ from prometheus_client.mmap_dict import MmapedDict
 from tests.web_prom.support import python
 from web_prom.multiprocess.directory.slots import slots_of
 from web_prom.multiprocess.file_format import HEADER, FileName, pack_entry
-from web_prom.multiprocess.writing import fork_guard, process_files
-from web_prom.multiprocess.writing.process_files import ERRORS, Storage
+from web_prom.multiprocess.writing import fork_guard, process_files, slot_files
+from web_prom.multiprocess.writing.process_files import ProcessStorage
 from web_prom.multiprocess.writing.shared_value import SharedValue
+from web_prom.multiprocess.writing.storage_errors import STORAGE_ERRORS
 
 PRELUDE = """
 import ctypes, json, multiprocessing, os, signal, subprocess, sys, threading, types
@@ -35,7 +36,7 @@ if os.environ.get("FORK") == "bare_fork":
 directory = os.environ["PROMETHEUS_MULTIPROC_DIR"]
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
-from web_prom.multiprocess.writing import process_files, watch
+from web_prom.multiprocess.writing import process_files, watch_thread
 from web_prom.multiprocess.directory.slots import slots_of
 from web_prom.multiprocess.writing.activation import share_values
 share_values()
@@ -57,10 +58,10 @@ def in_child(work, fork=os.fork, wait=True):
 def bare_fork():
     "Fork as uWSGI does: no hook of Python's runs, and no watch runs in the process that forks."
     # Python waits for ever in a fork without hooks for another thread that just wanted to run.
-    watch._pause()
+    watch_thread._pause()
     pid = ctypes.PyDLL(None).fork()
     if pid:
-        watch._resume()
+        watch_thread._resume()
     return pid
 
 def total(name="c_total"):
@@ -92,10 +93,10 @@ def counter(name: str = "c") -> SharedValue:
     return SharedValue("counter", name, f"{name}_total", (), (), "Help.")
 
 
-def successor() -> Storage:
+def successor() -> ProcessStorage:
     """End this process's hold on its files, and have it be another process with the same slot."""
-    process_files.current().close()
-    process_files._last = Storage()
+    process_files.process_storage().close()
+    process_files._last = ProcessStorage()
     return process_files._last
 
 
@@ -205,7 +206,7 @@ def test_a_fork_while_a_thread_holds_the_lock_does_not_wait_for_it(
         counter.inc(100)
         taken, end = threading.Event(), threading.Event()
         def hold():
-            with process_files.current().lock:
+            with process_files.process_storage().lock:
                 taken.set()
                 end.wait()
         thread = threading.Thread(target=hold)
@@ -375,7 +376,7 @@ def test_fault_25_a_damaged_file_is_put_aside_and_begun_anew(
     SharedValue("summary", "s", "s_count", (), (), "Help.").inc(1)
     for name in ("counter_s0.db", "summary_s0.db"):
         assert (shared / f"{name}.damaged").read_bytes() == damaged
-    assert contents(shared / "counter_s0.db") == {f"{ERRORS}_total": (2, 0), "c_total": (1, 0)}
+    assert contents(shared / "counter_s0.db") == {f"{STORAGE_ERRORS}_total": (2, 0), "c_total": (1, 0)}
     assert contents(shared / "summary_s0.db") == {"s_count": (1, 0)}
     assert "counter_s0.db is damaged" in caplog.text
     assert FileName.parse("counter_s0.db.damaged") is None
@@ -427,8 +428,12 @@ def test_the_directory_is_read_as_the_slot_is_taken_and_again_after_a_fork(tmp_p
         str(tmp_path / "b"),
     )
     assert not printed
-    assert sorted(contents(tmp_path / "a" / "counter_s0.db")) == ["c_total", "d_total", f"{ERRORS}_total"]
-    assert sorted(contents(tmp_path / "b" / "counter_s0.db")) == ["c_total", f"{ERRORS}_total"]
+    assert sorted(contents(tmp_path / "a" / "counter_s0.db")) == [
+        "c_total",
+        "d_total",
+        f"{STORAGE_ERRORS}_total",
+    ]
+    assert sorted(contents(tmp_path / "b" / "counter_s0.db")) == ["c_total", f"{STORAGE_ERRORS}_total"]
 
 
 def test_a_directory_that_is_gone_is_an_error_that_is_counted_and_no_request_fails(
@@ -450,7 +455,7 @@ def test_a_directory_that_is_gone_is_an_error_that_is_counted_and_no_request_fai
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(shared))
     clock[0] += 1
     cell.inc(1)
-    assert contents(shared / "counter_s0.db") == {f"{ERRORS}_total": (2, 0), "c_total": (3, 0)}
+    assert contents(shared / "counter_s0.db") == {f"{STORAGE_ERRORS}_total": (2, 0), "c_total": (3, 0)}
 
 
 # Full disks ------------------------------------------------------------------------------------------
@@ -517,7 +522,7 @@ def test_fault_28_a_full_disk_is_counted_and_costs_nothing_else(small: Path) -> 
             assert total() == 402 and total("h_sum") == 3 and total("g") == 9 and total("n_sum") == 1
             assert total("n_count") == 2 and total("web_prom_storage_errors_total") == 2
             histogram = new.labels("x")
-            mark = histogram._sum.file.view[histogram._sum.at + 1]
+            mark = histogram._sum.file.view[histogram._sum.position + 1]
             assert mark > 0, "or a reader would pass over what was written"
             work()
             assert total() == 603
@@ -574,7 +579,7 @@ def test_fault_28_a_process_that_begins_on_a_full_disk_writes_once_there_is_room
         room,
     )
     found = contents(small / "counter_s0.db")
-    assert found == {f"{ERRORS}_total": (1, 0), "c_total": (3, 0)}
+    assert found == {f"{STORAGE_ERRORS}_total": (1, 0), "c_total": (3, 0)}
     later = room == "later"
     assert contents(small / "histogram_s0.db")["h_sum"] == ((3, 2) if later else (1.5, 1))
 
@@ -621,7 +626,7 @@ def test_a_gauge_that_was_set_in_memory_replaces_what_the_file_has(
         gauge(name).set(7, timestamp=1.0)
     successor()
     with monkeypatch.context() as patched:
-        patched.setattr(process_files, "ValueFile", full)
+        patched.setattr(slot_files, "ValueFile", full)
         cells = gauge("set"), gauge("added")
         cells[0].set(3, timestamp=2.0)
         cells[1].inc(3)
@@ -640,7 +645,7 @@ def test_it_is_tried_again_once_a_second_and_logged_once(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(process_files, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(process_files, "ValueFile", full)
+    monkeypatch.setattr(slot_files, "ValueFile", full)
     cells = [counter(f"c{number}") for number in range(10)]
     for _ in range(30):
         for cell in cells:
@@ -668,13 +673,13 @@ def test_what_no_process_asks_for_any_more_is_written_by_whatever_is_written_nex
     clock[0] += 1
     known.inc(1)
     assert contents(shared / "summary_s0.db") == {"s_count": (5, 0)}
-    assert known.file.here is process_files.current().here, "and then nobody asks any more"
+    assert known.file.guard is process_files.process_storage().guard, "and then nobody asks any more"
 
 
 def test_where_the_kernel_wipes_no_pages_the_process_id_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fork_guard, "_MADV_WIPEONFORK", -1)
-    here = fork_guard.presence()
+    here = fork_guard.make_fork_guard()
     assert here[0]
     monkeypatch.setattr(fork_guard, "getpid", lambda: os.getpid() + 1)
     assert not here[0]
-    assert not fork_guard.ABSENT[0]
+    assert not fork_guard.NO_PROCESS[0]

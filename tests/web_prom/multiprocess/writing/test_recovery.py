@@ -16,8 +16,8 @@ import pytest
 from tests.web_prom.support import ROOT
 from web_prom import collector_for
 from web_prom.multiprocess.directory.slots import LOCK_NAME
-from web_prom.multiprocess.writing import place, process_files
-from web_prom.multiprocess.writing.process_files import ERRORS
+from web_prom.multiprocess.writing import process_files, slot_files
+from web_prom.multiprocess.writing.storage_errors import STORAGE_ERRORS
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ for line in sys.stdin:
         histogram.observe(0.1)
         live.inc()
     latest.set(number)
-    print(process_files.current()._place.slot, flush=True)
+    print(process_files.process_storage()._files.slot, flush=True)
 """
 
 
@@ -126,7 +126,7 @@ def found(directory: Path) -> dict[str, Any]:
         "latest": {sample.labels["who"]: sample.value for sample in samples if sample.name == "latest"},
         "busy": by_name.get("busy"),
         "seconds": by_name.get("seconds_count"),
-        "errors": by_name.get(f"{ERRORS}_total"),
+        "errors": by_name.get(f"{STORAGE_ERRORS}_total"),
         "pids": sorted(collector.workers.values()),
         "damaged": collector.corrupt_files,
     }
@@ -339,12 +339,12 @@ def test_fault_42_another_users_directory_is_not_trusted(
     make_again(shared)
     os.chown(shared, 12345, 12345)
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
-    process_files.look()
+    process_files.recover_files()
     assert os.listdir(shared) == []
     assert "user 12345 made another one" in caplog.text
     monkeypatch.undo()
     cell.inc(2)
-    process_files.look()
+    process_files.recover_files()
     assert cell.get() == 5
 
 
@@ -363,11 +363,11 @@ def test_fault_42_a_full_disk_keeps_the_values_until_there_is_room(
     with monkeypatch.context() as patched:
         patched.setattr(os, "posix_fallocate", full)
         for _ in range(3):
-            process_files.look()
+            process_files.recover_files()
             cell.inc(1)
         assert not list(shared.glob("*.db*"))
-    process_files.look()
-    assert contents(shared / "counter_s0.db") == {"c_total": (6, 0), f"{ERRORS}_total": (4, 0)}
+    process_files.recover_files()
+    assert contents(shared / "counter_s0.db") == {"c_total": (6, 0), f"{STORAGE_ERRORS}_total": (4, 0)}
 
 
 def test_fault_42_threads_lose_nothing_while_their_files_are_removed(shared: Path) -> None:
@@ -386,7 +386,7 @@ def test_fault_42_threads_lose_nothing_while_their_files_are_removed(shared: Pat
         thread.start()
     for number in range(30):
         (remove_all, remove_values, remove_lock, empty)[number % 4](shared)
-        process_files.look()
+        process_files.recover_files()
     for thread in threads:
         thread.join()
     done.set()
@@ -398,13 +398,13 @@ def test_the_files_are_touched_once_an_hour(shared: Path, monkeypatch: pytest.Mo
     from tests.web_prom.multiprocess.writing.test_process_files import counter
 
     clock = [time.monotonic()]
-    monkeypatch.setattr(place, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(slot_files, "monotonic", lambda: clock[0])
     counter().inc(1)
     names = [shared / "counter_s0.db", shared / LOCK_NAME]
     for name in names:
         os.utime(name, (1000, 1000))
-    process_files.current()._look_around()
+    process_files.process_storage()._check_files()
     assert [name.stat().st_mtime for name in names] == [1000, 1000]
     clock[0] += 4000
-    process_files.current()._look_around()
+    process_files.process_storage()._check_files()
     assert all(time.time() - name.stat().st_mtime < 60 for name in names)

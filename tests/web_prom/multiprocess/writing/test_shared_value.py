@@ -21,8 +21,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Exemplar
 
 from web_prom.multiprocess.writing import process_files
-from web_prom.multiprocess.writing.process_files import ERRORS, Storage
+from web_prom.multiprocess.writing.process_files import ProcessStorage
 from web_prom.multiprocess.writing.shared_value import SharedValue
+from web_prom.multiprocess.writing.storage_errors import STORAGE_ERRORS
 from web_prom.multiprocess.writing.value_file import INITIAL_BYTES
 
 MODES = sorted(Gauge._MULTIPROC_MODES)
@@ -72,7 +73,7 @@ def read(directory: Path) -> dict[str, dict[str, tuple[float, float]]]:
         found[path.name] = {
             key: (value, 0.0 if path.name.startswith("histogram") else timestamp)
             for key, value, timestamp, _ in entries
-            if ERRORS not in key
+            if STORAGE_ERRORS not in key
         }
     return {name: entries for name, entries in found.items() if entries}
 
@@ -115,10 +116,10 @@ def test_the_files_are_those_that_prometheus_clients_values_write(
                 patched.setattr(values, "ValueClass", kind)
                 patched.setenv("PROMETHEUS_MULTIPROC_DIR", upstream)
                 play(part)
-            process_files._last = Storage()
+            process_files._last = ProcessStorage()
             play(part)
             assert read(shared) == read(Path(upstream))
-            process_files.current().close()
+            process_files.process_storage().close()
     for file in opened:
         file.close()
     for path in shared.glob("*.db"):
@@ -131,7 +132,7 @@ def histogram(shared: Path) -> Any:
 
 
 def mark(histogram: Any) -> float:
-    found: float = histogram._sum.file.view[histogram._sum.at + 1]
+    found: float = histogram._sum.file.view[histogram._sum.position + 1]
     return found
 
 
@@ -169,7 +170,7 @@ def test_the_mark_is_written_after_the_bucket(histogram: Any) -> None:
     histogram.observe(1.5)
     file.view = view
     total, bucket = histogram._sum, histogram._buckets[1]
-    assert written == [total.at, bucket.at, total.at + 1]
+    assert written == [total.position, bucket.position, total.position + 1]
 
 
 @pytest.mark.parametrize("names", [("x", "le"), ("le", "x")])

@@ -220,7 +220,7 @@ def test_a_growth_that_there_is_no_room_for_changes_nothing(
 def test_a_file_does_not_grow_beyond_what_its_count_can_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(value_file, "_MOST_BYTES", 2 * INITIAL_BYTES)
+    monkeypatch.setattr(value_file, "_MAX_BYTES", 2 * INITIAL_BYTES)
     file = ValueFile(tmp_path / "counter_s0.db")
     file.locate(key_of("x" * INITIAL_BYTES))
     with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):

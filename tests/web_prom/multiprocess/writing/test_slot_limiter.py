@@ -238,7 +238,7 @@ def test_on_a_full_disk_label_sets_are_capped_all_the_same(
     with monkeypatch.context() as context:
         context.setattr("web_prom.multiprocess.writing.value_file.ValueFile._append", full)
         requests_of(app, *"cdefgh")
-    process_files.current()._retry_at = 0.0
+    process_files.process_storage()._retry_at = 0.0
     requests_of(app, "b")
     assert sum(tenants(shared).values()) == 9
     assert tenants(shared).keys() == {*"abcde", "_overflow"}
@@ -249,8 +249,8 @@ def test_fault_40_a_fork_counts_what_its_own_slot_has(tmp_path: Path) -> None:
     code = """
         import os, sys
         from prometheus_client import CollectorRegistry
-        from tests.web_prom.multiprocess.writing.test_slot_cap import CAP, Path, measured, requests_of
-        from tests.web_prom.multiprocess.writing.test_slot_cap import tenants
+        from tests.web_prom.multiprocess.writing.test_slot_limiter import CAP, Path, measured, requests_of
+        from tests.web_prom.multiprocess.writing.test_slot_limiter import tenants
         directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
 
         def fork(work):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.web_prom.support import ROOT
-from web_prom.multiprocess.writing import watch
-from web_prom.multiprocess.writing.watch import Watch
+from web_prom.multiprocess.writing import watch_thread
+from web_prom.multiprocess.writing.watch_thread import WatchThread
 
 FORKS = """
 import os, sys
@@ -57,7 +57,7 @@ def test_fault_42_no_process_forks_beside_the_thread(tmp_path: Path) -> None:
 
 def test_watch_calls_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error does not end it."""
-    monkeypatch.setattr(watch, "SECONDS", 0.001)
+    monkeypatch.setattr(watch_thread, "SECONDS", 0.001)
     calls: list[int] = []
     often = threading.Event()
 
@@ -67,13 +67,13 @@ def test_watch_calls_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> Non
             often.set()
         raise ZeroDivisionError
 
-    made = Watch(look)
+    made = WatchThread(look)
     made.stop()
     made.start()
     made.start()
     assert often.wait(30)
     made.stop()
-    assert made not in watch._running
+    assert made not in watch_thread._running
     assert len(set(calls)) == 1, "one thread"
     assert calls[0] != threading.get_ident()
     count = len(calls)
@@ -83,25 +83,25 @@ def test_watch_calls_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_watch_goes_on_after_two_forks_at_once() -> None:
     """Another thread may fork while this one waits for the end of the watch."""
-    made = Watch(lambda: None)
+    made = WatchThread(lambda: None)
     made.start()
     for _ in range(2):
-        watch._pause()
-    assert made not in watch._running
+        watch_thread._pause()
+    assert made not in watch_thread._running
     for _ in range(2):
-        watch._resume()
-    assert made in watch._running
+        watch_thread._resume()
+    assert made in watch_thread._running
     made.stop()
 
 
 def test_watch_can_start_in_a_child_although_it_was_started_again_before_the_fork() -> None:
     """By the end of another thread's fork."""
-    made = Watch(lambda: None)
+    made = WatchThread(lambda: None)
     made.start()
     stopping = made._stopping
-    watch._forget()
+    watch_thread._forget()
     made.start()
-    assert made in watch._running
+    assert made in watch_thread._running
     made.stop()
     assert stopping is not None
     stopping.release()
@@ -114,9 +114,9 @@ def test_watch_does_not_run_in_the_master_of_uwsgi(
     uwsgi = types.ModuleType("uwsgi")
     uwsgi.worker_id = lambda: worker  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
-    made = Watch(lambda: None)
+    made = WatchThread(lambda: None)
     made.start()
-    assert (made in watch._running) is expected
+    assert (made in watch_thread._running) is expected
     made.stop()
 
 
@@ -125,7 +125,7 @@ def test_watch_does_without_a_thread_where_there_can_be_none(monkeypatch: pytest
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("_thread.start_new_thread", refuse)
-    made = Watch(lambda: None)
+    made = WatchThread(lambda: None)
     made.start()
-    assert made not in watch._running
+    assert made not in watch_thread._running
     made.stop()

@@ -216,7 +216,7 @@ def test_any_steps_show_what_one_process_would_show(
         else:
             next_holder()
             instrument = make(kind)
-            process_files.current().attach(
+            process_files.process_storage().attach(
                 shared_value.SharedValue("counter", "other", "other_total", (), (), "Help.")
             )
             if kind.startswith("live"):
@@ -280,7 +280,7 @@ def test_what_waits_in_memory_is_removed_too(shared: Path, monkeypatch: pytest.M
             counter.labels(x, "1").inc()
         counter.remove("b", "1")
         counter.remove("a", "1")
-    process_files.current()._retry_at = 0.0
+    process_files.process_storage()._retry_at = 0.0
     counter.labels("d", "1").inc()
     assert Scrape(shared)("counter") == {("c", "1"): 1, ("d", "1"): 1}
 

@@ -60,7 +60,9 @@ def test_a_kill_in_the_midst_of_a_removal_is_finished_by_the_next_holder(
     for x in "ab":
         use(instrument.labels(x, "1"))
         assert scrape(kind)[x, "1"] == 3
-    file = process_files.current()._files[kind]
+    files = process_files.process_storage()._files
+    assert files is not None
+    file = files.open_files[kind]
 
     class Stopped(Exception):
         pass
@@ -259,9 +261,9 @@ def test_fault_44_a_kill_at_any_line_of_a_removal_leaves_the_label_set_or_not(tm
     """In real processes, each killed at the next line; the next holder begins at zero or goes on."""
     code = """
         import signal
-        from web_prom.multiprocess.writing import removal
+        from web_prom.multiprocess.writing import entry_removal
         from web_prom.multiprocess.writing import value_file
-        WATCHED = {removal.__file__, value_file.__file__}
+        WATCHED = {entry_removal.__file__, value_file.__file__}
 
         def killed(kind, line):
             instrument = make(kind)
