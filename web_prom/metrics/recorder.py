@@ -243,8 +243,8 @@ class Recorder:
         if family not in self._warned:
             self._warned.add(family)
             logger.warning(
-                "%s has %d label sets, as many as PROM_MAX_LABEL_SETS allows; further ones are counted "
-                "under _overflow. A label with values that grow without end is the usual reason.",
+                "%s has %d label sets, as many as PROM_MAX_LABEL_SETS allows. Further label sets are "
+                "counted under _overflow. The usual reason is a label with an unlimited number of values.",
                 family,
                 self.config.max_label_sets,
             )

@@ -30,9 +30,9 @@ async def async_label(_request: Any, _response: Any) -> str:
 HERE = "logging"  # a module that is always there, for dotted paths
 
 
-# Good values -----------------------------------------------------------------------------------------
+# Valid values -----------------------------------------------------------------------------------------
 
-GOOD: list[tuple[str, Any, Any]] = [
+VALID: list[tuple[str, Any, Any]] = [
     ("enabled", False, False),
     ("enabled", "no", False),
     ("enabled", " TRUE ", True),
@@ -90,7 +90,7 @@ GOOD: list[tuple[str, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "expected"), GOOD)
+@pytest.mark.parametrize(("name", "value", "expected"), VALID)
 def test_load_accepts_a_valid_value(name: str, value: Any, expected: Any) -> None:
     assert getattr(load(**{name: value}), name) == expected
     if isinstance(value, str):
@@ -100,8 +100,8 @@ def test_load_accepts_a_valid_value(name: str, value: Any, expected: Any) -> Non
 def test_tables_have_valid_and_invalid_values_of_all_settings() -> None:
     files = {"bearer_token_file", "basic_auth_file", "keyfile", "client_cafile"}
     booleans = {"request_size", "response_size", "first_byte", "queue_time"}
-    assert {name for name, *_ in GOOD} | files | booleans == set(FIELDS)
-    assert {name for name, *_ in BAD} | files == set(FIELDS)
+    assert {name for name, *_ in VALID} | files | booleans == set(FIELDS)
+    assert {name for name, *_ in INVALID} | files == set(FIELDS)
 
 
 @pytest.mark.parametrize("word", ["1", "true", "yes", "on", "True", "YES"])
@@ -114,40 +114,40 @@ def test_parse_boolean_accepts_words_for_false(word: str) -> None:
     assert not Config.load(environ={"PROM_ENABLED": word}).enabled
 
 
-# Bad values ------------------------------------------------------------------------------------------
+# Invalid values ------------------------------------------------------------------------------------------
 
-BAD_BUCKETS: list[Any] = [
+INVALID_BUCKETS: list[Any] = [
     [], (), "", ",", [2, 1], [1, 1], [1, 2, 2], ["a"], "0.1,x", [None], [math.nan], [1, math.nan],
     [math.inf], [1, math.inf, math.inf], [-math.inf, 1], [-1, 1], 5, None, {1: 2}, b"12", [10**400],
     [[1]],
 ]  # fmt: skip
-BAD_BOOLEANS: list[Any] = ["maybe", "2", 1, 0, None, [], "truefalse"]
-BAD_LABELS: list[Any] = [
+INVALID_BOOLEANS: list[Any] = ["maybe", "2", 1, 0, None, [], "truefalse"]
+INVALID_LABELS: list[Any] = [
     "le", "__x", "__name__", "method", "route", "status", "exception", "quantile", "pid", "worker",
     "1st", "a-b", "a b", "", "ä", "a\n", 7, None,
 ]  # fmt: skip
-BAD_NETWORKS: list[Any] = [
+INVALID_NETWORKS: list[Any] = [
     "10.0.0.1/8", "10.0.0.0/33", "localhost", "fe80::/200", "", " ,", [""], [None], ["::1", "x"],
 ]  # fmt: skip
-BAD_PATHS = ["x", "", "no.such.module.f", "os.no_such", "os.path", "os.", ".os.getpid", "os getpid"]
-BAD: list[tuple[str, Any]] = [
+INVALID_PATHS = ["x", "", "no.such.module.f", "os.no_such", "os.path", "os.", ".os.getpid", "os getpid"]
+INVALID: list[tuple[str, Any]] = [
     *(
         (name, value)
         for name, item in FIELDS.items()
         if item.default is True or item.default is False
-        for value in BAD_BOOLEANS
+        for value in INVALID_BOOLEANS
     ),
     *(("path", value) for value in ("metrics", "/", "/a b", "/a?b", "/a#b", None, 7, b"/m", "/m\n", " /m")),
     *(("naming", value) for value in ("", "OpenTelemetry", "otel", None, True, 7)),
     *(("namespace", value) for value in ("1st", "a-b", "ä", " ", None, 7, "a\n", "a:b")),
-    *(("constant_labels", {value: "x"}) for value in BAD_LABELS),
+    *(("constant_labels", {value: "x"}) for value in INVALID_LABELS),
     *(("constant_labels", value) for value in ("site", "site=a,zone", "=a", None, 7, ["site"])),
     *(("constant_labels", value) for value in ({"a": "\udc80"}, "site=\udcff")),
-    *(("extra_labels", {value: label}) for value in BAD_LABELS),
-    *(("extra_labels", {"a": value}) for value in (7, None, *BAD_PATHS, async_label)),
+    *(("extra_labels", {value: label}) for value in INVALID_LABELS),
+    *(("extra_labels", {"a": value}) for value in (7, None, *INVALID_PATHS, async_label)),
     ("extra_labels", "a=no.such.module.f"),
-    *(("duration_buckets", value) for value in BAD_BUCKETS),
-    *(("size_buckets", value) for value in BAD_BUCKETS),
+    *(("duration_buckets", value) for value in INVALID_BUCKETS),
+    *(("size_buckets", value) for value in INVALID_BUCKETS),
     *(("extra_methods", value) for value in (["A B"], ["Ä"], [""], [7], [None], ["GET\n"])),
     *(("extra_methods", value) for value in ("A B", None, 7, {"A": 1})),
     *(("exclude", value) for value in (["health"], "health", [""], [7], None, 7, {"/a": 1}, ["/ok", "bad"])),
@@ -161,19 +161,19 @@ BAD: list[tuple[str, Any]] = [
     *(
         (name, value)
         for name in ("allowed_networks", "trusted_proxies")
-        for value in BAD_NETWORKS
+        for value in INVALID_NETWORKS
     ),
     *((name, value) for name in ("allowed_networks", "trusted_proxies") for value in (None, 7, b"10.0.0.1")),
     *(
         ("allow_scrape", value)
-        for value in (7, *BAD_PATHS, async_label, b"os.getpid")
+        for value in (7, *INVALID_PATHS, async_label, b"os.getpid")
     ),
     *(("bind", value) for value in ("", "9464", "localhost", ":65536", "::1:80", "a b:1", "http://x:1", 80)),
     *((name, value) for name in ("certfile", "keyfile", "client_cafile") for value in ("", 7, b"x")),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "value"), BAD)
+@pytest.mark.parametrize(("name", "value"), INVALID)
 def test_load_rejects_an_invalid_value_with_key_value_and_allowed_values(name: str, value: Any) -> None:
     key = PREFIX + name.upper()
     with pytest.raises(ConfigError) as raised:

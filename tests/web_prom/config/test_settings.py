@@ -74,7 +74,7 @@ def test_load_rejects_an_unknown_key_without_a_suggestion() -> None:
 
 
 def test_load_warns_of_an_unknown_key_in_the_environment(caplog: pytest.LogCaptureFixture) -> None:
-    """Kubernetes sets PROM_PORT where a service is called prom."""
+    """Kubernetes sets PROM_PORT for a service with the name prom."""
     with caplog.at_level(logging.WARNING, "web_prom"):
         config = Config.load(environ={"PROM_PORT": "tcp://10.0.0.1:9090", "PROM_PATH": "/m"})
     assert config.path == "/m"
@@ -90,7 +90,7 @@ def test_config_error_is_a_value_error() -> None:
 
 @pytest.mark.parametrize("key", ["PROM_MAX_LABEL_SETS", "PROM_DURATION_BUCKETS", "PROM_ALLOWED_NETWORKS"])
 def test_load_rejects_an_empty_environment_variable(key: str) -> None:
-    """A variable that was meant to be filled in must not open /metrics to everybody."""
+    """An empty variable must not allow all clients to scrape."""
     with pytest.raises(ConfigError, match=key):
         Config.load(environ={key: ""})
 
@@ -116,7 +116,7 @@ def test_load_rejects_a_label_that_is_constant_and_extra() -> None:
 
 @pytest.mark.parametrize("name", ["keyfile", "client_cafile"])
 def test_load_requires_a_certificate_with_a_key_or_client_ca(name: str) -> None:
-    """A client's certificate that is asked for without TLS would be asked of nobody."""
+    """Without TLS no client certificate would be required."""
     with pytest.raises(ConfigError, match="PROM_CERTFILE"):
         Config.load({name: "x.pem"})
 
@@ -130,7 +130,7 @@ def test_parse_file_rejects_values_that_are_no_path() -> None:
 def test_fault_20_load_warns_that_bind_in_the_application_settings_has_no_effect(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The server reads the address before there is an application."""
+    """The server reads the address before it loads the application."""
     Config.load(settings={"PROM_BIND": ":9464"}, environ={"PROM_BIND": ":9464"})
     assert caplog.records == []
     Config.load(settings={"PROM_BIND": ":9464"}, environ={})

@@ -20,7 +20,7 @@ def test_listen_opens_the_address(host: str) -> None:
 
 
 def test_listen_rejects_a_used_port() -> None:
-    """Two deployments with one port by mistake would each answer every second scrape."""
+    """With a shared port, two deployments would each get half of the scrapes."""
     told = r"cannot listen at 127\.0\.0\.1:\d+ \(Address already in use\)"
     with listen(Address("127.0.0.1", 0)) as listener, pytest.raises(ListenError, match=told):
         listen(address_of(listener))

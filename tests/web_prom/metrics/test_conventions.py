@@ -1,4 +1,4 @@
-"""The naming of OpenTelemetry's conventions: families, labels, and how a request's facts become values."""
+"""The naming of OpenTelemetry's conventions: families, labels and label values."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ LABELS = (
     "http_route",
     "network_protocol_version",
 )
-# The gauge is there before the first request, for how most of them begin.
+# The gauge exists before the first request, with the attributes of most requests.
 IDLE: dict[tuple[str, ...], float] = {("GET", "http"): 0}
 SIZED = {"request_size": True, "response_size": True, "first_byte": True, "queue_time": True}
 
 
 def measure(app: App, registry: CollectorRegistry, **options: Any) -> PrometheusMiddleware:
-    """Return an application that is measured with the conventions' names."""
+    """Return an application that is measured with OpenTelemetry's names."""
     return PrometheusMiddleware(app, registry=registry, naming="opentelemetry", **options)
 
 
 def counts(registry: CollectorRegistry, *labels: str) -> dict[tuple[str, ...], float]:
-    """Return how many requests were timed, by labels."""
+    """Return the counts of the duration histogram by labels."""
     return samples(registry, f"{NAME}_count", *(labels or LABELS))
 
 
 def active(registry: CollectorRegistry) -> dict[tuple[str, ...], float]:
-    """Return the gauge by method and scheme."""
+    """Return the gauge of requests in progress by method and scheme."""
     return samples(registry, "http_server_active_requests", "http_request_method", "url_scheme")
 
 
 def failing(environ: Environ, start_response: Any) -> Iterable[bytes]:
-    """Raise instead of answering."""
+    """Raise an exception before the response."""
     raise LookupError("nothing here")
 
 
 def test_opentelemetry_names_types_and_buckets(registry: CollectorRegistry) -> None:
-    """Names, types and buckets; what the conventions have no name for keeps its own."""
+    """Families that are not in the conventions keep their names."""
     serve(measure(hello, registry, **SIZED), HTTP_X_REQUEST_START="t=1")
     families = {family.name: family for family in registry.collect()}
     assert {name: family.type for name, family in families.items() if name.startswith("http")} == {
@@ -93,14 +93,14 @@ def test_opentelemetry_labels_are_attributes_of_the_request(registry: CollectorR
 
 
 def test_opentelemetry_label_of_a_missing_attribute_is_empty(registry: CollectorRegistry) -> None:
-    """Which to Prometheus is none: there is no route where nothing matched."""
+    """For Prometheus an empty label does not exist. Here no route matched."""
     serve(measure(hello, registry), SERVER_PROTOCOL="HTTP/1.0")
     assert counts(registry) == {("GET", "http", "", "200", "", "1.0"): 1}
     assert 'http_route=""' in generate_latest(registry).decode()
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("values", "expected"),
     [
         ({"REQUEST_METHOD": "BREW"}, ("_OTHER", "http", "1.0")),
         ({"REQUEST_METHOD": "get"}, ("_OTHER", "http", "1.0")),
@@ -113,9 +113,9 @@ def test_opentelemetry_label_of_a_missing_attribute_is_empty(registry: Collector
     ],
 )
 def test_opentelemetry_labels_have_bounded_values(
-    told: dict[str, str], expected: tuple[str, ...], registry: CollectorRegistry
+    values: dict[str, str], expected: tuple[str, ...], registry: CollectorRegistry
 ) -> None:
-    serve(measure(hello, registry), **{"SERVER_PROTOCOL": "HTTP/1.0", **told})
+    serve(measure(hello, registry), **{"SERVER_PROTOCOL": "HTTP/1.0", **values})
     labels = ("http_request_method", "url_scheme", "network_protocol_version")
     assert counts(registry, *labels) == {expected: 1}
     assert active(registry) == {**IDLE, expected[:2]: 0}
@@ -134,7 +134,7 @@ def test_caches_do_not_grow_with_unknown_values(registry: CollectorRegistry) -> 
 
 
 def test_error_type_is_the_status_or_the_exception(registry: CollectorRegistry) -> None:
-    """And a client's error is none of the server's."""
+    """A client error has no error type."""
 
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response(environ["PATH_INFO"][1:] + " X", [])
@@ -156,7 +156,7 @@ def test_error_type_is_the_status_or_the_exception(registry: CollectorRegistry) 
 
 def test_error_type_of_a_failed_body_with_the_sent_status(registry: CollectorRegistry) -> None:
     class Vanished(Exception):
-        """A class with a qualified name."""
+        """An exception with a qualified name."""
 
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [])
@@ -171,7 +171,7 @@ def test_error_type_of_a_failed_body_with_the_sent_status(registry: CollectorReg
 
 
 def test_error_type_is_empty_without_a_server_error(registry: CollectorRegistry) -> None:
-    """Only the last one is told where there are several."""
+    """If there are several exceptions, the last one is the error type."""
     wrapped = measure(hello, registry)
     for status in ("404", "500"):
         exchange = wrapped._exchange_class(wrapped.recorder, wrapped._start_key(environ_of()))
@@ -186,7 +186,7 @@ def test_error_type_is_empty_without_a_server_error(registry: CollectorRegistry)
 
 
 def test_error_type_stays_empty_over_the_limit(registry: CollectorRegistry) -> None:
-    """An error that a request did not have must not come from the cap."""
+    """The limit must not add an error to a request that had none."""
 
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
         set_route(environ, environ["PATH_INFO"])
@@ -210,7 +210,7 @@ def test_error_type_stays_empty_over_the_limit(registry: CollectorRegistry) -> N
 
 
 def serve_asgi(app: Any, registry: CollectorRegistry, *, without: str = "", **scope: Any) -> None:
-    """Serve one request of an ASGI application that is measured with the conventions' names."""
+    """Serve one request of an ASGI application that is measured with OpenTelemetry's names."""
     wrapped = asgi.PrometheusMiddleware(app, registry=registry, naming="opentelemetry")
     made = asgi_server.scope_of(**scope)
     made.pop(without, None)
@@ -239,7 +239,7 @@ def test_error_type_is_empty_for_a_disconnected_client(registry: CollectorRegist
 
 
 def test_opentelemetry_keeps_the_names_of_websocket_families(registry: CollectorRegistry) -> None:
-    """The conventions have none."""
+    """The conventions have no families for WebSockets."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
@@ -255,7 +255,7 @@ def test_opentelemetry_keeps_the_names_of_websocket_families(registry: Collector
 
 
 def test_opentelemetry_with_own_buckets_labels_and_namespace(registry: CollectorRegistry) -> None:
-    """`duration_status` asks for what is there anyway."""
+    """`duration_status` changes nothing, because the histogram already has the status."""
     wrapped = measure(
         hello,
         registry,
@@ -280,7 +280,7 @@ def test_opentelemetry_with_own_buckets_labels_and_namespace(registry: Collector
 
 
 def test_naming_from_each_source_sets_the_default_buckets() -> None:
-    """Its buckets come with it, unless there are others."""
+    """Explicit buckets have priority."""
     for config in (
         Config.load({"naming": "opentelemetry"}),
         Config.load(settings={"PROM_NAMING": "opentelemetry"}),
@@ -293,14 +293,14 @@ def test_naming_from_each_source_sets_the_default_buckets() -> None:
 
 
 def test_opentelemetry_rejects_status_classes() -> None:
-    """To the conventions a status is a number."""
+    """In the conventions the status is a number."""
     with pytest.raises(ConfigError, match=r"PROM_STATUS_CLASSES is on and PROM_NAMING is 'opentelemetry'"):
         Config.load({"naming": "opentelemetry", "status_classes": True})
 
 
 @pytest.mark.parametrize("setting", ["constant_labels", "extra_labels"])
 def test_opentelemetry_rejects_labels_with_its_names(setting: str) -> None:
-    """And free where they are not."""
+    """The other naming allows these labels."""
     options: dict[str, Any] = {setting: {"url_scheme": str if setting == "extra_labels" else "x"}}
     with pytest.raises(ConfigError, match=r"'url_scheme' .*PROM_NAMING is 'opentelemetry'"):
         Config.load({**options, "naming": "opentelemetry"})
@@ -317,11 +317,11 @@ def test_registry_rejects_a_second_naming(registry: CollectorRegistry) -> None:
 
 
 def test_labels_use_only_known_attributes() -> None:
-    """And the labels of the gauge tell only of how a request begins."""
+    """The labels of the gauge are attributes of the start."""
     known = {"method", "scheme", "protocol", "route", "template", "status", "error"}
     for naming in NAMINGS.values():
         families = (naming.requests, naming.duration, naming.request_size, naming.response_size)
-        assert {fact for family in families if family for fact in family.labels.values()} <= known
+        assert {attribute for family in families if family for attribute in family.labels.values()} <= known
         assert set(naming.in_progress.labels.values()) <= set(naming.start_attributes)
 
 
@@ -332,7 +332,7 @@ def test_labels_use_only_known_attributes() -> None:
 def test_in_progress_exists_before_the_first_request(
     naming: str, gauge: str, registry: CollectorRegistry
 ) -> None:
-    """So that a worker counts as one from its start on."""
+    """So a worker has a series from its start on."""
     PrometheusMiddleware(hello, registry=registry, naming=naming, constant_labels={"tier": "web"})
     assert samples(registry, gauge, "tier") == {("web",): 0}
 
@@ -347,7 +347,7 @@ def test_opentelemetry_writer_of_values_in_memory(registry: CollectorRegistry) -
 
 
 def test_opentelemetry_writer_of_shared_values(registry: CollectorRegistry, shared: Path) -> None:
-    """The gauge too, which several applications of a registry share."""
+    """The gauge is written too. Several applications of a registry share it."""
     wrapped = measure(hello, registry)
     for _ in range(3):
         serve(wrapped)
@@ -361,7 +361,7 @@ def test_opentelemetry_writer_of_shared_values(registry: CollectorRegistry, shar
 
 
 def test_opentelemetry_totals_of_many_workers(tmp_path: Path) -> None:
-    """In the merged view, after a worker that was killed in the middle of a request too."""
+    """The merged values are right, also after a worker was killed during a request."""
     printed = python(
         """
         import os, signal
@@ -389,7 +389,7 @@ def test_opentelemetry_totals_of_many_workers(tmp_path: Path) -> None:
 
 
 def test_gauge_is_zero_after_a_request_during_which_values_became_shared(tmp_path: Path) -> None:
-    """It began in a process alone, and ends in one that shares its values."""
+    """The request starts with values in memory and ends with shared values."""
     printed = python(
         """
         import os, sys

@@ -177,7 +177,7 @@ def test_families_raise_conflict_error_for_a_name_of_the_user(
 
 
 def test_families_are_freed_with_their_registry() -> None:
-    """A test suite makes one for each test."""
+    """A test suite often creates one registry for each test."""
     registry = CollectorRegistry()
     app = measure(registry)
     serve(app, "/a")

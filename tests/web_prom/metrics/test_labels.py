@@ -69,7 +69,7 @@ def test_sanitize_label_value_can_be_encoded(text: str) -> None:
 @SETTINGS
 @given(st.text(st.characters(exclude_categories=[])))
 def test_fault_55_sanitize_label_value_is_a_single_line(text: str) -> None:
-    """The format escapes a line feed; whatever else ends a line for ``str.splitlines()`` is replaced."""
+    """The format escapes a line feed. All other line ends of ``str.splitlines()`` are replaced."""
     assert len(sanitize_label_value(text).replace("\n", "\\n").splitlines()) <= 1
 
 
@@ -78,36 +78,36 @@ def test_fault_55_sanitize_label_value_replaces_control_characters() -> None:
     assert sanitize_label_value("snow\nman \u2603 \u200b \U0001f600") == "snow\nman \u2603 \u200b \U0001f600"
 
 
-# The cap ---------------------------------------------------------------------------------------------
+# LabelSetLimiter ------------------------------------------------------------------------------------
 
 
 def test_limiter_folds_label_sets_over_the_limit() -> None:
-    cap = LabelSetLimiter(2, [True, False, True, False])
+    limiter = LabelSetLimiter(2, [True, False, True, False])
     first, second, third = (("GET", f"/{n}", "200", f"x{n}") for n in range(3))
-    assert cap.admit(first) == first
-    assert cap.admit(second) == second
-    assert cap.admit(third) == ("GET", OVERFLOW, "200", OVERFLOW)
-    assert cap.admit(first) == first, "what was admitted stays"
-    assert cap.admit(third) == ("GET", OVERFLOW, "200", OVERFLOW), "what was folded stays folded"
+    assert limiter.admit(first) == first
+    assert limiter.admit(second) == second
+    assert limiter.admit(third) == ("GET", OVERFLOW, "200", OVERFLOW)
+    assert limiter.admit(first) == first, "what was admitted stays"
+    assert limiter.admit(third) == ("GET", OVERFLOW, "200", OVERFLOW), "what was folded stays folded"
 
 
 def test_limiter_keeps_empty_values() -> None:
-    """What a request did not have must not come from the cap."""
-    cap = LabelSetLimiter(1, [True, False, False])
-    cap.admit(("GET", "/", ""))
-    assert cap.admit(("GET", "/x", "")) == ("GET", OVERFLOW, "")
-    assert cap.admit(("GET", "", "KeyError")) == ("GET", "", OVERFLOW)
+    """The limit must not add a value that a request did not have."""
+    limiter = LabelSetLimiter(1, [True, False, False])
+    limiter.admit(("GET", "/", ""))
+    assert limiter.admit(("GET", "/x", "")) == ("GET", OVERFLOW, "")
+    assert limiter.admit(("GET", "", "KeyError")) == ("GET", "", OVERFLOW)
 
 
 def test_limiter_does_not_keep_label_sets_over_the_limit() -> None:
-    cap = LabelSetLimiter(1, [False])
+    limiter = LabelSetLimiter(1, [False])
     for number in range(100):
-        cap.admit((str(number),))
-    assert len(cap._admitted) == 1
+        limiter.admit((str(number),))
+    assert len(limiter._admitted) == 1
 
 
 def test_limiter_with_threads() -> None:
-    cap = LabelSetLimiter(50, [False])
+    limiter = LabelSetLimiter(50, [False])
     admitted: list[set[tuple[str, ...]]] = [set() for _ in range(4)]
     start = threading.Barrier(4)
 
@@ -115,7 +115,7 @@ def test_limiter_with_threads() -> None:
         start.wait()
         for number in range(200):
             values = (str((number + offset) % 100),)
-            if cap.admit(values) == values:
+            if limiter.admit(values) == values:
                 mine.add(values)
 
     threads = [threading.Thread(target=admit, args=(mine, 25 * n)) for n, mine in enumerate(admitted)]
@@ -129,7 +129,7 @@ def test_limiter_with_threads() -> None:
 @SETTINGS
 @given(st.integers(1, 5), st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("uvwxyz")), max_size=40))
 def test_limiter_never_exceeds_the_limit(limit: int, sets: list[tuple[str, str]]) -> None:
-    cap = LabelSetLimiter(limit, [True, False])
-    admitted = [cap.admit(values) for values in sets]
+    limiter = LabelSetLimiter(limit, [True, False])
+    admitted = [limiter.admit(values) for values in sets]
     assert len({values for values in admitted if values[1] != OVERFLOW}) <= limit
     assert all(out[0] == values[0] for out, values in zip(admitted, sets, strict=True)), "closed labels stay"

@@ -42,7 +42,7 @@ Counts = dict[tuple[str, ...], float]
 
 @pytest.fixture(params=ADAPTERS)
 def adapter(request: pytest.FixtureRequest) -> Iterator[Adapter]:
-    """Return each of the adapters from WSGI to ASGI; their threads are ended."""
+    """Return each adapter from WSGI to ASGI. Its threads are ended after the test."""
     made: list[Any] = []
 
     def adapt(app: Any) -> Any:
@@ -56,7 +56,7 @@ def adapter(request: pytest.FixtureRequest) -> Iterator[Adapter]:
 
 
 def send(app: Any, path: str, method: str = "GET") -> tuple[int, bytes]:
-    """Send a request, and return the status and the body; an application that raises is a 500."""
+    """Send a request, and return status and body. If the application raises, the status is 500."""
 
     async def client() -> tuple[int, bytes]:
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -68,7 +68,7 @@ def send(app: Any, path: str, method: str = "GET") -> tuple[int, bytes]:
 
 
 def shop(registry: CollectorRegistry) -> Flask:
-    """Return a Flask application; a user's page tells how many requests are in progress."""
+    """Return a Flask application. The page of a user contains the number of requests in progress."""
     app = Flask("shop")
     app.logger.setLevel(logging.CRITICAL)
 
@@ -112,7 +112,7 @@ SENT = [
 
 
 def send_all(app: Any, prefix: str) -> None:
-    """Send a request of each kind; one is in progress meanwhile."""
+    """Send one request of each kind while another request is in progress."""
     for method, path, status, _ in SENT:
         answered, body = send(app, prefix + path, method)
         assert answered == status
@@ -121,7 +121,7 @@ def send_all(app: Any, prefix: str) -> None:
 
 
 def expected(prefix: str) -> Counts:
-    """Return what is counted of them."""
+    """Return the counts of these requests."""
     counts: Counts = {}
     for method, _, status, route in SENT:
         key = (method, "_unmatched" if route is None else prefix + route, str(status))
@@ -192,15 +192,15 @@ def test_fault_87_set_route_in_an_inner_wsgi_application(
     wrapped: bool, adapter: Adapter, registry: CollectorRegistry
 ) -> None:
     def plain(environ: Any, start_response: Any) -> list[bytes]:
-        set_route(environ, "/told/<name>")
+        set_route(environ, "/explicit/<name>")
         start_response("200 OK", [("Content-Length", "2")])
         return [b"ok"]
 
     inner = web_prom.wsgi.PrometheusMiddleware(plain, registry=registry) if wrapped else plain
     app = Starlette(routes=[Mount("/v1", app=adapter(inner))])
     PrometheusMiddleware.install(app, registry=registry)
-    assert send(app, "/v1/told/1") == (200, b"ok")
-    assert requests(registry) == {("GET", "/told/<name>", "200"): 1}
+    assert send(app, "/v1/explicit/1") == (200, b"ok")
+    assert requests(registry) == {("GET", "/explicit/<name>", "200"): 1}
     assert in_progress(registry) == 0
 
 
@@ -296,7 +296,7 @@ def test_fault_87_each_registry_counts_once(registry: CollectorRegistry) -> None
     other = CollectorRegistry()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        set_route(scope, "/told")
+        set_route(scope, "/explicit")
         assert (in_progress(registry), in_progress(other)) == (1, 1)
         await Server().serve(PlainTextResponse("ok"), scope)
         await PlainTextResponse("ok")(scope, receive, send)
@@ -309,7 +309,7 @@ def test_fault_87_each_registry_counts_once(registry: CollectorRegistry) -> None
     assert Server().run(wrapped, scope) == b"ok"
     assert scope == before
     for each in (registry, other):
-        assert requests(each) == {("GET", "/told", "200"): 1}
+        assert requests(each) == {("GET", "/explicit", "200"): 1}
         assert in_progress(each) == 0
         assert errors(each) == {}
 
@@ -348,7 +348,7 @@ def test_websocket_counts_once_in_each_registry(registry: CollectorRegistry) -> 
 
 def test_fault_87_registries_with_one_directory_count_once(tmp_path: Path) -> None:
     """Both write to the same files."""
-    told = python(
+    printed = python(
         """
         import asyncio
         from prometheus_client import CollectorRegistry
@@ -368,7 +368,7 @@ def test_fault_87_registries_with_one_directory_count_once(tmp_path: Path) -> No
         """,
         PROMETHEUS_MULTIPROC_DIR=str(tmp_path),
     )
-    assert sorted(told.splitlines()) == [
+    assert sorted(printed.splitlines()) == [
         "http_requests_in_progress 0.0",
         'http_requests_total{method="GET",route="_unmatched",status="200"} 2.0',
     ]

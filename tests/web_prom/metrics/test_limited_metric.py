@@ -49,7 +49,7 @@ def test_limit_replaces_unbounded_labels_and_loses_no_request(
         record.getMessage() for record in caplog.records if "PROM_MAX_LABEL_SETS" in record.getMessage()
     ]
     assert len(warnings) == 2, "one for each family"
-    assert len(app.recorder.writers) == 3, "what a client can invent is not remembered"
+    assert len(app.recorder.writers) == 3, "values of clients are not cached"
     assert samples(registry, "http_requests_in_progress", "site") == {("north",): 0}
 
 

@@ -72,7 +72,7 @@ def test_recorder_counts_all_requests_of_threads(
 
 @pytest.fixture
 def operations(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Count the writes to values, of a kind that is not written together, and the calls of ``labels()``."""
+    """Count the writes to values, which are not written together here, and the calls of ``labels()``."""
     counted = {"writes": 0, "labels": 0}
     labels: Any = MetricWrapperBase.labels
 

@@ -1,4 +1,4 @@
-"""Other exporters in the same process, whose families have the names of ours."""
+"""Other exporters in the same process whose metrics have names of web-prom."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def registry() -> CollectorRegistry:
-    """Return a registry of the test's own."""
+    """Return a new registry for the test."""
     return CollectorRegistry()
 
 
 @pytest.fixture(autouse=True)
 def no_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget what other tests defined."""
+    """Remove the definitions of other tests."""
     monkeypatch.setattr(definitions, "_label_names", {})
     monkeypatch.setattr(definitions, "_checked", set())
     monkeypatch.setattr(definitions, "_warned", set())
 
 
-def theirs(registry: CollectorRegistry) -> Counter:
-    """Make what another exporter makes."""
+def other_metric(registry: CollectorRegistry) -> Counter:
+    """Create a metric as another exporter does."""
     return Counter("http_requests_total", "Theirs.", ["handler", "method"], registry=registry)
 
 
 def test_fault_93_conflict_error_if_the_other_metric_is_first(registry: CollectorRegistry) -> None:
-    """It names the way out."""
-    theirs(registry)
+    """The message names the solution."""
+    other_metric(registry)
     with pytest.raises(ConflictError, match="PROM_NAMESPACE"):
         PrometheusMiddleware(hello, registry=registry)
 
@@ -46,7 +46,7 @@ def test_fault_93_conflict_error_if_the_other_metric_is_first(registry: Collecto
 def test_fault_93_warning_if_the_other_metric_is_refused(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where their exporter swallows the error; once for each name, and none for others."""
+    """It is logged once for each name, also if the exporter ignores the error."""
     app = PrometheusMiddleware(hello, registry=registry)
     with caplog.at_level(logging.WARNING, "web_prom"):
         Counter("own_total", "Help.", registry=registry)
@@ -55,7 +55,7 @@ def test_fault_93_warning_if_the_other_metric_is_refused(
         assert caplog.messages == []
         for _ in range(2):
             with pytest.raises(ValueError, match="Duplicated"):
-                theirs(registry)
+                other_metric(registry)
     (message,) = caplog.messages
     assert "http_requests" in message
     assert "PROM_NAMESPACE" in message
@@ -67,7 +67,7 @@ def test_fault_93_no_warning_with_a_namespace(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     PrometheusMiddleware(hello, registry=registry, namespace="shop")
-    theirs(registry)
+    other_metric(registry)
     assert caplog.messages == []
 
 
@@ -79,7 +79,7 @@ def test_fault_93_warning_for_two_registries_with_one_directory(
         serve(PrometheusMiddleware(hello, registry=registry))
 
     def others() -> None:
-        theirs(CollectorRegistry()).labels("/", "GET").inc()
+        other_metric(CollectorRegistry()).labels("/", "GET").inc()
 
     for make in (ours, others) if ours_first else (others, ours):
         make()
@@ -91,7 +91,7 @@ def test_fault_93_warning_for_two_registries_with_one_directory(
 
 
 def test_fault_93_no_warning_for_equal_definitions(shared: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Two of our applications have registries of their own; other names are nobody's concern."""
+    """Two applications have two registries with equal families. Other names cause no warning."""
     for _ in range(2):
         registry = CollectorRegistry()
         serve(PrometheusMiddleware(hello, registry=registry))
@@ -147,7 +147,7 @@ PEERS = {
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("shares", [False, True])
 def test_fault_93_warning_with_real_exporters(peer: str, shares: bool, tmp_path: Path) -> None:
-    """On one registry; in a fresh process."""
+    """All metrics are in one registry, in a new process."""
     if importlib.util.find_spec(peer.partition(",")[0]) is None:
         pytest.skip("not for these versions")
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)} if shares else {}

@@ -1,4 +1,4 @@
-"""The values that a request writes: the same as prometheus_client's own methods write, and all at once."""
+"""Writers: the same values as those of prometheus_client's methods, written together."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from web_prom.multiprocess.writing.shared_value import SharedValue
 
 BOUNDS = (0.1, 0.5, 1.0)
 
-# Shared values go on from what a file has under their name.
+# Each example needs new names, because shared values continue with the values in the files.
 numbers = count()
 
 
 class OtherValue(values.MutexValue):
-    """A value of a kind that nobody knows."""
+    """A value of an unknown class."""
 
 
 @pytest.fixture(params=[InMemoryWriter, MmapWriter, GenericWriter])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[object]:
-    """Return each kind of cells, with new values being of theirs."""
+    """Return each class of writers, with new values of the matching class."""
     if request.param is MmapWriter:
         request.getfixturevalue("shared")
     if request.param is GenericWriter:
@@ -50,7 +50,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> typ
 
 
 class Pair:
-    """A counter and a histogram, on a registry of their own."""
+    """A counter and a histogram in a new registry."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -59,7 +59,7 @@ class Pair:
         self.duration = Histogram(f"{name}_duration", "Duration.", registry=self._registry, buckets=BOUNDS)
 
     def samples(self) -> dict[tuple[str, str], float]:
-        """Return every sample but the times of creation."""
+        """Return all samples except the times of creation."""
         return {
             (sample.name.removeprefix(self._name), sample.labels.get("le", "")): sample.value
             for family in self._registry.collect()
@@ -71,7 +71,7 @@ class Pair:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, database=None)
 @given(durations=st.lists(st.sampled_from([0.0, 0.05, *BOUNDS, 0.7, 1.5, 1e9]), max_size=8))
 def test_writer_writes_the_same_as_prometheus_client(kind: type[object], durations: list[float]) -> None:
-    """Each bound belongs to its own bucket, and what is above all of them to the last."""
+    """A bound belongs to its own bucket. A value above all bounds belongs to the last bucket."""
     ours, stock = Pair(f"ours{next(numbers)}"), Pair(f"stock{next(numbers)}")
     written = make_writer(ours.requests, ours.duration, BOUNDS, [])
     assert type(written) is kind
@@ -87,7 +87,7 @@ def test_writer_writes_the_same_as_prometheus_client(kind: type[object], duratio
 def test_writer_without_a_counter_writes_the_same_as_prometheus_client(
     kind: type[object], durations: list[float]
 ) -> None:
-    """Of whatever kind its values are."""
+    """The values are of each class."""
     alone = {InMemoryWriter: InMemoryWriter, MmapWriter: MmapHistogramWriter}.get(kind, GenericWriter)
     ours, stock = Pair(f"ours{next(numbers)}"), Pair(f"stock{next(numbers)}")
     written = make_writer(None, ours.duration, BOUNDS, [])
@@ -99,7 +99,7 @@ def test_writer_without_a_counter_writes_the_same_as_prometheus_client(
 
 
 def test_mmap_writer_writes_to_the_files(shared: Path) -> None:
-    """Where a scrape of another process finds them."""
+    """So a scrape of another process finds the values."""
     pair = Pair("filed")
     written = make_writer(pair.requests, pair.duration, BOUNDS, [])
     for duration in (0.3, 0.4, 7.0):
@@ -115,7 +115,7 @@ def test_mmap_writer_writes_to_the_files(shared: Path) -> None:
 
 
 class Probe(float):
-    """A duration that can tell whether a lock is held as it is added."""
+    """A duration that records whether the lock is held when it is added."""
 
     held: list[bool]
 
@@ -128,7 +128,7 @@ class Probe(float):
 
 
 def test_in_memory_writer_takes_one_lock() -> None:
-    """Which the values of a process alone then have as their own, so that a scrape sees whole requests."""
+    """The values have the same lock, so a scrape never sees a part of a request."""
     pair, probe = Pair("probed"), Probe(0.3)
     probe.held = []
     make_writer(pair.requests, pair.duration, BOUNDS, []).write(probe, None)
@@ -139,7 +139,7 @@ def test_in_memory_writer_takes_one_lock() -> None:
 
 
 def test_mmap_writer_takes_one_lock(shared: Path) -> None:
-    """That of the storage, which each of them takes too."""
+    """It is the lock of the storage, which the methods of the values take too."""
 
     class Lock:
         taken, held = 0, False
@@ -165,7 +165,7 @@ def test_mmap_writer_takes_one_lock(shared: Path) -> None:
 
 @pytest.mark.parametrize("counted", [True, False])
 def test_mmap_writer_increments_the_revision(counted: bool, shared: Path) -> None:
-    """As their own methods write it: a reader passes over label sets with the mark that they had."""
+    """The methods of the values do the same. A reader skips label sets whose revision has not changed."""
     pair = Pair("marked")
     written = make_writer(pair.requests if counted else None, pair.duration, BOUNDS, [])
     for duration in (0.3, 0.4, 7.0):
@@ -175,7 +175,7 @@ def test_mmap_writer_increments_the_revision(counted: bool, shared: Path) -> Non
 
 
 def test_mmap_writer_after_a_fork_writes_to_the_files_of_the_child(tmp_path: Path) -> None:
-    """And what the parent wrote before is not in them."""
+    """The files of the child do not contain the values of the parent."""
     printed = python(
         """
 import os, sys
@@ -215,7 +215,7 @@ print(*[sample.value for family in ("r", "d") for sample in families[family].sam
 
 
 def test_writer_releases_the_lock_after_an_error() -> None:
-    """The next request would wait for ever."""
+    """Otherwise the next request would wait for ever."""
     pair = Pair("failing")
     written = make_writer(pair.requests, pair.duration, BOUNDS, [])
     pair.duration._sum._value = None
@@ -225,7 +225,7 @@ def test_writer_releases_the_lock_after_an_error() -> None:
 
 
 def test_extended_writer_ignores_missing_values() -> None:
-    """A recording has a field for each further histogram; it may be None, or not be there."""
+    """The attribute of a recording may be None or missing."""
     pair = Pair("measured")
     observed: list[tuple[str, float]] = []
 
@@ -240,7 +240,7 @@ def test_extended_writer_ignores_missing_values() -> None:
 
 
 def test_gauge_updaters_of_a_value_in_memory(registry: CollectorRegistry) -> None:
-    """However often it is bound."""
+    """The updaters may be requested several times."""
     gauge = Gauge("progress", "Progress.", registry=registry)
     in_flight: list[int] = []
     inc_in_progress, dec_in_progress = gauge_updaters(gauge, in_flight)
@@ -257,7 +257,7 @@ def test_gauge_updaters_of_a_value_in_memory(registry: CollectorRegistry) -> Non
 def test_gauge_updaters_carry_over_requests_once_when_values_become_shared(
     registry: CollectorRegistry, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two applications bind the same gauge, one after the other."""
+    """Two applications request the updaters of the same gauge, one after the other."""
     monkeypatch.setattr(values, "ValueClass", values.MutexValue)
     gauge = Gauge("progress", "Progress.", registry=registry, multiprocess_mode="livesum")
     in_flight: list[int] = []
@@ -274,7 +274,7 @@ def test_gauge_updaters_carry_over_requests_once_when_values_become_shared(
 
 
 def test_gauge_is_zero_after_a_request_during_which_values_became_shared(tmp_path: Path) -> None:
-    """It began in a process alone, and ends in one that shares its values."""
+    """The request starts with values in memory and ends with shared values."""
     printed = python(
         """
 import os, sys
