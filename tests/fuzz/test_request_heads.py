@@ -20,7 +20,7 @@ from urllib.parse import unquote_to_bytes
 import h11
 import pytest
 
-from tests.web_prom.http_server.serving import Serving
+from tests.web_prom.http_server.serving import RunningServer
 from web_prom.exposition.http import Response
 from web_prom.http_server.request_head import Head, HeadError, end_of_head, read_head
 
@@ -250,7 +250,7 @@ def test_fault_76_a_server_answers_each_head_once_or_refuses_it(
         return Response("200 OK", [("Content-Length", "2")], b"ok")
 
     following = b"GET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    with Serving(respond) as serving:
+    with RunningServer(respond) as serving:
         for data in heads(1000):
             sent = data if ended else data + following
             seen.clear()

@@ -1,4 +1,4 @@
-"""``python -m web_prom serve`` as a process of its own, beside a server or in another container."""
+"""``python -m web_prom serve`` as a separate process, on the same machine and in another container."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_serve_runs_until_a_signal(directory: Path, tmp_path: Path, number: int)
 
 
 def test_serve_reads_all_settings_from_the_environment(directory: Path, tmp_path: Path) -> None:
-    """As in a container's description."""
+    """Containers are configured by their environment."""
     environ = {"PROM_BIND": "127.0.0.1:0", "PROM_BEARER_TOKEN": "x", "PROM_PATH": "/numbers"}
     with serving(tmp_path, PROMETHEUS_MULTIPROC_DIR=str(directory), **environ) as process:
         assert ask(process.port, "/numbers")[0] == 401
@@ -153,7 +153,7 @@ def test_serve_uses_tls_and_client_certificates(directory: Path, tmp_path: Path)
 
 
 def test_port_without_access_control_is_logged(directory: Path, tmp_path: Path) -> None:
-    """Whoever closed /metrics in the application's settings may think that this is closed too."""
+    """The access control of the application does not apply to this port."""
     with serving(tmp_path, f"--dir={directory}", "--bind=:0") as process:
         process.wait_for("WARNING.*open to every client that can reach")
     with serving(tmp_path, f"--dir={directory}", "--bind=:0", "--allowed-networks=10.0.0.0/8") as process:
@@ -162,7 +162,7 @@ def test_port_without_access_control_is_logged(directory: Path, tmp_path: Path) 
 
 
 def test_callable_of_the_user_cannot_write_to_the_directory(directory: Path, tmp_path: Path) -> None:
-    """Its module makes instruments, as modules of applications do."""
+    """The module of the callable creates instruments, as modules of applications do."""
     (tmp_path / "users_own.py").write_text(
         "from prometheus_client import Counter\n"
         "SEEN = Counter('seen_total', 'Scrapes seen.')\n"
@@ -187,7 +187,7 @@ def _usable(command: Sequence[str]) -> bool:
 def test_fault_27_sidecar_reads_a_read_only_volume_of_another_container(
     directory: Path, tmp_path: Path
 ) -> None:
-    """Process ids mean nothing to it, it writes nothing, and it locks nothing."""
+    """The sidecar does not use process ids, does not write, and takes no locks."""
     container = [
         needs_program("unshare", package="util-linux"),
         "--map-root-user",
@@ -199,13 +199,13 @@ def test_fault_27_sidecar_reads_a_read_only_volume_of_another_container(
     mounted = f'mount --bind {directory} {directory} && mount -o remount,bind,ro {directory} && exec "$@"'
     wrapped = [*container, "sh", "-c", mounted, "sh"]
     if not _usable(wrapped):
-        wrapped = []  # where nobody may make namespaces, a process beside the others has to do
+        wrapped = []  # without permission for namespaces, use a normal process
     options = [f"--dir={directory}", "--bind=127.0.0.1:0"]
     with serving(tmp_path, *options, wrapped=wrapped) as process:
         assert b"\norders_total 2.0\n" in ask(process.port)[2]
         python(WRITES, PROMETHEUS_MULTIPROC_DIR=str(directory))
         assert b"\norders_total 4.0\n" in ask(process.port)[2]
-        # A server that begins anew finds the directory unused, and cleans it under the sidecar.
+        # A restarted server finds the directory unused and empties it while the sidecar runs.
         python(
             f"""
             from web_prom.multiprocess.directory.shared_directory import SharedDirectory
@@ -241,7 +241,7 @@ def test_fault_27_sidecar_reads_a_read_only_volume_of_another_container(
     ],
 )
 def test_invalid_options_are_named_in_the_error(arguments: list[str], code: int, told: str) -> None:
-    """In one line, with an exit code of its own."""
+    """The error is one line, and the exit code depends on its kind."""
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (code, "")
     assert told in done.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""What the exporter answers: the numbers of all who share a directory, to those who may have them."""
+"""The exporter's application: totals of all processes, access control, path, and unreadable directories."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.web_prom.http_server.serving import Serving
+from tests.web_prom.http_server.serving import RunningServer
 from tests.web_prom.support import environ_of, python
 from web_prom.config import Config
 from web_prom.config.credentials import Secret
@@ -50,7 +50,7 @@ def test_fault_29_answer_contains_the_totals_of_all_processes(directory: Path) -
 
 
 def test_fault_23_answer_contains_process_metrics_and_metrics_about_workers(tmp_path: Path) -> None:
-    """As an application would; what is on an application's registry and in no file it cannot have."""
+    """Metrics of the application's registry that are in no value file are missing."""
     code = """
         import os
         from pathlib import Path
@@ -106,12 +106,12 @@ def test_directory_is_not_modified(directory: Path) -> None:
 def test_scrapes_are_answered_at_the_configured_path(
     directory: Path, configured: str, asked: str, status: str
 ) -> None:
-    """An empty path closes the application's, not the exporter's."""
+    """An empty path disables scrapes of the application, but not those of the exporter."""
     assert scrape(directory, Config.load({"path": configured}), asked).status == status
 
 
 def test_directory_may_be_created_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As when a sidecar starts before the application; the log tells each change once."""
+    """A sidecar may start before the application. Each change is logged once."""
     caplog.set_level(logging.INFO)
     scrapes = DirectoryMetricsApp(tmp_path / "later", Config())
     for _ in range(2):
@@ -149,7 +149,7 @@ NETWORK = {"allowed_networks": "10.0.0.0/8"}
 def test_access_control_is_applied(
     directory: Path, options: Mapping[str, str], request_: Mapping[str, str], status: int, there: bool
 ) -> None:
-    """Others do not even learn whether there is something to scrape."""
+    """Refused clients do not see whether the directory can be read."""
     expected = 503 if status == 200 and not there else status
     place = directory if there else directory / "missing"
     answer = scrape(place, Config.load(options), **request_)
@@ -158,7 +158,7 @@ def test_access_control_is_applied(
 
 
 def test_settings_of_the_application_are_ignored() -> None:
-    """They may name what only the application can import, and still the exporter starts."""
+    """The exporter starts even if a setting names a module that only the application can import."""
     environ = {
         "PROM_EXTRA_LABELS": "tenant=no.such.module",
         "PROM_DURATION_BUCKETS": "nonsense",
@@ -171,7 +171,7 @@ def test_settings_of_the_application_are_ignored() -> None:
 
 
 def test_unknown_setting_in_the_environment_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """A token under a misspelt key would leave the port open."""
+    """A token in a misspelt variable would leave the port open."""
     load_exporter_config({"PROM_BEARER_TOKN": "x"})
     assert "PROM_BEARER_TOKN" in caplog.text
 
@@ -191,7 +191,7 @@ def test_fault_78_refused_client_does_not_see_the_path(directory: Path) -> None:
 @pytest.mark.parametrize("path", ["/größe", "/metriken/été", "/指标"])
 def test_fault_78_path_can_contain_non_ascii_letters(directory: Path, path: str) -> None:
     scrapes = DirectoryMetricsApp(directory, load_exporter_config({"PROM_PATH": path}))
-    with Serving(scrapes) as serving:
+    with RunningServer(scrapes) as serving:
         assert serving.get(quote(path))[0] == 200
         assert serving.get(quote(path) + "/")[0] == 200
         status, _, body = serving.get("/metrics")

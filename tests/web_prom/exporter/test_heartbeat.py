@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.web_prom.http_server.serving import Serving
-from tests.web_prom.http_server.test_server import Held
+from tests.web_prom.http_server.serving import RunningServer
+from tests.web_prom.http_server.test_server import BlockingRespond
 from tests.web_prom.support import Clock
 from web_prom.exporter.heartbeat import HeartbeatMonitor, HeartbeatSender
 from web_prom.http_server.connections import State
@@ -69,8 +69,8 @@ def test_sender_never_waits_for_its_supervisor(heartbeat: Heartbeat) -> None:
 
 
 def test_fault_74_server_is_stuck_when_a_scrape_takes_a_minute() -> None:
-    held = Held()
-    with Serving(held) as serving, serving.client() as client:
+    held = BlockingRespond()
+    with RunningServer(held) as serving, serving.client() as client:
         assert not serving.server.is_stuck
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
         serving.wait_for(client, State.PROCESSING)

@@ -19,9 +19,9 @@ def scrape(app: Any, **environ: Any) -> tuple[str | None, dict[str, str], bytes]
 
 
 def without_scrape_metrics(body: bytes) -> bytes:
-    """Remove the families about the scrape itself; they stand last."""
+    """Return a body without the families about the scrape, which come last."""
     lines = body.splitlines(keepends=True)
-    # The escaping by dots doubles underscores.
+    # Escaping with dots doubles underscores.
     return b"".join(line for line in lines if not re.search(rb"web_+prom_+scrape_", line))
 
 

@@ -1,4 +1,4 @@
-"""Who may scrape."""
+"""Access control: credentials, secret files, networks, and the callable of the user."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_peer_address_must_be_in_an_allowed_network(address: str, allowed: bool)
 
 
 def test_peer_without_an_address_is_refused() -> None:
-    """A server on a unix socket tells none."""
+    """A server at a UNIX socket states no address."""
     assert status(load(allowed_networks="0.0.0.0/0, ::/0")) == "403"
     assert status(load(allowed_networks="0.0.0.0/0, ::/0"), REMOTE_ADDR="") == "403"
 
@@ -271,8 +271,8 @@ def test_forwarded_address_is_ignored_without_trusted_proxies(header: str) -> No
         ("::ffff:192.168.0.1", "::ffff:10.0.0.1", True),
         ("192.168.0.1", "fd00::1", True),
         ("192.168.0.1", "fd00::1%25eth0", True),
-        ("8.8.8.8", "10.0.0.1", False),  # no proxy of ours
-        ("10.0.0.1", "8.8.8.8", True),  # allowed by its own address, whatever it forwards
+        ("8.8.8.8", "10.0.0.1", False),  # not a trusted proxy
+        ("10.0.0.1", "8.8.8.8", True),  # allowed by its own address
         ("", "10.0.0.1", False),
     ],
 )
@@ -471,7 +471,7 @@ def test_access_control_applies_to_scrapes_only(registry: CollectorRegistry) -> 
 def test_fault_18_access_control_of_the_application_does_not_apply_to_scrapes(
     registry: CollectorRegistry,
 ) -> None:
-    """A login in the application does not lock the scraper out."""
+    """A login in the application does not refuse scrapes."""
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
         start_response("302 Found", [("Location", "/login"), ("Content-Type", "text/plain")])

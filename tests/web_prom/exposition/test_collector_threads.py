@@ -1,4 +1,4 @@
-"""Custom collectors: beside each other, in threads that they keep, and none holds up a scrape for long."""
+"""Custom collectors run concurrently in threads of their own, and none delays a scrape for long."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from web_prom.exposition.http import Exposition
 from web_prom.exposition.scrape_context import scrape_context
 
 PATIENCE_SECONDS = 60.0
-# Nothing that answers at once takes that long, and no test waits for it to pass.
+# An immediate answer never takes that long, and no test waits for this timeout.
 LONG = PATIENCE_SECONDS
-# A test that waits for this to pass waits for nothing else within it.
+# A test that waits for this timeout waits for nothing else.
 SHORT = 0.05
 
-LATE = "it takes longer than PROM_COLLECTOR_TIMEOUT allows"
+TIMEOUT_MESSAGE = "it takes longer than PROM_COLLECTOR_TIMEOUT allows"
 
 
-class Named:
-    """Gives one gauge, and notes who asked for it in which thread."""
+class RecordingCollector:
+    """A collector of one gauge that records the threads of its calls."""
 
     def __init__(self, name: str, value: float = 1, act: Callable[[], object] = int) -> None:
         self.name, self.value, self._act = name, value, act
@@ -49,8 +49,8 @@ class Named:
         yield GaugeMetricFamily(self.name, "Help.", value=self.value)
 
 
-class Hanging(Named):
-    """Hangs, half way, until it is let."""
+class BlockingCollector(RecordingCollector):
+    """A collector that blocks between two families until an event is set."""
 
     def __init__(self, name: str = "hanging") -> None:
         self.let = threading.Event()
@@ -58,19 +58,19 @@ class Hanging(Named):
 
 
 @pytest.fixture
-def hanging() -> Iterator[Hanging]:
-    """Return a collector that hangs until the end of the test."""
-    made = Hanging()
+def hanging() -> Iterator[BlockingCollector]:
+    """Return a collector that blocks until the end of the test."""
+    made = BlockingCollector()
     yield made
     made.let.set()
     for thread in made.threads:
         assert thread.daemon
 
 
-def exposing(
+def register_and_expose(
     registry: CollectorRegistry, *collectors: Any, limit: float = LONG
 ) -> Callable[[], dict[str, float]]:
-    """Register collectors, and return what scrapes them: to samples by name and labels."""
+    """Register collectors, and return a function that scrapes them and returns values by name and labels."""
     for collector in collectors:
         registry.register(collector)
     exposition = Exposition(registry, Config(collector_timeout=limit))
@@ -86,34 +86,34 @@ def values(text: str) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
-def ticks(scrape: dict[str, float]) -> dict[str, float]:
-    """Return the failures that a scrape tells of, by collector."""
+def failures(scrape: dict[str, float]) -> dict[str, float]:
+    """Return the counted failures in a scrape by collector."""
     prefix = 'web_prom_instrumentation_errors_total{stage="collector '
     return {name[len(prefix) : -2]: value for name, value in scrape.items() if name.startswith(prefix)}
 
 
 def test_late_collector_is_counted_and_only_its_families_are_missing(
-    registry: CollectorRegistry, hanging: Hanging, caplog: pytest.LogCaptureFixture
+    registry: CollectorRegistry, hanging: BlockingCollector, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All of them, those too that it had given; and a tick that is in the same scrape."""
-    scrape = exposing(registry, hanging, Named("other", 7), limit=2.0)
+    """Families that it has yielded already are missing too. The failure is counted in the same scrape."""
+    scrape = register_and_expose(registry, hanging, RecordingCollector("other", 7), limit=2.0)
     Counter("jobs", "Jobs.", registry=registry).inc(3)
     found = scrape()
     assert found["other"] == 7
     assert found["jobs_total"] == 3
     assert not {"hanging", "hanging_first"} & found.keys()
-    assert ticks(found) == {"Hanging": 1}
+    assert failures(found) == {"BlockingCollector": 1}
     (record,) = caplog.records
     assert record.exc_info is not None
-    assert LATE in str(record.exc_info[1])
+    assert TIMEOUT_MESSAGE in str(record.exc_info[1])
 
 
 def test_late_collector_is_not_called_again_before_it_ends(
-    registry: CollectorRegistry, hanging: Hanging
+    registry: CollectorRegistry, hanging: BlockingCollector
 ) -> None:
-    """Each scrape meanwhile goes without it, and ticks; afterwards it is as if nothing had been."""
-    scrape = exposing(registry, hanging, limit=SHORT)
-    assert [ticks(scrape()) for _ in range(3)] == [{"Hanging": count} for count in (1, 2, 3)]
+    """Scrapes meanwhile do not contain it and count the failure. Later scrapes contain it."""
+    scrape = register_and_expose(registry, hanging, limit=SHORT)
+    assert [failures(scrape()) for _ in range(3)] == [{"BlockingCollector": count} for count in (1, 2, 3)]
     assert len(hanging.threads) == 1
     hanging.let.set()
     more, found = 1, scrape()
@@ -125,14 +125,14 @@ def test_late_collector_is_not_called_again_before_it_ends(
 
 
 def test_late_collector_is_logged_once_with_the_remedy(
-    registry: CollectorRegistry, hanging: Hanging, caplog: pytest.LogCaptureFixture
+    registry: CollectorRegistry, hanging: BlockingCollector, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A scraper comes every few seconds. Another kind of failure of the same collector is told, too."""
-    scrape = exposing(registry, hanging, limit=SHORT)
+    """A scraper comes every few seconds. Another kind of failure of the same collector is logged too."""
+    scrape = register_and_expose(registry, hanging, limit=SHORT)
     for _ in range(3):
         scrape()
     (record,) = caplog.records
-    assert "collector Hanging failed" in record.getMessage()
+    assert "collector BlockingCollector failed" in record.getMessage()
     assert record.exc_info is not None
     assert "set a timeout for the operation that it waits for" in str(record.exc_info[1])
     hanging.value = "no number"  # type: ignore[assignment]
@@ -144,46 +144,49 @@ def test_late_collector_is_logged_once_with_the_remedy(
 
 
 def test_collectors_run_concurrently(registry: CollectorRegistry) -> None:
-    """None of these three would come to its end without the other two."""
+    """None of the three collectors ends before the other two run."""
     together = threading.Barrier(3, timeout=PATIENCE_SECONDS)
-    scrape = exposing(registry, *(Named(name, act=together.wait) for name in "abc"))
+    scrape = register_and_expose(registry, *(RecordingCollector(name, act=together.wait) for name in "abc"))
     found = scrape()
     assert {"a", "b", "c"} <= found.keys()
-    assert ticks(found) == {}
+    assert failures(found) == {}
 
 
 def test_families_are_in_the_order_of_the_registry(registry: CollectorRegistry) -> None:
-    """Whoever is ready first."""
+    """The order in which the collectors end has no effect."""
     last = threading.Event()
-    slow, quick = Named("slow", act=lambda: last.wait(PATIENCE_SECONDS)), Named("quick", act=last.set)
-    found = list(exposing(registry, slow, quick)())
+    slow, quick = (
+        RecordingCollector("slow", act=lambda: last.wait(PATIENCE_SECONDS)),
+        RecordingCollector("quick", act=last.set),
+    )
+    found = list(register_and_expose(registry, slow, quick)())
     assert found[:4] == ["slow_first", "slow", "quick_first", "quick"]
 
 
 def test_collector_keeps_its_thread_between_scrapes(registry: CollectorRegistry) -> None:
-    """And with it what is the thread's own, such as a connection."""
-    one, other = Named("one"), Named("other")
-    scrape = exposing(registry, one, other)
+    """Thread-local objects, for example a connection, are reused."""
+    one, other = RecordingCollector("one"), RecordingCollector("other")
+    scrape = register_and_expose(registry, one, other)
     for _ in range(3):
         scrape()
     assert len(one.threads) == 3
     assert len(set(one.threads)) == len(set(other.threads)) == 1
     assert one.threads[0] is not other.threads[0]
-    assert one.threads[0].name == "web-prom-collector-Named"
+    assert one.threads[0].name == "web-prom-collector-RecordingCollector"
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3)])
 def test_failing_collector_gets_a_new_thread(registry: CollectorRegistry, error: BaseException) -> None:
-    """A connection of the old one's may be what failed. Whatever it raises is no end of the scrape."""
+    """A thread-local connection may be the cause of the failure. No exception ends the scrape."""
     failing: list[BaseException] = [error]
 
     def act() -> None:
         if failing:
             raise failing.pop()
 
-    collector = Named("one", act=act)
-    scrape = exposing(registry, collector)
-    assert ticks(scrape()) == {"Named": 1}
+    collector = RecordingCollector("one", act=act)
+    scrape = register_and_expose(registry, collector)
+    assert failures(scrape()) == {"RecordingCollector": 1}
     assert scrape()["one"] == 1
     assert len(set(collector.threads)) == 2
     collector.threads[0].join(PATIENCE_SECONDS)
@@ -191,7 +194,7 @@ def test_failing_collector_gets_a_new_thread(registry: CollectorRegistry, error:
 
 
 def test_no_thread_is_started_without_custom_collectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for instruments, and not for what prometheus_client registers itself."""
+    """Instruments and the collectors of prometheus_client need no thread."""
     from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -201,18 +204,18 @@ def test_no_thread_is_started_without_custom_collectors(monkeypatch: pytest.Monk
     registry = CollectorRegistry(target_info={"env": "prod"})
     Info("build", "Help.", registry=registry).info({"version": "7"})
     Counter("jobs", "Jobs.", registry=registry)
-    found = exposing(registry, GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR)()
+    found = register_and_expose(registry, GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR)()
     assert found.keys() >= {"jobs_total", 'build_info{version="7"}', 'target_info{env="prod"}'}
-    assert ticks(found) == {}
+    assert failures(found) == {}
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
 def test_fault_62_collector_runs_in_the_thread_of_the_scrape_if_none_can_be_started(
     error: Exception, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its families are in each answer of status 200, also at the end of a process.
+    """Its families are in each answer with status 200, also at the end of a process.
 
-    It runs within the context that the scrape is in, which is not entered again.
+    It runs inside the context of the scrape, which is not entered again.
     """
     inside: list[str] = []
 
@@ -227,13 +230,13 @@ def test_fault_62_collector_runs_in_the_thread_of_the_scrape_if_none_can_be_star
     def refuse(*_: Any, **__: Any) -> None:
         raise error
 
-    one = Named("one", act=lambda: inside.append("collect"))
-    two = Named("two", act=lambda: 1 / 0)
-    scrape = exposing(registry, one, two)
+    one = RecordingCollector("one", act=lambda: inside.append("collect"))
+    two = RecordingCollector("two", act=lambda: 1 / 0)
+    scrape = register_and_expose(registry, one, two)
     monkeypatch.setattr("web_prom.exposition.collector_threads.threading.Thread", refuse)
     found = scrape()
     assert found["one"] == 1
-    assert ticks(found) == {"Named": 1}
+    assert failures(found) == {"RecordingCollector": 1}
     assert one.threads == [threading.current_thread()]
     assert inside == ["enter", "collect", "leave"]
     monkeypatch.undo()
@@ -242,17 +245,17 @@ def test_fault_62_collector_runs_in_the_thread_of_the_scrape_if_none_can_be_star
 
 
 def test_timeout_of_zero_starts_no_thread(registry: CollectorRegistry) -> None:
-    """A collector sees a transaction of the test's, say."""
-    one = Named("one")
-    exposing(registry, one, limit=0)()
+    """The collector sees, for example, the database transaction of a test."""
+    one = RecordingCollector("one")
+    register_and_expose(registry, one, limit=0)()
     assert one.threads == [threading.current_thread()]
 
 
 def test_collector_sees_the_context_variables_of_the_scrape(registry: CollectorRegistry) -> None:
-    """As it did when it ran in the scrape's own thread."""
+    """As if it ran in the thread of the scrape."""
     tenant = contextvars.ContextVar("tenant", default="none")
     seen: list[str] = []
-    scrape = exposing(registry, Named("one", act=lambda: seen.append(tenant.get())))
+    scrape = register_and_expose(registry, RecordingCollector("one", act=lambda: seen.append(tenant.get())))
     for name in ("a", "b"):
         token = tenant.set(name)
         scrape()
@@ -261,9 +264,9 @@ def test_collector_sees_the_context_variables_of_the_scrape(registry: CollectorR
 
 
 def test_threads_end_when_collector_or_exposition_is_deleted(registry: CollectorRegistry) -> None:
-    """The collector when it is unregistered, all others with the exposition."""
-    one, other = Named("one"), Named("other")
-    scrape = exposing(registry, one, other)
+    """The thread of an unregistered collector ends at the next scrape, all others with the exposition."""
+    one, other = RecordingCollector("one"), RecordingCollector("other")
+    scrape = register_and_expose(registry, one, other)
     scrape()
     registry.unregister(one)
     scrape()
@@ -279,9 +282,9 @@ def test_threads_end_when_collector_or_exposition_is_deleted(registry: Collector
 def test_process_with_another_id_starts_its_own_threads(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where Python is not told of the fork, and takes the parent's for alive (uWSGI)."""
-    one = Named("one")
-    scrape = exposing(registry, one)
+    """Also if at-fork hooks do not run (uWSGI), so that the threads of the parent look alive."""
+    one = RecordingCollector("one")
+    scrape = register_and_expose(registry, one)
     scrape()
     monkeypatch.setattr("web_prom.exposition.collector_threads.os.getpid", lambda: -1)
     scrape()
@@ -333,24 +336,26 @@ WAYS = [of_wsgi_app, of_asgi_app, of_wsgi_middleware, of_asgi_middleware, of_fla
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_timeout_applies_to_every_endpoint(
-    registry: CollectorRegistry, hanging: Hanging, monkeypatch: pytest.MonkeyPatch, way: Any
+    registry: CollectorRegistry, hanging: BlockingCollector, monkeypatch: pytest.MonkeyPatch, way: Any
 ) -> None:
-    """From the environment, as any setting."""
+    """The timeout is read from the environment."""
     monkeypatch.setenv("PROM_COLLECTOR_TIMEOUT", str(SHORT))
     registry.register(hanging)
     found = values(way(registry))
-    assert ticks(found) == {"Hanging": 1}
+    assert failures(found) == {"BlockingCollector": 1}
     assert "hanging" not in found
 
 
-def test_timeout_is_an_argument_of_start_http_server(registry: CollectorRegistry, hanging: Hanging) -> None:
-    """Of the middleware and of a port's server."""
+def test_timeout_is_an_argument_of_start_http_server(
+    registry: CollectorRegistry, hanging: BlockingCollector
+) -> None:
+    """It is an argument of the middleware too."""
     registry.register(hanging)
     app = PrometheusMiddleware(hello, registry=registry, collector_timeout=SHORT)
-    assert ticks(values(serve(app, "/metrics").decode())) == {"Hanging": 1}
+    assert failures(values(serve(app, "/metrics").decode())) == {"BlockingCollector": 1}
     server, _ = start_http_server(0, "127.0.0.1", registry, collector_timeout=SHORT)
     try:
-        assert ticks(values(ask(server.server_port)[2].decode())) == {"Hanging": 2}
+        assert failures(values(ask(server.server_port)[2].decode())) == {"BlockingCollector": 2}
     finally:
         server.shutdown()
 
@@ -373,7 +378,7 @@ PROGRAM = """
         def collect(self):
             yield GaugeMetricFamily("depth", "Help.", value=os.getpid())
 
-    class Hanging(Depth):
+    class BlockingCollector(Depth):
         def collect(self):
             let.wait()
             yield GaugeMetricFamily("hanging", "Help.", value=1)
@@ -387,28 +392,29 @@ PROGRAM = """
 
 
 def test_timeout_applies_with_shared_values(tmp_path: Any) -> None:
-    """The one that answers runs them, once, and what they are late by is in the merged view."""
+    """The answering process runs the collectors once, and the merged scrape contains their failures."""
     code = (
         PROGRAM
         + """
     from web_prom.multiprocess.writing.activation import share_values
     share_values()
     jobs.inc()
-    REGISTRY.register(Hanging())
+    REGISTRY.register(BlockingCollector())
     found = scrape(1)
     print(found["depth"] == f"{os.getpid()}.0", found["jobs_total"], found["web_prom_workers"])
-    print("hanging" in found, found['web_prom_instrumentation_errors_total{stage="collector Hanging"}'])
+    errors = found['web_prom_instrumentation_errors_total{stage="collector BlockingCollector"}']
+    print("hanging" in found, errors)
     """
     )
     assert python(code, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) == "True 1.0 1.0\nFalse 1.0\n"
 
 
 def test_forked_child_starts_its_own_threads() -> None:
-    """Those of its parent are not there; a collector that hangs in the parent is not late in the child."""
+    """A child does not inherit threads. A collector that blocks in the parent is not late in the child."""
     code = (
         PROGRAM
         + """
-    REGISTRY.register(Hanging())
+    REGISTRY.register(BlockingCollector())
     exposition = Exposition(config=Config(collector_timeout=1))
     assert b"hanging" not in exposition.respond({}).body
     child = os.fork()
@@ -426,7 +432,7 @@ def test_running_collector_does_not_delay_the_end_of_a_program() -> None:
     code = (
         PROGRAM
         + """
-    REGISTRY.register(Hanging())
+    REGISTRY.register(BlockingCollector())
     print("hanging" in scrape(0.05))
     """
     )
@@ -434,7 +440,7 @@ def test_running_collector_does_not_delay_the_end_of_a_program() -> None:
 
 
 def test_works_with_patches_of_gevent() -> None:
-    """A thread is a greenlet there: one that waits for a socket lets the scrape go on."""
+    """Threads are greenlets then. A collector that waits for a socket does not block the scrape."""
     code = (
         """
     from gevent import monkey
@@ -442,7 +448,7 @@ def test_works_with_patches_of_gevent() -> None:
     """
         + PROGRAM
         + """
-    REGISTRY.register(Hanging())
+    REGISTRY.register(BlockingCollector())
     found = scrape(1)
     print(found["depth"] == f"{os.getpid()}.0", "hanging" in found)
     """

@@ -23,7 +23,7 @@ SCRAPE_METRICS = [
 
 
 def test_fault_23_scrape_contains_metrics_that_are_in_no_value_file(tmp_path: Path) -> None:
-    """Custom collectors, Info and Enum as the process has them that answers; process_* of every worker."""
+    """Custom collectors, Info and Enum of the answering process, and process_* of every worker."""
     scrape = scraped(
         """
 REGISTRY.register(Custom())
@@ -50,7 +50,7 @@ print(scrape(wrapped))
 
 
 def test_process_metrics_are_those_of_each_live_worker(tmp_path: Path) -> None:
-    """One lives beside the one that answers, and another is dead."""
+    """Besides the answering worker, one is alive and one is dead."""
     scrape = scraped(
         """
 orders = Counter("shop_orders", "Orders.")
@@ -98,7 +98,7 @@ print(scrape(wrapped))
 
 
 def test_custom_collector_runs_once_per_scrape(tmp_path: Path) -> None:
-    """With names, in either format, packed or not."""
+    """With names, in both formats, compressed or not."""
     scrape = scraped(
         """
 REGISTRY.register(Custom())
@@ -114,7 +114,7 @@ print(scrape(wrapped))
 
 
 def test_failing_custom_collector_is_counted_and_only_its_families_are_missing(tmp_path: Path) -> None:
-    """Whichever way: the scrape goes on, counts it, and the log tells it once."""
+    """For each kind of failure, the scrape continues, the failure is counted, and it is logged once."""
     scrape = scraped(
         """
 def raises():
@@ -149,7 +149,7 @@ print(text)
 
 
 def test_collectors_that_read_value_files_are_left_out(tmp_path: Path) -> None:
-    """A registry that was set up as prometheus_client's manual says."""
+    """A registry that is set up as the manual of prometheus_client describes."""
     scrape = scraped(
         """
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -172,7 +172,7 @@ print(scrape(exposed))  # an error of the first would be counted in this one
 
 
 def test_instruments_of_other_registries_are_written_from_files_only(tmp_path: Path) -> None:
-    """The files do not tell registries apart; what is not in them is the given registry's."""
+    """Value files do not contain registries. All other metrics come from the given registry."""
     scrape = scraped(
         """
 from web_prom import make_wsgi_app
@@ -234,7 +234,7 @@ print(scrape(make_wsgi_app(Custom())))
 
 
 def test_gauge_callbacks_of_the_answering_process_are_stored_at_each_scrape(tmp_path: Path) -> None:
-    """Upstream never asks it and shows 0; what several processes make together its mode says."""
+    """prometheus_client never calls it and shows 0. The mode merges the results of several processes."""
     scrape = scraped(
         """
 now = [1]
@@ -256,7 +256,7 @@ print(scrape(wrapped))
         """,
         tmp_path,
     )
-    # The child is dead; what it last told is there as if it had set the gauges.
+    # The child is dead. Its last results are stored as if it had set the gauges.
     assert scrape["shop_max"] == 4
     assert scrape['shop_site{site="a"}'] == 4
     assert scrape["shop_mostrecent"] == 3
@@ -296,7 +296,7 @@ serve(wrapped, "/a")
     "query", ["", "name[]=shop_line", "name[]=shop_orders_bytes_total", "name[]=nothing"]
 )
 def test_openmetrics_contains_units_and_one_eof(query: str, tmp_path: Path) -> None:
-    """A strict parser reads it."""
+    """A strict parser accepts the text."""
     code = f"""
 {EVERYTHING}
 asked = dict(HTTP_ACCEPT="application/openmetrics-text; version=1.0.0", QUERY_STRING={query!r})

@@ -12,7 +12,7 @@ from tests.web_prom.multiprocess.test_many_processes import VARIABLE, Scrape, ru
 
 
 def test_family_whose_name_is_used_already_is_left_out_and_counted(tmp_path: Path) -> None:
-    """Prometheus would refuse the whole scrape."""
+    """Prometheus would reject the whole scrape."""
     scrape = scraped(
         """
 registry = CollectorRegistry()  # which asks nobody for names
@@ -67,7 +67,7 @@ print(scrape(wrapped, HTTP_ACCEPT=os.environ.get("ACCEPT", "")))
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_fault_41_families_of_equal_name_from_one_collector_are_joined(tmp_path: Path, shared: bool) -> None:
-    """All its series are there, below one heading; a name of another source costs one family alone."""
+    """All series are below one heading. If another source uses a name, only that family is left out."""
     environ = {VARIABLE: str(tmp_path)} if shared else {}
     scrape = Scrape(run(CUSTOM + REPEATING, **environ))
     assert [scrape[f'queue_depth{{q="{queue}"}}'] for queue in "abc"] == [1, 1, 1]
@@ -79,14 +79,14 @@ def test_fault_41_families_of_equal_name_from_one_collector_are_joined(tmp_path:
     assert scrape.text.count("# TYPE queue_depth gauge") == 1
     types = re.findall(r"^# TYPE (\S+)", scrape.text, re.MULTILINE)
     assert sorted(types) == sorted(set(types))
-    # A failure is counted for the next scrape where the counters were read before.
+    # If the counters have been encoded already, the next scrape shows the failure.
     assert (scrape['web_prom_instrumentation_errors_total{stage="collector Second"}'] or 0) >= 1
     assert (scrape['web_prom_instrumentation_errors_total{stage="collector Custom"}'] or 0) >= 2
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_fault_41_families_of_equal_name_and_two_types_are_both_written(tmp_path: Path, shared: bool) -> None:
-    """In OpenMetrics they have one name: both are there, as prometheus_client shows them."""
+    """In OpenMetrics both have the same name. Both are written, as by prometheus_client."""
     environ = {VARIABLE: str(tmp_path)} if shared else {}
     text = run(CUSTOM + REPEATING, ACCEPT="application/openmetrics-text", **environ)
     assert "\nqueue_depth_total 7.0\n" in text
@@ -94,14 +94,14 @@ def test_fault_41_families_of_equal_name_and_two_types_are_both_written(tmp_path
 
 
 def test_fault_41_families_are_in_the_order_of_registration() -> None:
-    """Though the names of instruments are looked at first."""
+    """Although instruments have precedence for names."""
     text = run(CUSTOM + REPEATING)
     order = [text.index(f"# TYPE {name} ") for name in ("own", "queue_depth", "own_too", "shop_orders_total")]
     assert order == sorted(order)
 
 
 def test_fault_93_two_definitions_of_one_family_are_counted_and_logged(tmp_path: Path) -> None:
-    """Another library beside web-prom, on a registry of its own: sums would double without a word."""
+    """Another library with its own registry uses the same name. Sums would double without a log message."""
     scrape = scraped(
         """
 theirs = CollectorRegistry()
@@ -128,7 +128,7 @@ print(text)
 
 
 def test_fault_93_one_definition_is_not_logged(tmp_path: Path) -> None:
-    """Whatever kinds of families there are; nor is another name of a namespace."""
+    """For all types of families, and for names with a namespace."""
     scrape = scraped(
         """
 theirs = CollectorRegistry()

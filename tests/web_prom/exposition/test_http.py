@@ -75,7 +75,7 @@ def test_make_wsgi_app_answers_at_any_path(filled: CollectorRegistry) -> None:
 def test_failing_collector_is_counted_and_only_its_families_are_missing(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An operator whom one collector blinds for all the others is worse off."""
+    """One failing collector does not hide the metrics of all others."""
     Gauge("first", "Help.", registry=registry)
     registry.register(Broken())
     Gauge("last", "Help.", registry=registry).set_function(lambda: 1 // 0)
@@ -105,7 +105,7 @@ def test_failing_collector_is_counted_without_a_middleware(registry: CollectorRe
 def test_failing_source_is_answered_with_500_and_logged(
     method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where there is nothing to show but what fails, up == 0 says so."""
+    """If the only source fails, ``up == 0`` shows it."""
     status, headers, body = scrape(make_wsgi_app(Broken()), method=method, HTTP_ACCEPT_ENCODING="gzip")
     assert status == "500 Internal Server Error"
     assert b"hush" not in body
@@ -160,7 +160,7 @@ def test_one_worker_is_not_logged(filled: CollectorRegistry, caplog: pytest.LogC
 def test_other_workers_are_searched_in_the_first_scrapes_only(
     filled: CollectorRegistry, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Workers that start later count; where there are none, scrapes are not slowed for ever."""
+    """Workers that start later are found. If there are none, only the first scrapes take longer."""
     answers = iter([False, True])
     monkeypatch.setattr("web_prom.exposition.http.has_sibling_workers", lambda: next(answers))
     exposition = Exposition(filled)

@@ -96,7 +96,7 @@ def test_any_extra_label_value_is_in_a_valid_text(values: list[str]) -> None:
 
 
 def restricted(registry: CollectorRegistry, *names: str) -> list[str]:
-    """Return the sample lines that upstream gives for these names."""
+    """Return the sample lines of prometheus_client for these names."""
     return sorted(generate_latest(registry.restricted_registry(names)).decode().splitlines())
 
 
@@ -108,7 +108,7 @@ def restricted(registry: CollectorRegistry, *names: str) -> list[str]:
         ["shop_time_seconds_sum", "shop_time_seconds_count"],
         ["shop_build_info", "shop_state"],
         ["http_requests_total", "http_requests_in_progress"],
-        ["shop_orders"],  # the family's name is no sample's
+        ["shop_orders"],  # the name of a family, not of a sample
         ["no_such_metric"],
         ["no_such_metric", "shop_baskets"],
         [""],
@@ -130,7 +130,7 @@ def test_fault_24_names_restrict_the_body_as_prometheus_client_does(
 
 
 def test_names_select_families_of_custom_collectors(filled: CollectorRegistry) -> None:
-    """Upstream cannot: they do not describe their names."""
+    """prometheus_client cannot select them, because they do not describe their names."""
     _, _, body = scrape(make_wsgi_app(filled), QUERY_STRING="name[]=shop_custom")
     lines = body.decode().splitlines()
     assert [line.split("{")[0] for line in lines if not line.startswith("#")] == ["shop_custom"] * 2

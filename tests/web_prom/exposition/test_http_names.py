@@ -1,4 +1,4 @@
-"""``name[]``: what is wanted of a scrape, chosen before anything is written."""
+"""``name[]``: samples are selected before they are encoded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMES = [
 
 
 class Restricted:
-    """What upstream would have: the samples that are wanted of what is collected."""
+    """The oracle: the wanted samples of all collected families."""
 
     def __init__(self, metrics: Any, names: set[str]) -> None:
         self._metrics = metrics
@@ -49,7 +49,7 @@ class Restricted:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """Return a directory with files of two workers, with every kind of family."""
+    """Return a directory with the files of two workers and all types of families."""
     for slot in range(2):
         worker = Worker(tmp_path, f"s{slot}")
         for value in ("1", ODD):
@@ -71,7 +71,7 @@ def directory(tmp_path: Path) -> Path:
 def test_fault_70_merged_families_restricted_by_name_are_those_of_prometheus_client(
     directory: Path, accept: str
 ) -> None:
-    """Whichever samples of a family that is."""
+    """For any samples of a family."""
     collector = WorkersCollector(directory, dict)
     encode, content_type = encoder_for(accept)
     for count in (0, 1, 2, len(NAMES)):
@@ -85,7 +85,7 @@ def test_fault_70_merged_families_restricted_by_name_are_those_of_prometheus_cli
 def test_fault_70_restricting_cached_families_creates_no_samples(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That took fourteen times as long as the whole scrape."""
+    """Creating samples took fourteen times as long as the whole scrape."""
     collector = WorkersCollector(directory, dict)
     encode, content_type = encoder_for("")
     whole = render(collector, encode, content_type)
@@ -103,7 +103,7 @@ def test_fault_70_restricting_cached_families_creates_no_samples(
 def test_fault_70_scrapes_with_many_names_do_not_displace_cached_templates(
     accept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is kept for the whole scrape of one process stays."""
+    """The templates of the full scrape stay cached."""
     registry = CollectorRegistry()
     for value in ("1", ODD):
         Counter(f"a{len(value)}", "Help.", ["x"], registry=registry).labels(value).inc()

@@ -38,7 +38,7 @@ class Slow:
 def test_fault_26_forty_overlapping_scrapes_call_a_collector_twice(
     encoding: str, registry: CollectorRegistry, flight_waits: Waits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And pack the text as often; everybody gets what was begun after they came."""
+    """The text is compressed as often. Each client gets a body whose build started after its request."""
     slow, packed = Slow(), []
     registry.register(slow)
     app = make_wsgi_app(registry)
@@ -135,7 +135,7 @@ def test_scrapes_with_different_requests_do_not_share_a_body(
 
 
 def without_numbers(answer: tuple[str | None, dict[str, str], bytes]) -> Any:
-    """Return an answer as far as the next scrape has it, too."""
+    """Return the part of an answer that the next scrape contains too."""
     status, headers, body = answer
     text = gzip.decompress(body) if headers.get("Content-Encoding") else body
     lines = [line for line in text.splitlines() if b"runs" not in line and b"web_prom_scrape" not in line]

@@ -21,7 +21,7 @@ from web_prom.exposition.negotiation import accepts_gzip
 SETTINGS = settings(deadline=None, max_examples=60, database=None)
 
 
-# What Prometheus 3 sends, and some others.
+# The headers of Prometheus 3 and of other clients.
 ACCEPTS = [
     None,
     "",
@@ -43,7 +43,7 @@ ACCEPTS = [
 ]
 
 
-# Headers that upstream answers with an exception, an odd header, or as it pleases.
+# Headers for which prometheus_client raises, or returns an unusual content type.
 BROKEN_ACCEPTS = [
     "application/openmetrics-text; version=abc",
     "application/openmetrics-text; version=",
@@ -77,7 +77,7 @@ def test_fault_31_format_is_the_one_that_prometheus_client_chooses(
 
 
 class Native:
-    """A collector with a native histogram, which OpenMetrics has from version 2 on."""
+    """A collector with a native histogram, which is in OpenMetrics from version 2 on."""
 
     def collect(self) -> Iterable[Any]:
         samples = pytest.importorskip("prometheus_client.samples")

@@ -63,11 +63,11 @@ class Collector:
         self.threads: list[threading.Thread] = []
 
     def describe(self) -> list[Any]:
-        """Name nothing."""
+        """Return no names."""
         return []
 
     def collect(self) -> Iterator[Any]:
-        """Call the function and give its result."""
+        """Call the function and yield its result."""
         self.threads.append(threading.current_thread())
         yield GaugeMetricFamily("collected", "Help.", value=float(self.act()))  # type: ignore[arg-type]
 
@@ -171,7 +171,7 @@ def test_fault_46_context_receives_the_error_of_a_collector(
 def test_fault_46_failing_context_is_counted_and_the_scrape_continues(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture, step: str
 ) -> None:
-    """It is counted, logged once, and the other contexts are entered and left."""
+    """The failure is counted and logged once. The other contexts are entered and exited."""
     bad, good = Recorded(fails=step), Recorded()
     scrape_context(bad.enter)
     scrape_context(good.enter)

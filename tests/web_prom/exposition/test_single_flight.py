@@ -1,4 +1,4 @@
-"""Single flight: overlapping callers share results, and none gets one that was begun before it came."""
+"""Single flight: concurrent callers share results whose build started after their calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 30
 
 
 class Stage:
-    """Callers of one flight, in threads, whose work takes as long as a test wants.
+    """Callers of one single flight in threads. The test decides when their work ends.
 
     Attributes:
         flight: The flight.
@@ -41,7 +41,7 @@ class Stage:
     def call(
         self, key: Hashable = "key", outcome: Callable[[int], int] = lambda number: number, **options: Any
     ) -> Future[int]:
-        """Have another thread call; its work gives its number among all."""
+        """Call from another thread. The work returns its number among all runs."""
 
         def work() -> int:
             self.begun.append(key)
@@ -56,21 +56,21 @@ class Stage:
         return self._pool.submit(self.flight.run, key, work, **options)
 
     def wait_for_run(self) -> None:
-        """Wait until one more run was begun."""
+        """Wait until one more run has started."""
         assert self._here.acquire(timeout=PATIENCE_SECONDS)
 
     def has_waiting(self, count: int) -> bool:
-        """Return whether so many runs wait for their turn."""
+        """Return whether this number of runs wait for their turn."""
         return sum(len(queue._waiting) for queue in self.flight._queues.values()) == count
 
     def finish_runs(self, count: int = 1) -> None:
-        """Let so many runs come to their end."""
+        """Let this number of runs end."""
         self._leave.release(count)
 
 
 @pytest.fixture
 def stage(flight_waits: Waits) -> Iterator[Stage]:
-    """Return a stage that is empty again in the end."""
+    """Return a stage whose callers end with the test."""
     with ThreadPoolExecutor(64) as pool:
         made = Stage(pool)
         yield made
@@ -79,7 +79,7 @@ def stage(flight_waits: Waits) -> Iterator[Stage]:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], None]:
-    """Return what waits for a condition."""
+    """Return a function that waits for a condition."""
 
     def wait(condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -95,7 +95,7 @@ def results(futures: list[Future[int]]) -> list[int]:
 
 
 def test_fault_26_forty_overlapping_callers_cause_two_runs(stage: Stage, flight_waits: Waits) -> None:
-    """The one that is under way, and one for all who came meanwhile."""
+    """The current run, and one run for all callers that came meanwhile."""
     first = stage.call()
     stage.wait_for_run()
     others = [stage.call() for _ in range(39)]
@@ -107,7 +107,7 @@ def test_fault_26_forty_overlapping_callers_cause_two_runs(stage: Stage, flight_
 
 
 def test_caller_during_a_run_gets_the_result_of_a_later_run(stage: Stage) -> None:
-    """What it has seen happen before it came must be in its result."""
+    """Everything that happened before the call must be in the result."""
     first = stage.call()
     stage.wait_for_run()
     second = stage.call()
@@ -160,7 +160,7 @@ def test_error_is_raised_in_all_waiting_threads(stage: Stage, flight_waits: Wait
 def test_waiting_threads_start_again_when_the_executing_thread_is_stopped(
     stage: Stage, flight_waits: Waits
 ) -> None:
-    """As when a server ends one worker thread: that is no answer for the rest."""
+    """A server may end one worker thread. The others still need a result."""
 
     def stop(number: int) -> int:
         if number == 2:
@@ -182,14 +182,14 @@ def test_waiting_threads_start_again_when_the_executing_thread_is_stopped(
 
 
 def test_nested_call_is_executed_at_once() -> None:
-    """A collector may look at the metrics that it is part of."""
+    """A collector may scrape the registry that it belongs to."""
     flight: SingleFlight[str] = SingleFlight()
     assert flight.run("x", lambda: "outer " + flight.run("x", lambda: "inner")) == "outer inner"
     assert flight.run("x", lambda: "later") == "later"
 
 
 def test_finished_runs_are_deleted() -> None:
-    """Keys come from clients."""
+    """Clients choose the keys."""
     flight: SingleFlight[int] = SingleFlight()
     for number in range(100):
         flight.run(number, lambda: 1)
@@ -294,7 +294,7 @@ def test_fault_70_only_waiting_low_priority_runs_are_limited(
 
 
 def test_caller_while_before_blocks_shares_the_run(stage: Stage, flight_waits: Waits) -> None:
-    """A server may wait for room for the answer."""
+    """A server may wait for memory for the answer."""
     entered, leave = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -311,7 +311,7 @@ def test_caller_while_before_blocks_shares_the_run(stage: Stage, flight_waits: W
 
 
 def test_child_forked_during_a_run_is_not_blocked() -> None:
-    """Nor is the parent; without hooks at fork, which uWSGI does not run."""
+    """Neither is the parent. uWSGI runs no at-fork hooks."""
     printed = python(
         """
         import os, signal, threading, warnings
@@ -344,7 +344,7 @@ def test_child_forked_during_a_run_is_not_blocked() -> None:
 
 
 def test_greenlets_share_a_run_when_gevent_patches_late() -> None:
-    """Blocking the one thread would stop all of them."""
+    """A blocked thread would stop all greenlets."""
     pytest.importorskip("gevent")
     printed = python(
         """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.web_prom.multiprocess.test_many_processes import VARIABLE, Scrape, run
 
-# A custom collector that tells how often it was asked.
+# A custom collector whose value is the number of its calls.
 CUSTOM = """
 from prometheus_client import Enum, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily

@@ -1,4 +1,4 @@
-"""An exporter server in a thread of the test's process, and clients of it."""
+"""A scrape server in a thread of the test process, and clients for it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from web_prom.http_server.connections import State
 from web_prom.http_server.listener import listen
 from web_prom.http_server.server import ScrapeServer
 
-# How long anything may take on a busy machine; nothing waits that long when all is well.
+# The timeout of every operation on a busy machine. No operation takes that long without a failure.
 PATIENCE_SECONDS = 60.0
 
 
 def hello(environ: Mapping[str, Any]) -> Response:
-    """Answer every request alike."""
+    """Answer every request with its method and path."""
     body = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}".encode()
     return Response("200 OK", [("Content-Length", str(len(body)))], body)
 
 
-class Serving:
+class RunningServer:
     """A server that runs in a thread, as a context manager.
 
     Attributes:
@@ -43,7 +43,7 @@ class Serving:
         self.server = ScrapeServer(self._listener, respond, clock=self.clock, **options)
         self._thread = threading.Thread(target=self.server.run)
 
-    def __enter__(self) -> Serving:
+    def __enter__(self) -> RunningServer:
         self._thread.start()
         return self
 
@@ -64,13 +64,13 @@ class Serving:
 
     def _has_entered(self, client: socket.socket, state: State) -> bool:
         for one in set(self.server._connections._open):
-            with contextlib.suppress(OSError):  # it has ended meanwhile
+            with contextlib.suppress(OSError):  # the connection has ended
                 if one.socket.getpeername() == client.getsockname():
                     return one.state is state and one.since == self.clock()
         return False
 
     def wait_until_refused(self) -> None:
-        """Wait until nobody listens any more."""
+        """Wait until connections are refused."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         with contextlib.suppress(ConnectionRefusedError):
             while time.monotonic() < deadline:
@@ -80,7 +80,7 @@ class Serving:
 
     @contextlib.contextmanager
     def client(self) -> Iterator[socket.socket]:
-        """Connect, and say nothing yet."""
+        """Connect without sending anything."""
         with socket.create_connection(("127.0.0.1", self.port), PATIENCE_SECONDS) as client:
             yield client
 
@@ -92,7 +92,7 @@ class Serving:
         tls: ssl.SSLContext | None = None,
         **headers: str,
     ) -> tuple[int, dict[str, str], bytes]:
-        """Send one request on a connection of its own; return status, headers and body."""
+        """Send one request on a new connection; return status, headers and body."""
         return ask(self.port, path, method, tls=tls, **headers)
 
 
@@ -104,7 +104,7 @@ def ask(
     tls: ssl.SSLContext | None = None,
     **headers: str,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Send one request on a connection of its own; return status, headers and body."""
+    """Send one request on a new connection; return status, headers and body."""
     connection = (
         http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS, context=tls)
         if tls
@@ -118,7 +118,7 @@ def ask(
 
 
 def request(client: socket.socket, path: str) -> bytes:
-    """Send one request on a connection that stays open; return the answer's body."""
+    """Send one request on an open connection; return the body of the answer."""
     client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     with contextlib.closing(http.client.HTTPResponse(client)) as response:
         response.begin()
@@ -126,7 +126,7 @@ def request(client: socket.socket, path: str) -> bytes:
 
 
 def everything(client: socket.socket) -> bytes:
-    """Read until the server has enough."""
+    """Read until the server closes the connection."""
     found = b""
     while chunk := client.recv(65_536):
         found += chunk

@@ -1,4 +1,4 @@
-"""The metrics server survives what fails in it: descriptors, threads, memory, certificates."""
+"""The scrape server continues after failures: no descriptors, no threads, no memory, bad certificates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.web_prom.http_server.serving import PATIENCE_SECONDS, Serving, everything, hello
+from tests.web_prom.http_server.serving import PATIENCE_SECONDS, RunningServer, everything, hello
 from tests.web_prom.support import python
 from web_prom.config.addresses import Address
 from web_prom.http_server import server as server_module
@@ -30,7 +30,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failing(times: int, error: BaseException, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that raises an error so many times, and then does what the given one does."""
+    """Return a function that raises an error a number of times and then calls the given function."""
     left = [times]
 
     def call(*args: Any, **options: Any) -> Any:
@@ -99,7 +99,7 @@ def test_fault_68_scrape_is_answered_after_descriptors_were_exhausted(server: st
 def test_fault_68_failing_turn_is_logged_once_and_retried(
     error: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    serving = Serving()
+    serving = RunningServer()
     select = selectors.DefaultSelector.select
     monkeypatch.setattr(selectors.DefaultSelector, "select", failing(7, error, select))
     with serving:
@@ -116,7 +116,7 @@ def test_fault_68_selector_is_created_once(monkeypatch: pytest.MonkeyPatch) -> N
         return selector()
 
     monkeypatch.setattr(selectors, "DefaultSelector", counted)
-    with Serving() as serving:
+    with RunningServer() as serving:
         for _ in range(5):
             assert serving.get()[0] == 200
     assert len(made) == 1
@@ -157,7 +157,7 @@ def test_fault_68_failing_accept_is_retried(caplog: pytest.LogCaptureFixture) ->
 def test_fault_68_connection_is_kept_until_a_thread_can_be_started(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    serving = Serving()
+    serving = RunningServer()
     with serving, ThreadPoolExecutor(2) as pool:
         pool.submit(int).result()
         pool.submit(int).result()
@@ -168,7 +168,7 @@ def test_fault_68_connection_is_kept_until_a_thread_can_be_started(
     assert len(caplog.records) == 1
 
 
-def wait_for_no_connections(serving: Serving) -> None:
+def wait_for_no_connections(serving: RunningServer) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while len(serving.server._connections):
         assert time.monotonic() < deadline, "a place is lost"
@@ -176,7 +176,7 @@ def wait_for_no_connections(serving: Serving) -> None:
 
 
 class Unreadable:
-    """Certificates that cannot be had at first."""
+    """Certificates that cannot be loaded at first."""
 
     def __init__(self) -> None:
         self.context = failing(3, ssl.SSLError("as meant"), lambda: None)
@@ -184,7 +184,7 @@ class Unreadable:
 
 def test_fault_68_failing_tls_context_does_not_occupy_a_connection(caplog: pytest.LogCaptureFixture) -> None:
     certificates: Any = Unreadable()
-    with Serving(certificates=certificates) as serving:
+    with RunningServer(certificates=certificates) as serving:
         assert serving.get()[0] == 200
         wait_for_no_connections(serving)
     assert len(caplog.records) == 1
@@ -195,7 +195,7 @@ def test_fault_68_server_that_cannot_start_threads_can_be_stopped(
 ) -> None:
     caplog.set_level(logging.CRITICAL)
     monkeypatch.setattr(server_module, "Thread", failing(1_000_000, RuntimeError(), threading.Thread))
-    with Serving() as serving, serving.client() as client:
+    with RunningServer() as serving, serving.client() as client:
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
         serving.server.stop()
         with contextlib.suppress(ConnectionError):

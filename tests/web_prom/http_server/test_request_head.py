@@ -1,4 +1,4 @@
-"""Request heads that two servers may read differently are refused, and close the connection."""
+"""The parser of request heads: ambiguous heads are rejected, and the connection is closed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.web_prom.http_server.serving import Serving, everything
+from tests.web_prom.http_server.serving import RunningServer, everything
 from web_prom.config import Config
 from web_prom.exposition.http import Exposition
 from web_prom.http_server.request_head import HeadError, end_of_head, read_head
@@ -51,7 +51,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("sent", REFUSED.values(), ids=REFUSED.keys())
 def test_fault_76_ambiguous_head_is_rejected(sent: bytes) -> None:
-    with Serving() as serving, serving.client() as client:
+    with RunningServer() as serving, serving.client() as client:
         client.sendall(sent + b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n" * sent.endswith(b"\r\n\r\n"))
         answer = everything(client)
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -61,16 +61,16 @@ def test_fault_76_ambiguous_head_is_rejected(sent: bytes) -> None:
 
 
 def test_incomplete_head_is_rejected() -> None:
-    with Serving() as serving, serving.client() as client:
+    with RunningServer() as serving, serving.client() as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x")
         client.shutdown(socket.SHUT_WR)
         assert everything(client).startswith(b"HTTP/1.1 400 ")
 
 
 def test_fault_76_header_inside_of_a_value_does_not_bypass_allowed_networks() -> None:
-    """The proxy sends its own X-Forwarded-For, and a client's value as it came."""
+    """The proxy sends its own X-Forwarded-For, and passes the header of the client unchanged."""
     config = Config.load({"allowed_networks": "10.0.0.0/8", "trusted_proxies": "127.0.0.1"}, environ={})
-    with Serving(Exposition(config=config).respond) as serving:
+    with RunningServer(Exposition(config=config).respond) as serving:
         for end in (b"\r", b"\n", b"\r\n ", b"\0"):
             with serving.client() as client:
                 client.sendall(

@@ -1,4 +1,4 @@
-"""The exporter's server: HTTP as it is and as it is abused, and no client that holds it."""
+"""The scrape server: valid and invalid requests, clients that try to block it, and its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from tests.web_prom.http_server.serving import PATIENCE_SECONDS, Serving, ask, everything, hello, request
+from tests.web_prom.http_server.serving import (
+    PATIENCE_SECONDS,
+    RunningServer,
+    ask,
+    everything,
+    hello,
+    request,
+)
 from web_prom.config.addresses import Address
 from web_prom.exposition.http import Response
 from web_prom.http_server.connections import State
@@ -20,8 +27,8 @@ from web_prom.http_server.listener import listen
 from web_prom.http_server.server import ScrapeServer
 
 
-class Held:
-    """Answers only when it is let."""
+class BlockingRespond:
+    """Answers requests only after an event is set."""
 
     def __init__(self) -> None:
         self.asked = threading.Semaphore(0)
@@ -38,7 +45,7 @@ class Held:
 
 def test_connection_serves_many_requests() -> None:
     with (
-        Serving() as serving,
+        RunningServer() as serving,
         contextlib.closing(http.client.HTTPConnection("127.0.0.1", serving.port)) as one,
     ):
         for number in range(3):
@@ -53,7 +60,7 @@ def test_connection_serves_many_requests() -> None:
 
 
 def test_pipelined_requests_are_answered_in_order() -> None:
-    with Serving() as serving, serving.client() as client:
+    with RunningServer() as serving, serving.client() as client:
         client.sendall(
             b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         )
@@ -62,7 +69,7 @@ def test_pipelined_requests_are_answered_in_order() -> None:
 
 
 def test_head_request_is_answered_without_a_body() -> None:
-    with Serving() as serving, serving.client() as client:
+    with RunningServer() as serving, serving.client() as client:
         client.sendall(b"HEAD /1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         answer = everything(client)
         assert b"Content-Length: 7\r\n" in answer
@@ -70,7 +77,7 @@ def test_head_request_is_answered_without_a_body() -> None:
 
 
 def test_http_1_0_connection_is_closed_after_the_answer() -> None:
-    with Serving() as serving, serving.client() as client:
+    with RunningServer() as serving, serving.client() as client:
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
         assert everything(client).endswith(b"Connection: close\r\n\r\nGET /")
 
@@ -78,7 +85,7 @@ def test_http_1_0_connection_is_closed_after_the_answer() -> None:
 def test_request_body_is_not_parsed_as_a_request() -> None:
     smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
     for length in (b"Content-Length: %d" % len(smuggled), b"Transfer-Encoding: chunked"):
-        with Serving() as serving, serving.client() as client:
+        with RunningServer() as serving, serving.client() as client:
             client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n" + length + b"\r\n\r\n" + smuggled)
             answer = everything(client)
             assert b"POST /" in answer
@@ -92,7 +99,7 @@ def test_environ_is_that_of_wsgi() -> None:
         seen.update(environ)
         return hello(environ)
 
-    with Serving(respond) as serving, serving.client() as client:
+    with RunningServer(respond) as serving, serving.client() as client:
         client.sendall(
             b"GET http://host/a%20b?name[]=x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
             b"Accept: a\r\nAccept: b\r\nX_Forwarded_For: 10.0.0.1\r\n\r\n"
@@ -117,7 +124,7 @@ def test_environ_is_that_of_wsgi() -> None:
     ],
 )
 def test_invalid_request_is_answered_and_closed(sent: bytes, status: bytes) -> None:
-    with Serving() as serving, serving.client() as client:
+    with RunningServer() as serving, serving.client() as client:
         client.sendall(sent)
         answer = everything(client)
         assert answer.startswith(b"HTTP/1.1 " + status), answer
@@ -126,7 +133,7 @@ def test_invalid_request_is_answered_and_closed(sent: bytes, status: bytes) -> N
 
 
 def test_disconnecting_client_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with Serving() as serving:
+    with RunningServer() as serving:
         for sent in (b"", b"GET", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"):
             with serving.client() as client:
                 client.sendall(sent)
@@ -140,7 +147,7 @@ def test_failing_answer_ends_only_its_connection(caplog: pytest.LogCaptureFixtur
             raise RuntimeError("as meant")
         return hello(environ)
 
-    with Serving(respond) as serving:
+    with RunningServer(respond) as serving:
         with serving.client() as client:
             client.sendall(b"GET /bad HTTP/1.1\r\nHost: x\r\n\r\n")
             assert everything(client) == b""
@@ -152,12 +159,12 @@ def test_failing_answer_ends_only_its_connection(caplog: pytest.LogCaptureFixtur
 
 
 def test_slow_request_is_ended_and_blocks_no_other() -> None:
-    """Slow loris: each byte comes in time, and the request never."""
-    with Serving() as serving, serving.client() as slow:
+    """Slow loris: each byte arrives in time, but the request never ends."""
+    with RunningServer() as serving, serving.client() as slow:
         serving.wait_for(slow, State.READING)
         serving.clock.go(1)
         slow.sendall(b"G")
-        serving.wait_for(slow, State.READING)  # from its first byte on, no longer from when it connected
+        serving.wait_for(slow, State.READING)  # from its first byte, not from the connection
         for byte in b"ET / HTTP/1.1\r\n":
             slow.sendall(bytes([byte]))
             serving.clock.go(0.5)
@@ -168,7 +175,7 @@ def test_slow_request_is_ended_and_blocks_no_other() -> None:
 
 
 def test_idle_connection_has_a_longer_limit() -> None:
-    with Serving() as serving, serving.client() as client:
+    with RunningServer() as serving, serving.client() as client:
         assert request(client, "/1") == b"GET /1"
         serving.wait_for(client, State.IDLE)
         serving.clock.go(120)
@@ -189,7 +196,7 @@ def test_client_that_does_not_read_its_answer_is_ended() -> None:
         sending.set()
         return Response("200 OK", [], b"x" * 50_000_000)
 
-    with Serving(respond) as serving, serving.client() as client:
+    with RunningServer(respond) as serving, serving.client() as client:
         client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         assert sending.wait(PATIENCE_SECONDS)
         assert client.recv(1)
@@ -200,7 +207,7 @@ def test_client_that_does_not_read_its_answer_is_ended() -> None:
 
 
 def test_longest_waiting_connection_is_evicted_at_the_limit() -> None:
-    with Serving(limit=3) as serving, contextlib.ExitStack() as stack:
+    with RunningServer(limit=3) as serving, contextlib.ExitStack() as stack:
         waiting = []
         for _ in range(3):
             client = stack.enter_context(serving.client())
@@ -215,7 +222,7 @@ def test_longest_waiting_connection_is_evicted_at_the_limit() -> None:
 
 
 def test_new_connection_is_not_evicted_within_a_second() -> None:
-    with Serving(limit=1) as serving, serving.client() as first, serving.client() as second:
+    with RunningServer(limit=1) as serving, serving.client() as first, serving.client() as second:
         serving.wait_for(first, State.READING)
         second.sendall(b"GET /2 HTTP/1.0\r\n\r\n")
         second.settimeout(0.2)
@@ -228,8 +235,8 @@ def test_new_connection_is_not_evicted_within_a_second() -> None:
 
 
 def test_client_waits_while_all_connections_are_processing() -> None:
-    held = Held()
-    with Serving(held, limit=2) as serving, ThreadPoolExecutor(3) as clients:
+    held = BlockingRespond()
+    with RunningServer(held, limit=2) as serving, ThreadPoolExecutor(3) as clients:
         answers = [clients.submit(serving.get, f"/{number}") for number in range(3)]
         for _ in range(2):
             assert held.asked.acquire(timeout=PATIENCE_SECONDS)
@@ -239,7 +246,7 @@ def test_client_waits_while_all_connections_are_processing() -> None:
 
 
 def test_forty_concurrent_clients_are_answered() -> None:
-    with Serving() as serving, ThreadPoolExecutor(40) as clients:
+    with RunningServer() as serving, ThreadPoolExecutor(40) as clients:
         answers = [clients.submit(serving.get, f"/{number}") for number in range(200)]
         assert [answer.result()[2] for answer in answers] == [
             f"GET /{number}".encode() for number in range(200)
@@ -253,8 +260,8 @@ def test_stop_answers_current_requests_and_frees_the_port(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("web_prom.http_server.server._GRACE_SECONDS", PATIENCE_SECONDS)
-    held = Held()
-    with Serving(held, limit=1) as serving, ThreadPoolExecutor(1) as clients:
+    held = BlockingRespond()
+    with RunningServer(held, limit=1) as serving, ThreadPoolExecutor(1) as clients:
         answer = clients.submit(serving.get)
         assert held.asked.acquire(timeout=PATIENCE_SECONDS)
         with serving.client() as queued:
@@ -269,17 +276,17 @@ def test_stop_answers_current_requests_and_frees_the_port(
 
 
 def test_stop_closes_idle_connections_at_once() -> None:
-    with Serving() as serving, serving.client() as client:
+    with RunningServer() as serving, serving.client() as client:
         assert request(client, "/") == b"GET /"
         serving.server.stop()
         assert everything(client) == b""
 
 
 class Rush(socket.socket):
-    """A listening socket at which somebody has always just arrived."""
+    """A listening socket with a new client at every accept."""
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Accept a connection, and have the next one wait."""
+        """Accept a connection after a new client has connected."""
         socket.create_connection(self.getsockname(), PATIENCE_SECONDS).close()
         self.accepted = getattr(self, "accepted", 0) + 1
         assert self.accepted < 1000, "it does not end"
@@ -296,7 +303,7 @@ def test_stop_does_not_wait_for_new_clients() -> None:
 
 
 def test_run_ends_when_keep_running_returns_false() -> None:
-    serving = Serving()
+    serving = RunningServer()
     serving.server.run(lambda: False)
     with pytest.raises(ConnectionRefusedError):
         ask(serving.port)

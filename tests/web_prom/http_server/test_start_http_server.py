@@ -1,4 +1,4 @@
-"""``start_http_server``: prometheus_client's signature, our scrapes, and no port that a child keeps."""
+"""``start_http_server``: the signature of prometheus_client, settings, and forked child processes."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from web_prom.http_server.start_http_server import MetricsServer
 
 BEARER = "Bearer sesame"
 
-# What Python 3.12 says of a fork beside a thread; a parent that serves and forks workers has no choice.
+# Python 3.12 warns of a fork in a process with threads. A parent that serves and forks has no choice.
 FORKS = "This process .* is multi-threaded, use of fork"
 
 
 @contextlib.contextmanager
 def serving(registry: CollectorRegistry, **options: Any) -> Iterator[MetricsServer]:
-    """Serve at a free port of the loopback."""
+    """Serve on a free port of the loopback interface."""
     server, thread = start_http_server(0, "127.0.0.1", registry, **options)
     try:
         yield server
@@ -45,7 +45,7 @@ def serving(registry: CollectorRegistry, **options: Any) -> Iterator[MetricsServ
 
 
 def in_child(work: Callable[[], object]) -> None:
-    """Do something in a forked child, which must be content with it."""
+    """Run a function in a forked child, and check that it returns true."""
     child = os.fork()
     if not child:
         try:
@@ -63,7 +63,7 @@ def in_child(work: Callable[[], object]) -> None:
 
 
 def test_signature_is_that_of_prometheus_client() -> None:
-    """All that its newest release takes, by the same names, in the same order, with the same defaults."""
+    """The parameters of its newest release have the same names, order and defaults."""
     theirs = list(inspect.signature(prometheus_client.start_http_server).parameters.values())
     ours = list(inspect.signature(start_http_server).parameters.values())
     for their, our in zip(theirs, ours, strict=False):
@@ -84,7 +84,7 @@ def test_start_returns_a_server_and_its_daemon_thread(registry: CollectorRegistr
 
 
 def test_scrape_is_that_of_other_endpoints(registry: CollectorRegistry) -> None:
-    """Every path, formats, names, gzip, HEAD, and what web-prom tells of the scrape."""
+    """Every path, formats, names, gzip, HEAD, and the metrics about the scrape."""
     Counter("jobs", "Jobs.", registry=registry).inc(3)
     with serving(registry) as server:
         for path in ("/metrics", "/", "/any?name[]=other&name[]=jobs_total"):
@@ -113,7 +113,7 @@ def test_port_can_be_reused_after_shutdown(registry: CollectorRegistry) -> None:
 
 @pytest.mark.parametrize("addr", ["", "::"])
 def test_all_addresses_include_ipv4_and_ipv6(registry: CollectorRegistry, addr: str) -> None:
-    """prometheus_client's server takes IPv4 at ``::`` too."""
+    """The server of prometheus_client accepts IPv4 on ``::`` too."""
     server, _ = start_http_server(0, addr, registry)
     try:
         assert ask(server.server_port)[0] == 200
@@ -140,7 +140,7 @@ def test_fault_64_default_address_includes_ipv6(registry: CollectorRegistry) -> 
 
 
 def test_fault_64_given_address_is_used(registry: CollectorRegistry) -> None:
-    """``0.0.0.0`` is IPv4 alone, as prometheus_client has it."""
+    """``0.0.0.0`` is IPv4 only, as in prometheus_client."""
     server, _ = start_http_server(0, "0.0.0.0", registry)
     try:
         assert server.server_address == ("0.0.0.0", server.server_port)
@@ -174,7 +174,7 @@ def test_fault_64_ipv4_is_used_without_ipv6(
 
 
 def _hosts_of_ipv6() -> list[str]:
-    """Return this machine's loopback address of IPv6, if it has one."""
+    """Return the IPv6 loopback address of this machine, if it has one."""
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             return ["::1"]
@@ -196,7 +196,7 @@ def test_access_control_is_set_by_arguments(registry: CollectorRegistry) -> None
 def test_access_control_is_set_by_the_environment(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Read once, at the call; where the application's scrapes are, and its labels, are of no concern."""
+    """It is read once, at the call. The path and the labels of the application have no effect."""
     (tmp_path / "token").write_text("sesame")
     monkeypatch.setenv("PROM_BEARER_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("PROM_PATH", "/elsewhere")
@@ -210,7 +210,7 @@ def test_access_control_is_set_by_the_environment(
 def test_arguments_override_the_environment(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Whichever form of a secret is in either."""
+    """For each combination of a secret and a secret file."""
     (tmp_path / "token").write_text("another")
     monkeypatch.setenv("PROM_BEARER_TOKEN_FILE", str(tmp_path / "token"))
     with serving(registry, bearer_token="sesame") as server:
@@ -234,8 +234,8 @@ def test_arguments_override_the_environment(
     ],
 )
 def test_invalid_arguments_raise_config_error(registry: CollectorRegistry, options: Any, told: str) -> None:
-    """And no thread is left."""
-    before = set(threading.enumerate())  # those of a former test may just be ending
+    """No thread is left."""
+    before = set(threading.enumerate())  # threads of an earlier test may just be ending
     with pytest.raises(ConfigError, match=told):
         start_http_server(**{"port": 0, "addr": "127.0.0.1", "registry": registry, **options})
     assert before.issuperset(threading.enumerate())
@@ -259,13 +259,13 @@ def test_foreign_address_raises_listen_error(registry: CollectorRegistry) -> Non
 def test_client_certificates_are_requested_as_by_prometheus_client(
     registry: CollectorRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With ``client_auth_required`` alone, or with our own variable."""
+    """Only with ``client_auth_required``, or with ``PROM_CLIENT_CAFILE``."""
     (cert, key), client = make(tmp_path, "server"), make(tmp_path, "client")
     files = {"certfile": str(cert), "keyfile": str(key)}
     roots = {"client_cafile": str(client[0])}
     with serving(registry, **files, **roots) as server:
         assert ask(server.server_port, tls=trusting(cert))[0] == 200
-    monkeypatch.setenv("PROM_KEYFILE", str(client[1]))  # goes with a certificate that is not used
+    monkeypatch.setenv("PROM_KEYFILE", str(client[1]))  # belongs to a certificate that is not used
     for options in ({**roots, "client_auth_required": True}, {}):
         if not options:
             monkeypatch.setenv("PROM_CLIENT_CAFILE", roots["client_cafile"])
@@ -291,7 +291,7 @@ def test_tls_versions_are_set_by_arguments(registry: CollectorRegistry, tmp_path
 
 
 def test_scrape_contains_the_totals_of_all_processes(tmp_path: Path) -> None:
-    """The parent serves; what its children counted is in the sum, also of those that are gone."""
+    """The parent serves. The totals contain the counts of its children, including dead ones."""
     code = """
         import os, sys, urllib.request, warnings
         from prometheus_client import Counter
@@ -317,7 +317,7 @@ def test_scrape_contains_the_totals_of_all_processes(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings(f"ignore:{FORKS}:DeprecationWarning")
 def test_forked_child_closes_port_and_connections(registry: CollectorRegistry) -> None:
-    """Or the port would be in use, with nobody to answer, for as long as a child outlives its parent."""
+    """Otherwise a child that outlives its parent would keep the port in use, and nothing would answer."""
     with (
         serving(registry) as server,
         socket.create_connection(("127.0.0.1", server.server_port), PATIENCE_SECONDS) as client,
@@ -338,17 +338,17 @@ def test_forked_child_closes_port_and_connections(registry: CollectorRegistry) -
             again.shutdown()
 
         in_child(look)
-        # What the child closed and shut down is none of the parent's.
+        # The sockets that the child closed are still open in the parent.
         assert ask(server.server_port)[0] == 200
 
 
 @pytest.mark.filterwarnings(f"ignore:{FORKS}:DeprecationWarning")
 def test_forked_child_does_not_wait_for_a_scrape_of_its_parent(registry: CollectorRegistry) -> None:
-    """Which holds locks of the registry and of its metrics, for a moment that a fork may hit."""
+    """A scrape holds locks of the registry and its metrics for short times. The fork may happen in one."""
     jobs = Counter("jobs", "Jobs.", ["kind"], registry=registry)
 
     def use() -> None:
-        signal.alarm(int(PATIENCE_SECONDS))  # ends a child that waits for ever
+        signal.alarm(int(PATIENCE_SECONDS))  # ends a child that would wait forever
         jobs.labels("a").inc()
         Counter("others", "Others.", registry=registry)
 
@@ -359,7 +359,7 @@ def test_forked_child_does_not_wait_for_a_scrape_of_its_parent(registry: Collect
 
 
 def test_server_ends_with_the_program(tmp_path: Path) -> None:
-    """A script that is done does not wait for its server, nor for a client that is connected."""
+    """A finished script waits neither for its server nor for a connected client."""
     code = """
         import socket
         from web_prom import start_http_server
@@ -372,7 +372,7 @@ def test_server_ends_with_the_program(tmp_path: Path) -> None:
 
 
 def test_works_with_patches_of_gevent(tmp_path: Path) -> None:
-    """A thread is a greenlet there, as in a worker of a queue that runs greenlets."""
+    """Threads are greenlets then, as in a queue worker with greenlets."""
     code = """
         from gevent import monkey
         monkey.patch_all()

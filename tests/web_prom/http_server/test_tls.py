@@ -1,4 +1,4 @@
-"""The exporter's certificates, and those that it asks of its clients."""
+"""Certificates of the server and of its clients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import make, trusting
-from tests.web_prom.http_server.serving import Serving, everything
+from tests.web_prom.http_server.serving import RunningServer, everything
 from web_prom.errors import ConfigError
 from web_prom.http_server.tls import Certificates
 
@@ -38,7 +38,7 @@ def stranger(folder: Path) -> Pair:
 
 
 def test_scrapes_use_tls(server: Pair) -> None:
-    with Serving(certificates=Certificates(*server)) as serving:
+    with RunningServer(certificates=Certificates(*server)) as serving:
         assert serving.get(tls=trusting(server[0]))[0] == 200
         with serving.client() as plain:
             plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -48,12 +48,12 @@ def test_scrapes_use_tls(server: Pair) -> None:
 def test_certificate_and_key_can_be_in_one_file(server: Pair, tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes(server[0].read_bytes() + server[1].read_bytes())
-    with Serving(certificates=Certificates(both)) as serving:
+    with RunningServer(certificates=Certificates(both)) as serving:
         assert serving.get(tls=trusting(server[0]))[0] == 200
 
 
 def test_client_without_certificate_is_refused(server: Pair, client: Pair, stranger: Pair) -> None:
-    with Serving(certificates=Certificates(*server, client[0])) as serving:
+    with RunningServer(certificates=Certificates(*server, client[0])) as serving:
         assert serving.get(tls=trusting(server[0], client))[0] == 200
         for shown in (None, stranger):
             with pytest.raises(OSError, match=r"SSL|reset|pipe|EOF"):
@@ -61,19 +61,19 @@ def test_client_without_certificate_is_refused(server: Pair, client: Pair, stran
 
 
 def test_client_without_handshake_blocks_no_other(server: Pair) -> None:
-    with Serving(certificates=Certificates(*server)) as serving, serving.client():
+    with RunningServer(certificates=Certificates(*server)) as serving, serving.client():
         assert serving.get(tls=trusting(server[0]))[0] == 200
 
 
 def test_renewed_certificate_is_used_for_the_next_connection(
     server: Pair, stranger: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And one that is broken, or half there, leaves the former in use."""
+    """An invalid or incomplete certificate leaves the previous one in use."""
     caplog.set_level(logging.INFO)
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     certificate.write_bytes(server[0].read_bytes())
     key.write_bytes(server[1].read_bytes())
-    with Serving(certificates=Certificates(certificate, key)) as serving:
+    with RunningServer(certificates=Certificates(certificate, key)) as serving:
         certificate.write_bytes(stranger[0].read_bytes())
         for _ in range(2):
             assert serving.get(tls=trusting(server[0]))[0] == 200
@@ -113,7 +113,7 @@ def test_fault_78_certificate_outside_its_validity_is_logged_once_an_hour(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """At the start, and later, when the time comes."""
+    """At the start, and when the certificate expires later."""
     made = [Certificates(*server)]
     assert caplog.records == []
     now = time.time() + days * 86_400

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 
 @pytest.fixture
 def registry() -> CollectorRegistry:
-    """Return one with an instrument of each kind."""
+    """Return a registry with an instrument of each kind."""
     registry = CollectorRegistry()
     orders = Counter("orders", "Help.", ["customer", "payment"], registry=registry)
     line = Gauge("line", "Help.", ["site"], registry=registry)

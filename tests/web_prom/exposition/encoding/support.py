@@ -38,7 +38,7 @@ def encode_both(
     accept: str = TEXT,
     names: Collection[str] | None = None,
 ) -> bytes:
-    """Return the text of a scrape, which is upstream's and counts the same samples."""
+    """Return the text of a scrape, after comparing it with that of prometheus_client."""
     encode, content_type = encoder_for(accept)
     expected, ours = (TextBuilder(encode, content_type, names) for _ in range(2))
     expected.add(registry.collect())
@@ -52,7 +52,7 @@ def encode_both(
 
 
 def is_encoded(collector: Any, encoder: RegistryEncoder | None = None, accept: str = TEXT) -> bool:
-    """Tell whether a collector's text was made without collecting it."""
+    """Return whether a collector is encoded without ``collect()``."""
     encode, content_type = encoder_for(accept)
 
     def encoded(families: Iterable[Metric]) -> bytes:

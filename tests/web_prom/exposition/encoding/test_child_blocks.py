@@ -20,7 +20,7 @@ from web_prom.exposition.negotiation import encoder_for
 
 
 def test_blocks_are_updated_when_children_are_added_and_removed() -> None:
-    """What stays is not made again, and no crowd of small pieces is left."""
+    """Unchanged blocks are reused, and few small blocks are left."""
     registry, encoder = CollectorRegistry(), RegistryEncoder()
     counter = Counter("a", "Help.", ["n"], registry=registry)
     for number in range(500):
@@ -42,7 +42,7 @@ def test_blocks_are_updated_when_children_are_added_and_removed() -> None:
 
 
 def test_changed_creation_time_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is kept with the labels."""
+    """Creation times are cached together with the labels."""
     monkeypatch.setattr(metrics, "_use_created", True)
     registry, encoder = CollectorRegistry(), RegistryEncoder()
     counter = Counter("a", "Help.", ["n"], registry=registry)
@@ -56,7 +56,7 @@ def test_changed_creation_time_is_written(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_removed_children_and_instruments_are_deleted(registry: CollectorRegistry) -> None:
-    """Children that were removed, and instruments that were unregistered, are let go by the next scrape."""
+    """The next scrape deletes the references to removed children and unregistered instruments."""
     gatherer = Gatherer(registry, collector_timeout=30)
     gatherer.gather(*encoder_for(TEXT), None)
     orders, line, *_ = registry._collector_to_names
@@ -72,7 +72,7 @@ def test_removed_children_and_instruments_are_deleted(registry: CollectorRegistr
 
 
 def test_caches_are_limited_when_clients_invent_formats() -> None:
-    """Nor do filters; of the lines there are those of the last few only."""
+    """The same holds for names. Only the last few templates of lines are cached."""
     registry, encoder = CollectorRegistry(), RegistryEncoder()
     Histogram("a", "Help.", ["label"], registry=registry).labels("b")
     for version in range(1, 40):
@@ -88,7 +88,7 @@ def test_caches_are_limited_when_clients_invent_formats() -> None:
 
 
 def test_child_added_during_a_scrape_is_in_the_next_one(registry: CollectorRegistry) -> None:
-    """As upstream has it: which children there are is settled first."""
+    """As in prometheus_client, the children are listed first."""
     encoder = RegistryEncoder()
     gauge = Gauge("grows", "Help.", ["n"], registry=registry)
 
@@ -107,7 +107,7 @@ def test_child_added_during_a_scrape_is_in_the_next_one(registry: CollectorRegis
 
 
 def test_scrapes_are_complete_while_threads_add_and_remove_children(registry: CollectorRegistry) -> None:
-    """Each is whole, and has what was there before it began."""
+    """Each scrape contains all children that existed when it started."""
     orders: Any = next(iter(registry._collector_to_names))
     gatherer = Gatherer(registry, collector_timeout=30)
     going = True

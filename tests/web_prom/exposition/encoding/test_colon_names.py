@@ -1,4 +1,4 @@
-"""Metric names with colons: the same in headings and samples, in one process and in many."""
+"""Metric names with colons: equal in headings and samples, in one process and with shared values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRAP = 'a\n# TYPE vllm_requests gauge\nvllm_requests 1.0 {vllm_requests="'
 
 
 class Custom:
-    """Gives a family whose labels read like lines of another."""
+    """A collector with a family whose labels look like lines of another family."""
 
     def collect(self) -> Any:
         family = GaugeMetricFamily("queue:depth", f"Help, {TRAP}", labels=["trap"])
@@ -51,7 +51,7 @@ def registry_with(*, custom: bool) -> CollectorRegistry:
 
 
 def text_of(exposition: Exposition, accept: str) -> str:
-    """Return what a scrape gives."""
+    """Return the text of a scrape."""
     return exposition.respond(environ_of("/metrics", HTTP_ACCEPT=accept)).body.decode()
 
 
@@ -63,7 +63,7 @@ def values_in(text: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("accept", [*OPENMETRICS, *TEXT])
 def test_fault_57_names_keep_colons_in_one_process(accept: str) -> None:
-    """In samples as in headings, and beside names that are the same but for the colons."""
+    """In samples and headings, also with other names that differ only in the colons."""
     text = text_of(Exposition(registry_with(custom=True)), accept)
     values = values_in(text)
     assert values["vllm:requests_total"] == 1
@@ -80,7 +80,7 @@ def test_fault_57_names_keep_colons_in_one_process(accept: str) -> None:
 
 @pytest.mark.parametrize("accept", [*OPENMETRICS, *TEXT])
 def test_fault_57_names_keep_colons_with_shared_values(tmp_path: Path, accept: str) -> None:
-    """Whether their lines are kept from scrape to scrape or made by the encoder."""
+    """Both for cached lines and for lines from the encoder."""
     for slot in range(2):
         worker = Worker(tmp_path, f"s{slot}")
         worker.inc("vllm:requests", {"trap": TRAP})
@@ -99,7 +99,7 @@ def test_fault_57_names_keep_colons_with_shared_values(tmp_path: Path, accept: s
     "accept", [*TEXT, "application/openmetrics-text; version=1.0.0; escaping=dots", OPENMETRICS[0]]
 )
 def test_fault_57_other_text_is_that_of_prometheus_client(accept: str) -> None:
-    """Where it writes colons as they are, another scheme was asked for, or no name has one."""
+    """For formats with correct colons, for other escaping schemes, and for names without colons."""
     registry = registry_with(custom=True)
     if accept in OPENMETRICS:
         registry = CollectorRegistry()

@@ -35,7 +35,7 @@ INFINITY = float("inf")
 def test_encode_creates_no_samples_for_unmodified_instruments(
     accept: str, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And what stands before the values is made once."""
+    """The part of a line before its value is created once."""
     encoder = RegistryEncoder()
     text = encode_both(registry, encoder, accept)
     encode, _ = encoder_for(accept)
@@ -50,7 +50,7 @@ def test_encode_creates_no_samples_for_unmodified_instruments(
 
 
 def test_scrape_over_http_is_that_of_prometheus_client(registry: CollectorRegistry) -> None:
-    """Followed by what is about the scrape."""
+    """The metrics about the scrape follow."""
     body = serve(make_wsgi_app(registry))
     begun, _, about = body.partition(b"# HELP web_prom_scrape_series ")
     assert begun == prometheus_client.generate_latest(registry)
@@ -60,7 +60,7 @@ def test_scrape_over_http_is_that_of_prometheus_client(registry: CollectorRegist
 
 @pytest.mark.parametrize("kind", INSTRUMENTS)
 def test_encode_does_not_collect_unmodified_instruments(kind: Any) -> None:
-    """With labels and without; Info and Enum are."""
+    """With labels and without. Info and Enum are collected."""
     assert is_encoded(kind("a", "", registry=None))
     assert is_encoded(kind("a", "", ["b"], registry=None))
     labelled = kind("a", "", ["b"], registry=None)
@@ -71,7 +71,7 @@ def test_encode_does_not_collect_unmodified_instruments(kind: Any) -> None:
 
 
 def more(self: Any) -> Any:
-    """Give what no instrument of upstream gives."""
+    """Return a sample that no instrument of prometheus_client has."""
     return (Sample("_more", {"x": "y"}, 7.0, None, None),)
 
 
@@ -80,7 +80,7 @@ def more(self: Any) -> Any:
 def test_encode_returns_none_for_modified_instruments(
     kind: Any, labels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Subclasses, and methods that were replaced: of a class, of an instrument, of a child."""
+    """Subclasses, and classes, instruments and children with replaced methods."""
     extended = type("Extended", (kind,), {"_child_samples": more})
     for make, patch in ((extended, ""), (kind, "instrument"), (kind, "child"), (kind, "class")):
         registry, encoder = CollectorRegistry(), RegistryEncoder()
@@ -99,7 +99,7 @@ def test_encode_returns_none_for_modified_instruments(
 
 
 def test_values_of_another_class_are_read_by_their_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They know best what they are, and whether there is an exemplar."""
+    """Their methods return the number and the exemplar."""
 
     class Own(MutexValue):
         def get(self) -> float:
@@ -120,14 +120,14 @@ def test_values_of_another_class_are_read_by_their_method(monkeypatch: pytest.Mo
 
 
 def test_integer_value_is_written_as_float() -> None:
-    """Such is a counter's after reset()."""
+    """A counter has an integer value after ``reset()``."""
     registry = CollectorRegistry()
     Counter("a", "Help.", registry=registry)._value.set(3)
     assert b"a_total 3.0\n" in encode_both(registry, RegistryEncoder())
 
 
 def test_exemplars_are_in_openmetrics_only() -> None:
-    """Of a counter, and of the bucket that an observation fell into."""
+    """Exemplars of a counter, and of the bucket of an observation."""
     registry, encoder = CollectorRegistry(), RegistryEncoder()
     Counter("a", "Help.", ["n"], registry=registry).labels("x").inc(exemplar={"trace": "1"})
     Histogram("b", "Help.", registry=registry).observe(0.3, exemplar={"trace": "2"})
@@ -141,7 +141,7 @@ def test_exemplars_are_in_openmetrics_only() -> None:
 def test_scrape_creates_few_objects_for_garbage_collection(
     registry: CollectorRegistry,
 ) -> None:
-    """A full collection holds up every thread, and is due when many such objects have come to stay."""
+    """A full garbage collection stops every thread. It runs after many such objects have been created."""
     gatherer = Gatherer(registry, collector_timeout=30)
     gc.collect()
     before = len(gc.get_objects())
@@ -156,7 +156,7 @@ def test_scrape_creates_few_objects_for_garbage_collection(
 
 @pytest.mark.parametrize("break_it", ["callback", "label", "exemplar"])
 def test_instrument_that_cannot_be_encoded_is_the_only_one_missing(break_it: str, caplog: Any) -> None:
-    """As a collector does that fails: nothing of it is there, and it is counted."""
+    """As for a failing collector, its text is missing and the failure is counted."""
     registry = CollectorRegistry()
     gatherer = Gatherer(registry, collector_timeout=30)
     broken: Any = Counter("broken", "Help.", ["label"], registry=registry)

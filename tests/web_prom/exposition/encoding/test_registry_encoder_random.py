@@ -15,7 +15,7 @@ from web_prom.exposition.encoding.registry_encoder import RegistryEncoder
 
 
 def allowed(make: Callable[[str], object], *names: str) -> list[str]:
-    """Return the names that this version of prometheus_client takes."""
+    """Return the names that this version of prometheus_client accepts."""
     kept = []
     for name in names:
         try:
@@ -59,7 +59,7 @@ exemplars = st.one_of(st.none(), st.dictionaries(st.sampled_from("pq"), texts, m
 
 
 class RandomProgram:
-    """A registry, and what a program may do to it between scrapes."""
+    """A registry, and random changes that a program makes between scrapes."""
 
     def __init__(self, data: st.DataObject) -> None:
         self.draw: Any = data.draw
@@ -86,12 +86,12 @@ class RandomProgram:
         labels = self.draw(st.lists(st.sampled_from(LABELS), max_size=3, unique=unique))
         try:
             instrument = kind(name, self.draw(texts), labels, registry=self.registry, **options)
-        except ValueError:  # a name that is taken, or that goes with no unit
+        except ValueError:  # a used name, or a name that does not allow a unit
             return
         self.instruments.append(instrument)
 
     def act(self) -> None:
-        """Do something to one of the instruments."""
+        """Change a random instrument."""
         if not self.instruments:
             return
         instrument = self.draw(st.sampled_from(self.instruments))
@@ -105,7 +105,7 @@ class RandomProgram:
                 labels = self.draw(st.sampled_from(known))
             deed = self.draw(st.sampled_from(["use", "use", "use", "use", "remove", "clear"]))
             if deed == "remove":
-                with contextlib.suppress(KeyError):  # of older versions, where there is none
+                with contextlib.suppress(KeyError):  # raised by older versions for unknown labels
                     instrument.remove(*labels)
                 return
             if deed == "clear":
@@ -115,13 +115,13 @@ class RandomProgram:
         getattr(self, type(instrument).__name__.lower())(child)
 
     def counter(self, child: Any) -> None:
-        """Count, or begin again."""
+        """Increment or reset a counter."""
         if self.draw(st.booleans()) and hasattr(child, "reset"):
             child.reset()
         child.inc(self.draw(positive), exemplar=self.draw(exemplars))
 
     def gauge(self, child: Any) -> None:
-        """Set, for once or by a callback."""
+        """Set a gauge or its callback."""
         value = self.draw(floats)
         if self.draw(st.integers(0, 3)):
             child.set(value)
@@ -129,19 +129,19 @@ class RandomProgram:
             child.set_function(lambda: value)
 
     def histogram(self, child: Any) -> None:
-        """Observe."""
+        """Observe a value."""
         child.observe(self.draw(floats), exemplar=self.draw(exemplars))
 
     def summary(self, child: Any) -> None:
-        """Observe."""
+        """Observe a value."""
         child.observe(self.draw(floats))
 
     def info(self, child: Any) -> None:
-        """Tell."""
+        """Set the labels of an Info."""
         child.info({"told": self.draw(texts)})
 
     def enum(self, child: Any) -> None:
-        """Change."""
+        """Change the state of an Enum."""
         child.state(self.draw(st.sampled_from(["on", "off"])))
 
     def names(self) -> set[str] | None:
@@ -155,7 +155,7 @@ class RandomProgram:
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_text_is_that_of_prometheus_client_after_random_changes(data: st.DataObject) -> None:
-    """Every kind, format and filter, ``_created`` or not, with children that come and go."""
+    """All types, formats and names, with and without ``_created``, while children are added and removed."""
     program = RandomProgram(data)
     encoder = RegistryEncoder()
     accepts = data.draw(st.lists(st.sampled_from(FORMATS), min_size=1, max_size=2))

@@ -1,4 +1,4 @@
-"""A scrape's text in parts is what upstream's encoder makes of all families at once."""
+"""The text builder: the text of all parts is that of prometheus_client's encoder."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ FORMATS = [
     f"{OPENMETRICS}; escaping=allow-utf-8",
     f"{OPENMETRICS}; escaping=dots",
 ]
-ODD = '# TYPE x gauge\n# "\\ #EOF'
+SPECIAL_TEXT = '# TYPE x gauge\n# "\\ #EOF'
 
 
-def _odd_name() -> str:
-    """Return a name that only UTF-8 can write, or with older versions one that they just allow."""
+def _utf_8_name() -> str:
+    """Return a name that requires UTF-8, or one with a colon for versions without UTF-8 names."""
     try:
         return Metric("odd.name", "", "gauge").name
     except ValueError:
         return "odd:name"
 
 
-ODD_NAME = _odd_name()
+UTF_8_NAME = _utf_8_name()
 
 
 class Merged:
-    """Plays the collector of all workers."""
+    """A stand-in for the collector of all workers."""
 
     def __init__(self, *families: Metric) -> None:
         self.families = families
@@ -87,8 +87,8 @@ def text_for(accept: str, names: set[str] | None = None) -> TextBuilder:
 
 
 def gauge(name: str, value: float = 1, unit: str = "") -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, f"Help of {name}, {ODD}", labels=["label"], unit=unit)
-    family.add_metric([ODD], value)
+    family = GaugeMetricFamily(name, f"Help of {name}, {SPECIAL_TEXT}", labels=["label"], unit=unit)
+    family.add_metric([SPECIAL_TEXT], value)
     return family
 
 
@@ -101,7 +101,7 @@ def histogram(name: str, unit: str = "") -> HistogramMetricFamily:
 
 
 def without_units(families: Iterable[Metric]) -> list[Metric]:
-    """Return families as the value files have them."""
+    """Return families as they are in value files, without units."""
     bare = []
     for family in families:
         bare.append(Metric(family.name, family.documentation, family.type))
@@ -112,7 +112,7 @@ def without_units(families: Iterable[Metric]) -> list[Metric]:
 @pytest.mark.parametrize("accept", FORMATS)
 @pytest.mark.parametrize("named", [False, True])
 def test_text_of_all_parts_is_that_of_prometheus_client(accept: str, named: bool) -> None:
-    """Whatever is in labels and help, and whichever way the families of all workers come."""
+    """For any text in labels and help."""
     merged = [
         gauge("a"),
         gauge("b_seconds", unit="seconds"),
@@ -121,7 +121,10 @@ def test_text_of_all_parts_is_that_of_prometheus_client(accept: str, named: bool
         gauge("e"),
         gauge("z_bytes", unit="bytes"),
     ]
-    rest = [gauge("own_seconds", unit="seconds"), InfoMetricFamily("build", "Help.", {"version": ODD})]
+    rest = [
+        gauge("own_seconds", unit="seconds"),
+        InfoMetricFamily("build", "Help.", {"version": SPECIAL_TEXT}),
+    ]
     everything = Merged(*merged, *rest)
     units = {family.name: family.unit for family in merged if family.unit}
     names = {sample.name for family in everything.collect() for sample in family.samples}
@@ -137,7 +140,7 @@ def test_text_of_all_parts_is_that_of_prometheus_client(accept: str, named: bool
 
 @pytest.mark.parametrize("accept", FORMATS)
 def test_utf_8_names_are_written_and_marked_as_used(accept: str) -> None:
-    odd = gauge(f"{ODD_NAME}_seconds", unit="seconds")
+    odd = gauge(f"{UTF_8_NAME}_seconds", unit="seconds")
     text = text_for(accept)
     text.add_merged(Merged(*without_units([gauge("a"), odd])), {odd.name: "seconds"})  # type: ignore[arg-type]
     encode, _ = encoder_for(accept)
@@ -148,9 +151,9 @@ def test_utf_8_names_are_written_and_marked_as_used(accept: str) -> None:
 
 def test_add_unique_refuses_sample_names_of_a_quoted_family() -> None:
     text = text_for("text/plain; version=1.0.0; escaping=allow-utf-8")
-    text.add_unique(histogram(ODD_NAME))
+    text.add_unique(histogram(UTF_8_NAME))
     with pytest.raises(ConflictError):
-        text.add_unique(gauge(f"{ODD_NAME}_sum"))
+        text.add_unique(gauge(f"{UTF_8_NAME}_sum"))
 
 
 @pytest.mark.parametrize("accept", FORMATS)
@@ -176,7 +179,7 @@ def test_finish_without_families_returns_the_end_of_the_format(accept: str) -> N
 def test_add_unique_refuses_a_used_name_and_adds_nothing(
     accept: str, named: bool, there: Metric, coming: Metric
 ) -> None:
-    """Whether the first came from the files or not."""
+    """For families of value files and for others."""
     names = {sample.name for family in (there, coming) for sample in family.samples} if named else None
     for put in ("add_merged", "add_unique"):
         text = text_for(accept, names)
@@ -193,7 +196,7 @@ def test_add_unique_refuses_a_used_name_and_adds_nothing(
 
 
 def test_gauge_and_counter_of_equal_name_conflict_in_openmetrics_only() -> None:
-    """As in the text format; in OpenMetrics both families have the name."""
+    """In the text format the name of the counter ends with ``_total``. In OpenMetrics it does not."""
     for accept, fits in ((TEXT, True), (OPENMETRICS, False)):
         text = text_for(accept)
         text.add_unique(gauge("a"))
@@ -204,7 +207,7 @@ def test_gauge_and_counter_of_equal_name_conflict_in_openmetrics_only() -> None:
 def test_label_that_looks_like_a_heading_uses_no_name() -> None:
     text = text_for(TEXT)
     text.add_merged(Merged(gauge("a")), {})  # type: ignore[arg-type]
-    assert ODD.startswith("# TYPE x ")
+    assert SPECIAL_TEXT.startswith("# TYPE x ")
     text.add_unique(gauge("x"))
 
 
