@@ -1,8 +1,8 @@
-"""Fuzzer for the reader of value files: whatever is in some of the files, the others count as they are.
+"""Fuzzer for the reader of value files: corrupt files never change the values of the other files.
 
 pytest tries a fixed number of cases with fixed seeds. With ``FUZZ_SECONDS`` in the environment the test runs
-for that many seconds, with new seeds each time. A failure shows the seed of the case, which ``FUZZ_SEED``
-repeats.
+for that many seconds, with new seeds each time. A failure shows the seed of the case. ``FUZZ_SEED`` repeats
+the case.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 SEED = os.environ.get("FUZZ_SEED")
 CASES = 40
 
-# Of the processor, not of the clock: a busy machine takes none of them. A case takes some milliseconds.
-MOST_SECONDS = 20.0
-# What is kept of an entry takes several times its bytes: objects for the label set, its values, its text.
-FACTOR, BESIDES = 60, 4 << 20
+# Seconds of processor time, so that a busy machine does not matter. A case takes some milliseconds.
+MAX_SECONDS = 20.0
+# The objects of an entry (label set, values, text) take several times the bytes of the entry.
+MEMORY_FACTOR, BASE_MEMORY = 60, 4 << 20
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 Mutation = Callable[[random.Random, bytearray], bytearray]
@@ -72,7 +72,7 @@ COUNTS = [0, 1, 7, 8, 12, 16, 24, 4096, 65536, 1 << 20, 0x7FFFF000, 0x7FFFFFFF, 
 
 
 def entries(data: bytes | bytearray) -> list[tuple[int, int]]:
-    """Return where the entries of a file begin and end, as far as it is whole."""
+    """Return the start and the end of each complete entry of a file."""
     found = []
     used = HEADER.unpack_from(data)[0] if len(data) >= HEADER.size else 0
     start = HEADER.size
@@ -89,7 +89,7 @@ def entries(data: bytes | bytearray) -> list[tuple[int, int]]:
 
 
 def use(data: bytearray, used: int) -> bytearray:
-    """Write the count of bytes in use."""
+    """Write the count of bytes in use to the header."""
     if len(data) >= LENGTH.size:
         data[: LENGTH.size] = struct.pack("=I", used & 0xFFFFFFFF)
     return data
@@ -129,7 +129,7 @@ def with_another_length(chance: random.Random, data: bytearray) -> bytearray:
 
 
 def appended(data: bytearray, more: bytes) -> bytearray:
-    """Add whole entries behind those in use."""
+    """Append complete entries after the bytes in use."""
     spans = entries(data)
     end = spans[-1][1] if spans else HEADER.size
     return use(data[:end] + more + data[end:], end + len(more))
@@ -222,7 +222,7 @@ MUTATIONS: list[Mutation] = [
 
 
 def write(directory: Path, owner: str, tag: str, chance: random.Random) -> None:
-    """Write the files of a worker, with series of its own, by the tag, and such as all have."""
+    """Write the files of a worker: series that only it has, with the tag as a label, and shared series."""
     worker = Worker(directory, owner)
     for labels in ({"of": tag}, {"of": "all"}, {"of": "all", "é\\n": f'"\\ü{tag}'}):
         worker.inc("a", labels, chance.randrange(1, 100))
@@ -237,7 +237,7 @@ def write(directory: Path, owner: str, tag: str, chance: random.Random) -> None:
 
 
 def samples_of(collector: Any) -> Samples:
-    """Return every sample of a collector, with texts that can be sent."""
+    """Return the samples of a collector, without surrogates in names and values of labels."""
     return {
         (
             sample.name,
@@ -249,7 +249,7 @@ def samples_of(collector: Any) -> Samples:
 
 
 def sendable(text: str) -> str:
-    """Return a text as web-prom shows it: without halves of surrogate pairs."""
+    """Return a text with surrogates replaced, as web-prom shows it."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -259,7 +259,7 @@ def own(samples: Samples, tags: set[str]) -> Samples:
 
 
 def equal(one: Samples, other: Samples) -> bool:
-    """Tell whether samples are the same, but for the last bits of odd sums."""
+    """Return whether samples are equal except for rounding errors."""
     return one.keys() == other.keys() and all(
         value == other[key]
         or (math.isnan(value) and math.isnan(other[key]))
@@ -268,8 +268,8 @@ def equal(one: Samples, other: Samples) -> bool:
     )
 
 
-class Told(logging.Handler):
-    """Notes the files that are said not to count."""
+class LoggedFiles(logging.Handler):
+    """Collects the names of the files that the log reports as corrupt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -281,7 +281,7 @@ class Told(logging.Handler):
 
 
 def seeds() -> Iterator[int]:
-    """Give the seeds of the cases."""
+    """Yield the seeds of the cases."""
     if SEED is not None:
         yield int(SEED)
         return
@@ -294,7 +294,7 @@ def seeds() -> Iterator[int]:
 
 
 class Holders:
-    """Who holds the slots: three processes."""
+    """The holders of three slots."""
 
     def __init__(self) -> None:
         self._first = 1
@@ -303,7 +303,7 @@ class Holders:
         return {slot: self._first + slot for slot in range(3)}
 
     def replace(self) -> None:
-        """Have others hold them: what is missing of the former ones does not come back."""
+        """Give the slots to other processes, so that nothing waits for removed files."""
         self._first += 3
 
 
@@ -311,22 +311,22 @@ def collector_of(directory: Path, holders: Holders) -> WorkersCollector:
     return WorkersCollector(directory, holders)
 
 
-def damage(chance: random.Random, paths: list[Path]) -> None:
-    """Change some files, each in one way or two."""
+def corrupt(chance: random.Random, paths: list[Path]) -> None:
+    """Apply one or two mutations to each file."""
     for path in paths:
         data = bytearray(path.read_bytes())
         for mutation in chance.choices(MUTATIONS, k=chance.choice([1, 1, 1, 2])):
             data = mutation(chance, data)
         path.write_bytes(data)
-        if chance.random() < 0.1:  # a hole behind it
+        if chance.random() < 0.1:  # a hole at the end
             os.truncate(path, max(len(data), 1 << chance.randrange(12, 31)))
 
 
 def read(directory: Path, holders: Holders) -> tuple[WorkersCollector, Samples, set[str]]:
-    """Scrape as a new process does; return the files that are left out too."""
-    told = Told()
+    """Scrape as a new process. Return the collector, the samples, and the files that are left out."""
+    logged = LoggedFiles()
     logger = logging.getLogger("web_prom")
-    logger.addHandler(told)
+    logger.addHandler(logged)
     begun = time.thread_time()
     tracemalloc.start()
     try:
@@ -335,19 +335,19 @@ def read(directory: Path, holders: Holders) -> tuple[WorkersCollector, Samples, 
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-        logger.removeHandler(told)
-    assert time.thread_time() - begun < MOST_SECONDS
+        logger.removeHandler(logged)
+    assert time.thread_time() - begun < MAX_SECONDS
     size = sum(path.stat().st_blocks * 512 for path in directory.iterdir())
-    assert peak < FACTOR * size + BESIDES, (peak, size)
-    assert collector.corrupt_files == len(told.names)
-    return collector, samples, told.names
+    assert peak < MEMORY_FACTOR * size + BASE_MEMORY, (peak, size)
+    assert collector.corrupt_files == len(logged.names)
+    return collector, samples, logged.names
 
 
 def check_with_upstream(seen: Samples, paths: list[Path], untouched: bool, folder: Path) -> None:
-    """Compare with what prometheus_client makes of the files that count."""
+    """Compare the samples with those of prometheus_client for the files that count."""
     folder.mkdir()
     for path in paths:
-        with path.open("rb") as file:  # without the hole, if there is one
+        with path.open("rb") as file:  # without a hole at the end
             (folder / path.name).write_bytes(file.read(1 << 20))
     try:
         expected = samples_of(MultiProcessCollector(None, str(folder)))  # type: ignore[no-untyped-call]
@@ -359,7 +359,7 @@ def check_with_upstream(seen: Samples, paths: list[Path], untouched: bool, folde
 
 
 def one_case(seed: int, directory: Path) -> None:
-    """Damage some of the files of some workers, and compare what a scrape makes of all of them."""
+    """Corrupt some files of some workers, and compare the samples of all files."""
     chance = random.Random(seed)
     owners = [f"s{slot}" for slot in range(chance.choice([1, 2, 3]))] + ["4711"] * chance.choice([0, 1])
     tags = {owner: f"{chance.getrandbits(64):016x}" for owner in owners}
@@ -369,9 +369,9 @@ def one_case(seed: int, directory: Path) -> None:
     warm = collector_of(directory, holders)
     whole = samples_of(warm)
     victims = chance.sample(sorted(directory.iterdir()), k=chance.choice([1, 1, 2, 3]))
-    damage(chance, victims)
-    hurt = {path.stem.rpartition("_")[2] for path in victims}
-    safe = {tag for owner, tag in tags.items() if owner not in hurt}
+    corrupt(chance, victims)
+    affected = {path.stem.rpartition("_")[2] for path in victims}
+    safe = {tag for owner, tag in tags.items() if owner not in affected}
 
     cold, seen, left_out = read(directory, holders)
     assert left_out <= {path.name for path in victims}
@@ -393,11 +393,9 @@ def one_case(seed: int, directory: Path) -> None:
     assert samples_of(cold) == alone
 
 
-def test_the_reader_leaves_out_what_is_damaged_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It never hangs, takes no more memory than a small factor of the files, and adds up what is whole."""
-    monkeypatch.setattr(logging.getLogger("web_prom"), "propagate", False)  # a line for each case
+def test_reader_leaves_out_only_corrupt_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never hangs, and its memory is limited by a factor of the size of the files."""
+    monkeypatch.setattr(logging.getLogger("web_prom"), "propagate", False)  # one log line for each case
     for seed in seeds():
         directory = tmp_path / str(seed)
         directory.mkdir()
