@@ -1,4 +1,4 @@
-"""How often one kind of event is logged."""
+"""The limit on log messages of one kind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.web_prom.support import Clock
 from web_prom.log_limit import LogLimit
 
 
-def test_an_event_is_admitted_once_a_minute_for_each_kind() -> None:
+def test_admit_allows_one_event_of_each_kind_in_a_minute() -> None:
     clock = Clock()
     limit = LogLimit(clock=clock)
     assert [limit.admit(kind) for kind in "aab"] == ["", None, ""]
@@ -17,7 +17,7 @@ def test_an_event_is_admitted_once_a_minute_for_each_kind() -> None:
     assert limit.admit("a") is None
 
 
-def test_kinds_without_end_take_no_memory() -> None:
+def test_number_of_kinds_in_memory_is_bounded() -> None:
     limit = LogLimit(clock=Clock())
     for number in range(10_000):
         limit.admit(number)

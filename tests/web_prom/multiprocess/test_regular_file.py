@@ -1,4 +1,4 @@
-"""Files are opened without waiting, and only if they are regular files."""
+"""Regular files: opened without waiting, checked for holes. Other kinds of files are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from web_prom.multiprocess.regular_file import NotRegularError, has_data, open_r
 
 
 def bound_socket(path: Path) -> None:
-    """Make a socket under this name; a long path is no address, so that it is made from its directory."""
+    """Create a socket from within its directory, because a long path is not a valid address."""
     before = Path.cwd()
     os.chdir(path.parent)
     try:
@@ -45,7 +45,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
 
 @pytest.fixture
 def descriptors() -> Iterator[None]:
-    """See that a test leaves no descriptor open."""
+    """Check that a test leaves no descriptor open."""
     before = os.listdir("/dev/fd")
     yield
     assert len(os.listdir("/dev/fd")) == len(before)
@@ -57,7 +57,7 @@ def descriptors() -> Iterator[None]:
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_fault_72_open_regular_refuses_other_kinds(tmp_path: Path, kind: str, flags: int) -> None:
-    """Whatever is no regular file is refused at once, by path and by name in a directory."""
+    """Other kinds of files are refused at once, by path and by name in a directory."""
     path = tmp_path / "counter_x.db"
     KINDS[kind](path)
     with pytest.raises(NotRegularError, match=r"counter_x\.db"):
@@ -79,7 +79,7 @@ def test_fault_72_open_regular_refuses_a_device() -> None:
 
 @pytest.mark.usefixtures("descriptors")
 def test_fault_72_open_regular_does_not_wait_for_a_lease(tmp_path: Path) -> None:
-    """A file that its owner leased is refused at once; the kernel would let the opener wait 45 seconds."""
+    """A file with a lease is refused at once. The kernel would make the process wait for 45 seconds."""
     path = tmp_path / "counter_x.db"
     path.write_bytes(b"x")
     owner = os.open(path, os.O_RDWR)
@@ -101,8 +101,8 @@ def test_fault_72_open_regular_does_not_wait_for_a_lease(tmp_path: Path) -> None
         os.close(owner)
 
 
-def test_open_regular_opens_and_makes(tmp_path: Path) -> None:
-    """A regular file is opened, or made with the mode that is asked for; children do not inherit it."""
+def test_open_regular_opens_and_creates(tmp_path: Path) -> None:
+    """A regular file is opened, or created with the given mode. Children do not inherit the descriptor."""
     path = tmp_path / "counter_s0.db"
     with pytest.raises(FileNotFoundError):
         open_regular(path, os.O_RDWR)
@@ -121,7 +121,7 @@ def test_open_regular_opens_and_makes(tmp_path: Path) -> None:
 
 
 def test_fault_72_has_data_finds_holes(tmp_path: Path) -> None:
-    """A file that claims more than it has written takes no memory: the hole is found without reading it."""
+    """A hole is found without reading the file, so that a huge file without data uses no memory."""
     path = tmp_path / "counter_x.db"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
@@ -138,8 +138,8 @@ def test_fault_72_has_data_finds_holes(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
-def test_has_data_of_reserved_space_that_is_written(tmp_path: Path) -> None:
-    """What is written through a mapping into reserved space is data at once."""
+def test_has_data_counts_writes_to_reserved_space(tmp_path: Path) -> None:
+    """Bytes that are written through a mapping into reserved space count as data at once."""
     descriptor = os.open(tmp_path / "counter_s0.db", os.O_RDWR | os.O_CREAT)
     try:
         os.posix_fallocate(descriptor, 0, 65536)

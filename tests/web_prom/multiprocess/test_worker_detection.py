@@ -1,4 +1,4 @@
-"""Whether a process is one of several workers: asked in real processes that listen, or do not."""
+"""Worker detection in real processes that listen, or do not listen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.web_prom.support import python
 
-# Starts children that all live while each tells what it sees, and prints that; the last is the parent's own.
+# Starts children that are alive until all have reported. Prints the results; the last is the parent's.
 PARENT = """
     import os
     import socket
@@ -22,11 +22,11 @@ PARENT = """
             return listener
         return socket.create_server(("127.0.0.1", 0))
 
-    def tell():
-        os.write(told[1], b"yes " if has_sibling_workers() else b"no  ")
+    def report():
+        os.write(results[1], b"yes " if has_sibling_workers() else b"no  ")
 
     whose, _, children = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    go, told, end = os.pipe(), os.pipe(), os.pipe()
+    go, results, end = os.pipe(), os.pipe(), os.pipe()
     listener = listen() if whose == "shared" else socket.socket()
     pids = []
     for _ in range(children):
@@ -34,18 +34,18 @@ PARENT = """
         if not pid:
             if whose == "own":
                 listener = listen()
-            os.write(told[1], b"here")
+            os.write(results[1], b"here")
             os.read(go[0], 1)
-            tell()
+            report()
             os.read(end[0], 1)
             os._exit(0)
         pids.append(pid)
     for _ in pids:
-        os.read(told[0], 4)
+        os.read(results[0], 4)
     os.write(go[1], b"x" * children)
-    said = [os.read(told[0], 4).decode() for _ in pids]
-    tell()
-    print(*said, os.read(told[0], 4).decode())
+    answers = [os.read(results[0], 4).decode() for _ in pids]
+    report()
+    print(*answers, os.read(results[0], 4).decode())
     os.write(end[1], b"x" * children)
     for pid in pids:
         os.waitpid(pid, 0)
@@ -53,17 +53,17 @@ PARENT = """
 
 
 @pytest.mark.parametrize("family", ["inet", "unix"])
-def test_forks_that_share_a_listener_are_siblings(family: str) -> None:
-    """Their parent, who listens too, is none."""
+def test_forks_that_share_a_listening_socket_are_siblings(family: str) -> None:
+    """Their parent, which listens too, is not a sibling."""
     assert python(PARENT, "shared", family, "3").split() == ["yes", "yes", "yes", "no"]
 
 
 @pytest.mark.parametrize("whose", ["own", "nobody's"])
-def test_forks_that_share_no_listener_are_not(whose: str) -> None:
-    """Such as two servers that one script starts, or helpers that do not listen."""
+def test_forks_without_a_shared_listening_socket_are_not_siblings(whose: str) -> None:
+    """For example two servers that one script starts, or helper processes that do not listen."""
     assert python(PARENT, whose, "inet", "2").split() == ["no", "no", "no"]
 
 
-def test_an_only_child_has_none() -> None:
-    """As under a server that reloads."""
+def test_only_child_has_no_siblings() -> None:
+    """For example under a server that reloads."""
     assert python(PARENT, "shared", "inet", "1").split() == ["no", "no"]

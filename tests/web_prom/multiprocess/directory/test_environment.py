@@ -23,7 +23,7 @@ UPPER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def run(code: str, folder: Path, **environ: str) -> str:
-    """Run code in a fresh interpreter and a working directory of its own; return what it printed."""
+    """Run code in a new interpreter, in a working directory; return its output."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("PROM")}
     done = subprocess.run(
         [sys.executable, "-B", "-c", textwrap.dedent(code)],
@@ -42,7 +42,7 @@ def value_files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*.db"))
 
 
-def test_fault_38_the_lower_case_spelling_is_copied_with_a_warning() -> None:
+def test_fault_38_lower_case_spelling_is_copied_with_a_warning() -> None:
     environ = {OLD_DIR_VARIABLE: "/former"}
     with pytest.warns(DeprecationWarning, match="prometheus_multiproc_dir variable has been deprecated"):
         assert configured_directory(environ) == "/former"
@@ -61,7 +61,7 @@ def test_fault_38_the_lower_case_spelling_is_copied_with_a_warning() -> None:
         ({UPPER: "", OLD_DIR_VARIABLE: ""}, "", True),
     ],
 )
-def test_fault_38_the_upper_case_spelling_comes_first(environ: Any, path: str, empty: bool) -> None:
+def test_fault_38_upper_case_spelling_has_precedence(environ: Any, path: str, empty: bool) -> None:
     assert configured_directory(environ) == path
     assert is_set_but_empty(environ) is empty
     unset_directory(environ)
@@ -89,7 +89,7 @@ WORKER = """
 """
 
 
-def test_fault_38_a_worker_with_the_lower_case_spelling_writes_to_a_slot(tmp_path: Path) -> None:
+def test_fault_38_worker_with_the_lower_case_spelling_writes_to_a_slot(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     printed = [run(WORKER, tmp_path, **{OLD_DIR_VARIABLE: str(shared)}) for _ in range(2)]
@@ -99,13 +99,13 @@ def test_fault_38_a_worker_with_the_lower_case_spelling_writes_to_a_slot(tmp_pat
 
 
 @pytest.mark.parametrize("name", [UPPER, OLD_DIR_VARIABLE])
-def test_fault_56_an_empty_variable_counts_as_absent(tmp_path: Path, name: str) -> None:
-    """Nothing stays in the working directory, and what was counted before is kept."""
+def test_fault_56_empty_variable_counts_as_unset(tmp_path: Path, name: str) -> None:
+    """No files stay in the working directory, and earlier counts are kept."""
     printed = run(
         """
         import os, subprocess, sys
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-        unknown = Counter("unknown", "Of a registry that nobody knows.", registry=CollectorRegistry())
+        unknown = Counter("unknown", "Of another registry.", registry=CollectorRegistry())
         unknown.inc(2)
         busy = Gauge("busy", "Help.", ["x"], multiprocess_mode="livesum")
         busy.labels("1").set(3)
@@ -138,7 +138,7 @@ def test_fault_56_an_empty_variable_counts_as_absent(tmp_path: Path, name: str) 
     ]
 
 
-def test_fault_56_several_workers_with_an_empty_variable_are_warned(tmp_path: Path) -> None:
+def test_fault_56_warning_for_several_workers_with_an_empty_variable(tmp_path: Path) -> None:
     printed = run(
         """
         import logging, sys
@@ -154,8 +154,8 @@ def test_fault_56_several_workers_with_an_empty_variable_are_warned(tmp_path: Pa
     assert "this server has several workers and PROMETHEUS_MULTIPROC_DIR is not set" in printed
 
 
-def test_fault_78_a_relative_directory_is_the_one_of_the_switch(tmp_path: Path) -> None:
-    """The working directory may change before the first value, and in a child."""
+def test_fault_78_relative_path_is_resolved_when_values_become_shared(tmp_path: Path) -> None:
+    """The working directory may change before the first value is created, and in a child."""
     (tmp_path / "elsewhere").mkdir()
     printed = run(
         """

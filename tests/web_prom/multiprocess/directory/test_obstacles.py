@@ -1,4 +1,4 @@
-"""What another local user can put into, read in or lock in the shared directory stops nothing."""
+"""Files, locks and other obstacles of another local user in the shared directory."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a
 
 
 def errors(slot: int, directory: Path) -> float:
-    """Return what is counted in the file of a slot."""
+    """Return the number of errors in the file of a slot."""
     return contents(directory / f"counter_s{slot}.db")[f"{STORAGE_ERRORS}_total"][0]
 
 
 def gauge(name: str, mode: str = "all") -> Any:
-    """Return a gauge of the test's own."""
+    """Return a gauge in its own registry."""
     return Gauge(name, "Help.", multiprocess_mode=mode, registry=CollectorRegistry())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["counter_s0.db", "gauge_liveall_s0.db", "histogram_s0.db.new"])
-def test_fault_72_a_slot_with_an_obstacle_is_passed_over_and_counted(
+def test_fault_72_slot_with_an_obstacle_is_skipped_and_counted(
     shared: Path, name: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     KINDS[kind](shared / name)
     counter().inc(10)
     live = FileName.parse(name) is None or "live" in name
-    if live and kind != "directory":  # what is removed anyway as the slot is taken
+    if live and kind != "directory":  # it is removed when the slot is acquired
         assert contents(shared / "counter_s0.db")["c_total"] == (10, 0)
         assert not os.path.lexists(shared / name)
         return
@@ -62,10 +62,10 @@ def test_fault_72_a_slot_with_an_obstacle_is_passed_over_and_counted(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["gauge_all_s0.db", "gauge_all_s0.db.new"])
-def test_fault_72_an_obstacle_that_comes_later_moves_the_process_to_another_slot(
+def test_fault_72_later_obstacle_moves_the_process_to_another_slot(
     shared: Path, name: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All its values go with it, and the place of each stays known to those who write them."""
+    """All its values move too, and the position of each value does not change for its writers."""
     cell = counter()
     cell.inc(10)
     KINDS[kind](shared / name)
@@ -83,7 +83,7 @@ def test_fault_72_an_obstacle_that_comes_later_moves_the_process_to_another_slot
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_fault_72_an_obstacle_in_place_of_a_removed_file(shared: Path, kind: str) -> None:
+def test_fault_72_obstacle_in_place_of_a_removed_file(shared: Path, kind: str) -> None:
     cell = counter()
     cell.inc(10)
     gauge("g", "livesum").set(3)
@@ -97,7 +97,7 @@ def test_fault_72_an_obstacle_in_place_of_a_removed_file(shared: Path, kind: str
     assert sorted(slots_of(shared).holders()) == [slot]
 
 
-def test_fault_72_an_obstacle_where_a_damaged_file_is_put(shared: Path) -> None:
+def test_fault_72_obstacle_with_the_name_for_a_corrupt_file(shared: Path) -> None:
     (shared / "counter_s0.db").write_bytes(b"\xff" * 100)
     (shared / "counter_s0.db.damaged").mkdir()
     counter().inc(2)
@@ -106,7 +106,7 @@ def test_fault_72_an_obstacle_where_a_damaged_file_is_put(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_fault_72_an_obstacle_in_place_of_the_locks_is_put_aside(shared: Path, kind: str) -> None:
+def test_fault_72_obstacle_in_place_of_the_lock_file_is_renamed(shared: Path, kind: str) -> None:
     KINDS[kind](shared / LOCK_NAME)
     counter().inc(2)
     assert contents(shared / "counter_s0.db")["c_total"] == (2, 0)
@@ -117,7 +117,7 @@ def test_fault_72_an_obstacle_in_place_of_the_locks_is_put_aside(shared: Path, k
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_fault_72_an_obstacle_in_place_of_removed_locks(shared: Path, kind: str) -> None:
+def test_fault_72_obstacle_in_place_of_a_removed_lock_file(shared: Path, kind: str) -> None:
     cell = counter()
     cell.inc(2)
     (shared / LOCK_NAME).unlink()
@@ -131,10 +131,10 @@ def test_fault_72_an_obstacle_in_place_of_removed_locks(shared: Path, kind: str)
 
 @ROOT_ONLY
 @pytest.mark.parametrize("kind", KINDS)
-def test_fault_72_what_another_user_put_in_place_of_the_locks_costs_no_request(
+def test_fault_72_obstacle_of_another_user_in_place_of_the_lock_file_breaks_no_request(
     open_path: Path, kind: str
 ) -> None:
-    """In a directory like /tmp nobody can move it: values wait, and requests and scrapes go on."""
+    """In a directory with the sticky bit it cannot be renamed: values wait, and requests and scrapes work."""
     shared = open_path / "shared"
     shared.mkdir()
     KINDS[kind](shared / LOCK_NAME)
@@ -159,8 +159,8 @@ def test_fault_72_what_another_user_put_in_place_of_the_locks_costs_no_request(
     assert printed == ["200", "OK", "True", "1000.0"]
 
 
-def test_fault_72_a_sparse_file_takes_neither_memory_nor_room(shared: Path) -> None:
-    """It is as large as a value file can be, claims to use it all, and is empty."""
+def test_fault_72_sparse_file_uses_neither_memory_nor_disk(shared: Path) -> None:
+    """It has the largest size of a value file, a header that says all of it is in use, and no data."""
     path = shared / "counter_s0.db"
     with path.open("wb") as file:
         file.write(struct.pack("=iI", 0x7FFFF000, 1))
@@ -174,8 +174,8 @@ def test_fault_72_a_sparse_file_takes_neither_memory_nor_room(shared: Path) -> N
     assert errors(0, shared) == 1
 
 
-def test_fault_72_the_empty_rest_of_a_file_is_not_reserved(shared: Path) -> None:
-    """Whoever may write to a file may give it any size."""
+def test_fault_72_unused_end_of_a_file_is_not_reserved(shared: Path) -> None:
+    """A user who may write to a file can give it any size."""
     path = shared / "counter_s0.db"
     ValueFile(path).close()
     os.truncate(path, 1 << 40)
@@ -189,7 +189,7 @@ def test_fault_72_the_empty_rest_of_a_file_is_not_reserved(shared: Path) -> None
     assert cell.get() == 2
 
 
-def test_fault_72_a_huge_file_in_place_of_the_locks_takes_no_memory(shared: Path) -> None:
+def test_fault_72_huge_lock_file_uses_no_memory(shared: Path) -> None:
     (shared / LOCK_NAME).touch()
     os.truncate(shared / LOCK_NAME, 1 << 40)
     counter().inc(2)
@@ -208,7 +208,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def locked(shared: Path) -> Iterator[subprocess.Popen[str]]:
-    """Have a process that holds a read lock on all slots for ever."""
+    """Start a process that keeps a read lock on all slots."""
     (shared / LOCK_NAME).touch()
     process = subprocess.Popen(
         [sys.executable, "-c", LOCKER, str(shared / LOCK_NAME)],
@@ -222,7 +222,7 @@ def locked(shared: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_fault_73_a_lock_for_ever_is_waited_for_once(
+def test_fault_73_process_waits_only_once_for_a_permanent_lock(
     shared: Path, locked: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
@@ -240,16 +240,16 @@ def test_fault_73_a_lock_for_ever_is_waited_for_once(
     waits.clear()
     for _ in range(20):
         cell.inc(1)
-    assert not waits, "in no later write"
-    assert collector_for(shared).collect() == [], "a scrape goes on"
+    assert not waits, "later writes do not wait"
+    assert collector_for(shared).collect() == [], "a scrape works"
     locked.communicate()
     cell.inc(1)
     assert contents(shared / "counter_s0.db")["c_total"] == (21, 0)
     assert errors(0, shared) == 21
 
 
-def test_fault_73_read_locks_are_no_workers_and_cost_a_scrape_nothing(shared: Path) -> None:
-    """A reader may have any number of them."""
+def test_fault_73_read_locks_are_not_holders_and_do_not_slow_a_scrape(shared: Path) -> None:
+    """A process with permission to read can have any number of read locks."""
     counter().inc(1)
     code = """
         import fcntl, sys
@@ -283,7 +283,7 @@ def test_fault_73_read_locks_are_no_workers_and_cost_a_scrape_nothing(shared: Pa
         process.communicate()
 
 
-def test_fault_73_permissions_of_a_former_release_are_taken_away(shared: Path) -> None:
+def test_fault_73_permissions_of_an_older_release_are_removed(shared: Path) -> None:
     (shared / LOCK_NAME).touch()
     (shared / LOCK_NAME).chmod(0o644)
     counter().inc(1)
@@ -291,8 +291,8 @@ def test_fault_73_permissions_of_a_former_release_are_taken_away(shared: Path) -
 
 
 @ROOT_ONLY
-def test_fault_73_a_reader_that_may_not_ask_for_the_holders_shows_all(shared: Path) -> None:
-    """Such as an exporter that runs as another user."""
+def test_fault_73_reader_without_access_to_the_lock_file_shows_all_slots(shared: Path) -> None:
+    """For example an exporter that runs as another user."""
     counter().inc(3)
     gauge("busy", "livesum").inc()
     shared.chmod(0o755)
@@ -316,10 +316,10 @@ def test_fault_73_a_reader_that_may_not_ask_for_the_holders_shows_all(shared: Pa
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
-def test_fault_65_a_scrape_goes_on_where_the_kernel_does_not_tell_who_holds_a_lock(
+def test_fault_65_scrape_works_if_the_kernel_does_not_report_holders(
     shared: Path, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As in old releases of gVisor; the recorded process ids tell it then."""
+    """Old releases of gVisor do not. Then the recorded process ids are used."""
     original = fcntl.fcntl
 
     def refused(descriptor: int, command: int, *arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The self-test of a file system, against locks and mappings that do not do what they say."""
+"""The self-test of a file system, with locks and mappings that do not work."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from web_prom.multiprocess.writing.activation import share_values
 Break = Callable[[pytest.MonkeyPatch], None]
 
 
-def locks_that_everybody_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+def locks_without_exclusion(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LockFile, "try_lock", lambda *_, **__: True)
 
 
-def locks_of_the_system_that_everybody_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+def system_locks_without_exclusion(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "lockf", lambda *_: None)
 
 
-def locks_that_nobody_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+def locks_that_are_always_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LockFile, "try_lock", lambda *_, **__: False)
 
 
-def locks_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def locks_that_are_not_released(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LockFile, "unlock", lambda *_: None)
 
 
-def flocks_that_everybody_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+def flock_without_exclusion(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
 
 
@@ -49,7 +49,7 @@ def identities_that_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lockfile, "_identity", lambda status: (0, next(numbers)))
 
 
-def mappings_that_nobody_else_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+def mappings_that_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     class Private(mmap.mmap):
         def __new__(cls, descriptor: int, size: int) -> Any:
             return super().__new__(cls, descriptor, size, flags=mmap.MAP_PRIVATE)
@@ -64,26 +64,28 @@ def mappings_that_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_test, "mmap", SimpleNamespace(mmap=refuse))
 
 
-def files_that_forget(monkeypatch: pytest.MonkeyPatch) -> None:
+def files_without_contents(monkeypatch: pytest.MonkeyPatch) -> None:
     original = os.pread
     monkeypatch.setattr(os, "pread", lambda *arguments: bytes(len(original(*arguments))))
 
 
-LIES: dict[str, Break] = {
-    "two holders get the same lock": locks_that_everybody_gets,
-    "two holders get the same loc[k]": locks_of_the_system_that_everybody_gets,
-    "a free lock is refused": locks_that_nobody_gets,
-    "a released lock is still held": locks_that_stay,
-    "two holders get the same flock": flocks_that_everybody_gets,
+BROKEN: dict[str, Break] = {
+    "two holders get the same lock": locks_without_exclusion,
+    "two holders get the same loc[k]": system_locks_without_exclusion,
+    "a free lock is refused": locks_that_are_always_refused,
+    "a released lock is still held": locks_that_are_not_released,
+    "two holders get the same flock": flock_without_exclusion,
     "one file has two identities": identities_that_change,
-    "a reader does not see what is written to a mapping": mappings_that_nobody_else_sees,
-    "a reader does not see what is written to a file": files_that_forget,
+    "a reader does not see what is written to a mapping": mappings_that_are_not_shared,
+    "a reader does not see what is written to a file": files_without_contents,
     "No such device": mappings_that_are_refused,
 }
 
 
-@pytest.mark.parametrize(("fault", "break_it"), LIES.items(), ids=[lie.__name__ for lie in LIES.values()])
-def test_fault_60_a_file_system_that_lies_is_refused_with_the_remedy(
+@pytest.mark.parametrize(
+    ("fault", "break_it"), BROKEN.items(), ids=[each.__name__ for each in BROKEN.values()]
+)
+def test_fault_60_broken_filesystem_is_refused_with_the_remedy(
     fault: str, break_it: Break, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -97,7 +99,7 @@ def test_fault_60_a_file_system_that_lies_is_refused_with_the_remedy(
     assert os.listdir(tmp_path) == []
 
 
-def test_fault_60_a_sound_directory_passes_and_nothing_stays_there(tmp_path: Path) -> None:
+def test_fault_60_working_filesystem_passes_and_no_file_stays(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     check_filesystem(tmp_path)
     assert os.listdir(tmp_path) == []
@@ -105,7 +107,7 @@ def test_fault_60_a_sound_directory_passes_and_nothing_stays_there(tmp_path: Pat
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE])
-def test_fault_60_a_full_disk_says_nothing_about_the_file_system(
+def test_fault_60_full_disk_is_not_an_error(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -117,10 +119,10 @@ def test_fault_60_a_full_disk_says_nothing_about_the_file_system(
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS])
-def test_fault_60_a_kernel_without_locks_of_descriptions_is_not_refused(
+def test_fault_60_kernel_without_open_file_description_locks_is_not_an_error(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in gVisor: what cannot be asked is not held against anybody."""
+    """For example gVisor."""
 
     def unknown(*_: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -129,22 +131,22 @@ def test_fault_60_a_kernel_without_locks_of_descriptions_is_not_refused(
     check_filesystem(tmp_path)
 
 
-def test_fault_60_a_server_tests_the_directory_and_closes_it_again(
+def test_fault_60_server_tests_the_directory_and_closes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locks_that_everybody_gets(monkeypatch)
+    locks_without_exclusion(monkeypatch)
     before = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []
     with pytest.raises(DirectoryError, match="two holders"):
         SharedDirectory(tmp_path)
     assert len(before) in (0, len(os.listdir("/proc/self/fd")))
 
 
-def test_fault_60_a_process_without_hooks_tests_the_directory_at_the_switch(
+def test_fault_60_process_without_hooks_tests_the_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     monkeypatch.setattr(values, "ValueClass", values.MutexValue)
-    locks_that_everybody_gets(monkeypatch)
+    locks_without_exclusion(monkeypatch)
     with pytest.raises(DirectoryError, match="two holders"):
         share_values()
     assert values.ValueClass is values.MutexValue

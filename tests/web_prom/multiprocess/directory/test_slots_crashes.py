@@ -1,4 +1,4 @@
-"""A kill at every single step of taking a slot and of cleaning the directory, one after the other."""
+"""A kill at each line of code that acquires a slot or cleans the directory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.web_prom.multiprocess.directory.test_slots import program
+from tests.web_prom.multiprocess.directory.holders import program
 
 pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
@@ -25,7 +25,7 @@ KILLED = """
     FILES = {module.__file__ for module in MODULES}
 
     def killed_at(step, function):
-        \"\"\"Call a function in a fork that kills itself before a line; tell whether it came that far.\"\"\"
+        \"\"\"Call a function in a fork that kills itself before a line; return whether it did.\"\"\"
         pid = os.fork()
         if not pid:
             left = [step]
@@ -58,7 +58,7 @@ KILLED = """
             (path / name).unlink()
 
     def hold():
-        \"\"\"Begin a process that holds a slot until it is killed, or this process has ended.\"\"\"
+        \"\"\"Start a process that holds a slot until it is killed or this process ends.\"\"\"
         reading, writing = os.pipe()
         until, end = os.pipe()
         pid = os.fork()
@@ -79,14 +79,14 @@ KILLED = """
 
 
 def run(path: Path, *parts: str) -> int:
-    """Run code, which prints how many steps it killed at, and return that."""
-    (told,) = program("".join(map(textwrap.dedent, (KILLED, *parts))), path)
-    return int(told)
+    """Run code that prints the number of kills, and return the number."""
+    (printed,) = program("".join(map(textwrap.dedent, (KILLED, *parts))), path)
+    return int(printed)
 
 
 @pytest.mark.parametrize("before", ["nothing", "a dead one's record", "a living holder"])
-def test_a_kill_at_each_step_of_taking_a_slot(before: str, tmp_path: Path) -> None:
-    """The next one takes the same slot, and who lives keeps its own."""
+def test_kill_at_each_line_of_acquire(before: str, tmp_path: Path) -> None:
+    """The next process acquires the same slot, and living holders keep theirs."""
     code = f"""
         before = {before!r}
         living = [hold()] if before == "a living holder" else []
@@ -111,7 +111,7 @@ def test_a_kill_at_each_step_of_taking_a_slot(before: str, tmp_path: Path) -> No
     assert run(tmp_path, code) > 30
 
 
-def test_a_kill_at_each_step_of_passing_over(tmp_path: Path) -> None:
+def test_kill_at_each_line_of_skip(tmp_path: Path) -> None:
     code = """
         def check():
             assert slots.holders() == {}
@@ -132,14 +132,14 @@ FILLED = """
     def found():
         return set(os.listdir(path)) - {"slots.lock"}
     def values():
-        # Without the files of a self-test that was killed: whoever cleans the directory removes them.
+        # Without the files of a self-test that was killed: the next cleaning removes them.
         return {name for name in found() if not name.startswith(selftest.SELFTEST_PREFIX)}
 """
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["without slots", "with slots"])
-def test_a_kill_at_each_step_of_cleaning(first: bool, tmp_path: Path) -> None:
-    """The next server completes it, and what is not ours is never touched."""
+def test_kill_at_each_line_of_cleaning(first: bool, tmp_path: Path) -> None:
+    """The next server completes the cleaning, and files that are not web-prom's stay."""
     code = f"""
         def prepare():
             empty(*[] if {first} else ["slots.lock"])
@@ -158,7 +158,7 @@ def test_a_kill_at_each_step_of_cleaning(first: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("who", ["a holder", "a server"])
-def test_a_kill_at_each_step_of_joining_takes_nothing_from_the_living(who: str, tmp_path: Path) -> None:
+def test_kill_at_each_line_of_joining_removes_nothing_of_the_living(who: str, tmp_path: Path) -> None:
     code = f"""
         if {who!r} == "a holder":
             living = hold()
@@ -176,8 +176,8 @@ def test_a_kill_at_each_step_of_joining_takes_nothing_from_the_living(who: str, 
     assert run(tmp_path, FILLED, code) > 30
 
 
-def test_a_kill_at_each_step_of_a_private_directory_s_life(tmp_path: Path) -> None:
-    """What is left is unfinished, or removed by the next server."""
+def test_kill_at_each_line_of_the_life_of_a_private_directory(tmp_path: Path) -> None:
+    """What is left is incomplete, or the next server removes it."""
     code = """
         import tempfile
         tempfile.tempdir = str(path)
