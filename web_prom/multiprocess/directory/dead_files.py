@@ -39,7 +39,7 @@ from web_prom.multiprocess.file_format import CORRUPT_SUFFIX, HEADER, TEMP_SUFFI
 
 logger = logging.getLogger("web_prom")
 
-LOCK_NAME = "dead.lock"
+MERGE_LOCK_NAME = "dead.lock"
 """The name of the file that a merge locks. It does not exist before the first merge."""
 
 _Entries = dict[bytes, tuple[float, float]]
@@ -110,7 +110,7 @@ def _has_work(directory: Path, names: Iterable[FileName]) -> bool:
 
 def _merge_locked(directory: Path) -> bool:
     """Merge all files of dead processes, if no other process merges."""
-    file = LockFile(directory / LOCK_NAME)
+    file = LockFile(directory / MERGE_LOCK_NAME)
     try:
         if not (file.open(writing=True, create=True) and file.try_lock(Span(0, 1))):
             return False

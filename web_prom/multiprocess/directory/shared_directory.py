@@ -269,7 +269,7 @@ def _is_removable(name: str) -> bool:
 
 
 def _is_own_file(name: str) -> bool:
-    return name in {LOCK_NAME, dead_files.LOCK_NAME} or _is_removable(name)
+    return name in {LOCK_NAME, dead_files.MERGE_LOCK_NAME} or _is_removable(name)
 
 
 def _share(descriptor: int) -> None:

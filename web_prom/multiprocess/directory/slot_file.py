@@ -149,6 +149,25 @@ class SlotFile(LockFile):
             self._warned.add(message)
             logger.warning("%s: %s", self.path, message)
 
+    @contextlib.contextmanager
+    def directory_errors(self) -> Iterator[None]:
+        """Raise DirectoryError, with the remedy, in place of an OSError."""
+        directory = f"{DIR_VARIABLE} is {str(self.path.parent)!r}"
+        try:
+            yield
+        except OtherInterpreterError as error:
+            raise DirectoryError(
+                f"{directory}, which another interpreter of process {os.getpid()} uses already, and "
+                "locks do not separate two interpreters of one process; run the applications in one "
+                "interpreter (mod_wsgi: application-group=%{GLOBAL}; uWSGI: single-interpreter), or give "
+                "each of them its own processes or its own directory"
+            ) from error
+        except OSError as error:
+            raise DirectoryError(
+                f"{directory}, where user {os.geteuid()} cannot use {self.path.name} ({error}); name a "
+                "directory on a local disk that all workers can write"
+            ) from error
+
     def _holders(self) -> dict[int, int]:
         try:
             return {lock.span.first: lock.pid for lock in self.write_locks()}
@@ -185,30 +204,6 @@ class SlotFile(LockFile):
                 parsed = FileName.parse(name)
                 if parsed is not None and parsed.slot is not None:
                     yield directory / name, parsed.slot
-
-
-@contextlib.contextmanager
-def as_directory_error(path: Path) -> Iterator[None]:
-    """Raise DirectoryError, with the remedy, in place of an OSError.
-
-    Args:
-        path: The lock file.
-    """
-    directory = f"{DIR_VARIABLE} is {str(path.parent)!r}"
-    try:
-        yield
-    except OtherInterpreterError as error:
-        raise DirectoryError(
-            f"{directory}, which another interpreter of process {os.getpid()} uses already, and locks do not "
-            "separate two interpreters of one process; run the applications in one interpreter (mod_wsgi: "
-            "application-group=%{GLOBAL}; uWSGI: single-interpreter), or give each of them its own processes "
-            "or its own directory"
-        ) from error
-    except OSError as error:
-        raise DirectoryError(
-            f"{directory}, where user {os.geteuid()} cannot use {path.name} ({error}); name a directory on a "
-            "local disk that all workers can write"
-        ) from error
 
 
 def spans_without(slot: int | None) -> list[Span]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory.lockfile import Span
-from web_prom.multiprocess.directory.slot_file import SlotFile, as_directory_error, spans_without
+from web_prom.multiprocess.directory.slot_file import SlotFile, spans_without
 from web_prom.multiprocess.regular_file import NotRegularError
 from web_prom.posix import at_fork
 
@@ -69,7 +69,7 @@ class Slots:
         state = self._state()
         slot = state.slot
         if slot is None:
-            with state.lock, self._directory_errors():
+            with state.lock, self._file.directory_errors():
                 slot = state.slot
                 if slot is None:
                     slot = state.slot = self._acquire_from(0, state)
@@ -87,7 +87,7 @@ class Slots:
             DirectoryError: As with :meth:`acquire`; the process then holds no slot.
         """
         state = self._state()
-        with state.lock, self._directory_errors():
+        with state.lock, self._file.directory_errors():
             if state.slot is not None and state.slot != slot:
                 return state.slot
             if self._open(state, writing=True) and state.slot is not None:
@@ -122,7 +122,7 @@ class Slots:
             DirectoryError: As with :meth:`acquire`.
         """
         state = self._state()
-        with state.lock, self._directory_errors():
+        with state.lock, self._file.directory_errors():
             while True:
                 self._open(state, writing=True, create=True)
                 self._file.check_single_interpreter()
@@ -158,7 +158,7 @@ class Slots:
             DirectoryError: This process may not read the file.
         """
         state = self._state()
-        with state.lock, self._directory_errors():
+        with state.lock, self._file.directory_errors():
             if not self._open(state, writing=False):
                 return {}
             found = self._file.holders()
@@ -196,7 +196,7 @@ class Slots:
         if not state.lock.acquire(blocking=False):
             return []
         try:
-            with self._directory_errors():
+            with self._file.directory_errors():
                 records = self._file.read_records() if self._open(state, writing=False) else []
         finally:
             state.lock.release()
@@ -216,7 +216,7 @@ class Slots:
             yield False
             return
         try:
-            with self._directory_errors():
+            with self._file.directory_errors():
                 span = Span(slot, slot + 1)
                 exists = self._open(state, writing=True) and state.slot != slot
                 reserved = exists and self._file.try_lock(span, shared=True)
@@ -240,7 +240,7 @@ class Slots:
         """
         state = self._state()
         with state.lock:
-            with self._directory_errors():
+            with self._file.directory_errors():
                 self._open(state, writing=True, create=True)
                 others = spans_without(state.slot)
                 reserved = [span for span in others if self._file.try_lock(span, shared=True)]
@@ -300,9 +300,6 @@ class Slots:
     def _unlock(self, slot: int) -> None:
         self._file.try_write_record(slot, 0)
         self._file.unlock(Span(slot, slot + 1))
-
-    def _directory_errors(self) -> contextlib.AbstractContextManager[None]:
-        return as_directory_error(self._file.path)
 
 
 _slots: dict[str, Slots] = {}

@@ -21,8 +21,12 @@ from web_prom.multiprocess.directory import (
     dead_files,
     server_directory,
 )
-from web_prom.multiprocess.directory.dead_files import merge_dead_files, merge_entries, superseded
-from web_prom.multiprocess.directory.slots import LOCK_NAME
+from web_prom.multiprocess.directory.dead_files import (
+    MERGE_LOCK_NAME,
+    merge_dead_files,
+    merge_entries,
+    superseded,
+)
 from web_prom.multiprocess.file_entries import read_entries
 from web_prom.multiprocess.file_format import FileName
 from web_prom.multiprocess.reading.collector import WorkersCollector
@@ -82,7 +86,7 @@ def test_fault_39_number_of_files_is_bounded_after_thousands_of_processes(
         assert sum(found.values()) == pytest.approx((scrape + 1) * 10)
         assert samples(collector, "busy") == {}
         assert collector.files == 1
-        assert sorted(os.listdir(tmp_path)) == [f"counter_dead{scrape + 1}.db", LOCK_NAME]
+        assert sorted(os.listdir(tmp_path)) == [f"counter_dead{scrape + 1}.db", MERGE_LOCK_NAME]
 
 
 def test_fault_39_reader_without_permission_to_write_changes_nothing(
