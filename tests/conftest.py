@@ -47,7 +47,7 @@ def _leaves_nothing_behind() -> Iterator[None]:
 
 
 def pytest_configure() -> None:
-    """Hear SIGINT: a shell's background jobs ignore it, and so would the programs that the tests start."""
+    """Restore the handler of SIGINT, which the background jobs of a shell and their children ignore."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Fail where the test before has left this process with shared values: its teardown is over only now."""
+    """Fail if the test before left the switch to shared values: its teardown is complete only now."""
     value_class: Any = values.ValueClass
     if getattr(value_class, "_multiprocess", False):
         values.ValueClass = values.MutexValue
@@ -107,13 +107,13 @@ def _threads() -> set[threading.Thread]:
     return {
         thread
         for thread in threading.enumerate()
-        # An executor's threads end when it is collected; asgiref keeps one, and a log record may keep others.
+        # The threads of an executor end when it is collected; asgiref and log records can keep one alive.
         if not thread.daemon and getattr(thread, "_target", None) is not _worker
     }
 
 
 def _children() -> set[int]:
-    """Return the ids of this process's children, those among them that ended but were not waited for."""
+    """Return the ids of this process's children, zombies included."""
     found: set[int] = set()
     for path in Path("/proc/self/task").glob("*/children"):
         try:

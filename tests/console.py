@@ -1,4 +1,4 @@
-"""The console sessions of a page: typed into a shell, and what they print held to what the page shows."""
+"""The console sessions of a page: run in a shell, with the output compared to the page's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.pages import ROOT, code_blocks
 EXAMPLES = ROOT / "examples"
 # The ports that pages use; each is a free one when it is run.
 PORTS = re.compile(r"\b(8000|8001|8002|9090|9100)\b")
-# Commands that only look: they are tried until they show what the page shows.
+# Commands that change nothing: they are repeated until they print what the page shows.
 LOOKING = ("curl ", "promtool ", "grep ")
 PATIENCE_SECONDS = 90.0
 NUMBER = re.compile(r"\b\d+(?:\.\d+)?(?:e[+-]?\d+)?\b")
@@ -52,7 +52,7 @@ def steps(text: str) -> list[Step]:
 
 
 def is_as_shown(shown: list[str], printed: list[str], varying: str) -> bool:
-    """Tell whether lines are those of the page.
+    """Return whether lines agree with the page.
 
     Args:
         shown: The page's; a line ``...`` stands for any lines, at its own end for any text.
@@ -73,7 +73,7 @@ def _alike(shown: str, printed: str, varying: str) -> bool:
         shown, printed = shown[:-3], printed[: len(shown) - 3]
     if varying and re.search(varying, shown):
         shown, printed = (re.sub(" +", " ", NUMBER.sub("0", text)) for text in (shown, printed))
-    # What Prometheus adds and divides may differ in the last digit, and its answers bear the time.
+    # Sums and ratios of Prometheus can differ in the last digit, and its answers contain the time.
     shown, printed = (re.sub(r"@\[[\d.]+\]", "@[]", text) for text in (shown, printed))
     numbers = zip(NUMBER.findall(shown), NUMBER.findall(printed), strict=False)
     return NUMBER.sub("", shown) == NUMBER.sub("", printed) and all(

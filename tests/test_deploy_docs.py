@@ -1,4 +1,4 @@
-"""docs/how-to/deploy.rst shows its files as they are, and promtool is content with them."""
+"""docs/how-to/deploy.rst shows its files unchanged, and promtool accepts them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_links_of_the_page_exist() -> None:
 
 
 def promtool(*arguments: str | Path, cwd: Path) -> str:
-    """Run promtool, which must be content; return what it says."""
+    """Run promtool, which must succeed; return its output."""
     program = needs_program("promtool", package="prometheus")
     done = subprocess.run([program, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -78,7 +78,7 @@ def promtool(*arguments: str | Path, cwd: Path) -> str:
 def test_promtool_accepts_the_configuration(
     tmp_path: Path, names: list[str], changes: list[tuple[str, str]]
 ) -> None:
-    """With the files that it refers to."""
+    """The files that it refers to are included."""
     for path in PROMETHEUS.glob("*.yml"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     text = "".join((PROMETHEUS / name).read_text("utf-8") for name in names)
@@ -115,7 +115,7 @@ def test_each_alert_is_tested_firing_and_silent() -> None:
 def test_each_recording_rule_is_tested() -> None:
     (tests,) = documents(PROMETHEUS / "recording_test.yml")
     asked = " ".join(case["expr"] for test in tests["tests"] for case in test["promql_expr_test"])
-    # These are tested through what is made of them.
+    # These are tested through the rules that use them.
     quantile = "http_request_duration_seconds:p95_5m"
     through = {
         "job:http_requests_errors:rate5m": "job:http_requests_errors:ratio_rate5m",
@@ -126,7 +126,7 @@ def test_each_recording_rule_is_tested() -> None:
 
 
 def test_rules_use_existing_metrics() -> None:
-    """Those in README's table, Prometheus's own, and what other rules record."""
+    """They are in README's table, Prometheus's own, or recorded by other rules."""
     readme = (ROOT / "README.rst").read_text("utf-8")
     rows = set(
         re.findall(

@@ -1,4 +1,4 @@
-"""The resources of examples/kubernetes are valid for Kubernetes and its operator, and lead to each other."""
+"""The resources of examples/kubernetes are valid for Kubernetes and the operator, and refer to each other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KUBERNETES_VERSIONS = ("1.31", "newest")
 
 
 def check_with_kubernetes(resource: dict[str, Any], version: str) -> None:
-    """Fail unless a resource is one of Kubernetes, with no field that it does not know."""
+    """Fail unless a resource is valid for Kubernetes, without unknown fields."""
     kubernetes_validate = import_module("kubernetes_validate")
     wanted = kubernetes_validate.latest_version() if version == "newest" else version
     kubernetes_validate.validate(resource, wanted, strict=True)
@@ -48,7 +48,7 @@ def _parts(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def problems(resource: dict[str, Any]) -> list[str]:
-    """Return what is wrong with a resource of the Prometheus operator."""
+    """Return the errors of a resource of the Prometheus operator."""
     return [error.message for error in validator_of(resource["kind"]).iter_errors(resource)]
 
 
@@ -125,7 +125,7 @@ def test_selectors_match_the_pods_of_the_deployment() -> None:
 
 
 def test_monitors_give_the_job_of_the_rules() -> None:
-    """The one takes it from the pod, the other from the Service."""
+    """One monitor takes it from the pod, the other one from the Service."""
     found = resources()
     label = found["PodMonitor/shop"]["spec"]["jobLabel"]
     assert template()["metadata"]["labels"][label] == "shop"

@@ -1,4 +1,4 @@
-"""The distribution: what is in it, what it needs, and that it works where it is installed."""
+"""The distribution: its files, its requirements, and an installed wheel."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ import yaml
 
 pytestmark = pytest.mark.slow
 
-# pytest brings the one that Python 3.10 has not.
+# Python 3.10 has no tomllib; pytest requires tomli there.
 tomllib: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("web_prom", "flask_prom", "django_prom")
 
-# What tools, servers and builds leave in a work tree.
+# Files of tools, servers and builds in a work tree.
 _LEFT = shutil.ignore_patterns(
     ".git", ".venv*", "*.egg-info", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", ".coverage*"
 )
 
 
 def call(*command: str, cwd: Path, **environ: str) -> str:
-    """Run a program that must succeed, without what this process's environment tells Python."""
+    """Run a program that must succeed, without the variables that configure Python and web-prom."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PROM"))}
     done = subprocess.run(
         command, cwd=cwd, env={**kept, **environ}, capture_output=True, text=True, timeout=180, check=False
@@ -45,7 +45,7 @@ def call(*command: str, cwd: Path, **environ: str) -> str:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the project, without what tools left in it, and with one package too many."""
+    """Return a copy of the project without files of tools, with a package that no wheel may have."""
     source = tmp_path_factory.mktemp("source") / "web-prom"
     shutil.copytree(ROOT, source, ignore=_LEFT)
     # A wheel with more than the packages would have it, too.
@@ -181,7 +181,7 @@ print(version("web-prom"))
 
 
 def test_wheel_works_when_installed(wheel: Path, tmp_path: Path) -> None:
-    """Not from the work tree, which an editable install would give."""
+    """The test imports the installed copy instead of the work tree."""
     target = tmp_path / "site"
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     call(*pip, "install", "--no-deps", "--no-index", "--target", str(target), str(wheel), cwd=tmp_path)
@@ -191,7 +191,7 @@ def test_wheel_works_when_installed(wheel: Path, tmp_path: Path) -> None:
     assert printed.strip() == metadata_of(wheel)["Version"]
 
 
-# Who says what ---------------------------------------------------------------------------------------
+# Where settings are ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def setup_cfg() -> configparser.ConfigParser:
 def test_setup_cfg_has_the_metadata_and_pyproject_the_tools(
     pyproject: dict[str, Any], setup_cfg: configparser.ConfigParser
 ) -> None:
-    """setuptools, pytest and tox each prefer another file when both speak."""
+    """setuptools, pytest and tox each prefer another file when both have a setting."""
     assert set(pyproject) == {"build-system", "tool"}, "no [project]: the metadata is in setup.cfg"
     assert "setuptools" not in pyproject["tool"]
     for section in setup_cfg.sections():

@@ -1,4 +1,4 @@
-"""README tells what the code does: settings, metrics, snippets and commands are held to it."""
+"""README agrees with the code: settings, metrics, snippets and commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random signals to a server's processes, a ledger of its clients, and a scraper that knows no decrease."""
+"""Random signals to a server's processes, clients that count, and a scraper that detects decreases."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tests.servers.process import wait_until
 from web_prom.multiprocess.file_format import FileName
 
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
-"""What the run does; CHAOS_SEED repeats one."""
+"""The seed of all random choices. CHAOS_SEED repeats a run."""
 
-# process_* belong to one process each, and begin again with it.
+# process_* are values of one process and start again with the next one.
 _COUNTERS = re.compile("(http|shop|web_prom)_.*_(total|bucket|count|sum)")
 _TIMEOUT_SECONDS = 5.0
 
 
 class Request(NamedTuple):
-    """One kind of request: what is sent, and how it is counted."""
+    """One kind of request, with the labels that it is counted under."""
 
     method: str
     path: str
@@ -65,7 +65,7 @@ class Server(Protocol):
 
 
 class Clients:
-    """Clients that send requests without a pause and keep a ledger, as a context manager.
+    """Clients that send requests without a pause and count them, as a context manager.
 
     Each answered request has to be counted once; a request that got no answer at most once. An ASGI request
     ends when the server has taken the last message: a worker may be killed between the answer and its count.
@@ -132,7 +132,7 @@ class Clients:
                     self.answered[request] += 1
                     if response.status != request.status:
                         self.wrong.append(f"{request.method} {path}: {response.status}")
-                # A worker that is asked to end serves the connections that are kept open to it.
+                # A worker that shuts down still serves its open connections.
                 if chosen.random() < 0.5:
                     connection.close()
 
@@ -140,7 +140,7 @@ class Clients:
         return f"{sum(self.answered.values())} answered, {sum(self.unanswered.values())} not"
 
     def differences(self, counted: Counter[tuple[str, str, str]], uncounted: int = 0) -> list[str]:
-        """Return the kinds of requests whose number in the metrics the ledger rules out.
+        """Return the kinds of requests whose count in the metrics is impossible.
 
         Args:
             counted: The number of requests in the metrics.
@@ -157,7 +157,7 @@ class Clients:
 
 
 class Scraper:
-    """A scraper that asks again and again and notices each counter that falls, as a context manager.
+    """A scraper that scrapes without end and notes each counter that decreases, as a context manager.
 
     Args:
         port: Where the metrics are.
@@ -190,7 +190,7 @@ class Scraper:
             self.scrape()
 
     def scrape(self) -> bool:
-        """Ask once; return whether the answer came with status 200."""
+        """Scrape once; return whether the status was 200."""
         try:
             status, body = ask(self._port)
         except (OSError, http.client.HTTPException):
@@ -229,7 +229,7 @@ class Scraper:
 
 
 class Look(NamedTuple):
-    """Which processes there are at one moment, read in the order of the fields.
+    """The processes at one moment. The fields are read in their order.
 
     Attributes:
         started_before: Processes that the log names as started, read before ``alive``.
@@ -314,13 +314,13 @@ def send(pid: int, number: signal.Signals) -> None:
 
 
 def most_files_of_a_kind(names: Sequence[str]) -> int:
-    """Return how many value files there are of the kind that has most."""
+    """Return the number of value files of the most frequent type and mode."""
     found = Counter((name.metric_type, name.mode) for name in map(FileName.parse, names) if name)
     return max(found.values(), default=0)
 
 
 def settle(scraper: Scraper, clients: Clients, server: Server, killed: int = 0, uncounted: int = 0) -> None:
-    """Wait until the metrics agree with the ledger and nothing is in progress; fail with the difference.
+    """Wait until the metrics agree with the clients and nothing is in progress; fail with the difference.
 
     Args:
         scraper: What reads the metrics.

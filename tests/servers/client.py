@@ -1,4 +1,4 @@
-"""What a test asks a running server as its clients: requests, and what a scrape says of them."""
+"""A test's client of a running server: its requests, and the counts in a scrape."""
 
 from __future__ import annotations
 
@@ -109,6 +109,6 @@ class Client:
 
 
 def reset(opened: socket.socket) -> None:
-    """Hang up at once."""
+    """Reset the connection."""
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     opened.close()

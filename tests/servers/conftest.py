@@ -1,4 +1,4 @@
-"""A place for each test's servers."""
+"""The fixture with the directories of a test's servers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from tests.servers.process import Scratch, scratch
 
 @pytest.fixture
 def place() -> Iterator[Scratch]:
-    """Make a place for the test's servers, and see that they have cleaned up theirs."""
+    """Make the directories of the test's servers; fail if a server leaves a shared directory behind."""
     with scratch() as made:
         yield made

@@ -1,4 +1,4 @@
-"""The commands of docs/how-to/servers.rst, as tests type them: on a free port, and with fewer workers."""
+"""The commands of docs/how-to/servers.rst, with a free port and fewer workers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COMMAND = re.compile(
     rf"^    (?:{_VARIABLE} )?(?P<program>gunicorn|uvicorn|hypercorn|granian) .* asgi_shop:app$",
     re.MULTILINE,
 )
-# How each is told where to listen; all listen on port 8000 of loopback by themselves. A busy machine may
+# The options for the port; without them each listens on port 8000 of loopback. A busy machine may
 # take longer than the five seconds that uvicorn waits for a new worker.
 _OPTIONS = {
     "gunicorn": ["--bind=127.0.0.1:{}"],
@@ -44,7 +44,7 @@ class Documented(NamedTuple):
 
     @property
     def has_hooks(self) -> bool:
-        """Whether the server calls our hooks; the others need the variable."""
+        """Whether the server calls web-prom's hooks; the others need the environment variable."""
         return "web_prom.gunicorn" in self.line
 
     def serving(self, app: str | None = None) -> Callable[[int], list[str]]:

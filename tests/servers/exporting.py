@@ -1,4 +1,4 @@
-"""A gunicorn with an exporter beside it, and scrapers that notice each answer that fails to come."""
+"""A gunicorn with an exporter, and scrapers that note each failed scrape."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Exporting(Gunicorn):
 
 
 class Scrapers:
-    """Scrapers that ask without pause, on a new connection each time and on one that stays, as a context.
+    """Scrapers that scrape without a pause, on new connections and on a persistent one, as a context manager.
 
     Attributes:
         answers: How many answers came.
@@ -141,7 +141,7 @@ class Scrapers:
                     body = response.read()
                 except (OSError, http.client.HTTPException) as error:
                     connection.close()
-                    # Between requests either side may close: Prometheus, too, then asks again.
+                    # Either side may close an idle connection. Prometheus repeats the request, too.
                     if not (used and stay and isinstance(error, ConnectionError)):
                         self.failures.append(repr(error))
                     continue
@@ -162,7 +162,7 @@ def listening_inode(port: int) -> str:
 
 
 def descriptors(pid: int) -> list[str]:
-    """Return what the descriptors of a process lead to."""
+    """Return the targets of a process's file descriptors."""
     found = []
     for path in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from tests.servers.prometheus import Prometheus
 
 TOKEN = "open sesame"
 BEARER = f"Bearer {TOKEN}"
-# What a client that hangs up leaves is not the same each time.
+# How a disconnect is counted depends on its moment.
 STEADY = tuple(kind for kind in KINDS if not kind.leaves)
 SLOW = (Kind("/slow", 200),)
 
@@ -50,7 +50,7 @@ def folder_for(place: Scratch, name: str) -> Path:
 
 
 def example(name: str, *changes: tuple[str, str]) -> str:
-    """Return one of the examples, with what the documents invent replaced by what is here."""
+    """Return one of the example files, with its invented names replaced by real ones."""
     return replaced((PROMETHEUS / name).read_text("utf-8"), *changes)
 
 
@@ -102,7 +102,7 @@ class Fleet:
         self.token.write_text(TOKEN)
         started = [stack.enter_context(Replica(place, app)) for app in (FLASK_APP, FLASK_APP, DJANGO_APP)]
         self.replicas = {f"127.0.0.1:{replica.metrics_port}": replica for replica in started}
-        # A counter's first value tells rate() nothing: every series has to be there before the load.
+        # rate() ignores the first value of a counter: every series has to exist before the load.
         for replica in started:
             with Load(replica, 100, kinds=STEADY):
                 pass
@@ -118,7 +118,7 @@ class Fleet:
         self.main.wait_for_scrapes(["shop"], 2)
         self.began = time.time()
         for _ in range(3):
-            # The first two answer at once for the most part, the third takes its time.
+            # The first two mostly answer at once, the third is slow.
             for replica, kinds, requests in zip(started, (STEADY, STEADY, SLOW), (100, 50, 20), strict=True):
                 with Load(replica, requests, kinds=kinds):
                     pass
@@ -128,8 +128,8 @@ class Fleet:
             target: account.keys() for target, account in self.before.items()
         }
         self.main.wait_for_scrapes(["shop"], 2)
-        # Tests come in any order, and they all ask for one moment: each rule has seen the last scrape by
-        # then, and since then everything from before has come wherever it goes.
+        # The order of the tests is random, and all query one moment: by then each rule used the last scrape,
+        # and all older samples have arrived in the other servers.
         self._wait_for_rules(self.main)
         moment = time.time()
         for prometheus in (self.main, self.federating, self.store):
@@ -195,7 +195,7 @@ class Fleet:
         return total
 
     def bounds_of(self, count: float) -> tuple[float, float]:
-        """Return what increase() may make of a count: it adds up to 1.1 scrape intervals at each end."""
+        """Return the range of increase() for a count: it extrapolates by up to 1.1 intervals at each end."""
         seen = self.main.scrapes("shop") - 1
         return count * 0.99, count * (seen + 2.2) / seen
 

@@ -1,4 +1,4 @@
-"""A varied load from concurrent clients, and the accounts that clients, access log and metrics give of it."""
+"""A varied load from concurrent clients, and its counts by the clients, the access log and the metrics."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.servers.process import PATIENCE_SECONDS, Gunicorn, wait_until
 Account = Counter[tuple[str, str, str]]
 """How many requests there were of each method, route and status."""
 
-# The oracle's own copies: what the applications of tests/servers/apps are, and which methods have a name.
+# Copies for comparison: the routes of the applications in tests/servers/apps, and the methods with a label.
 ROUTES = {
     r"/items/\d+": "/items/<int:number>",
     r"/(orders|error|sold-out|slow|stream|long-stream|breaks-half-way|breaks-at-once|file|hold)?": None,
 }
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
 
-# Each request has its own, so that one log may serve several loads.
+# Each request has a number of its own, so that several loads can share one log.
 _numbers = itertools.count(1)
 
 
@@ -163,15 +163,15 @@ class Load:
         except http.client.IncompleteRead:
             if kind.path != "/breaks-half-way":
                 raise
-            # The head came, and then the end of the connection.
+            # The headers arrived, and then the connection was closed.
             connection.close()
         if kind.method == "HEAD":
-            # Older gunicorn sends the body that Django makes, and the next answer would begin with it.
+            # Older gunicorn sends Django's body, and the next response would begin with it.
             connection.close()
 
 
 def _leave(port: int, kind: Kind, number: int) -> None:
-    """Send a request and hang up, politely or with a reset."""
+    """Send a request and disconnect, with FIN or with a reset."""
     path = kind.path.format(number)
     head = f"{kind.method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: {number}\r\n"
     with (
@@ -200,7 +200,7 @@ def _method(name: str) -> str:
 
 
 def logged(access_log: Path) -> Account:
-    """Return the server's account of the requests.
+    """Return the counts of requests in the access log.
 
     A body that raises before its first chunk is logged twice: as the 200 that the application meant to
     send, and then as the 500 that the client got. The last line of a request is right.
@@ -214,7 +214,7 @@ def logged(access_log: Path) -> Account:
 
 
 def measured(families: dict[str, Metric]) -> Account:
-    """Return the account that a scrape gives."""
+    """Return the counts of requests in a scrape."""
     account: Account = Counter()
     for sample in families["http_requests"].samples if "http_requests" in families else ():
         if sample.name == "http_requests_total" and sample.value:
@@ -233,7 +233,7 @@ def held(server: Gunicorn) -> Iterator[int]:
 
 
 def agree(server: Gunicorn) -> Account:
-    """Wait until metrics and log give one account and nothing is in progress; fail with the difference."""
+    """Wait until metrics and log agree and nothing is in progress; fail with the difference."""
 
     def settled() -> bool:
         families = server.scrape()

@@ -1,4 +1,4 @@
-"""Servers that call no hook of ours, as real processes: several workers that share a directory."""
+"""Servers that call no hook of web-prom, as real processes: several workers that share a directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from web_prom.multiprocess.directory.slots import slots_of
 
 
 class Prefork(Client):
-    """A running server of several processes, and what it shares; use :func:`running`.
+    """A running server of several processes, and its shared directory; use :func:`running`.
 
     Attributes:
         directory: What PROMETHEUS_MULTIPROC_DIR names.
@@ -70,7 +70,7 @@ class Prefork(Client):
         return found
 
     def workers(self) -> set[int]:
-        """Return the processes beside the first that serve requests, or are about to."""
+        """Return the processes that serve requests or will do so: all but the first one."""
         return {pid for pid in self.processes() - {self.pid} if b"resource_tracker" not in _command_line(pid)}
 
     def writers(self) -> set[int]:
@@ -79,7 +79,7 @@ class Prefork(Client):
 
     @contextlib.contextmanager
     def listening(self, path: str = "/events") -> Iterator[int]:
-        """Have a worker send a stream that does not end, which begins with its process id; yield that."""
+        """Keep a worker busy with an endless stream; yield its process id, which the stream begins with."""
         with contextlib.closing(self.raw(f"GET {path} HTTP/1.1\nHost: 127.0.0.1\n\n")) as opened:
             told = b""
             while not (found := re.search(rb"data: (\d+)\s", told)):
@@ -89,7 +89,7 @@ class Prefork(Client):
             yield int(found[1])
 
     def send(self, count: int) -> None:
-        """Send requests, and see that all answered ones are counted, and none is in progress."""
+        """Send requests; check that all answered ones are counted and none is in progress."""
         for _ in range(count):
             assert self.get("/")[0] == 200
         self.sent += count
@@ -108,7 +108,7 @@ class Prefork(Client):
         self.sent += 1
 
     def kill(self) -> None:
-        """End everything that is left, and what that still starts."""
+        """Kill all processes that are left, and those that they still start."""
         wait_until(self._is_killed, "all processes to end", shown=self.log)
         self._process.wait(PATIENCE_SECONDS)
 

@@ -1,4 +1,4 @@
-"""gunicorn as a real process: started, watched, and ended without a trace."""
+"""gunicorn as a real process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FLASK_APP = "tests.servers.apps.flask_app:app"
 DJANGO_APP = "tests.servers.apps.django_app:application"
 HOOKS = "python:web_prom.gunicorn"
 
-# How long a real process may take on a busy machine; nothing waits that long when all is well.
+# How long a real process may take on a busy machine.
 PATIENCE_SECONDS = 60.0
 
 ACCESS_FORMAT = "%({x-request-id}i)s %(m)s %(s)s %({raw_uri}e)s"
@@ -67,7 +67,7 @@ def command(*arguments: str, config: str | Path | None = HOOKS, app: str = FLASK
 
 
 class Scratch:
-    """A place for one server: its temporary directory, its home and its logs; readable by any user.
+    """The directories of one server: its temporary directory, its home and its logs, readable by any user.
 
     Attributes:
         folder: The place itself.
@@ -103,7 +103,7 @@ class Scratch:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Scratch]:
-    """Make a place for servers, and see that they have cleaned up theirs."""
+    """Make the directories of servers; fail if a server leaves a shared directory behind."""
     # Not below pytest's tmp_path, which other users cannot enter.
     with tempfile.TemporaryDirectory(prefix="web-prom-tests-") as folder:
         Path(folder).chmod(0o755)
@@ -113,7 +113,7 @@ def scratch() -> Iterator[Scratch]:
 
 
 class Gunicorn:
-    """A running gunicorn, as a context manager: ready when entered, gone without a trace when left.
+    """A running gunicorn, as a context manager: ready at the start of the block, ended after it.
 
     Args:
         place: Where its files are.
@@ -150,7 +150,7 @@ class Gunicorn:
             f"--worker-class={worker_class}",
             f"--access-logfile={self.access_log}",
             f"--access-logformat={ACCESS_FORMAT}",
-            # A worker that is told to end before it set its signal handlers does not hear it.
+            # A worker ignores a signal to end that comes before it has set its signal handlers.
             "--graceful-timeout=5",
             *arguments,
         ]
@@ -230,7 +230,7 @@ class Gunicorn:
         return found
 
     def masters(self) -> list[int]:
-        """Return those among the processes that have children, or whose parent is none of them."""
+        """Return the processes that have children, or whose parent does not belong to the server."""
         found = self.processes()
         return [pid for pid in found if pid in found.values() or found[pid] not in found]
 
@@ -254,7 +254,7 @@ class Gunicorn:
                 status, _, body = self.get("/metrics")
                 break
             except (OSError, http.client.HTTPException):
-                # A worker that ends may drop a connection that it has accepted.
+                # A worker that ends may close an accepted connection without a response.
                 if not attempts_left:
                     raise
         assert status == 200, self.log()

@@ -1,4 +1,4 @@
-"""Prometheus as a real process: started with a configuration, asked in PromQL, and ended without a trace."""
+"""Prometheus as a real process, with a configuration and PromQL queries."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def scraping(targets: Mapping[str, Gunicorn], *, interval: str = "2s") -> str:
 
 
 class Prometheus:
-    """A running Prometheus, as a context manager: ready when entered, ended when left.
+    """A running Prometheus, as a context manager: ready at the start of the block, ended after it.
 
     Args:
         folder: Where its files are; each has one of its own.
@@ -118,7 +118,7 @@ class Prometheus:
         return next(iter(found.values()), 0.0)
 
     def scrapes(self, job: str) -> float:
-        """Return how many scrapes of a job it has done; of several targets, of the one with fewest."""
+        """Return how often Prometheus scraped a job: the smallest number of its targets."""
         return self.number(f'min(count_over_time(up{{job="{job}"}}[1h]))')
 
     def wait_for_scrapes(self, jobs: Iterable[str], more: int) -> None:

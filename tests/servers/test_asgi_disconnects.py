@@ -1,4 +1,4 @@
-"""Clients that hang up before the response begins, where the application never asks for them."""
+"""Clients that disconnect before the response starts, where the application never checks for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.servers.process import Scratch, wait_until
 COMMANDS = commands()
 APP = "tests.servers.apps.asgi_app:app"
 
-# A server that does not say what it knows: docs/how-to/servers.rst.
+# A server that does not report disconnects: docs/how-to/servers.rst.
 SILENT = {"granian"}
 
 KINDS = [
@@ -24,7 +24,7 @@ KINDS = [
     ("POST", "/slow-body", "499"),
     ("GET", "/slow-sync", "499"),
     ("GET", "/slow-stream", "499"),
-    ("GET", "/slow?status=503", "503"),  # an error stays one
+    ("GET", "/slow?status=503", "503"),  # an error status is kept
 ]
 
 
@@ -46,7 +46,7 @@ def test_fault_91_client_that_disconnects_before_the_response_is_499(
         wait_until(lambda: server.gauge("http_requests_in_progress") == len(opened), "the requests")
         for client, end in opened:
             end(client)
-        time.sleep(0.2)  # for the loops, to notice; they have nothing else to do
+        time.sleep(0.2)  # so that the event loops, which are idle, notice the disconnects
         gate.touch()
         expected = before + Counter(
             {

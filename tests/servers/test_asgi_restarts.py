@@ -1,4 +1,4 @@
-"""The commands of docs/how-to/servers.rst with their example: killed, reloaded, and started again."""
+"""The commands of docs/how-to/servers.rst with their example: kills, reloads and restarts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from web_prom.multiprocess.directory.slots import slots_of
 EXAMPLES = ROOT / "examples" / "servers"
 COMMANDS = commands()
 
-# As docs/how-to/servers.rst says: who ends with a killed worker; whose workers end with a killed supervisor.
+# By docs/how-to/servers.rst: servers that end with a killed worker; workers that end with the supervisor.
 ENDS_WITH_A_WORKER = ("hypercorn",)
 LEAVES_NO_WORKERS = ("gunicorn-asgi",)
 
@@ -74,7 +74,7 @@ def directory(place: Scratch) -> Path:
 
 @contextlib.contextmanager
 def typed(name: str, place: Scratch, directory: Path) -> Iterator[Prefork]:
-    """Run a command of the page where it says that it is typed."""
+    """Run a command of the page in the directory that the page names."""
     with running(place, COMMANDS[name].serving(), directory, folder=EXAMPLES) as server:
         yield server
 
@@ -84,7 +84,7 @@ def typed(name: str, place: Scratch, directory: Path) -> Iterator[Prefork]:
     "name", [pytest.param(name, marks=requirements(name)) for name in COMMANDS if name != "uvicorn"]
 )
 def test_fault_22_killed_worker_keeps_its_counts(name: str, place: Scratch, directory: Path) -> None:
-    """But the request that it had in hand, which is in progress no more."""
+    """Only its request in progress is lost, and the gauge no longer includes it."""
     with typed(name, place, directory) as server:
         server.send(10)
         with server.listening() as victim:
@@ -93,7 +93,7 @@ def test_fault_22_killed_worker_keeps_its_counts(name: str, place: Scratch, dire
             os.kill(victim, signal.SIGKILL)
             if name not in ENDS_WITH_A_WORKER:
                 wait_until(lambda: server.processes() - before, "a new worker", shown=server.log)
-                server.wait_until_ready()  # where each worker listens for itself, nobody may just now
+                server.wait_until_ready()  # a worker's own listener may be missing now
                 server.send(10)
                 return
             wait_until(lambda: not server.processes(), "the server to end", shown=server.log)
@@ -104,7 +104,7 @@ def test_fault_22_killed_worker_keeps_its_counts(name: str, place: Scratch, dire
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=requirements(name)) for name in COMMANDS])
 def test_reload_and_killed_supervisor_keep_the_counts(name: str, place: Scratch, directory: Path) -> None:
-    """The next one goes on with them; with our hooks it begins anew, as no worker is left."""
+    """The next server continues them. With web-prom's hooks it starts at zero, because no worker is left."""
     with typed(name, place, directory) as first:
         _reload_under_load(first)
         os.kill(first.pid, signal.SIGKILL)
@@ -122,7 +122,7 @@ def test_reload_and_killed_supervisor_keep_the_counts(name: str, place: Scratch,
 
 
 def test_django_example_is_served(place: Scratch, directory: Path) -> None:
-    """As the page says, with another last word."""
+    """The command is the page's, with another application."""
     command = COMMANDS["granian"].serving("django_async:application")
     with running(place, command, directory, folder=EXAMPLES) as server:
         server.send(10)
@@ -130,7 +130,7 @@ def test_django_example_is_served(place: Scratch, directory: Path) -> None:
             wait_until(lambda: server.gauge("http_requests_in_progress") == 1, "the stream to begin")
         expected = Counter({("GET", "/", "200"): server.sent, ("GET", "/products/<int:number>", "404"): 1})
         assert server.get("/products/99")[0] == 404
-        if django.VERSION >= (5, 0):  # before, Django does not hear that the client has gone
+        if django.VERSION >= (5, 0):  # older Django does not notice the disconnect
             server.settle(expected + Counter({("GET", "/events", "200"): 1}))
 
 

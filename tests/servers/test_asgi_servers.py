@@ -1,4 +1,4 @@
-"""Starlette and Django under each ASGI server, several workers: what was sent is what a scrape says.
+"""Starlette and Django under each ASGI server with several workers: a scrape has the requests that were sent.
 
 The commands are those of docs/how-to/servers.rst, with an application that has more to ask for.
 """
@@ -31,7 +31,7 @@ COMMANDS = commands()
 
 
 class Kind(NamedTuple):
-    """One kind of request: what is sent, the status, and the route that it is counted under."""
+    """One kind of request, with its status and the route that it is counted under."""
 
     method: str
     path: str
@@ -54,7 +54,7 @@ KINDS = (
 
 
 class App(NamedTuple):
-    """An application that has KINDS: how the server names it, its route for items, and what is its own."""
+    """An application that answers KINDS: its name, its route for items, and its peculiarities."""
 
     target: str
     item: str
@@ -69,7 +69,7 @@ DJANGO = App(
     "tests.servers.apps.django_asgi_app:application",
     "/items/<int:number>",
     (*KINDS, Kind("GET", "/async-error", 500, "/async-error")),
-    # Before, Django does not look for clients that went away.
+    # Older Django does not check for disconnects.
     hears_disconnects=django.VERSION >= (5, 0),
 )
 APPS = {
@@ -108,13 +108,13 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
 
 
 def _answering(server: Prefork) -> set[bytes]:
-    """Return which workers answer a few requests that are sent at once."""
+    """Return the workers that answer a few concurrent requests."""
     with ThreadPoolExecutor(CLIENTS) as clients:
         return {body for _, body in clients.map(server.get, ["/"] * CLIENTS * 4)}
 
 
 def test_requests_are_counted_as_sent(site: Site) -> None:
-    """Several clients at once, each with one connection that is kept alive; every worker serves some."""
+    """Several concurrent clients, each with a persistent connection. Every worker serves some of them."""
     server, app = site.server, site.app
     before, raised = server.rest(), Counter(server.exceptions())
     expected: Account = Counter()
@@ -216,7 +216,7 @@ def test_fault_02_client_that_disconnects_before_the_response_is_499(site: Site)
 
 
 def test_scrape_does_not_block_the_event_loop(site: Site, tmp_path: Path) -> None:
-    """The worker that computes one answers requests meanwhile."""
+    """The worker that computes a scrape answers requests meanwhile."""
     server, path = site.server, tmp_path / "worker"
     with contextlib.closing(
         server.raw(f"GET /metrics HTTP/1.1\nHost: 127.0.0.1\nConnection: close\nX-Wait-For: {path}\n\n")
@@ -228,7 +228,7 @@ def test_scrape_does_not_block_the_event_loop(site: Site, tmp_path: Path) -> Non
 
 
 def test_scrape_passes_login_and_host_check(site: Site) -> None:
-    """And nothing counts a scrape, of whatever method."""
+    """A scrape is not counted, whatever its method."""
     before = site.server.rest()
     for method, status in (("GET", 200), ("HEAD", 200), ("OPTIONS", 200), ("POST", 405)):
         with site.server.connection() as opened:
@@ -249,19 +249,19 @@ only_starlette = pytest.mark.parametrize(
 
 @only_django
 def test_responses_of_login_and_host_check_are_counted(site: Site) -> None:
-    """That they are there, too."""
+    """web-prom is outside of both."""
     before = site.server.rest()
     for headers, status in (({"X-User": "nobody"}, 302), ({"Host": "10.1.2.3"}, 400)):
         with site.server.connection() as opened:
             opened.request("GET", "/", headers=headers)
             assert opened.getresponse().status == status
-    # The host check is part of Django's answer to what raises: no exception of the application's.
+    # Django's host check raises inside of Django: it is no exception of the application.
     site.server.settle(before + Counter({("GET", "/", "302"): 1, ("GET", "/", "400"): 1}))
 
 
 @only_starlette
 def test_websockets_are_counted_by_close_code(site: Site) -> None:
-    """By the client, the application, its failure, and before there was one."""
+    """Closes by the client and by the application, its failure, and a rejected handshake."""
     server, name = site.server, "websocket_messages"
     before = Counter(server.connections())
     messages = Counter(server.samples(name, f"{name}_total", "direction"))
@@ -283,7 +283,7 @@ def test_websockets_are_counted_by_close_code(site: Site) -> None:
     with pytest.raises(InvalidStatus), connect(url("/refused")):
         pass
     route = "/echo/{room}"
-    # hypercorn tells the application 1006 of whatever the client closed with.
+    # hypercorn reports 1006 for every close code of the client.
     by_client = Counter({"1006": 2} if site.name == "hypercorn" else {"1000": 1, "_OTHER": 1})
     ended = by_client + Counter({"1008": 1, "1011": 1})
     expected = before + Counter({(route, code): count for code, count in ended.items()})

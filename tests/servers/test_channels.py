@@ -32,7 +32,7 @@ def server(place: Scratch) -> Iterator[Uvicorn]:
 
 
 def test_fault_83_channels_consumers_have_their_routes(server: Uvicorn) -> None:
-    """Behind middlewares, nested routers and ProtocolTypeRouter; Django's views keep theirs."""
+    """Routes are found behind middlewares, nested routers and ProtocolTypeRouter, and in Django."""
     url = f"ws://127.0.0.1:{server.port}"
     for path in (*SOCKETS, "/ws/hidden/"):
         with connect(f"{url}{path}", origin=f"http://127.0.0.1:{server.port}") as websocket:

@@ -1,4 +1,4 @@
-"""Servers whose processes are killed, stopped, reloaded and upgraded at random, and metrics that stay exact.
+"""Exact metrics while a server's processes are killed, stopped, reloaded and upgraded at random.
 
 About half a minute in the suite, for all servers together; SOAK_SECONDS in the environment makes it minutes
 (``make soak``). CHAOS_SEED repeats a run: the seed is in the message of a failure.
@@ -31,13 +31,13 @@ GUNICORNS = [
     ("asgi", ASGI_APP),
     ("uvicorn_worker.UvicornWorker", ASGI_APP),
 ]
-# The servers of this file share the time: those five, and uvicorn.
+# The six servers of this file share the time: these five and uvicorn.
 SECONDS = float(os.environ.get("SOAK_SECONDS", "30")) / (len(GUNICORNS) + 1)
 WORKERS = 3
 
 
 class Shaken(Exporting):
-    """A gunicorn that is reloaded, upgraded and resized, with an exporter beside it."""
+    """A gunicorn with an exporter that can be reloaded, upgraded and resized."""
 
     wanted = WORKERS
 
@@ -49,7 +49,7 @@ class Shaken(Exporting):
         """Return the master that has workers, the newest where an upgrade is under way."""
         found = self.processes()
         servers = found.keys() & self.servers()
-        # All workers may have been killed just now: a master is also who has no parent among them.
+        # All workers may be dead at this moment: a process without a parent among them is a master, too.
         masters = {pid for pid in servers if found.get(pid) not in servers} | {
             found[pid] for pid in servers if found.get(pid) in servers
         }
@@ -90,7 +90,7 @@ class Shaken(Exporting):
             self._resize(signal.SIGTTOU, "ttou")
 
     def _resize(self, number: signal.Signals, name: str) -> None:
-        # Two of a kind that wait for a busy process come as one.
+        # The kernel joins two pending signals of the same number.
         line = f"Handling signal: {name}"
         before = self.log().count(line)
         send(self.master(), number)
@@ -166,7 +166,7 @@ def test_uvicorn_counts_each_request_once_under_random_signals(place: Scratch) -
 
 
 class _Listed:
-    """A server of several processes as Chaos wants it."""
+    """A server of several processes, with the methods that Chaos calls."""
 
     def __init__(self, server: Prefork) -> None:
         self._server = server
@@ -185,7 +185,7 @@ class _Listed:
 
 @contextlib.contextmanager
 def exporter(place: Scratch, directory: Path) -> Iterator[int]:
-    """Serve the metrics of a directory beside the server that writes them; yield the port."""
+    """Run an exporter for a directory; yield its port."""
     path = place.folder / "exporter.log"
     with path.open("wb") as log:
         process = subprocess.Popen(
@@ -229,7 +229,7 @@ def small_disk(place: Scratch) -> Iterator[Path]:
 
 
 def test_full_disk_loses_no_request(place: Scratch, small_disk: Path) -> None:
-    """Values wait in memory, are counted as failures, and are written when there is room."""
+    """Values wait in memory, failures are counted, and the values are written when there is space again."""
     directory = small_disk / "shared"
     directory.mkdir()
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
@@ -244,11 +244,11 @@ def test_full_disk_loses_no_request(place: Scratch, small_disk: Path) -> None:
             with contextlib.suppress(OSError), blocker.open("wb", buffering=0) as file:
                 while True:
                     file.write(b"x" * 4096)
-            # New workers need files of their own, which there is no room for.
+            # New workers need files of their own, and the disk has no space for them.
             for _ in range(2):
                 server.grow()
             wait_until(lambda: len(server.workers()) == server.wanted, "two workers more", shown=server.log)
-            # They may take longer to start than the others take for many answers.
+            # The start of a worker may take longer than many requests to the others.
             wait_until(lambda: "No space left on device" in server.log(), "a failure", shown=server.log)
             before = sum(clients.answered.values())
             wait_until(lambda: sum(clients.answered.values()) > before + 100, "answers on a full disk")
@@ -261,7 +261,7 @@ def test_full_disk_loses_no_request(place: Scratch, small_disk: Path) -> None:
 
 
 def test_exhausted_descriptors_lose_no_request(place: Scratch) -> None:
-    """Its scrapes may fail, and never show less than there is."""
+    """A scrape may fail, but never shows less than was counted."""
     exhaust = Request("GET", "/exhaust", 200, "/exhaust")
     with Shaken(place, app=CHAOS_APP, workers=1, worker_class="gthread") as server:
         with (

@@ -24,7 +24,7 @@ WAYS = ("--textfile /var/lib/prometheus/node-exporter", "--pushgateway http://12
 
 
 class Program(Client):
-    """A program of Debian's that answers at /metrics, as a context manager."""
+    """A Debian program that serves /metrics, as a context manager."""
 
     def __init__(self, place: Scratch, name: str, *options: str) -> None:
         self._program = needs_program(name, package=name)
@@ -99,14 +99,14 @@ def nightly(
 
 
 def test_page_shows_the_commands() -> None:
-    """Those that the tests below run, with other places."""
+    """The page shows the commands that the tests below run with other paths."""
     page = DOCUMENT.read_text("utf-8")
     for way in WAYS:
         assert f"python examples/jobs/nightly.py {way} examples/catalogue.csv" in page
 
 
 def succeeds_and_then_fails(client: Client | Gunicorn, run: Callable[[Path], int]) -> None:
-    """Run the job both ways; see that the failure is told, and that the last success is not forgotten."""
+    """Run the job with success and failure; check that both are reported and the last success is kept."""
     began = time.time()
     assert run(CATALOGUE) == 0
     first = told(client)
@@ -123,7 +123,7 @@ def succeeds_and_then_fails(client: Client | Gunicorn, run: Callable[[Path], int
 
 
 def test_job_writes_a_text_file_for_node_exporter(place: Scratch) -> None:
-    """Node exporter reads the folder at each scrape, and finds no half-written file."""
+    """node_exporter reads the directory at each scrape and never finds a partial file."""
     folder = place.folder / "textfiles"
     folder.mkdir()
     options = ("--collector.disable-defaults", "--collector.textfile")
@@ -138,7 +138,7 @@ def test_job_writes_a_text_file_for_node_exporter(place: Scratch) -> None:
 
 
 def test_job_pushes_to_the_pushgateway(place: Scratch) -> None:
-    """Under its grouping key, until it is deleted."""
+    """The metrics have the job's grouping key, until they are deleted."""
     with Program(place, "prometheus-pushgateway") as gateway:
         succeeds_and_then_fails(
             gateway, lambda catalogue: nightly(place, f"--pushgateway={gateway.url}", catalogue=catalogue)
@@ -150,7 +150,7 @@ def test_job_pushes_to_the_pushgateway(place: Scratch) -> None:
 
 
 def test_job_writes_to_a_directory_that_a_server_exposes(place: Scratch) -> None:
-    """A job's counts stay when it has ended, and the next one goes on with its slot."""
+    """The counts of an ended job stay, and the next job continues with its slot."""
     directory = place.folder / "shared"
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
     with Gunicorn(place, environ=environ, app=FLASK_APP) as server:
@@ -181,11 +181,11 @@ for mode in {MODES!r}:
 
 
 def test_live_gauges_of_an_ended_job_are_removed(place: Scratch) -> None:
-    """As the table says: those of live modes are gone with it."""
+    """As in the page's table, gauges of live modes are removed with their process."""
     directory = place.folder / "shared"
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
     with Gunicorn(place, environ=environ) as server:
-        # One that starts between the two jobs would take the slot of the first.
+        # A process that starts between the two jobs would take the slot of the first one.
         wait_until(lambda: server.value("web_prom_workers") == 2, "both workers")
         command = [sys.executable, "-c", GAUGES]
         for _ in range(2):
@@ -216,7 +216,7 @@ sys.stdin.read()
 
 @contextlib.contextmanager
 def pushing(place: Scratch, gateway: Program, directory: Path, count: int) -> Iterator[None]:
-    """Run a process that counts in the directory, pushes both registries, and lives on."""
+    """Run a process that counts in the directory, pushes both registries, and stays alive."""
     process = subprocess.Popen(
         [sys.executable, "-c", PUSH, gateway.url, str(count), str(directory)],
         stdin=subprocess.PIPE,
@@ -236,7 +236,7 @@ def pushing(place: Scratch, gateway: Program, directory: Path, count: int) -> It
 
 
 def test_push_of_a_shared_directory_has_the_totals_of_all_processes(place: Scratch) -> None:
-    """The default registry has the numbers of the slot that the process has; the collector has all."""
+    """The default registry has the values of the process's slot; the collector has those of all slots."""
     directory = place.folder / "shared"
     directory.mkdir()
     with (

@@ -30,14 +30,14 @@ def labelled(found: dict[frozenset[tuple[str, str]], float], *names: str) -> dic
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    """Run it all once; the tests below only ask."""
+    """Run everything once; the tests only query."""
     needs_program("prometheus", package="prometheus")
     with ExitStack() as stack:
         yield Fleet(stack)
 
 
 def test_each_replica_is_a_target_and_stays_up(fleet: Fleet) -> None:
-    """With the token; none is near the limit of samples."""
+    """They are scraped with the token, and none is near the limit of samples."""
     found = fleet.main.ask("targets", state="active")["activeTargets"]
     assert {target["labels"]["instance"]: target["health"] for target in found} == dict.fromkeys(
         fleet.replicas, "up"
@@ -47,7 +47,7 @@ def test_each_replica_is_a_target_and_stays_up(fleet: Fleet) -> None:
 
 
 def test_rules_evaluate_without_error(fleet: Fleet) -> None:
-    """Neither a recording rule nor an alert, nor is anything recorded twice under one label set."""
+    """No recording rule and no alert fails, and no rule records a label set twice."""
     groups = fleet.main.ask("rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert {rule["name"] for rule in rules if rule["type"] == "recording"} == set(recorded_names())
@@ -56,13 +56,13 @@ def test_rules_evaluate_without_error(fleet: Fleet) -> None:
 
 
 def test_counters_of_all_replicas_are_the_requests_sent(fleet: Fleet) -> None:
-    """Exactly, by method, route and status."""
+    """They are equal by method, route and status."""
     found = fleet.main.query('sum by (method, route, status) (http_requests_total{job="shop"}) > 0')
     assert labelled(found, "method", "route", "status") == sum(fleet.after.values(), Counter())
 
 
 def test_recorded_rates_are_the_requests_sent(fleet: Fleet) -> None:
-    """Within what rate() adds at the ends; one replica more or less would be outside."""
+    """They agree within rate()'s extrapolation; one replica more or less would be outside of it."""
     sent = fleet.sent()
     assert sum(sent.values()) == 3 * (100 + 50 + 20)
     recorded = labelled(
@@ -78,7 +78,7 @@ def test_recorded_rates_are_the_requests_sent(fleet: Fleet) -> None:
 
 
 def test_recorded_error_ratio_covers_all_replicas(fleet: Fleet) -> None:
-    """One ratio of two sums; both are extrapolated alike, but for the ends."""
+    """It is a ratio of two sums with nearly the same extrapolation."""
     sent = fleet.sent()
     errors = sum(count for (_, _, status), count in sent.items() if status.startswith("5"))
     share = errors / sum(sent.values())
@@ -87,7 +87,7 @@ def test_recorded_error_ratio_covers_all_replicas(fleet: Fleet) -> None:
 
 
 def test_recorded_series_equals_its_expression(fleet: Fleet) -> None:
-    """The sum over instances of what Prometheus has of each."""
+    """It is the sum over the instances."""
     for name, expression in (
         ("job_route:http_requests:rate5m", "sum by (job, route) (rate(http_requests_total[5m]))"),
         ("job:http_requests:rate5m", "sum by (job) (rate(http_requests_total[5m]))"),
@@ -98,12 +98,12 @@ def test_recorded_series_equals_its_expression(fleet: Fleet) -> None:
         recorded = fleet.main.query(f"{name} or vector(-1)", at=moment)
         assert len(recorded) > 1, name
         plain = {labels - {("__name__", name)}: value for labels, value in recorded.items() if labels}
-        # A scrape that was under way is part of the later answer alone, and rate() stretches what it sees.
+        # A scrape in progress is only in the later result, and rate() extrapolates.
         assert plain == pytest.approx(fleet.main.query(expression, at=moment), rel=0.25), name
 
 
 def test_recorded_quantile_covers_all_replicas(fleet: Fleet) -> None:
-    """The buckets are what was sent to all, and the quantile is where our own interpolation has it."""
+    """The buckets have the requests to all replicas; the quantile agrees with the test's interpolation."""
     bucket = 'http_request_duration_seconds_bucket{job="shop"}'
     rates = "job_le:http_request_duration_seconds_bucket:rate5m"
     moment = recorded_at(fleet.main, rates)
@@ -117,14 +117,14 @@ def test_recorded_quantile_covers_all_replicas(fleet: Fleet) -> None:
     for (bound, rate), (_, count) in zip(recorded, sent, strict=True):
         lowest, highest = fleet.bounds_of(count)
         assert lowest <= rate * 300 <= highest, bound
-    # Of the third replica even the median is slow, and of one of the others it is not: a mean says nothing.
+    # The median of the third replica is slow, the others' is not: an average of quantiles would be wrong.
     medians = fleet.main.query(f"histogram_quantile(0.5, sum by (instance, le) (rate({bucket}[5m])))")
     assert min(medians.values()) < 0.025 < max(medians.values())
 
 
 @pytest.mark.parametrize("name", recorded_names())
 def test_federation_and_remote_write_have_the_recorded_series(fleet: Fleet, name: str) -> None:
-    """Each with the value that the first Prometheus had at that time, and with the name of its cluster."""
+    """Each has the value of the first Prometheus at that time, and the label of its cluster."""
     for other in (fleet.federating, fleet.store):
         carried = other.query(name)
         moments = other.query(f"timestamp({name})")
@@ -139,7 +139,7 @@ def test_federation_and_remote_write_have_the_recorded_series(fleet: Fleet, name
 
 
 def test_federation_and_remote_write_have_no_other_series(fleet: Fleet) -> None:
-    """No series of a single replica but up, which tells the store that there are three."""
+    """The only series of single replicas is up, from which the store knows that there are three."""
     for other, more in ((fleet.federating, set[str]()), (fleet.store, {"up"})):
         names = set(other.ask("label/__name__/values"))
         about_itself = {"up"} | {name for name in names if name.startswith("scrape_")}
@@ -150,7 +150,7 @@ def test_federation_and_remote_write_have_no_other_series(fleet: Fleet) -> None:
 
 
 def test_series_formula_gives_the_number_of_series(fleet: Fleet) -> None:
-    """Of each replica, and what Prometheus counts of all of them."""
+    """The formula holds for each replica, and for Prometheus's own count of all series."""
     exceptions = labelled(
         fleet.main.query('count by (instance) (http_request_exceptions_total{job="shop"})'), "instance"
     )
@@ -159,7 +159,7 @@ def test_series_formula_gives_the_number_of_series(fleet: Fleet) -> None:
     for target, account in fleet.after.items():
         pairs = {(method, route) for method, route, _ in account}
         assert workers[target,] >= 2
-        # Eight of web-prom without labels, and the application's own counter.
+        # Eight series of web-prom have no labels; one is the application's own counter.
         alone = 8 + 6 * workers[target,] + 1
         expected = len(pairs) * (BOUNDS + 3) + len(account) + exceptions[target,] + alone
         assert scraped[target,] == expected
@@ -172,7 +172,7 @@ def test_series_formula_gives_the_number_of_series(fleet: Fleet) -> None:
 
 
 def test_series_formula_gives_the_number_of_recorded_series(fleet: Fleet) -> None:
-    """Whatever the number of replicas."""
+    """The number does not depend on the number of replicas."""
     everything = sum(fleet.after.values(), Counter())
     routes = {route for _, route, _ in everything}
     exceptions = fleet.main.number(
@@ -184,13 +184,13 @@ def test_series_formula_gives_the_number_of_recorded_series(fleet: Fleet) -> Non
 
 @pytest.mark.parametrize("expression", "\n".join(blocks("promql")).strip().split("\n\n"))
 def test_expressions_of_the_page_return_series(fleet: Fleet, expression: str) -> None:
-    """Each as it stands there; those over clusters where the series of clusters meet."""
+    """Each is unchanged. Those over clusters are evaluated in the store, which has all clusters."""
     for prometheus in (fleet.federating, fleet.store) if "cluster" in expression else (fleet.main,):
         assert prometheus.query(expression)
 
 
 def test_head_metric_gives_the_number_of_series(fleet: Fleet) -> None:
-    """The page names this address of Prometheus's API."""
+    """It is at the address of Prometheus's API that the page names."""
     status = fleet.main.ask("status/tsdb")
     assert status["headStats"]["numSeries"] >= fleet.main.number('count({job="shop"})')
     largest = status["seriesCountByMetricName"][0]
@@ -201,7 +201,7 @@ def test_head_metric_gives_the_number_of_series(fleet: Fleet) -> None:
 
 
 def test_annotated_pods_are_scraped(fleet: Fleet) -> None:
-    """Each once, by name; the rules are the example's, what they get is what the pods would show."""
+    """Each is scraped once, by its name. The rules are the example's, the targets are those of its pods."""
     prometheus = fleet.annotated
     wait_until(lambda: prometheus.scrapes("shop") >= 2, "two scrapes", shown=prometheus.log)
     active = prometheus.ask("targets")["activeTargets"]
@@ -236,7 +236,7 @@ class Contained(Exporting):
 
 
 def test_container_of_the_deployment_serves_and_is_scraped(place: Scratch) -> None:
-    """Its port for the metrics wants the token of the Secret, and its other port has no metrics at all."""
+    """The metrics port asks for the token of the Secret, and the other port has no metrics."""
     with Contained(place) as server:
         assert server.get("/health")[0] == 200  # the readiness probe
         assert server.get("/products/1")[0] == 200
@@ -245,5 +245,5 @@ def test_container_of_the_deployment_serves_and_is_scraped(place: Scratch) -> No
         status, text = ask(server.metrics_port, Authorization=BEARER)
         assert status == 200
         assert b'http_requests_total{method="GET",route="/products/<int:number>",status="200"} 1.0' in text
-        # What the workers share, and gunicorn's own files, are below /tmp, where the Deployment has memory.
+        # The shared directory and gunicorn's own files are below /tmp, which is in memory in the Deployment.
         assert len(place.shared_directories()) >= 1

@@ -1,4 +1,4 @@
-"""A worker that has no descriptor left at times answers no scrape with less than there is."""
+"""A worker without free descriptors never answers a scrape with less than was counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.servers.process import Gunicorn, Scratch
 
-# Leaves the worker none to a few free descriptors, in turn, for as long as it lives.
+# Leaves the worker between zero and a few free descriptors, in turn.
 HOG = """
 import os
 import resource
@@ -42,7 +42,7 @@ _SCRAPES = 400
 
 
 def _values(families: list[Metric]) -> dict[str, float]:
-    """Return what may only grow: the samples of counters and histograms."""
+    """Return the samples that can only grow: those of counters and histograms."""
     return {
         f"{sample.name}{sorted(sample.labels.items())}": sample.value
         for family in families
@@ -52,7 +52,7 @@ def _values(families: list[Metric]) -> dict[str, float]:
 
 
 def test_fault_67_scrape_with_status_200_never_shows_a_decrease(place: Scratch) -> None:
-    """A gthread worker at RLIMIT_NOFILE whose descriptors come and go, scraped all the while."""
+    """A gthread worker at RLIMIT_NOFILE is scraped while its descriptors run out and become free."""
     config = place.configuration(HOG)
     with (
         Gunicorn(place, "--keep-alive=60", config=config, workers=1, worker_class="gthread") as server,

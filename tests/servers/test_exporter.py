@@ -1,4 +1,4 @@
-"""The exporter beside a real gunicorn: what it shows, to whom, and where it is not."""
+"""The exporter of a real gunicorn: its answers, its access control, and where none is started."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _ids(pid: int) -> tuple[int, ...] | None:
     return None if any(len({*four}) > 1 for four in found) else tuple(int(four[0]) for four in found)
 
 
-# What it shows ---------------------------------------------------------------------------------------
+# Answers ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def _ids(pid: int) -> tuple[int, ...] | None:
     [(FLASK_APP, "sync"), (FLASK_APP, "gthread"), (FLASK_APP, "gevent"), (DJANGO_APP, "sync")],
 )
 def test_fault_29_exporter_reports_all_workers(place: Scratch, app: str, worker_class: str) -> None:
-    """The numbers of the server's own log, to the last."""
+    """The counts are those of the server's access log."""
     with Exporting(place, app=app, worker_class=worker_class) as server:
         with Load(server, 300) as load:
             pass
@@ -59,7 +59,7 @@ def test_fault_29_exporter_reports_all_workers(place: Scratch, app: str, worker_
 
 
 def test_exporter_answers_while_all_workers_are_busy(place: Scratch) -> None:
-    """The application's own /metrics has to wait for a worker."""
+    """The application's own /metrics would wait for a worker."""
     with Exporting(place, workers=2) as server:
         with held(server) as one, held(server) as other:
             assert one != other
@@ -109,11 +109,11 @@ def test_exporter_checks_certificates_and_secrets(place: Scratch) -> None:
             ask(server.metrics_port, tls=trusting(ours[0]))
 
 
-# Where it is and where not ---------------------------------------------------------------------------
+# Where an exporter is started ---------------------------------------------------------------------------
 
 
 def test_fault_20_master_and_workers_do_not_hold_the_exporters_port(place: Scratch) -> None:
-    """And the exporter has nothing of the master's: no listening socket, no lock."""
+    """The exporter inherits nothing of the master: no listening socket and no lock."""
     with Exporting(place) as server:
         metrics, web = (f"socket:[{listening_inode(port)}]" for port in (server.metrics_port, server.port))
         assert len(server.servers()) == 3
@@ -139,7 +139,7 @@ def test_fault_20_master_and_workers_do_not_hold_the_exporters_port(place: Scrat
     ids=["manage.py", "flask"],
 )
 def test_fault_20_commands_open_no_port(place: Scratch, code: str) -> None:
-    """Only a server that starts and the command line do."""
+    """Only the start of a server and the serve command open it."""
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
     after = f"\nimport socket; socket.create_server(('127.0.0.1', {port})).close()"
@@ -163,7 +163,7 @@ def test_exporter_reads_gunicorns_raw_env(place: Scratch) -> None:
 
 
 def test_exporter_runs_as_the_workers_user_and_logs_like_the_server(place: Scratch) -> None:
-    """Bound as the master's user, and never running as that."""
+    """It binds its port as the master's user and never runs as that user."""
     ids = os.getuid(), os.getgid()
     if ids[0] == 0:
         ids = pwd.getpwnam("nobody")[2:4]
@@ -192,7 +192,7 @@ def test_exporter_runs_as_the_workers_user_and_logs_like_the_server(place: Scrat
         wait_until(lambda: "Metrics at" in server.log(), "the exporter's line", shown=server.log)
 
 
-# In gunicorn's own processes, which look for modules in the working directory first, it is the real one.
+# gunicorn's own processes search the working directory first; there it is the real module.
 STANDS_IN = """
 import os, sys
 if any(word.startswith("web_prom.exporter") for word in sys.orig_argv):
@@ -204,7 +204,7 @@ import ctypes
 
 
 def test_exporter_does_not_import_modules_of_the_application(place: Scratch) -> None:
-    """Yet a callable of the application's is found."""
+    """A callable of the application is still found."""
     if sys.version_info >= (3, 11):  # before, `-m` puts the working directory first whatever one does
         (place.folder / "ctypes.py").write_text(STANDS_IN)
     (place.folder / "guard.py").write_text(

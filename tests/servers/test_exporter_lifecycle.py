@@ -1,4 +1,4 @@
-"""The exporter's life beside a real gunicorn: how it ends, is replaced, is reloaded and upgraded."""
+"""The lifecycle of the exporter of a real gunicorn: end, replacement, reload and upgrade."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def alive(pid: int) -> bool:
         return False
 
 
-# How it ends -----------------------------------------------------------------------------------------
+# End -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_exporter_ends_with_the_server(place: Scratch, number: int) -> None:
-    """When the master is gone, so is everything else; until then there is somebody to scrape."""
+    """It answers scrapes until the master has ended, and no process is left then."""
     with Exporting(place) as server:
         server.get("/")
         server.signal(number)
@@ -42,7 +42,7 @@ def test_exporter_ends_with_the_server(place: Scratch, number: int) -> None:
 
 
 def test_exporter_ends_when_the_master_is_killed(place: Scratch) -> None:
-    """A busy worker does not notice that its master is gone, and has all that a fork inherits."""
+    """A busy worker does not notice the end of its master, and holds everything that a fork inherits."""
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(place.folder / "shared")}
     with Exporting(place, environ=environ) as server, held(server) as worker:
         server.signal(signal.SIGKILL)
@@ -56,7 +56,7 @@ def test_exporter_ends_when_the_master_is_killed(place: Scratch) -> None:
 
 
 def test_exporter_ignores_ctrl_c(place: Scratch) -> None:
-    """A terminal sends it to all processes; the exporter goes on until the server has ended."""
+    """A terminal sends SIGINT to all processes; the exporter runs until the server has ended."""
     with Exporting(place) as server:
         (exporter,) = server.exporters()
         for number in (signal.SIGINT, signal.SIGHUP):
@@ -70,7 +70,7 @@ def test_exporter_ignores_ctrl_c(place: Scratch) -> None:
 
 
 def test_exporter_answers_a_scrape_in_progress_at_shutdown(place: Scratch) -> None:
-    """The connection is there, its request comes while the server ends."""
+    """The connection is open, and its request arrives while the server shuts down."""
     with Exporting(place) as server, held(server) as worker:
         with socket.create_connection(("127.0.0.1", server.metrics_port), 30) as scraper:
             scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
@@ -90,7 +90,7 @@ def _listens(port: int) -> bool:
     return True
 
 
-# How it lives on -------------------------------------------------------------------------------------
+# Replacement -------------------------------------------------------------------------------------
 
 
 def test_killed_exporter_is_replaced_without_a_refused_scrape(place: Scratch) -> None:
@@ -105,7 +105,7 @@ def test_killed_exporter_is_replaced_without_a_refused_scrape(place: Scratch) ->
 
 
 def test_exporter_that_cannot_start_is_retried_with_backoff(place: Scratch) -> None:
-    """And the server does not mind; when the cause is gone, the exporter is there."""
+    """The server is not affected. Once the cause is removed, the exporter starts."""
     missing = place.folder / "late.pem"
     with Gunicorn(place, environ={"PROM_BIND": ANY_PORT, "PROM_CERTFILE": str(missing)}) as server:
         wait_until(lambda: "again in 0.4 s" in server.log(), "three attempts", shown=server.log)
@@ -123,7 +123,7 @@ def test_exporter_that_cannot_start_is_retried_with_backoff(place: Scratch) -> N
 
 
 def test_fault_74_killed_supervisor_is_replaced_with_its_exporter(place: Scratch) -> None:
-    """Twice, and without a reload. The log tells it."""
+    """It happens twice, without a reload, and is logged."""
     with Exporting(place, bind=None, environ={"PROM_BIND": f"127.0.0.1:{_free_port()}"}) as server:
         server.get("/")
         for count in (2, 3):
@@ -133,7 +133,7 @@ def test_fault_74_killed_supervisor_is_replaced_with_its_exporter(place: Scratch
             assert server.total("http_requests_total") == 1
             assert server.log().count("[ERROR] The exporter's supervisor has exited") == count - 1
         assert len(server.supervisors()) == len(server.exporters()) == 1
-        # A reload finds it alive and leaves it alone.
+        # A reload finds it alive and keeps it.
         before = server.exporters()
         server.signal(signal.SIGHUP)
         server.wait_for_boots(4)
@@ -167,7 +167,7 @@ def _free_port() -> int:
 
 
 def test_port_in_use_is_logged_and_the_server_continues(place: Scratch) -> None:
-    """When the port is free, the exporter takes it."""
+    """The exporter binds the port once it is free."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         server = Gunicorn(place, environ={"PROM_BIND": address})
@@ -196,7 +196,7 @@ def test_invalid_exporter_settings_stop_the_start(place: Scratch) -> None:
 
 
 def test_reload_keeps_the_exporter(place: Scratch) -> None:
-    """Nothing that concerns it changed."""
+    """No setting of the exporter changed."""
     with Exporting(place) as server, Scrapers(server.metrics_port) as scrapers:
         before = server.exporters()
         for boots in (4, 6):
@@ -208,7 +208,7 @@ def test_reload_keeps_the_exporter(place: Scratch) -> None:
 
 
 def test_reload_applies_changed_settings_without_a_refused_scrape(place: Scratch) -> None:
-    """The new exporter has the port of the old; then one is no longer wanted, and then wanted again."""
+    """The new exporter has the port of the old one. Then it is disabled, and then enabled again."""
     config = place.configuration("")
 
     def asking_for(*settings: str) -> None:
@@ -233,7 +233,7 @@ def test_reload_applies_changed_settings_without_a_refused_scrape(place: Scratch
 
 
 def test_reload_with_invalid_settings_keeps_the_exporter(place: Scratch) -> None:
-    """The application here has no settings, and so cannot refuse them."""
+    """This application has no settings, so it cannot reject them."""
     config = place.configuration(f"from web_prom.gunicorn import *\nraw_env = ['PROM_BIND={ANY_PORT}']\n")
     with Exporting(place, bind=None, config=config, app="wsgiref.simple_server:demo_app") as server:
         before = server.exporters()
@@ -246,7 +246,7 @@ def test_reload_with_invalid_settings_keeps_the_exporter(place: Scratch) -> None
 
 
 def test_upgrade_keeps_the_port_without_a_failed_scrape(place: Scratch) -> None:
-    """Two exporters answer at one port while there are two servers, and then one."""
+    """Two exporters answer at one port while there are two servers; later there is one of each."""
     with Exporting(place, "--preload") as server:
         with Scrapers(server.metrics_port) as scrapers, Load(server, 500) as load:
             (former,) = server.exporters()
@@ -276,7 +276,7 @@ def test_prometheus_sees_the_target_up_throughout(place: Scratch) -> None:
         "PROM_BEARER_TOKEN_FILE": str(place.folder / "token"),
     }
     with Exporting(place, environ=environ) as server:
-        # A scrape may take as long: while the exporter is replaced, it waits for a new interpreter.
+        # A scrape waits for the start of an interpreter while the exporter is replaced.
         configuration = f"""
             global: {{scrape_interval: 4s, scrape_timeout: 4s}}
             scrape_configs:
@@ -303,7 +303,7 @@ def test_prometheus_sees_the_target_up_throughout(place: Scratch) -> None:
 
 
 def test_aborted_upgrade_fails_no_scrape(place: Scratch) -> None:
-    """The new server goes first; a second upgrade finds the port as well."""
+    """The new server ends first. A second upgrade finds the port, too."""
     with Exporting(place) as server, Scrapers(server.metrics_port) as scrapers:
         for exporters in (2, 3):
             (former,) = server.exporters()
@@ -326,7 +326,7 @@ def _masters(server: Exporting) -> set[int]:
 
 
 def test_second_server_does_not_share_the_exporters_port(place: Scratch) -> None:
-    """Each would answer every second scrape."""
+    """Otherwise each would answer every second scrape."""
     with (
         Exporting(place) as server,
         Gunicorn(place, environ={"PROM_BIND": f"127.0.0.1:{server.metrics_port}"}) as other,

@@ -1,4 +1,4 @@
-"""Faults of the field that show over a real server only."""
+"""Faults that occur only with a real server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def post_worker_init(worker):
 @pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
 @pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
 def test_fault_07_sendfile_response_finishes_its_request(place: Scratch, app: str, worker_class: str) -> None:
-    """The server gets the very object that it made, closes it, and the bytes are counted too."""
+    """The server gets the object that it created, closes it, and the bytes are counted."""
     config = place.configuration(WATCH_SENDFILE.format(hooks="yes"))
     environ = {"PROM_RESPONSE_SIZE": "yes"}
     with Gunicorn(place, config=config, app=app, worker_class=worker_class, environ=environ) as server:
@@ -54,7 +54,7 @@ def test_fault_07_sendfile_response_finishes_its_request(place: Scratch, app: st
 
 
 def test_fault_07_server_uses_sendfile_without_web_prom(place: Scratch) -> None:
-    """The comparison that the test above rests on."""
+    """The test above compares with this."""
     config = place.configuration(WATCH_SENDFILE.format(hooks=""))
     with Gunicorn(place, config=config, app=PLAIN_APP) as server:
         assert server.get("/file")[0] == 200
@@ -64,7 +64,7 @@ def test_fault_07_server_uses_sendfile_without_web_prom(place: Scratch) -> None:
 
 @pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
 def test_fault_15_missing_shared_directory_is_warned_of_once(place: Scratch, app: str) -> None:
-    """Each worker says so at its first scrape, with the remedy, and never again."""
+    """Each worker logs it at its first scrape, with the remedy, and not again."""
     with Gunicorn(place, config=None, app=app) as server:
         assert server.get("/")[0] == 200
         assert WARNING not in server.log()
@@ -76,7 +76,7 @@ def test_fault_15_missing_shared_directory_is_warned_of_once(place: Scratch, app
 
 @pytest.mark.parametrize(("config", "workers"), [(HOOKS, 2), (HOOKS, 1), (None, 1)])
 def test_fault_15_no_warning_where_it_is_not_needed(place: Scratch, config: str | None, workers: int) -> None:
-    """With the hooks, or with one worker."""
+    """The hooks are used, or there is one worker."""
     with Gunicorn(place, config=config, workers=workers) as server:
         server.scrape()
         assert WARNING not in server.log()
@@ -86,7 +86,7 @@ def test_fault_15_no_warning_where_it_is_not_needed(place: Scratch, config: str 
 def test_fault_16_directory_set_after_the_import_of_prometheus_client_is_used(
     place: Scratch, preload: bool
 ) -> None:
-    """For our instruments and for one that the user had made before."""
+    """It is used for web-prom's metrics and for one that the user created before."""
     options = ["--preload"] if preload else []
     environ = {"NAMED_LATE": str(place.folder / "late")}
     app = "tests.servers.apps.late_variable:app"
@@ -113,7 +113,7 @@ def test_fault_31_content_type_follows_the_accept_header(place: Scratch, app: st
 
 @pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
 def test_fault_32_invalid_headers_and_other_methods_are_answered(place: Scratch, app: str) -> None:
-    """A version that is no version, a weight of zero, Vary, and HEAD."""
+    """An invalid version, a weight of zero, Vary, and HEAD."""
     with Gunicorn(place, app=app) as server:
         status, headers, _ = server.get("/metrics", Accept="application/openmetrics-text; version=abc")
         assert status == 200

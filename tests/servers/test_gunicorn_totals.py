@@ -1,4 +1,4 @@
-"""The sums in /metrics are what the server's own access log says, whatever happens to workers and clients."""
+"""The totals in /metrics agree with the server's access log, whatever happens to workers and clients."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def difference(server: Exporting) -> str:
 
 
 def check_the_rest(server: Gunicorn, account: Account) -> None:
-    """Hold the families that the access log does not know to those that it does."""
+    """Compare the families that the access log cannot confirm with those that it can."""
     families = server.scrape()
     for method, route in {(method, route) for method, route, _ in account}:
         finished = sum(count for key, count in account.items() if key[:2] == (method, route))
@@ -62,7 +62,7 @@ def check_the_rest(server: Gunicorn, account: Account) -> None:
 def test_totals_agree_with_access_log_and_clients(
     place: Scratch, app: str, worker_class: str, workers: int
 ) -> None:
-    """Thousands of requests of all kinds at once, some of whose clients hang up."""
+    """Thousands of concurrent requests of all kinds, with some disconnects."""
     with Gunicorn(place, app=app, worker_class=worker_class, workers=workers) as server:
         with Load(server, 2000) as load:
             pass
@@ -78,7 +78,7 @@ def test_totals_agree_with_access_log_and_clients(
 def test_disconnected_clients_are_counted_without_a_scrape_of_the_workers(
     place: Scratch, app: str, worker_class: str
 ) -> None:
-    """Whoever scrapes the exporter asks no worker for anything: what counts has happened by itself."""
+    """A scrape of the exporter involves no worker, so it cannot trigger the counting."""
     with Exporting(place, app=app, worker_class=worker_class) as server:
         with Load(server, 200, kinds=HANGING_UP):
             pass
@@ -104,7 +104,7 @@ def test_max_requests_loses_no_request(place: Scratch, worker_class: str, preloa
         assert load.errors == []
         assert all(account[key] >= count for key, count in load.answered.items())
         check_the_rest(server, account)
-        # A worker of gevent looks once a second whether it has done enough.
+        # A gevent worker checks its number of requests once a second.
         restarts = 2 if worker_class == "gevent" else 10
         wait_until(lambda: server.log().count("Autorestarting worker") >= restarts, f"{restarts} restarts")
 
@@ -134,7 +134,7 @@ def test_graceful_reload_loses_no_request(place: Scratch, worker_class: str) -> 
     ],
 )
 def test_upgrade_loses_no_request(place: Scratch, worker_class: str, options: list[str]) -> None:
-    """USR2 starts a second server beside the first, which then goes, both under load."""
+    """USR2 starts a second server, then the first one ends, both under load."""
     with Gunicorn(place, *options, worker_class=worker_class) as server:
         with Load(server, 1500) as load:
             load.wait_for(0.1)
@@ -151,7 +151,7 @@ def test_upgrade_loses_no_request(place: Scratch, worker_class: str, options: li
 
 
 def test_aborted_upgrade_loses_no_request(place: Scratch) -> None:
-    """The new server goes first; the old one's numbers are all there."""
+    """The new server ends, and the old one has all counts."""
     with Gunicorn(place) as server:
         server.signal(signal.SIGUSR2)
         server.wait_for_boots(4)
@@ -169,7 +169,7 @@ def test_aborted_upgrade_loses_no_request(place: Scratch) -> None:
 def test_fault_22_killed_worker_loses_only_its_requests_in_progress(
     place: Scratch, worker_class: str
 ) -> None:
-    """SIGKILL in the middle of requests loses these, and no other."""
+    """SIGKILL loses the requests in progress and no others."""
     with Gunicorn(place, worker_class=worker_class) as server:
         with Load(server, 300):
             pass

@@ -1,4 +1,4 @@
-"""What users wrote by hand for prometheus_client goes on working beside web-prom, with several workers."""
+"""Handwritten code for prometheus_client continues to work with web-prom and several workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.servers.process import Gunicorn, Scratch, wait_until
 
-# As it stands in many a repository, with no hook of ours.
+# As it is found in many repositories, without web-prom's hooks.
 CONFIGURATION = """
     from prometheus_client import multiprocess
 
@@ -35,7 +35,7 @@ def value(server: Gunicorn, path: str, name: str, **labels: str) -> float:
 
 
 def test_metrics_endpoint_and_hooks_written_by_hand(place: Scratch, tmp_path: Path) -> None:
-    """They count what ours count; neither ``mark_process_dead`` nor a killed worker takes anything away."""
+    """They count what web-prom counts, and neither ``mark_process_dead`` nor a killed worker loses counts."""
     config = place.configuration(CONFIGURATION)
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     with Gunicorn(place, config=config, app="tests.servers.apps.by_hand:app", environ=environ) as server:
@@ -50,7 +50,7 @@ def test_metrics_endpoint_and_hooks_written_by_hand(place: Scratch, tmp_path: Pa
         def agree() -> None:
             for path in SCRAPES:
                 assert value(server, path, "http_requests_total", route="/work") == worked, path
-            # The last is a page of the application, and counts itself once it is done.
+            # The last one is a page of the application and is counted at its end.
             answers = value(server, "/metrics", "http_requests_total")
             assert value(server, "/upstream", "own_answers_total") == answers
             assert value(server, "/upstream", "own_seconds_count") == answers
@@ -66,7 +66,7 @@ def test_metrics_endpoint_and_hooks_written_by_hand(place: Scratch, tmp_path: Pa
         server.wait_for_boots(3)
         for name in ("http_requests_in_progress", "own_running"):
             assert value(server, "/metrics", name) == 0
-        # Upstream's collector cannot know who is alive; the successor takes the dead one's number and files.
+        # prometheus_client's collector cannot see which processes live; the new worker takes over the slot.
         wait_until(succeeded, "the successor to work")
         agree()
         server.signal(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""gunicorn measures applications that have no line of web-prom in them."""
+"""gunicorn measures applications that do not use web-prom themselves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def visit(server: Exporting) -> None:
 
 
 def settled(server: Exporting, expected: Account) -> None:
-    """Wait until the exporter shows these requests, and no more."""
+    """Wait until the exporter has exactly these requests."""
     wait_until(lambda: measured(server.exported()) == expected, "the metrics", shown=server.log)
 
 

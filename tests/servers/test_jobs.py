@@ -1,4 +1,4 @@
-"""Workers without a web server: real Celery and RQ with a real Redis, their processes killed and replaced.
+"""Workers without a web server: real Celery and RQ with a real Redis, with processes killed and replaced.
 
 The sums at the port agree with the results that the sender got.
 """
@@ -57,7 +57,7 @@ with Celery(broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"]) as 
         found = [pid for pid in found if pid]
     print(*found)
 """
-# Takes the queue from the workers, or gives it back.
+# Renames the queue so that workers do not find it, or renames it back.
 CONSUME = """
 import os, sys
 from celery import Celery
@@ -107,7 +107,7 @@ class Redis:
 
 
 class Worker(Prefork):
-    """A worker with all its processes; what it counts never decreases."""
+    """A worker with all its processes. Its counters never decrease."""
 
     def __init__(self, place: Scratch, line: str, *more: str) -> None:
         self._place = place
@@ -130,7 +130,7 @@ class Worker(Prefork):
         return jobs
 
     def wait_for_jobs(self, expected: Counter[tuple[str, str]]) -> None:
-        """Wait until exactly these were counted, and see that all families agree."""
+        """Wait until exactly these are counted; check that all families agree."""
         wait_until(
             lambda: self.jobs() >= expected, f"{expected}", shown=lambda: f"{self._seen}\n{self.log()}"
         )
@@ -143,7 +143,7 @@ class Worker(Prefork):
         wait_until(lambda: not self.gauge("jobs_running"), "the gauge to fall", shown=self.log)
 
     def is_refused(self) -> bool:
-        """Tell whether nobody listens at the port any more, not even a child that inherited it."""
+        """Return whether no process listens at the port, children that inherited it included."""
         try:
             socket.create_connection(("127.0.0.1", self.port), PATIENCE_SECONDS).close()
         except ConnectionRefusedError:
@@ -170,12 +170,12 @@ class Worker(Prefork):
         return done.stdout.strip()
 
     def send(self, kind: str) -> None:  # type: ignore[override]
-        """Send jobs as the document says, and see that they came to the ends that they should."""
+        """Send jobs as on the page; check their outcomes."""
         assert self.run(*shlex.split(SEND.format(kind))[1:]) == SENT
 
 
 def free_port() -> int:
-    """Return a port that nobody has."""
+    """Return a free port."""
     with contextlib.closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -206,7 +206,7 @@ def times(number: int) -> Counter[tuple[str, str]]:
 
 
 def test_celery_counts_each_task_when_its_processes_are_killed(place: Scratch, redis: Redis) -> None:
-    """Children that are replaced after some tasks, one that is killed at work, retries and failures."""
+    """Processes are replaced after some tasks, one is killed while it works, tasks are retried and fail."""
     with working(place, CELERY, "--max-tasks-per-child=5") as worker:
         worker.send("celery")
         worker.wait_for_jobs(times(1))
@@ -223,14 +223,14 @@ def test_celery_counts_each_task_when_its_processes_are_killed(place: Scratch, r
         assert len(worker.slots()) <= 3, "one for the parent, one for each of two children"
 
         worker.run("-c", CONSUME, "cancel_consumer", "3")
-        # A message that was on its way when the queue was taken is put back.
+        # A message in transit when the queue was renamed is put back.
         wait_until(lambda: worker.gauge("job_queue_depth") == 3, "three jobs that wait", shown=worker.log)
         worker.run("-c", CONSUME, "add_consumer", "0")
         expected = times(2) + Counter({("export", "lost"): 1, ("send_receipt", "success"): 3})
         worker.wait_for_jobs(expected)
         assert "job_queue_depth" in worker.scrape()
 
-        # Redis stands still: a scrape has all the rest, and says what it is without.
+        # Redis is stopped: a scrape has everything else, and reports what is missing.
         redis.signal(signal.SIGSTOP)
         found = worker.scrape()
         redis.signal(signal.SIGCONT)
@@ -247,7 +247,7 @@ def test_celery_counts_each_task_when_its_processes_are_killed(place: Scratch, r
 
 
 def test_rq_counts_jobs_that_run_in_processes_of_their_own(place: Scratch, redis: Redis) -> None:
-    """All work-horses write to one slot's files, one after the other; one of them is killed at work."""
+    """All work-horses write to the files of one slot in turn; one of them is killed while it works."""
     with working(place, RQ, "--url", place.environ["REDIS_URL"]) as worker:
         worker.send("rq")
         worker.wait_for_jobs(times(1))
@@ -270,7 +270,7 @@ def test_rq_simple_worker_counts_jobs(place: Scratch, redis: Redis) -> None:
 
 
 def test_page_shows_the_commands_and_their_output() -> None:
-    """Each of them as it is typed here."""
+    """The page shows each command unchanged."""
     text = re.sub(r"\s+", " ", DOCUMENT.read_text("utf-8"))
     for typed in (CELERY, RQ, SIMPLE_RQ, SEND.format("celery"), SEND.format("rq"), SENT):
         assert typed in text, typed
@@ -292,7 +292,7 @@ def bare(code: str, name: str) -> str:
 
 
 def test_page_shows_the_collector_of_the_example() -> None:
-    """But for types and documentation."""
+    """They are equal without types and documentation."""
     example = (ROOT / "examples" / "jobs" / "metrics.py").read_text("utf-8")
     shown = [block for block in code_blocks(DOCUMENT.read_text("utf-8"), "python") if "QueueDepth" in block]
     assert [bare(block, "QueueDepth") for block in shown] == [bare(example, "QueueDepth")]

@@ -27,7 +27,7 @@ from tests.servers.process import ROOT, Scratch, wait_until
 EXAMPLES = ROOT / "examples" / "servers"
 DAEMONS, EMBEDDED = "apache.conf", "apache_embedded.conf"
 
-# What Debian's own configuration has around an example, as far as it is needed.
+# The part of Debian's configuration that an example needs.
 FRAME = """
 ServerRoot {folder}
 ServerName localhost
@@ -100,7 +100,7 @@ class Site:
         return (self.place.folder / "access").read_text().splitlines().count("GET / 200")
 
     def agrees(self, server: Prefork) -> None:
-        """See that log and metrics have the same."""
+        """Check that log and metrics agree."""
 
         def agrees() -> bool:
             with contextlib.suppress(OSError, http.client.HTTPException):
@@ -119,7 +119,7 @@ def site(place: Scratch, venv: Path) -> Site:
 
 @contextlib.contextmanager
 def clients_of(server: Prefork, clients: int = 3) -> Iterator[None]:
-    """Have clients send requests while the block lasts; a server that goes may drop some."""
+    """Send requests until the end of the block; a server that ends may drop some."""
     over = threading.Event()
 
     def send() -> None:
@@ -139,7 +139,7 @@ def clients_of(server: Prefork, clients: int = 3) -> Iterator[None]:
 
 @pytest.mark.parametrize("example", [DAEMONS, EMBEDDED])
 def test_killed_processes_and_graceful_restart_keep_the_counts(site: Site, example: str) -> None:
-    """Apache starts others, which go on with the slots."""
+    """Apache starts other processes, which continue with the slots."""
     with site.serving(example) as server:
         with clients_of(server):
             wait_until(lambda: len(server.writers()) >= 2, "two processes that write", shown=server.log)
@@ -156,7 +156,7 @@ def test_killed_processes_and_graceful_restart_keep_the_counts(site: Site, examp
 
 
 def test_file_response_is_measured_until_its_end_or_a_disconnect(site: Site) -> None:
-    """Its wsgi.file_wrapper takes no attributes; the file in it tells the end."""
+    """Its wsgi.file_wrapper accepts no attributes; the end is noticed at the file in it."""
     with (site.shop / "catalogue.csv").open("r+b") as file:
         file.truncate(64 << 20)
     with site.serving(DAEMONS) as server:
@@ -170,7 +170,7 @@ def test_file_response_is_measured_until_its_end_or_a_disconnect(site: Site) -> 
 
 
 def test_second_interpreter_of_one_process_is_refused(site: Site) -> None:
-    """Without application-group each script has one; the second must not write into the first's files."""
+    """Without application-group each script has an interpreter. The second one is refused."""
     shutil.copy(site.shop / "shop.wsgi", site.shop / "second.wsgi")
     alias = "WSGIScriptAlias / /srv/shop/shop.wsgi process-group=shop application-group=%{GLOBAL}"
     apart = "\n".join(

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes both applications, and PromQL gives what was sent."""
+"""A real Prometheus scrapes both applications, and PromQL returns the requests that were sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.servers.prometheus import Prometheus, by_bound, interpolated, scrapin
 
 APPS = {"flask": FLASK_APP, "django": DJANGO_APP}
 JOBS = pytest.mark.parametrize("job", list(APPS))
-# All that there is: what increase() adds at either end is counted in scrapes, not in windows.
+# The window covers all samples: increase() extrapolates by scrape intervals, not by windows.
 WINDOW = "1h"
 
 
@@ -42,7 +42,7 @@ class Observed:
             job: stack.enter_context(Gunicorn(place, app=app, worker_class="gthread"))
             for job, app in APPS.items()
         }
-        # A counter's first value tells increase() nothing: every series has to be there before the load.
+        # increase() ignores the first value of a counter: every series has to exist before the load.
         for server in self.servers.values():
             with Load(server, 3 * len(KINDS), kinds=KINDS):
                 pass
@@ -66,7 +66,7 @@ class Observed:
 
 @pytest.fixture(scope="module")
 def observed() -> Iterator[Observed]:
-    """Run it all once; the tests below only ask."""
+    """Run everything once; the tests only query."""
     needs_program("prometheus", package="prometheus")
     with ExitStack() as stack:
         yield Observed(stack)
@@ -74,7 +74,7 @@ def observed() -> Iterator[Observed]:
 
 @JOBS
 def test_target_is_up_without_a_failed_scrape(observed: Observed, job: str) -> None:
-    """Neither now nor at any time before."""
+    """No scrape failed at any time."""
     found = observed.prometheus.ask("targets", state="active")["activeTargets"]
     (target,) = [target for target in found if target["labels"]["job"] == job]
     assert (target["health"], target["lastError"]) == ("up", "")
@@ -84,7 +84,7 @@ def test_target_is_up_without_a_failed_scrape(observed: Observed, job: str) -> N
 
 @JOBS
 def test_last_values_agree_with_the_access_log(observed: Observed, job: str) -> None:
-    """Route by route and status by status, to the last request."""
+    """They are equal for each route and status."""
     found = observed.prometheus.query(
         f'sum by (method, route, status) (http_requests_total{{job="{job}"}}) > 0'
     )
@@ -97,7 +97,7 @@ def test_last_values_agree_with_the_access_log(observed: Observed, job: str) -> 
 
 @JOBS
 def test_rate_and_increase_agree_with_the_requests_sent(observed: Observed, job: str) -> None:
-    """Within PromQL's extrapolation: half a scrape interval before its first sample, 1.1 after its last."""
+    """They agree within the extrapolation: half an interval before the first sample, 1.1 after the last."""
     sent = sum(observed.sent(job).values())
     assert sent == 600
     seen = observed.prometheus.scrapes(job) - 1
@@ -109,7 +109,7 @@ def test_rate_and_increase_agree_with_the_requests_sent(observed: Observed, job:
 
 @JOBS
 def test_no_counter_was_reset(observed: Observed, job: str) -> None:
-    """Prometheus takes the smallest drop for a restart, and counts everything again."""
+    """Prometheus treats any decrease as a restart and counts everything again."""
     counters = ["http_requests_total", "http_request_exceptions_total", "shop_orders_total"]
     counters += [f"http_request_duration_seconds_{part}" for part in ("bucket", "count", "sum")]
     for name in counters:
@@ -119,7 +119,7 @@ def test_no_counter_was_reset(observed: Observed, job: str) -> None:
 
 @JOBS
 def test_histogram_quantile_is_in_the_expected_bucket(observed: Observed, job: str) -> None:
-    """Over the last values, which we interpolate ourselves, and over the rates of what was sent."""
+    """It is compared for the last values, which the test interpolates, and for the rates of the requests."""
     selector = f'http_request_duration_seconds_bucket{{job="{job}",route="/slow"}}'
     after = by_bound(observed.prometheus.query(f"sum by (le) ({selector})"))
     before = by_bound(observed.prometheus.query(f"sum by (le) ({selector})", at=observed.began))
@@ -131,14 +131,14 @@ def test_histogram_quantile_is_in_the_expected_bucket(observed: Observed, job: s
         assert asked > 0.025  # it sleeps for longer than that
         rates = f"sum by (le) (rate({selector}[{WINDOW}]))"
         recent = observed.prometheus.number(f"histogram_quantile({quantile}, {rates})")
-        # What rate() adds at the ends differs a little from bucket to bucket.
+        # rate()'s extrapolation differs slightly between buckets.
         assert interpolated(quantile - 0.1, sent) <= recent <= interpolated(quantile + 0.1, sent)
 
 
 @JOBS
 @pytest.mark.parametrize(("config", "workers"), [(HOOKS, 2), (None, 1)], ids=["many workers", "one"])
 def test_promtool_reports_no_problem(job: str, config: str | None, workers: int) -> None:
-    """With every optional family switched on."""
+    """Every optional family is enabled."""
     promtool = needs_program("promtool", package="prometheus")
     names = ("REQUEST_SIZE", "RESPONSE_SIZE", "FIRST_BYTE", "QUEUE_TIME")
     options = {f"PROM_{name}": "yes" for name in names}

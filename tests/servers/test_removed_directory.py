@@ -1,4 +1,4 @@
-"""Real servers whose shared directory vanishes while they serve: no total is lost, nor lower for a moment."""
+"""Real servers whose shared directory is removed while they serve: no total is lost or decreases."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ REMOVALS: list[Callable[[Path], object]] = [
 
 @contextlib.contextmanager
 def vanishing(server: Exporting, directory: Path) -> Iterator[None]:
-    """See that no scrape of the exporter has another total meanwhile, until all processes have noticed.
+    """Check that each scrape of the exporter has the same total until all processes noticed the removal.
 
     A scrape fails while there is no directory.
     """
-    # Also a master that has imported the application, which is no worker.
+    # A master that imported the application writes, too, but is not a worker.
     before, holders = seen(server), len(slots_of(directory).holders())
     errors = server.total(ERRORS)
     yield
@@ -95,7 +95,7 @@ def seen(server: Exporting, *names: str) -> list[float]:
 def test_fault_42_idle_workers_keep_their_totals_when_the_directory_is_removed(
     place: Scratch, worker_class: str, arguments: tuple[str, ...]
 ) -> None:
-    """The directory is web-prom's own; the exporter, which only reads, works through it."""
+    """The directory is private. The exporter, which only reads, works throughout."""
     with Exporting(place, *arguments, worker_class=worker_class, workers=3) as server:
         (directory,) = place.shared_directories()
         idle = 0 if arguments else 3  # a worker that inherits the application takes a slot as it serves
@@ -112,14 +112,14 @@ def test_fault_42_idle_workers_keep_their_totals_when_the_directory_is_removed(
         former = set(server.servers()) - {server.pid}
         server.signal(signal.SIGHUP)
         server.wait_for_boots(6)
-        # A gthread worker of gunicorn 21 resets the connections that it accepts as it ends.
+        # A gthread worker of gunicorn 21 resets connections that it accepts while it ends.
         wait_until(lambda: not former & set(server.servers()), "the former workers to end", shown=server.log)
         send(server)
         wait_until(lambda: server.total(REQUESTS) == sent + 1, "successors to go on", shown=server.log)
 
 
 def test_fault_94_application_that_empties_the_directory_at_start(place: Scratch) -> None:
-    """Each of its processes has a slot, and values, by then."""
+    """By then each of its processes has a slot and values."""
     shared = place.folder / "shared"
     shared.mkdir()
     place.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
@@ -131,7 +131,7 @@ def test_fault_94_application_that_empties_the_directory_at_start(place: Scratch
                 return server.get("/")[0] == 200
             return False
 
-        # Its workers listen later than it says so.
+        # Its workers listen only after the log says so.
         wait_until(served, "a worker", shown=server.log)
         for _ in range(99):
             assert server.get("/")[0] == 200

@@ -1,4 +1,4 @@
-"""Workers that restart all the time under load, and a real Prometheus that notices nothing.
+"""Workers that restart all the time under load, and a real Prometheus that sees no reset.
 
 About 20 seconds in the suite; SOAK_SECONDS in the environment makes it minutes.
 """
@@ -20,11 +20,11 @@ from web_prom.multiprocess.file_format import FileName
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
 WORKERS = 4
-# Whoever reads all of its answer: each request is then in the access log as the client saw it.
+# Clients that read the whole response: each request is then in the access log as the client saw it.
 STEADY = tuple(kind for kind in KINDS if not kind.leaves)
 
 TOTAL = "sum(last_over_time(http_requests_total[1d]))"
-# process_* belong to one process each, and begin anew with it.
+# process_* are values of one process and start again with the next one.
 COUNTERS = re.compile("(http|shop|web_prom)_.*_(total|bucket|count|sum)")
 
 
@@ -32,7 +32,7 @@ COUNTERS = re.compile("(http|shop|web_prom)_.*_(total|bucket|count|sum)")
 def test_faults_21_and_30_constant_restarts_leave_few_files_and_reset_no_counter(
     place: Scratch, preload: bool
 ) -> None:
-    """With --max-requests 5, so that each worker takes a slot over, and leaves it a moment later."""
+    """With --max-requests 5 each worker takes a slot and releases it a moment later."""
     needs_program("prometheus", package="prometheus")
     options = ["--max-requests=5", *(["--preload"] if preload else [])]
     with (
@@ -45,7 +45,7 @@ def test_faults_21_and_30_constant_restarts_leave_few_files_and_reset_no_counter
                 pass
             assert load.errors == []
         account = agree(server)
-        # A scrape that finds all workers restarting gets no answer in time: what counts is the last that did.
+        # A scrape times out while all workers restart: the test uses the last successful one.
         wait_until(
             lambda: prometheus.number(TOTAL) == sum(account.values()), "all requests to be in Prometheus"
         )

@@ -1,4 +1,4 @@
-"""A shared directory that can no longer be written: the site goes on, and values wait in memory."""
+"""A shared directory that becomes unwritable: the server continues, and values wait in memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from tests.programs import needs_program
 from tests.servers.process import HOOKS, Gunicorn, Scratch, command, run, wait_until
 
-# Root writes wherever it likes, unless it gives that up.
+# Root ignores file modes unless it drops that capability.
 _UNPRIVILEGED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
 
 class Unprivileged(Gunicorn):
-    """A gunicorn that the modes of files and directories count for."""
+    """A gunicorn that cannot ignore the modes of files and directories."""
 
     def __init__(self, place: Scratch, *arguments: str, **options: Any) -> None:
         if _UNPRIVILEGED:
@@ -29,7 +29,7 @@ class Unprivileged(Gunicorn):
 
 
 def answer(server: Gunicorn) -> int:
-    """Return the status of one request; a worker that ends may drop a connection that it has accepted."""
+    """Return the status of one request; a worker that ends may close an accepted connection."""
     for _ in range(10):
         with contextlib.suppress(OSError, http.client.HTTPException):
             return server.get("/")[0]
@@ -37,7 +37,7 @@ def answer(server: Gunicorn) -> int:
 
 
 def serve_beyond_replacements(server: Gunicorn, requests: int) -> None:
-    """Send requests of which each worker takes five, so that it is replaced; each must be answered."""
+    """Send requests; each worker is replaced after five of them, and each must be answered."""
     booted = server.log().count("Booting worker")
     answers = [answer(server) for _ in range(requests)]
     assert answers == [200] * requests, server.log()
@@ -49,7 +49,7 @@ def serve_beyond_replacements(server: Gunicorn, requests: int) -> None:
 def test_fault_66_workers_are_replaced_while_the_directory_is_read_only(
     place: Scratch, mode: int, hooks: bool
 ) -> None:
-    """The failure is logged, and counted as soon as it can be written again."""
+    """The failure is logged, and counted once the directory is writable again."""
     shared = place.folder / "shared"
     shared.mkdir()
     config = HOOKS if hooks else None
@@ -88,7 +88,7 @@ def test_fault_66_unwritable_directory_is_an_error_at_start(place: Scratch, hook
 
 @pytest.mark.parametrize("hooks", [True, False])
 def test_fault_66_workers_are_replaced_after_the_directory_is_removed(place: Scratch, hooks: bool) -> None:
-    """A file is in its place, so that it cannot be made again."""
+    """A file with its name prevents that it is created again."""
     shared = place.folder / "shared"
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(shared)}
     config = HOOKS if hooks else None

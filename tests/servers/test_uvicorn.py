@@ -1,4 +1,4 @@
-"""ASGI over a real uvicorn of one worker: what was sent is what was counted, whatever clients do."""
+"""ASGI with a real uvicorn of one worker: requests are counted as sent, whatever the clients do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.versions
 
 
 class Uvicorn(Client):
-    """A running uvicorn, as a context manager: ready when entered, gone when left.
+    """A running uvicorn, as a context manager: ready at the start of the block, ended after it.
 
     Args:
         place: Where its log is.
@@ -110,7 +110,7 @@ KINDS = [
 
 
 def test_requests_are_counted_as_sent(server: Uvicorn) -> None:
-    """Several clients at once, each with one connection that is kept alive."""
+    """Several concurrent clients, each with a persistent connection."""
     expected: Account = Counter()
     lock = threading.Lock()
     wrong: list[Any] = []
@@ -184,7 +184,7 @@ def test_fault_02_body_that_fails_keeps_its_status(server: Uvicorn) -> None:
 
 
 def test_clients_that_disconnect_before_the_response_are_499(server: Uvicorn) -> None:
-    """In the middle of their own body, or while the application works."""
+    """They disconnect in the middle of the request body, or while the application works."""
     waiting = server.raw("GET /patient HTTP/1.1\nHost: x\n\n")
     wait_until(lambda: server.gauge("http_requests_in_progress") == 1, "the request to arrive")
     waiting.close()
@@ -267,7 +267,7 @@ def test_rejected_handshakes_are_counted(chat: Uvicorn) -> None:
 
 
 def test_lost_websocket_connections_are_counted(chat: Uvicorn) -> None:
-    """Without a close; the code is the one that the server tells, and not each tells 1006."""
+    """The connection ends without a close frame; the code is the server's, which is not always 1006."""
     for _ in range(3):
         with connect(url(chat, "/echo/1")) as websocket:
             websocket.send("x")

@@ -1,4 +1,4 @@
-"""uWSGI with the configuration of docs/how-to/servers.rst: sendfile, and workers that come and go."""
+"""uWSGI with the configuration of docs/how-to/servers.rst: sendfile, and workers that start and end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TESTS = "module = flask_shop:app", f"module = {FLASK_APP}"
 
 
 def serving(place: Scratch, *changes: tuple[str, str]) -> contextlib.AbstractContextManager[Prefork]:
-    """Run uWSGI with the example, and what the documents invent replaced by what is here."""
+    """Run uWSGI with the example file, with its invented names replaced by real ones."""
     directory = place.folder / "shared"
     path = place.folder / "uwsgi.ini"
 
@@ -43,7 +43,7 @@ def serving(place: Scratch, *changes: tuple[str, str]) -> contextlib.AbstractCon
 
 @pytest.mark.parametrize("lazy", [False, True], ids=["forked", "lazy"])
 def test_sendfile_response_is_measured_to_its_end(place: Scratch, lazy: bool) -> None:
-    """UWSGI looks for the very object that its wsgi.file_wrapper was given."""
+    """UWSGI needs the same object that its wsgi.file_wrapper got."""
     place.environ["PROM_RESPONSE_SIZE"] = "true"
     changes = [("need-app = true", "need-app = true\nlazy-apps = true")] if lazy else []
     with serving(place, *changes) as server:
@@ -58,7 +58,7 @@ def test_sendfile_response_is_measured_to_its_end(place: Scratch, lazy: bool) ->
 
 @pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP])
 def test_disconnect_during_a_file_is_one_finished_request(place: Scratch, app: str) -> None:
-    """No chunk of it ever passes through Python; its end is the server's close()."""
+    """No chunk of it passes through Python; it ends at the server's close()."""
     grow_big_file(place)
     with serving(place, (TESTS[0], f"module = {app}")) as server:
         opened = server.raw("GET /file HTTP/1.1\nHost: localhost\n\n")
@@ -72,7 +72,7 @@ def test_disconnect_during_a_file_is_one_finished_request(place: Scratch, app: s
 
 @contextlib.contextmanager
 def clients_of(server: Prefork, clients: int = 4, least: int = 30) -> Iterator[None]:
-    """Have clients send requests, each so many at least, while the block lasts; some may be dropped."""
+    """Send requests until the end of the block, at least so many from each client; some may be dropped."""
     over = threading.Event()
 
     def send() -> None:
@@ -93,13 +93,13 @@ def clients_of(server: Prefork, clients: int = 4, least: int = 30) -> Iterator[N
 
 
 def grow_big_file(place: Scratch) -> None:
-    """Make the file that /file sends more than what the sockets on the way hold."""
+    """Make the file of /file larger than the socket buffers."""
     with open(place.environ["BIG_FILE"], "r+b") as file:
         file.truncate(64 << 20)
 
 
 def agrees_with_its_log(server: Prefork) -> None:
-    """See that the metrics have each request that uWSGI's own log has."""
+    """Check that the metrics have each request of uWSGI's log."""
 
     def agrees() -> bool:
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -111,7 +111,7 @@ def agrees_with_its_log(server: Prefork) -> None:
 
 
 def test_worker_restarts_and_reload_under_load_lose_no_request(place: Scratch) -> None:
-    """After some requests, and at a SIGHUP, which executes the master anew in the same process."""
+    """Workers end after some requests, and at a SIGHUP, which executes the master again."""
     # What PyPI's pyuwsgi executes is the interpreter, and that of a virtual environment has to be named.
     again = ("vacuum = true", f"vacuum = true\nbinary-path = {sys.executable}")
     changes = [TESTS, again, ("max-requests = 10000", "max-requests = 30\nmin-worker-lifetime = 0")]
@@ -130,7 +130,7 @@ def test_worker_restarts_and_reload_under_load_lose_no_request(place: Scratch) -
 
 def test_harakiri_leaves_no_request_in_progress(place: Scratch) -> None:
     """Harakiri is a SIGKILL: the request has no end and is not counted, and is in progress no more."""
-    # With threads, any request that ends takes the alarm of the others back.
+    # With threads, each request that ends cancels the alarm of the others.
     changes = [("threads = 2\n", "\n"), ("max-requests = 10000", "harakiri = 1")]
     with serving(place, TESTS, *changes) as server:
         with server.connection() as opened:
@@ -144,7 +144,7 @@ def test_harakiri_leaves_no_request_in_progress(place: Scratch) -> None:
 
 
 def test_cheaper_workers_share_few_files(place: Scratch) -> None:
-    """Cheaper: some begin when there is work, and end when there is none."""
+    """In cheaper mode workers start when there is work and end when there is none."""
     grow_big_file(place)
     # With threads, uWSGI sometimes ends no worker.
     changes = [
@@ -152,7 +152,7 @@ def test_cheaper_workers_share_few_files(place: Scratch) -> None:
         ("cheaper = 2", "cheaper = 1\ncheaper-overload = 1\nsocket-timeout = 60"),
     ]
     with serving(place, TESTS, *changes) as server:
-        # Clients that do not read what they asked for keep workers at work.
+        # Clients that do not read their responses keep workers busy.
         reading = [server.raw("GET /file HTTP/1.1\nHost: localhost\n\n") for _ in range(2)]
 
         def demanded() -> bool:
@@ -169,7 +169,7 @@ def test_cheaper_workers_share_few_files(place: Scratch) -> None:
 
 
 def test_server_after_a_killed_master_continues_its_counts(place: Scratch) -> None:
-    """Its workers end by themselves, and their slots are free."""
+    """Its workers end by themselves and release their slots."""
     with serving(place, TESTS) as first:
         first.send(20)
         os.kill(first.pid, signal.SIGKILL)
@@ -182,7 +182,7 @@ def test_server_after_a_killed_master_continues_its_counts(place: Scratch) -> No
 
 @pytest.mark.parametrize("single", [False, True], ids=["an interpreter each", "single-interpreter"])
 def test_two_applications_in_one_process_are_counted(place: Scratch, single: bool) -> None:
-    """With an interpreter each, one of them is refused the directory; in a single one all is counted."""
+    """With two interpreters the second is refused the directory; in a single one both are counted."""
     mounts = "mount = {0}=tests.servers.apps.flask_app:app\nmount = /second=tests.servers.apps.flask_app:app"
     changes = [(TESTS[0], mounts.format("/") + "\nmanage-script-name = true"), ("cheaper = 2\n", "\n")]
     if single:

@@ -1,4 +1,4 @@
-"""``web_prom_workers`` counts processes that take requests, and not the server's own."""
+"""``web_prom_workers`` counts processes that serve requests, without the master."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.versions
 
 
 def workers_seen(server: Gunicorn, count: int) -> None:
-    """Have each worker answer, which it does by its own process id."""
+    """Send requests until each worker has answered with its process id."""
     seen: set[bytes] = set()
 
     def all_seen() -> bool:

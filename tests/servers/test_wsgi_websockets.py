@@ -1,4 +1,4 @@
-"""WebSockets of WSGI applications on real servers, with real clients: each kind of end is counted as one."""
+"""WebSockets of WSGI applications with real servers and clients: each is counted by how it closes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ SERVERS: dict[str, Command] = {
 }
 
 
-# The handler returns; the client closes with 1000 and 1001; the handler raises; the client vanishes.
+# The handler returns; the client closes with 1000 and 1001; the handler raises; the connection is lost.
 USUAL_CODES = {"1000": 2, "1001": 1, "1011": 1, "1006": 1}
 CODES = {
     "eventlet": {"1005": 1, "1000": 1, "1001": 1, "1011": 1, "1006": 1},  # it closes without a code
@@ -77,7 +77,7 @@ def serving(place: Scratch, command: Command) -> Iterator[Prefork]:
 
 @contextlib.contextmanager
 def chatting(server: Prefork, path: str = "/ws/one") -> Iterator[ClientConnection]:
-    """Open a WebSocket, and see that it is in progress as one."""
+    """Open a WebSocket; check that the gauge of open WebSockets includes it."""
     url = f"ws://127.0.0.1:{server.port}{path}"
     with connect(url, close_timeout=1, open_timeout=PATIENCE_SECONDS) as ws:
         ws.send("hello")
@@ -111,14 +111,14 @@ def have_it(do: str, ws: ClientConnection, server: Prefork) -> None:
 
 
 def hang_up(ws: ClientConnection) -> None:
-    """Vanish without a close frame. A mere close() would wait for the client's thread that reads."""
+    """Disconnect without a close frame. close() would wait for the client's reading thread."""
     with contextlib.suppress(OSError):  # closed by the server
         ws.socket.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_fault_37_websockets_are_counted_by_close_code(place: Scratch, name: str) -> None:
-    """As a WebSocket: neither as a request nor as an exception, and not in the latency of requests."""
+    """They are in the WebSocket metrics, and not among requests, exceptions and request durations."""
     if name == "gthread" and gunicorn_server.version_info < (22,):
         pytest.skip("the threads of gunicorn 21 reset connections that wait as a WebSocket ends")
     if name == "eventlet":
@@ -152,7 +152,7 @@ def test_fault_37_websockets_are_counted_by_close_code(place: Scratch, name: str
 
 @pytest.mark.parametrize("worker", ["gthread", GEVENT_WEBSOCKET], ids=["gthread", "gevent-websocket"])
 def test_fault_37_socketio_websockets_are_counted(place: Scratch, worker: str) -> None:
-    """python-engineio serves them outside of Flask, which Flask-SocketIO puts it around."""
+    """Flask-SocketIO puts python-engineio around Flask, so Flask does not see them."""
     (place.folder / "shared").mkdir()
     with serving(place, gunicorn("engineio", worker)) as server:
         url = f"ws://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=websocket"
@@ -168,11 +168,11 @@ def test_fault_37_socketio_websockets_are_counted(place: Scratch, worker: str) -
 
 @pytest.mark.parametrize("name", ["gthread", "werkzeug"])
 def test_fault_37_rejected_handshake_is_an_ordinary_request(place: Scratch, name: str) -> None:
-    """So is an exception in a view, whatever its client asks for."""
+    """An exception in a view is an ordinary error, whatever the client asks for."""
     (place.folder / "shared").mkdir()
     with serving(place, SERVERS[name]) as server:
         for path in ("/error", "/ws/one"):
-            # Without a key, and without the header by which Flask's router knows a WebSocket.
+            # Without a key, and without the header by which Flask's router recognises a WebSocket.
             head = f"GET {path} HTTP/1.1\nHost: localhost\nUpgrade: websocket\nConnection: close\n\n"
             with contextlib.closing(server.raw(head)) as opened:
                 assert opened.recv(1000).startswith(b"HTTP/1.1 ")

@@ -1,4 +1,4 @@
-"""What the tests ask of an ASGI server: Starlette, measured, with answers of many kinds."""
+"""The Starlette application of the ASGI tests, with responses of many kinds."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def breaks_half_way(request: Any) -> Any:
 
 
 async def patient(request: Any) -> Any:
-    """Wait for the client to go, and answer nevertheless."""
+    """Wait until the client disconnects, and respond nevertheless."""
     # Not is_disconnected(), which gunicorn's own worker answers with yes while the client still waits.
     while (await request.receive())["type"] != "http.disconnect":
         pass
@@ -69,7 +69,7 @@ async def patient(request: Any) -> Any:
 
 
 async def slow(request: Any) -> Any:
-    """Answer when a file is there, and never look for the client."""
+    """Respond when a file exists, and never check for a disconnect."""
     while not os.path.exists(request.query_params["until"]):
         await asyncio.sleep(0.05)
     await asyncio.sleep(0.05)

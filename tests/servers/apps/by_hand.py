@@ -1,4 +1,4 @@
-"""An application whose author measures and exposes by hand with prometheus_client, and has web-prom too."""
+"""An application with handwritten metrics and scrapes by prometheus_client, and with web-prom."""
 
 from __future__ import annotations
 

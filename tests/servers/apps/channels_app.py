@@ -1,4 +1,4 @@
-"""Channels beside Django, behind the middlewares that its documentation shows."""
+"""Channels with Django, behind the middlewares that its documentation shows."""
 
 from __future__ import annotations
 

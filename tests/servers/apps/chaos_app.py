@@ -1,4 +1,4 @@
-"""The Flask application of the tests, with few descriptors and a view that takes all of them for a moment."""
+"""The Flask application with few descriptors and a view that takes all of them for a moment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.servers.apps.flask_app import app
 
 __all__ = ["app"]
 
-# Enough for the server, its connections and the value files; all of them are taken quickly.
+# Enough for the server, its connections and the value files, and few enough to take all of them quickly.
 _DESCRIPTORS = 96
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, _DESCRIPTORS))
@@ -18,7 +18,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, _DESCRIPTORS))
 
 @app.get("/exhaust")
 def exhaust() -> str:
-    """Take every descriptor that is left, for a twentieth of a second."""
+    """Take all free descriptors for a twentieth of a second."""
     taken = []
     try:
         while True:

@@ -1,4 +1,4 @@
-"""The Django application that the real servers serve: to a client it is flask_app.py over again."""
+"""The Django application of the real servers; for a client it equals flask_app.py."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def file(request: HttpRequest) -> HttpResponseBase:
 
 
 def hold(request: HttpRequest) -> StreamingHttpResponse:
-    """Tell which process serves this, and stay in it."""
+    """Respond with the id of the process, and keep the request in progress."""
 
     def chunks() -> Iterator[bytes]:
         yield f"{os.getpid()}\n".encode()

@@ -1,4 +1,4 @@
-"""The Django project that ASGI servers serve: to a client it is asgi_app.py over again, and more."""
+"""The Django project of the ASGI servers; for a client it includes asgi_app.py."""
 
 from __future__ import annotations
 

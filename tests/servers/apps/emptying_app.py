@@ -1,4 +1,4 @@
-"""An ASGI application that empties the shared directory as it starts, as those do that know upstream only."""
+"""An ASGI application that empties the shared directory at its start, as prometheus_client advises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Flask application that the real servers serve: every way to answer, and some to fail."""
+"""The Flask application of the real servers, with every kind of response and failure."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def file() -> Response:
 
 @app.get("/hold")
 def hold() -> Response:
-    """Tell which process serves this, and stay in it."""
+    """Respond with the id of the process, and keep the request in progress."""
 
     def chunks() -> Iterator[bytes]:
         yield f"{os.getpid()}\n".encode()

@@ -1,4 +1,4 @@
-"""A scrape that takes its time: whoever asks for it says until when."""
+"""A scrape that lasts as long as its client wants."""
 
 from __future__ import annotations
 

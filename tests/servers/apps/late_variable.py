@@ -1,4 +1,4 @@
-"""An application that names the shared directory only after prometheus_client was imported."""
+"""An application that sets the shared directory only after the import of prometheus_client."""
 
 from __future__ import annotations
 

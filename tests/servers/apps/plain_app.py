@@ -1,4 +1,4 @@
-"""What flask_app.py would be without web-prom, as far as a comparison needs it."""
+"""The part of flask_app.py that a comparison needs, without web-prom."""
 
 from __future__ import annotations
 

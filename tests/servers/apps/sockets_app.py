@@ -61,7 +61,7 @@ def with_engineio() -> Flask:
 
     app = make_app()
     mode = "gevent" if "gevent" in sys.modules else "threading"
-    # It sees only at the next ping that a client has gone.
+    # It notices a disconnect only at the next ping.
     server = socketio.Server(async_mode=mode, ping_interval=0.3, ping_timeout=0.3)
     app.wsgi_app = socketio.WSGIApp(server, app.wsgi_app)  # type: ignore[method-assign]
     FlaskProm(app)

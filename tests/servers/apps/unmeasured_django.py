@@ -1,4 +1,4 @@
-"""A Django project that does not know of web-prom, for WSGI and for ASGI."""
+"""A Django project without web-prom, for WSGI and for ASGI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Flask application that does not know of web-prom, behind a middleware."""
+"""A Flask application without web-prom, behind a middleware."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def error() -> str:
 
 
 class Gate:
-    """Answers some requests itself, as a middleware that serves static files does."""
+    """Answers some requests itself, like a middleware that serves static files."""
 
     def __init__(self, application: Any) -> None:
         self.application = application
