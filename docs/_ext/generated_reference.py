@@ -18,7 +18,13 @@ _ROOT = Path(__file__).parents[2]
 
 
 class _Generated(SphinxDirective):  # type: ignore[misc]
-    """A directive that is replaced by reStructuredText."""
+    """A directive that is replaced by reStructuredText.
+
+    Attributes:
+        sources: The files that the text comes from; the page is built again when one of them changes.
+    """
+
+    sources: tuple[str, ...] = ()
 
     def rest(self) -> str:
         """Return the text."""
@@ -26,6 +32,8 @@ class _Generated(SphinxDirective):  # type: ignore[misc]
 
     def run(self) -> list[nodes.Node]:
         """Parse the text in the place of the directive."""
+        for source in self.sources:
+            self.env.note_dependency(str(_ROOT / source))
         lines = StringList(self.rest().splitlines(), source=self.get_source_info()[0])
         container = nodes.Element()
         self.state.nested_parse(lines, self.content_offset, container, match_titles=True)
@@ -33,7 +41,9 @@ class _Generated(SphinxDirective):  # type: ignore[misc]
 
 
 class SettingsReference(_Generated):
-    """Every setting of ``Config``: key, default, meaning, and where it can be set."""
+    """Every setting of ``Config``: key, default, meaning, argument."""
+
+    sources = ("web_prom/config/settings.py", "web_prom/metrics/conventions.py")
 
     def rest(self) -> str:
         """Return one entry for each field."""
@@ -61,6 +71,7 @@ class RequestMetrics(_Generated):
     """The families of requests in one naming: name, type, labels, help."""
 
     required_arguments = 1
+    sources = ("web_prom/metrics/conventions.py",)
 
     def rest(self) -> str:
         """Return a list with an entry for each family."""
@@ -88,6 +99,8 @@ class RequestMetrics(_Generated):
 class FixedBuckets(_Generated):
     """The buckets that no setting changes."""
 
+    sources = ("web_prom/metrics/conventions.py",)
+
     def rest(self) -> str:
         """Return a list of histograms with their bounds."""
         from web_prom.metrics.conventions import QUEUE_TIME_BUCKETS, WEBSOCKET_DURATION_BUCKETS
@@ -106,6 +119,7 @@ class CommandLine(_Generated):
     """What a command of ``python -m web_prom`` prints with ``--help``."""
 
     required_arguments = 1
+    sources = ("web_prom/__main__.py", "web_prom/cli/serve.py", "web_prom/cli/check.py")
 
     def rest(self) -> str:
         """Return the parser's own text."""
@@ -122,6 +136,8 @@ class CommandLine(_Generated):
 
 class GunicornHooks(_Generated):
     """The hooks of ``web_prom.gunicorn``, read without an import: that would make a shared directory."""
+
+    sources = ("web_prom/gunicorn.py",)
 
     def rest(self) -> str:
         """Return one entry for each hook."""
