@@ -1,19 +1,15 @@
-"""The switch to values that all workers share, and the take-over of instruments made before it."""
+"""The switch of this process to shared values."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
 import logging
 import os
-import time
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
-from prometheus_client.metrics import Counter, Gauge, Histogram, Summary
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory.checks import ensure_writable, warn_of_other_users, was_used
@@ -23,74 +19,69 @@ from web_prom.multiprocess.directory.environment import (
     is_set_but_empty,
     unset_directory,
 )
-from web_prom.multiprocess.directory.liveness import has_writer
 from web_prom.multiprocess.directory.self_test import check_filesystem
 from web_prom.multiprocess.directory.server_directory import is_server_managed
-from web_prom.multiprocess.file_entries import read_entries
-from web_prom.multiprocess.file_format import FileName
 from web_prom.multiprocess.worker_detection import is_replacement_worker
 from web_prom.multiprocess.writing import metric_removal
+from web_prom.multiprocess.writing.carry_over import carry_over, import_files, move_to_memory
 from web_prom.multiprocess.writing.fork_locks import free_locks_in_forks
 from web_prom.multiprocess.writing.process_files import process_storage
 from web_prom.multiprocess.writing.shared_value import SharedValue
 from web_prom.posix import require_posix
 from web_prom.upstream.checks import installed
-from web_prom.upstream.children import children_of
-from web_prom.upstream.registry import collectors_of
 from web_prom.upstream.value_class import (
     arguments_of,
     can_replace_value_class,
     in_memory_class,
     is_multiprocess,
     is_own_multiprocess,
-    number_beside_file,
     redirect,
     set_value_class,
     value_class,
 )
-from web_prom.upstream.values import has_new_values, has_values, make_new_values, values_of
 
 logger = logging.getLogger("web_prom")
 
-# One for each process: a thread of the parent that held the parent's is not in a fork, to let it go.
+# One lock for each process: in a fork, the thread that may hold the lock of its parent does not exist.
 _locks: dict[int, RLock] = {}
-# Directories that were found usable; a fork need not ask again.
-_usable: set[str] = set()
+# Directories that were checked. A fork does not check them again.
+_checked: set[str] = set()
 
 
 def is_shared() -> bool:
-    """Tell whether new instruments write to the shared directory."""
+    """Return whether new metrics write to the shared directory."""
     return is_multiprocess(value_class())
 
 
 def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
-    """Write to the shared directory if the environment names one, from now on and for what exists.
+    """Have existing and new metrics write to the shared directory, if the environment names one.
 
-    prometheus_client reads the variable once, when it is imported: set later, it has no effect; set
-    before, it gives each process files of its own for ever. This reads it when first asked, and carries the
-    instruments of ``registries`` and of the default one over with their values: local numbers are added
-    to what is in the slot, gauges set; what prometheus_client wrote to files of this process is absorbed,
-    whichever registry it belongs to.
+    prometheus_client reads the variable once, when it is imported. If the variable is set later, it has no
+    effect there. If it is set before, each process writes files under its process id. This function reads the
+    variable when it is called, and carries over the metrics of ``registries`` and of the default registry
+    with their values. Numbers in memory are added to the values in the slot; gauges are set. Values that
+    prometheus_client has written to files of this process are moved to the slot, whatever their registry.
 
-    Both spellings of the variable count. A relative path is made absolute. If the variable is there and
-    empty, it counts as absent: values stay in this process, and the files that prometheus_client has made in
+    Both spellings of the variable are valid. A relative path is made absolute. A variable that is set but
+    empty counts as absent: values stay in this process, and the files that prometheus_client has created in
     the working directory are removed.
 
-    Safe to call from any thread, any number of times; call it before workers are forked or in each.
+    Safe to call from any thread, any number of times. Call it before workers are forked, or in each worker.
 
     Args:
-        *registries: Whose instruments are carried over, with those of the default registry.
-        making: Make the directory if it is missing, and raise an error if it cannot be used. Without it,
-            as for a command that is no server, values wait in memory until somebody has made the directory.
+        *registries: The registries whose metrics are carried over, in addition to the default registry.
+        making: Create the directory if it is missing, and raise an error if it cannot be used. If false, for
+            example for a command that is no server, values wait in memory until the directory exists.
 
     Returns:
-        Whether the switch happened in this call, so that anything bound to the old values is bound anew.
+        Whether this call made the switch. Then references to the former values have to be renewed.
 
     Raises:
-        DirectoryError: The directory cannot be made or written, or cannot hold shared values. Never in a
-            worker of a server with :mod:`web_prom.gunicorn`, nor in one that replaces another, nor where a
-            process has used the directory before: then the error is logged, and values wait in memory until
-            the directory can be written.
+        DirectoryError: The directory cannot be created or written, or cannot hold shared values. It is not
+        raised
+            in a worker of a server with :mod:`web_prom.gunicorn`, in a worker that replaces another one,
+            and if another process has used the directory before. Then the error is logged, and values wait
+            in memory until the directory can be written.
     """
     free_locks_in_forks(*registries)
     path = configured_directory()
@@ -101,14 +92,14 @@ def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
         former: Any = _FirstValue.former if present is _FirstValue else present
         if not path:
             unset_directory()  # for child processes too, which would write to their working directory
-            return is_own_multiprocess(former) and _stay_local(former, registries)
+            return is_own_multiprocess(former) and _use_memory(former, registries)
         require_posix(f"{DIR_VARIABLE} is {path!r}")
         os.environ[DIR_VARIABLE] = path = os.path.abspath(path)  # the working directory may change later
-        if making and path not in _usable:
+        if making and path not in _checked:
             _ensure_writable(path)
-            _usable.add(path)
+            _checked.add(path)
             process_storage().retry()
-        if is_shared() and not is_own_multiprocess(former):  # ours already, or somebody's who knows why
+        if is_shared() and not is_own_multiprocess(former):  # SharedValue already, or a class of the user
             return False
         if not can_replace_value_class(SharedValue):
             _log_failure()
@@ -117,10 +108,10 @@ def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
         metric_removal.install()
         if is_upstreams := is_own_multiprocess(former):
             redirect(former, lambda value: SharedValue(*arguments_of(value)))
-        are_shared = _carry_over_all(registries)
+        is_carried_over = carry_over({REGISTRY, *registries}, with_files=False)
         if is_upstreams:
-            _absorb(Path(path))  # and values that were not carried over are redirected
-        elif not are_shared:
+            import_files(Path(path))  # values that were not carried over are redirected
+        elif not is_carried_over:
             logger.error(
                 "%s: web-prom cannot share metrics that were made before the switch to shared values. Set %s "
                 "before the process starts, or install a version of prometheus_client that this version of "
@@ -141,8 +132,8 @@ def _log_failure() -> None:
     )
 
 
-def defer() -> None:
-    """Have the first value that is made call :func:`share_values`, where prometheus_client would make it."""
+def defer_activation() -> None:
+    """Have the first new value call :func:`share_values`, if it would be in prometheus_client's own files."""
     former = value_class()
     if is_own_multiprocess(former):
         _FirstValue.former = former
@@ -150,7 +141,7 @@ def defer() -> None:
 
 
 class _FirstValue:
-    """Stands for the value class until a value is made."""
+    """The value class until the first value is made."""
 
     former: Any = None
     _multiprocess = True
@@ -165,100 +156,19 @@ class _FirstValue:
 def _ensure_writable(path: str) -> None:
     try:
         ensure_writable(path)
-        if not is_server_managed():  # the server has done it, once for all workers
+        if not is_server_managed():  # the server has checked the directory for all workers
             warn_of_other_users(Path(path))
             check_filesystem(Path(path))
     except DirectoryError as error:
-        # The site must go on when a worker is replaced, whatever has happened to the directory meanwhile.
+        # A worker that replaces another one must start, whatever has happened to the directory meanwhile.
         if not (is_server_managed() or was_used(path) or is_replacement_worker()):
             raise
         logger.error("%s; the site goes on, and values that cannot be written wait in memory", error)
 
 
-def _stay_local(former: Any, registries: tuple[CollectorRegistry, ...]) -> bool:
+def _use_memory(former: Any, registries: tuple[CollectorRegistry, ...]) -> bool:
     kind = in_memory_class()
     set_value_class(kind)
-    _carry_over_all(registries, always=True)
-
-    def local(value: Any) -> Any:
-        made = kind(*arguments_of(value)[:6])
-        made.set(number_beside_file(value, read))
-        return made
-
-    read = former.get
-    redirect(former, local)
-    for path in Path().glob(f"*_{os.getpid()}.db"):
-        if FileName.parse(path.name) is not None:
-            with contextlib.suppress(OSError):
-                path.unlink()
+    carry_over({REGISTRY, *registries}, with_files=True)
+    move_to_memory(former, kind)
     return True
-
-
-def _carry_over_all(registries: tuple[CollectorRegistry, ...], *, always: bool = False) -> bool:
-    """Give the instruments of some registries, and of the default one, values of the present class.
-
-    Returns:
-        Whether that is possible.
-    """
-    possible = has_values() and has_new_values()
-    for registry in {REGISTRY, *registries} if possible else ():
-        for collector in collectors_of(registry):
-            _carry_over(collector, always=always)
-    return possible
-
-
-def _carry_over(collector: Any, *, always: bool) -> None:
-    """Give every child of an instrument a cell of the present class that begins with the value it had.
-
-    What is in a file is absorbed with the file, unless it is to be carried over ``always``.
-    """
-    if not isinstance(collector, Counter | Gauge | Histogram | Summary):
-        return
-    for child in children_of(collector):
-        before = values_of(child) or ()
-        make_new_values(child)
-        for old, new in zip(before, values_of(child) or (), strict=True):
-            value = old.get() if always or not is_own_multiprocess(type(old)) else 0.0
-            if value:
-                # The time is what the mode mostrecent goes by.
-                _write(new, value, time.time(), replacing=isinstance(collector, Gauge))
-
-
-def _write(cell: Any, value: float, timestamp: float, *, replacing: bool) -> None:
-    if replacing:
-        cell.set(value, timestamp)
-    else:
-        cell.inc(value)
-
-
-def _absorb(directory: Path) -> None:
-    """Take what prometheus_client wrote for this process into the slot, and its files away.
-
-    A kill in between loses what this process counted before; it never counts anything twice.
-    """
-    for path in sorted(directory.glob(f"*_{os.getpid()}.db")):
-        name = FileName.parse(path.name)
-        if name is None:
-            continue
-        try:
-            if has_writer(path) is False:  # left by a dead process that had the same process id
-                continue
-            entries = read_entries(path)
-            path.unlink()
-        except (OSError, ValueError) as error:
-            logger.warning("%s stays as it is: %s", path, error)  # and is read as any worker's file
-            continue
-        for key, (value, timestamp) in entries.items():
-            metric_name, sample_name, labels, help_text = json.loads(key)
-            cell = SharedValue(
-                name.metric_type,
-                metric_name,
-                sample_name,
-                [*labels],
-                [*labels.values()],
-                help_text,
-                name.mode,
-            )
-            # A gauge that was never set does not replace what the slot's last holder left.
-            if value or timestamp:
-                _write(cell, value, timestamp, replacing=name.metric_type == "gauge")

@@ -1,4 +1,4 @@
-"""The switch to shared values when a process makes its first value, before anybody asks for it."""
+"""The switch to shared values when a process makes its first value, or imports prometheus_client."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ _PACKAGE = "prometheus_client"
 def switch_at_first_value() -> None:
     """Have the first value that prometheus_client makes for its own files call ``share_values``.
 
-    Nothing is read and nothing is made before. It does nothing where values are not shared, or shared by
-    web-prom already. Safe to call any number of times.
+    Until then nothing is read and no file is created. Nothing happens if values are not shared, or if
+    web-prom shares them already. Safe to call any number of times.
     """
     from web_prom.multiprocess.writing import activation
 
-    activation.defer()
+    activation.defer_activation()
 
 
 def switch_at_import() -> None:
-    """Do the same as soon as somebody imports prometheus_client, and not before.
+    """Call :func:`switch_at_first_value` when prometheus_client is imported, and not before.
 
-    For a server, whose application may make instruments before it imports web-prom: prometheus_client would
-    write files per process id, and raise an error in the application where the directory cannot be written.
+    This is for servers. Their application may create metrics before it imports web-prom. prometheus_client
+    would write them to files per process id, and raise an error in the application if the directory cannot be
+    written.
     """
     if _PACKAGE in sys.modules:
         switch_at_first_value()
@@ -37,7 +38,7 @@ def switch_at_import() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds prometheus_client once, as the other finders do, and adds one step after its import."""
+    """Finds prometheus_client once, by the other finders, and adds one step after its import."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -53,7 +54,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Loader(Loader):
-    """The loader of the package itself, and the step after it."""
+    """Runs the loader of the package, and then the additional step."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -62,12 +63,12 @@ class _Loader(Loader):
         return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Return what the loader makes."""
+        """Return the module that the loader creates."""
         created: ModuleType | None = self._loader.create_module(spec)
         return created
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the package, which from then on has its own loader alone."""
+        """Execute the package, and give it its own loader back."""
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader

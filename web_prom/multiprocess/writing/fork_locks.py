@@ -1,4 +1,4 @@
-"""Locks of prometheus_client, freed in a forked child: it lacks the thread that held one in the parent."""
+"""Locks of prometheus_client, released in a forked child, which lacks the thread that held them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _had_threads = True
 
 
 def free_locks_in_forks(*registries: CollectorRegistry) -> None:
-    """Free the locks of these registries and of the default one, and of all their instruments, in each child.
+    """Release the locks of registries and all their metrics in each forked child; of the default one, too.
 
-    Without it a child that was forked while another thread was in ``labels()``, ``inc()``, ``register()``
-    or a scrape would wait for ever at its next use of the same. It costs nothing in a process without
-    threads. Where a server forks without Python's hooks (uWSGI by default), nothing is freed.
+    Without it, a child that is forked while another thread is in ``labels()``, ``inc()``, ``register()`` or a
+    scrape would wait for ever when it uses the same lock. It costs nothing in a process without threads. If
+    a server forks without Python's hooks (uWSGI does so by default), no lock is released.
 
     Safe to call from any thread, any number of times.
     """
@@ -44,6 +44,6 @@ def _free() -> None:
 
 
 def free(registry: CollectorRegistry) -> None:
-    """Free the locks of a registry, its instruments, their children and the values of those."""
+    """Release the locks of a registry, its metrics, their children and the values of those."""
     for lock in locks_of(registry):
         lock._at_fork_reinit()

@@ -120,7 +120,7 @@ def local(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_was_counted_before_the_switch_is_added_to_what_the_slot_has_and_gauges_are_set(
     local: Path, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web_prom.multiprocess.writing.activation.time.time", lambda: 42.0)
+    monkeypatch.setattr("web_prom.multiprocess.writing.carry_over.time.time", lambda: 42.0)
     labelled: Any = {"registry": registry}
 
     def instruments() -> tuple[Any, ...]:
