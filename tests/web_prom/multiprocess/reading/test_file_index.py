@@ -29,13 +29,13 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 @pytest.mark.parametrize("missing", [8, 16, 24])
-@pytest.mark.parametrize(("kind", "sample"), [("counter", "a_total"), ("histogram", "a_sum")])
+@pytest.mark.parametrize(("metric_type", "sample"), [("counter", "a_total"), ("histogram", "a_sum")])
 def test_fault_25_entry_that_ends_after_the_bytes_in_use_is_corrupt(
-    worker: Worker, collector: WorkersCollector, *, kind: str, sample: str, missing: int
+    worker: Worker, collector: WorkersCollector, *, metric_type: str, sample: str, missing: int
 ) -> None:
     """The family is known from the entry before. The rest of the entry is in the file."""
     data = b"".join(pack_entry(key_of("a", sample, {"x": x}).encode(), 1.0) for x in "yz")
-    path = worker.directory / f"{kind}_s1.db"
+    path = worker.directory / f"{metric_type}_s1.db"
     path.write_bytes(HEADER.pack(HEADER.size + len(data) - missing, 1) + data)
     worker.inc("b")
     assert samples(collector, "b_total") == {(): 1}
@@ -45,15 +45,15 @@ def test_fault_25_entry_that_ends_after_the_bytes_in_use_is_corrupt(
     assert samples(collector, sample, "x") == {("y",): 1, ("z",): 1}
 
 
-@pytest.mark.parametrize(("kind", "sample"), [("counter", "a_total"), ("histogram", "a_sum")])
+@pytest.mark.parametrize(("metric_type", "sample"), [("counter", "a_total"), ("histogram", "a_sum")])
 def test_fault_25_negative_key_length_is_corrupt(
-    worker: Worker, collector: WorkersCollector, *, kind: str, sample: str
+    worker: Worker, collector: WorkersCollector, *, metric_type: str, sample: str
 ) -> None:
     """Python would take a negative index as an offset from the end, and find a key there."""
     key = key_of("a", sample, {}).encode()
     data = pack_entry(key, 1.0)
     length = len(key) - len(data) + 4 - (HEADER.size + 4)  # from the end of the file
-    path = worker.directory / f"{kind}_s1.db"
+    path = worker.directory / f"{metric_type}_s1.db"
     path.write_bytes(HEADER.pack(HEADER.size + len(data), 1) + struct.pack("=i", length) + data[4:])
     assert samples(collector, sample) == {}
     assert (collector.files, collector.corrupt_files) == (0, 1)
@@ -68,8 +68,8 @@ def test_each_key_is_decoded_once(worker: Worker, collector: WorkersCollector, r
             each.observe("h", 0.5, {"path": path})
     assert samples(collector, "h_count", "path") == {("/a",): 2, ("/b",): 2, ("/c",): 2}
     assert sum(b"_bucket" in key for key in reads) == len(BOUNDS)
-    # The first key of a family once more in each file, for the documentation, which may differ, and the first
-    # sum of all once more, as nothing was known of its buckets.
+    # In each file, the first key of a family is decoded again, because the documentation may differ. The
+    # first sum is decoded again too, because nothing predicted its buckets.
     assert len(reads) <= len(set(reads)) + 2 + 2 + 1
     del reads[:]
     for each in (worker, other):

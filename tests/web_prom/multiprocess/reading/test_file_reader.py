@@ -82,8 +82,8 @@ def test_fault_25_file_that_becomes_corrupt_is_left_out_completely(
         each.inc("a")
         each.observe("h", 0.5)
     assert samples(collector, "h_count") == {(): 2}
-    for kind in ("counter", "histogram"):
-        web_prom_file(other, kind).append(pack_entry(b"no key"))
+    for metric_type in ("counter", "histogram"):
+        web_prom_file(other, metric_type).append(pack_entry(b"no key"))
     assert samples(collector, "h_count") == samples(collector, "a_total") == {(): 1}
     assert collector.corrupt_files == 2
     other.close()

@@ -141,19 +141,18 @@ class Files(RuleBasedStateMachine):
         if self.latest.setdefault(name, "recent" in mode) == ("recent" in mode):
             self.workers[owner].gauge(mode, name, value, labels, timestamp)
 
-    # Each type has names of its own: if files of different types have a name, the first file defines the
-    # type.
-    @rule(owner=st.sampled_from(("s0", "s1")), kind=st.sampled_from(REMOVABLE), amount=amounts)
-    def use_removable_label_sets(self, owner: str, kind: str, amount: float) -> None:
-        worker, name, labels = self.workers[owner], f"r_{kind}", {"r": "x" if amount > 1e6 else "y"}
-        if kind == "counter":
+    # Each type has its own names. If two types had a name, the first file would define the type.
+    @rule(owner=st.sampled_from(("s0", "s1")), type_or_mode=st.sampled_from(REMOVABLE), amount=amounts)
+    def use_removable_label_sets(self, owner: str, type_or_mode: str, amount: float) -> None:
+        worker, name, labels = self.workers[owner], f"r_{type_or_mode}", {"r": "x" if amount > 1e6 else "y"}
+        if type_or_mode == "counter":
             worker.inc(name, labels, amount)
-        elif kind == "summary":
+        elif type_or_mode == "summary":
             worker.summarize(name, amount, labels)
-        elif kind == "histogram":
+        elif type_or_mode == "histogram":
             worker.observe(name, amount, labels)
         else:
-            worker.gauge(kind, name, amount, labels, amount % 3)
+            worker.gauge(type_or_mode, name, amount, labels, amount % 3)
 
     @precondition(lambda self: self.removable())
     @rule(data=st.data())
@@ -169,9 +168,9 @@ class Files(RuleBasedStateMachine):
     @precondition(lambda self: any(worker.files for worker in self.workers.values()))
     @rule(data=st.data())
     def remove_a_file(self, data: st.DataObject) -> None:
-        files = [(owner, *kind) for owner, worker in self.workers.items() for kind in worker.files]
-        owner, kind, mode = data.draw(st.sampled_from(files))
-        self.workers[owner].remove(kind, mode)
+        files = [(owner, *group) for owner, worker in self.workers.items() for group in worker.files]
+        owner, metric_type, mode = data.draw(st.sampled_from(files))
+        self.workers[owner].remove(metric_type, mode)
 
     @invariant()
     def scrape_equals_that_of_prometheus_client(self) -> None:
