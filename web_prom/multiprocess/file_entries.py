@@ -32,7 +32,7 @@ def read_entries(path: Path) -> dict[bytes, tuple[float, float]]:
         data = os.pread(descriptor, used_bytes(descriptor, os.fstat(descriptor).st_size), 0)
         positions = value_positions(data)
     except (ValueError, RecursionError, struct.error):
-        raise CorruptFileError(f"{path} is damaged") from None
+        raise CorruptFileError(f"{path} is corrupt") from None
     finally:
         os.close(descriptor)
     return {key: VALUE.unpack_from(data, at * 8) for key, at in positions.items()}

@@ -38,7 +38,7 @@ def check_filesystem(directory: Path) -> None:
     One process acts as two processes. It locks a file through one descriptor and tries the same lock through
     another descriptor, as another owner (Linux: a lock of the open file description). It writes through one
     mapping and reads through another mapping and through the file. So the check starts no process and no
-    thread, and takes less than a millisecond. A server checks once, before it forks.
+    thread, and takes a few milliseconds. A server checks once, before it forks.
 
     Raises:
         DirectoryError: Locks or mappings do not work; the message says which, and what to do.

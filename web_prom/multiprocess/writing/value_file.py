@@ -92,7 +92,7 @@ class ValueFile:
             mark_in_use(descriptor)
             mapping = mmap.mmap(descriptor, size)
         except (ValueError, RecursionError):
-            raise CorruptFileError(f"{path} is damaged, and begun anew") from None
+            raise CorruptFileError(f"{path} is corrupt, and is started again") from None
         finally:
             os.close(descriptor)
         self._use_mapping(mapping)

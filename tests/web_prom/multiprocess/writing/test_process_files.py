@@ -378,7 +378,7 @@ def test_fault_25_a_damaged_file_is_put_aside_and_begun_anew(
         assert (shared / f"{name}.damaged").read_bytes() == damaged
     assert contents(shared / "counter_s0.db") == {f"{STORAGE_ERRORS}_total": (2, 0), "c_total": (1, 0)}
     assert contents(shared / "summary_s0.db") == {"s_count": (1, 0)}
-    assert "counter_s0.db is damaged" in caplog.text
+    assert "counter_s0.db is corrupt" in caplog.text
     assert FileName.parse("counter_s0.db.damaged") is None
 
 
