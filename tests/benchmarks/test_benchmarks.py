@@ -24,7 +24,7 @@ def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_table_for_each_framework_and_kind_of_values() -> None:
+def test_requests_prints_a_table_for_each_framework_and_kind_of_values() -> None:
     """Whether the figures meet the bars is not asked: one round says nothing."""
     done = benchmarks("requests", "--quick", "--rounds=1", "--no-peers", "--only", "1 route")
     assert done.returncode == 0, done.stderr
@@ -40,7 +40,7 @@ def test_a_table_for_each_framework_and_kind_of_values() -> None:
         assert rows == ["bare", "floor", "web-prom"]
 
 
-def test_a_thousand_routes_and_peers() -> None:
+def test_requests_measures_a_thousand_routes_and_other_exporters() -> None:
     """A peer that is not installed, or has no such values, is a line of the table."""
     done = benchmarks("--quick", "--rounds=1", "--only", "Flask, multi-process values, 1000 routes")
     assert done.returncode == 0, done.stderr
@@ -48,7 +48,7 @@ def test_a_thousand_routes_and_peers() -> None:
     assert "OpenTelemetry                              not measured: " in done.stdout
 
 
-def test_restarts_lose_nothing_and_leave_few_files() -> None:
+def test_restarts_loses_nothing_and_leaves_few_files() -> None:
     """These are no matter of time; how long a scrape takes then is told, and not asked here."""
     done = benchmarks("restarts", "--quick", "--rounds=1")
     assert done.returncode == 0, done.stderr
@@ -57,7 +57,7 @@ def test_restarts_lose_nothing_and_leave_few_files() -> None:
     assert not [row for row in rows[:3] if row.endswith("missed")], done.stdout
 
 
-def test_a_table_of_ticks() -> None:
+def test_ticks_prints_a_table() -> None:
     """Two rows for each handler: the first scrape, and later ones."""
     done = benchmarks("ticks", "--quick", "--only", "single-process")
     assert done.returncode == 0, done.stderr
@@ -67,7 +67,7 @@ def test_a_table_of_ticks() -> None:
     assert rows == ["no scrape", "no scrape", *scraped]
 
 
-def test_a_table_of_one_registry() -> None:
+def test_registry_prints_a_table() -> None:
     """Both have said the same, or there would be no table."""
     done = benchmarks("registry", "--quick", "--rounds=1")
     assert done.returncode == 0, done.stderr
@@ -82,7 +82,7 @@ def test_a_table_of_one_registry() -> None:
     assert all(row.split(": ")[1].startswith(("met", "MISSED")) for row in rows[1:3])
 
 
-def test_an_unknown_benchmark_or_case_is_refused() -> None:
+def test_unknown_benchmark_or_case_is_rejected() -> None:
     """With what there is."""
     done = benchmarks("request")
     assert (done.returncode, "there are requests" in done.stderr) == (2, True)
@@ -90,7 +90,7 @@ def test_an_unknown_benchmark_or_case_is_refused() -> None:
     assert (done.returncode, "Flask, single-process values, 1 route;" in done.stderr) == (1, True)
 
 
-def test_scrapes_of_both_and_what_is_to_be_reached() -> None:
+def test_scrapes_prints_both_and_the_goals() -> None:
     """Both have said the same, or there would be no table; figures of one round say nothing."""
     done = benchmarks("scrapes", "--rounds=1", "--only", "4 processes x 2,000 series")
     assert done.returncode == 0, done.stderr
@@ -103,7 +103,7 @@ def test_scrapes_of_both_and_what_is_to_be_reached() -> None:
     assert (done.returncode, "8 processes x 95,000 series;" in done.stderr) == (1, True)
 
 
-def test_growth_without_matplotlib_says_what_is_missing(tmp_path: Path) -> None:
+def test_growth_without_matplotlib_names_what_is_missing(tmp_path: Path) -> None:
     """It is an extra of the benchmarks alone."""
     (tmp_path / "matplotlib.py").write_text("raise ImportError")
     done = subprocess.run(
@@ -118,7 +118,7 @@ def test_growth_without_matplotlib_says_what_is_missing(tmp_path: Path) -> None:
     assert (done.returncode, "install web-prom[bench]" in done.stderr) == (1, True)
 
 
-def test_variants_serve_the_same_requests_and_are_compared_within_each_round() -> None:
+def test_compare_serves_the_same_requests_and_compares_within_each_round() -> None:
     """The bare one by itself, the others by what they differ from it; each is made ready for its turn."""
     served: dict[str, list[str]] = {BARE: [], "other": []}
     active = ""

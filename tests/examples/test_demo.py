@@ -166,7 +166,7 @@ def agreeing(demo_module: Any) -> tuple[list[Any], Any]:
     return answers, measured
 
 
-def test_both_shops_agree_and_nothing_is_left(run_demo: Callable[..., Demo]) -> None:
+def test_demo_agrees_for_both_shops_and_leaves_nothing(run_demo: Callable[..., Demo]) -> None:
     """Run the demo as `DEMO_SECONDS=0 make demo` does."""
     demo = run_demo(DEMO_SECONDS="0")
     assert demo.end() == 0, demo.output
@@ -181,7 +181,7 @@ def test_both_shops_agree_and_nothing_is_left(run_demo: Callable[..., Demo]) -> 
     assert max(map(len, demo.output.splitlines())) <= 80
 
 
-def test_settings_of_the_user_do_not_disturb_the_demo(run_demo: Callable[..., Demo], tmp_path: Path) -> None:
+def test_demo_ignores_the_users_settings(run_demo: Callable[..., Demo], tmp_path: Path) -> None:
     """A shared directory would add the numbers of both shops, other settings give rows other names."""
     shared = tmp_path / "shared"
     foreign = {
@@ -194,7 +194,7 @@ def test_settings_of_the_user_do_not_disturb_the_demo(run_demo: Callable[..., De
     assert not shared.exists()
 
 
-def test_workers_without_a_shared_directory_are_found_out(
+def test_demo_detects_workers_without_a_shared_directory(
     run_demo: Callable[..., Demo], tmp_path: Path
 ) -> None:
     """Without our configuration a scrape shows one worker of two: exit code 1, and the rows are named."""
@@ -207,14 +207,14 @@ def test_workers_without_a_shared_directory_are_found_out(
     assert re.search(r"These do not agree:\n(.+\n)*  Flask: GET / 200: 60 sent, \d+ measured", demo.output)
 
 
-def test_it_ends_by_itself_after_the_given_seconds(run_demo: Callable[..., Demo]) -> None:
+def test_demo_ends_after_the_given_seconds(run_demo: Callable[..., Demo]) -> None:
     """DEMO_SECONDS=n serves so long after the comparison."""
     demo = run_demo("demo.SHOPS.pop('Django')", DEMO_SECONDS="0.1")
     assert demo.end() == 0
     assert SERVING in demo.output
 
 
-def test_ctrl_c_while_serving_ends_it_well(run_demo: Callable[..., Demo]) -> None:
+def test_demo_ends_at_ctrl_c(run_demo: Callable[..., Demo]) -> None:
     """Ctrl-C goes to the whole process group; the addresses named before it do answer."""
     demo = run_demo()
     demo.read_until(SERVING)
@@ -228,7 +228,7 @@ def test_ctrl_c_while_serving_ends_it_well(run_demo: Callable[..., Demo]) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("step", ["1. Starting", "2. Sending"])
-def test_a_signal_before_the_comparison_ends_it_too(
+def test_demo_ends_at_a_signal_before_the_comparison(
     run_demo: Callable[..., Demo], step: str, number: signal.Signals
 ) -> None:
     """Nothing was compared: exit code 1, no traceback, and no process left."""
@@ -239,7 +239,7 @@ def test_a_signal_before_the_comparison_ends_it_too(
     assert "Stopped before there was anything to compare." in demo.output
 
 
-def test_an_application_that_cannot_start_shows_its_log(run_demo: Callable[..., Demo]) -> None:
+def test_demo_shows_the_log_of_an_application_that_cannot_start(run_demo: Callable[..., Demo]) -> None:
     """The reason is in the log of gunicorn, which would be gone with the demo's directory."""
     demo = run_demo("demo.SHOPS['Django'] = 'no_such_shop:app'", DEMO_SECONDS="0")
     assert demo.end() == 1
@@ -247,7 +247,7 @@ def test_an_application_that_cannot_start_shows_its_log(run_demo: Callable[..., 
     assert "No module named 'no_such_shop'" in demo.output
 
 
-def test_a_server_that_dies_while_serving_is_told(run_demo: Callable[..., Demo]) -> None:
+def test_demo_reports_a_server_that_dies(run_demo: Callable[..., Demo]) -> None:
     """Killed without a chance to end its workers, which the demo then ends."""
     demo = run_demo("demo.SHOPS.pop('Django')")
     demo.read_until(SERVING)
@@ -258,16 +258,14 @@ def test_a_server_that_dies_while_serving_is_told(run_demo: Callable[..., Demo])
 
 
 @pytest.mark.parametrize("given", ["soon", "-1", "nan", ""])
-def test_seconds_that_are_no_number_are_refused_before_anything_starts(
-    run_demo: Callable[..., Demo], given: str
-) -> None:
+def test_demo_rejects_seconds_that_are_not_a_number(run_demo: Callable[..., Demo], given: str) -> None:
     """The message names the variable, what came, and what is allowed."""
     demo = run_demo(DEMO_SECONDS=given)
     assert demo.end() == 1
     assert demo.output.strip() == f"DEMO_SECONDS is {given!r}; allowed: a number of seconds, such as 0 or 60"
 
 
-def test_a_reader_that_goes_away_ends_it_without_a_traceback(run_demo: Callable[..., Demo]) -> None:
+def test_demo_ends_without_traceback_when_its_output_is_closed(run_demo: Callable[..., Demo]) -> None:
     """As in `make demo | head -1`."""
     demo = run_demo("demo.SHOPS.pop('Django')")
     demo.read_until("1. Starting")
@@ -276,7 +274,7 @@ def test_a_reader_that_goes_away_ends_it_without_a_traceback(run_demo: Callable[
     assert demo.end() == 1
 
 
-def test_equal_numbers_are_no_disagreement(demo_module: Any, agreeing: tuple[list[Any], Any]) -> None:
+def test_equal_counts_are_no_difference(demo_module: Any, agreeing: tuple[list[Any], Any]) -> None:
     """What the tests below spoil is right to begin with."""
     assert list(demo_module.disagreements(*agreeing)) == []
 
@@ -334,7 +332,7 @@ def _break_a_page(answers: list[Any], measured: Any) -> None:
         (_break_a_page, "GET /search was answered 500 1 times, where 200 is right"),
     ],
 )
-def test_a_disagreement_is_told(
+def test_difference_is_reported(
     demo_module: Any, agreeing: tuple[list[Any], Any], spoil: Callable[[list[Any], Any], None], told: str
 ) -> None:
     """Each thing that could be wrong is named, and nothing else."""

@@ -98,7 +98,7 @@ CHECKS: dict[str, Callable[[Printed, Console], None]] = {
 
 
 @pytest.mark.parametrize("heading", SESSIONS)
-def test_the_commands_of_a_chapter_print_what_it_shows(heading: str, tmp_path: Path) -> None:
+def test_commands_of_a_chapter_print_what_it_shows(heading: str, tmp_path: Path) -> None:
     """As they stand there; only the ports are others."""
     session = SESSIONS[heading]
     for program in {step.command.split()[0] for step in session} & PROGRAMS.keys():
@@ -109,7 +109,7 @@ def test_the_commands_of_a_chapter_print_what_it_shows(heading: str, tmp_path: P
             CHECKS[heading](printed, shell)
 
 
-def test_each_check_is_of_a_chapter() -> None:
+def test_each_check_belongs_to_a_chapter() -> None:
     assert CHECKS.keys() <= SESSIONS.keys()
 
 
@@ -127,14 +127,14 @@ def test_each_check_is_of_a_chapter() -> None:
         ("two ...", "two and more", "", True),
     ],
 )
-def test_what_is_printed_is_compared_with_what_is_shown(
+def test_console_compares_the_output_with_the_page(
     shown: str, printed: str, varying: str, alike: bool
 ) -> None:
     assert is_as_shown(shown.splitlines(), printed.splitlines(), varying) is alike
 
 
 @pytest.mark.parametrize("block", code_blocks(TEXT, "python"))
-def test_the_code_of_the_page_is_that_of_the_examples(block: str) -> None:
+def test_page_shows_the_code_of_the_examples(block: str) -> None:
     """Line for line, after the name of its file."""
     name, code = block.split("\n", 1)
     lines = (ROOT / name.removeprefix("# ")).read_text("utf-8").splitlines()
@@ -148,21 +148,21 @@ def test_the_code_of_the_page_is_that_of_the_examples(block: str) -> None:
     assert found or scattered, name
 
 
-def test_the_links_of_the_page_lead_somewhere() -> None:
+def test_links_of_the_page_exist() -> None:
     for target in re.findall(r"`_? ?<([\w./]+)>`_|<(\.\./[^>]+)>", TEXT):
         assert (PAGE.parent / (target[0] or target[1])).exists(), target
 
 
-def test_the_names_of_the_page_exist() -> None:
+def test_names_of_the_page_exist() -> None:
     """Of ours and of prometheus_client's, with their parentheses or without."""
     for module, name in re.findall(r"\b(web_prom|prometheus_client)\.(\w+)", TEXT):
         assert hasattr(importlib.import_module(module), name) or find_spec(f"{module}.{name}"), name
 
 
-def test_every_program_of_the_guide_is_on_the_page() -> None:
+def test_page_shows_every_program_of_the_guide() -> None:
     for path in (ROOT / "examples" / "guide").glob("[!_]*.py"):
         assert f"guide.{path.stem}" in TEXT, path.name
 
 
-def test_readme_leads_to_the_page() -> None:
+def test_readme_links_to_the_page() -> None:
     assert "<docs/tutorial/guide.rst>" in (ROOT / "README.rst").read_text("utf-8")

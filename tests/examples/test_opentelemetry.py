@@ -25,7 +25,7 @@ VARYING = "^http_.*_seconds_sum|^the SDK, of 400"
 
 
 @pytest.mark.parametrize("heading", SESSIONS)
-def test_the_commands_print_what_the_page_shows(heading: str, tmp_path: Path) -> None:
+def test_commands_print_what_the_page_shows(heading: str, tmp_path: Path) -> None:
     """As they stand there; only the port is another."""
     with Console(tmp_path) as shell:
         printed = shell.play(SESSIONS[heading], varying=VARYING)
@@ -35,18 +35,18 @@ def test_the_commands_print_what_the_page_shows(heading: str, tmp_path: Path) ->
             assert all(0 <= number < 400 for number in numbers), "a worker alone does not know all"
 
 
-def test_both_examples_are_run() -> None:
+def test_page_runs_both_examples() -> None:
     """Neither is only named."""
     commands = [step.command for session in SESSIONS.values() for step in session]
     for path in (ROOT / "examples").glob("opentelemetry_*.py"):
         assert any(path.name in command for command in commands), path.name
 
 
-def test_the_page_shows_the_rules_as_they_are() -> None:
+def test_page_shows_the_rules_unchanged() -> None:
     assert code_blocks(TEXT, "yaml") == [RULES.read_text("utf-8")]
 
 
-def test_promtool_is_content_with_the_rules() -> None:
+def test_promtool_accepts_the_rules() -> None:
     """It reads all of them, and their tests pass."""
     promtool = needs_program("promtool", package="prometheus")
     for command in (["check", "rules", RULES.name], ["test", "rules", "opentelemetry_test.yml"]):
@@ -57,7 +57,7 @@ def test_promtool_is_content_with_the_rules() -> None:
         assert "SUCCESS" in done.stdout
 
 
-def test_the_rules_make_every_default_family_of_what_the_naming_has() -> None:
+def test_rules_record_every_default_family() -> None:
     """And each of them is tested."""
     rules = [rule for group in documents(RULES)[0]["groups"] for rule in group["rules"]]
     assert DEFAULT.requests is not None
@@ -75,7 +75,7 @@ def test_the_rules_make_every_default_family_of_what_the_naming_has() -> None:
     assert tested == {rule["record"] for rule in rules}
 
 
-def test_the_tables_of_the_page_have_each_family_and_label() -> None:
+def test_page_tables_have_each_family_and_label() -> None:
     """And the buckets that the convention advises."""
     families = (OPENTELEMETRY.duration, OPENTELEMETRY.in_progress, OPENTELEMETRY.request_size)
     for family in (*families, OPENTELEMETRY.response_size):
@@ -86,6 +86,6 @@ def test_the_tables_of_the_page_have_each_family_and_label() -> None:
     assert bounds in re.sub(r"\s+", " ", TEXT)
 
 
-def test_the_links_of_the_page_lead_somewhere() -> None:
+def test_links_of_the_page_exist() -> None:
     for target in re.findall(r"<((?:\.\./)?[\w./]+\.\w+)>`_", TEXT):
         assert (PAGE.parent / target).exists(), target

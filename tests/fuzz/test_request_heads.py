@@ -212,7 +212,7 @@ def agree(data: bytes) -> bool:
     return True
 
 
-def test_fault_76_each_head_has_the_meaning_that_h11_gives_it_or_none() -> None:
+def test_fault_76_request_head_is_read_as_by_h11_or_rejected() -> None:
     tried = accepted = 0
     for data in heads(20_000):
         tried += 1
@@ -220,7 +220,7 @@ def test_fault_76_each_head_has_the_meaning_that_h11_gives_it_or_none() -> None:
     assert tried // 10 < accepted < tried * 9 // 10, "the heads are too odd or too tame to prove anything"
 
 
-def test_fault_76_a_head_means_the_same_however_it_arrives() -> None:
+def test_fault_76_request_head_is_read_the_same_in_any_chunks() -> None:
     draw = random.Random(76)
     for data in heads(5000):
         whole = ours(data)
@@ -239,7 +239,7 @@ def test_fault_76_a_head_means_the_same_however_it_arrives() -> None:
 
 
 @pytest.mark.parametrize("ended", [True, False])
-def test_fault_76_a_server_answers_each_head_once_or_refuses_it(
+def test_fault_76_server_answers_each_head_once_or_rejects_it(
     ended: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No byte of a request is taken for another request, and nothing hangs or raises."""

@@ -70,7 +70,7 @@ FRAMEWORKS = ("wsgi", "flask", "django", "fastapi")
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_every_request_has_the_labels_of_theirs_but_for_what_is_meant(framework: str) -> None:
+def test_labels_agree_with_opentelemetry_but_for_known_differences(framework: str) -> None:
     """Once on either side; Django's routes begin with a slash, as those of the others do."""
     found = measured(framework)["requests"]
     assert len(found) > 10
@@ -87,14 +87,14 @@ def test_every_request_has_the_labels_of_theirs_but_for_what_is_meant(framework:
         assert ours[0] == {label: value for label, value in expected.items() if value}, request
 
 
-def test_every_difference_that_is_meant_was_looked_for() -> None:
+def test_each_known_difference_is_tested() -> None:
     """A request that is no longer made would hide one that is not there any more."""
     made = {(framework, request) for framework in FRAMEWORKS for request in measured(framework)["requests"]}
     assert MEANT.keys() <= made
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_families_are_theirs(framework: str) -> None:
+def test_families_agree_with_opentelemetry(framework: str) -> None:
     """Names, types, helps, labels, buckets; sizes, for which none is advised, have buckets of our own."""
     ours, theirs = measured(framework)["families"]
     assert set(theirs) - set(ours) == set()
@@ -111,7 +111,7 @@ def test_the_families_are_theirs(framework: str) -> None:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_gauges_are_theirs_and_back_at_zero(framework: str) -> None:
+def test_gauges_agree_with_opentelemetry_and_return_to_zero(framework: str) -> None:
     """By method and scheme."""
     ours, theirs = measured(framework)["active"]
     expected = [
