@@ -29,14 +29,17 @@ def open_flags(*names: str) -> int:
     return flags
 
 
-def at_fork(**hooks: Callable[[], object]) -> None:
-    """Register functions, as ``os.register_at_fork`` does, if processes can fork on this system.
-
-    Args:
-        **hooks: ``before``, ``after_in_parent`` or ``after_in_child``.
-    """
+def at_fork(
+    *,
+    before: Callable[[], object] | None = None,
+    after_in_parent: Callable[[], object] | None = None,
+    after_in_child: Callable[[], object] | None = None,
+) -> None:
+    """Register functions, as ``os.register_at_fork`` does, if processes can fork on this system."""
+    hooks = {"before": before, "after_in_parent": after_in_parent, "after_in_child": after_in_child}
+    given: Any = {name: hook for name, hook in hooks.items() if hook is not None}
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(**hooks)  # type: ignore[arg-type, call-overload, unused-ignore]
+        os.register_at_fork(**given)
 
 
 def require_posix(what: str) -> None:
