@@ -1,4 +1,4 @@
-"""The benchmarks run and print their tables; how fast anything is, no test asks."""
+"""The benchmarks run and print their tables. No test checks a speed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_requests_prints_a_table_for_each_framework_and_kind_of_values() -> None:
-    """Whether the figures meet the bars is not asked: one round says nothing."""
+    """The figures are not compared with the goals: one round has no significance."""
     done = benchmarks("requests", "--quick", "--rounds=1", "--no-peers", "--only", "1 route")
     assert done.returncode == 0, done.stderr
     titles = [
@@ -41,7 +41,7 @@ def test_requests_prints_a_table_for_each_framework_and_kind_of_values() -> None
 
 
 def test_requests_measures_a_thousand_routes_and_other_exporters() -> None:
-    """A peer that is not installed, or has no such values, is a line of the table."""
+    """An exporter that is not installed, or has no such values, is a line of the table."""
     done = benchmarks("--quick", "--rounds=1", "--only", "Flask, multi-process values, 1000 routes")
     assert done.returncode == 0, done.stderr
     assert "prometheus-flask-exporter" in done.stdout
@@ -49,7 +49,7 @@ def test_requests_measures_a_thousand_routes_and_other_exporters() -> None:
 
 
 def test_restarts_loses_nothing_and_leaves_few_files() -> None:
-    """These are no matter of time; how long a scrape takes then is told, and not asked here."""
+    """These results do not depend on time. The duration of a scrape is printed and not checked."""
     done = benchmarks("restarts", "--quick", "--rounds=1")
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("  ")]
@@ -68,7 +68,7 @@ def test_ticks_prints_a_table() -> None:
 
 
 def test_registry_prints_a_table() -> None:
-    """Both have said the same, or there would be no table."""
+    """The table is printed only if both outputs are equal."""
     done = benchmarks("registry", "--quick", "--rounds=1")
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("  ")]
@@ -83,7 +83,7 @@ def test_registry_prints_a_table() -> None:
 
 
 def test_unknown_benchmark_or_case_is_rejected() -> None:
-    """With what there is."""
+    """The message names what exists."""
     done = benchmarks("request")
     assert (done.returncode, "there are requests" in done.stderr) == (2, True)
     done = benchmarks("--only", "rails")
@@ -91,7 +91,7 @@ def test_unknown_benchmark_or_case_is_rejected() -> None:
 
 
 def test_scrapes_prints_both_and_the_goals() -> None:
-    """Both have said the same, or there would be no table; figures of one round say nothing."""
+    """The table is printed only if both outputs are equal. The figures of one round have no significance."""
     done = benchmarks("scrapes", "--rounds=1", "--only", "4 processes x 2,000 series")
     assert done.returncode == 0, done.stderr
     *_, table, _ = done.stdout.split("\n\n")
@@ -104,7 +104,7 @@ def test_scrapes_prints_both_and_the_goals() -> None:
 
 
 def test_growth_without_matplotlib_names_what_is_missing(tmp_path: Path) -> None:
-    """It is an extra of the benchmarks alone."""
+    """Only the benchmarks need matplotlib."""
     (tmp_path / "matplotlib.py").write_text("raise ImportError")
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "growth", "--rounds=1"],
@@ -119,7 +119,7 @@ def test_growth_without_matplotlib_names_what_is_missing(tmp_path: Path) -> None
 
 
 def test_compare_serves_the_same_requests_and_compares_within_each_round() -> None:
-    """The bare one by itself, the others by what they differ from it; each is made ready for its turn."""
+    """The bare variant is reported itself, the others by their difference, each after a warm-up."""
     served: dict[str, list[str]] = {BARE: [], "other": []}
     active = ""
 

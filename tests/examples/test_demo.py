@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it: a real process, real servers, and nothing left when it ends."""
+"""The demo as a newcomer runs it: a real process and real servers, which leave nothing at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MARK = "WEB_PROM_TEST_DEMO"
-# How long the demo may take on a busy machine, which it does not when all is well.
+# How long the demo may take on a busy machine.
 PATIENCE_SECONDS = 180.0
 SERVING = "Both are still serving."
 
@@ -86,7 +86,7 @@ class Demo:
         return self.process.returncode
 
     def descendants(self) -> list[int]:
-        """Return the ids of the demo's processes, the demo aside."""
+        """Return the ids of the demo's processes without the demo itself."""
         found = []
         for path in Path("/proc").glob("[0-9]*/environ"):
             try:
@@ -102,7 +102,7 @@ class Demo:
         return [pid for pid in self.descendants() if f"PPid:\t{self.process.pid}\n" in _status(pid)]
 
     def tables(self) -> dict[str, dict[str, tuple[str, str, str]]]:
-        """Return each shop's table: what was sent, measured and its mean, by the text of the row."""
+        """Return each shop's table: requests sent, requests measured and their mean, by row."""
         tables: dict[str, dict[str, tuple[str, str, str]]] = {}
         for block in self.output.split("\n\n"):
             name, *lines = block.splitlines()
@@ -123,7 +123,7 @@ def _status(pid: int) -> str:
 
 @pytest.fixture
 def run_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
-    """Return what starts a demo; whatever the test does, none of its processes outlives it."""
+    """Return a function that starts a demo; its processes are killed at the end of the test."""
     started: list[Demo] = []
 
     def run(change: str = "", **environ: str) -> Demo:
@@ -142,7 +142,7 @@ def run_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
 
 @pytest.fixture(scope="module")
 def demo_module() -> Iterator[Any]:
-    """Return the demo as a module, for what needs no server."""
+    """Return the demo as a module, for tests without a server."""
     before = set(sys.modules)
     sys.path.insert(0, str(EXAMPLES))
     try:
@@ -156,7 +156,7 @@ def demo_module() -> Iterator[Any]:
 
 @pytest.fixture
 def agreeing(demo_module: Any) -> tuple[list[Any], Any]:
-    """Return the answers that the load should get, and a scrape that agrees with them."""
+    """Return the expected answers of the load, and a scrape that agrees with them."""
     answers = [demo_module.Answer(1, hit, hit.status) for hit in demo_module.LOAD for _ in range(hit.times)]
     measured = demo_module.Measured(counts=dict(demo_module.count_sent(answers)))
     for answer in answers:
@@ -182,7 +182,7 @@ def test_demo_agrees_for_both_shops_and_leaves_nothing(run_demo: Callable[..., D
 
 
 def test_demo_ignores_the_users_settings(run_demo: Callable[..., Demo], tmp_path: Path) -> None:
-    """A shared directory would add the numbers of both shops, other settings give rows other names."""
+    """A shared directory would add up both shops, and other settings would rename rows."""
     shared = tmp_path / "shared"
     foreign = {
         "PROMETHEUS_MULTIPROC_DIR": str(shared),
@@ -197,7 +197,7 @@ def test_demo_ignores_the_users_settings(run_demo: Callable[..., Demo], tmp_path
 def test_demo_detects_workers_without_a_shared_directory(
     run_demo: Callable[..., Demo], tmp_path: Path
 ) -> None:
-    """Without our configuration a scrape shows one worker of two: exit code 1, and the rows are named."""
+    """Without web-prom's hooks a scrape shows one worker of two: exit code 1, and the rows are named."""
     plain = tmp_path / "plain.py"
     plain.touch()
     change = f"demo.SHOPS.pop('Django'); demo.SETTLE_SECONDS = 0; demo_servers.CONFIG = {str(plain)!r}"
@@ -208,14 +208,14 @@ def test_demo_detects_workers_without_a_shared_directory(
 
 
 def test_demo_ends_after_the_given_seconds(run_demo: Callable[..., Demo]) -> None:
-    """DEMO_SECONDS=n serves so long after the comparison."""
+    """With DEMO_SECONDS=n it serves for n seconds after the comparison."""
     demo = run_demo("demo.SHOPS.pop('Django')", DEMO_SECONDS="0.1")
     assert demo.end() == 0
     assert SERVING in demo.output
 
 
 def test_demo_ends_at_ctrl_c(run_demo: Callable[..., Demo]) -> None:
-    """Ctrl-C goes to the whole process group; the addresses named before it do answer."""
+    """Ctrl-C reaches the whole process group. The printed addresses answer before it."""
     demo = run_demo()
     demo.read_until(SERVING)
     demo.read_until("Django")
@@ -240,7 +240,7 @@ def test_demo_ends_at_a_signal_before_the_comparison(
 
 
 def test_demo_shows_the_log_of_an_application_that_cannot_start(run_demo: Callable[..., Demo]) -> None:
-    """The reason is in the log of gunicorn, which would be gone with the demo's directory."""
+    """The reason is in gunicorn's log, which is removed with the demo's directory."""
     demo = run_demo("demo.SHOPS['Django'] = 'no_such_shop:app'", DEMO_SECONDS="0")
     assert demo.end() == 1
     assert "The Django server ended by itself" in demo.output
@@ -248,7 +248,7 @@ def test_demo_shows_the_log_of_an_application_that_cannot_start(run_demo: Callab
 
 
 def test_demo_reports_a_server_that_dies(run_demo: Callable[..., Demo]) -> None:
-    """Killed without a chance to end its workers, which the demo then ends."""
+    """The server is killed and cannot end its workers, so the demo ends them."""
     demo = run_demo("demo.SHOPS.pop('Django')")
     demo.read_until(SERVING)
     (master,) = demo.masters()
@@ -259,7 +259,7 @@ def test_demo_reports_a_server_that_dies(run_demo: Callable[..., Demo]) -> None:
 
 @pytest.mark.parametrize("given", ["soon", "-1", "nan", ""])
 def test_demo_rejects_seconds_that_are_not_a_number(run_demo: Callable[..., Demo], given: str) -> None:
-    """The message names the variable, what came, and what is allowed."""
+    """The message names the variable, its value, and the allowed values."""
     demo = run_demo(DEMO_SECONDS=given)
     assert demo.end() == 1
     assert demo.output.strip() == f"DEMO_SECONDS is {given!r}; allowed: a number of seconds, such as 0 or 60"
@@ -275,7 +275,7 @@ def test_demo_ends_without_traceback_when_its_output_is_closed(run_demo: Callabl
 
 
 def test_equal_counts_are_no_difference(demo_module: Any, agreeing: tuple[list[Any], Any]) -> None:
-    """What the tests below spoil is right to begin with."""
+    """The tests below change these counts, which agree at first."""
     assert list(demo_module.disagreements(*agreeing)) == []
 
 
@@ -335,6 +335,6 @@ def _break_a_page(answers: list[Any], measured: Any) -> None:
 def test_difference_is_reported(
     demo_module: Any, agreeing: tuple[list[Any], Any], spoil: Callable[[list[Any], Any], None], told: str
 ) -> None:
-    """Each thing that could be wrong is named, and nothing else."""
+    """Each difference is named, and nothing else."""
     spoil(*agreeing)
     assert list(demo_module.disagreements(*agreeing)) == [told]

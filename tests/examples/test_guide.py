@@ -1,4 +1,4 @@
-"""docs/tutorial/guide.rst, run: its commands are typed into a real shell, and print what the page shows."""
+"""docs/tutorial/guide.rst, run: its commands run in a real shell, and print what the page shows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sessions() -> dict[str, list[Step]]:
 
 SESSIONS = sessions()
 
-# The lines whose numbers are not the same each time: times, memory, and what nobody can foretell.
+# The lines whose numbers differ each time: times, memory, and random choices.
 VARYING = "|".join(
     [
         "^shop_payment_seconds_sum",
@@ -47,7 +47,7 @@ VARYING = "|".join(
     ]
 )
 
-# Programs of Debian's, and the packages that have them.
+# Debian's programs and their packages.
 PROGRAMS = {"curl": "curl", "promtool": "prometheus", "prometheus": "prometheus"}
 
 Printed = dict[str, list[str]]
@@ -99,7 +99,7 @@ CHECKS: dict[str, Callable[[Printed, Console], None]] = {
 
 @pytest.mark.parametrize("heading", SESSIONS)
 def test_commands_of_a_chapter_print_what_it_shows(heading: str, tmp_path: Path) -> None:
-    """As they stand there; only the ports are others."""
+    """They are unchanged except for the ports."""
     session = SESSIONS[heading]
     for program in {step.command.split()[0] for step in session} & PROGRAMS.keys():
         needs_program(program, package=PROGRAMS[program])
@@ -135,7 +135,7 @@ def test_console_compares_the_output_with_the_page(
 
 @pytest.mark.parametrize("block", code_blocks(TEXT, "python"))
 def test_page_shows_the_code_of_the_examples(block: str) -> None:
-    """Line for line, after the name of its file."""
+    """It is equal line by line, after the name of its file."""
     name, code = block.split("\n", 1)
     lines = (ROOT / name.removeprefix("# ")).read_text("utf-8").splitlines()
     wanted = code.rstrip("\n").splitlines()
@@ -154,7 +154,7 @@ def test_links_of_the_page_exist() -> None:
 
 
 def test_names_of_the_page_exist() -> None:
-    """Of ours and of prometheus_client's, with their parentheses or without."""
+    """The names are web-prom's and prometheus_client's, with parentheses or without."""
     for module, name in re.findall(r"\b(web_prom|prometheus_client)\.(\w+)", TEXT):
         assert hasattr(importlib.import_module(module), name) or find_spec(f"{module}.{name}"), name
 

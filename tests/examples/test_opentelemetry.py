@@ -20,13 +20,13 @@ TEXT = PAGE.read_text("utf-8")
 SESSIONS = {heading: found for heading, text in sections(PAGE).items() if (found := steps(text))}
 RULES = PROMETHEUS / "opentelemetry.yml"
 
-# How long a request took, and how many of them which of the two workers had.
+# Durations, and the share of each of the two workers.
 VARYING = "^http_.*_seconds_sum|^the SDK, of 400"
 
 
 @pytest.mark.parametrize("heading", SESSIONS)
 def test_commands_print_what_the_page_shows(heading: str, tmp_path: Path) -> None:
-    """As they stand there; only the port is another."""
+    """They are unchanged except for the port."""
     with Console(tmp_path) as shell:
         printed = shell.play(SESSIONS[heading], varying=VARYING)
     for command, lines in printed.items():
@@ -36,7 +36,7 @@ def test_commands_print_what_the_page_shows(heading: str, tmp_path: Path) -> Non
 
 
 def test_page_runs_both_examples() -> None:
-    """Neither is only named."""
+    """The page runs each of them and does not only name it."""
     commands = [step.command for session in SESSIONS.values() for step in session]
     for path in (ROOT / "examples").glob("opentelemetry_*.py"):
         assert any(path.name in command for command in commands), path.name
@@ -47,7 +47,7 @@ def test_page_shows_the_rules_unchanged() -> None:
 
 
 def test_promtool_accepts_the_rules() -> None:
-    """It reads all of them, and their tests pass."""
+    """All of them are valid, and their tests pass."""
     promtool = needs_program("promtool", package="prometheus")
     for command in (["check", "rules", RULES.name], ["test", "rules", "opentelemetry_test.yml"]):
         done = subprocess.run(
@@ -58,7 +58,7 @@ def test_promtool_accepts_the_rules() -> None:
 
 
 def test_rules_record_every_default_family() -> None:
-    """And each of them is tested."""
+    """Each of them is tested."""
     rules = [rule for group in documents(RULES)[0]["groups"] for rule in group["rules"]]
     assert DEFAULT.requests is not None
     assert DEFAULT.exceptions is not None
@@ -76,7 +76,7 @@ def test_rules_record_every_default_family() -> None:
 
 
 def test_page_tables_have_each_family_and_label() -> None:
-    """And the buckets that the convention advises."""
+    """The histogram has the buckets that the convention advises."""
     families = (OPENTELEMETRY.duration, OPENTELEMETRY.in_progress, OPENTELEMETRY.request_size)
     for family in (*families, OPENTELEMETRY.response_size):
         assert f" {family.name} " in TEXT

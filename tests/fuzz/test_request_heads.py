@@ -1,4 +1,4 @@
-"""Fuzzer for request heads: each is read with the one meaning that h11 gives it, too, or is refused.
+"""Fuzzer for request heads: each is read as by h11, or rejected.
 
 pytest tries a fixed number of heads of a fixed seed. With ``FUZZ_SECONDS`` in the environment each test runs
 for that many seconds, with a new seed each time; a failure shows the bytes that cause it.
@@ -117,7 +117,7 @@ BYTES = [bytes([number]) for number in range(256)] + [
 
 
 def often(draw: random.Random, values: list[bytes]) -> bytes:
-    """Return one of some values; the first, which is valid, in most cases."""
+    """Return one of some values, mostly the first, which is valid."""
     return values[0] if draw.random() < 0.8 else draw.choice(values)
 
 
@@ -140,7 +140,7 @@ def head(draw: random.Random) -> bytes:
 
 
 def heads(count: int) -> Iterator[bytes]:
-    """Give so many heads, or as many as there is time for."""
+    """Yield so many heads, or as many as fit into the time."""
     draw = random.Random(time.time_ns() if SECONDS else 76)
     end = time.monotonic() + SECONDS
     while count > 0 or time.monotonic() < end:
@@ -149,7 +149,7 @@ def heads(count: int) -> Iterator[bytes]:
 
 
 def ours(data: bytes, begin: int = 0) -> tuple[Head, bytes] | str | None:
-    """Return what our reader finds: head and rest, the status of a refusal, None for an incomplete head."""
+    """Return what web-prom reads: head and rest, the status of a rejection, or None if incomplete."""
     try:
         end = end_of_head(data, begin)
         return None if end < 0 else (read_head(data[:end]), data[end:])
@@ -158,7 +158,7 @@ def ours(data: bytes, begin: int = 0) -> tuple[Head, bytes] | str | None:
 
 
 def theirs(data: bytes) -> tuple[h11.Request, bool, bytes] | None:
-    """Return what h11 finds: the request, whether a body follows, and the rest; None for an error."""
+    """Return the result of h11: the request, whether a body follows, and the rest; None for an error."""
     connection = h11.Connection(h11.SERVER)
     try:
         connection.receive_data(data)
@@ -175,7 +175,7 @@ def theirs(data: bytes) -> tuple[h11.Request, bool, bytes] | None:
 
 
 def path_and_query(target: bytes) -> tuple[str, str]:
-    """Return what a target means, by its definition and not by our reader's patterns."""
+    """Return path and query of a target by their definition, without the patterns of web-prom's reader."""
     if target == b"*":
         return "*", ""
     if not target.startswith(b"/"):
@@ -242,7 +242,7 @@ def test_fault_76_request_head_is_read_the_same_in_any_chunks() -> None:
 def test_fault_76_server_answers_each_head_once_or_rejects_it(
     ended: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No byte of a request is taken for another request, and nothing hangs or raises."""
+    """No byte of one request is read as another request, and the server neither hangs nor raises."""
     seen: list[Mapping[str, Any]] = []
 
     def respond(environ: Mapping[str, Any]) -> Response:
@@ -267,7 +267,7 @@ def test_fault_76_server_answers_each_head_once_or_rejects_it(
 
 
 def meanings(sent: bytes) -> list[tuple[str, str]]:
-    """Return the requests that are in some bytes, one after the other, until one ends the connection."""
+    """Return the requests in some bytes until one ends the connection."""
     found = []
     while sent:
         read = ours(sent)
@@ -282,7 +282,7 @@ def meanings(sent: bytes) -> list[tuple[str, str]]:
 
 
 def answers(client: socket.socket, methods: Callable[[], list[str]]) -> Iterator[int]:
-    """Give the status of each answer on a connection until it is closed."""
+    """Yield the status of each response on a connection until it is closed."""
     received = b""
     with contextlib.suppress(ConnectionError):
         while chunk := client.recv(65_536):

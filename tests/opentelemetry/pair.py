@@ -1,4 +1,4 @@
-"""One process, two measurements of the same requests: OpenTelemetry's instrumentation and ours beside it.
+"""One process measures the same requests twice: with OpenTelemetry's instrumentation and with web-prom.
 
 Run as ``python -m tests.opentelemetry.pair flask`` with ``OTEL_SEMCONV_STABILITY_OPT_IN=http``; prints JSON.
 """
@@ -23,7 +23,7 @@ OPTIONS: dict[str, Any] = {"naming": "opentelemetry", "request_size": True, "res
 
 Labels = dict[str, str]
 Requests = dict[str, Callable[[], object]]
-"""What to do, by what it shows."""
+"""The requests, by what each of them tests."""
 
 
 def provider() -> MeterProvider:
@@ -32,21 +32,21 @@ def provider() -> MeterProvider:
 
 
 def serve(app: Any, path: str, method: str = "GET", **more: Any) -> None:
-    """Serve one WSGI request, whatever comes of it."""
+    """Serve one WSGI request; ignore an exception."""
     environ = environ_of(path, method, **{"SERVER_PROTOCOL": "HTTP/1.1", "HTTP_HOST": "testserver", **more})
     with contextlib.suppress(Exception):
         Server().run(app, environ)
 
 
 def serve_asgi(app: Any, path: str, method: str = "GET", **more: Any) -> None:
-    """Serve one ASGI request, whatever comes of it."""
+    """Serve one ASGI request; ignore an exception."""
     scope = asgi_server.scope_of(path, method, **more)
     with contextlib.suppress(Exception):
         asgi_server.Server().run(app, scope)
 
 
 def families(registry: CollectorRegistry) -> Iterator[Any]:
-    """Give what a registry has of the conventions."""
+    """Yield the families of a registry that belong to the conventions."""
     return (family for family in registry.collect() if family.name.startswith("http_server"))
 
 
@@ -67,7 +67,7 @@ def described(registry: CollectorRegistry) -> dict[str, Any]:
 
 
 def counted(registry: CollectorRegistry) -> dict[frozenset[tuple[str, str]], float]:
-    """Return how many requests there were by their labels; those without a value are none."""
+    """Return the number of requests by their labels, without those whose count is zero."""
     return {
         frozenset(
             (name, value) for name, value in sample.labels.items() if value and "otel" not in name
@@ -79,12 +79,12 @@ def counted(registry: CollectorRegistry) -> dict[frozenset[tuple[str, str]], flo
 
 
 def come(before: dict[Any, float], after: dict[Any, float]) -> list[Labels]:
-    """Return the label sets of what was counted between two looks."""
+    """Return the label sets that were counted between two scrapes."""
     return [dict(sorted(key)) for key, value in after.items() for _ in range(int(value - before.get(key, 0)))]
 
 
 def compare(requests: Requests, ours: CollectorRegistry) -> dict[str, Any]:
-    """Make each request, and return what both measured of it, and what their families are."""
+    """Send each request; return the measurements and the families of both."""
     rows = {}
     for name, make in requests.items():
         before = counted(ours), counted(REGISTRY)
@@ -234,7 +234,7 @@ def of_fastapi() -> tuple[Requests, CollectorRegistry]:
     async def handled() -> str:
         raise KeyError
 
-    # FastAPI looks the annotations up among the module's names, where these are not.
+    # FastAPI looks annotations up in the module, where these names are not defined.
     for function in (status, raising, breaking, handled):
         function.__annotations__.pop("return")
     app = FastAPI()
@@ -258,7 +258,7 @@ def of_fastapi() -> tuple[Requests, CollectorRegistry]:
 
 
 def _site(send: Callable[..., None]) -> Requests:
-    """Return the requests that each framework's application knows."""
+    """Return the requests that each framework's application handles."""
     return {
         "200": lambda: send("/status/200/"),
         "HEAD": lambda: send("/status/200/", "HEAD"),
@@ -275,7 +275,7 @@ def _site(send: Callable[..., None]) -> Requests:
 
 
 def main() -> None:
-    """Measure what the first argument names."""
+    """Measure the framework that the first argument names."""
     requests, ours = {"wsgi": of_wsgi, "flask": of_flask, "django": of_django, "fastapi": of_fastapi}[
         sys.argv[1]
     ]()

@@ -1,4 +1,4 @@
-"""OpenTelemetry's own instrumentation beside ours: the same requests, the same families, and what differs."""
+"""OpenTelemetry's instrumentation and web-prom: the same requests and families, and their differences."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from tests.web_prom.support import ROOT
 STATUS, ERROR, ROUTE = "http_response_status_code", "error_type", "http_route"
 METHOD, SCHEME, PROTOCOL = "http_request_method", "url_scheme", "network_protocol_version"
 
-# What we measure otherwise, and mean to: for each request the labels that ours has in the place of theirs.
+# Intended differences: for each request, web-prom's labels in the place of OpenTelemetry's.
 # docs/how-to/opentelemetry.rst gives the reasons.
 RAISED = {ERROR: "LookupError"}
 TEMPLATE = {"flask": "/status/<int:code>/", "django": "/status/<int:code>/", "fastapi": "/status/{code}/"}
 MEANT: dict[tuple[str, str], dict[str, str]] = {
-    # The exception tells more than the status that it ended in.
+    # The exception says more than the status that it caused.
     ("flask", "raised"): RAISED,
     ("django", "raised"): RAISED,
     ("fastapi", "raised"): RAISED,
     # The server answers 500 for an application that raises.
     ("wsgi", "raised"): {STATUS: "500"},
-    # A request is over when its body is: theirs, under WSGI, before it has begun.
+    # A request ends with its body; OpenTelemetry's WSGI request ends before its body starts.
     ("wsgi", "broken body"): RAISED,
     ("flask", "broken body"): RAISED,
     ("django", "broken body"): RAISED,
     ("fastapi", "broken body"): RAISED,
-    # A redirect to the path with a slash, and a 405, belong to a route.
+    # A redirect to the path with a slash and a 405 belong to a route.
     ("flask", "slash"): {ROUTE: TEMPLATE["flask"]},
     ("django", "slash"): {ROUTE: TEMPLATE["django"]},
     ("fastapi", "slash"): {ROUTE: TEMPLATE["fastapi"]},
     ("flask", "405"): {ROUTE: TEMPLATE["flask"]},
     ("flask", "odd method"): {ROUTE: TEMPLATE["flask"]},
-    # Methods are told apart by case, as HTTP does; a client cannot make a series.
+    # Methods are case-sensitive, as in HTTP; a client cannot create a series.
     ("wsgi", "small letters"): {METHOD: "_OTHER"},
     ("wsgi", "odd scheme"): {SCHEME: "_OTHER"},
     ("wsgi", "odd protocol"): {PROTOCOL: ""},
-    # The convention's examples call it so.
+    # This is the name in the convention's examples.
     ("wsgi", "HTTP/2.0"): {PROTOCOL: "2"},
 }
 
 
 @cache
 def measured(framework: str) -> dict[str, Any]:
-    """Return what both measured of one framework's application, in a process of their own."""
+    """Return the measurements of one framework's application by both, in a separate process."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PROM", "OTEL_"))}
     done = subprocess.run(
         [sys.executable, "-B", "-m", "tests.opentelemetry.pair", framework],
@@ -71,7 +71,7 @@ FRAMEWORKS = ("wsgi", "flask", "django", "fastapi")
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_labels_agree_with_opentelemetry_but_for_known_differences(framework: str) -> None:
-    """Once on either side; Django's routes begin with a slash, as those of the others do."""
+    """Each request is counted once by both. Django's routes start with a slash like the others."""
     found = measured(framework)["requests"]
     assert len(found) > 10
     for request, (ours, theirs) in found.items():
@@ -88,14 +88,14 @@ def test_labels_agree_with_opentelemetry_but_for_known_differences(framework: st
 
 
 def test_each_known_difference_is_tested() -> None:
-    """A request that is no longer made would hide one that is not there any more."""
+    """Otherwise a request that is no longer sent would hide that its difference no longer exists."""
     made = {(framework, request) for framework in FRAMEWORKS for request in measured(framework)["requests"]}
     assert MEANT.keys() <= made
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_families_agree_with_opentelemetry(framework: str) -> None:
-    """Names, types, helps, labels, buckets; sizes, for which none is advised, have buckets of our own."""
+    """Names, types, help texts, labels and buckets agree, but for the buckets of sizes."""
     ours, theirs = measured(framework)["families"]
     assert set(theirs) - set(ours) == set()
     for name, family in theirs.items():
@@ -103,7 +103,7 @@ def test_families_agree_with_opentelemetry(framework: str) -> None:
         assert ours[name]["scope"] == []
         for what in ("type", "help", *(["buckets"] if name == DURATION else [])):
             assert ours[name][what] == family[what], (name, what)
-        # Theirs has a label from the first request on that needs it; a plain WSGI application has no route.
+        # OpenTelemetry adds a label at the first request with a value; plain WSGI has no route.
         assert set(family["labels"]) <= set(ours[name]["labels"])
         assert set(ours[name]["labels"]) - set(family["labels"]) <= (
             {ROUTE} if framework == "wsgi" else set()
@@ -112,7 +112,7 @@ def test_families_agree_with_opentelemetry(framework: str) -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_gauges_agree_with_opentelemetry_and_return_to_zero(framework: str) -> None:
-    """By method and scheme."""
+    """The gauges have the labels method and scheme."""
     ours, theirs = measured(framework)["active"]
     expected = [
         [{**labels, SCHEME: labels[SCHEME].replace("gopher", "_OTHER")}, value] for labels, value in theirs

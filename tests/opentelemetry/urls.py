@@ -1,4 +1,4 @@
-"""The URLs of the Django project that OpenTelemetry measures beside us."""
+"""The URLs of the Django project that OpenTelemetry and web-prom measure."""
 
 from __future__ import annotations
 
