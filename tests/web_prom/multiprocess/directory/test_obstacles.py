@@ -19,7 +19,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from tests.web_prom.multiprocess.test_regular_file import KINDS
-from tests.web_prom.multiprocess.writing.test_process_files import contents, counter, run
+from tests.web_prom.multiprocess.writing.storage import contents, counter, run
 from tests.web_prom.support import ROOT, serve
 from web_prom import collector_for, make_wsgi_app
 from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of

@@ -64,7 +64,7 @@ TABLE: dict[str, tuple[Callable[[], Any], Callable[[Any], object], Callable[[Any
 
 
 @pytest.mark.parametrize("kind", ["counter", "summary", "histogram"])
-def test_the_next_holder_of_a_slot_goes_on_with(shared: Path, kind: str) -> None:
+def test_shared_value_of_next_slot_holder_continues_former_values(shared: Path, kind: str) -> None:
     make, write, read = TABLE[kind]
     expected = {"summary": [[1, 3], [2, 6]], "counter": [[3], [6]], "histogram": [[3, 3, 3], [6, 6, 6]]}[kind]
     write(make())
@@ -76,7 +76,7 @@ def test_the_next_holder_of_a_slot_goes_on_with(shared: Path, kind: str) -> None
 
 
 @pytest.mark.parametrize("mode", ["all", "sum", "min", "max", "mostrecent"])
-def test_the_next_holder_of_a_slot_keeps_until_it_sets(shared: Path, mode: str) -> None:
+def test_shared_value_of_next_slot_holder_keeps_gauge_until_it_is_set(shared: Path, mode: str) -> None:
     """And with the value its time, so that nothing is more recent than it is."""
     first = gauge(mode)
     first.set(7)
@@ -93,7 +93,7 @@ def test_the_next_holder_of_a_slot_keeps_until_it_sets(shared: Path, mode: str) 
 
 
 @pytest.mark.parametrize("mode", ["liveall", "livesum", "livemin", "livemax", "livemostrecent"])
-def test_the_next_holder_of_a_slot_begins_anew(shared: Path, mode: str) -> None:
+def test_shared_value_of_next_slot_holder_starts_live_gauge_at_zero(shared: Path, mode: str) -> None:
     gauge(mode).set(7)
     next_holder()
     assert (shared / f"gauge_{mode}_s0.db").exists()
@@ -102,7 +102,7 @@ def test_the_next_holder_of_a_slot_begins_anew(shared: Path, mode: str) -> None:
     assert gauge(mode)._value.get() == 0
 
 
-def test_every_mode_of_prometheus_client_is_in_the_table() -> None:
+def test_slot_holder_tables_contain_every_gauge_mode() -> None:
     tested = {"all", "sum", "min", "max", "mostrecent"}
     assert tested | {f"live{mode}" for mode in tested} == set(Gauge._MULTIPROC_MODES)
 
@@ -117,7 +117,7 @@ def local(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return shared
 
 
-def test_what_was_counted_before_the_switch_is_added_to_what_the_slot_has_and_gauges_are_set(
+def test_share_values_adds_former_counts_to_the_slot_and_sets_gauges(
     local: Path, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("web_prom.multiprocess.writing.carry_over.time.time", lambda: 42.0)
@@ -164,7 +164,7 @@ def test_what_was_counted_before_the_switch_is_added_to_what_the_slot_has_and_ga
     assert entries(local / "counter_s0.db")['c_total{"x": "1"}'] == (9, 0)
 
 
-def test_a_value_class_of_somebody_elses_that_shares_is_left(
+def test_share_values_keeps_a_shared_value_class_of_the_user(
     local: Path, monkeypatch: pytest.MonkeyPatch, registry: CollectorRegistry
 ) -> None:
     """Whoever keeps values in a database, say, knows why."""
@@ -205,7 +205,7 @@ def run(code: str, path: Path, *arguments: str) -> str:
     return python(PRELUDE + textwrap.dedent(code), *arguments, PROMETHEUS_MULTIPROC_DIR=str(path))
 
 
-def test_what_prometheus_client_wrote_before_the_switch_is_absorbed(tmp_path: Path) -> None:
+def test_share_values_imports_files_of_prometheus_client(tmp_path: Path) -> None:
     """The variable was set at the import; instruments of a registry that nobody told us of are among them."""
     printed = run(
         """
@@ -246,7 +246,7 @@ def test_what_prometheus_client_wrote_before_the_switch_is_absorbed(tmp_path: Pa
     assert printed == "done\n"
 
 
-def test_what_is_absorbed_is_added_to_what_the_slots_last_holder_left(tmp_path: Path) -> None:
+def test_share_values_adds_imported_files_to_values_of_the_former_slot_holder(tmp_path: Path) -> None:
     code = """
         counter, unset = Counter("c", "Help."), Gauge("unset", "Help.", multiprocess_mode="sum")
         duration = Histogram("h", "Help.", buckets=(1, 2))
@@ -262,7 +262,7 @@ def test_what_is_absorbed_is_added_to_what_the_slots_last_holder_left(tmp_path: 
     assert run(code, tmp_path, "second").split() == ["6.0", "3.0", "2.0", "7.0", "3"]
 
 
-def test_files_of_other_processes_of_prometheus_client_are_left_alone(tmp_path: Path) -> None:
+def test_share_values_keeps_files_of_other_processes(tmp_path: Path) -> None:
     printed = run(
         """
         counter = Counter("c", "Help.")
@@ -286,7 +286,7 @@ def test_files_of_other_processes_of_prometheus_client_are_left_alone(tmp_path: 
     assert printed.split() == ["18.0", "3"]
 
 
-def test_a_fork_that_switches_leaves_its_parents_files_alone(tmp_path: Path) -> None:
+def test_share_values_in_a_fork_keeps_files_of_the_parent(tmp_path: Path) -> None:
     """It absorbs what it wrote itself, and its parent goes on."""
     printed = run(
         """
@@ -308,7 +308,7 @@ def test_a_fork_that_switches_leaves_its_parents_files_alone(tmp_path: Path) -> 
     assert printed.split() == ["202.0"]
 
 
-def test_a_file_of_its_own_that_is_damaged_stays_and_the_rest_is_absorbed(tmp_path: Path) -> None:
+def test_share_values_keeps_a_corrupt_file_and_imports_the_others(tmp_path: Path) -> None:
     printed = run(
         """
         import logging
@@ -329,7 +329,7 @@ def test_a_file_of_its_own_that_is_damaged_stays_and_the_rest_is_absorbed(tmp_pa
 
 
 @pytest.mark.parametrize("fork", ["os.fork", "ctypes.PyDLL(None).fork"])
-def test_a_fork_while_a_thread_switches_does_not_wait_for_it(tmp_path: Path, fork: str) -> None:
+def test_share_values_in_a_fork_does_not_wait_for_a_thread_of_the_parent(tmp_path: Path, fork: str) -> None:
     """With at-fork hooks and without."""
     printed = run(
         f"""

@@ -17,9 +17,7 @@ def value_files(path: Path) -> list[str]:
 @pytest.mark.parametrize(
     "adapter", ["flask_prom", "web_prom.wsgi", "web_prom.asgi", "django_prom.middleware"]
 )
-def test_fault_39_an_instrument_after_the_import_of_an_adapter_is_in_a_slot(
-    adapter: str, tmp_path: Path
-) -> None:
+def test_fault_39_metric_after_the_import_of_an_adapter_is_in_a_slot(adapter: str, tmp_path: Path) -> None:
     code = f"""
         import os
         import {adapter}
@@ -32,7 +30,7 @@ def test_fault_39_an_instrument_after_the_import_of_an_adapter_is_in_a_slot(
     assert value_files(tmp_path) == ["counter_s0.db", "gauge_livesum_s0.db"]
 
 
-def test_fault_39_instruments_before_the_import_are_taken_over_with_the_first_one_after_it(
+def test_fault_39_metrics_before_the_import_are_carried_over_with_the_first_one_after_it(
     tmp_path: Path,
 ) -> None:
     code = """
@@ -48,7 +46,7 @@ def test_fault_39_instruments_before_the_import_are_taken_over_with_the_first_on
     assert value_files(tmp_path) == ["counter_s0.db"]
 
 
-def test_fault_66_the_hooks_of_gunicorn_switch_an_application_that_imports_web_prom_last(
+def test_fault_66_gunicorn_hooks_switch_an_application_that_imports_web_prom_last(
     tmp_path: Path,
 ) -> None:
     """What is imported is prometheus_client as ever; the import alone makes nothing."""
@@ -70,7 +68,7 @@ def test_fault_66_the_hooks_of_gunicorn_switch_an_application_that_imports_web_p
 
 
 @pytest.mark.parametrize("late", ["", "os.environ.pop('PROMETHEUS_MULTIPROC_DIR')"])
-def test_without_a_directory_values_stay_in_the_process(late: str, tmp_path: Path) -> None:
+def test_first_value_stays_in_memory_without_a_directory(late: str, tmp_path: Path) -> None:
     """The variable was never there, or is gone before the first value."""
     code = f"""
         import os

@@ -18,7 +18,7 @@ from web_prom.multiprocess.writing import process_files
 
 @pytest.mark.parametrize("kind", ["counter", "summary", "histogram", *MODES])
 @pytest.mark.parametrize("how", ["remove", "clear", "remove_by_labels"])
-def test_fault_44_what_former_holders_of_the_slot_left_is_removed_too(
+def test_fault_44_remove_includes_label_sets_of_former_slot_holders(
     scrape: Scrape, kind: str, how: str
 ) -> None:
     """This process never made the label set, with other documentation and other buckets perhaps."""
@@ -43,7 +43,7 @@ def test_fault_44_what_former_holders_of_the_slot_left_is_removed_too(
     assert scrape(kind)["a", "1"] == 1, "nothing of what was there before counts"
 
 
-def test_a_label_set_that_another_instrument_of_this_process_made(scrape: Scrape) -> None:
+def test_remove_includes_label_sets_of_another_metric_of_the_process(scrape: Scrape) -> None:
     """An instrument that was made again does not have the children of its predecessor."""
     make("counter").labels("a", "1").inc()
     make("counter").remove("a", "1")
@@ -52,7 +52,7 @@ def test_a_label_set_that_another_instrument_of_this_process_made(scrape: Scrape
 
 @pytest.mark.parametrize("kind", ["summary", "histogram"])
 @pytest.mark.parametrize("stop", range(1, 9))
-def test_a_kill_in_the_midst_of_a_removal_is_finished_by_the_next_holder(
+def test_removal_after_a_kill_is_finished_by_the_next_slot_holder(
     scrape: Scrape, kind: str, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After any store: the label set is shown as before or not at all, and begins at zero afterwards."""
@@ -138,7 +138,7 @@ def run(code: str, directory: Path) -> None:
 
 
 @pytest.mark.unmeasured
-def test_fault_44_what_other_processes_have_counts_on(tmp_path: Path) -> None:
+def test_fault_44_remove_keeps_label_sets_of_other_processes(tmp_path: Path) -> None:
     """A child removes what it inherited; the parent's own stays until the parent removes it too."""
     code = """
         def parent(kind, directory):
@@ -167,7 +167,7 @@ def test_fault_44_what_other_processes_have_counts_on(tmp_path: Path) -> None:
     run(code, tmp_path)
 
 
-def test_fault_44_the_switch_is_enough(tmp_path: Path) -> None:
+def test_fault_44_share_values_replaces_the_methods(tmp_path: Path) -> None:
     """Instruments from before and after it, also of values that prometheus_client has made itself."""
     code = """
         import os
@@ -199,7 +199,7 @@ def test_fault_44_the_switch_is_enough(tmp_path: Path) -> None:
     python(code, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
 
 
-def test_web_proms_own_label_sets_come_back_with_the_next_request(tmp_path: Path) -> None:
+def test_clear_of_web_proms_metrics_is_followed_by_new_label_sets(tmp_path: Path) -> None:
     """Values that requests are bound to go on at the same places, from zero."""
     code = """
         from prometheus_client import REGISTRY
@@ -223,7 +223,7 @@ def test_web_proms_own_label_sets_come_back_with_the_next_request(tmp_path: Path
     python(code, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
 
 
-def test_prometheus_client_reads_the_files_and_removed_entries_change_nothing_else(tmp_path: Path) -> None:
+def test_removed_entries_do_not_change_what_prometheus_client_merges(tmp_path: Path) -> None:
     """Its own collector may show a removed label set, and merges the others as if it were not there."""
     code = """
         from prometheus_client import CollectorRegistry
@@ -257,7 +257,7 @@ def test_prometheus_client_reads_the_files_and_removed_entries_change_nothing_el
 
 
 @pytest.mark.unmeasured
-def test_fault_44_a_kill_at_any_line_of_a_removal_leaves_the_label_set_or_not(tmp_path: Path) -> None:
+def test_fault_44_kill_at_any_line_of_a_removal_leaves_all_or_nothing(tmp_path: Path) -> None:
     """In real processes, each killed at the next line; the next holder begins at zero or goes on."""
     code = """
         import signal

@@ -53,7 +53,7 @@ USES = {
 
 @pytest.mark.parametrize(("lock", "use"), USES.values(), ids=list(USES))
 @pytest.mark.parametrize("is_shared", [False, True])
-def test_fault_78_a_child_does_not_wait_for_a_thread_of_its_parent(
+def test_fault_78_child_does_not_wait_for_a_lock_of_its_parent(
     lock: str, use: str, is_shared: bool, tmp_path: Path
 ) -> None:
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)} if is_shared else {}
@@ -68,7 +68,7 @@ def test_fault_78_a_child_does_not_wait_for_a_thread_of_its_parent(
     assert python(PRELUDE + code, **environ) == "0\n"
 
 
-def test_fault_78_many_forks_beside_a_thread_in_labels(tmp_path: Path) -> None:
+def test_fault_78_forks_while_a_thread_calls_labels_do_not_wait(tmp_path: Path) -> None:
     code = """
     ended = threading.Event()
     def label():

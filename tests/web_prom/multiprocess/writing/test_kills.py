@@ -144,7 +144,7 @@ def run(line, template, former):
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["fresh", "taken over"])
-def test_a_kill_at_any_line_loses_nothing(tmp_path: Path, before: bool) -> None:
+def test_kill_at_any_line_loses_no_value(tmp_path: Path, before: bool) -> None:
     """In a fresh directory, where files are made; and in a slot that is taken over, where they grow."""
     code = HARNESS + textwrap.dedent(
         """

@@ -26,9 +26,7 @@ has_remove_by_labels = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_fault_44_a_removed_label_set_is_gone_and_begins_at_zero_when_it_is_used_again(
-    scrape: Scrape, kind: str
-) -> None:
+def test_fault_44_removed_label_set_starts_at_zero_when_it_is_used_again(scrape: Scrape, kind: str) -> None:
     """It goes from every sample of the family; no warning is issued."""
     instrument = make(kind)
     for x in "ab":
@@ -52,7 +50,7 @@ def test_fault_44_a_removed_label_set_is_gone_and_begins_at_zero_when_it_is_used
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_fault_44_clear_takes_every_label_set(scrape: Scrape, kind: str) -> None:
+def test_fault_44_clear_removes_every_label_set(scrape: Scrape, kind: str) -> None:
     instrument = make(kind)
     other = Counter("mm", "Help.", ["x"], registry=CollectorRegistry())
     other.labels("a").inc()
@@ -68,7 +66,7 @@ def test_fault_44_clear_takes_every_label_set(scrape: Scrape, kind: str) -> None
 
 @has_remove_by_labels
 @pytest.mark.parametrize("kind", ["counter", "histogram", "summary", "livemax", "all"])
-def test_fault_44_remove_by_labels_takes_what_matches(scrape: Scrape, kind: str) -> None:
+def test_fault_44_remove_by_labels_removes_matching_label_sets(scrape: Scrape, kind: str) -> None:
     instrument = make(kind)
     for x in ("a", 'b"', "c"):
         for y in ("1", 'x": "a'):
@@ -84,9 +82,7 @@ def test_fault_44_remove_by_labels_takes_what_matches(scrape: Scrape, kind: str)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_fault_44_what_is_written_to_a_child_after_its_removal_is_not_shown(
-    scrape: Scrape, kind: str
-) -> None:
+def test_fault_44_write_to_a_removed_child_is_not_in_scrapes(scrape: Scrape, kind: str) -> None:
     """As in one process: the child goes on with its own value, and the label set has another one."""
     instrument = make(kind)
     former = instrument.labels("a", "1")
@@ -102,7 +98,7 @@ def test_fault_44_what_is_written_to_a_child_after_its_removal_is_not_shown(
     assert scrape(kind) == {}
 
 
-def test_a_removed_child_keeps_its_value_as_in_one_process(shared: Path) -> None:
+def test_removed_child_keeps_its_value_as_in_one_process(shared: Path) -> None:
     counter = make("counter")
     child = counter.labels("a", "1")
     child.inc(5)
@@ -118,7 +114,7 @@ def test_a_removed_child_keeps_its_value_as_in_one_process(shared: Path) -> None
     assert [bucket.get() for bucket in child._buckets] == [0, 2, 0]
 
 
-def test_instruments_that_are_forgotten_or_unregistered_lose_nothing(scrape: Scrape) -> None:
+def test_unregistered_metrics_lose_no_value(scrape: Scrape) -> None:
     """A test suite empties registries and collects instruments: only the three methods remove anything."""
     registry = CollectorRegistry()
     counter = make("counter", registry=registry)
@@ -129,7 +125,7 @@ def test_instruments_that_are_forgotten_or_unregistered_lose_nothing(scrape: Scr
     assert scrape("counter") == {("a", "1"): 2}
 
 
-def test_wrong_arguments_are_the_same_errors_as_in_one_process(shared: Path) -> None:
+def test_remove_with_wrong_arguments_raises_the_same_error_as_in_one_process(shared: Path) -> None:
     counter = make("counter")
     with (
         pytest.raises(ValueError, match="Incorrect label count"),
@@ -145,7 +141,7 @@ def test_wrong_arguments_are_the_same_errors_as_in_one_process(shared: Path) -> 
 
 
 @has_remove_by_labels
-def test_wrong_labels_are_the_same_errors_as_in_one_process(shared: Path) -> None:
+def test_remove_by_labels_with_wrong_labels_raises_the_same_error_as_in_one_process(shared: Path) -> None:
     counter = make("counter")
     counter.labels("a", "1").inc()
     with (
@@ -160,7 +156,7 @@ def test_wrong_labels_are_the_same_errors_as_in_one_process(shared: Path) -> Non
     assert counter._metrics
 
 
-def test_where_values_are_not_shared_prometheus_clients_own_methods_run(
+def test_replaced_methods_call_the_former_ones_without_shared_values(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("prometheus_client.values.ValueClass", MutexValue)
@@ -188,7 +184,7 @@ def test_where_values_are_not_shared_prometheus_clients_own_methods_run(
     kind=st.sampled_from(KINDS),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_steps_show_what_one_process_would_show(
+def test_any_sequence_of_removals_gives_the_scrape_of_one_process(
     tmp_path_factory: pytest.TempPathFactory,
     shared: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -227,7 +223,7 @@ def test_any_steps_show_what_one_process_would_show(
 # Threads, a full disk, and the marks -----------------------------------------------------------------
 
 
-def test_threads_that_write_while_others_remove(shared: Path) -> None:
+def test_remove_while_other_threads_write_loses_no_other_value(shared: Path) -> None:
     """Nothing is written to places that belong to others, and what is used afterwards begins at zero."""
     instrument = make("histogram")
     kept = Counter("kept", "Help.", ["x"], registry=CollectorRegistry())
@@ -266,7 +262,7 @@ def test_threads_that_write_while_others_remove(shared: Path) -> None:
     assert found == {"1.0": 1, "5.0": 1, "+Inf": 1}
 
 
-def test_what_waits_in_memory_is_removed_too(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remove_includes_pending_values(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a full disk: it is not written when there is room again."""
     counter = make("counter")
     counter.labels("a", "1").inc()
@@ -285,7 +281,7 @@ def test_what_waits_in_memory_is_removed_too(shared: Path, monkeypatch: pytest.M
     assert Scrape(shared)("counter") == {("c", "1"): 1, ("d", "1"): 1}
 
 
-def test_the_marks_of_removed_entries_are_no_values_that_are_in_use() -> None:
+def test_removed_values_differ_from_values_in_use() -> None:
     """They change no sum, are no least or greatest value, and are equal to themselves."""
     for mark in (REMOVED, REMOVING):
         assert 0 < mark < 1e-300

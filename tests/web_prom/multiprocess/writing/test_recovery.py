@@ -208,7 +208,7 @@ REMOVALS = [
 
 
 @pytest.mark.parametrize("remove", REMOVALS)
-def test_fault_42_idle_processes_go_on_with_all_they_counted(
+def test_fault_42_idle_processes_recover_all_values(
     directory: Path, start: Start, remove: Callable[[Path], None]
 ) -> None:
     """Nobody writes and nobody answers a scrape afterwards, and an exporter sees no total fall."""
@@ -237,7 +237,7 @@ def test_fault_42_idle_processes_go_on_with_all_they_counted(
 
 
 @pytest.mark.parametrize("remove", [remove_all, make_again, remove_values, remove_lock, empty])
-def test_fault_42_what_is_written_before_it_is_noticed_is_not_lost(
+def test_fault_42_writes_before_the_recovery_are_not_lost(
     directory: Path, start: Start, remove: Callable[[Path], None]
 ) -> None:
     processes = [start(name) for name in "AB"]
@@ -251,7 +251,7 @@ def test_fault_42_what_is_written_before_it_is_noticed_is_not_lost(
 
 
 @pytest.mark.parametrize("remove", [remove_all, make_again, remove_values, remove_lock, empty])
-def test_fault_43_a_process_that_starts_meanwhile_takes_nobodys_slot(
+def test_fault_43_process_that_starts_meanwhile_acquires_a_free_slot(
     directory: Path, start: Start, remove: Callable[[Path], None]
 ) -> None:
     """It may be faster than those that were there before."""
@@ -269,7 +269,9 @@ def test_fault_43_a_process_that_starts_meanwhile_takes_nobodys_slot(
     assert first.write(0) != second.write(0)
 
 
-def test_fault_43_processes_that_start_while_others_have_not_noticed(directory: Path, start: Start) -> None:
+def test_fault_43_processes_that_start_before_the_recovery_of_others_lose_no_value(
+    directory: Path, start: Start
+) -> None:
     """Their files are in use, by whoever holds a slot in the file that was removed."""
     first = start("A")
     first.write(10)
@@ -286,7 +288,7 @@ def test_fault_43_processes_that_start_while_others_have_not_noticed(directory: 
     wait_for(directory, expected(first, *others))
 
 
-def test_fault_43_files_whose_writer_is_dead_are_gone_on_with(directory: Path, start: Start) -> None:
+def test_fault_43_files_of_dead_writers_are_continued(directory: Path, start: Start) -> None:
     first = start("A")
     first.write(10)
     first.kill()
@@ -296,7 +298,7 @@ def test_fault_43_files_whose_writer_is_dead_are_gone_on_with(directory: Path, s
     wait_for(directory, {**expected(second, A=10.0), "busy": 2.0, "seconds": 12.0})
 
 
-def test_fault_42_the_next_holder_goes_on_with_what_was_carried_over(directory: Path, start: Start) -> None:
+def test_fault_42_next_slot_holder_continues_recovered_values(directory: Path, start: Start) -> None:
     first = start("A")
     first.write(10)
     remove_all(directory)
@@ -307,7 +309,7 @@ def test_fault_42_the_next_holder_goes_on_with_what_was_carried_over(directory: 
     assert (directory.stat().st_mode & 0o777, os.listdir(directory.parent).count("shared")) == (0o755, 1)
 
 
-def test_fault_42_a_process_that_ends_at_once_leaves_its_values(directory: Path, start: Start) -> None:
+def test_fault_42_process_that_exits_at_once_leaves_its_values(directory: Path, start: Start) -> None:
     """It has no time to look; it does so as it ends."""
     first = start("A")
     first.write(10)
@@ -316,9 +318,7 @@ def test_fault_42_a_process_that_ends_at_once_leaves_its_values(directory: Path,
     assert found(directory)["jobs"] == {"A": 10.0}
 
 
-def test_fault_42_a_directory_that_is_removed_as_the_process_ends_stays_removed(
-    directory: Path, start: Start
-) -> None:
+def test_fault_42_directory_that_is_removed_at_exit_stays_removed(directory: Path, start: Start) -> None:
     """As with a temporary directory, in a test suite of an application."""
     first = start("A")
     first.write(10)
@@ -327,12 +327,12 @@ def test_fault_42_a_directory_that_is_removed_as_the_process_ends_stays_removed(
     assert not directory.exists()
 
 
-def test_fault_42_another_users_directory_is_not_trusted(
+def test_fault_42_directory_of_another_user_is_not_trusted(
     shared: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if os.geteuid():
         pytest.skip("only root can give a directory away")
-    from tests.web_prom.multiprocess.writing.test_process_files import counter
+    from tests.web_prom.multiprocess.writing.storage import counter
 
     cell = counter()
     cell.inc(3)
@@ -348,10 +348,10 @@ def test_fault_42_another_users_directory_is_not_trusted(
     assert cell.get() == 5
 
 
-def test_fault_42_a_full_disk_keeps_the_values_until_there_is_room(
+def test_fault_42_values_wait_on_a_full_disk_until_there_is_room(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.web_prom.multiprocess.writing.test_process_files import contents, counter
+    from tests.web_prom.multiprocess.writing.storage import contents, counter
 
     cell = counter()
     cell.inc(3)
@@ -370,10 +370,10 @@ def test_fault_42_a_full_disk_keeps_the_values_until_there_is_room(
     assert contents(shared / "counter_s0.db") == {"c_total": (6, 0), f"{STORAGE_ERRORS}_total": (4, 0)}
 
 
-def test_fault_42_threads_lose_nothing_while_their_files_are_removed(shared: Path) -> None:
+def test_fault_42_threads_lose_no_value_while_their_files_are_removed(shared: Path) -> None:
     import threading
 
-    from tests.web_prom.multiprocess.writing.test_process_files import contents, counter
+    from tests.web_prom.multiprocess.writing.storage import contents, counter
 
     cell, done = counter(), threading.Event()
 
@@ -393,9 +393,9 @@ def test_fault_42_threads_lose_nothing_while_their_files_are_removed(shared: Pat
     assert contents(shared / "counter_s0.db")["c_total"] == (80_000, 0)
 
 
-def test_the_files_are_touched_once_an_hour(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_touch_sets_times_of_files_once_an_hour(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clean-up by age, of /tmp say, removes what is old."""
-    from tests.web_prom.multiprocess.writing.test_process_files import counter
+    from tests.web_prom.multiprocess.writing.storage import counter
 
     clock = [time.monotonic()]
     monkeypatch.setattr(slot_files, "monotonic", lambda: clock[0])

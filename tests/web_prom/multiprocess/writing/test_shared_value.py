@@ -89,7 +89,7 @@ def play(todo: list[tuple[str, str, float, str]]) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
 @given(st.lists(steps(), max_size=25), st.lists(steps(), max_size=25))
-def test_the_files_are_those_that_prometheus_clients_values_write(
+def test_shared_value_writes_the_files_of_prometheus_client(
     shared: Path,
     monkeypatch: pytest.MonkeyPatch,
     before: list[tuple[str, str, float, str]],
@@ -136,7 +136,7 @@ def mark(histogram: Any) -> float:
     return found
 
 
-def test_the_mark_counts_the_writes_to_all_buckets_of_a_label_set(histogram: Any) -> None:
+def test_revision_counts_the_writes_to_all_buckets_of_a_label_set(histogram: Any) -> None:
     assert mark(histogram) == 0
     for number, amount in enumerate((0.5, 1.5, 1.5, 9), start=1):
         histogram.observe(amount)
@@ -149,7 +149,7 @@ def test_the_mark_counts_the_writes_to_all_buckets_of_a_label_set(histogram: Any
     assert histogram._sum.get() == 5
 
 
-def test_the_mark_is_written_after_the_bucket(histogram: Any) -> None:
+def test_revision_is_written_after_the_bucket(histogram: Any) -> None:
     """A reader that sees the old mark sees at most an old bucket, and looks again at the next scrape."""
 
     class Recorded:
@@ -174,7 +174,7 @@ def test_the_mark_is_written_after_the_bucket(histogram: Any) -> None:
 
 
 @pytest.mark.parametrize("names", [("x", "le"), ("le", "x")])
-def test_a_bucket_that_is_made_alone_finds_the_sum_of_its_histogram(
+def test_bucket_that_is_created_alone_finds_the_sum_of_its_histogram(
     histogram: Any, names: tuple[str, str]
 ) -> None:
     labels = {"x": "a", "le": "2.0"}
@@ -184,7 +184,7 @@ def test_a_bucket_that_is_made_alone_finds_the_sum_of_its_histogram(
     assert mark(histogram) == 1
 
 
-def test_adding_leaves_the_timestamp_alone(shared: Path) -> None:
+def test_inc_keeps_the_timestamp(shared: Path) -> None:
     cell = SharedValue("gauge", "g", "g", (), (), "Help.", "sum")
     cell.set(3, timestamp=42.0)
     cell.inc(1)
@@ -193,13 +193,13 @@ def test_adding_leaves_the_timestamp_alone(shared: Path) -> None:
     assert list(read(shared)["gauge_sum_s0.db"].values()) == [(5, 0)]
 
 
-def test_exemplars_are_no_error(histogram: Any) -> None:
+def test_exemplars_are_ignored(histogram: Any) -> None:
     histogram.observe(1.5, {"trace": "1"})
     assert histogram._buckets[1].get_exemplar() is None
     histogram._buckets[1].set_exemplar(Exemplar({"trace": "1"}, 1.5))
 
 
-def test_an_amount_that_is_no_number_leaves_no_lock_held(shared: Path) -> None:
+def test_inc_with_no_number_releases_the_lock(shared: Path) -> None:
     cell: Any = SharedValue("counter", "c", "c_total", (), (), "Help.")
     with pytest.raises(TypeError):
         cell.inc("1")
@@ -221,7 +221,7 @@ def switching() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
-def test_threads_lose_nothing_while_the_files_grow(shared: Path, switching: None) -> None:
+def test_threads_lose_no_value_while_files_grow(shared: Path, switching: None) -> None:
     registry = CollectorRegistry()
     counter = Counter("c", "Help.", registry=registry)
     sets = Counter("l", "Help.", ["x"], registry=registry)
@@ -255,7 +255,7 @@ def test_threads_lose_nothing_while_the_files_grow(shared: Path, switching: None
     assert totals["h_sum"] == 1800
 
 
-def test_a_value_that_is_used_within_the_making_of_another_loses_nothing(
+def test_value_that_is_used_while_another_is_created_loses_nothing(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a signal's handler, or by an object's end: they run in between the steps of the same thread."""
@@ -278,7 +278,7 @@ def test_a_value_that_is_used_within_the_making_of_another_loses_nothing(
     assert found == {"known": 1, "inner": 3, "outer": 2}
 
 
-def test_a_log_handler_that_counts_is_no_endless_loop(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_handler_that_counts_does_not_loop(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs as a failure of ours is logged."""
     clock = [1000.0]
     monkeypatch.setattr(process_files, "monotonic", lambda: clock[0])

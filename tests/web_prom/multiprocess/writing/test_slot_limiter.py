@@ -74,7 +74,7 @@ def shown(directory: Path) -> tuple[dict[str, int], dict[str, float]]:
 @pytest.mark.parametrize("naming", ["prometheus", "opentelemetry"])
 @pytest.mark.parametrize("extra", [False, True], ids=["routes", "extra labels"])
 @pytest.mark.parametrize("constant", [{}, {"region": "eu"}], ids=["", "constant labels"])
-def test_fault_40_the_cap_holds_whatever_the_number_of_generations(
+def test_fault_40_limit_holds_over_generations_of_workers(
     shared: Path, naming: str, extra: bool, constant: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every family with a cap; the sums over all label sets stay exact."""
@@ -106,7 +106,7 @@ def test_fault_40_the_cap_holds_whatever_the_number_of_generations(
             assert sums[family] == count, family
 
 
-def test_fault_40_websockets_have_the_cap_too(shared: Path) -> None:
+def test_fault_40_limit_holds_for_websockets(shared: Path) -> None:
     for generation in range(3):
         next_holder()
         app = AsgiMiddleware(
@@ -151,7 +151,7 @@ def tenants(directory: Path) -> dict[str, float]:
     }
 
 
-def test_fault_40_label_sets_that_are_in_the_slot_go_on(shared: Path) -> None:
+def test_fault_40_label_sets_in_the_slot_are_admitted(shared: Path) -> None:
     """Also where they are more than the cap, which was greater before."""
     requests_of(measured(CollectorRegistry(), cap=8), *"abcdefgh")
     next_holder()
@@ -160,7 +160,7 @@ def test_fault_40_label_sets_that_are_in_the_slot_go_on(shared: Path) -> None:
     assert tenants(shared) == {**dict.fromkeys("abcdefgh", 2.0), "_overflow": 2.0}
 
 
-def test_several_registries_of_a_process_share_the_slot_and_so_the_count(shared: Path) -> None:
+def test_registries_of_a_process_share_the_count(shared: Path) -> None:
     one, two = CollectorRegistry(), CollectorRegistry()
     first, second, third = measured(one), measured(one), measured(two)
     requests_of(first, *"abc")
@@ -169,7 +169,7 @@ def test_several_registries_of_a_process_share_the_slot_and_so_the_count(shared:
     assert tenants(shared) == {"a": 3, "b": 2, "c": 1, "d": 1, "e": 1, "_overflow": 1}
 
 
-def test_what_a_client_names_overflow_is_counted(shared: Path) -> None:
+def test_label_value_overflow_of_a_client_is_counted(shared: Path) -> None:
     """A label set is one of those that stand for others only if all open labels say so."""
 
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -195,7 +195,7 @@ def test_what_a_client_names_overflow_is_counted(shared: Path) -> None:
     assert routes["_overflow"] == 24 - CAP
 
 
-def test_label_sets_that_were_removed_make_room_for_the_next_process(shared: Path) -> None:
+def test_removed_label_sets_make_room_for_the_next_process(shared: Path) -> None:
     registry = CollectorRegistry()
     requests_of(measured(registry), *"abcde")
     for name in ("http_requests", "http_request_duration_seconds"):
@@ -205,9 +205,7 @@ def test_label_sets_that_were_removed_make_room_for_the_next_process(shared: Pat
     assert tenants(shared) == {**dict.fromkeys("fghij", 1.0), "_overflow": 1.0}
 
 
-def test_the_slot_is_looked_through_once_for_each_family(
-    shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slot_is_read_once_for_each_family(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a label set that was asked for once is known by its values."""
     looks: list[bytes] = []
     keys = ValueFile.keys
@@ -224,9 +222,7 @@ def test_the_slot_is_looked_through_once_for_each_family(
     assert len(looks) == len(set(looks)) == 2
 
 
-def test_on_a_full_disk_label_sets_are_capped_all_the_same(
-    shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_limit_holds_on_a_full_disk(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They wait in memory, and no more of them than the slot has room for."""
 
     def full(*_: object) -> None:
@@ -244,7 +240,7 @@ def test_on_a_full_disk_label_sets_are_capped_all_the_same(
     assert tenants(shared).keys() == {*"abcde", "_overflow"}
 
 
-def test_fault_40_a_fork_counts_what_its_own_slot_has(tmp_path: Path) -> None:
+def test_fault_40_fork_counts_the_label_sets_of_its_own_slot(tmp_path: Path) -> None:
     """What the parent admitted, and keeps bound, does not count there."""
     code = """
         import os, sys

@@ -46,7 +46,7 @@ def descriptors() -> int:
 
 
 @given(st.lists(st.tuples(st.text(max_size=3000), st.floats(allow_nan=False)), max_size=40))
-def test_prometheus_client_reads_what_was_written_and_the_next_writer_goes_on(
+def test_value_file_is_read_by_prometheus_client_and_continued_by_the_next_writer(
     tmp_path_factory: pytest.TempPathFactory, writes: list[tuple[str, float]]
 ) -> None:
     path = tmp_path_factory.mktemp("value") / "counter_s0.db"
@@ -61,7 +61,7 @@ def test_prometheus_client_reads_what_was_written_and_the_next_writer_goes_on(
         file.close()
 
 
-def test_all_its_space_is_reserved_however_it_grows(tmp_path: Path) -> None:
+def test_value_file_reserves_all_space_when_it_grows(tmp_path: Path) -> None:
     """A mapping with holes is where a full disk would kill the process."""
     path = tmp_path / "counter_s0.db"
     file = ValueFile(path)
@@ -80,7 +80,7 @@ def test_all_its_space_is_reserved_however_it_grows(tmp_path: Path) -> None:
         assert max(INITIAL_BYTES, former // 4) <= size - former <= max(INITIAL_BYTES, former // 4 + 4096)
 
 
-def test_a_file_takes_one_descriptor_before_and_after_it_has_grown(tmp_path: Path) -> None:
+def test_value_file_uses_one_descriptor_before_and_after_it_grows(tmp_path: Path) -> None:
     before = descriptors()
     file = ValueFile(tmp_path / "counter_s0.db")
     assert descriptors() <= before + 1
@@ -91,7 +91,7 @@ def test_a_file_takes_one_descriptor_before_and_after_it_has_grown(tmp_path: Pat
     assert descriptors() == before
 
 
-def test_a_key_longer_than_a_growth_has_room(tmp_path: Path) -> None:
+def test_locate_grows_for_a_long_key(tmp_path: Path) -> None:
     file = ValueFile(tmp_path / "counter_s0.db")
     at = file.locate(key_of("x" * 300_000))
     file.view[at] = 5
@@ -99,7 +99,7 @@ def test_a_key_longer_than_a_growth_has_room(tmp_path: Path) -> None:
     assert [value for _, value, _ in contents(tmp_path / "counter_s0.db")] == [5]
 
 
-def test_the_identity_stays_with_the_file_and_another_file_has_another(tmp_path: Path) -> None:
+def test_identity_belongs_to_one_file(tmp_path: Path) -> None:
     def identity(path: Path) -> int:
         found: int = HEADER.unpack_from(path.read_bytes())[1]
         return found
@@ -117,7 +117,7 @@ def test_the_identity_stays_with_the_file_and_another_file_has_another(tmp_path:
     assert identity(path) not in (0, first)
 
 
-def test_a_file_of_prometheus_clients_own_writer_is_gone_on_with(tmp_path: Path) -> None:
+def test_value_file_continues_a_file_of_prometheus_client(tmp_path: Path) -> None:
     """It has holes, and no identity."""
     path = tmp_path / "counter_s0.db"
     upstream: Any = MmapedDict(str(path))  # type: ignore[no-untyped-call]
@@ -133,7 +133,9 @@ def test_a_file_of_prometheus_clients_own_writer_is_gone_on_with(tmp_path: Path)
 
 
 @pytest.mark.parametrize("size", [0, 8, INITIAL_BYTES])
-def test_a_file_whose_writer_was_killed_as_it_began_is_begun(tmp_path: Path, size: int) -> None:
+def test_value_file_continues_a_file_whose_writer_was_killed_at_its_creation(
+    tmp_path: Path, size: int
+) -> None:
     path = tmp_path / "counter_s0.db"
     path.write_bytes(b"\0" * size)
     file = ValueFile(path)
@@ -160,7 +162,7 @@ def test_a_file_whose_writer_was_killed_as_it_began_is_begun(tmp_path: Path, siz
         ([pack_entry(b"[" * 30_000)], None),
     ],
 )
-def test_fault_25_a_damaged_file_is_found_before_anything_is_written_to_it(
+def test_fault_25_corrupt_file_is_detected_before_it_is_written(
     tmp_path: Path, bodies: list[bytes], used: int | None
 ) -> None:
     path = tmp_path / "counter_s0.db"
@@ -172,7 +174,7 @@ def test_fault_25_a_damaged_file_is_found_before_anything_is_written_to_it(
     assert descriptors() == open_before
 
 
-def test_a_file_that_lost_its_end_is_damaged(tmp_path: Path) -> None:
+def test_value_file_without_its_end_is_corrupt(tmp_path: Path) -> None:
     path = tmp_path / "counter_s0.db"
     write(path, *[pack_entry(key_of(f"{number:01000}")) for number in range(40)], size=0)
     os.truncate(path, 20_000)
@@ -184,7 +186,7 @@ def full(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_nothing_is_left_of_a_file_that_there_is_no_room_for(
+def test_value_file_leaves_nothing_if_there_is_no_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An empty one would be in every reader's way."""
@@ -196,9 +198,7 @@ def test_nothing_is_left_of_a_file_that_there_is_no_room_for(
     assert descriptors() == before
 
 
-def test_a_growth_that_there_is_no_room_for_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_locate_changes_nothing_if_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "counter_s0.db"
     file = ValueFile(path)
     at = file.locate(KEY)
@@ -217,7 +217,7 @@ def test_a_growth_that_there_is_no_room_for_changes_nothing(
     assert [value for _, value, _ in contents(path)] == [2.0, 3.0]
 
 
-def test_a_file_does_not_grow_beyond_what_its_count_can_tell(
+def test_locate_does_not_grow_beyond_the_maximum_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(value_file, "_MAX_BYTES", 2 * INITIAL_BYTES)
@@ -228,7 +228,7 @@ def test_a_file_does_not_grow_beyond_what_its_count_can_tell(
     file.close()
 
 
-def test_a_file_that_another_was_put_in_the_place_of_does_not_grow_into_that(tmp_path: Path) -> None:
+def test_locate_does_not_grow_a_file_that_was_replaced(tmp_path: Path) -> None:
     path = tmp_path / "counter_s0.db"
     file = ValueFile(path)
     path.unlink()
@@ -241,7 +241,7 @@ def test_a_file_that_another_was_put_in_the_place_of_does_not_grow_into_that(tmp
 
 
 @pytest.mark.parametrize("lacking", ["macOS", "the file system"])
-def test_where_nothing_reserves_space_it_is_written(
+def test_value_file_writes_blocks_if_space_cannot_be_reserved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
 ) -> None:
     def refused(*_: object) -> None:
@@ -263,7 +263,7 @@ def test_where_nothing_reserves_space_it_is_written(
     assert contents(path)[0] == (KEY.decode(), 3.0, 4.0)
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
+def test_value_file_does_not_follow_links(tmp_path: Path) -> None:
     """In a directory that others can write, it could lead to a file that is none of ours."""
     target = tmp_path / "precious"
     target.write_text("mine")

@@ -40,7 +40,7 @@ print(threads() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux tells the threads of a process")
-def test_fault_42_no_process_forks_beside_the_thread(tmp_path: Path) -> None:
+def test_fault_42_watch_thread_is_stopped_before_a_fork(tmp_path: Path) -> None:
     """Python warns of it, and what the thread has locked would stay locked."""
     printed = subprocess.run(
         [sys.executable, "-W", "error", "-c", FORKS],
@@ -55,7 +55,7 @@ def test_fault_42_no_process_forks_beside_the_thread(tmp_path: Path) -> None:
     assert not printed.stderr
 
 
-def test_watch_calls_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_thread_calls_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error does not end it."""
     monkeypatch.setattr(watch_thread, "SECONDS", 0.001)
     calls: list[int] = []
@@ -81,7 +81,7 @@ def test_watch_calls_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(calls) == count
 
 
-def test_watch_goes_on_after_two_forks_at_once() -> None:
+def test_watch_thread_continues_after_two_forks_at_once() -> None:
     """Another thread may fork while this one waits for the end of the watch."""
     made = WatchThread(lambda: None)
     made.start()
@@ -94,7 +94,7 @@ def test_watch_goes_on_after_two_forks_at_once() -> None:
     made.stop()
 
 
-def test_watch_can_start_in_a_child_although_it_was_started_again_before_the_fork() -> None:
+def test_watch_thread_can_start_in_a_child_after_a_restart_before_the_fork() -> None:
     """By the end of another thread's fork."""
     made = WatchThread(lambda: None)
     made.start()
@@ -108,7 +108,7 @@ def test_watch_can_start_in_a_child_although_it_was_started_again_before_the_for
 
 
 @pytest.mark.parametrize(("worker", "expected"), [(0, False), (2, True)])
-def test_watch_does_not_run_in_the_master_of_uwsgi(
+def test_watch_thread_does_not_run_in_the_master_of_uwsgi(
     worker: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uwsgi = types.ModuleType("uwsgi")
@@ -120,7 +120,7 @@ def test_watch_does_not_run_in_the_master_of_uwsgi(
     made.stop()
 
 
-def test_watch_does_without_a_thread_where_there_can_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_thread_does_nothing_if_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
