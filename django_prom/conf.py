@@ -39,7 +39,7 @@ class Instrumentation:
     def __init__(self, config: Config) -> None:
         self.recorder = Recorder(config, REGISTRY, owner=owner())
         self.measures_sizes = config.request_size or config.response_size or config.first_byte
-        self.measures_start = self.measures_sizes or config.queue_time
+        self.measures_start = self.measures_sizes or bool(config.queue_time)
         self.suffixes = tuple(path[1:] for path in scrape_paths(config.path)) or ("",)
         self.start_key = start_key_getter(self.recorder.naming.start_attributes)
         self.labels_need_thread = False

@@ -14,8 +14,8 @@ from web_prom.asgi.disconnects import is_cancelled
 from web_prom.metrics.body_sizes import BodySizeRecording
 from web_prom.metrics.labels import STATUS_TEXTS
 from web_prom.metrics.layers import ForwardingRecording, MeasuredProtocols, find_outer, forward, is_counted_by
-from web_prom.metrics.queue_time import observe_queue_time
 from web_prom.metrics.recording import RECORDING_KEY, Recording
+from web_prom.runtime.this_process import measurements
 
 
 class RequestRecording(Recording):
@@ -49,7 +49,9 @@ class RequestRecording(Recording):
 
     def on_start(self, request: Any) -> None:
         """Measure what only some settings ask for, as the request begins."""
-        observe_queue_time(self.recorder, request.META.get("HTTP_X_REQUEST_START", ""))
+        queue_time = self.recorder.queue_time
+        if queue_time is not None:
+            queue_time.observe(request.META)
 
     def wrap_body(self, request: Any, response: Any) -> None:
         """Watch the body of a streaming response."""
@@ -235,6 +237,7 @@ def begin(instrumentation: Instrumentation, request: Any, *, served: bool = True
             recording.started = started
         if scope is not None:
             scope[RECORDING_KEY] = recording
+            measurements.loop.start()
     except Exception:
         recorder.record_internal_error("start")
         return None

@@ -13,8 +13,14 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, values
 
+from web_prom.runtime.measurements import Measurements
+from web_prom.runtime.this_process import measurements
+
 # Tests in these folders start servers and programs, or run for a long time: they are all marked as slow.
 _SLOW_FOLDERS = ("benchmarks", "examples", "fuzz", "opentelemetry", "servers")
+
+# Tests name each series that they expect. Those at 0 have tests of their own (test_zero_errors.py).
+os.environ["PROM_ZERO_ERRORS"] = "false"
 
 # How long a thread that is about to end may still take; nothing waits that long when all is well.
 _GRACE_SECONDS = 30.0
@@ -24,6 +30,14 @@ _GRACE_SECONDS = 30.0
 def registry() -> CollectorRegistry:
     """Return a registry of the test's own."""
     return CollectorRegistry()
+
+
+@pytest.fixture(autouse=True)
+def _measures_itself_anew() -> Iterator[None]:
+    """Have no test see what the tests before it have measured of this process."""
+    yield
+    measurements.collections.stop()
+    Measurements.__init__(measurements)
 
 
 @pytest.fixture(autouse=True)

@@ -23,8 +23,9 @@ from tests.pages import ROOT
 from tests.programs import needs_program
 
 TEXT = PAGE.read_text("utf-8")
-# Those of OpenTelemetry's names are on docs/how-to/opentelemetry.rst.
-OWN = [path for path in sorted(PROMETHEUS.glob("*.yml")) if not path.stem.startswith("opentelemetry")]
+ELSEWHERE = {"opentelemetry", "saturation"}
+# Those of OpenTelemetry's names are on docs/how-to/opentelemetry.rst, those of saturation on its own page.
+OWN = [path for path in sorted(PROMETHEUS.glob("*.yml")) if path.stem.split("_")[0] not in ELSEWHERE]
 SHOWN = [path for path in OWN if not path.stem.endswith("_test")]
 SHOWN += sorted(KUBERNETES.glob("*.yaml"))
 TESTS = [path for path in OWN if path.stem.endswith("_test")]

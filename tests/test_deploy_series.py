@@ -25,10 +25,10 @@ def test_series_table_agrees_with_the_formulas() -> None:
         count, h, b, s, e, r, each, everything, recorded = (
             int(cell.replace(",", "")) for cell in line.split()
         )
-        assert each == h * (b + 3) + s + e + 8 + 6 * 4, line
+        assert each == h * (b + 3) + s + e + 24 + 7 * 4, line
         assert everything == count * (each + 5), line
         assert recorded == s + e + r * (b + 4) + (b + 1) + 6, line
-    assert "    h x (b + 3)  +  s  +  e  +  8  +  6 x w\n" in TEXT
+    assert "    h x (b + 3)  +  s  +  e  +  24  +  7 x w\n" in TEXT
     assert "Each replica has 4 workers here." in TEXT
     assert "    s  +  e  +  r x (b + 4)  +  (b + 1)  +  6\n" in TEXT
 

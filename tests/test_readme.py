@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import re
+import socket
 import subprocess
 from pathlib import Path
 
@@ -11,6 +15,10 @@ import pytest
 from tests.programs import needs_program
 from tests.web_prom.support import python
 from web_prom.config import FIELDS, PREFIX
+from web_prom.runtime.backlog import Backlog
+from web_prom.runtime.measurements import Measurements
+from web_prom.runtime.process_details import process_detail_families
+from web_prom.runtime.thread_pools import AnyioThreads
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.rst").read_text("utf-8")
@@ -103,14 +111,42 @@ def test_readme_table_has_every_metric(tmp_path: Path) -> None:
     """With its type and labels, as an application exposes it that measures everything."""
     one, several = python(APPLICATION), python(APPLICATION, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     told = {name: (kind, meaning) for name, kind, _, meaning in table("Metrics")}
-    assert {name: kind for name, (kind, _) in told.items()} == exposed(one) | exposed(several)
+    saturation = {name for name, *_ in table("Saturation")}
+    every = {name: kind for name, kind in (exposed(one) | exposed(several)).items() if name not in saturation}
+    assert {name: kind for name, (kind, _) in told.items()} == every
     only_several = {name for name, (_, meaning) in told.items() if meaning.startswith("several workers:")}
-    assert exposed(several).keys() - exposed(one).keys() == only_several
+    assert exposed(several).keys() - exposed(one).keys() - saturation == only_several
     assert "process_open_fds" in one
     assert "process_open_fds{worker=" in several
     for name, _, labels, _ in table("Metrics"):
         for line in re.findall(rf"^{name}(?:_count)?{{(.*)}} ", one + several, re.MULTILINE):
             assert sorted(re.findall(r'(\w+)="', line)) == sorted(filter(None, labels.split(", ")))
+
+
+def test_readme_table_has_every_metric_of_saturation() -> None:
+    """With its type and labels, of a process that measures all that there is."""
+    measurements = Measurements()
+    measurements.capacity = 1
+    for durations in (measurements._loop_lag, measurements._hub_lag, measurements._asgiref_wait):
+        durations.observe(0.1)
+    measurements.interpreter = True
+    with contextlib.closing(asyncio.new_event_loop()) as loop, socket.create_server(("127.0.0.1", 0)):
+        measurements._threads[loop] = AnyioThreads(1, 2, 3)
+        families = [
+            *measurements.families("0", shared=False),
+            *Backlog().families([os.getpid()]),
+            *process_detail_families({"": os.getpid()}),
+        ]
+    expected = {
+        family.name + ("_total" if family.type == "counter" else ""): (
+            family.type,
+            {label for sample in family.samples for label in sample.labels} - {"le"},
+        )
+        for family in families
+    }
+    assert {
+        name: (kind, set(filter(None, labels.split(", ")))) for name, kind, labels, _ in table("Saturation")
+    } == expected
 
 
 SNIPPETS = re.split(r"\n\.\. code-block:: python\n\n", README)[1:]

@@ -9,6 +9,7 @@ equals one of its settings. So all public names here are hooks.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from web_prom.errors import ConfigError, DirectoryError
@@ -88,31 +89,16 @@ def post_worker_init(worker: GunicornWorker) -> None:
     This is for products whose code and settings the operator cannot change. An application that uses
     web-prom itself stays as it is. With a type of worker that is not supported, a warning is logged.
 
+    The capacity of a worker with a measured application is in scrapes from now on, before its first request.
+
     Raises:
         WebPromError: A setting is not allowed. gunicorn logs the error and ends.
     """
-    # The environment is complete only now: it includes gunicorn's raw_env.
-    key = "PROM_INSTRUMENT"
-    if key not in os.environ:
-        return
-    from web_prom.config import Config
-    from web_prom.instrumentation import instrument, is_asgi
-
-    if not Config.load(environ={key: os.environ[key]}).instrument:
-        return
-    modules = {kind.__module__ for kind in type(worker).__mro__}
-    # gunicorn's own ASGI worker has another attribute for the application.
-    name = "asgi" if hasattr(worker, "asgi") else "wsgi"
-    application: Any = getattr(worker, name)
-    asgi = name == "asgi"
-    is_supported = asgi or not modules.isdisjoint(_WSGI)
-    if not modules.isdisjoint(_UVICORN):
-        # uvicorn calls an application that is not asynchronous by an old protocol.
-        asgi = is_supported = is_asgi(application)
-    if is_supported:
-        setattr(worker, name, instrument(application, asgi=asgi))
-    else:
-        worker.log.warning("PROM_INSTRUMENT: %r of %s is not measured", application, type(worker).__name__)
+    _instrument(worker)
+    process: Any = sys.modules.get("web_prom.runtime.this_process")
+    if process is not None:  # an application is measured, which the master may have loaded
+        process.look_at_server()
+        process.publish()
 
 
 def on_reload(server: GunicornServer) -> None:
@@ -145,6 +131,31 @@ def on_exit(server: GunicornServer) -> None:
     for worker in list(server.WORKERS.values()):
         child_exit(server, worker)
     _directories.release()
+
+
+def _instrument(worker: GunicornWorker) -> None:
+    # The environment is complete only now: it includes gunicorn's raw_env.
+    key = "PROM_INSTRUMENT"
+    if key not in os.environ:
+        return
+    from web_prom.config import Config
+    from web_prom.instrumentation import instrument, is_asgi
+
+    if not Config.load(environ={key: os.environ[key]}).instrument:
+        return
+    modules = {kind.__module__ for kind in type(worker).__mro__}
+    # gunicorn's own ASGI worker has another attribute for the application.
+    name = "asgi" if hasattr(worker, "asgi") else "wsgi"
+    application: Any = getattr(worker, name)
+    asgi = name == "asgi"
+    is_supported = asgi or not modules.isdisjoint(_WSGI)
+    if not modules.isdisjoint(_UVICORN):
+        # uvicorn calls an application that is not asynchronous by an old protocol.
+        asgi = is_supported = is_asgi(application)
+    if is_supported:
+        setattr(worker, name, instrument(application, asgi=asgi))
+    else:
+        worker.log.warning("PROM_INSTRUMENT: %r of %s is not measured", application, type(worker).__name__)
 
 
 def _use_configured_directory(server: GunicornServer) -> None:

@@ -160,7 +160,7 @@ def test_series_formula_gives_the_number_of_series(fleet: Fleet) -> None:
         pairs = {(method, route) for method, route, _ in account}
         assert workers[target,] >= 2
         # Eight series of web-prom have no labels; one is the application's own counter.
-        alone = 8 + 6 * workers[target,] + 1
+        alone = 24 + 7 * workers[target,] + 1
         expected = len(pairs) * (BOUNDS + 3) + len(account) + exceptions[target,] + alone
         assert scraped[target,] == expected
     # Prometheus adds five of its own for each target.

@@ -69,15 +69,15 @@ FILES = {"multiprocess.file_format", "multiprocess.file_entries", "multiprocess.
 # The modules and folders of the core that each folder may import, in addition to itself and to ANYWHERE.
 ALLOWED = {
     "config": {"metrics.conventions", "metrics.labels"},  # data that settings are checked with
-    "metrics": {"config", "multiprocess.writing", "multiprocess.directory"},
-    "exposition": {"config", "metrics", "multiprocess"},
+    "metrics": {"config", "multiprocess.writing", "multiprocess.directory", "runtime"},
+    "exposition": {"config", "metrics", "multiprocess", "runtime"},
     "wsgi": {"config", "metrics", "exposition", "middleware"},
-    "asgi": {"config", "metrics", "exposition", "middleware", "multiprocess.writing"},
+    "asgi": {"config", "metrics", "exposition", "middleware", "multiprocess.writing", "runtime"},
     "multiprocess.directory": FILES,
     "multiprocess.writing": {"multiprocess.directory", "multiprocess.worker_detection", *FILES},
     "multiprocess.reading": {"multiprocess.directory", *FILES},
     "http_server": {"config", "exposition", "multiprocess.writing"},
-    "runtime": set(),
+    "runtime": {"multiprocess.writing"},
     "upstream": set(),
     "advice": {"metrics.conventions"},
     "cli": {"advice", "config", "exporter", "multiprocess.directory"},

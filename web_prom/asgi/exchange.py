@@ -15,8 +15,8 @@ from web_prom.asgi.disconnects import (
 from web_prom.metrics.body_sizes import BodySizeRecording
 from web_prom.metrics.labels import CLIENT_CLOSED_REQUEST, STATUS_TEXTS
 from web_prom.metrics.layers import current_recording
-from web_prom.metrics.queue_time import observe_queue_time
 from web_prom.metrics.recording import Recording
+from web_prom.runtime.this_process import measurements
 from web_prom.types import Message, Receive, Scope, Send
 
 
@@ -81,9 +81,13 @@ class ASGIExchange(Recording):
             self.recorder.record_internal_error("follow")
 
     def on_start(self) -> None:
-        """Take the measurements that some configurations need at the start of a request. Never raises."""
-        if self.recorder.queue_time is not None:
-            observe_queue_time(self.recorder, _find_header(self.scope, b"x-request-start"))
+        """Measure the event loop, and how long the request has waited. Never raises."""
+        measurements.loop.start()
+        queue_time = self.recorder.queue_time
+        if queue_time is not None:
+            header = _find_header(self.scope, b"x-request-start")
+            if header:
+                queue_time.observe_header(header)
 
     def on_response_start(self, message: Message) -> None:
         """Read the status from the start of the response, resolve the route and compute extra labels."""
@@ -187,7 +191,8 @@ class ASGIExchangeWithSizes(BodySizeRecording, ASGIExchange):
 
 def _find_header(message: MutableMapping[str, Any], name: bytes) -> str:
     """Return the value of a header of a scope or of a message, or an empty string."""
+    length = len(name)
     for key, value in message.get("headers") or ():
-        if key.lower() == name:
+        if len(key) == length and key.lower() == name:
             return str(value, "latin-1")
     return ""

@@ -33,6 +33,7 @@ from web_prom.metrics.recording import RECORDING_KEY, Recording
 from web_prom.metrics.request_start import ASGI_KEYS, start_key_getter
 from web_prom.metrics.websocket import WEBSOCKET_LABELS
 from web_prom.middleware import Middleware, scrape_paths, set_route
+from web_prom.runtime.this_process import measurements
 from web_prom.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["PrometheusMiddleware", "set_route"]
@@ -149,6 +150,7 @@ class PrometheusMiddleware(Middleware):
         kind = scope["type"]
         if not self._enabled or kind != "http":
             if self._enabled and kind == "lifespan":
+                measurements.loop.start()
                 self._wrap_starlette_stack(scope)
             serve = self._serve_websocket if self._enabled and kind == "websocket" else self._app
             return await serve(scope, receive, send)
@@ -169,8 +171,7 @@ class PrometheusMiddleware(Middleware):
         exchange.scope = scope
         exchange._receive = receive
         exchange._send = send
-        if self._measures_start:
-            exchange.on_start()
+        exchange.on_start()
         try:
             return await self._app(scope, exchange.receive, exchange.send)
         except BaseException as error:

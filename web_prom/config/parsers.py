@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from web_prom.hooks import ExtraLabel
 from web_prom.metrics.conventions import NAMINGS
@@ -37,6 +37,16 @@ def parse_boolean(value: object) -> bool:
     if isinstance(value, str) and value.strip().lower() in _TRUE | _FALSE:
         return value.strip().lower() in _TRUE
     raise ValueError("true or false")
+
+
+def parse_auto_boolean(value: object) -> bool | Literal["auto"]:
+    """Accept ``auto``, or a boolean as text or object."""
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return "auto"
+    try:
+        return parse_boolean(value)
+    except ValueError:
+        raise ValueError("'auto', true or false") from None
 
 
 def parse_url_path(value: object) -> str:
@@ -120,6 +130,11 @@ def parse_positive_integer(value: object) -> int:
     if number < 1 or isinstance(value, bool | float):
         raise ValueError("a whole number of at least 1")
     return int(number)
+
+
+def parse_optional_positive_integer(value: object) -> int | None:
+    """Accept a whole number of at least 1, or None."""
+    return None if value is None else parse_positive_integer(value)
 
 
 def parse_timeout(value: object) -> float:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from web_prom.config import addresses, credentials, parsers
 from web_prom.config.addresses import Address, Network
@@ -114,8 +114,26 @@ class Config:
     first_byte: bool = _setting(
         False, parsers.parse_boolean, "Measure the time to the first byte of the response."
     )
-    queue_time: bool = _setting(
-        False, parsers.parse_boolean, "Measure the time since the proxy's `X-Request-Start`."
+    queue_time: bool | Literal["auto"] = _setting(
+        "auto",
+        parsers.parse_auto_boolean,
+        "Measure how long requests wait for a worker: `auto` where that can be known, `True` from the start, "
+        "`False` never.",
+    )
+    worker_capacity: int | None = _setting(
+        None,
+        parsers.parse_optional_positive_integer,
+        "How many requests a worker serves at once, where the server does not say so.",
+    )
+    runtime: bool = _setting(
+        False,
+        parsers.parse_boolean,
+        "Measure the interpreter, its garbage collector, threads and page faults of each worker.",
+    )
+    zero_errors: bool = _setting(
+        True,
+        parsers.parse_boolean,
+        "Create the counter of server errors of a route at 0, so that `increase()` sees the first error.",
     )
     bearer_token: Secret | None = _setting(
         None, credentials.parse_secret, "Token that a scrape must send.", secret=True

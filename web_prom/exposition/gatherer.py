@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from time import perf_counter
 from typing import Any
 
@@ -32,6 +32,9 @@ from web_prom.multiprocess.reading.collector import WorkersCollector, collector_
 from web_prom.multiprocess.reading.process_metrics import process_families
 from web_prom.multiprocess.writing.activation import is_shared
 from web_prom.multiprocess.writing.process_files import recover_files
+from web_prom.runtime import this_process
+from web_prom.runtime.backlog import Backlog
+from web_prom.runtime.process_details import process_detail_families
 from web_prom.upstream.registry import has_collectors, restriction_of
 
 
@@ -47,6 +50,7 @@ class Gatherer:
         collector_timeout: The seconds that custom collectors may take; 0 for no limit.
         context: Returns the context manager of the application that answers
             (:mod:`web_prom.exposition.scrape_context`).
+        process_details: Whether threads, page faults and context switches of the processes are collected.
 
     Attributes:
         context: The context managers that the caller enters around a scrape.
@@ -59,6 +63,7 @@ class Gatherer:
         *,
         collector_timeout: float,
         context: ContextFactory | None = None,
+        process_details: bool = False,
     ) -> None:
         self._source = registry
         self._directory = directory
@@ -69,6 +74,8 @@ class Gatherer:
         self._error_handler = CollectorErrorHandler(self._registry, collector_timeout, context)
         self.context = self._error_handler.context
         self._encoder = RegistryEncoder()
+        self._backlog = Backlog()
+        self._process_details = process_details
 
     def gather(self, encode: Encode, content_type: str, names: Collection[str] | None) -> bytes:
         """Return the text of a scrape.
@@ -131,6 +138,10 @@ class Gatherer:
                 else:
                     self._add_unique(text, collector, families_of(collector))
         self._encoder.retain(collectors)
+        # Without a measured application there are no workers, and no requests that could wait.
+        if existing_families(self._registry) is not None:
+            self._add_unique(text, this_process, this_process.measurements.families("0", shared=False))
+            self._add_runtime(text, {"": os.getpid()})
 
     def _add_all_workers(self, text: TextBuilder, collector: WorkersCollector) -> list[Metric]:
         """Add the merged metrics of all workers, then the other metrics of this process.
@@ -140,6 +151,7 @@ class Gatherer:
         """
         registered = self._registered()
         recover_files()
+        this_process.publish()
         # Before the files are read, so that values that the collectors write are in the scrape.
         custom = self._error_handler.collect(collectors_not_in_files(registered))
         store_callback_values(registered, self._error_handler.catch_errors)
@@ -147,6 +159,7 @@ class Gatherer:
         workers, server = collector.workers, server_pid()
         for source, families in ((process_families, process_families(workers)), *custom):
             self._add_unique(text, source, families)
+        self._add_runtime(text, {str(slot): pid for slot, pid in workers.items() if pid != server})
         return [
             _gauge(
                 "web_prom_workers",
@@ -168,6 +181,12 @@ class Gatherer:
         for family in join_families(families):
             with self._error_handler.catch_errors(source):
                 text.add_unique(family, source_names)
+
+    def _add_runtime(self, text: TextBuilder, pids: Mapping[str, int]) -> None:
+        """Add the metrics that the system has about the processes of the server, by the label ``worker``."""
+        self._add_unique(text, self._backlog, self._backlog.families(pids.values()))
+        if self._process_details:
+            self._add_unique(text, process_detail_families, process_detail_families(pids))
 
     def _registered(self) -> list[Any]:
         """Return the collectors of the application."""

@@ -116,6 +116,7 @@ class Exposition:
             directory,
             collector_timeout=config.collector_timeout,
             context=context,
+            process_details=config.runtime,
         )
         self._single_flight: SingleFlight[bytes | None] = SingleFlight()
         self._compress = compress

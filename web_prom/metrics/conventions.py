@@ -170,7 +170,7 @@ FIRST_BYTE = MetricSpec(
 
 QUEUE_TIME = MetricSpec(
     name="http_request_queue_seconds",
-    documentation="Seconds that a request waited between the proxy's X-Request-Start and the application.",
+    documentation="Seconds that a request waited for a worker.",
     labels={},
 )
 

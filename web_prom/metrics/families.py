@@ -17,6 +17,7 @@ from web_prom.metrics import conventions
 from web_prom.metrics.conventions import NAMINGS, MetricSpec
 from web_prom.metrics.get_or_create import find, get_or_create
 from web_prom.metrics.limited_metric import LimitedMetric
+from web_prom.metrics.queue_time import QueueTimeHistogram
 from web_prom.metrics.refusals import warn_of_refused_metrics
 from web_prom.multiprocess.directory.dead_files import merge_dead_files
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
@@ -151,7 +152,7 @@ class MetricFamilies:
     def queue_time(self) -> Histogram:
         """``http_request_queue_seconds``."""
         buckets = conventions.QUEUE_TIME_BUCKETS
-        return self._unlimited(Histogram, conventions.QUEUE_TIME, buckets=buckets)  # type: ignore[no-any-return]
+        return self._unlimited(QueueTimeHistogram, conventions.QUEUE_TIME, buckets=buckets)  # type: ignore[no-any-return]
 
     @property
     def websockets_in_progress(self) -> Gauge:

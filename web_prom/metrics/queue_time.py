@@ -1,24 +1,159 @@
-"""The time that a request waited between the proxy and the worker."""
+"""The time that requests waited for a worker: ``http_request_queue_seconds``."""
 
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from weakref import WeakSet
 
-from web_prom.metrics.recorder import Recorder
+from prometheus_client import Histogram
+from prometheus_client.metrics_core import Metric
+
+from web_prom.metrics.conventions import QUEUE_TIME_BUCKETS
+from web_prom.posix import at_fork
+from web_prom.runtime.tcp_info import read_tcp_info, seconds_since_last_data
+from web_prom.upstream.values import values_of
 
 # A longer time means that a clock or the header is wrong.
 MAX_QUEUE_SECONDS = 3600.0
 
+# One write to the histogram takes longer than the measurement. So many measurements are written together.
+_MAX_PENDING = 64
 
-def observe_queue_time(recorder: Recorder, header: str) -> None:
-    """Observe the time since a request's ``X-Request-Start``, if that is measured. Never raises."""
-    try:
-        if recorder.queue_time is not None:
+
+class QueueTimeHistogram(Histogram):
+    """A histogram to which measurements that are pending are written before it is collected."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the family with all measurements."""
+        for queue_time in list(_all):
+            queue_time.flush()
+        return super().collect()
+
+
+class QueueTime:
+    """Measures how long the requests of one application waited.
+
+    A proxy's ``X-Request-Start`` is used if the request has one. Otherwise the time since the last bytes of
+    the request arrived at the socket is used, where the server gives access to it
+    (:mod:`web_prom.runtime.tcp_info`). A request with neither is not observed.
+
+    Measurements are pending in memory until the histogram is collected, at most for a second where several
+    workers share their values, or until there are 64. A worker that is killed with SIGKILL loses those that
+    are pending.
+
+    Safe to share between threads. After a fork the child has no pending measurements of its parent.
+
+    Args:
+        child: Returns the histogram's child. It is called at the first measurement.
+        record_internal_error: Called with a name of what failed, while the exception is handled.
+    """
+
+    def __init__(self, child: Callable[[], Any], record_internal_error: Callable[[str], None]) -> None:
+        self._make_child = child
+        self._child: Any = None
+        self._record_internal_error = record_internal_error
+        # Seconds, or what the kernel returned about a socket: decoding it takes longer than appending it.
+        self._pending: list[float | bytes] = []
+        _all.add(self)
+
+    def observe(self, environ: Mapping[str, Any]) -> None:
+        """Measure a request that starts, by its WSGI environ. Never raises."""
+        try:
+            if "HTTP_X_REQUEST_START" in environ:
+                self.observe_header(environ["HTTP_X_REQUEST_START"])
+                return
+            info = read_tcp_info(environ)
+            if info is not None:
+                self._add(info)
+        except Exception:
+            self._record_internal_error("queue")
+
+    def observe_header(self, header: str) -> None:
+        """Measure a request that starts, by its ``X-Request-Start``. Never raises."""
+        try:
             waited = queue_seconds(header, time.time())
             if waited is not None:
-                recorder.queue_time.observe(waited)
-    except Exception:
-        recorder.record_internal_error("queue")
+                self._add(waited)
+        except Exception:
+            self._record_internal_error("queue")
+
+    def _add(self, measured: float | bytes) -> None:
+        self._pending.append(measured)
+        # The histogram does not exist before the first measurement.
+        if self._child is None or len(self._pending) >= _MAX_PENDING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pending measurements to the histogram. Never raises."""
+        pending = self._pending
+        if not pending:
+            return
+        try:
+            waits: list[float] = []
+            for _ in range(len(pending)):
+                try:
+                    measured = pending.pop()
+                except IndexError:  # another thread flushes, too
+                    break
+                waited = seconds_since_last_data(measured) if isinstance(measured, bytes) else measured
+                if waited <= MAX_QUEUE_SECONDS:
+                    waits.append(waited)
+            _observe_all(self._ensure_child(), waits)
+        except Exception:
+            self._record_internal_error("queue")
+
+    def _ensure_child(self) -> Any:
+        if self._child is None:
+            self._child = _NO_HISTOGRAM  # if there can be none, that is recorded once
+            self._child = self._make_child()
+        return self._child
+
+    def rebind_values(self) -> None:
+        """Look up the histogram's child again when measurements are written."""
+        self._child = None
+
+    def clear_pending(self) -> None:
+        """Drop the pending measurements: in a forked child they are the parent's."""
+        self._pending.clear()
+
+
+_NO_HISTOGRAM = object()
+
+
+def _observe_all(child: Any, waits: list[float]) -> None:
+    """Observe several values together: one write for each bucket that has any."""
+    if child is _NO_HISTOGRAM:
+        return
+    values = values_of(child)
+    if values is None:
+        for waited in waits:
+            child.observe(waited)
+        return
+    total, *buckets = values
+    total.inc(sum(waits))
+    for at, count in Counter(bisect_left(QUEUE_TIME_BUCKETS, waited) for waited in waits).items():
+        buckets[at].inc(float(count))
+
+
+_all: WeakSet[QueueTime] = WeakSet()
+
+
+def _clear_in_child() -> None:
+    for queue_time in list(_all):
+        queue_time.clear_pending()
+
+
+at_fork(after_in_child=_clear_in_child)
+
+
+def flush_queue_times() -> None:
+    """Write the pending measurements of all applications. Never raises."""
+    for queue_time in list(_all):
+        queue_time.flush()
 
 
 def queue_seconds(header: str, now: float) -> float | None:

@@ -22,10 +22,12 @@ from web_prom.metrics.labels import (
     status_label,
 )
 from web_prom.metrics.limited_metric import LimitedMetric
+from web_prom.metrics.queue_time import QueueTime, flush_queue_times
 from web_prom.metrics.request_start import RequestStart, RequestStartCache
 from web_prom.metrics.routes import route_is_excluded
 from web_prom.metrics.writers import GaugeUpdater, RequestWriter, gauge_updaters, make_writer
 from web_prom.multiprocess.writing.activation import is_shared
+from web_prom.runtime import this_process
 
 logger = logging.getLogger("web_prom")
 
@@ -90,12 +92,21 @@ class Recorder:
             self.naming.start_attributes, known_methods(config.extra_methods), self._gauge_updaters
         )
         self.extra_labels = tuple(config.extra_labels.items())
+        # A client may choose the values of extra labels.
+        self._zero_errors = config.zero_errors and not self.extra_labels
         self.abandoned: deque[tuple[Finishable, float]] = deque()
         self._constants = tuple(config.constant_labels.values())
         self._no_extra = (EMPTY,) * len(self.extra_labels)
         self._warned: set[str] = set()
+        self.queue_time = (
+            QueueTime(lambda: self.constant_child(self.families.queue_time), self.record_internal_error)
+            if config.queue_time
+            else None
+        )
         self.rebind_values()
         self.families.recorders.add(self)
+        this_process.publish_also(flush_queue_times)
+        this_process.start(capacity=config.worker_capacity, interpreter=config.runtime)
 
     def rebind_values(self) -> None:
         """Look up the values that requests write.
@@ -107,7 +118,10 @@ class Recorder:
             _USUAL_START
         )  # the worker has a series from its start on, not from its first request
         config, families = self.config, self.families
-        self.queue_time = self.constant_child(families.queue_time) if config.queue_time else None
+        if self.queue_time is not None:
+            self.queue_time.rebind_values()
+        if config.queue_time is True:
+            self.constant_child(families.queue_time)  # the family is in a scrape before it has a measurement
         self._further_histograms = [
             (field, getattr(families, field))
             for field in ("request_size", "response_size", "first_byte")
@@ -147,6 +161,8 @@ class Recorder:
 
     def writer_for(self, key: WriterKey) -> RequestWriter | None:
         """Return the writer for requests with this key, or None if they are not measured."""
+        # Some servers do not show their capacity before a request. Few requests come here.
+        this_process.look_at_server()
         request_start, route, code, extra, *errors = key
         status = status_label(code or INTERNAL_SERVER_ERROR, classes=self.config.status_classes)
         attributes = {**request_start.attributes, **_route_attributes(route), "status": status}
@@ -170,6 +186,8 @@ class Recorder:
             self.config.duration_buckets,
             [(field, child(family).observe) for field, family in self._further_histograms],
         )
+        if self._zero_errors and requests is not None and route is not None and not folded:
+            self._create_error_counter(requests, attributes)
         # Values that a client or the application can invent without a limit are not kept as keys.
         if not folded and status != OTHER:
             self.writers[key] = writer
@@ -229,6 +247,16 @@ class Recorder:
         if overflow:
             self._count_overflow(family.name)
         return child, overflow
+
+    def _create_error_counter(self, requests: LimitedMetric, attributes: Mapping[str, str]) -> None:
+        """Create the counter of the server errors of a route and a method, at 0.
+
+        ``increase()`` does not see the first increment of a counter that did not exist before. Errors of
+        clients create nothing, so that clients cannot add series.
+        """
+        if attributes["status"] < "4" and attributes["method"] != OTHER:
+            status = status_label(INTERNAL_SERVER_ERROR, classes=self.config.status_classes)
+            requests.child_for({**attributes, "status": status}, (*self._no_extra, *self._constants))
 
     def _gauge_updaters(self, attributes: Mapping[str, str]) -> tuple[GaugeUpdater, GaugeUpdater]:
         """Return the functions that change the gauge of requests in progress for requests with this start."""

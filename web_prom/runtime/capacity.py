@@ -15,20 +15,27 @@ from typing import Any
 
 _ASYNC_WORKERS = ("gevent", "eventlet", "asgi")
 
+_MASTER = 0
+"""The capacity of a process that only looks after workers."""
 
-def worker_capacity() -> int | None:
+
+def worker_capacity(configured: int | None = None) -> int | None:
     """Return how many requests this process serves at once, or None where that cannot be known.
 
-    Call it from within a request, or while gunicorn loads the application. Takes microseconds. Never raises.
+    Call it in a request, or while the server loads the application. It takes microseconds, and never raises.
+
+    Args:
+        configured: What the user has set for each worker. It is returned, unless this process is the master
+            of workers and serves no requests.
     """
-    for read in (_of_uwsgi, _of_mod_wsgi, _of_frames, _of_granian):
+    for read in (_of_uwsgi, _of_gunicorn, _of_mod_wsgi, _of_frames, _of_granian):
         try:
             capacity = read()
         except Exception:  # noqa: S112 - a release of the server that keeps it elsewhere
             continue
         if capacity is not None:
-            return capacity
-    return None
+            return (configured or capacity) if capacity > _MASTER else None
+    return configured
 
 
 def gunicorn_capacity(cfg: Any) -> int | None:
@@ -49,8 +56,27 @@ def gunicorn_capacity(cfg: Any) -> int | None:
 
 def _of_uwsgi() -> int | None:
     uwsgi: Any = sys.modules.get("uwsgi")
-    # One core for each thread or async greenlet of a worker.
-    return None if uwsgi is None else len(uwsgi.workers()[0]["cores"])
+    if uwsgi is None:
+        return None
+    # One core for each thread, or for each request of an async loop.
+    return len(uwsgi.workers()[0]["cores"]) if uwsgi.worker_id() else _MASTER
+
+
+def _of_gunicorn() -> int | None:
+    base: Any = sys.modules.get("gunicorn.workers.base")
+    arbiter: Any = sys.modules.get("gunicorn.arbiter")
+    if base is None or arbiter is None:
+        return None
+    for frame in _frames(sys._getframe()):
+        found = frame.f_locals.get("self")
+        # A connection of the asgi worker has its worker.
+        for each in (found, getattr(found, "worker", None)):
+            if isinstance(each, base.Worker):
+                return gunicorn_capacity(each.cfg)
+            # A worker runs in the frames of the arbiter that forked it: the innermost of the two counts.
+            if isinstance(each, arbiter.Arbiter):
+                return _MASTER
+    return None
 
 
 def _of_mod_wsgi() -> int | None:
@@ -62,11 +88,8 @@ def _of_mod_wsgi() -> int | None:
 def _of_frames() -> int | None:
     for frame in _frames(sys._getframe()):
         read = _READERS.get((frame.f_globals.get("__name__", ""), frame.f_code.co_name))
-        if read is None and str(frame.f_globals.get("__name__", "")).startswith("gunicorn."):
-            read = _of_gunicorn
-        capacity = read(frame.f_locals) if read else None
-        if capacity is not None:
-            return capacity
+        if read is not None:
+            return read(frame.f_locals)
     return None
 
 
@@ -79,11 +102,6 @@ def _of_granian() -> int | None:
         if frame.f_code.co_name == "_spawn_wsgi_worker":
             return int(frame.f_locals["blocking_threads"])
     return None
-
-
-def _of_gunicorn(local: dict[str, Any]) -> int | None:
-    cfg = getattr(local.get("self"), "cfg", None)
-    return None if cfg is None else gunicorn_capacity(cfg)
 
 
 def _of_executor(local: dict[str, Any]) -> int | None:

@@ -1,8 +1,8 @@
 """How long the garbage collector stops this process, by generation.
 
 The collector runs in the middle of any allocation, also of code that holds a lock of ours: what it calls
-must take none (prometheus/client_python#363, #371). So a collection adds to plain numbers here, and
-:meth:`GarbageCollections.take` moves them to the metrics later.
+must take none (prometheus/client_python#363, #371). So a collection adds to plain numbers here,
+and others read them later.
 """
 
 from __future__ import annotations
@@ -10,24 +10,12 @@ from __future__ import annotations
 import gc
 from bisect import bisect_left
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 BUCKETS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
 """Upper bounds in seconds: a young generation takes microseconds, a large old one seconds."""
 
 GENERATIONS = 3
-
-
-class Durations(NamedTuple):
-    """Collections of one generation.
-
-    Attributes:
-        counts: How many ended in each bucket, not cumulative; the last one is beyond all bounds.
-        seconds: How long all took together.
-    """
-
-    counts: list[int]
-    seconds: float
 
 
 class GarbageCollections:
@@ -40,7 +28,6 @@ class GarbageCollections:
         self._begun = 0.0
         self._counts = [[0] * (len(BUCKETS) + 1) for _ in range(GENERATIONS)]
         self._seconds = [0.0] * GENERATIONS
-        self._taken = self._now()
 
     def start(self) -> None:
         """Time every collection from now on."""
@@ -52,22 +39,9 @@ class GarbageCollections:
         if self._on_collection in gc.callbacks:
             gc.callbacks.remove(self._on_collection)
 
-    def take(self) -> list[Durations]:
-        """Return the collections of each generation since the last call. Not for two threads at once."""
-        before, self._taken = self._taken, self._now()
-        return [
-            Durations(
-                [new - old for new, old in zip(now.counts, then.counts, strict=True)],
-                now.seconds - then.seconds,
-            )
-            for now, then in zip(self._taken, before, strict=True)
-        ]
-
-    def _now(self) -> list[Durations]:
-        return [
-            Durations(list(counts), seconds)
-            for counts, seconds in zip(self._counts, self._seconds, strict=True)
-        ]
+    def read(self) -> list[tuple[list[int], float]]:
+        """Return for each generation the count of each bucket, not cumulative, and the sum in seconds."""
+        return [(list(counts), seconds) for counts, seconds in zip(self._counts, self._seconds, strict=True)]
 
     def _on_collection(self, phase: str, info: dict[str, Any]) -> None:
         if phase == "start":

@@ -81,9 +81,10 @@ class GeventLag:
         self._timers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def start(self) -> None:
-        """Measure the hub of this thread, from now on, if gevent is loaded."""
+        """Measure the hub of this thread, from now on, if a greenlet of gevent calls."""
         gevent: Any = sys.modules.get("gevent")
-        if gevent is None:
+        # In any other thread gevent would make a hub, which nothing runs.
+        if gevent is None or not isinstance(gevent.getcurrent(), gevent.Greenlet):
             return
         hub = gevent.get_hub()
         if hub not in self._timers:

@@ -22,15 +22,23 @@ class AnyioThreads(NamedTuple):
     waiting: int
 
 
-def anyio_threads() -> AnyioThreads | None:
-    """Return the threads of the loop that runs in this thread, or None without anyio or a loop."""
+def anyio_limiter() -> Any:
+    """Return what lends anyio's threads to the loop of this task, or None without anyio or a task."""
     to_thread: Any = sys.modules.get("anyio.to_thread")
     if to_thread is None:
         return None
     try:
-        found = to_thread.current_default_thread_limiter().statistics()
+        return to_thread.current_default_thread_limiter()
+    except Exception:  # no loop that anyio knows
+        return None
+
+
+def anyio_threads(limiter: Any) -> AnyioThreads | None:
+    """Return the threads that a limiter lends now, or None if it has no limit. Needs no task."""
+    try:
+        found = limiter.statistics()
         return AnyioThreads(int(found.borrowed_tokens), int(found.total_tokens), int(found.tasks_waiting))
-    except Exception:  # no loop, or an anyio that counts otherwise (total_tokens may be infinite)
+    except Exception:  # total_tokens may be infinite, and a release may count otherwise
         return None
 
 

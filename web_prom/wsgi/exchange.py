@@ -7,7 +7,6 @@ from types import BuiltinFunctionType
 from typing import Any, cast
 
 from web_prom.metrics.body_sizes import BodySizeRecording, CountingBody, CountingInput
-from web_prom.metrics.queue_time import observe_queue_time
 from web_prom.metrics.recording import Recording
 from web_prom.types import Environ, ExcInfo, Headers, StartResponse
 
@@ -35,7 +34,9 @@ class WSGIExchange(Recording):
 
     def on_start(self, environ: Environ) -> None:
         """Take the measurements that some configurations need at the start of a request. Never raises."""
-        observe_queue_time(self.recorder, environ.get("HTTP_X_REQUEST_START", ""))
+        queue_time = self.recorder.queue_time
+        if queue_time is not None:
+            queue_time.observe(environ)
 
     def start_response(
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None

@@ -65,6 +65,14 @@ VALID: list[tuple[str, Any, Any]] = [
     ("max_label_sets", 1, 1),
     ("max_label_sets", "500", 500),
     ("size_buckets", "1e3,1e6", (1e3, 1e6)),
+    ("queue_time", " Auto ", "auto"),
+    ("queue_time", "auto", "auto"),
+    ("queue_time", "yes", True),
+    ("queue_time", False, False),
+    ("worker_capacity", "8", 8),
+    ("worker_capacity", None, None),
+    ("runtime", "on", True),
+    ("zero_errors", "0", False),
     ("bearer_token", "s3cret", Secret("s3cret")),
     ("bearer_token", None, None),
     ("basic_auth", "user:pass:with:colons", Secret("user:pass:with:colons")),
@@ -99,7 +107,7 @@ def test_load_accepts_a_valid_value(name: str, value: Any, expected: Any) -> Non
 
 def test_tables_have_valid_and_invalid_values_of_all_settings() -> None:
     files = {"bearer_token_file", "basic_auth_file", "keyfile", "client_cafile"}
-    booleans = {"request_size", "response_size", "first_byte", "queue_time"}
+    booleans = {"request_size", "response_size", "first_byte"}
     assert {name for name, *_ in VALID} | files | booleans == set(FIELDS)
     assert {name for name, *_ in INVALID} | files == set(FIELDS)
 
@@ -155,6 +163,8 @@ INVALID: list[tuple[str, Any]] = [
         ("max_label_sets", value)
         for value in (0, -1, "0", "x", "", None, 1.5, True, math.inf, math.nan, "1.5", [1], "1e3", "inf")
     ),
+    *(("queue_time", value) for value in ("maybe", 1, 0, None, [], "automatic", b"auto")),
+    *(("worker_capacity", value) for value in (0, -1, "0", "x", "", 1.5, True, math.inf, [1])),
     *(("collector_timeout", value) for value in (-1, "", "5s", None, True, math.inf, math.nan, 3601, [5])),
     *(("bearer_token", value) for value in ("", "  ", "\n", 7, b"token", ["t"])),
     *(("basic_auth", value) for value in ("", "user", ":password", "user:", 7, b"u:p", ("u", "p"), "u:p\n")),

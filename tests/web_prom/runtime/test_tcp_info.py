@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 
 from web_prom.runtime import tcp_info
-from web_prom.runtime.tcp_info import socket_queue_seconds
+from web_prom.runtime.tcp_info import read_tcp_info, seconds_since_last_data
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has TCP_INFO with this field")
+
+
+def queue_seconds(environ: dict[str, Any]) -> float | None:
+    info = read_tcp_info(environ)
+    return None if info is None else seconds_since_last_data(info)
 
 
 def environ(connection: Any) -> dict[str, Any]:
@@ -21,7 +26,7 @@ def environ(connection: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_socket_queue_seconds_is_the_time_since_the_last_bytes(host: str) -> None:
+def test_tcp_info_has_the_time_since_the_last_bytes(host: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with (
         socket.create_server((host, 0), family=family) as server,
@@ -33,7 +38,7 @@ def test_socket_queue_seconds_is_the_time_since_the_last_bytes(host: str) -> Non
         connection, _ = server.accept()
         with connection:
             before = time.monotonic() - sent
-            waited = socket_queue_seconds(environ(connection))
+            waited = queue_seconds(environ(connection))
             after = time.monotonic() - sent
             assert waited is not None
             # The kernel's clock ticks every 4 ms, or every 10.
@@ -41,27 +46,27 @@ def test_socket_queue_seconds_is_the_time_since_the_last_bytes(host: str) -> Non
             # The next request of the connection has a time of its own.
             client.sendall(b"GET / HTTP/1.1\r\n\r\n")
             connection.recv(100)
-            again = socket_queue_seconds(environ(connection))
+            again = queue_seconds(environ(connection))
             assert again is not None
             assert again < waited
 
 
-def test_socket_queue_seconds_knows_nothing_of_a_unix_socket(tmp_path: Path) -> None:
+def test_tcp_info_is_missing_of_a_unix_socket(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
         server.bind(f"{tmp_path}/sock")
         server.listen()
         client.connect(f"{tmp_path}/sock")
         connection, _ = server.accept()
         with connection:
-            assert socket_queue_seconds({"gunicorn.socket": connection, "REMOTE_ADDR": ""}) is None
+            assert queue_seconds({"gunicorn.socket": connection, "REMOTE_ADDR": ""}) is None
             # PROXY protocol gives an address of a peer beyond the socket.
-            assert socket_queue_seconds(environ(connection)) is None
+            assert queue_seconds(environ(connection)) is None
 
 
-def test_socket_queue_seconds_knows_nothing_of_a_closed_socket() -> None:
+def test_tcp_info_is_missing_of_a_closed_socket() -> None:
     connection = socket.socket()
     connection.close()
-    assert socket_queue_seconds(environ(connection)) is None
+    assert queue_seconds(environ(connection)) is None
 
 
 @pytest.mark.parametrize(
@@ -75,20 +80,17 @@ def test_socket_queue_seconds_knows_nothing_of_a_closed_socket() -> None:
     ],
     ids=str,
 )
-def test_socket_queue_seconds_knows_nothing_without_a_socket(given: dict[str, Any]) -> None:
-    assert socket_queue_seconds(given) is None
+def test_tcp_info_is_missing_without_a_socket(given: dict[str, Any]) -> None:
+    assert queue_seconds(given) is None
 
 
-def test_socket_queue_seconds_knows_nothing_on_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tcp_info_is_missing_on_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp_info, "_TCP_INFO", None)
     with socket.socket() as connection:
-        assert socket_queue_seconds(environ(connection)) is None
+        assert queue_seconds(environ(connection)) is None
 
 
-class _Short:
-    def getsockopt(self, *arguments: int) -> bytes:
-        return bytes(40)
-
-
-def test_socket_queue_seconds_knows_nothing_where_the_kernel_tells_less() -> None:
-    assert socket_queue_seconds(environ(_Short())) is None
+@pytest.mark.parametrize("size", [0, 40, 55])
+def test_tcp_info_that_is_too_short_gives_no_time(size: int) -> None:
+    assert seconds_since_last_data(bytes(size)) == float("inf")
+    assert seconds_since_last_data(bytes(56)) == 0.0

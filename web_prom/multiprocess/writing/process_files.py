@@ -56,6 +56,11 @@ class ProcessStorage:
         self._is_busy = False
         self._removals: deque[tuple[str, SelectKeys]] = deque()
 
+    @property
+    def slot(self) -> int | None:
+        """The slot that this process holds, or None."""
+        return None if self._files is None else self._files.slot
+
     # Values ------------------------------------------------------------------------------------------
 
     def attach(self, value: StoredValue) -> ValueFile | PendingValue:

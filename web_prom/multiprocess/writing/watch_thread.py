@@ -14,6 +14,9 @@ logger = logging.getLogger("web_prom")
 SECONDS = 1.0
 """The time between two calls."""
 
+each_second: list[Callable[[], None]] = []
+"""Further functions that the thread of each process calls after its check. They must not raise."""
+
 # The maximum time to wait for the end of the thread.
 _END_SECONDS = 0.1
 
@@ -66,6 +69,8 @@ class WatchThread:
             while not stopping.acquire(timeout=SECONDS):
                 try:
                     self._check()
+                    for function in each_second:
+                        function()
                 except Exception:
                     logger.debug("the files of this process cannot be checked", exc_info=True)
         finally:

@@ -1,0 +1,96 @@
+"""The measurements of this process: when they start, and when other processes can scrape them."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable
+
+from prometheus_client.metrics_core import Metric
+
+from web_prom.multiprocess.writing.activation import is_shared
+from web_prom.multiprocess.writing.process_files import process_storage
+from web_prom.multiprocess.writing.watch_thread import each_second
+from web_prom.posix import at_fork
+from web_prom.runtime.capacity import worker_capacity
+from web_prom.runtime.measurements import Measurements
+from web_prom.runtime.publishing import Publisher
+
+measurements = Measurements()
+"""One for all applications and threads of this process. A forked child goes on with it."""
+
+_publisher = Publisher()
+
+# A request whose body a thread of its own reads does not come through the frames of the server.
+_MAX_LOOKS = 20
+
+_looks = 0
+_configured: int | None = None
+_further: list[Callable[[], None]] = []
+
+
+def start(*, capacity: int | None, interpreter: bool) -> None:
+    """Start measuring this process. Called for each application; the first call has effects.
+
+    Args:
+        capacity: How many requests a worker serves at once, or None to read it from the server.
+        interpreter: Whether the interpreter is measured, too.
+    """
+    global _configured  # noqa: PLW0603 - a process has one server
+    _configured = capacity or _configured
+    if interpreter and not measurements.interpreter:
+        measurements.start_interpreter()
+    if publish not in each_second:
+        each_second.append(publish)
+        atexit.register(publish)
+    look_at_server()
+
+
+def look_at_server() -> None:
+    """Read the capacity from the server, if it is not known.
+
+    Called in a request, and when the server loads the application. Takes microseconds, and almost no time
+    once the capacity is known.
+    """
+    global _looks  # noqa: PLW0603 - a process has one server
+    measurements.hub.start()
+    if measurements.capacity is None and _looks < _MAX_LOOKS:
+        _looks += 1
+        measurements.capacity = worker_capacity(_configured)
+
+
+def publish_also(write: Callable[[], None]) -> None:
+    """Call a function whenever the measurements are published. It must not raise."""
+    if write not in _further:
+        _further.append(write)
+
+
+def publish() -> None:
+    """Write the measurements to the value files, if values are shared. Never raises for a file.
+
+    Each process does so once a second, before it answers a scrape, and when it ends. If it is killed, the
+    measurements of the last second are lost.
+    """
+    for write in _further:
+        write()
+    if is_shared():
+        families = shared_families()
+        if families:
+            _publisher.publish(families)
+
+
+def shared_families() -> list[Metric]:
+    """Return the measurements with the number of this process's slot as the label ``worker``."""
+    storage = process_storage()
+    with storage.lock:
+        slot = storage.slot if storage.has_slot() else None
+    return [] if slot is None else measurements.families(str(slot), shared=True)
+
+
+def _begin_in_child() -> None:
+    global _looks  # noqa: PLW0603
+    _looks = 0
+    measurements.begin_in_child()
+    _publisher.renew_lock()
+
+
+at_fork(after_in_child=_begin_in_child)
