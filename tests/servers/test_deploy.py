@@ -159,7 +159,7 @@ def test_series_formula_gives_the_number_of_series(fleet: Fleet) -> None:
     for target, account in fleet.after.items():
         pairs = {(method, route) for method, route, _ in account}
         assert workers[target,] >= 2
-        # Eight series of web-prom have no labels; one is the application's own counter.
+        # 24 series of web-prom do not depend on requests; one is the application's own counter.
         alone = 24 + 7 * workers[target,] + 1
         expected = len(pairs) * (BOUNDS + 3) + len(account) + exceptions[target,] + alone
         assert scraped[target,] == expected

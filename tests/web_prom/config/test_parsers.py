@@ -163,7 +163,7 @@ INVALID: list[tuple[str, Any]] = [
         ("max_label_sets", value)
         for value in (0, -1, "0", "x", "", None, 1.5, True, math.inf, math.nan, "1.5", [1], "1e3", "inf")
     ),
-    *(("queue_time", value) for value in ("maybe", 1, 0, None, [], "automatic", b"auto")),
+    *(("queue_time", value) for value in ("maybe", 1, 0, None, ["auto"], "automatic", b"auto")),
     *(("worker_capacity", value) for value in (0, -1, "0", "x", "", 1.5, True, math.inf, [1])),
     *(("collector_timeout", value) for value in (-1, "", "5s", None, True, math.inf, math.nan, 3601, [5])),
     *(("bearer_token", value) for value in ("", "  ", "\n", 7, b"token", ["t"])),
