@@ -72,7 +72,8 @@ def import_files(directory: Path) -> None:
             entries = read_entries(path)
             path.unlink()
         except (OSError, ValueError) as error:
-            logger.warning("%s stays as it is: %s", path, error)  # and is read like the file of any worker
+            # The file is read like that of any other worker.
+            logger.warning("%s is not imported, and stays as it is: %s", path, error)
             continue
         for key, (number, timestamp) in entries.items():
             metric_name, sample_name, labels, help_text = json.loads(key)

@@ -29,10 +29,10 @@ def check_label_names(metric_name: str, label_names: tuple[str, ...]) -> None:
     if before != names and metric_name not in _warned:
         _warned.add(metric_name)
         logger.warning(
-            "two instruments are named %s, one with the labels %s, one with %s. Each has a registry of its "
-            "own, but the shared directory is one: both are in one family of a scrape, and sum() counts each "
-            "event twice. Do without one of them, or give it another name; PROM_NAMESPACE stands before the "
-            "names of web-prom's families.",
+            "two instruments are named %s, one with the labels %s, one with %s. They are in different "
+            "registries, but in the same shared directory: scrapes show both as one family, and sum() counts "
+            "each event twice. Remove one of them, or give it another name. PROM_NAMESPACE is put before the "
+            "names of web-prom's metrics.",
             metric_name,
             _listed(before),
             _listed(names),

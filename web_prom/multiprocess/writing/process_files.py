@@ -225,8 +225,8 @@ class ProcessStorage:
         files.recover()
         self._add_error(
             LostFilesError(
-                f"value files or {LOCK_NAME} in {files.directory} were removed or replaced by "
-                f"others; the values of this process go on there, in slot {files.slot}"
+                f"value files or {LOCK_NAME} in {files.directory} were removed or replaced by others; "
+                f"this process has written its values again, in slot {files.slot}"
             )
         )
 

@@ -108,12 +108,12 @@ class SharedValue:
         self.file = file  # last, because other threads read it without the lock
 
     def detach(self) -> None:
-        """Move the number to memory that nobody else reads. The caller holds the lock of the storage."""
+        """Move the number to memory that no other object reads. The caller holds the storage's lock."""
         if isinstance(self.file, RemovedValue):
             return
         value = self.file.view[self.position]
         # A thread that waits for the lock in inc() has the file already. Its amount is added to the
-        # timestamp of the removed entry, which nobody reads. (The timestamp of a histogram's sum only has
+        # timestamp of the removed entry, which is never read. (The timestamp of a histogram's sum only has
         # to change.)
         self.position += 1
         self.file = RemovedValue(self.position, value)

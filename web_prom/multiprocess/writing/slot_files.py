@@ -213,8 +213,8 @@ class SlotFiles:
         found = os.lstat(path)
         if found.st_uid not in {former.st_uid, os.geteuid(), 0}:
             raise DirectoryError(
-                f"{DIR_VARIABLE} is {str(path)!r}, which was removed; user {found.st_uid} made another one, "
-                "which is not trusted: remove it, or restart the server with another directory"
+                f"{DIR_VARIABLE} is {str(path)!r}. This directory was removed, and user {found.st_uid} has "
+                "created another one, which is not trusted: remove it, or restart the server with another one"
             )
 
 

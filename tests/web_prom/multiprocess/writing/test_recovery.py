@@ -341,7 +341,7 @@ def test_fault_42_directory_of_another_user_is_not_trusted(
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
     process_files.recover_files()
     assert os.listdir(shared) == []
-    assert "user 12345 made another one" in caplog.text
+    assert "user 12345 has created another one" in caplog.text
     monkeypatch.undo()
     cell.inc(2)
     process_files.recover_files()
