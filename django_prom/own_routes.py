@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from web_prom.metrics.labels import sanitize_label_value
 from web_prom.metrics.recording import RECORDING_KEY
 from web_prom.middleware import set_route as set_route_of
 
@@ -20,7 +19,7 @@ def set_route(request: Any, template: str) -> None:
         request: Django's request or the one of REST framework, or the scope of a consumer of Channels.
         template: For example ``/<blog.BlogPage>``; one of a list that no client can grow.
     """
-    template = sanitize_label_value(str(template))
+    template = str(template)
     meta = getattr(request, "META", None)
     scope = request if meta is None else getattr(request, "scope", None)
     if meta is not None and RECORDING_KEY in meta:

@@ -1,1 +1,1 @@
-"""What is recorded: metric families, label rules, and the recording of one request."""
+"""Metric families, label values, and the recording of requests."""

@@ -1,7 +1,7 @@
 """Names, help, labels and buckets of all metric families of web-prom, in both namings.
 
-This module contains data only. :mod:`web_prom.metrics.families` creates the families from it. The recorder
-finds the value of each label by the attribute that is given here beside the label's name.
+This module contains data only. :mod:`web_prom.metrics.families` creates the families from it. Each label name
+is given with the attribute of the request that is its value.
 """
 
 from __future__ import annotations

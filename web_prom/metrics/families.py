@@ -86,8 +86,8 @@ class MetricFamilies:
         self.owner = owner
         self.recorders: WeakSet[ValueUser] = WeakSet()
         self.in_flight: dict[tuple[str, ...], list[int]] = {}
-        self._constants = tuple(config.constant_labels)
-        self._extra = (*config.extra_labels, *self._constants)
+        self._constant_names = tuple(config.constant_labels)
+        self._added_names = (*config.extra_labels, *self._constant_names)
         self._limited: dict[str, LimitedMetric] = {}
         self._own: WeakSet[Any] = WeakSet()
         self._registered: tuple[object, ...] = ()
@@ -121,7 +121,7 @@ class MetricFamilies:
 
     @property
     def registry(self) -> CollectorRegistry:
-        """The registry of the families. Whoever writes to it or scrapes it keeps it alive."""
+        """The registry of the families. Its applications and its scrapes keep it alive."""
         registry = self._registry()
         assert registry is not None
         return registry
@@ -202,7 +202,7 @@ class MetricFamilies:
         self, kind: type[Any], spec: MetricSpec, bounded: tuple[str, ...] = (), **options: Any
     ) -> LimitedMetric:
         """Return a family with the extra labels, the constant labels and a limit on its label sets."""
-        label_names = (*spec.labels, *self._extra)
+        label_names = (*spec.labels, *self._added_names)
         metric = self._metric(kind, spec, label_names, namespace=self.config.namespace, **options)
         family = self._limited.get(spec.name)
         if family is None or family.metric is not metric:
@@ -210,14 +210,14 @@ class MetricFamilies:
                 metric,
                 self.config.max_label_sets,
                 tuple(spec.labels.values()),
-                (*self._constants, *bounded),
+                (*self._constant_names, *bounded),
                 label_names,
             )
         return family
 
     def _unlimited(self, kind: type[Any], spec: MetricSpec, **options: Any) -> Any:
         """Return a family whose labels are all bounded, with the constant labels."""
-        labels = (*spec.labels, *self._constants)
+        labels = (*spec.labels, *self._constant_names)
         return self._metric(kind, spec, labels, namespace=self.config.namespace, **options)
 
     def _metric(self, kind: type[Any], spec: MetricSpec, labels: tuple[str, ...], **options: Any) -> Any:

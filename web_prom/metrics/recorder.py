@@ -95,7 +95,7 @@ class Recorder:
         # A client may choose the values of extra labels.
         self._zero_errors = config.zero_errors and not self.extra_labels
         self.abandoned: deque[tuple[Finishable, float]] = deque()
-        self._constants = tuple(config.constant_labels.values())
+        self._constant_values = tuple(config.constant_labels.values())
         self._no_extra = (EMPTY,) * len(self.extra_labels)
         self._warned: set[str] = set()
         self.queue_time = (
@@ -215,7 +215,7 @@ class Recorder:
 
     def constant_child(self, metric: Any) -> Any:
         """Return the child of a metric that has no labels but the constant ones."""
-        return metric.labels(*self._constants) if self._constants else metric
+        return metric.labels(*self._constant_values) if self._constant_values else metric
 
     def compute_extra_values(
         self, request: Any, response: Any, *, passing: tuple[type[Exception], ...] = ()
@@ -243,7 +243,7 @@ class Recorder:
     def _child_for(
         self, family: LimitedMetric, attributes: Mapping[str, str], extra: tuple[str, ...]
     ) -> tuple[Any, bool]:
-        child, overflow = family.child_for(attributes, (*(extra or self._no_extra), *self._constants))
+        child, overflow = family.child_for(attributes, (*(extra or self._no_extra), *self._constant_values))
         if overflow:
             self._count_overflow(family.name)
         return child, overflow
@@ -256,12 +256,12 @@ class Recorder:
         """
         if attributes["status"] < "4" and attributes["method"] != OTHER:
             status = status_label(INTERNAL_SERVER_ERROR, classes=self.config.status_classes)
-            requests.child_for({**attributes, "status": status}, (*self._no_extra, *self._constants))
+            requests.child_for({**attributes, "status": status}, (*self._no_extra, *self._constant_values))
 
     def _gauge_updaters(self, attributes: Mapping[str, str]) -> tuple[GaugeUpdater, GaugeUpdater]:
         """Return the functions that change the gauge of requests in progress for requests with this start."""
         labels = self.naming.in_progress.labels.values()
-        values = (*map(attributes.__getitem__, labels), *self._constants)
+        values = (*map(attributes.__getitem__, labels), *self._constant_values)
         gauge = self.families.in_progress
         in_flight = self.families.in_flight.setdefault(values, [])
         return gauge_updaters(gauge.labels(*values) if values else gauge, in_flight)
