@@ -73,8 +73,8 @@ bench: $(VENV)-bench/.done ## Measure what requests and scrapes cost, beside oth
 	@$(VENV)-bench/bin/python -m benchmarks $(ARGS)
 
 PACKAGES := web_prom flask_prom django_prom
-# Values shared by processes, and the exporter as a process of its own: elsewhere they are imported, and not used.
-POSIX_ONLY := ^web_prom/(multiprocess/|gunicorn|exporter/|http_server/listener)
+# Shared values, the exporter process and netlink sockets: other platforms import these modules and do not use them.
+POSIX_ONLY := ^web_prom/(multiprocess/|gunicorn|exporter/|http_server/listener|runtime/sock_diag)
 
 clean: ## Remove the virtual environment and what tools left
 	rm -rf $(VENV) $(VENV)-bench $(VENV)-coverage build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
