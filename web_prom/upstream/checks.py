@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 
 logger = logging.getLogger("web_prom")
 
@@ -47,4 +46,9 @@ def checked(
 
 def installed() -> str:
     """Return the name and the version of the installed prometheus_client, for messages."""
-    return f"prometheus_client {version('prometheus_client')}"
+    from importlib import metadata  # which takes as long to import as all of web_prom.upstream
+
+    try:
+        return f"prometheus_client {metadata.version('prometheus_client')}"
+    except metadata.PackageNotFoundError:  # a copy without metadata
+        return "prometheus_client of an unknown version"
