@@ -78,8 +78,8 @@ def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
 
     Raises:
         DirectoryError: The directory cannot be created or written, or cannot hold shared values. It is not
-        raised
-            in a worker of a server with :mod:`web_prom.gunicorn`, in a worker that replaces another one,
+            raised in a worker of a server with :mod:`web_prom.gunicorn`, in a worker
+            that replaces another one,
             and if another process has used the directory before. Then the error is logged, and values wait
             in memory until the directory can be written.
     """
