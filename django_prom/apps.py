@@ -1,4 +1,4 @@
-"""The application that ``INSTALLED_APPS`` names: what happens when Django has read its settings."""
+"""The Django application: its setup after Django has read the settings."""
 
 from __future__ import annotations
 
@@ -10,45 +10,49 @@ from django.core.signals import setting_changed
 from django_prom import conf, middleware_install
 from web_prom.config import PREFIX
 
-# What counts besides our own settings: where the middleware stands, and the language of the templates.
-_OTHERS = frozenset({"INSTALLED_APPS", "MIDDLEWARE", "LANGUAGE_CODE"})
+# Settings of Django that web-prom depends on: INSTALLED_APPS and MIDDLEWARE for the position of the
+# middleware, LANGUAGE_CODE for the language of the route templates.
+_DJANGO_SETTINGS = frozenset({"INSTALLED_APPS", "MIDDLEWARE", "LANGUAGE_CODE"})
 
 
 class PrometheusConfig(AppConfig):  # type: ignore[misc]
-    """Puts the middleware in its place, connects the signals and registers the checks.
+    """Installs the middleware, connects the signals and registers the system checks.
 
-    It makes no instrument: that is for the middleware, which only a server loads. Where the environment
-    names a shared directory, the project's own instruments write to slots of it from here on, in a command
-    too; the directory itself is the server's to make.
+    It creates no metrics: the middleware does, and only a server loads the middleware. If the environment
+    names a shared directory, the project's own instruments write to it from here on, also in a management
+    command. Only the server creates the directory.
     """
 
     name = "django_prom"
     verbose_name = "Prometheus"
 
     def ready(self) -> None:
-        """Prepare the project; any number of times. Bad settings are left to checks and middleware."""
-        from django_prom import checks, connections, consumers, signals
+        """Set up the project. Further calls change nothing.
+
+        Wrong settings raise no error here. The system checks and the middleware report them.
+        """
+        from django_prom import channels_routes, checks, connections, signals
         from web_prom.exposition.scrape_context import scrape_context
         from web_prom.multiprocess.writing.activation import share_values
 
         share_values(making=False)
         checks.register()
         conf.hide_secrets()
-        scrape_context(connections.around_scrape)
+        scrape_context(connections.scrape_connections)
         signals.connect()
-        consumers.connect()
+        channels_routes.patch_url_router()
         setting_changed.connect(_on_setting_changed, dispatch_uid=f"{__name__}.setting_changed")
-        _apply()
+        _apply_settings()
 
 
-def _apply() -> None:
+def _apply_settings() -> None:
     from django_prom import signals
 
     conf.reset()
-    signals.count_input(conf.wants("request_size"))
-    middleware_install.place()
+    signals.set_input_counting(conf.is_on("request_size"))
+    middleware_install.install()
 
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:
-    if setting in _OTHERS or setting.startswith(PREFIX):
-        _apply()
+    if setting in _DJANGO_SETTINGS or setting.startswith(PREFIX):
+        _apply_settings()

@@ -1,4 +1,4 @@
-"""System checks: what is wrong or doubtful in a project's set-up, and the remedy."""
+"""System checks of a project's settings and setup. Each message has a remedy."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from django.urls import Resolver404, get_resolver
 from django.utils import translation
 
 from django_prom import conf, middleware_install
-from django_prom.mounts import Mounts, mounts
-from django_prom.patterns import guess
+from django_prom.mounts import Mounts, find_mounts
+from django_prom.patterns import template_of_text
 from web_prom.config import Config
 from web_prom.errors import ConfigError, ConflictError, DirectoryError
 from web_prom.exposition.access_control import AccessControl
@@ -23,40 +23,40 @@ from web_prom.multiprocess.directory.checks import check_writable
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 
 TAG = "django_prom"
-"""``manage.py check --tag django_prom`` runs these checks alone."""
+"""``manage.py check --tag django_prom`` runs only these checks."""
 
-_NO_START = "Until this is mended, a server that loads the middleware does not start."
+_NO_START = "A server that loads the middleware does not start until this is fixed."
 
 
 def register() -> None:
-    """Register the checks; any number of times."""
+    """Register the checks. Further calls change nothing."""
     checks.register(check_settings, TAG)
     checks.register(check_security, TAG, checks.Tags.security, deploy=True)
 
 
 def check_settings(**_: Any) -> list[Any]:
-    """Report settings that are wrong, and parts of the set-up that are missing."""
-    config, errors = _read()
+    """Report wrong settings and missing parts of the setup."""
+    config, errors = _load_config()
     if config is None or not config.enabled:
         return errors
-    return [*errors, *_check_shared(config), *_check_urls(config), *_check_middleware()]
+    return [*errors, *_check_shared_state(config), *_check_urls(config), *_check_middleware()]
 
 
 def check_security(**_: Any) -> list[Any]:
-    """Report metrics that are open to everybody."""
-    config, _errors = _read()
+    """Report metrics that everybody can read."""
+    config, _errors = _load_config()
     if config is None or not config.enabled or not config.path or not AccessControl(config).is_open:
         return []
-    mounted = _mounts()
-    if mounted is None or not mounted.is_somewhere:
+    mounts = _find_mounts()
+    if mounts is None or not mounts.is_mounted:
         return []
-    paths = ", ".join(mounted.paths) or config.path
+    paths = ", ".join(mounts.paths) or config.path
     return [
         checks.Warning(
-            f"Everybody who reaches this project can read its metrics at {paths}.",
+            f"Everybody who can reach this project can read its metrics at {paths}.",
             hint=(
                 "Set PROM_BEARER_TOKEN_FILE, PROM_BASIC_AUTH_FILE, PROM_ALLOWED_NETWORKS or "
-                "PROM_ALLOW_SCRAPE. If a proxy keeps others away, add 'django_prom.W001' to "
+                "PROM_ALLOW_SCRAPE. If a proxy restricts access, add 'django_prom.W001' to "
                 "SILENCED_SYSTEM_CHECKS."
             ),
             id="django_prom.W001",
@@ -64,8 +64,8 @@ def check_security(**_: Any) -> list[Any]:
     ]
 
 
-def _read() -> tuple[Config | None, list[Any]]:
-    if not apps.is_installed("django_prom"):  # checks stay registered when INSTALLED_APPS is overridden
+def _load_config() -> tuple[Config | None, list[Any]]:
+    if not apps.is_installed("django_prom"):  # checks stay registered if INSTALLED_APPS is overridden
         return None, []
     try:
         return conf.config(), []
@@ -73,11 +73,11 @@ def _read() -> tuple[Config | None, list[Any]]:
         return None, [checks.Error(str(error), hint=_NO_START, id="django_prom.E001")]
 
 
-def _check_shared(config: Config) -> Iterator[Any]:
-    """Check what the middleware needs when it makes the instruments, and make nothing.
+def _check_shared_state(config: Config) -> Iterator[Any]:
+    """Check the registry and the shared directory, which the middleware needs, without a change of them.
 
-    A command must not leave files in the directory of the workers, and must not make the directory: often
-    root runs migrate, and another user runs the server.
+    A management command must not leave files in the workers' directory, and must not create the directory:
+    often root runs migrate, and another user runs the server.
     """
     families = existing_families(conf.REGISTRY)
     try:
@@ -93,21 +93,21 @@ def _check_shared(config: Config) -> Iterator[Any]:
 
 
 def _check_urls(config: Config) -> Iterator[Any]:
-    mounted = _mounts()
-    if not config.path or mounted is None or mounted.is_somewhere or _is_read_elsewhere(config.path):
+    mounts = _find_mounts()
+    if not config.path or mounts is None or mounts.is_mounted or _is_answered_elsewhere(config.path):
         return
     yield checks.Warning(
         f"Nothing answers a scrape at {config.path}: the project's URLs do not include django_prom.urls.",
         hint=(
             'Add path("", include("django_prom.urls")) to urlpatterns, or set PROM_PATH to "" if the '
-            "metrics are read elsewhere, or add 'django_prom.W002' to SILENCED_SYSTEM_CHECKS."
+            "metrics are read in another way, or add 'django_prom.W002' to SILENCED_SYSTEM_CHECKS."
         ),
         id="django_prom.W002",
     )
 
 
-def _is_read_elsewhere(path: str) -> bool:
-    """Tell whether an exporter or a view of the project gives the metrics, or there is no site at all."""
+def _is_answered_elsewhere(path: str) -> bool:
+    """Tell whether an exporter or a view of the project answers scrapes, or the project has no URLs."""
     if os.environ.get("PROM_BIND"):
         return True
     resolver = get_resolver(settings.ROOT_URLCONF)
@@ -118,15 +118,15 @@ def _is_read_elsewhere(path: str) -> bool:
             match = resolver.resolve(path)
     except Resolver404:
         return False
-    # A view that takes every path is none for this one.
-    return guess(match.route).rstrip("/") == path.rstrip("/")
+    # A view whose pattern matches every path does not count.
+    return template_of_text(match.route).rstrip("/") == path.rstrip("/")
 
 
-def _mounts() -> Mounts | None:
+def _find_mounts() -> Mounts | None:
     try:
-        return mounts(settings.ROOT_URLCONF)
+        return find_mounts(settings.ROOT_URLCONF)
     except Exception:
-        return None  # the URLs cannot be imported; Django's own check tells why
+        return None  # the URLs cannot be imported, and Django's own check reports the reason
 
 
 def _check_middleware() -> Iterator[Any]:
@@ -135,7 +135,7 @@ def _check_middleware() -> Iterator[Any]:
         yield checks.Warning(
             f"No request is measured: {middleware_install.MIDDLEWARE} is not in MIDDLEWARE.",
             hint=(
-                "Put it first, or leave that to the app: remove PROM_INSTALL_MIDDLEWARE. If a WSGI or ASGI "
+                "Put it first, or remove PROM_INSTALL_MIDDLEWARE: then the app does it. If a WSGI or ASGI "
                 "middleware around the project measures it, add 'django_prom.W003' to SILENCED_SYSTEM_CHECKS."
             ),
             id="django_prom.W003",
@@ -143,15 +143,15 @@ def _check_middleware() -> Iterator[Any]:
         return
     if present[0] != middleware_install.MIDDLEWARE:
         yield checks.Warning(
-            f"Requests that {present[0]} answers are not measured: it stands above "
+            f"Requests that {present[0]} answers are not measured: it is above "
             f"{middleware_install.MIDDLEWARE}.",
-            hint="Put the measuring middleware first, or take it out of MIDDLEWARE: the app puts it there.",
+            hint="Put it first, or remove it from MIDDLEWARE: then the app puts it first.",
             id="django_prom.W004",
         )
-    if middleware_install.WATCHER not in present:
+    if middleware_install.EXCEPTION_MIDDLEWARE not in present:
         yield checks.Warning(
             "Exceptions that another middleware's process_exception answers are not counted: "
-            f"{middleware_install.WATCHER} is not in MIDDLEWARE.",
-            hint="Put it last, or leave that to the app: remove PROM_INSTALL_MIDDLEWARE.",
+            f"{middleware_install.EXCEPTION_MIDDLEWARE} is not in MIDDLEWARE.",
+            hint="Put it last, or remove PROM_INSTALL_MIDDLEWARE: then the app does it.",
             id="django_prom.W005",
         )

@@ -1,4 +1,4 @@
-"""The project's settings as the core's Config, and what is made of them once."""
+"""The project's settings, and the objects that are created from them once."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ from web_prom.middleware import scrape_paths
 logger = logging.getLogger("web_prom")
 
 REGISTRY = prometheus_client.REGISTRY
-"""Where the project's metrics are: where the user's own instruments are."""
+"""The registry of the project's metrics: prometheus_client's default registry."""
 
 
 class Instrumentation:
-    """What the settings give: made once, shared by all handlers, threads and forked workers.
+    """The recorder of the project, with settings that each request needs.
+
+    It is created once. All handlers, threads and forked workers share it.
 
     Attributes:
-        recorder: Observes the project's requests.
-        measures_sizes: Whether bytes, or the time to the first of them, are measured.
-        measures_start: Whether anything else than the start time is measured at the start of a request.
-        suffixes: How every path ends at which a scrape is answered.
-        start_key: Returns how a request begins.
-        labels_need_thread: Whether an extra label was refused the database in an event loop.
+        recorder: The recorder of the project.
+        measures_sizes: Whether body sizes or the time to the first byte are measured.
+        measures_start: Whether more than the start time is measured at the start of a request.
+        suffixes: The possible ends of a path at which a scrape is answered.
+        start_key: Returns the key of a request in the recorder's ``request_starts``.
+        labels_need_thread: Whether an extra label tried to use the database in the event loop.
     """
 
     def __init__(self, config: Config) -> None:
@@ -47,7 +49,7 @@ class Instrumentation:
 
 @cache
 def config() -> Config:
-    """Return the settings, those in ``settings`` before those in the environment.
+    """Return the settings. Those in ``settings`` take precedence over those in the environment.
 
     Raises:
         ConfigError: As :meth:`web_prom.config.Config.load`.
@@ -59,7 +61,7 @@ def config() -> Config:
 def hide_secrets() -> None:
     """Replace the secrets in ``settings`` with objects that Django's debug page shows as ``Secret('***')``.
 
-    The page of Django 4.2 hides settings by words in their names, and ``PROM_BASIC_AUTH`` has none of them.
+    Django 4.2 hides settings by words in their names, and ``PROM_BASIC_AUTH`` has none of these words.
     """
     for name, setting in FIELDS.items():
         key = PREFIX + name.upper()
@@ -68,8 +70,8 @@ def hide_secrets() -> None:
             setattr(settings, key, Secret(value))
 
 
-def wants(name: str) -> bool:
-    """Tell whether a switch is on; where the settings are wrong, whether it is on by default."""
+def is_on(name: str) -> bool:
+    """Return the value of a boolean setting, or its default if the settings are wrong."""
     try:
         return bool(getattr(config(), name))
     except WebPromError:
@@ -78,20 +80,22 @@ def wants(name: str) -> bool:
 
 @cache
 def instrumentation() -> Instrumentation | None:
-    """Return what measures the project, making its instruments at the first call; None if switched off.
+    """Return the project's instrumentation, or None if ``PROM_ENABLED`` is off.
+
+    The first call creates the metrics.
 
     Raises:
-        WebPromError: The settings are wrong, do not fit another application's on the same registry, or
-            name a directory that cannot be used.
+        WebPromError: A setting is wrong, another application on the same registry has other settings, or
+            the shared directory cannot be used.
     """
     return Instrumentation(config()) if config().enabled else None
 
 
 @cache
-def current() -> Instrumentation | None:
-    """Return what measures the project at this moment, or None if nothing does. Never raises.
+def current_instrumentation() -> Instrumentation | None:
+    """Return the instrumentation for a request, or None if requests are not measured. Never raises.
 
-    Settings that were right as the server started can be overridden with wrong ones later.
+    The settings can be right when the server starts, and overridden with wrong ones later.
     """
     try:
         return instrumentation()
@@ -102,7 +106,7 @@ def current() -> Instrumentation | None:
 
 @cache
 def exposition() -> Exposition:
-    """Return what answers the project's scrapes.
+    """Return the exposition that answers the project's scrapes.
 
     Raises:
         ConfigError: The settings are wrong.
@@ -111,17 +115,17 @@ def exposition() -> Exposition:
 
 
 def owner() -> str:
-    """Return the project's name, for messages."""
+    """Return the name of the project, for messages."""
     module = getattr(settings, "SETTINGS_MODULE", None) or ""
     name = module.removesuffix(".settings")
     return f"Django project {name!r}" if name else "the Django project"
 
 
 def reset() -> None:
-    """Forget what was made of the settings, so that it is made anew; for ``override_settings``."""
-    for kept in (config, instrumentation, current, exposition):
-        kept.cache_clear()
-    # Only what was imported has anything to forget, and most commands never import these.
+    """Clear everything that depends on settings: they have changed (``override_settings``)."""
+    for cached in (config, instrumentation, current_instrumentation, exposition):
+        cached.cache_clear()
+    # Most management commands never import these modules, so they are not imported here.
     for name in ("routes", "urls"):
         module = sys.modules.get(f"django_prom.{name}")
         if module is not None:

@@ -1,4 +1,4 @@
-"""Database connections in the threads that answer scrapes."""
+"""Database connections of the threads that answer scrapes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _thread = threading.local()
 
 
 @contextmanager
-def around_scrape() -> Iterator[None]:
-    """Close old connections before and after a scrape, as Django does around a request.
+def scrape_connections() -> Iterator[None]:
+    """Close old connections before and after a scrape, as Django does before and after a request.
 
-    Callbacks of gauges and custom collectors can ask the database. A connection that they open is closed when
-    CONN_MAX_AGE has passed, with 0 at once; one that failed is closed if it is no longer usable. Entered in
-    each thread that answers a scrape or runs a collector.
+    Callbacks of gauges and custom collectors can use the database. A connection that they open is closed
+    after CONN_MAX_AGE, or at once if that is 0. A connection with an error is closed if it is no longer
+    usable. This context manager is entered in each thread that answers a scrape or runs a collector.
 
-    A connection that is in a transaction when the scrape begins is left as it is: it belongs to the code that
-    asked for the scrape, for example to a test in a TestCase.
+    A connection that is in a transaction before the scrape is not closed. It belongs to the code that called
+    for the scrape, for example to a test in a TestCase.
     """
-    if getattr(_thread, "is_handled", False):
+    if getattr(_thread, "is_managed", False):
         yield
         return
     in_use = {id(each) for each in connections.all(initialized_only=True) if _is_in_transaction(each)}
-    with handled_by_django():
+    with managed_by_django():
         _close_old(in_use)
         try:
             yield
@@ -36,21 +36,21 @@ def around_scrape() -> Iterator[None]:
 
 
 @contextmanager
-def handled_by_django() -> Iterator[None]:
-    """Leave the connections of this thread as they are: Django handles them around the request.
+def managed_by_django() -> Iterator[None]:
+    """Let scrapes in this thread not close connections, because Django closes them after the request.
 
-    Its test clients close none.
+    Django's test clients do not close connections.
     """
-    before = getattr(_thread, "is_handled", False)
-    _thread.is_handled = True
+    before = getattr(_thread, "is_managed", False)
+    _thread.is_managed = True
     try:
         yield
     finally:
-        _thread.is_handled = before
+        _thread.is_managed = before
 
 
 def _close_old(in_use: set[int]) -> None:
-    with ExitStack() as stack:  # one that cannot be closed does not keep the others open
+    with ExitStack() as stack:  # if one close raises, the other connections are still closed
         for each in connections.all(initialized_only=True):
             if id(each) not in in_use:
                 stack.callback(each.close_if_unusable_or_obsolete)
@@ -59,5 +59,5 @@ def _close_old(in_use: set[int]) -> None:
 def _is_in_transaction(connection: Any) -> bool:
     if connection.connection is None:
         return False
-    # Not get_autocommit(), which would connect.
+    # get_autocommit() would open a connection.
     return bool(connection.in_atomic_block or connection.autocommit != connection.settings_dict["AUTOCOMMIT"])

@@ -1,4 +1,4 @@
-"""The middleware: measures every request, answers scrapes."""
+"""The middleware that measures requests and answers scrapes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 
 from django_prom import conf, signals
-from django_prom.labelling import label
+from django_prom.extra_labels import compute_extra_labels
 from django_prom.middleware_install import MIDDLEWARE
-from django_prom.recording import abort, begin, end
+from django_prom.request_lifecycle import on_exception, on_request, on_response
 from django_prom.routes import is_metrics_path
-from django_prom.unmeasured import apart, withdraw
-from django_prom.views import answer, answer_in_request
+from django_prom.unmeasured import discard_scrape, isolated
+from django_prom.views import answer_in_thread, exposition_response
 from web_prom.errors import WebPromError
 from web_prom.metrics.recording import Recording
 
@@ -23,13 +23,15 @@ GetResponse = Callable[[Any], Any]
 
 
 class PrometheusMiddleware:
-    """Measure every request, and answer scrapes before any other middleware sees them.
+    """Measure every request, and answer scrapes before any other middleware gets them.
 
-    The app puts it first in ``MIDDLEWARE``. One placed lower does not measure what a middleware above it
-    answers. It serves both kinds of handlers without a change of thread; a request leaves nothing on it.
+    The app puts it first in ``MIDDLEWARE``. In a lower position it does not measure requests that a
+    middleware above it answers. It serves synchronous and asynchronous handlers without a change of thread.
+    It keeps no state of a request.
 
     Raises:
-        ImproperlyConfigured: The settings are wrong; the server does not start without being measured.
+        ImproperlyConfigured: The settings are wrong. The server does not start, instead of running without
+            metrics.
         MiddlewareNotUsed: PROM_ENABLED is off.
     """
 
@@ -44,75 +46,75 @@ class PrometheusMiddleware:
         if instrumentation is None:
             raise MiddlewareNotUsed("PROM_ENABLED is off")
         self._get_response = get_response
-        # Where no middleware stands above, none can put our response aside.
+        # Only a middleware above this one can replace its response.
         self._is_first = bool(settings.MIDDLEWARE) and settings.MIDDLEWARE[0] == MIDDLEWARE
         if not self._is_first:
-            signals.finish_replaced()
-        # Each callable that a handler gives to a middleware is wrapped; a test may call us without a handler.
-        self._served = hasattr(get_response, "__wrapped__")
+            signals.connect_request_finished()
+        # A handler wraps each callable that it passes to a middleware. A test can call without a handler.
+        self._has_handler = hasattr(get_response, "__wrapped__")
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: Any) -> Any:
-        """Serve one request; for an asynchronous handler, return the coroutine that does."""
+        """Serve one request. Under an asynchronous handler, return the coroutine that serves it."""
         if self._is_async:
             return self._serve(request)
-        instrumentation = conf.current()
+        instrumentation = conf.current_instrumentation()
         if instrumentation is None:
             return self._get_response(request)
-        # Nearly no path ends like that: the exact answer costs ten times as much.
+        # The exact test takes ten times as long, and few paths end like this.
         if request.path_info.endswith(instrumentation.suffixes) and is_metrics_path(request):
-            return answer_in_request(request)
-        recording = self._begin(instrumentation, request)
+            return answer_in_thread(request)
+        recording = self._start(instrumentation, request)
         if recording is None:
-            with apart(request):
+            with isolated(request):
                 return self._get_response(request)
         try:
             response = self._get_response(request)
         except BaseException as error:
-            abort(recording, request, error)
+            on_exception(recording, request, error)
             raise
-        end(recording, request, response)
+        on_response(recording, request, response)
         return response
 
     async def _serve(self, request: Any) -> Any:
-        instrumentation = conf.current()
+        instrumentation = conf.current_instrumentation()
         if instrumentation is None:
             return await self._get_response(request)
         if request.path_info.endswith(instrumentation.suffixes) and is_metrics_path(request):
-            # A scrape of many workers takes long enough to hold up every other request of the loop.
-            withdraw(request)
-            return await sync_to_async(answer, thread_sensitive=False)(request)
-        recording = self._begin(instrumentation, request)
+            # In the event loop, a scrape of many workers would block every other request.
+            discard_scrape(request)
+            return await sync_to_async(exposition_response, thread_sensitive=False)(request)
+        recording = self._start(instrumentation, request)
         if recording is None:
-            with apart(request):
+            with isolated(request):
                 return await self._get_response(request)
         try:
             response = await self._get_response(request)
-            end(recording, request, response, labels=False)
+            on_response(recording, request, response, labels=False)
             if recording.recorder.extra_labels:
-                await label(instrumentation, recording, request, response)
+                await compute_extra_labels(instrumentation, recording, request, response)
         except BaseException as error:
-            abort(recording, request, error)
+            on_exception(recording, request, error)
             raise
         return response
 
-    def _begin(self, instrumentation: conf.Instrumentation, request: Any) -> Recording | None:
-        recording = begin(instrumentation, request, served=self._served)
+    def _start(self, instrumentation: conf.Instrumentation, request: Any) -> Recording | None:
+        recording = on_request(instrumentation, request, has_handler=self._has_handler)
         if recording is not None and not self._is_first:
-            signals.watch_replaced(recording)
+            signals.finish_with_request(recording)
         return recording
 
 
 def watch_exceptions(get_response: GetResponse) -> GetResponse:
-    """Note the exceptions that leave views, before another middleware answers them.
+    """Record exceptions of views before another middleware answers them.
 
-    The app puts it last in ``MIDDLEWARE``: Django asks the ``process_exception`` of the last middleware
-    first, and nobody after the one that answers; got_request_exception is not sent then. The next
-    callable itself is returned, so that a request costs nothing more.
+    The app puts it last in ``MIDDLEWARE``. Django calls the ``process_exception`` of the last middleware
+    first, and stops at the one that returns a response. In this case it does not send
+    got_request_exception. The function returns ``get_response`` itself, so a request takes no longer.
     """
-    get_response.process_exception = signals.note  # type: ignore[attr-defined]
+    get_response.process_exception = signals.add_exception  # type: ignore[attr-defined]
     return get_response
 
 

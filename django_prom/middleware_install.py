@@ -1,4 +1,4 @@
-"""Where the middleware stands in ``settings.MIDDLEWARE``, unless the user has placed it himself."""
+"""Adds the entries of web-prom to ``settings.MIDDLEWARE``, unless the user has added them."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from django.conf import settings
 from django_prom import conf
 
 MIDDLEWARE = "django_prom.middleware.PrometheusMiddleware"
-"""Measures; stands first, so that its time and status are those of the whole project."""
+"""The first entry. It measures the time and the status of the whole project."""
 
-WATCHER = "django_prom.middleware.watch_exceptions"
-"""Sees exceptions; stands last, so that it sees them before another middleware answers them."""
+EXCEPTION_MIDDLEWARE = "django_prom.middleware.watch_exceptions"
+"""The last entry. It sees exceptions before another middleware answers them."""
 
 
 is_instrumented = False
-"""Whether the server measures the project, which does not have the app in ``INSTALLED_APPS``."""
+"""Whether the server measures the project, and the app is not in ``INSTALLED_APPS``."""
 
 
-class Placed(str):
-    """An entry of ``MIDDLEWARE`` that we put there, not the user.
+class InstalledEntry(str):
+    """An entry of ``MIDDLEWARE`` that web-prom added, not the user.
 
-    It stays recognisable in a copy of the list, such as ``modify_settings`` makes.
+    The type survives a copy of the list, for example in ``modify_settings``.
     """
 
     __slots__ = ()
 
 
-def place() -> None:
-    """Make ``settings.MIDDLEWARE`` what it has to be now; changes nothing where it is that already.
+def install() -> None:
+    """Add the entries to ``settings.MIDDLEWARE`` or remove them, as the present settings require.
 
-    The user's own list or tuple is never touched: another one of its kind takes its place in the settings
-    that are in force, which are gone when ``override_settings`` ends.
+    The user's list or tuple is not changed. A new one of the same type replaces it in the present settings,
+    and is discarded when ``override_settings`` ends.
     """
     present = getattr(settings, "MIDDLEWARE", None)
     if not isinstance(present, list | tuple):
         return
-    theirs = [entry for entry in present if not isinstance(entry, Placed)]
-    wanted = _with_ours(theirs) if _is_wanted() else theirs
-    if list(present) != wanted:
-        settings.MIDDLEWARE = tuple(wanted) if isinstance(present, tuple) else wanted
+    of_user = [entry for entry in present if not isinstance(entry, InstalledEntry)]
+    required = _with_entries(of_user) if _is_required() else of_user
+    if list(present) != required:
+        settings.MIDDLEWARE = tuple(required) if isinstance(present, tuple) else required
 
 
-def _is_wanted() -> bool:
-    installed = is_instrumented or apps.is_installed("django_prom")
-    return installed and conf.wants("enabled") and conf.wants("install_middleware")
+def _is_required() -> bool:
+    is_in_use = is_instrumented or apps.is_installed("django_prom")
+    return is_in_use and conf.is_on("enabled") and conf.is_on("install_middleware")
 
 
-def _with_ours(theirs: Sequence[str]) -> list[str]:
-    first = [] if MIDDLEWARE in theirs else [Placed(MIDDLEWARE)]
-    last = [] if WATCHER in theirs else [Placed(WATCHER)]
-    return [*first, *theirs, *last]
+def _with_entries(of_user: Sequence[str]) -> list[str]:
+    first = [] if MIDDLEWARE in of_user else [InstalledEntry(MIDDLEWARE)]
+    last = [] if EXCEPTION_MIDDLEWARE in of_user else [InstalledEntry(EXCEPTION_MIDDLEWARE)]
+    return [*first, *of_user, *last]

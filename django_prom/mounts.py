@@ -15,16 +15,17 @@ from django.utils import translation
 from django_prom.views import metrics
 
 Chain = tuple[Any, ...]
+"""The resolvers and, last, the URL pattern on the way from the root of the URLs to a view."""
 
-# A regular expression that one text matches.
-_LITERAL = re.compile(r"\^((?:[\w/ -]|\\[./-])*)")
+# A regular expression that matches only one text.
+_LITERAL_REGEX = re.compile(r"\^((?:[\w/ -]|\\[./-])*)")
 
 
 class Mounts(NamedTuple):
-    """Where the URLs of a project include ``django_prom.urls``, at any depth and in any namespace.
+    """The places where the URLs of a project include ``django_prom.urls``, at any depth and in any namespace.
 
     Attributes:
-        paths: The paths that have no variable part, below the script's own.
+        paths: The paths without a variable part, relative to the script name.
         has_variables: Whether it is also included below a pattern with a variable part.
     """
 
@@ -32,40 +33,41 @@ class Mounts(NamedTuple):
     has_variables: bool
 
     @property
-    def is_somewhere(self) -> bool:
-        """Whether there is any such path."""
+    def is_mounted(self) -> bool:
+        """Whether the metrics are mounted at any path."""
         return bool(self.paths) or self.has_variables
 
 
 @lru_cache(maxsize=64)
-def mounts(urlconf: Any) -> Mounts:
-    """Return where the metrics are mounted. The first call for a URLconf looks through all of its URLs.
+def find_mounts(urlconf: Any) -> Mounts:
+    """Return where the metrics are mounted. The first call for a URLconf searches all of its URLs.
 
-    Inside ``i18n_patterns`` the path is that of the project's own language; the view answers at the others.
+    Inside ``i18n_patterns`` the path is that of the project's default language. At the paths of the other
+    languages the view answers.
 
     Raises:
         Exception: The URLs cannot be imported.
     """
     with translation.override(settings.LANGUAGE_CODE):
-        found = [_literal(chain) for chain in _chains(get_resolver(urlconf).url_patterns, ())]
+        found = [_literal_path(chain) for chain in _iter_chains(get_resolver(urlconf).url_patterns, ())]
     paths = dict.fromkeys(f"/{path}" for path in found if path is not None)
     return Mounts(tuple(paths), None in found)
 
 
 def is_mounted_at(urlconf: Any, path: str) -> bool:
-    """Tell whether the metrics are mounted at a path; one slash more or less at its end is the same path.
+    """Return whether the metrics are mounted at a path, with or without a slash at its end.
 
     Raises:
         Exception: The URLs cannot be imported.
     """
-    known = mounts(urlconf)
-    same = (path, path[:-1] if path.endswith("/") else f"{path}/")
-    if any(each in known.paths for each in same):
+    mounts = find_mounts(urlconf)
+    variants = (path, path[:-1] if path.endswith("/") else f"{path}/")
+    if any(variant in mounts.paths for variant in variants):
         return True
-    return known.has_variables and any(_is_view_at(urlconf, each) for each in same)
+    return mounts.has_variables and any(_resolves_to_metrics(urlconf, variant) for variant in variants)
 
 
-def _is_view_at(urlconf: Any, path: str) -> bool:
+def _resolves_to_metrics(urlconf: Any, path: str) -> bool:
     try:
         with translation.override(settings.LANGUAGE_CODE):
             return get_resolver(urlconf).resolve(path).func is metrics
@@ -73,22 +75,22 @@ def _is_view_at(urlconf: Any, path: str) -> bool:
         return False
 
 
-def _chains(patterns: Iterable[Any], above: Chain) -> Iterator[Chain]:
-    """Give the resolvers and the pattern of each way to the view, from the outermost on."""
+def _iter_chains(patterns: Iterable[Any], outer: Chain) -> Iterator[Chain]:
+    """Yield each chain that ends at the view of the metrics, from the outermost resolver to the pattern."""
     for pattern in patterns:
         if isinstance(pattern, URLPattern):
             if pattern.callback is metrics:
-                yield (*above, pattern)
-        elif isinstance(pattern, URLResolver) and not any(_same(pattern, each) for each in above):
-            yield from _chains(pattern.url_patterns, (*above, pattern))
+                yield (*outer, pattern)
+        elif isinstance(pattern, URLResolver) and not any(_includes_same(pattern, each) for each in outer):
+            yield from _iter_chains(pattern.url_patterns, (*outer, pattern))
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Tell whether two resolvers include the same URLs: a URLconf can include itself."""
+def _includes_same(one: Any, other: Any) -> bool:
+    """Return whether two resolvers include the same URLs. A URLconf can include itself."""
     return one is other or one.url_patterns is other.url_patterns
 
 
-def _literal(chain: Chain) -> str | None:
+def _literal_path(chain: Chain) -> str | None:
     """Return the path of a chain, or None if a part of it is variable."""
     parts = []
     for pattern in (each.pattern for each in chain):
@@ -97,7 +99,7 @@ def _literal(chain: Chain) -> str | None:
         elif isinstance(pattern, RoutePattern) and not pattern.converters:
             parts.append(str(pattern))
         else:
-            regex = _LITERAL.fullmatch(str(pattern)) if isinstance(pattern, RegexPattern) else None
+            regex = _LITERAL_REGEX.fullmatch(str(pattern)) if isinstance(pattern, RegexPattern) else None
             if regex is None:
                 return None
             parts.append(regex[1].replace("\\", ""))

@@ -1,4 +1,4 @@
-"""From Django's URL patterns to the template that is the route label."""
+"""Route templates of Django's URL patterns."""
 
 from __future__ import annotations
 
@@ -14,65 +14,67 @@ from django.utils import translation
 from web_prom.metrics.routes import absolute_route
 
 LANGUAGE = "<language>/"
-"""What stands for the prefix of ``i18n_patterns``: one series for all languages."""
+"""The template of the prefix of ``i18n_patterns``, so that all languages share one series."""
 
 VARIABLE = "<var>"
-"""What stands for a part of a regular expression that has no name."""
+"""The template of a variable part of a regular expression that has no name."""
 
 _QUANTIFIER = re.compile(r"(?:[*+?]|\{\d*,?\d*\})[?+]?")
-_MANY = re.compile(r"[*+]|\{\d*,?\d*\}")
+_REPETITION = re.compile(r"[*+]|\{\d*,?\d*\}")
 _GROUP = re.compile(
-    r"\((?:\?(?:P<(?P<name>\w+)>|P=(?P<again>\w+)|(?P<kind>[:=!>#(]|<[=!])|[a-zA-Z-]+(?P<flags>[:)])))?"
+    r"\((?:\?(?:P<(?P<name>\w+)>|P=(?P<reference>\w+)|(?P<kind>[:=!>#(]|<[=!])|[a-zA-Z-]+(?P<flags>[:)])))?"
 )
 
 
-def template(patterns: Iterable[Any], matched: str) -> str:
-    """Return the route template of a chain of patterns, from the outermost to the view's own.
+def chain_template(patterns: Iterable[Any], matched: str) -> str:
+    """Return the route template of a chain of patterns, from the outermost one to that of the view.
 
-    Translated patterns are given in the project's own language, so that languages do not multiply series.
+    Translated patterns are in the project's default language, so that all languages share one series.
 
     Args:
-        patterns: The ``pattern`` of each ``URLResolver`` and, last, of the ``URLPattern``.
+        patterns: The ``pattern`` of each ``URLResolver``, and last that of the ``URLPattern``.
         matched: ``ResolverMatch.route``, which is in the language of the request.
     """
     chain = list(patterns)
     prefix = ""
     if chain and isinstance(chain[0], LocalePrefixPattern):
         chain = chain[1:]
-        # The default language may have no prefix.
-        prefix = LANGUAGE if matched != _joined(chain) else ""
+        # The default language can be without a prefix.
+        prefix = LANGUAGE if matched != _join(chain) else ""
     if all(isinstance(_source(pattern), str) for pattern in chain):
-        return absolute_route(prefix + _readable_chain(chain))
+        return absolute_route(prefix + _join_templates(chain))
     with translation.override(settings.LANGUAGE_CODE):
-        return absolute_route(prefix + _readable_chain(chain))
+        return absolute_route(prefix + _join_templates(chain))
 
 
-def guess(matched: str) -> str:
-    """Return the template of a route of which only the text is known: is it a regular expression?"""
+def template_of_text(matched: str) -> str:
+    """Return the template of a route if only its text is known, which can be a regular expression."""
     is_regex = matched.startswith("^") or matched.endswith(("$", r"\Z")) or "(?P<" in matched
-    return absolute_route(readable(matched) if is_regex else matched)
+    return absolute_route(regex_template(matched) if is_regex else matched)
 
 
-def readable(regex: str) -> str:
-    """Return a regular expression as a template: ``^users/(?P<pk>[0-9]+)/$`` as ``users/<pk>/``.
+def regex_template(regex: str) -> str:
+    """Return the template of a regular expression: ``users/<pk>/`` for ``^users/(?P<pk>[0-9]+)/$``.
 
-    Not ``simplify_regex`` of django.contrib.admindocs: it leaves escapes in, gives other results in other
-    versions of Django, and a label must not change with an upgrade; nor does every project have the admin.
+    ``simplify_regex`` of django.contrib.admindocs is not used. It does not remove escapes, and not every
+    project has the admin. Its results depend on the version of Django, and a label must not change with an
+    upgrade.
     """
     try:
-        return re.sub(rf"(?:{VARIABLE})+", VARIABLE, _Reader(regex).read())
+        return re.sub(rf"(?:{VARIABLE})+", VARIABLE, _RegexConverter(regex).convert())
     except IndexError:
         return regex
 
 
-def _readable_chain(chain: Sequence[Any]) -> str:
+def _join_templates(chain: Sequence[Any]) -> str:
     return "".join(
-        readable(str(pattern)) if isinstance(pattern, RegexPattern) else str(pattern) for pattern in chain
+        regex_template(str(pattern)) if isinstance(pattern, RegexPattern) else str(pattern)
+        for pattern in chain
     )
 
 
-def _joined(chain: Sequence[Any]) -> str:
-    """Return the route as Django joins it."""
+def _join(chain: Sequence[Any]) -> str:
+    """Return the route of a chain, joined as Django joins it."""
     joined = ""
     for pattern in chain:
         joined += str(pattern).removeprefix("^") if joined else str(pattern)
@@ -80,72 +82,72 @@ def _joined(chain: Sequence[Any]) -> str:
 
 
 def _source(pattern: Any) -> object:
-    """Return what a pattern was made of: a string, or a translation that is one later."""
+    """Return the text of a pattern: a string, or a lazy translation."""
     return getattr(pattern, "_route", None) or getattr(pattern, "_regex", "")
 
 
-class _Reader:
-    """Reads one regular expression from left to right. Lives for one call."""
+class _RegexConverter:
+    """Converts one regular expression to a template, from left to right. Used once."""
 
     def __init__(self, regex: str) -> None:
         self._regex = regex
-        self._at = 0
+        self._position = 0
 
-    def read(self, *, inside: bool = False) -> str:
-        """Return what is left as a template; inside a group, up to its end."""
+    def convert(self, *, in_group: bool = False) -> str:
+        """Return the template of the rest of the expression, or of the rest of a group."""
         pieces: list[str] = []
-        while self._at < len(self._regex):
-            if inside and self._regex[self._at] == ")":
-                self._at += 1
+        while self._position < len(self._regex):
+            if in_group and self._regex[self._position] == ")":
+                self._position += 1
                 break
-            pieces.append(self._piece())
-            quantifier = _QUANTIFIER.match(self._regex, self._at)
+            pieces.append(self._convert_next())
+            quantifier = _QUANTIFIER.match(self._regex, self._position)
             if quantifier:
-                self._at = quantifier.end()
+                self._position = quantifier.end()
         return "".join(pieces)
 
-    def _piece(self) -> str:
-        char = self._regex[self._at]
+    def _convert_next(self) -> str:
+        char = self._regex[self._position]
         if char == "(":
-            return self._group()
+            return self._convert_group()
         if char == "[":
-            return self._set()
-        self._at += 1
+            return self._convert_character_set()
+        self._position += 1
         if char == "\\":
-            return self._escape()
+            return self._convert_escape()
         if char in "^$":
             return ""
-        if char == "." and _MANY.match(self._regex, self._at):
+        if char == "." and _REPETITION.match(self._regex, self._position):
             return VARIABLE
         return char
 
-    def _escape(self) -> str:
-        char = self._regex[self._at]
-        self._at += 1
+    def _convert_escape(self) -> str:
+        char = self._regex[self._position]
+        self._position += 1
         if char in "AZzbB":
             return ""
         return VARIABLE if char in "dDwWsS" or char.isdigit() else char
 
-    def _set(self) -> str:
-        begin = self._at + 1
-        self._at = begin + 1 if self._regex.startswith("^", begin) else begin
-        if self._regex[self._at] == "]":  # as the first, it is one of the set
-            self._at += 1
-        while self._regex[self._at] != "]":
-            self._at += 2 if self._regex[self._at] == "\\" else 1
-        content = self._regex[begin : self._at].removeprefix("\\")
-        self._at += 1
+    def _convert_character_set(self) -> str:
+        start = self._position + 1
+        self._position = start + 1 if self._regex.startswith("^", start) else start
+        if self._regex[self._position] == "]":  # the first one is a member of the set
+            self._position += 1
+        while self._regex[self._position] != "]":
+            self._position += 2 if self._regex[self._position] == "\\" else 1
+        content = self._regex[start : self._position].removeprefix("\\")
+        self._position += 1
         return content if len(content) == 1 else VARIABLE
 
-    def _group(self) -> str:
-        opened = _GROUP.match(self._regex, self._at)
+    def _convert_group(self) -> str:
+        opened = _GROUP.match(self._regex, self._position)
         if opened is None:
             raise IndexError
-        self._at = opened.end()
-        name = opened["name"] or opened["again"]
+        self._position = opened.end()
+        name = opened["name"] or opened["reference"]
         if opened["flags"] == ")":
             return ""
-        content = self.read(inside=True)
+        content = self.convert(in_group=True)
         if name:
             return f"<{name}>"
         if opened["kind"] in (":", ">") or opened["flags"]:

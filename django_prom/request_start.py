@@ -1,4 +1,4 @@
-"""How a Django request begins, as its server tells."""
+"""Attributes that are known when a Django request starts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from web_prom.metrics import request_start
 
 
 def start_key_getter(attributes: Sequence[str]) -> Callable[[Any], Any]:
-    """Return what reads from a request how it begins, as a key of the recorder's openings.
+    """Return a function that reads the key of a request in the recorder's ``request_starts``.
 
     Args:
-        attributes: Which, of a naming; the method comes first.
+        attributes: The attributes of the key, in the order of the naming. The method is the first one.
     """
     method, *others = attributes
     if not others:
         return attrgetter(method)
-    # With one of them alone it would not give a tuple.
+    # All attributes: with a single one, the function would not return a tuple.
     wsgi, asgi = (
         request_start.start_key_getter(attributes, keys)
         for keys in (request_start.WSGI_KEYS, request_start.ASGI_KEYS)
@@ -26,7 +26,7 @@ def start_key_getter(attributes: Sequence[str]) -> Callable[[Any], Any]:
 
     def read(request: Any) -> tuple[Any, ...]:
         scope = getattr(request, "scope", None)
-        told = wsgi(request.META) if scope is None else asgi(scope)
-        return (request.method, *told[1:])  # in capitals, as the project's views see it
+        values = wsgi(request.META) if scope is None else asgi(scope)
+        return (request.method, *values[1:])  # Django's method is in capitals
 
     return read

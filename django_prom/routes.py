@@ -1,4 +1,4 @@
-"""From Django's URL resolution to the route label, and whether a request is one for metrics."""
+"""The routes of Django requests, and the paths of scrapes."""
 
 from __future__ import annotations
 
@@ -11,111 +11,102 @@ from django.conf import settings
 from django.urls import Resolver404, get_resolver, get_script_prefix
 from django.utils import translation
 
-from django_prom.mounts import is_mounted_at, mounts
-from django_prom.patterns import guess, template
+from django_prom.mounts import find_mounts, is_mounted_at
+from django_prom.patterns import chain_template, template_of_text
 from web_prom.metrics.routes import is_excluded
 
-# Resolvers that make their patterns anew for each request must not fill the memory.
-_MOST = 10_000
+# Some resolvers create new patterns for each request, so the cache is limited.
+_MAX_CACHED_ROUTES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a resolved URL means to the metrics.
+    """The route of a resolved URL.
 
     Attributes:
         template: The route template.
-        excluded: Whether the view is not measured.
+        excluded: Whether the view is excluded from the metrics.
     """
 
     template: str
     excluded: bool
 
 
-# By the route's text and the view. Shared by all threads: each entry is what anybody would put there.
-known: dict[tuple[str, Any], Route] = {}
+# By the text of the route and the view. All threads share it without a lock: a second thread that adds the
+# same key adds an equal value.
+route_cache: dict[tuple[str, Any], Route] = {}
 
 
 def reset() -> None:
-    """Forget what depends on settings."""
-    known.clear()
-    mounts.cache_clear()
+    """Clear the caches that depend on settings."""
+    route_cache.clear()
+    find_mounts.cache_clear()
 
 
-def find(request: Any, response: Any) -> Route | None:
+def find_route(request: Any, response: Any) -> Route | None:
     """Return the route of a request, or None if there is none.
 
     Args:
-        request: Django's request, after its response was made.
-        response: The response, or None where there is none.
+        request: Django's request, after its response was created.
+        response: The response, or None if the request ended with an exception.
     """
     match = request.resolver_match
     if match is None:
-        # Where nothing matched, Django has tried already. Otherwise a middleware answered before it did.
+        # After a 404, Django has resolved the URL in vain. Otherwise a middleware answered before it.
         if response is None or response.status_code == 404:
             return None
         if type(response).__name__ == "WhiteNoiseFileResponse":
-            return _static_files(request.path_info)
-        match = _match_early(request, response)
+            return _static_file_route(request.path_info)
+        match = _resolve_early_response(request, response)
         if match is None:
             return None
     key = (match.route, match.func)
-    route = known.get(key)
+    route = route_cache.get(key)
     if route is None:
-        route = _route(match)
-        if len(known) < _MOST:
-            known[key] = route
+        route = _route_of_match(match)
+        if len(route_cache) < _MAX_CACHED_ROUTES:
+            route_cache[key] = route
     return route
 
 
 def is_metrics_path(request: Any) -> bool:
-    """Tell whether a request asks for the project's metrics. Never raises."""
+    """Return whether a request is a scrape of the project's metrics. Never raises."""
     try:
         urlconf = getattr(request, "urlconf", None) or settings.ROOT_URLCONF
         return is_mounted_at(urlconf, request.path_info)
     except Exception:
-        return False  # the URLs cannot be imported, which Django itself is about to tell
+        return False  # the URLs cannot be imported, and Django reports that when it resolves the URL
 
 
-def metrics_path(urlconf: Any) -> str | None:
-    """Return the first path below the script's own at which metrics are mounted, or None if there is none.
-
-    Raises:
-        Exception: The URLs cannot be imported.
-    """
-    paths = mounts(urlconf).paths
-    return paths[0] if paths else None
-
-
-def _route(match: Any) -> Route:
+def _route_of_match(match: Any) -> Route:
     view = match.func
     while isinstance(view, partial):
         view = view.func
-    # The last that was tried is what matched: the resolvers from the outermost on, then the pattern.
+    # The last entry is the chain that matched: the resolvers from the outermost one, then the pattern.
     chain = match.tried[-1] if match.tried else ()
     if chain and getattr(chain[-1], "callback", None) is match.func:
-        return Route(template([each.pattern for each in chain], match.route), is_excluded(view))
-    return Route(guess(match.route), is_excluded(view))
+        return Route(chain_template([each.pattern for each in chain], match.route), is_excluded(view))
+    return Route(template_of_text(match.route), is_excluded(view))
 
 
-def _static_files(path: str) -> Route:
-    """Return the route of a file that WhiteNoise serves: one for all, so that files do not make series."""
+def _static_file_route(path: str) -> Route:
+    """Return the route of a file that WhiteNoise serves. All files have one route, so there is one series."""
     prefix = getattr(settings, "WHITENOISE_STATIC_PREFIX", None) or urlsplit(settings.STATIC_URL or "").path
     prefix = prefix.removeprefix(get_script_prefix().rstrip("/"))
     prefix = f"/{prefix.strip('/')}/" if prefix.strip("/") else "/"
     return Route(f"{prefix}*" if path.startswith(prefix) else "/*", excluded=False)
 
 
-def _match_early(request: Any, response: Any) -> Any:
-    """Resolve the URL of a request that a middleware answered."""
+def _resolve_early_response(request: Any, response: Any) -> Any:
+    """Resolve the URL of a request that a middleware answered before Django resolved it."""
     found = _resolve(request, request.path_info)
     if found is None and 300 <= response.status_code < 400:
         target = unquote(urlsplit(response.get("Location", "")).path)
         target = "/" + target.removeprefix(get_script_prefix())
-        # Redirects to the canonical URL, with its slash or its language, are that route's.
+        # A redirect that only adds a slash or a language prefix has the route of its target.
         language = translation.get_language_from_path(target)
-        same = {f"{prefix}{request.path_info}" for prefix in ("", f"/{language}")}
-        if target in same or target.removesuffix("/") in same:
+        variants = {f"{prefix}{request.path_info}" for prefix in ("", f"/{language}")}
+        if target in variants or target.removesuffix("/") in variants:
             found = _resolve(request, target)
     return found
 

@@ -1,4 +1,4 @@
-"""Django's signals: when a request began, what raised in it, and that it is over."""
+"""Receivers of Django's signals: the start, the exceptions and the end of a request."""
 
 from __future__ import annotations
 
@@ -9,100 +9,102 @@ from typing import Any
 
 from django.core.signals import got_request_exception, request_finished, request_started
 
-from web_prom.metrics.body_sizes import CountingInput
+from web_prom.metrics.body_sizes import CountingInput, CountsRequestBytes
 from web_prom.metrics.recording import RECORDING_KEY, Recording
 
-STARTED = "web_prom.started"
-"""Where the start of a request is in its WSGI environ or ASGI scope: ``perf_counter()``, in seconds."""
+STARTED_KEY = "web_prom.started"
+"""The key of the start of a request in its WSGI environ or ASGI scope: ``perf_counter()``, in seconds."""
 
 replaceable: ContextVar[tuple[Recording, Any] | None] = ContextVar("web_prom_replaceable", default=None)
-"""The recording of a request whose response another middleware may put aside without closing it.
+"""The recording of a request whose response another middleware can replace without closing it.
 
-The second item is the value of the outer request, where a view makes a request with a test client.
+The second item is the value of the outer request, if a view makes a request with a test client.
 """
 
 
 class EarlyInput(CountingInput):
-    """A request's stream, counted from before the middleware has the request."""
+    """The input stream of a request. It counts bytes before the middleware has created the recording."""
 
     def __init__(self, stream: Any) -> None:
-        super().__init__(stream, _Read())
+        super().__init__(stream, _ReadBytes())
 
-    def hand_over(self, recording: Any) -> None:
-        """Go on counting for a recording."""
+    def set_recording(self, recording: CountsRequestBytes) -> None:
+        """Add the counted bytes to a recording, and all further bytes too."""
         recording.request_size = self._recording.request_size
         self._recording = recording
 
 
-class _Read:
-    """What was read of a stream before there is a recording, in bytes."""
+class _ReadBytes:
+    """The number of bytes that were read from a stream before there is a recording."""
 
     def __init__(self) -> None:
         self.request_size = 0
 
 
 def connect() -> None:
-    """Connect what every project needs; any number of times.
+    """Connect the receivers that every project needs. Further calls change nothing.
 
-    Django calls receivers one after the other, each with its own cost, and under ASGI calls those that
-    are not async in a thread that it needs for its own anyway: ours are few, short and not async.
+    Each receiver makes every request slower, so there are few and they are short. Under ASGI, Django calls
+    receivers that are not asynchronous in a thread, which it needs for its own receivers in any case.
     """
-    request_started.connect(_stamp, dispatch_uid=f"{__name__}.started")
-    got_request_exception.connect(_note_current, dispatch_uid=f"{__name__}.exception")
+    request_started.connect(_store_start_time, dispatch_uid=f"{__name__}.started")
+    got_request_exception.connect(_add_current_exception, dispatch_uid=f"{__name__}.exception")
 
 
-def count_input(wanted: bool) -> None:
-    """Count the bytes read of request bodies, or no longer."""
+def set_input_counting(enabled: bool) -> None:
+    """Start or stop counting the bytes that are read of request bodies."""
     uid = f"{__name__}.input"
-    if wanted:
+    if enabled:
         request_started.connect(_count_input, dispatch_uid=uid)
     else:
         request_started.disconnect(dispatch_uid=uid)
 
 
-def finish_replaced() -> None:
-    """Finish requests whose response another middleware put aside; needed where one stands above ours."""
-    request_finished.connect(_finish, dispatch_uid=f"{__name__}.finished")
+def connect_request_finished() -> None:
+    """Connect a receiver that finishes requests whose response a middleware above replaced."""
+    request_finished.connect(_finish_replaceable, dispatch_uid=f"{__name__}.finished")
 
 
-def watch_replaced(recording: Recording) -> None:
-    """Have a recording finished by the end of its request, even if nobody closes its response."""
+def finish_with_request(recording: Recording) -> None:
+    """Finish a recording at request_finished, even if its response is never closed."""
     outer = replaceable.get()
-    is_inside = outer is not None and outer[0].status is None and not outer[0].finished
-    replaceable.set((recording, outer if is_inside else None))
+    is_inner = outer is not None and outer[0].status is None and not outer[0].finished
+    replaceable.set((recording, outer if is_inner else None))
 
 
-def _stamp(environ: dict[str, Any] | None = None, scope: dict[str, Any] | None = None, **_: Any) -> None:
-    # The middleware sees the request later: after other receivers, which may reconnect to a database.
-    place = scope if environ is None else environ
-    if place is not None:
-        place[STARTED] = perf_counter()
-
-
-def _count_input(environ: dict[str, Any] | None = None, **_: Any) -> None:
-    # Django's request takes the stream's methods when it is made: the middleware would come too late.
-    if environ is not None and "wsgi.input" in environ:
-        environ["wsgi.input"] = EarlyInput(environ["wsgi.input"])
-
-
-def note(request: Any, error: BaseException | None) -> None:
-    """Remember an exception with the recording of its request, if that has one that is not finished."""
+def add_exception(request: Any, error: BaseException | None) -> None:
+    """Add an exception to the recording of a request, if there is one that is not finished."""
     recording = getattr(request, "META", {}).get(RECORDING_KEY)
     if recording is None or recording.finished or error is None:
         return
     recording.add_exception(error)
     if recording.status is not None:
-        # Our part was over: a middleware above raised, and Django answers in the place of all.
+        # The middleware has returned its response. A middleware above it raised, so Django answers 500.
         recording.status = "500"
 
 
-def _note_current(request: Any = None, **_: Any) -> None:
-    note(request, sys.exc_info()[1])
+def _store_start_time(
+    environ: dict[str, Any] | None = None, scope: dict[str, Any] | None = None, **_: Any
+) -> None:
+    # The middleware is called after all receivers of the signal, and a receiver can reconnect to a database.
+    mapping = scope if environ is None else environ
+    if mapping is not None:
+        mapping[STARTED_KEY] = perf_counter()
 
 
-def _finish(**_: Any) -> None:
+def _count_input(environ: dict[str, Any] | None = None, **_: Any) -> None:
+    # Django's request takes the methods of the stream when it is created, before the middleware is called.
+    if environ is not None and "wsgi.input" in environ:
+        environ["wsgi.input"] = EarlyInput(environ["wsgi.input"])
+
+
+def _add_current_exception(request: Any = None, **_: Any) -> None:
+    add_exception(request, sys.exc_info()[1])
+
+
+def _finish_replaceable(**_: Any) -> None:
     found = replaceable.get()
-    # Closing any response sends this signal: a view may close one that it does not answer with.
+    # The close of any response sends this signal, also of one that a view creates and does not return.
     if found is not None and found[0].status is not None:
         replaceable.set(found[1])
         found[0].finish()

@@ -6,48 +6,51 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django_prom.signals import STARTED
+from django_prom.signals import STARTED_KEY
 from web_prom.metrics.layers import discard
 from web_prom.metrics.recording import RECORDING_KEY
 
 
 @contextmanager
-def apart(request: Any) -> Iterator[None]:
-    """Keep a request that is not measured away from the recording of the request that it was copied from.
+def isolated(request: Any) -> Iterator[None]:
+    """Hide the recording of the outer request from a copied request that is not measured.
 
-    Otherwise its route, its exceptions and its exclusion would count for the outer request.
+    Otherwise the route, the exceptions and the exclusion of the copy would count for the outer request.
     """
     hidden = []
-    for place in (request.META, getattr(request, "scope", {})):
-        recording = place.get(RECORDING_KEY)
+    for mapping in (request.META, getattr(request, "scope", {})):
+        recording = mapping.get(RECORDING_KEY)
         if recording is not None and getattr(recording, "request_id", None) not in (None, id(request)):
-            hidden.append((place, place.pop(RECORDING_KEY)))
+            hidden.append((mapping, mapping.pop(RECORDING_KEY)))
     try:
         yield
     finally:
-        for place, recording in hidden:  # it may be the outer request's own
-            place[RECORDING_KEY] = recording
+        for mapping, recording in hidden:  # the outer request can use the same mapping
+            mapping[RECORDING_KEY] = recording
 
 
-def is_clients(request: Any) -> bool:
-    """Tell whether a request is one of a client, for which Django sent request_started. Never raises."""
+def is_client_request(request: Any) -> bool:
+    """Return whether a client made a request, and not the application itself. Never raises.
+
+    Django sends request_started only for requests of clients.
+    """
     recording = request.META.get(RECORDING_KEY)
     scope = getattr(request, "scope", None)
     return (
-        STARTED in request.META
-        or (scope is not None and STARTED in scope)
+        STARTED_KEY in request.META
+        or (scope is not None and STARTED_KEY in scope)
         or getattr(recording, "request_id", None) == id(request)
     )
 
 
-def withdraw(request: Any) -> None:
-    """Do not measure a request, which is a scrape; it is no longer in progress. Never raises.
+def discard_scrape(request: Any) -> None:
+    """Finish the recording of a scrape without counting it. Never raises.
 
-    A scrape that the application makes to itself does not change the request that it was copied from.
+    If the application scrapes itself, the recording of the outer request does not change.
     """
     scope = getattr(request, "scope", None)
     recording = request.META.get(RECORDING_KEY) or (None if scope is None else scope.get(RECORDING_KEY))
-    if recording is None or not is_clients(request):
+    if recording is None or not is_client_request(request):
         return
     if getattr(recording, "request_id", id(request)) == id(request):
         discard(recording)

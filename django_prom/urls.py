@@ -1,6 +1,6 @@
-"""Where Django finds ``/metrics``: ``path("", include("django_prom.urls"))``.
+"""The URL of the metrics, for the project's URLs: ``path("", include("django_prom.urls"))``.
 
-The middleware answers there itself, before anything else; the view stands in where it is not installed.
+The middleware answers scrapes at this path before any other code. Without the middleware the view answers.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ urlpatterns: list[Any] = []
 
 
 def mount() -> None:
-    """Put the view where the settings want it, in the list that the project has included."""
+    """Put the view at the path of the settings, in the list that the project includes."""
     try:
         config = conf.config()
     except WebPromError:
-        config = Config()  # the checks report it; they cannot if this import fails
+        config = Config()  # an error here would prevent the system checks, which report the wrong setting
     mounted = config.enabled and config.path
     urlpatterns[:] = [path(config.path[1:], metrics, name="metrics")] if mounted else []
 
 
 def reset() -> None:
-    """Mount the view again, after settings changed."""
+    """Mount the view again after a change of settings."""
     mount()
     clear_url_caches()
 

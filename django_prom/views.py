@@ -1,4 +1,4 @@
-"""A scrape's answer as a Django response."""
+"""Responses to scrapes, and the view of the metrics."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from django.http import HttpResponse
 
 from django_prom import conf
-from django_prom.connections import handled_by_django
-from django_prom.unmeasured import is_clients, withdraw
+from django_prom.connections import managed_by_django
+from django_prom.unmeasured import discard_scrape, is_client_request
 from web_prom.metrics.routes import exclude
 
 
-def answer(request: Any) -> Any:
-    """Return the response to a scrape."""
+def exposition_response(request: Any) -> Any:
+    """Return the project's metrics as a response of Django."""
     environ = request.META
-    # Django says "multiprocess" of every ASGI server and of its test client, who never said so.
+    # Under ASGI and in its test client, Django sets wsgi.multiprocess to True without knowing it.
     if "wsgi.input" not in environ or environ.get("SERVER_NAME") == "testserver":
         environ = {**environ, "wsgi.multiprocess": None}
     status, headers, body = conf.exposition().respond(environ)
@@ -24,23 +24,23 @@ def answer(request: Any) -> Any:
     response = HttpResponse(body, status=int(code), reason=reason)
     del response["Content-Type"]
     for name, value in headers:
-        # A dictionary of headers cannot hold two challenges; one header may.
+        # A mapping of headers cannot have two challenges. One header can contain both.
         response[name] = f"{response[name]}, {value}" if name in response else value
     return response
 
 
-def answer_in_request(request: Any) -> Any:
-    """Return the response to a scrape, in the thread of its request."""
-    served = is_clients(request)
-    withdraw(request)
-    with handled_by_django() if served else nullcontext():
-        return answer(request)
+def answer_in_thread(request: Any) -> Any:
+    """Answer a scrape in the thread of its request."""
+    is_client = is_client_request(request)
+    discard_scrape(request)
+    with managed_by_django() if is_client else nullcontext():
+        return exposition_response(request)
 
 
 @exclude
 def metrics(request: Any) -> Any:
-    """Answer a scrape, where the middleware does not do so itself."""
-    return answer_in_request(request)
+    """Answer a scrape. The middleware usually does this before the view is called."""
+    return answer_in_thread(request)
 
 
 metrics.login_required = False  # type: ignore[attr-defined]  # django.contrib.auth.middleware.LoginRequiredMiddleware

@@ -14,7 +14,7 @@ from django.test import override_settings
 from django.urls import include, path, re_path
 from prometheus_client import CollectorRegistry
 
-from django_prom.mounts import mounts
+from django_prom.mounts import find_mounts
 from tests.web_prom.support import in_progress, requests
 
 from . import views
@@ -174,13 +174,13 @@ def test_fault_81_with_a_path_of_its_own(mount: Mount, site: Site) -> None:
 def test_fault_81_the_urls_are_looked_through_once(mount: Mount, site: Site) -> None:
     """And not at a request for anything else."""
     with override_settings(ROOT_URLCONF=mount(path("x/", include(OURS)))):
-        mounts.cache_clear()
+        find_mounts.cache_clear()
         for _ in range(3):
             site("/")
-        assert mounts.cache_info().misses == 0
+        assert find_mounts.cache_info().misses == 0
         for each in ("/x/metrics", "/y/metrics", "/z/metrics"):
             site(each)
-        assert mounts.cache_info().misses == 1
+        assert find_mounts.cache_info().misses == 1
 
 
 def test_w001_names_the_paths(mount: Mount) -> None:

@@ -602,7 +602,7 @@ def test_instruments_that_fail_do_not_fail_requests(
     assert instrumentation is not None
     monkeypatch.setattr(django_prom.recording.RequestRecording, "wrap_body", broken)
     assert site("/stream/") == "200"
-    monkeypatch.setattr(django_prom.routes, "find", broken)
+    monkeypatch.setattr(django_prom.routes, "find_route", broken)
     assert site("/fail/") == "500"
     monkeypatch.setattr(instrumentation.recorder.request_starts["GET"], "inc_in_progress", broken)
     assert site("/") == "200"

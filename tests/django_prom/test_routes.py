@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from django_prom import routes
-from django_prom.patterns import VARIABLE, guess, readable
+from django_prom.patterns import VARIABLE, regex_template, template_of_text
 from tests.web_prom.support import errors, exceptions, requests
 
 from . import views
@@ -178,10 +178,10 @@ def test_what_is_remembered_is_bounded(
     site: Site, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A resolver that makes its patterns anew for each request must not fill the memory."""
-    monkeypatch.setattr(routes, "_MOST", 2)
+    monkeypatch.setattr(routes, "_MAX_CACHED_ROUTES", 2)
     for path in ("/", "/foo/", "/foobar/", "/users/1/"):
         site(path)
-    assert len(routes.known) == 2
+    assert len(routes.route_cache) == 2
     assert of(registry) == {"/", "/foo/", "/foobar/", "/users/<int:pk>/"}
 
 
@@ -224,15 +224,15 @@ def test_a_match_that_does_not_tell_its_patterns(registry: CollectorRegistry) ->
         (r"", ""),
     ],
 )
-def test_regular_expressions_are_made_readable(regex: str, template: str) -> None:
+def test_regular_expressions_are_made_regex_template(regex: str, template: str) -> None:
     """One template for each, without escapes or anchors."""
     re.compile(regex)
-    assert readable(regex) == template
+    assert regex_template(regex) == template
 
 
 @examples(deadline=None)
 @given(st.text(alphabet=r"ab/()[]{}?*+|\.^$<>P:=!#-,0d"))
 def test_whatever_is_written_gets_a_template(regex: str) -> None:
     """Also what is no regular expression; none takes long, and none fails."""
-    assert guess(regex).startswith("/")
-    assert isinstance(readable(regex), str)
+    assert template_of_text(regex).startswith("/")
+    assert isinstance(regex_template(regex), str)

@@ -12,7 +12,7 @@ from django.test import Client, override_settings
 from django.utils import translation
 from prometheus_client import CollectorRegistry, Counter
 
-from django_prom.routes import metrics_path
+from django_prom.mounts import find_mounts
 from django_prom.views import metrics
 from tests.web_prom.support import Server, environ_of, in_progress, python, requests
 from web_prom.wsgi import PrometheusMiddleware as WSGIMiddleware
@@ -93,7 +93,7 @@ def test_below_an_include(site: Site) -> None:
 @configured(PROM_PATH="/internal/métriques/")
 def test_another_path(site: Site) -> None:
     """From the settings; bytes as WSGI has them."""
-    assert metrics_path("tests.django_prom.urls") == "/internal/métriques/"
+    assert find_mounts("tests.django_prom.urls").paths[0] == "/internal/métriques/"
     assert site("/internal/métriques/".encode().decode("latin-1")) == "200"
     assert site("/metrics") == "404"
 

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from django_prom import conf
 from django_prom.middleware import PrometheusMiddleware
-from django_prom.middleware_install import place
+from django_prom.middleware_install import install
 from tests.web_prom.support import errors, exceptions, requests, samples
 from web_prom.config.credentials import Secret
 from web_prom.errors import ConfigError, ConflictError
@@ -72,7 +72,7 @@ def test_fault_14_ready_may_come_often() -> None:
     receivers = [len(signal.receivers) for signal in (request_started, got_request_exception)]
     before = present()
     apps.get_app_config("django_prom").ready()
-    place()
+    install()
     assert present() is before
     assert present() == [OURS, SECURITY, COMMON, WATCHER]
     assert receivers == [len(signal.receivers) for signal in (request_started, got_request_exception)]
@@ -162,7 +162,7 @@ def test_settings_may_have_no_middleware_at_all() -> None:
     """Deleted for a test, or something odd that Django itself will complain of."""
     with override_settings():
         del settings.MIDDLEWARE
-        place()
+        install()
         assert not hasattr(settings, "MIDDLEWARE")
     with override_settings(MIDDLEWARE=None):
         assert settings.MIDDLEWARE is None

@@ -1,4 +1,4 @@
-"""Extra labels of asynchronous requests, some of which need a thread."""
+"""Extra labels of asynchronous requests. Some of them must be computed in a thread."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from web_prom.metrics.recording import Recording
 logger = logging.getLogger("web_prom")
 
 
-async def label(instrumentation: Instrumentation, recording: Recording, request: Any, response: Any) -> None:
-    """Compute the extra labels of a request in the event loop, or in the request's thread if one needs that.
+async def compute_extra_labels(
+    instrumentation: Instrumentation, recording: Recording, request: Any, response: Any
+) -> None:
+    """Compute the extra labels of a request in the event loop, or in the request's thread if necessary.
 
-    Django refuses the database in an event loop: ``request.user`` of a user that is not loaded raises
-    SynchronousOnlyOperation there. Labels that do so once are computed in the thread in which Django runs the
-    synchronous code of the request, from then on. Never raises, unless the request is cancelled meanwhile.
+    Django refuses the database in an event loop: ``request.user`` raises SynchronousOnlyOperation there if
+    the user is not loaded yet. After the first such error, the labels are computed in the thread in which
+    Django runs the synchronous code of the request. Never raises, unless the request is cancelled.
     """
     recorder = recording.recorder
     if not instrumentation.labels_need_thread:
@@ -31,8 +33,8 @@ async def label(instrumentation: Instrumentation, recording: Recording, request:
             instrumentation.labels_need_thread = True
             logger.warning(
                 "an extra label (%s) of %s uses the database in the event loop (SynchronousOnlyOperation). "
-                "From now on PROM_EXTRA_LABELS are computed in a thread, which each request waits for. To "
-                "avoid that, load what they need in an asynchronous middleware, for example request.name = "
+                "From now on PROM_EXTRA_LABELS are computed in a thread, and each request waits for it. To "
+                "avoid that, load the values in an asynchronous middleware, for example request.name = "
                 "(await request.auser()).username, and let the label read request.name",
                 ", ".join(name for name, _ in recorder.extra_labels),
                 recorder.owner,

@@ -9,7 +9,7 @@ import pytest
 from django.urls import path, re_path
 from prometheus_client import CollectorRegistry
 
-from django_prom import consumers, exclude, set_route
+from django_prom import channels_routes, exclude, set_route
 from tests.web_prom.asgi.asgi_server import Server, scope_of, websocket_of
 from tests.web_prom.support import errors, requests, samples
 from web_prom.asgi import PrometheusMiddleware
@@ -99,12 +99,12 @@ def test_fault_83_django_behind_a_router_names_its_own_routes(registry: Collecto
 
 
 def test_fault_83_without_a_measurement_the_router_itself_runs() -> None:
-    consumers.connect()  # again
+    channels_routes.patch_url_router()  # again
     assert not hasattr(routing.URLRouter.__call__.__wrapped__, "__wrapped__")
     scope = scope_of("/x/")
     run(routing.URLRouter([path("x/", accept)]), scope)
     assert RECORDING_KEY not in seen[0]
-    assert consumers.PATTERNS not in seen[0]
+    assert channels_routes.PATTERNS_KEY not in seen[0]
 
 
 def test_fault_83_a_package_of_the_project_with_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,5 +117,5 @@ def test_fault_83_a_package_of_the_project_with_that_name(monkeypatch: pytest.Mo
         raise AssertionError(name)
 
     monkeypatch.setattr(metadata, "version", missing)
-    monkeypatch.setattr(consumers, "import_module", imported)
-    consumers.connect()
+    monkeypatch.setattr(channels_routes, "import_module", imported)
+    channels_routes.patch_url_router()

@@ -1,0 +1,134 @@
+"""The start and the end of a Django request, as the middleware sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django_prom import routes
+from django_prom.conf import Instrumentation
+from django_prom.recording import RequestRecording, RequestRecordingWithSizes
+from django_prom.signals import STARTED_KEY
+from web_prom.metrics.labels import STATUS_TEXTS
+from web_prom.metrics.layers import ForwardingRecording, MeasuredProtocols, find_outer, forward, is_counted_by
+from web_prom.metrics.recording import RECORDING_KEY, Recording
+from web_prom.runtime.this_process import measurements
+
+
+def on_request(  # noqa: C901 - in one function, because more calls would make each request slower
+    instrumentation: Instrumentation, request: Any, *, has_handler: bool = True
+) -> Recording | None:
+    """Return the recording of a client's request: a new one, or that of an outer layer.
+
+    Django sends request_started for requests of clients, including test clients. If it did not send the
+    signal, the application made the request, for example for the preview of a page. Such a request is not
+    measured. Django also sends the signal if the application calls a handler with a copy of a request's
+    environ or scope. The copy has the recording of the outer request, and is not measured either.
+
+    Args:
+        instrumentation: The recorder and the settings of the project.
+        request: Django's request.
+        has_handler: Whether a handler of Django calls the middleware. If not, every request is measured.
+
+    Returns:
+        The recording, or None if the request is not measured. Never raises.
+    """
+    recorder = instrumentation.recorder
+    try:
+        meta = request.META
+        started = meta.pop(STARTED_KEY, None)
+        scope = None
+        if started is None:  # under ASGI, META is Django's own dict; a test can also create the request
+            scope = getattr(request, "scope", None)
+            if scope is not None:
+                started = scope.pop(STARTED_KEY, None)
+            if has_handler and started is None:
+                return None
+        outer = _find_outer(meta, scope)
+        if outer is not None:
+            inner = outer.outer if isinstance(outer, ForwardingRecording) else outer
+            if hasattr(inner, "request_id") and inner.status is None:
+                return None
+            inner.request_id = outer.request_id = id(request)
+            if is_counted_by(outer, recorder):
+                meta[RECORDING_KEY] = outer
+                return outer  # type: ignore[no-any-return]  # it has the attributes of a recording
+        recording_class = RequestRecordingWithSizes if instrumentation.measures_sizes else RequestRecording
+        recording = meta[RECORDING_KEY] = recording_class(recorder, instrumentation.start_key(request))
+        recording.request_id = id(request)
+        if outer is not None:
+            recording.outer = outer
+        if started is not None:
+            recording.started = started
+        if scope is not None:
+            scope[RECORDING_KEY] = recording
+            measurements.loop.start()
+    except Exception:
+        recorder.record_internal_error("start")
+        return None
+    if instrumentation.measures_start:
+        try:
+            recording.on_start(request)
+        except Exception:
+            recorder.record_internal_error("start")
+    return recording
+
+
+def on_response(recording: Recording, request: Any, response: Any, *, labels: bool = True) -> None:
+    """Store the status, the route and the labels, and finish the recording with the body. Never raises.
+
+    Args:
+        recording: The recording of the request.
+        request: Django's request.
+        response: Django's response.
+        labels: Whether to compute the extra labels too.
+    """
+    recorder = recording.recorder
+    try:
+        if isinstance(recording, RequestRecording):
+            code = response.status_code
+            recording.status = STATUS_TEXTS.get(code) or f"{code:d}"
+            response._resource_closers.append(recording.finish)
+            if recording.measures_sizes or response.streaming:
+                recording.wrap_body(request, response)
+    except Exception:
+        recorder.record_internal_error("follow")
+    try:
+        match = request.resolver_match
+        route = None if match is None else routes.route_cache.get((match.route, match.func))
+        _set_route(recording, routes.find_route(request, response) if route is None else route)
+        if labels and recorder.extra_labels:
+            recording.compute_extra_labels(request, response)
+        if isinstance(recording, RequestRecording) and recording.outer is not None:
+            forward(recording, recording.outer)
+    except Exception:
+        recorder.record_internal_error("annotate")
+
+
+def on_exception(recording: Recording, request: Any, error: BaseException) -> None:
+    """Finish the recording of a request that ends with an exception and no response. Never raises."""
+    try:
+        _set_route(recording, routes.find_route(request, None))
+    except Exception:
+        recording.recorder.record_internal_error("annotate")
+    if isinstance(recording, RequestRecording):
+        recording.on_exception(error, asgi=hasattr(request, "scope"), response_started=False)
+
+
+def _set_route(recording: Recording, route: routes.Route | None) -> None:
+    if recording.explicit_route is None:
+        recording.route = None if route is None else route.template
+    if route is not None and route.excluded:
+        recording.measured = False
+
+
+def _find_outer(meta: dict[str, Any], scope: Any) -> Any:
+    """Return the unfinished recording of an outer layer, or None."""
+    recording = meta.get(RECORDING_KEY)
+    if recording is None:
+        if scope is not None:
+            recording = scope.get(RECORDING_KEY)
+            if recording is not None and recording.recorder.mount_path is not None:
+                recording = ForwardingRecording(recording)
+        elif MeasuredProtocols.asgi:
+            recording = find_outer(meta)
+    return None if recording is None or recording.finished else recording
