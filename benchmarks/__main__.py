@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import growth, registry, requests, restarts, scrapes, ticks
+from benchmarks import growth, registry, requests, restarts, saturation, scrapes, ticks
 from benchmarks.effort import Effort, NoCaseError
 
 BENCHMARKS: dict[str, Callable[[Effort], None]] = {
@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, Callable[[Effort], None]] = {
     "growth": growth.run,
     "restarts": restarts.run,
     "ticks": ticks.run,
+    "saturation": saturation.run,
 }
 # It writes a picture into docs/, which nobody may want.
 ONLY_BY_NAME = ("growth",)

@@ -93,4 +93,3 @@ class Middleware:
             self._exposition = Exposition(registry, self._config, context=scrape_context)
             measured = (self._config.request_size, self._config.response_size, self._config.first_byte)
             self._measures_sizes = any(measured)
-            self._measures_start = self._measures_sizes or bool(self._config.queue_time)

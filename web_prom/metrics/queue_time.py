@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from prometheus_client import Histogram
@@ -14,7 +15,14 @@ from prometheus_client.metrics_core import Metric
 
 from web_prom.metrics.conventions import QUEUE_TIME_BUCKETS
 from web_prom.posix import at_fork
-from web_prom.runtime.tcp_info import read_tcp_info, seconds_since_last_data
+from web_prom.runtime.tcp_info import (
+    HAS_TCP_INFO,
+    IPPROTO_TCP,
+    SOCKET_KEY,
+    TCP_INFO,
+    TCP_INFO_SIZE,
+    seconds_since_last_data,
+)
 from web_prom.upstream.values import values_of
 
 # A longer time means that a clock or the header is wrong.
@@ -56,19 +64,30 @@ class QueueTime:
         self._make_child = child
         self._child: Any = None
         self._record_internal_error = record_internal_error
-        # Seconds, or what the kernel returned about a socket: decoding it takes longer than appending it.
-        self._pending: list[float | bytes] = []
+        # What the kernel returned about sockets: decoding many together takes less time.
+        self._pending_infos: list[bytes] = []
+        self._pending_seconds: list[float] = []
+        # The histogram does not exist before the first measurement.
+        self._max_pending = 1
         _all.add(self)
 
+    # One function, because each call of a function takes time in each request.
     def observe(self, environ: Mapping[str, Any]) -> None:
         """Measure a request that starts, by its WSGI environ. Never raises."""
         try:
             if "HTTP_X_REQUEST_START" in environ:
                 self.observe_header(environ["HTTP_X_REQUEST_START"])
                 return
-            info = read_tcp_info(environ)
-            if info is not None:
-                self._add(info)
+            connection = environ.get(SOCKET_KEY)
+            # gunicorn gives no address of the client if the socket is a UNIX socket.
+            if connection is None or not HAS_TCP_INFO or not environ.get("REMOTE_ADDR"):
+                return
+            pending = self._pending_infos
+            pending.append(connection.getsockopt(IPPROTO_TCP, TCP_INFO, TCP_INFO_SIZE))
+            if len(pending) >= self._max_pending:
+                self.flush()
+        except (AttributeError, OSError):  # the socket is closed, or of another kind
+            return
         except Exception:
             self._record_internal_error("queue")
 
@@ -77,31 +96,21 @@ class QueueTime:
         try:
             waited = queue_seconds(header, time.time())
             if waited is not None:
-                self._add(waited)
+                self._pending_seconds.append(waited)
+                if len(self._pending_seconds) >= self._max_pending:
+                    self.flush()
         except Exception:
             self._record_internal_error("queue")
 
-    def _add(self, measured: float | bytes) -> None:
-        self._pending.append(measured)
-        # The histogram does not exist before the first measurement.
-        if self._child is None or len(self._pending) >= _MAX_PENDING:
-            self.flush()
-
     def flush(self) -> None:
         """Write the pending measurements to the histogram. Never raises."""
-        pending = self._pending
-        if not pending:
+        if not (self._pending_infos or self._pending_seconds):
             return
         try:
-            waits: list[float] = []
-            for _ in range(len(pending)):
-                try:
-                    measured = pending.pop()
-                except IndexError:  # another thread flushes, too
-                    break
-                waited = seconds_since_last_data(measured) if isinstance(measured, bytes) else measured
-                if waited <= MAX_QUEUE_SECONDS:
-                    waits.append(waited)
+            waits = Counter(_take(self._pending_seconds))
+            waits.update(seconds_since_last_data(_take(self._pending_infos)))
+            for waited in [waited for waited in waits if waited > MAX_QUEUE_SECONDS]:
+                del waits[waited]
             _observe_all(self._ensure_child(), waits)
         except Exception:
             self._record_internal_error("queue")
@@ -110,6 +119,7 @@ class QueueTime:
         if self._child is None:
             self._child = _NO_HISTOGRAM  # if there can be none, that is recorded once
             self._child = self._make_child()
+            self._max_pending = _MAX_PENDING
         return self._child
 
     def rebind_values(self) -> None:
@@ -118,25 +128,39 @@ class QueueTime:
 
     def clear_pending(self) -> None:
         """Drop the pending measurements: in a forked child they are the parent's."""
-        self._pending.clear()
+        self._pending_infos.clear()
+        self._pending_seconds.clear()
+
+
+Item = TypeVar("Item")
+
+
+def _take(pending: list[Item]) -> list[Item]:
+    """Remove what is pending now, and return it. Each item goes to one thread, because pop() is atomic."""
+    taken: list[Item] = []
+    with contextlib.suppress(IndexError):
+        for _ in range(len(pending)):
+            taken.append(pending.pop())
+    return taken
 
 
 _NO_HISTOGRAM = object()
 
 
-def _observe_all(child: Any, waits: list[float]) -> None:
-    """Observe several values together: one write for each bucket that has any."""
-    if child is _NO_HISTOGRAM:
+def _observe_all(child: Any, waits: Mapping[float, int]) -> None:
+    """Observe values, each so many times, with one write for each bucket that has any."""
+    if child is _NO_HISTOGRAM or not waits:
         return
     values = values_of(child)
     if values is None:
-        for waited in waits:
-            child.observe(waited)
+        for waited, count in waits.items():
+            for _ in range(count):
+                child.observe(waited)
         return
     total, *buckets = values
-    total.inc(sum(waits))
-    for at, count in Counter(bisect_left(QUEUE_TIME_BUCKETS, waited) for waited in waits).items():
-        buckets[at].inc(float(count))
+    total.inc(sum(waited * count for waited, count in waits.items()))
+    for waited, count in waits.items():
+        buckets[bisect_left(QUEUE_TIME_BUCKETS, waited)].inc(float(count))
 
 
 _all: WeakSet[QueueTime] = WeakSet()

@@ -11,44 +11,32 @@ from __future__ import annotations
 import _socket
 import struct
 import sys
-from collections.abc import Mapping
-from typing import Any
-
-_LEVEL: int = getattr(_socket, "IPPROTO_TCP", 6)
-_TCP_INFO: int | None = getattr(_socket, "TCP_INFO", None) if sys.platform == "linux" else None
-
-# Eight bytes of flags come first in struct tcp_info. Then come numbers of 32 bits, of which this is the
-# twelfth.
-_LAST_DATA_RECV = struct.Struct("=52xI")
+from collections.abc import Iterable, Iterator
 
 SOCKET_KEY = "gunicorn.socket"
-"""The key of a request's socket in the environ of gunicorn's WSGI workers."""
+"""The key of a request's socket in the environ of gunicorn's WSGI workers. Other servers have none."""
+
+HAS_TCP_INFO: bool = sys.platform == "linux" and hasattr(_socket, "TCP_INFO")
+"""Whether ``socket.getsockopt(IPPROTO_TCP, TCP_INFO, TCP_INFO_SIZE)`` returns what is decoded here."""
+
+IPPROTO_TCP: int = getattr(_socket, "IPPROTO_TCP", 6)
+TCP_INFO: int = getattr(_socket, "TCP_INFO", 11)
+
+# Eight bytes of flags come first in struct tcp_info. Then come numbers of 32 bits; this is the twelfth.
+_LAST_DATA_RECV = struct.Struct("=52xI")
+
+TCP_INFO_SIZE: int = _LAST_DATA_RECV.size
+"""The number of bytes to ask the kernel for."""
 
 
-def read_tcp_info(environ: Mapping[str, Any]) -> bytes | None:
-    """Return what the kernel keeps about the socket of a request, or None where that cannot be known.
+def seconds_since_last_data(infos: Iterable[bytes]) -> Iterator[float]:
+    """Yield the seconds between the last bytes of the other side and the call of ``getsockopt``.
 
-    It is known for TCP on Linux under gunicorn's WSGI workers. A UNIX socket has no such information.
+    An answer of the kernel that is too short is left out.
 
     Args:
-        environ: Of WSGI, as the application gets it.
+        infos: What ``getsockopt`` returned.
     """
-    # gunicorn gives no address of the client if the socket is a UNIX socket.
-    if _TCP_INFO is None or not environ.get("REMOTE_ADDR"):
-        return None
-    try:
-        info: bytes = environ[SOCKET_KEY].getsockopt(_LEVEL, _TCP_INFO, _LAST_DATA_RECV.size)
-    except (KeyError, AttributeError, OSError):
-        return None
-    return info
-
-
-def seconds_since_last_data(info: bytes) -> float:
-    """Return the seconds between the last bytes of the other side and the call of :func:`read_tcp_info`.
-
-    Infinite if the kernel returned less than it should.
-    """
-    if len(info) < _LAST_DATA_RECV.size:
-        return float("inf")
-    milliseconds: int = _LAST_DATA_RECV.unpack_from(info)[0]
-    return milliseconds / 1000.0
+    data = b"".join(info for info in infos if len(info) == TCP_INFO_SIZE)
+    for (milliseconds,) in _LAST_DATA_RECV.iter_unpack(data):
+        yield milliseconds / 1000.0

@@ -33,10 +33,7 @@ class WSGIExchange(Recording):
     _body: Any
 
     def on_start(self, environ: Environ) -> None:
-        """Take the measurements that some configurations need at the start of a request. Never raises."""
-        queue_time = self.recorder.queue_time
-        if queue_time is not None:
-            queue_time.observe(environ)
+        """Take the measurements of sizes that some configurations need at the start. Never raises."""
 
     def start_response(
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None
@@ -142,7 +139,6 @@ class WSGIExchangeWithSizes(BodySizeRecording, WSGIExchange):
 
     def on_start(self, environ: Environ) -> None:
         """Take the measurements at the start, and count the bytes of the request body as they are read."""
-        super().on_start(environ)
         if self.recorder.config.request_size and "wsgi.input" in environ:
             environ["wsgi.input"] = CountingInput(environ["wsgi.input"], self)
 

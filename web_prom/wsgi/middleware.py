@@ -88,6 +88,7 @@ class PrometheusMiddleware(Middleware):
             labels = {*self._config.constant_labels, *self._config.extra_labels}
             upgrade_class = UpgradeExchangeWithSizes if self._measures_sizes else UpgradeExchange
             self._upgrade_class = None if labels & WEBSOCKET_LABELS else upgrade_class
+            self._queue_time = self.recorder.queue_time
             self._start_key = start_key_getter(self.recorder.naming.start_attributes, WSGI_KEYS)
             # An adapter computes them from the framework's request and response.
             self._extra_from_environ = bool(self._config.extra_labels) and resolve_route is None
@@ -114,7 +115,9 @@ class PrometheusMiddleware(Middleware):
             exchange = without_method
         exchange._start_response = start_response
         exchange.content_length = ""
-        if self._measures_start:
+        if self._queue_time is not None:
+            self._queue_time.observe(environ)
+        if self._measures_sizes:
             exchange.on_start(environ)
         start = (
             self._with_extra_labels(exchange, environ)

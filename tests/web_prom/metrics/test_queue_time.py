@@ -108,7 +108,7 @@ def test_queue_time_keeps_few_pending_measurements(recorder: Recorder) -> None:
     assert recorder.queue_time is not None
     for _ in range(10_000):
         recorder.queue_time.observe(environ(1))
-        assert len(recorder.queue_time._pending) < 64
+        assert len(recorder.queue_time._pending_infos) < 64
 
 
 def test_queue_time_is_exact_with_several_threads(recorder: Recorder, registry: CollectorRegistry) -> None:

@@ -10,15 +10,28 @@ from typing import Any
 
 import pytest
 
-from web_prom.runtime import tcp_info
-from web_prom.runtime.tcp_info import read_tcp_info, seconds_since_last_data
+from web_prom.metrics.queue_time import QueueTime
+from web_prom.runtime.tcp_info import seconds_since_last_data
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has TCP_INFO with this field")
 
 
+class Recorded(QueueTime):
+    """A queue time whose measurements are kept here."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None, pytest.fail)
+        self.seconds: list[float] = []
+
+    def flush(self) -> None:
+        self.seconds += [*self._pending_seconds, *seconds_since_last_data(self._pending_infos)]
+        self.clear_pending()
+
+
 def queue_seconds(environ: dict[str, Any]) -> float | None:
-    info = read_tcp_info(environ)
-    return None if info is None else seconds_since_last_data(info)
+    recorded = Recorded()
+    recorded.observe(environ)
+    return recorded.seconds[0] if recorded.seconds else None
 
 
 def environ(connection: Any) -> dict[str, Any]:
@@ -85,12 +98,11 @@ def test_tcp_info_is_missing_without_a_socket(given: dict[str, Any]) -> None:
 
 
 def test_tcp_info_is_missing_on_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp_info, "_TCP_INFO", None)
+    monkeypatch.setattr("web_prom.metrics.queue_time.HAS_TCP_INFO", False)
     with socket.socket() as connection:
         assert queue_seconds(environ(connection)) is None
 
 
 @pytest.mark.parametrize("size", [0, 40, 55])
 def test_tcp_info_that_is_too_short_gives_no_time(size: int) -> None:
-    assert seconds_since_last_data(bytes(size)) == float("inf")
-    assert seconds_since_last_data(bytes(56)) == 0.0
+    assert list(seconds_since_last_data([bytes(size), bytes(56)])) == [0.0]
