@@ -98,7 +98,8 @@ def label_overflow(window: Window) -> Iterator[Verdict]:
                     "_overflow."
                 ),
                 remedy=(
-                    "Find the label with too many values in the family's series, and use templates or classes "
+                    "Find the label with too many values in the family's series, and use templates or "
+                    "classes "
                     "in its place; PROM_MAX_LABEL_SETS raises the cap."
                 ),
                 numbers={"observations": count},

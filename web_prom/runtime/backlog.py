@@ -17,8 +17,9 @@ _SOCKET = re.compile(r"socket:\[(\d+)\]").fullmatch
 class Backlog:
     """The accept queues of the sockets that some processes listen on.
 
-    A process listens on a socket if it has a descriptor of it. Forked workers have those of their server. The
-    descriptors are read only when a process or a listening socket came or went, because they are many.
+    A process listens on a socket if it has a descriptor of the socket. Forked workers have the descriptors
+    of their server. The descriptors are read only when a process or a listening socket came or went,
+    because they are many.
 
     Safe to share between threads, and to use after a fork.
     """
@@ -29,7 +30,7 @@ class Backlog:
         self._ours: frozenset[int] = frozenset()
 
     def families(self, pids: Iterable[int]) -> list[Metric]:
-        """Return the families of the queues, none where the system does not show them.
+        """Return the families of the queues. If the system does not show them, there are none.
 
         Args:
             pids: The server's workers. Those of another pid namespace (0) are left out, as are those whose
@@ -79,7 +80,7 @@ class Backlog:
 
 
 def _sockets(pids: Iterable[int], wanted: frozenset[int]) -> frozenset[int]:
-    """Return those of some sockets that one of several processes has a descriptor of."""
+    """Return the sockets of which one of the processes has a descriptor."""
     found: set[int] = set()
     for pid in pids:
         folder = f"/proc/{pid}/fd"

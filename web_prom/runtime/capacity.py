@@ -1,8 +1,8 @@
-"""How many requests this worker serves at once, read from the server that runs it.
+"""The number of requests that this worker serves at once, read from its server.
 
-No server says so to an application. What is known stands in its modules, or in the frames of the call that
-reaches the application: gunicorn's worker has its configuration, a thread pool its size. A server of which
-nothing is found has no capacity here.
+No server tells it to the application. It is read from modules of the server, or from the frames of the call
+that reaches the application: gunicorn's worker has its configuration, a thread pool its size. A server of
+which nothing is found has no capacity here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 _ASYNC_WORKERS = ("gevent", "eventlet", "asgi")
 
 _MASTER = 0
-"""The capacity of a process that only looks after workers."""
+"""The capacity of a master process, which serves no requests."""
 
 
 def worker_capacity(configured: int | None = None) -> int | None:
@@ -31,7 +31,7 @@ def worker_capacity(configured: int | None = None) -> int | None:
     for read in (_of_uwsgi, _of_gunicorn, _of_mod_wsgi, _of_frames, _of_granian):
         try:
             capacity = read()
-        except Exception:  # noqa: S112 - a release of the server that keeps it elsewhere
+        except Exception:  # noqa: S112 - another release of the server has other names
             continue
         if capacity is not None:
             return (configured or capacity) if capacity > _MASTER else None
@@ -115,7 +115,7 @@ def _of_waitress(local: dict[str, Any]) -> int | None:
 
 
 def _of_uvicorn(local: dict[str, Any]) -> int | None:
-    # The method that ends a request belongs to the connection, which knows the limit.
+    # The callback of a request is a method of its connection, which has the limit.
     limit = local["self"].on_response.__self__.limit_concurrency
     return None if limit is None else int(limit)
 

@@ -1,4 +1,4 @@
-"""How late the timers of an event loop are: what blocks a loop delays every request that it serves.
+"""The lag of event loops: how late their timers run. A call that blocks a loop delays all its requests.
 
 A timer is set every 50 ms, and the lag is how much later than that it runs. A block of 300 ms is seen as
 250 to 300 ms.
@@ -23,7 +23,7 @@ Observe = Callable[[float], None]
 class AsyncioLag:
     """Measures the lag of asyncio loops, uvloop's included, each from the first call of :meth:`start` in it.
 
-    No loop is kept alive: a timer goes when its loop is closed. Each loop has one timer. Safe in several
+    A loop that is closed can be freed, and its timer ends. Each loop has one timer. Safe in several
     threads, each with a loop of its own. A fork has no running loop, and therefore no timer.
 
     Args:
@@ -35,11 +35,11 @@ class AsyncioLag:
         self._observe = observe
         self._also = also
         self._measured: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
-        # Every request asks; a server has one loop, as a rule.
+        # Each request calls start(). Most servers have one loop.
         self._latest: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
 
     def start(self) -> None:
-        """Measure the loop that runs in this thread, from now on. Nothing happens where none runs."""
+        """Start to measure the loop that runs in this thread, if there is one."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # trio has no loop
@@ -54,7 +54,7 @@ class AsyncioLag:
 
     def _arm(self, loop: asyncio.AbstractEventLoop, ticks: int) -> None:
         due = loop.time() + INTERVAL_SECONDS
-        # Without a context of its own the timer would keep the first request's context for ever.
+        # Without a new context, the timer would keep the context of the first request for ever.
         loop.call_at(due, self._tick, loop, due, ticks + 1, context=contextvars.Context())
 
     def _tick(self, loop: asyncio.AbstractEventLoop, due: float, ticks: int) -> None:
@@ -81,9 +81,9 @@ class GeventLag:
         self._timers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def start(self) -> None:
-        """Measure the hub of this thread, from now on, if a greenlet of gevent calls."""
+        """Start to measure the hub of this thread, if the caller is a greenlet of gevent."""
         gevent: Any = sys.modules.get("gevent")
-        # In any other thread gevent would make a hub, which nothing runs.
+        # In another thread, gevent would create a hub that never runs.
         if gevent is None or not isinstance(gevent.getcurrent(), gevent.Greenlet):
             return
         hub = gevent.get_hub()

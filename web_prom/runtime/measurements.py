@@ -1,4 +1,4 @@
-"""What this process measures about itself, in plain memory: no request and no loop waits for a file."""
+"""Measurements of this process, kept in memory. Requests and event loops never wait for a file."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from web_prom.runtime.thread_pools import (
 )
 
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds in seconds. Below 50 ms a loop is as good as free; above a second users notice."""
+"""Upper bounds in seconds. A lag below 50 ms does not matter. Users notice a lag of a second."""
 
 
 class Durations:
-    """A histogram in plain memory. Safe to share between threads.
+    """A histogram in memory. Safe to share between threads.
 
-    Not for callbacks of the garbage collector: it has a lock.
+    It has a lock. So callbacks of the garbage collector must not use it.
 
     Args:
         buckets: The upper bounds in seconds, in order.
@@ -60,7 +60,7 @@ class Durations:
             return list(self._counts), self._seconds
 
     def renew_lock(self) -> None:
-        """Forget who holds the lock: in a fork, the thread that held it may not exist."""
+        """Replace the lock. In a forked child, the thread that holds it may not exist."""
         self._lock = Lock()
 
 
@@ -89,12 +89,12 @@ class Measurements:
         self.collections = GarbageCollections()
 
     def start_interpreter(self) -> None:
-        """Measure the interpreter too, from now on."""
+        """Start to measure the interpreter."""
         self.interpreter = True
         self.collections.start()
 
     def families(self, worker: str, *, shared: bool) -> list[Metric]:
-        """Return what was measured so far, without the families of which there is nothing.
+        """Return the measurements. A family without a measurement is left out.
 
         Args:
             worker: The value of the label ``worker``.
@@ -129,9 +129,9 @@ class Measurements:
         return found
 
     def begin_in_child(self) -> None:
-        """Forget what is the parent's: its capacity, its collections, and who holds a lock.
+        """Drop the capacity and the collections of the parent, and replace the locks.
 
-        The child of a worker is no worker, and the thread that held a lock does not exist in it.
+        The child of a worker does not serve requests. The thread that held a lock does not exist in it.
         """
         self.capacity = None
         self._inherited = gc.get_stats()
@@ -142,7 +142,7 @@ class Measurements:
         loop = asyncio.get_running_loop()
         limiter = self._limiters.get(loop)
         if limiter is None:
-            # Found in the task that starts the timer, and not in the timer, which has none.
+            # anyio needs a task. The first call comes from a task, the later calls come from a timer.
             limiter = anyio_limiter()
             if limiter is not None:
                 self._limiters[loop] = limiter

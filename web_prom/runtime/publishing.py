@@ -1,4 +1,4 @@
-"""The measurements of this process as shared values, for a scrape that another process answers."""
+"""Publication of the measurements of this process as shared values."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ Key = tuple[str, tuple[str, ...]]
 
 
 class Publisher:
-    """Writes families to the value files of this process: gauges as they are, the others by their growth.
+    """Writes families to the value files of this process.
 
-    A child of a fork has its parent's measurements, which the parent has written. It writes what is added
-    in the child.
+    The value of a gauge is written as it is. Of counters and histograms, the increase is written.
+
+    A forked child has a copy of its parent's measurements, which the parent has written. The child writes
+    what is added in the child.
 
     Safe to share between threads and to use after a fork.
     """
@@ -30,8 +32,8 @@ class Publisher:
         self._values: dict[Key, SharedValue] = {}
 
     def publish(self, families: Iterable[Metric]) -> None:
-        """Write families. Nothing is raised for a file that cannot be written: its values wait in memory."""
-        # Another thread has just begun, and writes the same.
+        """Write families. If a file cannot be written, the values wait in memory, and nothing is raised."""
+        # If another thread is writing, it writes the same values.
         if self._lock.acquire(blocking=False):
             try:
                 self._publish(list(families))
@@ -39,7 +41,7 @@ class Publisher:
                 self._lock.release()
 
     def renew_lock(self) -> None:
-        """Forget who holds the lock: in a fork, the thread that held it may not exist."""
+        """Replace the lock. In a forked child, the thread that holds it may not exist."""
         self._lock = Lock()
 
     def _publish(self, families: list[Metric]) -> None:
@@ -60,7 +62,7 @@ class Publisher:
         for key in self._written.keys() - shown:
             del self._written[key]
             value = self._values.pop(key, None)
-            # The slot of this process has changed, and its successor there has a gauge of its own.
+            # The slot of this process has changed. The next process in the old slot has its own gauge.
             if value is not None and value.prefix.startswith("gauge") and not is_child:
                 value.set(0.0)
 
@@ -87,7 +89,7 @@ def _as_in_files(family: Metric) -> Iterable[Sample]:
     if family.type != "histogram":
         yield from family.samples
         return
-    # A bucket refers to the sum of its label set, which therefore comes first.
+    # The sum comes first, because the buckets of a label set refer to it.
     yield from (sample for sample in family.samples if sample.name.endswith("_sum"))
     below = 0.0
     for sample in family.samples:

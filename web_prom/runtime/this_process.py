@@ -1,4 +1,4 @@
-"""The measurements of this process: when they start, and when other processes can scrape them."""
+"""The start of the measurements of this process, and their publication for scrapes of other processes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from web_prom.runtime.measurements import Measurements
 from web_prom.runtime.publishing import Publisher
 
 measurements = Measurements()
-"""One for all applications and threads of this process. A forked child goes on with it."""
+"""All applications and threads of this process share it. A forked child continues to use it."""
 
 _publisher = Publisher()
 
-# A request whose body a thread of its own reads does not come through the frames of the server.
+# The capacity may be unreadable in one request, and readable in the next one.
 _MAX_LOOKS = 20
 
 _looks = 0
@@ -29,7 +29,7 @@ _further: list[Callable[[], None]] = []
 
 
 def start(*, capacity: int | None, interpreter: bool) -> None:
-    """Start measuring this process. Called for each application; the first call has effects.
+    """Start to measure this process. Called once for each application.
 
     Args:
         capacity: How many requests a worker serves at once, or None to read it from the server.
@@ -48,8 +48,8 @@ def start(*, capacity: int | None, interpreter: bool) -> None:
 def look_at_server() -> None:
     """Read the capacity from the server, if it is not known.
 
-    Called in a request, and when the server loads the application. Takes microseconds, and almost no time
-    once the capacity is known.
+    Called in a request, and when the server loads the application. It takes microseconds. Once the capacity
+    is known, it takes almost no time.
     """
     global _looks  # noqa: PLW0603 - a process has one server
     measurements.hub.start()
@@ -67,8 +67,8 @@ def publish_also(write: Callable[[], None]) -> None:
 def publish() -> None:
     """Write the measurements to the value files, if values are shared. Never raises for a file.
 
-    Each process does so once a second, before it answers a scrape, and when it ends. If it is killed, the
-    measurements of the last second are lost.
+    Each process calls this once a second, before it answers a scrape, and when it exits. If a process is
+    killed, its measurements of the last second are lost.
     """
     for write in _further:
         write()

@@ -1,4 +1,4 @@
-"""The threads that async applications run sync code in: how many there are, and what waits for them."""
+"""The threads in which async applications run sync code, and the calls that wait for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class AnyioThreads(NamedTuple):
-    """The worker threads of one loop that anyio lends, as to Starlette's sync endpoints.
+    """The worker threads of anyio for one event loop. Starlette runs sync endpoints in them.
 
     Attributes:
         used: Threads at work.
@@ -23,7 +23,7 @@ class AnyioThreads(NamedTuple):
 
 
 def anyio_limiter() -> Any:
-    """Return what lends anyio's threads to the loop of this task, or None without anyio or a task."""
+    """Return the limiter of anyio's threads for the loop of this task, or None without anyio or a task."""
     to_thread: Any = sys.modules.get("anyio.to_thread")
     if to_thread is None:
         return None
@@ -34,7 +34,7 @@ def anyio_limiter() -> Any:
 
 
 def anyio_threads(limiter: Any) -> AnyioThreads | None:
-    """Return the threads that a limiter lends now, or None if it has no limit. Needs no task."""
+    """Return the present state of the threads, or None if their number has no limit. It needs no task."""
     try:
         found = limiter.statistics()
         return AnyioThreads(int(found.borrowed_tokens), int(found.total_tokens), int(found.tasks_waiting))
@@ -43,7 +43,7 @@ def anyio_threads(limiter: Any) -> AnyioThreads | None:
 
 
 def probe_asgiref_thread(observe: Callable[[float], None]) -> None:
-    """Have asgiref's one thread for sync code called, and observe how many seconds the call waited for it.
+    """Call a function in asgiref's single thread for sync code, and observe the seconds that the call waited.
 
     ``sync_to_async`` runs everything in that one thread where no request has threads of its own
     (Django's ASGI handler gives each request one). The thread is not started if nothing has used it, and is
