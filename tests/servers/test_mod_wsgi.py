@@ -137,8 +137,10 @@ def clients_of(server: Prefork, clients: int = 3) -> Iterator[None]:
             over.set()
 
 
-@pytest.mark.parametrize("example", [DAEMONS, EMBEDDED])
-def test_killed_processes_and_graceful_restart_keep_the_counts(site: Site, example: str) -> None:
+@pytest.mark.parametrize(("example", "threads"), [(DAEMONS, 2), (EMBEDDED, 1)])
+def test_killed_processes_and_graceful_restart_keep_the_counts(
+    site: Site, example: str, threads: int
+) -> None:
     """Apache starts other processes, which continue with the slots."""
     with site.serving(example) as server:
         with clients_of(server):
@@ -153,6 +155,8 @@ def test_killed_processes_and_graceful_restart_keep_the_counts(site: Site, examp
             wait_until(lambda: len(server.writers()) >= 2, "new processes", shown=server.log)
         site.agrees(server)
         assert server.requests()["GET", "/", "200"] > 0
+        name = "http_server_worker_capacity"
+        assert set(server.samples(name, name, "worker").values()) == {threads}
 
 
 def test_file_response_is_measured_until_its_end_or_a_disconnect(site: Site) -> None:

@@ -59,7 +59,7 @@ def _of_uwsgi() -> int | None:
     if uwsgi is None:
         return None
     # One core for each thread, or for each request of an async loop.
-    return len(uwsgi.workers()[0]["cores"]) if uwsgi.worker_id() else _MASTER
+    return int(uwsgi.cores) if uwsgi.worker_id() else _MASTER
 
 
 def _of_gunicorn() -> int | None:
