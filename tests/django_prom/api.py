@@ -14,7 +14,7 @@ from django_prom import exclude
 
 
 class Users(ViewSet):  # type: ignore[misc]
-    """A resource that is nowhere kept."""
+    """A resource without storage."""
 
     def list(self, request: Any, **kwargs: object) -> Any:
         return Response([1, 2])
@@ -40,7 +40,7 @@ class Users(ViewSet):  # type: ignore[misc]
 
 @exclude
 class Internals(ViewSet):  # type: ignore[misc]
-    """A resource that is not measured."""
+    """An excluded resource."""
 
     def list(self, request: Any, **kwargs: object) -> Any:
         return Response([])

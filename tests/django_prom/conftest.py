@@ -20,7 +20,7 @@ Test = TypeVar("Test", bound=Callable[..., Any])
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[CollectorRegistry]:
-    """Give each test a registry of its own in the place of the default one."""
+    """Replace the default registry with a new one for each test."""
     own = CollectorRegistry()
     monkeypatch.setattr(conf, "REGISTRY", own)
     conf.reset()
@@ -32,7 +32,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[CollectorRegistry]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Return the clock that requests are timed by, which goes only when it is told to."""
+    """Replace the clock of requests with one that only the test advances."""
     clock = Clock()
     for module in (
         "web_prom.metrics.recording",
@@ -45,18 +45,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def site_environ(path: str, method: str = "GET", /, **more: Any) -> dict[str, Any]:
-    """Return the environ of a request to a host that the project allows."""
+    """Return the environ of a request to an allowed host."""
     return environ_of(path, method, **{"HTTP_HOST": "testserver", **more})
 
 
 def configured(**options: Any) -> Callable[[Test], Test]:
-    """Override settings for one test; Django's own decorator, with the type that it has."""
+    """Override settings for one test: Django's decorator with a type."""
     decorator: Callable[[Test], Test] = override_settings(**options)
     return decorator
 
 
 class Site:
-    """The project behind a WSGI server; its middleware is loaded at the first request."""
+    """The project behind a WSGI server. The middleware is loaded at the first request."""
 
     def __init__(self) -> None:
         self._handler: Any = None
@@ -70,27 +70,27 @@ class Site:
         return self._handler
 
     def __call__(self, path: str, method: str = "GET", /, **more: Any) -> str:
-        """Serve one request as a server does, and return the status line's number."""
+        """Serve one request as a server does, and return the status code."""
         self.last = Server()
         self.last.run(self.handler, site_environ(path, method, **more))
         return str(self.last.status)[:3]
 
-    def hang_up(self, path: str) -> None:
-        """Serve one request of a client that goes away after the first chunk."""
+    def disconnect(self, path: str) -> None:
+        """Serve one request of a client that disconnects after the first chunk."""
         self.last = Server()
         self.last.run(self.handler, site_environ(path), stop_after=1)
 
     def open(self, path: str, /, **more: Any) -> Any:
-        """Begin to serve a request, and return the body that the server would send and close."""
+        """Start a request, and return the body that a server would send and close."""
         return self.handler(site_environ(path, **more), Server().start_response)
 
     @property
     def text(self) -> str:
-        """What was sent last."""
+        """The body of the last response."""
         return b"".join(self.last.sent).decode()
 
 
 @pytest.fixture
 def site() -> Site:
-    """Return the project behind a server of the test's own."""
+    """Return the project behind a new server."""
     return Site()

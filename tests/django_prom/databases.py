@@ -1,7 +1,8 @@
-"""A project whose gauge and collector ask a database that can be restarted.
+"""A project with a gauge and a collector that read a database, which can be restarted.
 
-Tests run it in a process of its own, with what to do (``scrapes`` or ``transactions``), CONN_MAX_AGE and the
-file of the database. For each scrape it prints how it was made, its values, and whether a connection is open.
+Tests run it in a process of its own. The arguments are an action (``scrapes`` or ``transactions``),
+CONN_MAX_AGE and the file of the database. For each scrape it prints the endpoint, the values, and whether a
+connection is open.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from django.conf import settings
 from prometheus_client import REGISTRY, Gauge
 from prometheus_client.core import GaugeMetricFamily
 
-WHAT, MAX_AGE, FILE = sys.argv[1:4]
+ACTION, MAX_AGE, FILE = sys.argv[1:4]
 
 urls = sys.modules["urls"] = ModuleType("urls")
 backend = sys.modules["restarted.base"] = ModuleType("restarted.base")
@@ -49,7 +50,7 @@ restarts = 0
 
 
 class DatabaseWrapper(sqlite.DatabaseWrapper):  # type: ignore[misc]
-    """SQLite, as a database behind a network: after its restart each older connection is dead."""
+    """SQLite that behaves like a database server: after a restart older connections cannot be used."""
 
     def get_new_connection(self, conn_params: Any) -> Any:
         opened.append(self)
@@ -84,7 +85,7 @@ urls.urlpatterns = [path("", include("django_prom.urls"))]  # type: ignore[attr-
 
 
 def ask() -> float:
-    """Ask the database."""
+    """Run a query."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 7")
         return float(cursor.fetchone()[0])
@@ -124,7 +125,7 @@ def of_port() -> Callable[[], str]:
 
 
 async def serve_asgi(app: Any) -> str:
-    """Serve one scrape by Django itself, in the running loop."""
+    """Serve one scrape with Django's ASGI application, in the running loop."""
     sent: list[bytes] = []
     pending = [{"type": "http.request", "body": b"", "more_body": False}]
 
@@ -141,14 +142,14 @@ async def serve_asgi(app: Any) -> str:
 def of_django_asgi() -> Callable[[], str]:
     app, loop = get_asgi_application(), asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
-    # Several at once, so that several threads of the loop's pool answer.
+    # Several concurrent scrapes, so that several threads of the loop's pool answer.
     return lambda: [
         each.result(60)
         for each in [asyncio.run_coroutine_threadsafe(serve_asgi(app), loop) for _ in range(6)]
     ][-1]
 
 
-def by_hand() -> str:
+def by_view() -> str:
     return str(metrics(RequestFactory().get("/metrics")).content.decode())
 
 
@@ -160,11 +161,11 @@ def by_async_client() -> str:
     return str(async_to_sync(AsyncClient().get)("/metrics").content.decode())
 
 
-WAYS: dict[str, Callable[[], Callable[[], str]]] = {
+ENDPOINTS: dict[str, Callable[[], Callable[[], str]]] = {
     "django wsgi": lambda: of_wsgi(get_wsgi_application()),
     "no limit": lambda: of_wsgi(PrometheusMiddleware(hello, collector_timeout=0)),
     "django asgi": of_django_asgi,
-    "view": lambda: by_hand,
+    "view": lambda: by_view,
     "make_wsgi_app": lambda: of_wsgi(make_wsgi_app()),
     "make_asgi_app": lambda: of_asgi(make_asgi_app()),
     "start_http_server": of_port,
@@ -172,9 +173,9 @@ WAYS: dict[str, Callable[[], Callable[[], str]]] = {
 
 
 def scrape_often() -> None:
-    """Scrape in every way; the database restarts after the first scrape of each."""
+    """Scrape every endpoint ten times. The database restarts after the first scrape of each."""
     global restarts  # noqa: PLW0603
-    for way, prepare in WAYS.items():
+    for endpoint, prepare in ENDPOINTS.items():
         opened.clear()
         scrape = prepare()
         for number in range(10):
@@ -182,17 +183,17 @@ def scrape_often() -> None:
                 restarts += 1
             lines = [line for line in scrape().splitlines() if line.startswith(("asked ", "collected "))]
             state = "open" if any(each.connection for each in opened) else "closed"
-            print(way, *sorted(lines), state, sep=",")
+            print(endpoint, *sorted(lines), state, sep=",")
 
 
 def keep_transactions() -> None:
-    """Scrape in the middle of the work of this thread, which then goes on."""
+    """Scrape during the transactions of this thread, which then continue."""
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE orders (number INTEGER)")
     own = connection.connection
     for around in (transaction.atomic, _without_autocommit, contextlib.nullcontext):
-        # Outside of a transaction, a scrape by hand closes old connections.
-        by = (by_client, by_async_client, by_hand)[: 2 if around is contextlib.nullcontext else 3]
+        # Outside of a transaction, a call of the view closes old connections.
+        by = (by_client, by_async_client, by_view)[: 2 if around is contextlib.nullcontext else 3]
         with around():
             _order()
             for scrape in by:
@@ -217,4 +218,4 @@ def _order() -> None:
         cursor.execute("INSERT INTO orders VALUES (1)")
 
 
-{"scrapes": scrape_often, "transactions": keep_transactions}[WHAT]()
+{"scrapes": scrape_often, "transactions": keep_transactions}[ACTION]()

@@ -1,4 +1,4 @@
-"""Middleware as projects have it: what stands around a view changes what the client gets."""
+"""Middleware of the test project. Most of it changes what the client gets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GetResponse = Callable[[Any], Any]
 
 
 def login(get_response: GetResponse) -> GetResponse:
-    """Let nobody in."""
+    """Redirect every request."""
 
     def middleware(request: Any) -> Any:
         return HttpResponseRedirect("/foo/")
@@ -25,7 +25,7 @@ def login(get_response: GetResponse) -> GetResponse:
 
 
 def maintenance(get_response: GetResponse) -> GetResponse:
-    """Answer everything."""
+    """Answer every request with 503."""
 
     def middleware(request: Any) -> Any:
         call("middleware")
@@ -35,21 +35,21 @@ def maintenance(get_response: GetResponse) -> GetResponse:
 
 
 class BadGateway(MiddlewareMixin):  # type: ignore[misc]
-    """Answers what views raise."""
+    """Answers exceptions of views with 502."""
 
     def process_exception(self, request: Any, exception: BaseException) -> Any:
         return HttpResponse("the other side", status=502)
 
 
 class Apology(MiddlewareMixin):  # type: ignore[misc]
-    """Answers what views raise as if it were nothing."""
+    """Answers exceptions of views with 200."""
 
     def process_exception(self, request: Any, exception: BaseException) -> Any:
         return HttpResponse("sorry")
 
 
 class Teapot(MiddlewareMixin):  # type: ignore[misc]
-    """Changes the status on the way out."""
+    """Changes the status of the response."""
 
     def process_response(self, request: Any, response: Any) -> Any:
         response.status_code = 418
@@ -57,24 +57,24 @@ class Teapot(MiddlewareMixin):  # type: ignore[misc]
 
 
 class Failing(MiddlewareMixin):  # type: ignore[misc]
-    """Turns every answer into a failure, without an exception."""
+    """Replaces every response with a 500, without an exception."""
 
     def process_response(self, request: Any, response: Any) -> Any:
         return HttpResponse(status=500)
 
 
 def raising(get_response: GetResponse) -> GetResponse:
-    """Fail after the view."""
+    """Raise an exception after the view."""
 
     def middleware(request: Any) -> Any:
         get_response(request)
-        raise TypeError("the middleware's own")
+        raise TypeError("the middleware failed")
 
     return middleware
 
 
 def replacing(get_response: GetResponse) -> GetResponse:
-    """Put the response aside without closing it."""
+    """Replace the response without closing it."""
 
     def middleware(request: Any) -> Any:
         get_response(request)
@@ -84,7 +84,7 @@ def replacing(get_response: GetResponse) -> GetResponse:
 
 
 def reading(get_response: GetResponse) -> GetResponse:
-    """Read the whole body."""
+    """Read the whole body before the view."""
 
     def middleware(request: Any) -> Any:
         assert request.body
@@ -94,7 +94,7 @@ def reading(get_response: GetResponse) -> GetResponse:
 
 
 def plain(get_response: GetResponse) -> GetResponse:
-    """Do nothing, and do not know of async: Django gives it a thread there, as to many on the market."""
+    """Do nothing, and be synchronous only, like many third-party middlewares."""
 
     def middleware(request: Any) -> Any:
         return get_response(request)
@@ -104,7 +104,7 @@ def plain(get_response: GetResponse) -> GetResponse:
 
 @sync_and_async_middleware  # type: ignore[untyped-decorator]
 def either(get_response: GetResponse) -> GetResponse:
-    """Do nothing, in both worlds."""
+    """Do nothing, synchronously and asynchronously."""
     if iscoroutinefunction(get_response):
 
         async def async_middleware(request: Any) -> Any:
@@ -119,7 +119,7 @@ def either(get_response: GetResponse) -> GetResponse:
 
 
 def hosts(get_response: GetResponse) -> GetResponse:
-    """Give some hosts URLs of their own, as django-hosts does."""
+    """Set another URLconf for one host, as django-hosts does."""
 
     def middleware(request: Any) -> Any:
         if request.get_host() == "example.org":

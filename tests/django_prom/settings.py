@@ -1,4 +1,4 @@
-"""A project in production's ways: the tests change one setting each."""
+"""Settings of the test project, as in production. Each test changes single settings."""
 
 SECRET_KEY = "tests"
 DEBUG = False

@@ -1,17 +1,12 @@
-"""The same truths under ASGI, by a real handler, and without a change of thread."""
+"""Requests under ASGI, with Django's own handler, and without a further change of thread."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
-import inspect
-import sys
 import threading
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-import django
 import pytest
 from asgiref.sync import AsyncToSync, SyncToAsync
 from asgiref.testing import ApplicationCommunicator
@@ -26,104 +21,43 @@ from web_prom import asgi
 from web_prom.metrics.recording import RECORDING_KEY, Recording
 
 from . import views
+from .asgi_site import ASGISite
 from .conftest import configured
 
 HERE = "tests.django_prom.middleware"
+
+
 OURS = "django_prom.middleware.PrometheusMiddleware"
-
-# Before, Django does not look for a client that went away.
-hears_disconnects = pytest.mark.skipif(django.VERSION < (5, 0), reason="Django 4.2 does not hear of it")
-
-
-class ASGISite:
-    """The project behind an ASGI server. One request at a time."""
-
-    def __init__(self) -> None:
-        self._app: Any = None
-        self.status: str | None = None
-        self.sent: list[bytes] = []
-        self.headers: dict[str, str] = {}
-
-    def __call__(self, path: str, method: str = "GET", **options: Any) -> str | None:
-        """Serve one request in a loop of its own; return the status, or None if none was sent."""
-        asyncio.run(self.serve(path, method, **options))
-        return self.status
-
-    async def serve(
-        self,
-        path: str,
-        method: str = "GET",
-        *,
-        body: bytes = b"",
-        headers: dict[str, str] | None = None,
-        send: Callable[[Any], Awaitable[None]] | None = None,
-        hang_up: asyncio.Event | None = None,
-    ) -> None:
-        """Serve one request.
-
-        Args:
-            path: Its path.
-            method: Its method.
-            body: Its body.
-            headers: Its headers, beside the host.
-            send: Called with each message, beside being kept.
-            hang_up: When set, the client goes away.
-        """
-        if self._app is None:
-            self._app = get_asgi_application()
-        self.status, self.sent = None, []
-        fields = {"host": "testserver", **(headers or {})}
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "scheme": "http",
-            "client": ("127.0.0.1", 50000),
-            "server": ("127.0.0.1", 8000),
-            "headers": [(name.encode(), value.encode("latin-1")) for name, value in fields.items()],
-        }
-        arrived = False
-
-        async def receive() -> dict[str, Any]:
-            nonlocal arrived
-            if not arrived:
-                arrived = True
-                return {"type": "http.request", "body": body, "more_body": False}
-            await (hang_up or asyncio.Event()).wait()
-            return {"type": "http.disconnect"}
-
-        async def keep(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                self.status = str(message["status"])
-                self.headers = {
-                    name.decode().lower(): value.decode("latin-1") for name, value in message["headers"]
-                }
-            else:
-                self.sent.append(message.get("body", b""))
-            if send is not None:
-                await send(message)
-
-        await self._app(scope, receive, keep)
-
-    @property
-    def text(self) -> str:
-        """What was sent last."""
-        return b"".join(self.sent).decode()
 
 
 @pytest.fixture
 def site() -> ASGISite:
-    """Return the project behind a server of the test's own."""
+    """Return the project behind a new ASGI server."""
     return ASGISite()
 
 
-def test_async_and_sync_views_are_counted(site: ASGISite, registry: CollectorRegistry, clock: Clock) -> None:
-    """With the time that they took."""
+@pytest.fixture
+def hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list of the calls from the loop to a thread, and from a thread to the loop."""
+    made: list[str] = []
+    to_thread, to_loop = SyncToAsync.__call__, AsyncToSync.__call__
+
+    async def call_thread(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made.append(f"to a thread: {getattr(self.func, '__qualname__', '?')}")
+        return await to_thread(self, *args, **kwargs)
+
+    def call_loop(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made.append("to the loop")
+        return to_loop(self, *args, **kwargs)
+
+    monkeypatch.setattr(SyncToAsync, "__call__", call_thread)
+    monkeypatch.setattr(AsyncToSync, "__call__", call_loop)
+    return made
+
+
+def test_async_and_sync_views_are_counted_and_timed(
+    site: ASGISite, registry: CollectorRegistry, clock: Clock
+) -> None:
     views.hooks["view"] = lambda request: clock.go(0.2)
     assert site("/async/") == site("/users/1/") == "200"
     assert site.text == "hello"
@@ -132,8 +66,8 @@ def test_async_and_sync_views_are_counted(site: ASGISite, registry: CollectorReg
     assert in_progress(registry) == 0
 
 
-def test_the_recording_is_in_the_scope(site: ASGISite, registry: CollectorRegistry) -> None:
-    """Where an ASGI middleware around Django would look for it, and put its own."""
+def test_recording_is_in_the_scope(site: ASGISite, registry: CollectorRegistry) -> None:
+    """An ASGI middleware around Django looks for it there, and stores its own there."""
     from django.test import AsyncRequestFactory
 
     seen: list[bool] = []
@@ -152,10 +86,8 @@ def test_the_recording_is_in_the_scope(site: ASGISite, registry: CollectorRegist
     outer.finish()
 
 
-def test_an_asgi_middleware_around_django_is_told_the_route_and_the_exceptions(
-    site: ASGISite, registry: CollectorRegistry
-) -> None:
-    """It counts alone."""
+def test_outer_asgi_middleware_gets_route_and_exceptions(site: ASGISite, registry: CollectorRegistry) -> None:
+    """It alone counts the requests."""
     site._app = asgi.PrometheusMiddleware(get_asgi_application(), registry=registry)
     assert [site(path) for path in ("/async/", "/users/1/", "/fail/", "/nowhere/")] == [
         "200",
@@ -174,7 +106,9 @@ def test_an_asgi_middleware_around_django_is_told_the_route_and_the_exceptions(
     assert errors(registry) == {}
 
 
-def test_time_before_the_middleware_counts(site: ASGISite, registry: CollectorRegistry, clock: Clock) -> None:
+def test_duration_includes_receivers_of_request_started(
+    site: ASGISite, registry: CollectorRegistry, clock: Clock
+) -> None:
     """The clock starts with the signal."""
     from django.core.signals import request_started
 
@@ -189,8 +123,8 @@ def test_time_before_the_middleware_counts(site: ASGISite, registry: CollectorRe
     assert seconds(registry) == pytest.approx(0.5)
 
 
-def test_the_middleware_is_one_class_for_both_worlds() -> None:
-    """Django asks which kind an instance is."""
+def test_middleware_class_is_sync_and_async() -> None:
+    """Django asks each instance which of them it is."""
 
     async def get_response(request: Any) -> None:
         raise NotImplementedError
@@ -204,36 +138,17 @@ def test_the_middleware_is_one_class_for_both_worlds() -> None:
     assert not hasattr(PrometheusMiddleware, "process_view")
 
 
-@pytest.fixture
-def hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that grows with each call from the loop to a thread, or from a thread to the loop."""
-    made: list[str] = []
-    to_thread, to_loop = SyncToAsync.__call__, AsyncToSync.__call__
-
-    async def call_thread(self: Any, *args: Any, **kwargs: Any) -> Any:
-        made.append(f"to a thread: {getattr(self.func, '__qualname__', '?')}")
-        return await to_thread(self, *args, **kwargs)
-
-    def call_loop(self: Any, *args: Any, **kwargs: Any) -> Any:
-        made.append("to the loop")
-        return to_loop(self, *args, **kwargs)
-
-    monkeypatch.setattr(SyncToAsync, "__call__", call_thread)
-    monkeypatch.setattr(AsyncToSync, "__call__", call_loop)
-    return made
-
-
 @pytest.mark.parametrize("sized", [False, True])
 @pytest.mark.parametrize("path", ["/async/", "/users/1/", "/async-stream/", "/fail/"])
-def test_fault_35_no_request_takes_another_thread_for_us(
+def test_fault_35_request_uses_no_further_thread(
     path: str, sized: bool, site: ASGISite, registry: CollectorRegistry, hops: list[str]
 ) -> None:
-    """Each goes to threads as often as without us, and back; an async view runs in the loop's own."""
+    """There are as many changes between threads and the loop as without web-prom."""
 
-    def tell(_: Any) -> None:
+    def note(_: Any) -> None:
         hops.append(f"the view, in the loop's: {threading.current_thread() is threading.main_thread()}")
 
-    views.hooks["view"] = tell
+    views.hooks["view"] = note
     with override_settings(PROM_REQUEST_SIZE=sized, PROM_RESPONSE_SIZE=sized):
         site(path)
     with_us = list(hops)
@@ -248,8 +163,8 @@ def test_fault_35_no_request_takes_another_thread_for_us(
 
 
 @configured(MIDDLEWARE=[f"{HERE}.plain"])
-def test_middleware_that_is_not_async_is_no_obstacle(site: ASGISite, registry: CollectorRegistry) -> None:
-    """Django then runs ours in a thread too."""
+def test_sync_middleware_around_async_views_is_supported(site: ASGISite, registry: CollectorRegistry) -> None:
+    """Django runs the middleware of web-prom in a thread too."""
     assert site("/async/") == "200"
     assert site("/async-fail/") == "500"
     assert requests(registry) == {("GET", "/async/", "200"): 1, ("GET", "/async-fail/", "500"): 1}
@@ -257,224 +172,25 @@ def test_middleware_that_is_not_async_is_no_obstacle(site: ASGISite, registry: C
 
 
 @pytest.mark.parametrize("path", ["/async-fail/", "/fail/", "/rendered/"])
-def test_exceptions_are_counted_once(path: str, site: ASGISite, registry: CollectorRegistry) -> None:
-    """The signal is sent from another thread."""
+def test_exception_is_counted_once(path: str, site: ASGISite, registry: CollectorRegistry) -> None:
+    """Django sends the signal in another thread."""
     assert site(path) == "500"
     assert requests(registry) == {("GET", path, "500"): 1}
     assert sum(exceptions(registry).values()) == 1
 
 
 @configured(MIDDLEWARE=[f"{HERE}.BadGateway"])
-def test_fault_06_exceptions_that_middleware_answers(site: ASGISite, registry: CollectorRegistry) -> None:
-    """The watcher is asked before it."""
+def test_fault_06_exception_that_a_middleware_answers_is_counted(
+    site: ASGISite, registry: CollectorRegistry
+) -> None:
+    """Django calls watch_exceptions first."""
     assert site("/async-fail/") == "502"
     assert requests(registry) == {("GET", "/async-fail/", "502"): 1}
     assert exceptions(registry) == {("/async-fail/", "ValueError"): 1}
 
 
-def test_fault_01_an_async_stream_is_timed_to_its_end(
-    site: ASGISite, registry: CollectorRegistry, clock: Clock
-) -> None:
-    """The time between its chunks is the request's."""
-    views.hooks["between"] = lambda: clock.go(0.3)
-    assert site("/async-stream/") == "200"
-    assert site.text == "one,two"
-    assert seconds(registry) == pytest.approx(0.3)
-    assert requests(registry) == {("GET", "/async-stream/", "200"): 1}
-    assert in_progress(registry) == 0
-
-
-def test_fault_01_a_sync_stream_is_timed_to_the_last_byte(
-    site: ASGISite, registry: CollectorRegistry, clock: Clock
-) -> None:
-    """Django reads it whole before it sends any of it: the end of the iteration is not the request's."""
-
-    async def slowly(message: dict[str, Any]) -> None:
-        clock.go(1)
-
-    with pytest.warns(Warning, match="must consume synchronous iterators"):
-        asyncio.run(site.serve("/stream/", send=slowly))
-    assert site.text == "one,zwölf"
-    assert seconds(registry) == pytest.approx(len(site.sent) + 1)
-    assert requests(registry) == {("GET", "/stream/", "200"): 1}
-
-
-def test_fault_02_a_body_that_raises_is_finished_there(
-    site: ASGISite, registry: CollectorRegistry, clock: Clock
-) -> None:
-    """Neither close() nor request_finished tells of its end."""
-
-    def fail() -> None:
-        clock.go(0.1)
-        raise KeyError
-
-    views.hooks["between"] = fail
-    with pytest.raises(KeyError):
-        site("/async-stream/")
-    assert requests(registry) == {("GET", "/async-stream/", "200"): 1}
-    assert exceptions(registry) == {("/async-stream/", "KeyError"): 1}
-    assert seconds(registry) == pytest.approx(0.1)
-    assert in_progress(registry) == 0
-
-
-@pytest.mark.parametrize("path", ["/async-stream/", "/stream/", "/broken-file/"])
-def test_fault_02_a_body_that_raises_at_once_keeps_its_status(
-    path: str, site: ASGISite, registry: CollectorRegistry
-) -> None:
-    """An ASGI server has the status before the body is asked for."""
-
-    def fail() -> None:
-        raise OSError
-
-    views.hooks["start"] = fail
-    with _warning_of_sync_body(path), pytest.raises(OSError):  # noqa: PT011
-        site(path)
-    assert site.status == "200"
-    assert requests(registry) == {("GET", path, "200"): 1}
-    assert exceptions(registry) == {(path, "OSError"): 1}
-    assert in_progress(registry) == 0
-
-
-def _warning_of_sync_body(path: str) -> Any:
-    if path == "/async-stream/":
-        return contextlib.nullcontext()
-    return pytest.warns(Warning, match="must consume synchronous iterators")
-
-
-@hears_disconnects
-def test_fault_02_a_client_that_hangs_up_before_the_response_is_499(
-    site: ASGISite, registry: CollectorRegistry, clock: Clock
-) -> None:
-    """The request is cancelled; that is no exception of the view's."""
-
-    async def run() -> None:
-        hang_up = asyncio.Event()
-
-        async def wait(request: Any = None) -> None:
-            clock.go(2)
-            hang_up.set()
-            await asyncio.Event().wait()
-
-        views.hooks["view"] = wait
-        await site.serve("/async/", hang_up=hang_up)
-
-    asyncio.run(run())
-    assert site.status is None
-    assert requests(registry) == {("GET", "/async/", "499"): 1}
-    assert exceptions(registry) == {}
-    assert seconds(registry) == pytest.approx(2)
-    assert in_progress(registry) == 0
-
-
-@hears_disconnects
-def test_a_client_that_hangs_up_before_sync_middleware_is_499(
-    site: ASGISite, registry: CollectorRegistry
-) -> None:
-    """The cancellation passes through the thread that Django runs it in."""
-
-    async def run() -> None:
-        hang_up = asyncio.Event()
-
-        async def wait(request: Any = None) -> None:
-            loop.call_soon_threadsafe(hang_up.set)
-            await asyncio.Event().wait()
-
-        loop = asyncio.get_running_loop()
-        views.hooks["view"] = wait
-        await site.serve("/async/", hang_up=hang_up)
-
-    with override_settings(MIDDLEWARE=[f"{HERE}.plain"]):
-        asyncio.run(run())
-    assert site.status is None
-    assert requests(registry) == {("GET", "/async/", "499"): 1}
-    assert in_progress(registry) == 0
-
-
-@hears_disconnects
-def test_fault_02_a_client_that_hangs_up_in_the_body_keeps_its_status(
-    site: ASGISite, registry: CollectorRegistry, clock: Clock
-) -> None:
-    """It got it."""
-
-    async def run() -> None:
-        hang_up = asyncio.Event()
-
-        async def wait() -> None:
-            clock.go(2)
-            hang_up.set()
-            await asyncio.Event().wait()
-
-        views.hooks["between"] = wait
-        await site.serve("/async-stream/", hang_up=hang_up)
-
-    asyncio.run(run())
-    assert requests(registry) == {("GET", "/async-stream/", "200"): 1}
-    assert exceptions(registry) == {}
-    assert seconds(registry) == pytest.approx(2)
-    assert in_progress(registry) == 0
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="a task tells of its cancellation from 3.11 on")
-def test_a_cancellation_of_the_applications_own_is_its_error(
-    site: ASGISite, registry: CollectorRegistry
-) -> None:
-    """Nobody hung up: the view awaited a task that something else had cancelled."""
-
-    async def wait_for_cancelled(request: Any) -> None:
-        task = asyncio.ensure_future(asyncio.sleep(60))
-        task.cancel()
-        await task
-
-    views.hooks["view"] = wait_for_cancelled
-    with pytest.raises(asyncio.CancelledError):
-        site("/async/")
-    assert requests(registry) == {("GET", "/async/", "500"): 1}
-    assert exceptions(registry) == {("/async/", "CancelledError"): 1}
-
-
-@pytest.mark.parametrize("path", ["/users/1/", "/async-stream/"])
-def test_a_response_that_cannot_be_sent(
-    path: str, site: ASGISite, registry: CollectorRegistry, clock: Clock
-) -> None:
-    """Django does not close it then; it is finished as it goes away."""
-
-    async def broken(message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.body":
-            clock.go(1)
-            raise ConnectionResetError
-
-    with pytest.raises(ConnectionResetError) as raised:
-        asyncio.run(site.serve(path, send=broken))
-    del raised
-    gc.collect()  # Django's exception and its group refer to each other
-    site("/metrics")
-    assert [labels[2] for labels in requests(registry)] == ["200"]
-    assert in_progress(registry) == 0
-    assert seconds(registry) == pytest.approx(1)
-
-
-def test_async_bodies_are_not_changed(site: ASGISite) -> None:
-    """What a middleware of the user's may ask of a response stays as it was."""
-    from django.http import StreamingHttpResponse
-
-    async def view(request: Any) -> Any:
-        return await views.async_stream(request)
-
-    response = asyncio.run(PrometheusMiddleware(view)(_request()))
-    assert isinstance(response, StreamingHttpResponse)
-    assert response.is_async
-    assert inspect.isasyncgen(response.streaming_content)
-    response.close()
-
-
-def _request() -> Any:
-    from django.test import AsyncRequestFactory
-
-    return AsyncRequestFactory().get("/async-stream/")
-
-
-def test_the_async_client_is_measured(registry: CollectorRegistry) -> None:
-    """Django's own, whose body is no file."""
+def test_async_client_is_measured(registry: CollectorRegistry) -> None:
+    """The body of its requests is not a file."""
 
     async def run() -> None:
         client = AsyncClient()
@@ -491,29 +207,9 @@ def test_the_async_client_is_measured(registry: CollectorRegistry) -> None:
     assert errors(registry) == {}
 
 
-@configured(PROM_REQUEST_SIZE=True, PROM_RESPONSE_SIZE=True, PROM_FIRST_BYTE=True)
-def test_bytes_and_first_byte(site: ASGISite, registry: CollectorRegistry, clock: Clock) -> None:
-    """Django reads the whole body before anybody is called; bytes are the body's, not the message's."""
-    views.hooks["start"] = lambda: clock.go(0.1)
-    views.hooks["between"] = lambda: clock.go(0.1)
-    site("/async-stream/", "POST", body=b"x" * 3000)
-    site("/read/", "POST", body=b"x" * 3000)
-    assert samples(registry, "http_request_size_bytes_sum", "route") == {
-        ("/async-stream/",): 3000,
-        ("/read/",): 3000,
-    }
-    assert samples(registry, "http_response_size_bytes_sum", "route") == {
-        ("/async-stream/",): 7,
-        ("/read/",): 10,
-    }
-    assert samples(registry, "http_response_first_byte_seconds_sum", "route")[
-        ("/async-stream/",)
-    ] == pytest.approx(0.1)
-
-
 @configured(PROM_QUEUE_TIME=True)
-def test_queue_time_is_measured(site: ASGISite, registry: CollectorRegistry) -> None:
-    """The header is the same."""
+def test_queue_time_is_observed(site: ASGISite, registry: CollectorRegistry) -> None:
+    """The header is the same as under WSGI."""
     import time
 
     site("/async/", headers={"x-request-start": f"t={time.time() - 2}"})
@@ -521,25 +217,25 @@ def test_queue_time_is_measured(site: ASGISite, registry: CollectorRegistry) -> 
 
 
 @configured(MIDDLEWARE=[f"{HERE}.login"])
-def test_fault_18_a_scrape_passes_by_the_login(site: ASGISite, registry: CollectorRegistry) -> None:
-    """And by the host check; it is not counted."""
+def test_fault_18_scrape_needs_no_login(site: ASGISite, registry: CollectorRegistry) -> None:
+    """It needs no allowed host either, and it is not counted."""
     assert site("/metrics", headers={"host": "10.1.2.3", "accept-encoding": "gzip"}) == "200"
     assert site.headers["content-encoding"] == "gzip"
     assert site("/users/1/") == "302"
     assert requests(registry) == {("GET", "/users/<int:pk>/", "302"): 1}
 
 
-def test_one_process_is_not_told_of_many(
+def test_single_process_logs_no_warning_about_workers(
     site: ASGISite, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Django says of each ASGI server that it has several."""
+    """Django sets wsgi.multiprocess to True for every ASGI server."""
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     assert site("/metrics") == "200"
     assert [record.message for record in caplog.records if record.name == "web_prom"] == []
 
 
-def test_a_scrape_leaves_the_loop_free(site: ASGISite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs in a thread: the loop goes on meanwhile."""
+def test_scrape_does_not_block_the_event_loop(site: ASGISite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs in a thread."""
     from django_prom import conf
 
     scraping, go_on = threading.Event(), threading.Event()
@@ -566,8 +262,8 @@ def test_a_scrape_leaves_the_loop_free(site: ASGISite, monkeypatch: pytest.Monke
 
 
 @configured(MIDDLEWARE=[f"{HERE}.replacing", OURS])
-def test_placed_lower_a_replaced_response_is_finished(site: ASGISite, registry: CollectorRegistry) -> None:
-    """By the end of the request; in Django 5, which answers in a task of its own, by the next scrape."""
+def test_lower_position_finishes_a_replaced_response(site: ASGISite, registry: CollectorRegistry) -> None:
+    """By request_finished, or in Django 5, which answers in another task, by the next scrape."""
     assert site("/async/") == "200"
     gc.collect()
     assert site("/metrics") == "200"
@@ -575,8 +271,8 @@ def test_placed_lower_a_replaced_response_is_finished(site: ASGISite, registry: 
     assert in_progress(registry) == 0
 
 
-def test_a_communicator_of_asgiref_is_answered(registry: CollectorRegistry) -> None:
-    """What others test ASGI applications with."""
+def test_communicator_of_asgiref_is_answered(registry: CollectorRegistry) -> None:
+    """Other projects test ASGI applications with it."""
 
     async def run() -> None:
         communicator: Any = ApplicationCommunicator(  # type: ignore[no-untyped-call]
@@ -594,8 +290,8 @@ def test_a_communicator_of_asgiref_is_answered(registry: CollectorRegistry) -> N
 
 
 @configured(PROM_NAMING="opentelemetry")
-def test_the_names_may_be_those_of_opentelemetry(site: ASGISite, registry: CollectorRegistry) -> None:
-    """Under ASGI the scope tells how a request begins."""
+def test_opentelemetry_naming_is_supported(site: ASGISite, registry: CollectorRegistry) -> None:
+    """The attributes at the start of a request come from the scope."""
     site("/users/7/", "POST")
     site("/fail/")
     site("/nowhere/")

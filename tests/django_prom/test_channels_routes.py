@@ -1,4 +1,4 @@
-"""What a URLRouter of Channels is and does stays as it was; only the route becomes known."""
+"""Routes of Channels' URLRouter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.web_prom.support import errors, requests, samples
 from web_prom.asgi import PrometheusMiddleware
 from web_prom.metrics.recording import RECORDING_KEY
 
-from .test_async import ASGISite
+from .asgi_site import ASGISite
 
 routing = pytest.importorskip("channels.routing")
 
@@ -39,7 +39,7 @@ def run(app: Any, scope: Any) -> None:
     Server([{"type": "websocket.connect"}]).run(app, scope)
 
 
-def test_fault_83_the_scope_of_a_consumer_is_what_it_was(registry: CollectorRegistry) -> None:
+def test_fault_83_url_router_passes_the_same_scope_to_a_consumer(registry: CollectorRegistry) -> None:
     router = routing.URLRouter([path("ws/<int:room>/", accept, {"extra": 1})])
     before = list(router.routes), router.routes[0].callback
     run(PrometheusMiddleware(router, registry=registry), websocket_of("/ws/5/"))
@@ -52,8 +52,8 @@ def test_fault_83_the_scope_of_a_consumer_is_what_it_was(registry: CollectorRegi
     assert routes(registry) == {"/ws/<int:room>/"}
 
 
-def test_fault_83_what_no_route_matches_is_unmatched(registry: CollectorRegistry) -> None:
-    """Also where an outer route matched its beginning; the router's own exception comes out."""
+def test_fault_83_unknown_path_is_unmatched(registry: CollectorRegistry) -> None:
+    """Also if an outer route matched its beginning. The router's own exception is raised."""
     inner = routing.URLRouter([path("a/", accept)])
     app = PrometheusMiddleware(routing.URLRouter([path("ws/", inner)]), registry=registry)
     for where in ("/ws/b/", "/nowhere/"):
@@ -62,13 +62,13 @@ def test_fault_83_what_no_route_matches_is_unmatched(registry: CollectorRegistry
     assert routes(registry) == {"_unmatched"}
 
 
-def test_fault_83_below_a_root_path(registry: CollectorRegistry) -> None:
+def test_fault_83_route_does_not_contain_the_root_path(registry: CollectorRegistry) -> None:
     app = PrometheusMiddleware(routing.URLRouter([path("ws/", accept)]), registry=registry)
     run(app, websocket_of("/shop/ws/", root_path="/shop"))
     assert routes(registry) == {"/ws/"}
 
 
-def test_fault_83_excluded_and_named_consumers(registry: CollectorRegistry) -> None:
+def test_fault_83_exclude_and_set_route_apply_to_consumers(registry: CollectorRegistry) -> None:
     @exclude
     async def hidden(scope: Any, receive: Any, send: Any) -> None:
         await accept(scope, receive, send)
@@ -83,7 +83,7 @@ def test_fault_83_excluded_and_named_consumers(registry: CollectorRegistry) -> N
     assert routes(registry) == {"/named"}
 
 
-def test_fault_83_django_behind_a_router_names_its_own_routes(registry: CollectorRegistry) -> None:
+def test_fault_83_django_behind_a_router_sets_its_own_routes(registry: CollectorRegistry) -> None:
     from django.core.asgi import get_asgi_application
 
     site = ASGISite()
@@ -98,7 +98,7 @@ def test_fault_83_django_behind_a_router_names_its_own_routes(registry: Collecto
     assert errors(registry) == {}
 
 
-def test_fault_83_without_a_measurement_the_router_itself_runs() -> None:
+def test_fault_83_unmeasured_connection_uses_the_original_router() -> None:
     channels_routes.patch_url_router()  # again
     assert not hasattr(routing.URLRouter.__call__.__wrapped__, "__wrapped__")
     scope = scope_of("/x/")
@@ -107,8 +107,8 @@ def test_fault_83_without_a_measurement_the_router_itself_runs() -> None:
     assert channels_routes.PATTERNS_KEY not in seen[0]
 
 
-def test_fault_83_a_package_of_the_project_with_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is left alone, and without Channels nothing is imported."""
+def test_fault_83_other_package_named_channels_is_not_patched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Channels nothing is imported."""
 
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)

@@ -1,4 +1,4 @@
-"""``manage.py check`` tells what is wrong, and how to mend it."""
+"""System checks (``manage.py check``)."""
 
 from __future__ import annotations
 
@@ -25,31 +25,34 @@ from .conftest import configured
 from .views import hello
 
 OURS = "django_prom.middleware.PrometheusMiddleware"
+
+
 WATCHER = "django_prom.middleware.watch_exceptions"
+
+
 COMMON = "django.middleware.common.CommonMiddleware"
 
 
 def found(*, deploy: bool = False) -> dict[str, Any]:
-    """Return what our checks say, by id; each has a hint."""
+    """Return the messages of the checks by id. Each has a hint."""
     messages = checks.run_checks(tags=["django_prom"], include_deployment_checks=deploy)
     assert all(message.hint for message in messages)
     assert len({message.id for message in messages}) == len(messages)
     return {message.id: message for message in messages}
 
 
-def test_a_project_that_is_right() -> None:
-    """Nothing is said, and no instrument was made to find out."""
+def test_correct_project_has_no_messages() -> None:
     assert found() == {}
 
 
-def test_the_checks_make_no_instrument(registry: CollectorRegistry) -> None:
+def test_checks_create_no_metrics(registry: CollectorRegistry) -> None:
     """Nearly every command of manage.py runs them."""
     found(deploy=True)
     assert list(registry.collect()) == []
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "message"),
     [
         ("PROM_DURATION_BUCKETS", [], "PROM_DURATION_BUCKETS is []; allowed: upper bounds as numbers"),
         ("PROM_PAHT", "/metrics", "PROM_PAHT is not a setting of web-prom (did you mean PROM_PATH?)"),
@@ -57,17 +60,17 @@ def test_the_checks_make_no_instrument(registry: CollectorRegistry) -> None:
         ("PROM_CONSTANT_LABELS", {"method": "x"}, "reserved"),
     ],
 )
-def test_e001_settings(key: str, value: object, told: str) -> None:
-    """Key, value and what is allowed; nothing else is checked by wrong settings."""
+def test_e001_reports_wrong_settings(key: str, value: object, message: str) -> None:
+    """The message has key, value and what is allowed. No other check runs."""
     with override_settings(**{key: value}):
         messages = found(deploy=True)
     assert list(messages) == ["django_prom.E001"]
-    assert told in messages["django_prom.E001"].msg
+    assert message in messages["django_prom.E001"].msg
     assert messages["django_prom.E001"].level == checks.ERROR
 
 
-def test_e002_another_application_on_the_registry(registry: CollectorRegistry) -> None:
-    """With other settings; both are named."""
+def test_e002_reports_a_conflict_on_the_registry(registry: CollectorRegistry) -> None:
+    """The message names both applications."""
     recorder = Recorder(Config(namespace="other"), registry, owner="the other application")
     message = found()["django_prom.E002"]
     assert message.level == checks.ERROR
@@ -76,7 +79,7 @@ def test_e002_another_application_on_the_registry(registry: CollectorRegistry) -
     del recorder
 
 
-def test_e003_a_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_e003_reports_an_unusable_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "file" / "below"))
     message = found()["django_prom.E003"]
@@ -85,10 +88,10 @@ def test_e003_a_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", ["new", "new/below/it", "there"])
-def test_fault_47_a_check_does_not_change_the_directory(
+def test_fault_47_checks_do_not_change_the_directory(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither makes it nor writes to it."""
+    """They neither create it nor write to it."""
     (tmp_path / "there").mkdir()
     before = [os.stat(each).st_mtime_ns for each in (tmp_path, tmp_path / "there")]
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / name))
@@ -98,8 +101,8 @@ def test_fault_47_a_check_does_not_change_the_directory(
     assert [os.stat(each).st_mtime_ns for each in (tmp_path, tmp_path / "there")] == before
 
 
-def test_w001_open_metrics_in_deployment() -> None:
-    """Only with ``--deploy``, and only where nothing keeps others away."""
+def test_w001_warns_of_open_metrics_only_with_deploy() -> None:
+    """There is no warning if access is restricted."""
     assert found() == {}
     message = found(deploy=True)["django_prom.W001"]
     assert message.level == checks.WARNING
@@ -116,14 +119,13 @@ def test_w001_open_metrics_in_deployment() -> None:
             assert found(deploy=True) == {}, key
 
 
-def test_w001_is_among_the_security_checks() -> None:
-    """Which Django runs by tag, too."""
+def test_w001_has_the_security_tag() -> None:
     messages = checks.run_checks(tags=["security"], include_deployment_checks=True)
     assert "django_prom.W001" in {message.id for message in messages}
 
 
-def test_w002_urls_that_are_not_included() -> None:
-    """Where metrics are wanted."""
+def test_w002_warns_of_missing_urls() -> None:
+    """Unless the path is empty."""
     with override_settings(ROOT_URLCONF="tests.django_prom.urls_i18n_bare"):
         message = found()["django_prom.W002"]
         assert 'include("django_prom.urls")' in message.hint
@@ -132,9 +134,7 @@ def test_w002_urls_that_are_not_included() -> None:
 
 
 @pytest.mark.parametrize("bind", [":9464", "127.0.0.1:9464"])
-def test_fault_82_w002_is_silent_where_an_exporter_gives_the_metrics(
-    bind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fault_82_w002_is_silent_with_an_exporter(bind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROM_BIND", bind)
     with override_settings(ROOT_URLCONF="tests.django_prom.urls_i18n_bare"):
         assert found() == {}
@@ -144,7 +144,7 @@ def test_fault_82_w002_is_silent_where_an_exporter_gives_the_metrics(
 
 @pytest.mark.parametrize("environ", [False, True])
 def test_fault_82_w002_is_silent_without_a_path(environ: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the settings and from the environment."""
+    """PROM_PATH is empty in the settings or in the environment."""
     if environ:
         monkeypatch.setenv("PROM_PATH", "")
         conf.reset()
@@ -154,34 +154,34 @@ def test_fault_82_w002_is_silent_without_a_path(environ: bool, monkeypatch: pyte
         assert found(deploy=True) == {}
 
 
-class Bare:
-    """URLs of a project that has no site."""
+class NoUrls:
+    """The URLs of a project without pages."""
 
     urlpatterns: ClassVar[list[Any]] = []
 
 
-class Own:
-    """URLs with a view of the project's own for the metrics."""
+class OwnView:
+    """URLs with another view for the metrics."""
 
     urlpatterns: ClassVar[list[Any]] = [path("metrics", login_required(metrics))]
 
 
 class CatchAll:
-    """URLs with a view for every path."""
+    """URLs with a view that matches every path."""
 
     urlpatterns: ClassVar[list[Any]] = [re_path(r"^(.*)$", hello), re_path(r"^.*$", hello)]
 
 
-@pytest.mark.parametrize(("urls", "warned"), [(Bare, False), (Own, False), (CatchAll, True)])
-def test_fault_82_w002_only_where_the_metrics_are_meant_to_be(urls: Any, warned: bool) -> None:
-    """Not where a view of the project's own is at the path; a catch-all is none."""
+@pytest.mark.parametrize(("urls", "warned"), [(NoUrls, False), (OwnView, False), (CatchAll, True)])
+def test_fault_82_w002_is_silent_if_another_view_has_the_path(urls: Any, warned: bool) -> None:
+    """A view that matches every path does not count."""
     with override_settings(ROOT_URLCONF=urls):
         assert list(found()) == (["django_prom.W002"] if warned else [])
 
 
 @pytest.mark.parametrize("key", ["django_prom.W002", "django_prom.W003"])
-def test_fault_82_a_check_can_be_silenced(key: str) -> None:
-    """As its hint says; a command then says nothing."""
+def test_fault_82_checks_can_be_silenced(key: str) -> None:
+    """The hint says how."""
     with override_settings(
         ROOT_URLCONF="tests.django_prom.urls_i18n_bare",
         MIDDLEWARE=[COMMON],
@@ -195,35 +195,33 @@ def test_fault_82_a_check_can_be_silenced(key: str) -> None:
     assert "no issues (2 silenced)" in output.getvalue()
 
 
-def test_fault_82_a_project_without_root_urlconf() -> None:
-    """Django's own tests have some."""
+def test_fault_82_project_without_root_urlconf_has_no_messages() -> None:
+    """Django's own tests have such settings."""
     with override_settings():
         del settings.ROOT_URLCONF
         assert found(deploy=True) == {}
 
 
-def test_w002_leaves_urls_that_cannot_be_imported_to_django() -> None:
-    """Which has a check of its own for them."""
+def test_w002_ignores_urls_that_cannot_be_imported() -> None:
+    """Django has its own check for them."""
     with override_settings(ROOT_URLCONF="tests.django_prom.no_such_module"):
         assert found() == {}
 
 
 @configured(PROM_INSTALL_MIDDLEWARE=False)
-def test_w003_no_middleware() -> None:
-    """Switched off, and nowhere listed."""
+def test_w003_warns_of_a_missing_middleware() -> None:
     assert list(found()) == ["django_prom.W003"]
 
 
 @configured(MIDDLEWARE=[COMMON, OURS])
-def test_w004_a_middleware_above_ours() -> None:
-    """Which may answer in its stead; it is named."""
+def test_w004_warns_of_a_middleware_above() -> None:
+    """The message names it."""
     messages = found()
     assert list(messages) == ["django_prom.W004"]
     assert COMMON in messages["django_prom.W004"].msg
 
 
-def test_w005_no_watcher() -> None:
-    """Where the user places the middleware himself."""
+def test_w005_warns_of_a_missing_exception_middleware() -> None:
     with override_settings(PROM_INSTALL_MIDDLEWARE=False, MIDDLEWARE=[OURS]):
         assert list(found()) == ["django_prom.W005"]
     with override_settings(PROM_INSTALL_MIDDLEWARE=False, MIDDLEWARE=[OURS, WATCHER]):
@@ -231,12 +229,12 @@ def test_w005_no_watcher() -> None:
 
 
 @configured(PROM_ENABLED=False, ROOT_URLCONF="tests.django_prom.urls_i18n_bare")
-def test_switched_off_nothing_is_missed() -> None:
-    """Neither middleware nor URLs."""
+def test_disabled_project_has_no_messages() -> None:
+    """Neither about the middleware nor about URLs."""
     assert found(deploy=True) == {}
 
 
 @configured(INSTALLED_APPS=["rest_framework"], PROM_PAHT="/")
-def test_without_the_app_there_is_nothing_to_check() -> None:
-    """Checks stay registered for the life of the process."""
+def test_project_without_the_app_has_no_messages() -> None:
+    """Checks stay registered until the process exits."""
     assert found(deploy=True) == {}

@@ -1,4 +1,4 @@
-"""A project as a newcomer writes it, by its own commands, in processes of its own."""
+"""A new project and its management commands, in processes of their own."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from web_prom import collector_for
 
 pytestmark = pytest.mark.slow
 
-# How long a process may take to come up, on a machine that has other things to do.
-PATIENCE_SECONDS = 60.0
+
+# The longest time that a process may take to start, on a busy machine.
+TIMEOUT_SECONDS = 60.0
+
 
 MANAGE = """
 import os, sys
@@ -30,7 +32,8 @@ from django.core.management import execute_from_command_line
 execute_from_command_line(sys.argv)
 """
 
-# What `startproject` writes, in short, and one line.
+
+# A short form of what `startproject` writes, and one more line.
 SETTINGS = """
 SECRET_KEY = "x" * 60
 DEBUG = True
@@ -41,6 +44,7 @@ USE_TZ = True
 INSTALLED_APPS = ["django.contrib.staticfiles", "django_prom"]
 STATIC_URL = "static/"
 """
+
 
 URLS = """
 from django.http import HttpResponse
@@ -53,7 +57,7 @@ urlpatterns = [path("hello/", hello), path("", include("django_prom.urls"))]
 """
 
 
-# What the reloader sees, beside what it does.
+# Makes the reloader log the files that it has seen.
 LOGGING = """
 LOGGING = {
     "version": 1,
@@ -65,7 +69,7 @@ LOGGING = {
 
 
 class Project:
-    """A project in a directory of its own."""
+    """A project in its own directory."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -85,31 +89,31 @@ class Project:
             file.write(f"{line}\n")
 
     def log(self) -> str:
-        """Return what the server wrote so far."""
+        """Return the output of the server."""
         return (self.root / "log").read_text()
 
     def wait_for_log(self, text: str) -> None:
-        """Wait until the server has written a text."""
-        until = time.monotonic() + PATIENCE_SECONDS
+        """Wait until the output of the server contains a text."""
+        until = time.monotonic() + TIMEOUT_SECONDS
         while text not in self.log():
             assert time.monotonic() < until, self.log()
             time.sleep(0.05)
 
     def manage(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a management command until it ends."""
         return subprocess.run(
             self._command(*arguments),
             cwd=self.root,
             env=self._environ(**environ),
             capture_output=True,
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=TIMEOUT_SECONDS,
             check=False,
         )
 
     @contextlib.contextmanager
     def serving(self, *options: str, **environ: str) -> Iterator[int]:
-        """Run ``runserver`` on a free port, and end it with its reloader."""
+        """Run ``runserver`` on a free port, and stop it and its reloader at the end."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -128,13 +132,13 @@ class Project:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGTERM)
-            server.wait(PATIENCE_SECONDS)
+            server.wait(TIMEOUT_SECONDS)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
-            wait_until_gone(server.pid)
+            wait_until_empty(server.pid)
 
     def _wait_until_ready(self, port: int, server: subprocess.Popen[bytes]) -> None:
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + TIMEOUT_SECONDS
         while not get(port, "/metrics"):
             assert server.poll() is None, self.log()
             assert time.monotonic() < until, self.log()
@@ -151,20 +155,20 @@ class Project:
 
 
 def get(port: int, path: str) -> str | None:
-    """Return the body of a page, or None if nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+    """Return the body of a page, or None without an answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", path)
         return connection.getresponse().read().decode()
-    except (OSError, http.client.HTTPException):  # the reloader may end the server in the middle of an answer
+    except (OSError, http.client.HTTPException):  # the reloader can stop the server during an answer
         return None
     finally:
         connection.close()
 
 
-def wait_until_gone(group: int) -> None:
-    """Wait until a process group has no member: the reloader's child is none of ours to wait for."""
-    until = time.monotonic() + PATIENCE_SECONDS
+def wait_until_empty(group: int) -> None:
+    """Wait until a process group is empty. The reloader's child is not a child of this process."""
+    until = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < until:
         try:
             os.killpg(group, 0)
@@ -176,12 +180,12 @@ def wait_until_gone(group: int) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """Return a project of the test's own."""
+    """Return a new project."""
     return Project(tmp_path)
 
 
 def hellos(port: int) -> float:
-    """Return how often the page was counted."""
+    """Return the counted requests of the page."""
     found = re.search(
         r'^http_requests_total{method="GET",route="/hello/",status="200"} (\S+)$',
         get(port, "/metrics") or "",
@@ -191,15 +195,15 @@ def hellos(port: int) -> float:
 
 
 def assert_counted(port: int, times: int) -> None:
-    """Assert how often the page was counted; a client has its answer before the server closes it."""
-    until = time.monotonic() + PATIENCE_SECONDS
+    """Check the counted requests of the page. A request is counted after the client has the answer."""
+    until = time.monotonic() + TIMEOUT_SECONDS
     while hellos(port) < times and time.monotonic() < until:
         time.sleep(0.02)
     assert hellos(port) == times
 
 
-def test_fault_17_two_lines_are_enough(project: Project) -> None:
-    """In INSTALLED_APPS and in urls: the project is measured, and the checks have nothing to say."""
+def test_fault_17_two_lines_measure_a_project(project: Project) -> None:
+    """One in INSTALLED_APPS, one in the URLs. The checks report nothing."""
     assert len(re.findall("django_prom", SETTINGS)) == len(re.findall("django_prom", URLS)) == 1
     done = project.manage("check")
     assert (done.returncode, done.stderr) == (0, "")
@@ -209,19 +213,19 @@ def test_fault_17_two_lines_are_enough(project: Project) -> None:
         assert_counted(port, 3)
 
 
-def test_fault_14_the_reloader_measures_too(project: Project) -> None:
-    """It runs the project in a child; after a change, in another one, which counts from the beginning."""
+def test_fault_14_project_is_measured_under_the_reloader(project: Project) -> None:
+    """After a change it runs the project in a new child process, which starts at zero."""
     project.add(LOGGING)
     urls = project.root / "shop/urls.py"
     with project.serving() as port:
         assert get(port, "/hello/") == get(port, "/hello/") == "version 1"
         assert_counted(port, 2)
-        # The server answers before the reloader has looked at any file, and no change before that is one.
+        # The reloader ignores a change of a file before it has seen the file for the first time.
         project.wait_for_log(f"File {urls} first seen")
-        changed = time.time() + 2  # some file systems keep whole seconds
+        changed = time.time() + 2  # some file systems store whole seconds
         project.write("shop/urls.py", URLS.replace("version 1", "version 2"))
         os.utime(urls, (changed, changed))
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + TIMEOUT_SECONDS
         while get(port, "/hello/") != "version 2":
             assert time.monotonic() < until, project.log()
             time.sleep(0.1)
@@ -229,8 +233,8 @@ def test_fault_14_the_reloader_measures_too(project: Project) -> None:
         assert "Duplicated" not in project.log()
 
 
-def test_check_reports_what_is_wrong(project: Project) -> None:
-    """It does not crash, and fails."""
+def test_check_command_reports_wrong_settings(project: Project) -> None:
+    """It fails without a traceback."""
     project.add("PROM_DURATION_BUCKETS = [2, 1]")
     done = project.manage("check")
     assert done.returncode == 1
@@ -238,15 +242,15 @@ def test_check_reports_what_is_wrong(project: Project) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_check_deploy_warns_of_open_metrics(project: Project) -> None:
-    """And no longer once they are closed."""
+def test_check_deploy_command_warns_of_open_metrics(project: Project) -> None:
+    """There is no warning if access is restricted."""
     assert "django_prom.W001" in project.manage("check", "--deploy").stderr
     closed = project.manage("check", "--deploy", PROM_BEARER_TOKEN="secret")
     assert "django_prom" not in closed.stderr
 
 
-def test_a_server_does_not_start_unmeasured(project: Project) -> None:
-    """Bad settings stop it, with the reason in the last line; gunicorn imports the same callable."""
+def test_server_with_wrong_settings_does_not_start(project: Project) -> None:
+    """The last line has the reason. gunicorn imports the same callable."""
     project.add("PROM_PAHT = '/metrics'")
     done = subprocess.run(
         [sys.executable, "-B", "-c", "from django.core.wsgi import get_wsgi_application as g; g()"],
@@ -254,7 +258,7 @@ def test_a_server_does_not_start_unmeasured(project: Project) -> None:
         env={**project._environ(), "DJANGO_SETTINGS_MODULE": "shop.settings"},
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     assert done.returncode == 1
@@ -263,7 +267,6 @@ def test_a_server_does_not_start_unmeasured(project: Project) -> None:
 
 
 def test_fault_20_commands_open_no_port_and_write_no_file(project: Project, tmp_path: Path) -> None:
-    """A command that ends at once must not leave a worker's files, or hold a port."""
     shared = tmp_path / "shared"
     code = "import subprocess; subprocess.run(['ls', '-l', '/proc/self/fd'], close_fds=False)"
     for command in (("check", "--deploy"), ("diffsettings",), ("shell", "-c", code)):
@@ -274,13 +277,13 @@ def test_fault_20_commands_open_no_port_and_write_no_file(project: Project, tmp_
     assert "PROM_" not in project.manage("diffsettings").stdout
 
 
-# Instruments of the project's own in commands -------------------------------------------------------
-
 MODELS = """
 from prometheus_client import Counter, Gauge
 ORDERS = Counter("shop_orders", "Orders taken.", ["paid_with"])
 BUSY = Gauge("shop_busy", "Commands at work.", multiprocess_mode="livesum")
 """
+
+
 COMMAND = """
 from django.core.management.base import BaseCommand
 from shop.models import BUSY, ORDERS
@@ -295,8 +298,8 @@ class Command(BaseCommand):
 
 
 @pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
-def test_fault_39_commands_write_to_slots_and_leave_no_files_of_their_own(tmp_path: Path, name: str) -> None:
-    """One slot's files, and no live gauge of a command that has ended."""
+def test_fault_39_commands_share_one_slot(tmp_path: Path, name: str) -> None:
+    """There are files of one slot, and no live gauge of a command that has ended."""
     project = Project(tmp_path)
     project.add("INSTALLED_APPS.append('shop')")
     project.write("shop/models.py", MODELS)
@@ -315,8 +318,8 @@ def test_fault_39_commands_write_to_slots_and_leave_no_files_of_their_own(tmp_pa
     assert "shop_busy" not in found
 
 
-def test_fault_39_a_command_does_not_make_the_directory(tmp_path: Path) -> None:
-    """That is for the server, which may have another user; a warning tells what the command loses."""
+def test_fault_39_command_does_not_create_the_directory(tmp_path: Path) -> None:
+    """The server creates it, possibly as another user. A warning says that the values are not shared."""
     project = Project(tmp_path)
     shared = tmp_path / "shared"
     count = "from prometheus_client import Counter; Counter('late', 'Help.').inc()"
@@ -326,8 +329,8 @@ def test_fault_39_a_command_does_not_make_the_directory(tmp_path: Path) -> None:
     assert "No such file or directory" in done.stderr
 
 
-def test_fault_47_migrate_and_check_do_not_make_the_directory(project: Project, tmp_path: Path) -> None:
-    """Root often runs them, and the user of the server could not write to a directory of root."""
+def test_fault_47_migrate_and_check_do_not_create_the_directory(project: Project, tmp_path: Path) -> None:
+    """Root often runs them, and the server's user could not write to a directory of root."""
     project.add("DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:'}}")
     for command in (("migrate",), ("check",), ("collectstatic", "--dry-run", "--no-input")):
         project.add("STATIC_ROOT = 'static'")
@@ -336,7 +339,7 @@ def test_fault_47_migrate_and_check_do_not_make_the_directory(project: Project, 
         assert not (tmp_path / "volume").exists(), command
 
 
-def test_fault_47_check_tells_a_directory_that_cannot_be_made(project: Project, tmp_path: Path) -> None:
+def test_fault_47_check_command_reports_an_unusable_directory(project: Project, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = project.manage("check", PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "file" / "shared"))
     assert done.returncode == 1

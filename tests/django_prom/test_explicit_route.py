@@ -1,4 +1,4 @@
-"""Routes that the application names itself, and those of Wagtail and WhiteNoise."""
+"""Routes that the application sets itself, and those of Wagtail and WhiteNoise."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from tests.web_prom.support import ROOT, Server, errors, exceptions, requests, s
 from web_prom.wsgi import PrometheusMiddleware as WSGIMiddleware
 
 from . import views
+from .asgi_site import ASGISite
 from .conftest import Site, configured, site_environ
-from .test_async import ASGISite
 
 pytestmark = pytest.mark.slow
+
 
 HERE = "tests.django_prom.middleware"
 
 
 @pytest.mark.parametrize("kind", [Site, ASGISite])
 @pytest.mark.parametrize(("path", "status"), [("/users/1/", "200"), ("/fail/", "500")])
-def test_fault_84_a_view_names_its_route(
+def test_fault_84_set_route_sets_the_route_of_a_view(
     kind: Callable[[], Any], path: str, status: str, registry: CollectorRegistry
 ) -> None:
-    """The last name wins, also where the view then fails."""
+    """The last call counts, also if the view raises afterwards."""
 
     def name(request: Any) -> None:
         set_route(request, "/first")
@@ -47,7 +48,7 @@ def test_fault_84_a_view_names_its_route(
 
 
 @configured(MIDDLEWARE=[f"{HERE}.maintenance"])
-def test_fault_84_a_middleware_that_answers_names_the_route(site: Site, registry: CollectorRegistry) -> None:
+def test_fault_84_set_route_sets_the_route_in_a_middleware(site: Site, registry: CollectorRegistry) -> None:
     """Also of a path that no URL matches."""
     from . import middleware
 
@@ -71,8 +72,8 @@ def test_fault_84_a_middleware_that_answers_names_the_route(site: Site, registry
     assert len(seen) == 2
 
 
-def test_fault_84_names_stay_within_the_cap(site: Site, registry: CollectorRegistry) -> None:
-    """Whatever the application makes of them; one that cannot be encoded does not fail the scrape."""
+def test_fault_84_set_route_respects_the_label_cap(site: Site, registry: CollectorRegistry) -> None:
+    """A route that cannot be encoded does not fail the scrape."""
     numbers = iter(range(100))
     views.hooks["view"] = lambda request: set_route(request, f"/\udc80{next(numbers)}")
     with override_settings(PROM_MAX_LABEL_SETS=3):
@@ -85,14 +86,14 @@ def test_fault_84_names_stay_within_the_cap(site: Site, registry: CollectorRegis
 
 
 @configured(PROM_EXCLUDE=["/<hidden>"])
-def test_fault_84_a_named_route_can_be_excluded(site: Site, registry: CollectorRegistry) -> None:
+def test_fault_84_explicit_route_can_be_excluded(site: Site, registry: CollectorRegistry) -> None:
     views.hooks["view"] = lambda request: set_route(request, "/<hidden>")
     assert site("/foo/") == "200"
     assert requests(registry) == {}
 
 
-def test_fault_84_below_a_wsgi_middleware(registry: CollectorRegistry) -> None:
-    """Which counts alone; and without any measurement nothing happens."""
+def test_fault_84_set_route_works_below_a_wsgi_middleware(registry: CollectorRegistry) -> None:
+    """The WSGI middleware alone counts. If nothing is measured, nothing happens."""
     views.hooks["view"] = lambda request: set_route(request, "/<kind>")
     app = WSGIMiddleware(get_wsgi_application(), registry=registry)
     Server().run(app, site_environ("/users/1/"))
@@ -103,8 +104,8 @@ def test_fault_84_below_a_wsgi_middleware(registry: CollectorRegistry) -> None:
     assert requests(registry) == {("GET", "/<kind>", "200"): 2}
 
 
-def printed(module: str, folder: Path) -> list[str]:
-    """Return the samples of requests that a program of the tests printed, in a process of its own."""
+def printed_samples(module: str, folder: Path) -> list[str]:
+    """Run a module of the tests in a process of its own, and return the samples that it printed."""
     done = subprocess.run(
         [sys.executable, "-B", "-m", f"tests.django_prom.{module}", str(folder)],
         cwd=ROOT,
@@ -118,9 +119,9 @@ def printed(module: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.skipif(find_spec("whitenoise") is None, reason="WhiteNoise is not installed")
-def test_fault_84_files_of_whitenoise_are_one_route(tmp_path: Path) -> None:
-    """Only what it served; scanners and its root's files are told apart."""
-    assert printed("whitenoise_site", tmp_path) == [
+def test_fault_84_files_of_whitenoise_share_one_route(tmp_path: Path) -> None:
+    """Paths without a file are unmatched, and files of the root have another route."""
+    assert printed_samples("whitenoise_site", tmp_path) == [
         "counted GET /* 200 2.0",
         "counted GET /hello/ 200 2.0",
         "counted GET /static/* 200 4.0",
@@ -132,9 +133,9 @@ def test_fault_84_files_of_whitenoise_are_one_route(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("wagtail") is None, reason="Wagtail is not installed")
-def test_fault_84_pages_of_wagtail_are_routes_by_type(tmp_path: Path) -> None:
-    """A page that is missing keeps the pattern's; a preview is the editor's request alone (80)."""
-    assert printed("wagtail_site", tmp_path) == [
+def test_fault_84_route_of_a_wagtail_page_is_its_type(tmp_path: Path) -> None:
+    """A missing page has the route of the URL pattern. A preview is no further request (80)."""
+    assert printed_samples("wagtail_site", tmp_path) == [
         "counted GET /<var> 404 2.0",
         "counted GET /<wagtail_site_pages.BlogPage> 200 2.0",
         "counted GET /<wagtail_site_pages.HomePage> 200 1.0",

@@ -1,4 +1,4 @@
-"""Extra labels under ASGI that ask the database, which Django refuses in an event loop."""
+"""Extra labels under ASGI that use the database, which Django refuses in an event loop."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tests.web_prom.support import errors, exceptions, in_progress, python, requ
 from web_prom import asgi
 
 from . import views
-from .test_async import ASGISite, hears_disconnects
+from .asgi_site import ASGISite, hears_disconnects
 
-asked: list[threading.Thread] = []
+label_threads: list[threading.Thread] = []
 
 
 @async_unsafe  # type: ignore[untyped-decorator]
 def user(request: Any, response: Any) -> str:
-    """Do what ``request.user`` does when it is first looked at."""
-    asked.append(threading.current_thread())
+    """Raise SynchronousOnlyOperation in an event loop, as ``request.user`` does."""
+    label_threads.append(threading.current_thread())
     return "ann"
 
 
 def shop(request: Any, response: Any) -> str:
-    """Ask nobody."""
+    """Return a label that needs no database."""
     return f"shop {response.status_code}"
 
 
@@ -39,23 +39,23 @@ def broken(request: Any, response: Any) -> str:
 
 
 def labelled(registry: CollectorRegistry, *names: str) -> dict[tuple[str, ...], float]:
-    """Return how often each status and its extra labels were counted."""
+    """Return the counted requests by status and extra labels."""
     return samples(registry, "http_requests_total", "status", *names)
 
 
 @pytest.mark.parametrize("path", ["/async/", "/users/1/", "/async-stream/", "/async-fail/"])
-def test_fault_51_a_label_that_uses_the_database_is_right(
+def test_fault_51_label_can_use_the_database(
     path: str, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is computed in a thread; the log names the reason and the remedy once."""
-    asked.clear()
+    """It is computed in a thread. The log has the reason and the remedy once."""
+    label_threads.clear()
     status = "500" if path == "/async-fail/" else "200"
     with override_settings(PROM_EXTRA_LABELS={"user": user, "shop": shop}):
         site = ASGISite()
         assert [site(path) for _ in range(3)] == [status] * 3
     assert labelled(registry, "user", "shop") == {(status, "ann", f"shop {status}"): 3}
-    assert len(asked) == 3
-    assert threading.main_thread() not in asked
+    assert len(label_threads) == 3
+    assert threading.main_thread() not in label_threads
     assert errors(registry) == {}
     (message,) = (message for message in caplog.messages if "SynchronousOnlyOperation" in message)
     assert "user" in message
@@ -63,7 +63,7 @@ def test_fault_51_a_label_that_uses_the_database_is_right(
     assert in_progress(registry) == 0
 
 
-def test_fault_51_an_asgi_middleware_around_django_gets_the_labels(registry: CollectorRegistry) -> None:
+def test_fault_51_outer_asgi_middleware_gets_the_labels(registry: CollectorRegistry) -> None:
     with override_settings(PROM_EXTRA_LABELS={"user": user}):
         from django.core.asgi import get_asgi_application
 
@@ -75,10 +75,10 @@ def test_fault_51_an_asgi_middleware_around_django_gets_the_labels(registry: Col
     assert labelled(registry, "user") == {("200", "ann"): 1}
 
 
-def test_labels_that_ask_nobody_stay_in_the_loop(
+def test_labels_without_database_are_computed_in_the_loop(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where one of them fails."""
+    """Also if one of them fails."""
     seen: list[threading.Thread] = []
 
     def where(request: Any, response: Any) -> str:
@@ -96,31 +96,31 @@ def test_labels_that_ask_nobody_stay_in_the_loop(
 
 
 @hears_disconnects
-def test_fault_51_a_client_that_hangs_up_while_labels_are_computed_is_499(
+def test_fault_51_disconnect_while_labels_are_computed_is_499(
     registry: CollectorRegistry,
 ) -> None:
     async def run() -> None:
-        hang_up = asyncio.Event()
+        disconnect = asyncio.Event()
         loop = asyncio.get_running_loop()
         reached = threading.Event()
 
         @async_unsafe  # type: ignore[untyped-decorator]
         def slow(request: Any, response: Any) -> str:
-            loop.call_soon_threadsafe(hang_up.set)
+            loop.call_soon_threadsafe(disconnect.set)
             assert reached.wait(30)
             return "slow"
 
-        async def let_go() -> None:
-            await hang_up.wait()
+        async def continue_after_disconnect() -> None:
+            await disconnect.wait()
             for _ in range(20):
                 await asyncio.sleep(0)
             reached.set()
 
         with override_settings(PROM_EXTRA_LABELS={"slow": slow}):
-            letting = asyncio.ensure_future(let_go())
+            task = asyncio.ensure_future(continue_after_disconnect())
             site = ASGISite()
-            await site.serve("/async/", hang_up=hang_up)
-            await letting
+            await site.serve("/async/", disconnect=disconnect)
+            await task
             assert site.status is None
 
     asyncio.run(run())
@@ -129,8 +129,8 @@ def test_fault_51_a_client_that_hangs_up_while_labels_are_computed_is_499(
     assert in_progress(registry) == 0
 
 
-def test_fault_51_the_view_runs_once(registry: CollectorRegistry) -> None:
-    """Whatever its labels need."""
+def test_fault_51_view_runs_once(registry: CollectorRegistry) -> None:
+    """Also if a label is computed a second time, in a thread."""
     calls: list[Any] = []
     views.hooks["view"] = calls.append
     with override_settings(PROM_EXTRA_LABELS={"user": user}):
@@ -193,7 +193,7 @@ USERS = """
 """
 
 
-def test_fault_51_the_user_of_a_request(tmp_path: Path) -> None:
-    """Django's own, whom nobody has loaded when the response is made."""
+def test_fault_51_label_can_read_the_user(tmp_path: Path) -> None:
+    """Django's user is not loaded when the response is created."""
     printed = python(USERS, str(tmp_path / "db")).splitlines()
     assert sorted(printed) == ["/lazy ann 3.0", "/loaded ann 2.0"]

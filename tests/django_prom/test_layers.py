@@ -1,4 +1,4 @@
-"""Django inside a measured ASGI application: one request counts once, with Django's route."""
+"""Django inside a measured ASGI application: a request is counted once, with Django's route."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.web_prom.support import errors, exceptions, in_progress, requests
 from web_prom.asgi import PrometheusMiddleware
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Starlette's is deprecated, and used
+    warnings.simplefilter("ignore")  # Starlette's adapter is deprecated, but still in use
     from starlette.middleware.wsgi import WSGIMiddleware
 
 
@@ -43,7 +43,7 @@ def send(app: Any, path: str) -> int:
     return asyncio.run(client())
 
 
-# The adapters of Starlette and asgiref do not close a response, which is how a recording of Django's ends.
+# The adapters of Starlette and asgiref do not close a response, so Django's recording does not end.
 CASES = [
     ("asgi", True),
     ("asgi", False),
@@ -55,7 +55,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "same"), CASES)
-def test_fault_87_a_request_of_django_inside_asgi_counts_once_with_djangos_route(
+def test_fault_87_django_inside_asgi_counts_once_with_its_route(
     kind: str, same: bool, registry: CollectorRegistry
 ) -> None:
     outer = registry if same else CollectorRegistry()

@@ -1,4 +1,4 @@
-"""Wherever the URLs of a project include ours, the middleware answers the scrape."""
+"""Scrapes at every path where the URLs of a project include ``django_prom.urls``."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from django_prom.mounts import find_mounts
 from tests.web_prom.support import in_progress, requests
 
 from . import views
+from .asgi_site import ASGISite
 from .conftest import Site, configured
-from .test_async import ASGISite
 
 Mount = Callable[..., str]
+
+
 OURS = "django_prom.urls"
 
 
 @pytest.fixture
 def mount() -> Iterator[Mount]:
-    """Return what makes a module of URLs with given patterns and gives its name."""
+    """Return a function that creates a module of URLs with given patterns and returns its name."""
     names: list[str] = []
 
     def make(*patterns: Any) -> str:
@@ -43,7 +45,7 @@ def mount() -> Iterator[Mount]:
 
 
 def plugin(*patterns: Any) -> Any:
-    """Return URLs in a namespace, as a plugin of NetBox has them."""
+    """Return URLs in a namespace, like those of a NetBox plugin."""
     return include((list(patterns) or [path("", include(OURS))], "plugin"), namespace="plugin")
 
 
@@ -79,10 +81,10 @@ PLACES: dict[str, tuple[Callable[[], list[Any]], list[str]]] = {
 
 
 @pytest.mark.parametrize(("patterns", "paths"), PLACES.values(), ids=PLACES)
-def test_fault_81_a_scrape_is_answered_before_all_else_wherever_it_is_mounted(
+def test_fault_81_scrape_is_answered_first_at_every_mount(
     patterns: Any, paths: list[str], mount: Mount, registry: CollectorRegistry
 ) -> None:
-    """Before the host check and the login; it is neither counted nor in progress, and W002 is silent."""
+    """Before the host check and the login. It is neither counted nor in progress, and W002 is silent."""
     with override_settings(
         ROOT_URLCONF=mount(*patterns()), MIDDLEWARE=["tests.django_prom.middleware.login"]
     ):
@@ -99,10 +101,10 @@ def test_fault_81_a_scrape_is_answered_before_all_else_wherever_it_is_mounted(
 
 
 @pytest.mark.parametrize("place", ["prefix", "variable", "language"])
-def test_fault_54_one_slash_more_is_the_same_path(
+def test_fault_54_scrape_path_allows_a_trailing_slash(
     place: str, mount: Mount, registry: CollectorRegistry
 ) -> None:
-    """A ServiceMonitor that comes from a mounted application has the slash."""
+    """The ServiceMonitor of a mounted application has the slash."""
     patterns, paths = PLACES[place]
     with override_settings(ROOT_URLCONF=mount(*patterns())):
         for each in paths:
@@ -113,10 +115,10 @@ def test_fault_54_one_slash_more_is_the_same_path(
     assert requests(registry).keys() == {("GET", "_unmatched", "404")}
 
 
-def test_fault_81_a_view_of_the_project_wins_over_a_variable_prefix(
+def test_fault_81_view_takes_precedence_over_a_variable_prefix(
     mount: Mount, site: Site, registry: CollectorRegistry
 ) -> None:
-    """As Django resolves the URL."""
+    """Django resolves the URL in this way."""
     urls = mount(path("shop/metrics", views.hello), path("<slug:tenant>/", include(OURS)))
     with override_settings(ROOT_URLCONF=urls):
         assert site("/shop/metrics") == "200"
@@ -126,18 +128,18 @@ def test_fault_81_a_view_of_the_project_wins_over_a_variable_prefix(
     assert requests(registry) == {("GET", "/shop/metrics", "200"): 1}
 
 
-def test_fault_81_a_catch_all_above_does_not_hide_the_metrics(mount: Mount, site: Site) -> None:
-    """Wagtail's URLs match everything that its pages could be."""
+def test_fault_81_catch_all_url_does_not_hide_the_metrics(mount: Mount, site: Site) -> None:
+    """The URLs of Wagtail match every path."""
     with override_settings(ROOT_URLCONF=mount(re_path(r"^(.*)$", views.hello), path("x/", include(OURS)))):
         assert site("/x/metrics") == "200"
         assert site.text.startswith("# HELP")
 
 
 @pytest.mark.parametrize("install", [True, False])
-def test_fault_81_a_scrape_that_the_view_answers_is_not_in_progress(
+def test_fault_81_scrape_answered_by_the_view_is_not_in_progress(
     install: bool, mount: Mount, site: Site, registry: CollectorRegistry
 ) -> None:
-    """For example in another language than the project's own."""
+    """For example in another language than the default one."""
     with override_settings(
         ROOT_URLCONF=mount(*i18n_patterns(path("", include(OURS)))),
         MIDDLEWARE=["django.middleware.locale.LocaleMiddleware"],
@@ -153,7 +155,7 @@ def test_fault_81_a_scrape_that_the_view_answers_is_not_in_progress(
     assert in_progress(registry) in (0, None)
 
 
-def test_fault_81_urls_that_include_themselves_end(mount: Mount, site: Site) -> None:
+def test_fault_81_recursive_urls_are_searched_once(mount: Mount, site: Site) -> None:
     name = mount()
     sys.modules[name].urlpatterns += [  # type: ignore[attr-defined]
         path("again/", include(name)),
@@ -165,14 +167,14 @@ def test_fault_81_urls_that_include_themselves_end(mount: Mount, site: Site) -> 
 
 
 @configured(PROM_PATH="/internal/prom")
-def test_fault_81_with_a_path_of_its_own(mount: Mount, site: Site) -> None:
+def test_fault_81_prom_path_is_below_the_mount(mount: Mount, site: Site) -> None:
     with override_settings(ROOT_URLCONF=mount(path("deep/", plugin()))):
         assert site("/deep/internal/prom") == "200"
         assert site("/internal/prom") == "404"
 
 
-def test_fault_81_the_urls_are_looked_through_once(mount: Mount, site: Site) -> None:
-    """And not at a request for anything else."""
+def test_fault_81_urls_are_searched_once(mount: Mount, site: Site) -> None:
+    """Only a path with the end of the scrape path starts the search."""
     with override_settings(ROOT_URLCONF=mount(path("x/", include(OURS)))):
         find_mounts.cache_clear()
         for _ in range(3):
@@ -184,7 +186,7 @@ def test_fault_81_the_urls_are_looked_through_once(mount: Mount, site: Site) -> 
 
 
 def test_w001_names_the_paths(mount: Mount) -> None:
-    """And is silent where nothing is mounted."""
+    """It is silent if nothing is mounted."""
     with override_settings(ROOT_URLCONF=mount(path("a/", include(OURS)), path("b/", plugin()))):
         (message,) = checks.run_checks(tags=["django_prom"], include_deployment_checks=True)
         assert "/a/metrics, /b/metrics" in message.msg

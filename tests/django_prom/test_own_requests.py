@@ -1,4 +1,4 @@
-"""Requests that the application makes to itself: they are not requests of clients."""
+"""Requests that the application makes to itself are not counted as requests of clients."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from web_prom.middleware import set_route
 from web_prom.wsgi import PrometheusMiddleware as WSGIMiddleware
 
 from . import views
+from .asgi_site import ASGISite
 from .conftest import Site, configured, site_environ
-from .test_async import ASGISite
 
 HERE = "tests.django_prom.middleware"
 
 
 class Preview(BaseHandler):  # type: ignore[misc]
-    """A handler that the application makes, for example for the preview of a page."""
+    """A handler that the application creates, for example for the preview of a page."""
 
     def __init__(self, *, is_async: bool = False) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Preview(BaseHandler):  # type: ignore[misc]
 
 def _redirected(request: Any, path: str) -> Any:
     other: Any = object.__new__(type(request))
-    vars(other).update(vars(request))  # copy.copy() leaves some of it out in Django 4.2
+    vars(other).update(vars(request))  # copy.copy() omits some attributes in Django 4.2
     other.path_info = other.path = path
     return other
 
@@ -50,6 +50,7 @@ BUILT: dict[str, Callable[[Any, str], Any]] = {
     "request factory": lambda request, path: RequestFactory().get(path),
 }
 
+
 BUILT_ASYNC: dict[str, Callable[[Any, str], Any]] = {
     "new scope": lambda request, path: AsyncRequestFactory().get(path),
     "copied scope": lambda request, path: ASGIRequest({**request.scope, "path": path}, BytesIO()),
@@ -60,14 +61,14 @@ BUILT_ASYNC: dict[str, Callable[[Any, str], Any]] = {
 
 @pytest.fixture(params=list(BUILT.values()), ids=list(BUILT))
 def built(request: pytest.FixtureRequest) -> Any:
-    """Return how a view builds a request for another path."""
+    """Return a function that creates a request for another path, as a view does."""
     return request.param
 
 
-def test_fault_80_a_request_through_a_handler_of_the_application_is_not_counted(
+def test_fault_80_request_by_a_handler_of_the_application_is_not_counted(
     built: Any, site: Site, registry: CollectorRegistry
 ) -> None:
-    """The outer request alone is counted, timed and in progress, with its own route."""
+    """Only the outer request is counted, timed and in progress, with its own route."""
     seen: list[Any] = []
 
     def preview(request: Any) -> None:
@@ -83,7 +84,7 @@ def test_fault_80_a_request_through_a_handler_of_the_application_is_not_counted(
 
 
 @pytest.mark.parametrize("outer_fails", [False, True])
-def test_fault_80_exceptions_of_an_own_request_are_not_the_outer_requests(
+def test_fault_80_exception_of_an_inner_request_is_not_counted(
     built: Any, outer_fails: bool, site: Site, registry: CollectorRegistry
 ) -> None:
     def preview(request: Any) -> None:
@@ -99,10 +100,10 @@ def test_fault_80_exceptions_of_an_own_request_are_not_the_outer_requests(
 
 
 @pytest.mark.parametrize("path", ["/health/", "/metrics", "/no/such/", "/api/internals/"])
-def test_fault_80_what_an_own_request_asks_for_does_not_change_the_outer_request(
+def test_fault_80_path_of_an_inner_request_does_not_change_the_outer_one(
     built: Any, path: str, site: Site, registry: CollectorRegistry
 ) -> None:
-    """An excluded view, a scrape, an unknown path."""
+    """The path of an excluded view, of a scrape, and an unknown path."""
 
     def preview(request: Any) -> None:
         del views.hooks["view"]
@@ -113,7 +114,7 @@ def test_fault_80_what_an_own_request_asks_for_does_not_change_the_outer_request
     assert requests(registry) == {("GET", "/foo/", "200"): 1}
 
 
-def test_fault_80_an_own_request_does_not_set_the_route_of_the_outer_request(
+def test_fault_80_set_route_of_an_inner_request_does_not_change_the_outer_one(
     built: Any, site: Site, registry: CollectorRegistry
 ) -> None:
     def preview(request: Any) -> None:
@@ -125,10 +126,10 @@ def test_fault_80_an_own_request_does_not_set_the_route_of_the_outer_request(
     assert {route for _, route, _ in requests(registry)} == {"/foo/"}
 
 
-def test_fault_80_the_response_of_an_own_request_can_be_the_answer(
+def test_fault_80_response_of_an_inner_request_can_be_the_answer(
     built: Any, registry: CollectorRegistry
 ) -> None:
-    """Wagtail answers with the response of the preview itself, which can be a stream."""
+    """Wagtail answers with the response of the preview, which can be a stream."""
 
     def outer(request: Any) -> Any:
         return Preview().get_response(built(request, "/stream/"))
@@ -147,10 +148,10 @@ def test_fault_80_the_response_of_an_own_request_can_be_the_answer(
 
 
 @pytest.mark.parametrize("around", [False, True])
-def test_fault_80_a_wsgi_handler_inside_a_view_is_not_counted(
+def test_fault_80_wsgi_handler_in_a_view_is_not_counted(
     around: bool, site: Site, registry: CollectorRegistry
 ) -> None:
-    """It sends request_started; the copied environ has the recording of the outer request."""
+    """It sends request_started. The copied environ has the recording of the outer request."""
 
     def proxy(request: Any) -> None:
         del views.hooks["view"]
@@ -170,7 +171,7 @@ def test_fault_80_a_wsgi_handler_inside_a_view_is_not_counted(
 
 
 @configured(MIDDLEWARE=[f"{HERE}.either", OURS])
-def test_fault_80_own_requests_below_another_middleware(
+def test_fault_80_inner_request_in_a_lower_position_is_not_counted(
     built: Any, site: Site, registry: CollectorRegistry
 ) -> None:
     def preview(request: Any) -> None:
@@ -183,10 +184,10 @@ def test_fault_80_own_requests_below_another_middleware(
 
 
 @pytest.mark.parametrize("above", [[], [f"{HERE}.replacing", OURS]])
-def test_fault_80_a_test_client_is_a_client_also_inside_a_view(
+def test_fault_80_test_client_in_a_view_is_counted(
     above: list[str], registry: CollectorRegistry, settings: Any
 ) -> None:
-    """It sends request_started as a server does. Each request ends for itself."""
+    """It sends request_started as a server does. Each request has its own end."""
 
     def ask(request: Any) -> None:
         del views.hooks["view"]
@@ -202,7 +203,7 @@ def test_fault_80_a_test_client_is_a_client_also_inside_a_view(
 @pytest.mark.parametrize("build", BUILT_ASYNC.values(), ids=BUILT_ASYNC)
 @pytest.mark.parametrize("path", ["/async/", "/async-fail/", "/health/", "/metrics", "/no/such/"])
 @pytest.mark.parametrize("around", [False, True])
-def test_fault_80_asynchronous_handlers(
+def test_fault_80_request_by_an_async_handler_is_not_counted(
     build: Any, path: str, around: bool, registry: CollectorRegistry
 ) -> None:
     async def preview(request: Any) -> None:
@@ -222,7 +223,7 @@ def test_fault_80_asynchronous_handlers(
     assert in_progress(registry) == 0
 
 
-def test_fault_80_the_asynchronous_test_client_inside_a_view(registry: CollectorRegistry) -> None:
+def test_fault_80_async_test_client_in_a_view_is_counted(registry: CollectorRegistry) -> None:
     async def ask(request: Any) -> None:
         del views.hooks["view"]
         assert (await AsyncClient().get("/users/1/")).status_code == 200
@@ -232,15 +233,15 @@ def test_fault_80_the_asynchronous_test_client_inside_a_view(registry: Collector
     assert requests(registry) == {("GET", "/async/", "200"): 1, ("GET", "/users/<int:pk>/", "200"): 1}
 
 
-def test_fault_80_an_own_request_outside_of_any_request(registry: CollectorRegistry) -> None:
-    """For example in a background job."""
+def test_fault_80_request_by_a_background_job_is_not_counted(registry: CollectorRegistry) -> None:
+    """There is no outer request."""
     assert Preview().get_response(RequestFactory().get("/users/1/")).status_code == 200
     request = AsyncRequestFactory().get("/async/")
     assert asyncio.run(Preview(is_async=True).get_response_async(request)).status_code == 200
     assert requests(registry) == {}
 
 
-def test_fault_80_a_scrape_below_an_asgi_middleware_is_not_counted(registry: CollectorRegistry) -> None:
+def test_fault_80_scrape_below_an_asgi_middleware_is_not_counted(registry: CollectorRegistry) -> None:
     """The recording is in the scope."""
     site = ASGISite()
     site._app = asgi.PrometheusMiddleware(get_asgi_application(), registry=registry, path="/elsewhere")
@@ -250,8 +251,8 @@ def test_fault_80_a_scrape_below_an_asgi_middleware_is_not_counted(registry: Col
     assert in_progress(registry) == 0
 
 
-def test_fault_80_an_application_retried_with_one_environ_counts_once(registry: CollectorRegistry) -> None:
-    """A WSGI middleware around Django can call it again: the last answer is the client's."""
+def test_fault_80_retry_with_the_same_environ_counts_once(registry: CollectorRegistry) -> None:
+    """A WSGI middleware around Django can call it again. The client gets the last answer."""
     handler = WSGIHandler()
 
     def fail_once(request: Any) -> None:

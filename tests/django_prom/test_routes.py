@@ -1,4 +1,4 @@
-"""The route label is the template of what matched, for every way to write one."""
+"""Route templates of all kinds of URL patterns."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ from . import views
 from .conftest import Site, configured
 
 HERE = "tests.django_prom.middleware"
+
+
 OURS = "django_prom.middleware.PrometheusMiddleware"
+
+
 LOCALE = "django.middleware.locale.LocaleMiddleware"
+
+
 COMMON = "django.middleware.common.CommonMiddleware"
 
 
@@ -42,10 +48,10 @@ def of(registry: CollectorRegistry) -> set[str]:
         ("/old/1999/12", f"/old/<year>/{VARIABLE}/"),
     ],
 )
-def test_path_re_path_include_and_namespaces(
+def test_routes_of_all_kinds_of_url_patterns(
     path: str, route: str, site: Site, registry: CollectorRegistry
 ) -> None:
-    """With the slash that Django leaves out."""
+    """Each route starts with a slash, which Django omits."""
     assert site(path) == "200"
     assert of(registry) == {route}
 
@@ -64,27 +70,31 @@ def test_path_re_path_include_and_namespaces(
         ("/api/version/", "GET", "200", "/api/version/"),
     ],
 )
-def test_rest_framework(path: str, method: str, status: str, route: str, registry: CollectorRegistry) -> None:
-    """Routers write regular expressions."""
+def test_routes_of_rest_framework(
+    path: str, method: str, status: str, route: str, registry: CollectorRegistry
+) -> None:
+    """Its routers use regular expressions."""
     assert Site()(path, method) == status
     assert requests(registry) == {(method, route, status): 1}
 
 
-def test_rest_framework_exceptions(site: Site, registry: CollectorRegistry) -> None:
-    """What the framework answers did not leave the view; what it does not, did."""
+def test_exception_that_rest_framework_answers_is_not_counted(
+    site: Site, registry: CollectorRegistry
+) -> None:
+    """Only an exception that leaves the view is counted."""
     assert site("/api/users/refused/") == site("/api/users/broken/") == "500"
     assert exceptions(registry) == {("/api/users/broken/", "RuntimeError"): 1}
 
 
-def test_rest_framework_views_can_be_excluded(site: Site, registry: CollectorRegistry) -> None:
-    """The mark is on the class that the view was made from."""
+def test_exclude_applies_to_rest_framework_views(site: Site, registry: CollectorRegistry) -> None:
+    """The mark is on the class from which the view was made."""
     assert site("/api/internals/") == "200"
     assert requests(registry) == {}
 
 
 @configured(ROOT_URLCONF="tests.django_prom.urls_i18n", MIDDLEWARE=[LOCALE, COMMON])
-def test_languages_do_not_multiply_series(site: Site, registry: CollectorRegistry) -> None:
-    """Neither their prefix nor translated routes."""
+def test_languages_share_one_series(site: Site, registry: CollectorRegistry) -> None:
+    """This applies to the prefix and to translated routes."""
     paths = ["/en/", "/de/", "/pt-br/pages/a/", "/en/pages/b/", "/en/users/1/", "/de/benutzer/1/"]
     for path in [*paths, "/en/years/1999/", "/de/jahre/1999/", "/plain/"]:
         assert site(path) == "200", path
@@ -98,8 +108,8 @@ def test_languages_do_not_multiply_series(site: Site, registry: CollectorRegistr
 
 
 @configured(ROOT_URLCONF="tests.django_prom.urls_i18n", MIDDLEWARE=[LOCALE, COMMON])
-def test_a_redirect_to_a_language_has_the_route_of_its_page(site: Site, registry: CollectorRegistry) -> None:
-    """It is the same page, as with a slash that was missing; other unknown URLs stay unknown."""
+def test_redirect_to_a_language_has_the_route_of_its_target(site: Site, registry: CollectorRegistry) -> None:
+    """Other unknown URLs are unmatched."""
     assert site("/pages/a/", HTTP_ACCEPT_LANGUAGE="de") == "302"
     assert site("/benutzer/1", HTTP_ACCEPT_LANGUAGE="de") == "302"
     assert site("/no/such/") == "404"
@@ -111,8 +121,8 @@ def test_a_redirect_to_a_language_has_the_route_of_its_page(site: Site, registry
 
 
 @configured(ROOT_URLCONF="tests.django_prom.urls_i18n_bare", MIDDLEWARE=[LOCALE])
-def test_the_default_language_without_a_prefix(site: Site, registry: CollectorRegistry) -> None:
-    """It reads as it is; the others share one."""
+def test_default_language_without_a_prefix_has_its_own_route(site: Site, registry: CollectorRegistry) -> None:
+    """All other languages share one route."""
     for path in ("/pages/a/", "/de/pages/a/", "/pt-br/pages/a/", "/old/1999/", "/de/old/1999/"):
         assert site(path) == "200"
     assert of(registry) == {
@@ -124,10 +134,10 @@ def test_the_default_language_without_a_prefix(site: Site, registry: CollectorRe
 
 
 @configured(MIDDLEWARE=[f"{HERE}.login"])
-def test_fault_04_a_redirect_elsewhere_has_the_route_that_was_asked_for(
+def test_fault_04_redirect_to_another_page_has_the_requested_route(
     site: Site, registry: CollectorRegistry
 ) -> None:
-    """Not that of the login page, wherever it is."""
+    """It is not the route of the login page."""
     for path in ("/users/1/", "/no/such/"):
         assert site(path) == "302"
     assert requests(registry) == {
@@ -137,8 +147,8 @@ def test_fault_04_a_redirect_elsewhere_has_the_route_that_was_asked_for(
 
 
 @configured(MIDDLEWARE=[f"{HERE}.hosts"])
-def test_hosts_with_urls_of_their_own(site: Site, registry: CollectorRegistry) -> None:
-    """The same route may be another view there, and that one excluded."""
+def test_hosts_can_have_their_own_urls(site: Site, registry: CollectorRegistry) -> None:
+    """The same route can be another view there, and that view can be excluded."""
     for _ in range(2):
         site("/")
         site("/", HTTP_HOST="example.org")
@@ -147,8 +157,8 @@ def test_hosts_with_urls_of_their_own(site: Site, registry: CollectorRegistry) -
 
 
 @configured(MIDDLEWARE=[f"{HERE}.hosts", OURS, f"{HERE}.maintenance"])
-def test_hosts_above_the_middleware(site: Site, registry: CollectorRegistry) -> None:
-    """Their URLs count for what is answered early, and for the scrape."""
+def test_urlconf_set_by_an_upper_middleware_is_used(site: Site, registry: CollectorRegistry) -> None:
+    """For early responses, and for scrapes."""
     assert site("/only-here/") == site("/only-here/", HTTP_HOST="example.org") == "503"
     assert requests(registry) == {("GET", "_unmatched", "503"): 1, ("GET", "/only-here/", "503"): 1}
     assert site("/internal/metrics") == "503"
@@ -156,10 +166,10 @@ def test_hosts_above_the_middleware(site: Site, registry: CollectorRegistry) -> 
 
 
 @configured(MIDDLEWARE=[])
-def test_a_404_is_not_resolved_again(
+def test_404_is_not_resolved_again(
     site: Site, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever tries URLs costs no more than Django itself does."""
+    """A client that tries many URLs causes no further work."""
     from django.urls import URLResolver
 
     paths: list[str] = []
@@ -174,10 +184,10 @@ def test_a_404_is_not_resolved_again(
     assert paths.count("/no/such/") == 1
 
 
-def test_what_is_remembered_is_bounded(
+def test_route_cache_is_bounded(
     site: Site, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A resolver that makes its patterns anew for each request must not fill the memory."""
+    """A resolver that creates new patterns for each request does not fill the memory."""
     monkeypatch.setattr(routes, "_MAX_CACHED_ROUTES", 2)
     for path in ("/", "/foo/", "/foobar/", "/users/1/"):
         site(path)
@@ -185,8 +195,8 @@ def test_what_is_remembered_is_bounded(
     assert of(registry) == {"/", "/foo/", "/foobar/", "/users/<int:pk>/"}
 
 
-def test_a_match_that_does_not_tell_its_patterns(registry: CollectorRegistry) -> None:
-    """Made by hand, or by a resolver of another kind: the text alone has to do."""
+def test_match_without_patterns_uses_the_text_of_the_route(registry: CollectorRegistry) -> None:
+    """It was created by hand or by a custom resolver."""
     from django.test import RequestFactory
     from django.urls import ResolverMatch
 
@@ -224,15 +234,14 @@ def test_a_match_that_does_not_tell_its_patterns(registry: CollectorRegistry) ->
         (r"", ""),
     ],
 )
-def test_regular_expressions_are_made_regex_template(regex: str, template: str) -> None:
-    """One template for each, without escapes or anchors."""
+def test_regex_template_has_no_escapes_and_no_anchors(regex: str, template: str) -> None:
     re.compile(regex)
     assert regex_template(regex) == template
 
 
 @examples(deadline=None)
 @given(st.text(alphabet=r"ab/()[]{}?*+|\.^$<>P:=!#-,0d"))
-def test_whatever_is_written_gets_a_template(regex: str) -> None:
-    """Also what is no regular expression; none takes long, and none fails."""
+def test_every_text_has_a_template(regex: str) -> None:
+    """Also if it is not a regular expression. No text raises an error or takes long."""
     assert template_of_text(regex).startswith("/")
     assert isinstance(regex_template(regex), str)

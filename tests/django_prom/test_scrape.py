@@ -1,4 +1,4 @@
-"""A scrape: answered before anything else, as the exposition says, and never counted."""
+"""Scrapes of a Django project: paths, access, formats."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ HERE = "tests.django_prom.middleware"
 
 
 def headers(site: Site) -> dict[str, str]:
-    """Return the headers that were sent last."""
+    """Return the headers of the last response."""
     names = [name for name, _ in site.last.headers]
     assert len(names) == len(set(names))
     return dict(site.last.headers)
 
 
-def test_the_users_own_instruments_are_in_it(site: Site, registry: CollectorRegistry) -> None:
-    """On the same registry."""
+def test_scrape_contains_metrics_of_the_project(site: Site, registry: CollectorRegistry) -> None:
+    """They are in the same registry."""
     Counter("orders", "Orders placed.", registry=registry).inc(3)
     assert site("/metrics") == "200"
     assert "orders_total 3.0" in site.text
@@ -47,29 +47,30 @@ def test_scrapes_are_not_counted(site: Site, client: Client, registry: Collector
 
 
 @configured(MIDDLEWARE=[f"{HERE}.login"])
-def test_fault_18_a_login_does_not_lock_the_scraper_out(site: Site, registry: CollectorRegistry) -> None:
-    """The middleware answers before it."""
+def test_fault_18_scrape_needs_no_login(site: Site, registry: CollectorRegistry) -> None:
+    """The middleware answers first."""
     assert site("/metrics") == "200"
     assert site("/") == "302"
 
 
 @configured(ALLOWED_HOSTS=["example.org"])
-def test_fault_18_a_scrape_by_pod_address_passes_the_host_check(site: Site) -> None:
-    """Everybody else is refused."""
+def test_fault_18_scrape_needs_no_allowed_host(site: Site) -> None:
+    """Prometheus uses the address of the pod. Other requests are refused."""
     assert site("/metrics", HTTP_HOST="10.1.2.3:8000") == "200"
     assert site("/", HTTP_HOST="10.1.2.3:8000") == "400"
 
 
 @configured(SECURE_SSL_REDIRECT=True)
-def test_fault_18_a_scrape_is_not_redirected_to_https(site: Site) -> None:
-    """It is inside the cluster."""
+def test_fault_18_scrape_is_not_redirected_to_https(site: Site) -> None:
     assert site("/metrics") == "200"
     assert site("/") == "301"
 
 
 @pytest.mark.parametrize("more", [{"SCRIPT_NAME": "/shop"}, {"SCRIPT_NAME": "/shop/"}, {"SCRIPT_NAME": ""}])
-def test_below_a_script_name(more: dict[str, str], site: Site, registry: CollectorRegistry) -> None:
-    """Mounted in a larger application, and not at the path without it."""
+def test_scrape_path_is_below_the_script_name(
+    more: dict[str, str], site: Site, registry: CollectorRegistry
+) -> None:
+    """The project is mounted in a larger application."""
     assert site("/metrics", **more) == "200"
     assert site("/shop/metrics", **more) == "404"
     assert site("/users/1/", **more) == "200"
@@ -77,44 +78,44 @@ def test_below_a_script_name(more: dict[str, str], site: Site, registry: Collect
 
 
 @configured(FORCE_SCRIPT_NAME="/forced")
-def test_below_a_forced_script_name(site: Site) -> None:
-    """Whatever the server says."""
+def test_scrape_works_with_a_forced_script_name(site: Site) -> None:
     assert site("/metrics") == "200"
     assert site.text.startswith("# HELP")
 
 
 @configured(ROOT_URLCONF="tests.django_prom.urls_hosts")
-def test_below_an_include(site: Site) -> None:
-    """The path is the project's."""
+def test_scrape_path_is_below_an_include(site: Site) -> None:
     assert site("/internal/metrics") == "200"
     assert site("/metrics") == "404"
 
 
 @configured(PROM_PATH="/internal/métriques/")
-def test_another_path(site: Site) -> None:
-    """From the settings; bytes as WSGI has them."""
+def test_scrape_path_can_be_changed(site: Site) -> None:
+    """It can have characters that WSGI passes as bytes."""
     assert find_mounts("tests.django_prom.urls").paths[0] == "/internal/métriques/"
     assert site("/internal/métriques/".encode().decode("latin-1")) == "200"
     assert site("/metrics") == "404"
 
 
 @configured(PROM_PATH="")
-def test_no_path(site: Site, registry: CollectorRegistry) -> None:
-    """Measured, and read elsewhere."""
+def test_empty_path_answers_no_scrapes(site: Site, registry: CollectorRegistry) -> None:
+    """Requests are still measured."""
     assert site("/metrics") == "404"
     assert site("/") == "200"
     assert requests(registry) == {("GET", "_unmatched", "404"): 1, ("GET", "/", "200"): 1}
 
 
 @configured(ROOT_URLCONF="tests.django_prom.urls_i18n_bare")
-def test_urls_that_do_not_include_it(site: Site) -> None:
-    """Then nothing is answered: the path may be the project's own."""
+def test_urls_without_an_include_answer_no_scrapes(site: Site) -> None:
+    """The path can belong to the project."""
     assert site("/metrics") == "404"
 
 
 @pytest.mark.parametrize(("language", "other"), [("en", "de"), ("de", "en")])
-def test_inside_i18n_patterns(language: str, other: str, site: Site, registry: CollectorRegistry) -> None:
-    """The middleware answers in the project's own language, the view in the others."""
+def test_scrape_works_inside_i18n_patterns(
+    language: str, other: str, site: Site, registry: CollectorRegistry
+) -> None:
+    """The middleware answers in the default language, the view in all others."""
     with (
         override_settings(
             ROOT_URLCONF="tests.django_prom.urls_i18n",
@@ -124,7 +125,7 @@ def test_inside_i18n_patterns(language: str, other: str, site: Site, registry: C
             ],
             LANGUAGE_CODE=language,
         ),
-        translation.override(other),  # that of the thread's last request
+        translation.override(other),  # the language of the last request in this thread
     ):
         assert site(f"/{language}/metrics", HTTP_HOST="10.1.2.3") == "200"
         assert site(f"/{other}/metrics", HTTP_HOST="10.1.2.3") == "400"
@@ -136,16 +137,16 @@ def test_inside_i18n_patterns(language: str, other: str, site: Site, registry: C
 
 
 @configured(PROM_INSTALL_MIDDLEWARE=False)
-def test_the_view_answers_where_there_is_no_middleware(site: Site) -> None:
-    """And nothing is measured."""
+def test_view_answers_without_the_middleware(site: Site) -> None:
+    """Nothing is measured."""
     assert site("/metrics") == "200"
     assert site("/") == "200"
     assert site("/metrics") == "200"
     assert "http_requests_total" not in site.text
 
 
-def test_the_view_asks_for_no_login() -> None:
-    """LoginRequiredMiddleware of Django 5.1 and newer looks for this attribute."""
+def test_view_needs_no_login() -> None:
+    """LoginRequiredMiddleware of Django 5.1 and newer reads this attribute."""
     assert metrics.login_required is False  # type: ignore[attr-defined]
 
 
@@ -153,14 +154,13 @@ def test_the_view_asks_for_no_login() -> None:
     PROM_INSTALL_MIDDLEWARE=False,
     MIDDLEWARE=[f"{HERE}.either", "django_prom.middleware.PrometheusMiddleware"],
 )
-def test_a_lower_middleware_answers_too(site: Site, registry: CollectorRegistry) -> None:
-    """As early as it can."""
+def test_middleware_in_a_lower_position_answers_scrapes(site: Site, registry: CollectorRegistry) -> None:
     assert site("/metrics") == "200"
     assert requests(registry) == {}
 
 
-def test_a_scrape_inside_another_measured_application_is_not_counted(registry: CollectorRegistry) -> None:
-    """Whose own path is another."""
+def test_scrape_below_an_outer_middleware_is_not_counted(registry: CollectorRegistry) -> None:
+    """The outer middleware has another scrape path."""
     from django.core.wsgi import get_wsgi_application
 
     app = WSGIMiddleware(get_wsgi_application(), registry=registry, path="/other")
@@ -179,14 +179,14 @@ def test_a_scrape_inside_another_measured_application_is_not_counted(registry: C
         ("*/*", "text/plain"),
     ],
 )
-def test_fault_31_accept_is_heard(accept: str, content_type: str, site: Site) -> None:
-    """And Content-Type says what was chosen."""
+def test_fault_31_accept_selects_the_format(accept: str, content_type: str, site: Site) -> None:
+    """Content-Type names the format."""
     assert site("/metrics", HTTP_ACCEPT=accept) == "200"
     assert headers(site)["Content-Type"].startswith(content_type)
     assert site.text.endswith("# EOF\n") == ("openmetrics" in accept)
 
 
-def test_fault_32_headers_that_are_broken(site: Site) -> None:
+def test_fault_32_unusual_headers_are_handled(site: Site) -> None:
     """``version=abc``, ``gzip;q=0``, Vary, HEAD."""
     assert site("/metrics", HTTP_ACCEPT="application/openmetrics-text; version=abc") == "200"
     assert site("/metrics", HTTP_ACCEPT_ENCODING="gzip;q=0") == "200"
@@ -204,8 +204,8 @@ def test_fault_32_headers_that_are_broken(site: Site) -> None:
 
 
 @pytest.mark.parametrize("install", [True, False])
-def test_methods(install: bool, site: Site) -> None:
-    """The same from the middleware and from the view."""
+def test_scrape_allows_only_safe_methods(install: bool, site: Site) -> None:
+    """The middleware and the view give the same answers."""
     with override_settings(PROM_INSTALL_MIDDLEWARE=install):
         assert site("/metrics", "POST") == "405"
         assert headers(site)["Allow"] == "GET, HEAD, OPTIONS"
@@ -214,8 +214,8 @@ def test_methods(install: bool, site: Site) -> None:
         assert "text/html" not in headers(site).get("Content-Type", "")
 
 
-def test_names_are_filtered(site: Site) -> None:
-    """By ``name[]``."""
+def test_scrape_can_be_filtered_by_name(site: Site) -> None:
+    """With ``name[]``."""
     assert site("/metrics", QUERY_STRING="name[]=http_requests_in_progress") == "200"
     assert [line for line in site.text.splitlines() if not line.startswith("#")] == [
         "http_requests_in_progress 0.0"
@@ -223,25 +223,25 @@ def test_names_are_filtered(site: Site) -> None:
 
 
 @configured(PROM_BEARER_TOKEN="secret", PROM_BASIC_AUTH="ann:secret")
-def test_credentials(site: Site) -> None:
-    """Both challenges in one header, which a Django response has once."""
+def test_scrape_is_protected_by_credentials(site: Site) -> None:
+    """One header has both challenges, because a response of Django has each header once."""
     assert site("/metrics") == "401"
     assert headers(site)["WWW-Authenticate"] == 'Bearer, Basic realm="metrics", charset="UTF-8"'
     assert site("/metrics", HTTP_AUTHORIZATION="Bearer secret") == "200"
 
 
 @configured(PROM_ALLOWED_NETWORKS=["10.0.0.0/8"])
-def test_networks(site: Site) -> None:
-    """By the socket's address."""
+def test_scrape_is_protected_by_networks(site: Site) -> None:
+    """The address of the socket counts."""
     assert site("/metrics", REMOTE_ADDR="10.1.2.3") == "200"
     assert site("/metrics", REMOTE_ADDR="192.0.2.1") == "403"
     assert site("/metrics", REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR="10.1.2.3") == "403"
 
 
-def test_fault_15_many_workers_without_a_directory_are_told(
+def test_fault_15_workers_without_a_directory_log_a_warning(
     site: Site, client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By what the server says of itself; Django's test client says it too, and has one process."""
+    """The server says that it has several processes. Django's test client says so too, with one process."""
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     with caplog.at_level(logging.WARNING, "web_prom"):
         client.get("/metrics")
@@ -250,14 +250,13 @@ def test_fault_15_many_workers_without_a_directory_are_told(
         assert "PROMETHEUS_MULTIPROC_DIR is not set" in caplog.text
 
 
-def test_a_path_that_ends_alike_is_another(site: Site, registry: CollectorRegistry) -> None:
-    """The cheap question comes first, the exact one decides."""
+def test_path_with_the_same_end_is_not_a_scrape(site: Site, registry: CollectorRegistry) -> None:
     assert site("/users/metrics") == site("/xmetrics") == "404"
     assert requests(registry) == {("GET", "_unmatched", "404"): 2}
 
 
-def test_urls_that_cannot_be_imported(registry: CollectorRegistry) -> None:
-    """Are Django's to report, not ours to hide."""
+def test_import_error_of_the_urls_is_raised(registry: CollectorRegistry) -> None:
+    """Django reports it."""
     from django.core.handlers.wsgi import WSGIHandler
 
     with override_settings(ROOT_URLCONF="tests.django_prom.no_such_module"):
@@ -300,6 +299,6 @@ ROWS = """
 """
 
 
-def test_a_collectors_connection_is_closed_as_a_requests_is(tmp_path: Path) -> None:
-    """It is of the collector's own thread, in which no request begins and ends."""
+def test_database_connection_of_a_collector_is_closed(tmp_path: Path) -> None:
+    """The collector runs in its own thread, where no request starts or ends."""
     assert python(ROWS, str(tmp_path / "db.sqlite3")) == "True False None\n"

@@ -1,4 +1,4 @@
-"""Two lines are all that a project needs; the middleware stands in its place whatever tests override."""
+"""The setup of a project, and changes of settings by tests."""
 
 from __future__ import annotations
 
@@ -27,35 +27,43 @@ from . import views
 from .conftest import Site, configured
 
 HERE = "tests.django_prom.middleware"
+
+
 OURS = "django_prom.middleware.PrometheusMiddleware"
+
+
 WATCHER = "django_prom.middleware.watch_exceptions"
+
+
 SECURITY = "django.middleware.security.SecurityMiddleware"
+
+
 COMMON = "django.middleware.common.CommonMiddleware"
 
 
 def present() -> Any:
-    """Return the middleware of this moment."""
+    """Return the present setting."""
     return settings.MIDDLEWARE
 
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    """Whatever a test overrides, the project is what it was afterwards."""
+    """Check that overrides leave the settings of the project unchanged."""
     before = list(settings.MIDDLEWARE)
     yield
     assert list(settings.MIDDLEWARE) == before == [OURS, SECURITY, COMMON, WATCHER]
 
 
-def test_fault_17_the_app_places_the_middleware() -> None:
-    """One line in INSTALLED_APPS did that; the settings module names neither."""
+def test_fault_17_app_installs_the_middleware() -> None:
+    """The settings module does not name it."""
     from tests.django_prom import settings as module
 
     assert module.MIDDLEWARE == [SECURITY, COMMON]
     assert present() == [OURS, SECURITY, COMMON, WATCHER]
 
 
-def test_fault_77_the_debug_page_does_not_show_a_secret() -> None:
-    """The page of Django 4.2 hides settings by words in their names; BASIC_AUTH is none of them."""
+def test_fault_77_debug_page_hides_secrets() -> None:
+    """Django 4.2 hides settings by words in their names, and BASIC_AUTH has none of these words."""
     secrets = {"PROM_BASIC_AUTH": "ann:hush", "PROM_BEARER_TOKEN": "hush"}
     with override_settings(**secrets):
         apps.get_app_config("django_prom").ready()
@@ -67,8 +75,7 @@ def test_fault_77_the_debug_page_does_not_show_a_secret() -> None:
         assert Client().get("/metrics").status_code == 401
 
 
-def test_fault_14_ready_may_come_often() -> None:
-    """Nothing is doubled."""
+def test_fault_14_ready_can_be_called_many_times() -> None:
     receivers = [len(signal.receivers) for signal in (request_started, got_request_exception)]
     before = present()
     apps.get_app_config("django_prom").ready()
@@ -78,8 +85,8 @@ def test_fault_14_ready_may_come_often() -> None:
     assert receivers == [len(signal.receivers) for signal in (request_started, got_request_exception)]
 
 
-def test_fault_14_many_handlers_share_one_set_of_families(registry: CollectorRegistry) -> None:
-    """A project is often loaded more than once: by the server, by each test client."""
+def test_fault_14_handlers_share_one_set_of_families(registry: CollectorRegistry) -> None:
+    """The server and each test client load the project."""
     for _ in range(3):
         Site()("/")
         Client().get("/")
@@ -87,23 +94,23 @@ def test_fault_14_many_handlers_share_one_set_of_families(registry: CollectorReg
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_an_override_of_middleware_neither_doubles_nor_loses_it(
+def test_override_of_middleware_keeps_one_entry(
     kind: type[Any], site: Site, registry: CollectorRegistry
 ) -> None:
-    """The user's own object stays as it is."""
-    theirs = kind([COMMON])
-    with override_settings(MIDDLEWARE=theirs):
+    """The user's own object does not change."""
+    of_user = kind([COMMON])
+    with override_settings(MIDDLEWARE=of_user):
         assert present() == kind([OURS, COMMON, WATCHER])
         with override_settings(MIDDLEWARE=kind([SECURITY])):
             assert present() == kind([OURS, SECURITY, WATCHER])
         assert present() == kind([OURS, COMMON, WATCHER])
         site("/")
-    assert theirs == kind([COMMON])
+    assert of_user == kind([COMMON])
     assert requests(registry) == {("GET", "/", "200"): 1}
 
 
-def test_an_override_by_a_copy_of_the_list(site: Site) -> None:
-    """What others put around a copy of the list stands inside ours again."""
+def test_override_by_a_copy_moves_the_entries_to_the_ends(site: Site) -> None:
+    """Entries that a test adds to a copy are between the two entries of web-prom."""
     with modify_settings(MIDDLEWARE={"prepend": f"{HERE}.plain", "append": f"{HERE}.either"}):
         assert present() == [OURS, f"{HERE}.plain", SECURITY, COMMON, f"{HERE}.either", WATCHER]
     with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, f"{HERE}.either"]):
@@ -112,8 +119,8 @@ def test_an_override_by_a_copy_of_the_list(site: Site) -> None:
         assert present() == [OURS, SECURITY, COMMON, WATCHER]
 
 
-def test_the_users_own_place_is_respected() -> None:
-    """Wherever it is; the watcher, which he knows nothing of, stands last."""
+def test_position_set_by_the_user_is_kept() -> None:
+    """watch_exceptions, which the user did not list, is last."""
     with override_settings(MIDDLEWARE=[SECURITY, OURS, COMMON]):
         assert present() == [SECURITY, OURS, COMMON, WATCHER]
     with override_settings(MIDDLEWARE=[OURS, WATCHER, COMMON]):
@@ -121,8 +128,8 @@ def test_the_users_own_place_is_respected() -> None:
 
 
 @pytest.mark.parametrize("key", ["PROM_INSTALL_MIDDLEWARE", "PROM_ENABLED"])
-def test_it_can_be_switched_off(key: str, registry: CollectorRegistry) -> None:
-    """Then the list is as the user wrote it, and the next override changes nothing."""
+def test_installation_can_be_disabled(key: str, registry: CollectorRegistry) -> None:
+    """The list is as the user wrote it, also after a further override."""
     with override_settings(**{key: False}):
         assert present() == [SECURITY, COMMON]
         with override_settings(MIDDLEWARE=[COMMON]):
@@ -132,8 +139,8 @@ def test_it_can_be_switched_off(key: str, registry: CollectorRegistry) -> None:
 
 
 @configured(PROM_ENABLED=False, MIDDLEWARE=[OURS, WATCHER])
-def test_switched_off_nothing_is_made_or_answered(site: Site, registry: CollectorRegistry) -> None:
-    """Although the user listed the middleware himself."""
+def test_disabled_project_has_no_metrics_and_no_scrapes(site: Site, registry: CollectorRegistry) -> None:
+    """The user has listed the middleware."""
     assert site("/metrics") == "404"
     assert site("/fail/") == "500"
     assert list(registry.collect()) == []
@@ -141,8 +148,8 @@ def test_switched_off_nothing_is_made_or_answered(site: Site, registry: Collecto
         PrometheusMiddleware(lambda request: None)
 
 
-def test_an_override_of_installed_apps_without_it() -> None:
-    """The middleware goes with the app, and comes back with it."""
+def test_override_of_installed_apps_removes_the_middleware() -> None:
+    """It is added again with the app."""
     with override_settings(INSTALLED_APPS=["rest_framework"]):
         assert present() == [SECURITY, COMMON]
         with override_settings(INSTALLED_APPS=["django_prom"]):
@@ -150,16 +157,16 @@ def test_an_override_of_installed_apps_without_it() -> None:
         assert present() == [SECURITY, COMMON]
 
 
-def test_an_override_of_both_at_once() -> None:
-    """Django tells of one after the other."""
+def test_override_of_apps_and_middleware_together() -> None:
+    """Django reports one change after the other."""
     with override_settings(INSTALLED_APPS=["rest_framework"], MIDDLEWARE=[COMMON]):
         assert present() == [COMMON]
     with override_settings(MIDDLEWARE=[COMMON], INSTALLED_APPS=["django_prom"]):
         assert present() == [OURS, COMMON, WATCHER]
 
 
-def test_settings_may_have_no_middleware_at_all() -> None:
-    """Deleted for a test, or something odd that Django itself will complain of."""
+def test_missing_or_invalid_middleware_setting_is_ignored() -> None:
+    """Django itself reports an invalid value."""
     with override_settings():
         del settings.MIDDLEWARE
         install()
@@ -168,8 +175,8 @@ def test_settings_may_have_no_middleware_at_all() -> None:
         assert settings.MIDDLEWARE is None
 
 
-def test_settings_count_at_once(client: Client, registry: CollectorRegistry) -> None:
-    """Also for a client whose middleware is loaded already."""
+def test_changed_settings_apply_immediately(client: Client, registry: CollectorRegistry) -> None:
+    """Also for a client that has loaded its middleware."""
     client.get("/")
     with override_settings(PROM_BEARER_TOKEN="secret"):
         assert client.get("/metrics").status_code == 401
@@ -186,8 +193,7 @@ def test_settings_count_at_once(client: Client, registry: CollectorRegistry) -> 
     assert requests(registry) == {("GET", "/", "200"): 1, ("GET", "_unmatched", "404"): 1}
 
 
-def test_the_environment_is_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings win over it."""
+def test_settings_take_precedence_over_the_environment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROM_PATH", "/from-environ")
     monkeypatch.setenv("PROM_NAMESPACE", "shop")
     with override_settings(PROM_NAMESPACE="store"):
@@ -198,8 +204,8 @@ def test_the_environment_is_read(site: Site, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @configured(PROM_DURATION_BUCKETS=[2, 1])
-def test_bad_settings_stop_the_server_and_nothing_before(site: Site) -> None:
-    """A server that starts is measured; ready() leaves the word to the checks."""
+def test_wrong_settings_prevent_the_start_of_a_server(site: Site) -> None:
+    """ready() raises no error, because the checks report wrong settings."""
     apps.get_app_config("django_prom").ready()
     assert present() == [OURS, SECURITY, COMMON, WATCHER]
     with pytest.raises(ImproperlyConfigured, match=r"PROM_DURATION_BUCKETS is .* ascending order") as raised:
@@ -207,10 +213,10 @@ def test_bad_settings_stop_the_server_and_nothing_before(site: Site) -> None:
     assert isinstance(raised.value.__cause__, ConfigError)
 
 
-def test_bad_settings_later_do_not_fail_requests(
+def test_wrong_settings_after_the_start_do_not_fail_requests(
     client: Client, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They are not measured, and that is said once."""
+    """Requests are not measured, and this is logged once."""
     client.get("/")
     with override_settings(PROM_PAHT="/x"):
         assert client.get("/").status_code == client.get("/").status_code == 200
@@ -218,8 +224,7 @@ def test_bad_settings_later_do_not_fail_requests(
     assert caplog.messages == ["requests are not measured"]
 
 
-def test_two_projects_that_do_not_agree(registry: CollectorRegistry, site: Site) -> None:
-    """On one registry that is an error, which names both."""
+def test_conflict_with_another_application_is_reported(registry: CollectorRegistry, site: Site) -> None:
     from flask import Flask
 
     from flask_prom import FlaskProm
@@ -230,8 +235,8 @@ def test_two_projects_that_do_not_agree(registry: CollectorRegistry, site: Site)
     assert isinstance(raised.value.__cause__, ConflictError)
 
 
-def test_signals_that_nobody_needs_are_not_connected(site: Site) -> None:
-    """Each costs every request: one is for a middleware above ours, one for the bytes of request bodies."""
+def test_signals_are_connected_only_if_needed(site: Site) -> None:
+    """Each makes requests slower: one for a middleware above, one for request sizes."""
     request_finished.disconnect(dispatch_uid="django_prom.signals.finished")
     finished, started = len(request_finished.receivers), len(request_started.receivers)
     site("/")
@@ -244,8 +249,8 @@ def test_signals_that_nobody_needs_are_not_connected(site: Site) -> None:
     assert len(request_started.receivers) == started
 
 
-def test_signals_sent_by_others_are_no_error() -> None:
-    """Some packages send Django's signals without a request, to close connections."""
+def test_signals_without_a_request_are_ignored() -> None:
+    """Some packages send them to close connections."""
     with override_settings(PROM_REQUEST_SIZE=True):
         request_started.send(sender=None)
         request_finished.send(sender=None)
@@ -253,8 +258,8 @@ def test_signals_sent_by_others_are_no_error() -> None:
         got_request_exception.send(sender=None, request=None)
 
 
-def test_an_exception_signal_without_an_exception(site: Site, registry: CollectorRegistry) -> None:
-    """Nothing is counted for it, not even where the request ends badly."""
+def test_exception_signal_without_an_exception_is_ignored(site: Site, registry: CollectorRegistry) -> None:
+    """Also if the request ends with a server error."""
 
     def send(request: Any) -> None:
         got_request_exception.send(sender=None, request=request)
@@ -266,8 +271,8 @@ def test_an_exception_signal_without_an_exception(site: Site, registry: Collecto
 
 
 @configured(PROM_NAMING="opentelemetry")
-def test_the_names_may_be_those_of_opentelemetry(site: Site, registry: CollectorRegistry) -> None:
-    """The method is in capitals, as Django has it; the rest is what the server told."""
+def test_opentelemetry_naming_is_supported(site: Site, registry: CollectorRegistry) -> None:
+    """Django has the method in capitals. The other attributes are those of the server."""
     site("/users/7/", "post")
     site("/fail/")
     site("/nowhere/")

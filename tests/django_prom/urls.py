@@ -1,4 +1,4 @@
-"""The URLs that tests call."""
+"""The URLs of the test project."""
 
 from __future__ import annotations
 

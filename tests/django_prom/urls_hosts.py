@@ -1,4 +1,4 @@
-"""The URLs of another host of the project, one of which is excluded there."""
+"""The URLs of another host of the test project. The view of one is excluded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""URLs in several languages, with a route that is translated itself."""
+"""URLs in several languages, with translated routes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import views
 
 
 class _Translated:
-    """What gettext_lazy gives, without a catalogue."""
+    """The same as the result of gettext_lazy, without a catalogue."""
 
     def __init__(self, **texts: str) -> None:
         self._texts = texts

@@ -1,4 +1,4 @@
-"""URLs in several languages, of which the project's own has no prefix."""
+"""URLs in several languages. The default language has no prefix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The views that tests call; what a test wants to happen in them, it puts into :data:`hooks`."""
+"""The views of the test project. A test sets functions that they call in :data:`hooks`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from django.views.decorators.http import require_GET
 from django_prom import exclude
 
 hooks: dict[str, Callable[..., Any]] = {}
-"""What views call, by name; each test fills it, and it is emptied after."""
+"""The functions that views call, by name. It is cleared after each test."""
 
 
 def call(name: str, *args: Any) -> Any:
-    """Call a test's hook, if it has one."""
+    """Call a hook, if the test has set it."""
     hook = hooks.get(name)
     return None if hook is None else hook(*args)
 
 
 def hello(request: Any, *args: object, **kwargs: object) -> Any:
-    """Answer whatever the URL says."""
+    """Answer with any arguments of the URL."""
     call("view", request)
     return HttpResponse("hello")
 
@@ -43,7 +43,7 @@ def not_modified(request: Any) -> Any:
 
 def fail(request: Any) -> Any:
     call("view", request)
-    raise ValueError("the view's own")
+    raise ValueError("the view failed")
 
 
 def missing(request: Any) -> Any:
@@ -67,7 +67,7 @@ def leave(request: Any) -> Any:
 
 
 def rendered(request: Any) -> Any:
-    """Fail when the template is rendered, after the view."""
+    """Raise an exception when the template is rendered, after the view."""
     template = engines["django"].from_string("{{ broken }}")
     return TemplateResponse(request, template, {"broken": _Broken()})
 
@@ -78,7 +78,7 @@ class _Broken:
 
 
 def stream(request: Any) -> Any:
-    """Stream two chunks; the hook is told between them."""
+    """Stream two chunks, and call a hook between them."""
 
     def body() -> Iterator[str]:
         call("start")
@@ -91,7 +91,7 @@ def stream(request: Any) -> Any:
 
 
 def stream_empty_chunk(request: Any) -> Any:
-    """Stream a chunk that is empty, and one that is not, unless the hook says so."""
+    """Stream an empty chunk and another one, which a hook can replace."""
 
     def body() -> Iterator[bytes]:
         yield b""
@@ -126,11 +126,11 @@ async def _acall(name: str) -> None:
 
 
 def own_iteration(request: Any) -> Any:
-    """Answer with a kind of response that Django does not know."""
-    return _Own()
+    """Answer with a custom class of response."""
+    return _CustomResponse()
 
 
-class _Own(HttpResponse):  # type: ignore[misc]
+class _CustomResponse(HttpResponse):  # type: ignore[misc]
     streaming = True
     is_async = False
 
@@ -143,19 +143,19 @@ def send_file(request: Any) -> Any:
 
 
 def send_broken_file(request: Any) -> Any:
-    """Answer with a file that cannot be read to its end."""
+    """Answer with a file that cannot be read completely."""
     return FileResponse(_BrokenFile(b"x" * 9000))
 
 
 class _BrokenFile(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         if self.tell() >= 4096:
-            raise OSError("the disk is gone")
+            raise OSError("the disk failed")
         return super().read(size)
 
 
 def read_body(request: Any) -> Any:
-    """Read ten bytes of the body, or as many as the hook says."""
+    """Read ten bytes of the body, or the number that a hook returns."""
     wanted = call("read") or 10
     return HttpResponse(request.read(wanted))
 
@@ -177,7 +177,7 @@ async def async_hello(request: Any) -> Any:
 
 
 async def async_fail(request: Any) -> Any:
-    raise ValueError("the view's own")
+    raise ValueError("the view failed")
 
 
 class Page(View):  # type: ignore[misc]
@@ -194,7 +194,7 @@ def health(request: Any) -> Any:
 
 @exclude
 class Health(View):  # type: ignore[misc]
-    """A class that is not measured."""
+    """An excluded class of methods."""
 
     def get(self, request: Any) -> Any:
         return HttpResponse("ok")

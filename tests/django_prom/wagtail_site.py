@@ -1,4 +1,4 @@
-"""A site of Wagtail with two types of pages and the preview of one; prints what was counted."""
+"""A Wagtail site with two types of pages and the preview of one. It prints the counted requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ urls = sys.modules["wagtail_site_urls"] = ModuleType("wagtail_site_urls")
 
 
 class NoMigrations(dict[str, None]):
-    """Tables are made from the models, in a tenth of the time."""
+    """Creates tables from the models, which takes a tenth of the time of migrations."""
 
     def __contains__(self, key: object) -> bool:
         return True

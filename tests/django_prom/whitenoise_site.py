@@ -1,4 +1,4 @@
-"""A site whose files WhiteNoise serves, under WSGI and under ASGI; prints what was counted."""
+"""A site with files that WhiteNoise serves, under WSGI and ASGI. It prints the counted requests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from prometheus_client import REGISTRY  # noqa: E402
 
 urls.urlpatterns = [path("hello/", lambda request: HttpResponse("hello"))]  # type: ignore[attr-defined]
 
-ASKED: list[tuple[str, str, dict[str, Any]]] = [
+REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/static/app.css", {}),
     ("GET", "/static/deep/app.js", {}),
     ("GET", "/static/app.css", {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}),
@@ -54,17 +54,17 @@ ASKED: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-def ask() -> None:
+def send() -> None:
     client = Client()
-    for method, where, headers in ASKED:
+    for method, where, headers in REQUESTS:
         variables = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
         response = client.generic(method, where, **variables)
         b"".join(response)
 
 
-async def ask_asynchronously() -> None:
+async def send_async() -> None:
     client = AsyncClient()
-    for method, where, headers in ASKED:
+    for method, where, headers in REQUESTS:
         response = await client.generic(method, where, **{key.lower(): each for key, each in headers.items()})
         if response.streaming and response.is_async:
             [chunk async for chunk in response.streaming_content]
@@ -72,10 +72,10 @@ async def ask_asynchronously() -> None:
             b"".join(response)
 
 
-ask()
+send()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # WhiteNoise's bodies are synchronous iterators
-    asyncio.run(ask_asynchronously())
+    asyncio.run(send_async())
 for family in REGISTRY.collect():
     for sample in family.samples:
         if sample.name == "http_requests_total":
