@@ -1,7 +1,7 @@
-"""Serve the example shops under gunicorn, send them requests, and compare these with what was measured.
+"""Serves the example shops under gunicorn, sends requests, and compares them with the metrics.
 
-``make demo`` runs it. It serves until Ctrl-C; DEMO_SECONDS=n ends it by itself, n seconds after the
-comparison. The exit code is 0 if all numbers agreed.
+``make demo`` runs it. It serves until Ctrl-C, or with DEMO_SECONDS=n until n seconds after the comparison.
+The exit code is 0 if all numbers agree.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ say = partial(print, flush=True)
 
 @dataclass
 class Measured:
-    """What one scrape says.
+    """The numbers of one scrape.
 
     Attributes:
-        counts: What is counted, in progress or not.
-        sums: How long requests took together, in seconds, by method and route.
-        timed: How many requests these were.
+        counts: The counters and the gauge of requests in progress.
+        sums: The sum of the durations in seconds, by method and route.
+        timed: The number of observed durations, by method and route.
     """
 
     counts: dict[Row, int] = field(default_factory=dict)
@@ -43,13 +43,13 @@ class Measured:
     timed: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def mean_seconds(self, method: str, route: str) -> float:
-        """Return the mean duration of a route's requests, which is 0 if none was timed."""
+        """Return the mean duration of a route's requests in seconds, or 0 if there are none."""
         request = (method, route)
         return self.sums[request] / self.timed[request] if self.timed.get(request) else 0.0
 
 
 def scrape(server: Server) -> Measured:
-    """Read a shop's /metrics, as Prometheus would, and pick what the demo compares."""
+    """Scrape a shop, and return the numbers that the demo compares."""
     measured = Measured()
     status, text = fetch(server.port, "GET", "/metrics")
     for family in text_string_to_metric_families(text if status == 200 else ""):
@@ -71,10 +71,12 @@ def scrape(server: Server) -> Measured:
     return measured
 
 
-def disagreements(answers: Sequence[Answer], measured: Measured) -> Iterator[str]:
-    """Yield, in words, what was not answered, not counted or not timed as it should have been."""
-    strange = Counter((answer.hit, answer.status) for answer in answers if answer.status != answer.hit.status)
-    for (hit, status), times in strange.items():
+def differences(answers: Sequence[Answer], measured: Measured) -> Iterator[str]:
+    """Yield a message for each wrong answer, count or duration."""
+    unexpected = Counter(
+        (answer.hit, answer.status) for answer in answers if answer.status != answer.hit.status
+    )
+    for (hit, status), times in unexpected.items():
         seen = f"answered {status}" if status else "not answered"
         yield f"{hit.method} {hit.path} was {seen} {times} times, where {hit.status} is right"
     sent = count_sent(answers)
@@ -96,21 +98,21 @@ def disagreements(answers: Sequence[Answer], measured: Measured) -> Iterator[str
 def scrape_settled(server: Server, answers: Sequence[Answer]) -> Measured:
     """Scrape until the numbers agree, or for ten seconds.
 
-    A client may have the last byte of a file a moment before the server is done with the request.
+    A client can have the last byte of a file before the server finishes the request.
     """
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         measured = scrape(server)
-        if not any(disagreements(answers, measured)) or time.monotonic() > deadline:
+        if not any(differences(answers, measured)) or time.monotonic() > deadline:
             return measured
         time.sleep(0.1)
 
 
 def print_table(sent: Counter[Row], measured: Measured) -> None:
-    """Print what was measured beside what was sent, at most 80 columns wide."""
+    """Print a table of sent and measured requests, at most 80 columns wide."""
     say(f"  {'method':<8}{'route':<29}{'status, error':<15}{'sent':>6}{'measured':>10}{'mean ms':>10}")
     shown = set()
-    # Requests by route, and then the metrics that have neither method nor route.
+    # First the requests by route, then the metrics without method and route.
     for row in sorted(sent.keys() | measured.counts.keys(), key=lambda row: (row[0] == "", row[1], row)):
         method, route, detail = row
         mean = ""
@@ -126,7 +128,7 @@ def compare(servers: Sequence[Server], answers: Sequence[Answer]) -> None:
     """Scrape each shop and print its table.
 
     Raises:
-        DemoError: Something does not agree.
+        DemoError: The numbers do not agree.
     """
     wrong = []
     for server in servers:
@@ -134,7 +136,7 @@ def compare(servers: Sequence[Server], answers: Sequence[Answer]) -> None:
         measured = scrape_settled(server, own)
         say(f"\n{server.name}")
         print_table(count_sent(own), measured)
-        wrong += [f"  {server.name}: {text}" for text in disagreements(own, measured)]
+        wrong += [f"  {server.name}: {text}" for text in differences(own, measured)]
     if wrong:
         raise DemoError("\n".join(["These do not agree:", *wrong]))
     say("\nEvery row agrees. A mean is that of a method and route, over all statuses.")
@@ -142,10 +144,10 @@ def compare(servers: Sequence[Server], answers: Sequence[Answer]) -> None:
 
 
 def serve(servers: Sequence[Server], seconds: float, stop: Event) -> None:
-    """Keep serving for so many seconds, or until ``stop`` is set.
+    """Continue to serve for a number of seconds, or until ``stop`` is set.
 
     Raises:
-        DemoError: A server ended by itself.
+        DemoError: A server exited.
     """
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0 and not stop.wait(min(left, 0.5)):
@@ -154,21 +156,21 @@ def serve(servers: Sequence[Server], seconds: float, stop: Event) -> None:
 
 
 def run(servers: Sequence[Server], seconds: float, stop: Event) -> None:
-    """Go through the steps of the demo with servers that are starting.
+    """Run the steps of the demo with servers that are starting.
 
     Raises:
         DemoError: A step failed, or ``stop`` was set before the comparison.
     """
     for server in servers:
         server.wait_until_ready(stop)
-        go_on(stop)
+        check_stop(stop)
         say(f"   {server.name:<7} {server.url}")
     times = sum(hit.times for hit in LOAD)
     say(f"2. Sending {times} requests to each: pages, orders, errors, a stream, nonsense ...")
-    begun = time.monotonic()
+    started = time.monotonic()
     answers = send_load([server.port for server in servers], stop)
-    go_on(stop)
-    say(f"   all done after {time.monotonic() - begun:.1f} s")
+    check_stop(stop)
+    say(f"   all done after {time.monotonic() - started:.1f} s")
     say("3. Scraping /metrics of each and comparing ...")
     compare(servers, answers)
     if seconds:
@@ -178,14 +180,14 @@ def run(servers: Sequence[Server], seconds: float, stop: Event) -> None:
         serve(servers, seconds, stop)
 
 
-def go_on(stop: Event) -> None:
-    """Raise DemoError if somebody wants the demo to end."""
+def check_stop(stop: Event) -> None:
+    """Raise DemoError if the demo is to be stopped."""
     if stop.is_set():
         raise DemoError("Stopped before there was anything to compare.")
 
 
 def serving_seconds() -> float:
-    """Return how long to serve after the comparison: DEMO_SECONDS, or for ever.
+    """Return the seconds to serve after the comparison: DEMO_SECONDS, or infinity.
 
     Raises:
         DemoError: It is not a number of seconds.
@@ -201,7 +203,7 @@ def serving_seconds() -> float:
 
 
 def demonstrate(stop: Event) -> None:
-    """Run the whole demo, and leave no process and no file behind.
+    """Run the whole demo, and remove all its processes and files.
 
     Raises:
         DemoError: As :func:`run` and :func:`serving_seconds`.
@@ -219,7 +221,7 @@ def demonstrate(stop: Event) -> None:
 
 
 def main() -> int:
-    """Run the demo until it is done or a signal ends it; return its exit code."""
+    """Run the demo until its end or until a signal, and return the exit code."""
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
@@ -228,7 +230,7 @@ def main() -> int:
     except DemoError as error:
         say(f"\n{error}")
         return 1
-    except BrokenPipeError:  # nobody reads on, as in `make demo | head`
+    except BrokenPipeError:  # the reader has closed the pipe, as in `make demo | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     say("\nBoth servers have ended.")

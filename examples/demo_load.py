@@ -1,4 +1,4 @@
-"""The load of the demo: which requests it sends to each shop, and how each should be answered and counted."""
+"""The load of the demo: the requests to each shop, with the expected answers and metrics."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ THREADS = 12
 PRODUCT = "/products/<int:number>"
 
 Row = tuple[str, str, str]
-"""What is counted: method, route, and status or exception. For other metrics: "", name and label."""
+"""The labels of a number: method, route, and status or exception. Other metrics: "", name and label."""
 
 IN_PROGRESS: Row = ("", "http_requests_in_progress", "")
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A request, and what should become of it.
+    """A request and its expected result.
 
     Attributes:
-        method, path, form: What is sent.
-        route: The template that the path belongs to.
+        method, path, form: The request.
+        route: The route template of the path.
         status: The status of the answer.
         times: How often it is sent to each shop.
-        exception: The exception that leaves the page.
-        payment: The way of payment, if this places an order.
-        seconds: How long the answer takes at least.
+        exception: The exception that the page raises.
+        payment: The kind of payment, if the request is an order.
+        seconds: The shortest duration of the answer, in seconds.
     """
 
     method: str
@@ -46,14 +46,14 @@ class Hit:
 
     @property
     def label(self) -> str:
-        """The method as it should be counted."""
+        """The method as a label value."""
         return self.method if self.method in ("GET", "HEAD", "POST") else "_OTHER"
 
 
 LOAD = (
     Hit("GET", "/", "/", 200, times=60),
     Hit("HEAD", "/", "/", 200, times=10),
-    Hit("BREW", "/", "/", 405, times=5),  # an invented method
+    Hit("BREW", "/", "/", 405, times=5),  # an unknown method
     Hit("GET", "/products/1", PRODUCT, 200, times=40),
     Hit("GET", "/products/2", PRODUCT, 200, times=20),
     Hit("GET", "/products/77", PRODUCT, 404, times=10),
@@ -71,16 +71,16 @@ LOAD = (
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer that one request got from one shop."""
+    """The answer of one shop to one request."""
 
     port: int
     hit: Hit
     status: int
-    """Its status; 0 if there was none."""
+    """The status, or 0 without an answer."""
 
 
 def fetch(port: int, method: str, path: str, form: str = "", timeout: float = 30.0) -> tuple[int, str]:
-    """Send one request to a port of this machine; return status and body of the answer."""
+    """Send one request to a local port, and return status and body of the answer."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
     with closing(HTTPConnection("127.0.0.1", port, timeout=timeout)) as connection:
         connection.request(method, path, form or None, headers)
@@ -89,7 +89,7 @@ def fetch(port: int, method: str, path: str, form: str = "", timeout: float = 30
 
 
 def send_load(ports: Iterable[int], stop: Event) -> list[Answer]:
-    """Send the load to all ports at once, in mixed order; hurry to the end once ``stop`` is set."""
+    """Send the load to all ports at once, in random order. Send nothing more when ``stop`` is set."""
 
     def send(job: tuple[int, Hit]) -> Answer:
         port, hit = job
@@ -106,7 +106,7 @@ def send_load(ports: Iterable[int], stop: Event) -> list[Answer]:
 
 
 def count_sent(answers: Iterable[Answer]) -> Counter[Row]:
-    """Count what the client saw, as the shop should have counted it."""
+    """Return the expected metrics for the answers that the client got."""
     sent: Counter[Row] = Counter({IN_PROGRESS: 0})
     for answer in answers:
         hit = answer.hit

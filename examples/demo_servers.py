@@ -1,4 +1,4 @@
-"""The servers of the demo: each example under a gunicorn of its own, on a free port, ended by process id."""
+"""The servers of the demo: each example under its own gunicorn, on a free port."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from demo_load import fetch
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "python:web_prom.gunicorn"
 WORKERS = 2
-PATIENCE_SECONDS = 30.0
+START_TIMEOUT_SECONDS = 30.0
 LOG_LINES = 100
 
-# A user's own settings would change what the demo measures, or make two servers share a directory.
-FOREIGN = ("DJANGO_", "FLASK_", "GUNICORN_", "PROM_", "PROMETHEUS_")
+# Settings of the user would change the measurements, or let two servers share a directory.
+USER_PREFIXES = ("DJANGO_", "FLASK_", "GUNICORN_", "PROM_", "PROMETHEUS_")
 
 
 class DemoError(Exception):
-    """Ends the demo with exit code 1; the text is for whoever reads the terminal."""
+    """Ends the demo with exit code 1. The text is printed."""
 
 
 class Server:
@@ -35,15 +35,15 @@ class Server:
 
     Args:
         name: The framework, for messages.
-        app: The application, as gunicorn takes it.
-        folder: A directory of its own for all that it writes: log, temporary files, control socket.
+        app: The application, in gunicorn's notation.
+        folder: A new directory for its log, temporary files and control socket.
     """
 
     def __init__(self, name: str, app: str, folder: Path) -> None:
         self.name = name
         folder.mkdir()
         self._log = folder / "log"
-        # Handed over while it is open: a port that was merely found free may be somebody else's by now.
+        # The open socket is passed on, because another process could take a port that was only found free.
         with create_server(("127.0.0.1", 0)) as listener, self._log.open("w") as log:
             self.port: int = listener.getsockname()[1]
             bind = f"--bind fd://{listener.fileno()}"
@@ -56,57 +56,61 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the demo, which then ends its servers in order
+                start_new_session=True,  # Ctrl-C must only reach the demo, which then stops its servers
             )
 
     @property
     def url(self) -> str:
-        """Where the shop is."""
+        """The address of the shop."""
         return f"http://127.0.0.1:{self.port}"
 
     def wait_until_ready(self, stop: Event) -> None:
-        """Return once the shop answers, or ``stop`` is set.
+        """Wait until the shop answers or ``stop`` is set.
 
         Raises:
-            DemoError: It ended, or does not answer in time.
+            DemoError: The server exited, or does not answer in time.
         """
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not stop.is_set():
             self.check()
             with suppress(OSError, HTTPException):
                 if fetch(self.port, "GET", "/metrics", timeout=1)[0] == 200:
                     return
             if time.monotonic() > deadline:
-                raise DemoError(f"{self.name} gives no answer for {PATIENCE_SECONDS:.0f} s. {self._story()}")
+                raise DemoError(
+                    f"{self.name} gives no answer for {START_TIMEOUT_SECONDS:.0f} s. {self._log_end()}"
+                )
             stop.wait(0.1)
 
     def check(self) -> None:
-        """Raise DemoError if the server has ended."""
+        """Raise DemoError if the server has exited."""
         code = self._process.poll()
         if code is not None:
-            raise DemoError(f"The {self.name} server ended by itself, with exit code {code}. {self._story()}")
+            raise DemoError(
+                f"The {self.name} server ended by itself, with exit code {code}. {self._log_end()}"
+            )
 
     def stop(self) -> None:
-        """Ask the server to end; :meth:`wait` sees to it."""
+        """Send SIGTERM to the server. :meth:`wait` waits for the end."""
         self._process.terminate()
 
     def wait(self) -> None:
-        """Wait for the end of the server and of its workers."""
+        """Wait until the server and its workers have exited."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
-        with suppress(OSError):  # nobody is left
-            for _ in range(50):  # one that hangs, or workers whose master was killed
+        with suppress(OSError):  # no process is left
+            for _ in range(50):  # a process that hangs, or workers of a killed master
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.poll()
                 time.sleep(0.02)
 
-    def _story(self) -> str:
+    def _log_end(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES:]
         return "\n".join(["Its log ends with:", *(f"  {line}" for line in lines)])
 
 
 def stop_all(servers: Iterable[Server]) -> None:
-    """End all servers, and return when no process of theirs is left."""
+    """Stop all servers, and wait until none of their processes is left."""
     for server in servers:
         server.stop()
     for server in servers:
@@ -114,6 +118,6 @@ def stop_all(servers: Iterable[Server]) -> None:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    # gunicorn puts its control socket in the one, and its workers' temporary files in the other.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(USER_PREFIXES)}
+    # gunicorn uses the first for its control socket, and the second for its workers' temporary files.
     return kept | {"XDG_RUNTIME_DIR": str(folder), "TMPDIR": str(folder)}

@@ -4,8 +4,8 @@ From the directory above this one, with a directory that the workers share::
 
     PROMETHEUS_MULTIPROC_DIR=$(mktemp -d) uvicorn --app-dir examples --workers 4 fastapi_shop:app
 
-``PrometheusMiddleware.install(app)`` is all that web-prom asks for. ORDERS and the like are the shop's
-own, from metrics.py.
+``PrometheusMiddleware.install(app)`` is all that web-prom needs. ORDERS and the others are the shop's own
+metrics, from metrics.py.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ async def product(number: int) -> dict[str, object]:
 @app.post("/orders", status_code=201)
 async def order(product: int, payment: str) -> str:
     if product not in PRODUCTS or payment not in PAYMENTS:
-        raise HTTPException(400)  # before it is a label: anybody can write anything into a query
-    # A `with` block times what is awaited inside it; a decorator of an async function would time nothing.
+        raise HTTPException(400)  # checked before it becomes a label, because clients can send any value
+    # A `with` block times what is awaited inside it. A decorator of an async function would not.
     with CHECKOUTS.track_inprogress(), PAYMENT_SECONDS.time():
         await asyncio.sleep(0.005)  # the payment provider
     ORDERS.labels(payment).inc()

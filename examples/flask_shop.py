@@ -4,7 +4,7 @@ From the directory above this one::
 
     gunicorn --config python:web_prom.gunicorn --workers 2 --chdir examples flask_shop:app
 
-``FlaskProm(app)`` is all that web-prom asks for. ORDERS and the like are the shop's own, from metrics.py.
+``FlaskProm(app)`` is all that web-prom needs. ORDERS and the others are the shop's own, from metrics.py.
 """
 
 import time
@@ -23,7 +23,7 @@ prom = FlaskProm(app)
 
 
 class SoldOutError(Exception):
-    """Nothing left of a product."""
+    """The product is sold out."""
 
 
 @app.errorhandler(SoldOutError)
@@ -49,7 +49,7 @@ def product(number: int) -> dict[str, object]:
 def order() -> tuple[str, int]:
     number, payment = request.form.get("product", type=int), request.form.get("payment", "")
     if number not in PRODUCTS or payment not in PAYMENTS:
-        abort(400)  # before it is a label: anybody can write anything into a form
+        abort(400)  # checked before it becomes a label, because clients can send any value
     if number in SOLD_OUT:
         raise SoldOutError
     with CHECKOUTS.track_inprogress(), PAYMENT_SECONDS.time():
@@ -61,7 +61,7 @@ def order() -> tuple[str, int]:
 
 @app.get("/search")
 def search() -> str:
-    time.sleep(0.2)  # a query that somebody ought to look at
+    time.sleep(0.2)  # a slow query
     return "Nothing found.\n"
 
 
@@ -72,7 +72,7 @@ def report() -> Response:
             time.sleep(0.1)
             yield f"{month},0\n"
 
-    return Response(lines(), mimetype="text/csv")  # measured to its last line
+    return Response(lines(), mimetype="text/csv")  # measured until its last line
 
 
 @app.get("/catalogue.csv")

@@ -1,12 +1,12 @@
-"""The same morning of a shop, measured by prometheus_client with web-prom, and by OpenTelemetry's SDK.
+"""The same orders of a shop, measured by prometheus_client with web-prom, and by OpenTelemetry's SDK.
 
 ::
 
     pip install opentelemetry-exporter-prometheus opentelemetry-instrumentation-wsgi
     python opentelemetry_beside.py
 
-Both are read as Prometheus would read them, and then their families stand side by side,
-web-prom's in either naming.
+It prints what Prometheus would read of both, and then a table of their families, those of web-prom in both
+namings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from web_prom.wsgi import PrometheusMiddleware, set_route
 
-# Without it the instrumentation has names from before the convention was stable. It is read once.
+# Without it the instrumentation uses names that are older than the stable convention. It is read once.
 os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
 STOCK = {"teapot": 7, "kettle": 0}
@@ -40,10 +40,10 @@ def shop(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes
 
 
 class Shelves(Collector):
-    """What is in stock, read when somebody asks: prometheus_client's way is a collector."""
+    """Collects the stock at each scrape."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Look at the shelves."""
+        """Return the number of pieces of each product."""
         family = GaugeMetricFamily("shop_stock", "Pieces in stock.", labels=["product"])
         for product, pieces in STOCK.items():
             family.add_metric([product], pieces)
@@ -51,7 +51,7 @@ class Shelves(Collector):
 
 
 def by_prometheus(registry: CollectorRegistry, naming: str) -> Callable[..., Any]:
-    """Measure the morning with prometheus_client, and return the shop as web-prom measures it."""
+    """Measure the orders with prometheus_client, and return the shop measured by web-prom."""
     orders = Counter("shop_orders", "Orders placed.", ["payment"], registry=registry)
     checkouts = Gauge("shop_checkouts_in_progress", "Checkouts in progress.", registry=registry)
     euros = Histogram("shop_order_euros", "Value of an order.", registry=registry, buckets=EUROS)
@@ -63,12 +63,12 @@ def by_prometheus(registry: CollectorRegistry, naming: str) -> Callable[..., Any
         orders.labels(payment).inc()
         euros.observe(amount)
         checkouts.dec()
-    checkouts.inc()  # one more has begun
+    checkouts.inc()  # one more checkout has started
     return PrometheusMiddleware(shop, registry=registry, naming=naming)
 
 
 def by_opentelemetry() -> Callable[..., Any]:
-    """Measure it with OpenTelemetry's SDK, and return the shop as its instrumentation measures it."""
+    """Measure the orders with OpenTelemetry's SDK, and return the shop measured by its instrumentation."""
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
     from opentelemetry.metrics import CallbackOptions, Observation
@@ -77,7 +77,7 @@ def by_opentelemetry() -> Callable[..., Any]:
     def shelves(_options: CallbackOptions) -> Iterator[Observation]:
         return (Observation(pieces, {"product": product}) for product, pieces in STOCK.items())
 
-    # Both switches are for the page's sake: who measured is else a label of each series.
+    # Both options shorten the output: otherwise each series has labels of the instrumentation's scope.
     reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False)
     provider = MeterProvider(metric_readers=[reader])
     meter = provider.get_meter("shop")
@@ -91,7 +91,7 @@ def by_opentelemetry() -> Callable[..., Any]:
         description="Value of an order.",
         explicit_bucket_boundaries_advisory=EUROS,
     )
-    # There is no Summary: a histogram without a bound is its sum and count.
+    # OpenTelemetry has no Summary. A histogram without buckets has the same sum and count.
     payment_seconds = meter.create_histogram(
         "shop.payment",
         unit="s",
@@ -111,7 +111,7 @@ def by_opentelemetry() -> Callable[..., Any]:
 
 
 def visit(app: Callable[..., Any]) -> None:
-    """Look at a product, as a server's client would."""
+    """Send one request for a product, as a server does."""
     environ: Environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/products/1", "SERVER_PROTOCOL": "HTTP/1.1"}
     setup_testing_defaults(environ)
     body = app(environ, lambda status, headers, exc_info=None: lambda data: None)
@@ -121,14 +121,14 @@ def visit(app: Callable[..., Any]) -> None:
 
 
 def lines(registry: CollectorRegistry) -> Iterator[str]:
-    """Give the lines of a scrape that are about the shop; of histograms sum and count alone."""
+    """Yield the lines of a scrape about the shop. Of histograms only sum and count."""
     for line in generate_latest(registry).decode().splitlines():
         if line.startswith(("shop_", "http_")) and "_bucket{" not in line and "_created" not in line:
             yield line
 
 
 def types(registry: CollectorRegistry) -> dict[str, str]:
-    """Return the type of each family by its name at /metrics."""
+    """Return the types of the families by their names at /metrics."""
     return {
         f"{family.name}_total" if family.type == "counter" else family.name: family.type
         for family in registry.collect()

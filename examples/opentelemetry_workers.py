@@ -1,4 +1,4 @@
-"""A shop under several workers, measured by web-prom and by OpenTelemetry's SDK; both tell what it served.
+"""A shop under several workers, measured by web-prom and by OpenTelemetry's SDK. It prints both totals.
 
 ::
 
@@ -44,7 +44,7 @@ def shop(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes
 
 
 def make_app() -> Callable[..., Any]:
-    """Return the shop as both measure it, with the SDK's exporter beside it."""
+    """Return the shop measured by both, with the endpoint of the SDK's exporter."""
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
     from opentelemetry.sdk.metrics import MeterProvider
@@ -65,21 +65,21 @@ def make_app() -> Callable[..., Any]:
 
 
 def read(url: str) -> str:
-    """Return what a page has."""
+    """Return the text of a page."""
     with urlopen(url, timeout=30) as answer:
         text: str = answer.read().decode()
         return text
 
 
 def counted(url: str) -> int:
-    """Return how many requests with status 200 one scrape tells of."""
+    """Return the requests with status 200 that one scrape reports."""
     return sum(int(float(count)) for count in COUNT.findall(read(url)))
 
 
 def main() -> None:
-    """Send requests, each by a connection of its own, and ask both."""
+    """Send requests, each with its own connection, and print the totals of both."""
     url, times = sys.argv[1], int(sys.argv[2])
-    # The first worker to be there would serve all of them alone.
+    # Wait for all workers. Otherwise the first one would serve all requests.
     seen: set[str] = set()
     deadline = time.monotonic() + START_SECONDS
     while len(seen) < WORKERS and time.monotonic() < deadline:
@@ -93,7 +93,7 @@ def main() -> None:
         list(pool.map(visit, range(times)))
     deadline = time.monotonic() + SETTLE_SECONDS
     while counted(f"{url}/metrics") != times and time.monotonic() < deadline:
-        time.sleep(0.05)  # a client may have its answer a moment before the server has counted it
+        time.sleep(0.05)  # the client can have the answer before the server has counted the request
     for name, path in (("web-prom", "/metrics"), ("the SDK", "/sdk-metrics")):
         print(f"{name}, of {times}, in {SCRAPES} scrapes:", *[counted(url + path) for _ in range(SCRAPES)])
 

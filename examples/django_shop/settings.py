@@ -1,4 +1,4 @@
-"""The smallest settings that serve a site. For web-prom it is one line here and one in urls.py."""
+"""The minimal settings of a site. web-prom needs one line here and one in urls.py."""
 
 SECRET_KEY = "not a secret: this shop has no sessions and signs nothing"
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]

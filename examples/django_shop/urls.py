@@ -1,4 +1,4 @@
-"""Where the shop's pages are, and with ``django_prom.urls`` /metrics."""
+"""The URLs of the shop's pages, and of /metrics with ``django_prom.urls``."""
 
 from django.urls import include, path
 from django.views.decorators.http import require_POST, require_safe

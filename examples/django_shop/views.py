@@ -1,4 +1,4 @@
-"""The shop's pages: the same as in flask_shop.py, written for Django. ORDERS etc. are from metrics.py."""
+"""The shop's pages: the same as in flask_shop.py, for Django. ORDERS and the others are from metrics.py."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ CATALOGUE = Path(__file__).parent.with_name("catalogue.csv")
 
 
 class SoldOutError(Exception):
-    """Nothing left of a product."""
+    """The product is sold out."""
 
 
 def index(_request: HttpRequest) -> HttpResponse:
@@ -32,7 +32,9 @@ def product(_request: HttpRequest, number: int) -> HttpResponse:
 def order(request: HttpRequest) -> HttpResponse:
     number, payment = request.POST.get("product"), request.POST.get("payment")
     if number not in PRODUCTS or payment not in PAYMENTS:
-        return HttpResponse(status=400)  # before it is a label: anybody can write anything into a form
+        return HttpResponse(
+            status=400
+        )  # checked before it becomes a label, because clients can send any value
     try:
         check_out(number)
     except SoldOutError:
@@ -50,7 +52,7 @@ def check_out(number: str) -> None:
 
 
 def search(_request: HttpRequest) -> HttpResponse:
-    time.sleep(0.2)  # a query that somebody ought to look at
+    time.sleep(0.2)  # a slow query
     return HttpResponse("Nothing found.\n")
 
 
@@ -60,7 +62,7 @@ def report(_request: HttpRequest) -> StreamingHttpResponse:
             time.sleep(0.1)
             yield f"{month},0\n"
 
-    return StreamingHttpResponse(lines(), content_type="text/csv")  # measured to its last line
+    return StreamingHttpResponse(lines(), content_type="text/csv")  # measured until its last line
 
 
 def catalogue(_request: HttpRequest) -> FileResponse:

@@ -1,12 +1,12 @@
-"""One branch of the shop: it has quoted prices for a while, and now shows how long that took.
+"""One branch of the shop. It has computed quotes, and exposes how long they took.
 
 ::
 
     python -m guide.branch north 8001     # 900 quotes, all below a tenth of a second
     python -m guide.branch south 8002     # 100 quotes, between 1.5 and 2.5 seconds
 
-The times are made up, not measured, so that the right answers are known: of all 1,000 quotes together
-5 % took longer than 2 seconds, and the mean is 0.241045 seconds.
+The durations are invented, not measured, so that the correct results are known: of all 1,000 quotes, 5 % took
+longer than 2 seconds, and the mean is 0.241045 seconds.
 """
 
 import signal
@@ -22,7 +22,7 @@ HISTOGRAM = Histogram(
     buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5),
 )
 SUMMARY = Summary("shop_quote_summary_seconds", "The same, as a Summary.")
-# prometheus_client's Summary has no quantiles. Clients of other languages reckon them in the process, so.
+# prometheus_client's Summary has no quantiles. Clients of other languages compute them like this.
 P95 = Gauge("shop_quote_p95_seconds", "What 95 % of this branch's quotes took at most, in seconds.")
 
 SECONDS = {

@@ -1,4 +1,4 @@
-"""The collectors that prometheus_client registers when it is imported: their series, and the time they take.
+"""The collectors that prometheus_client registers on import: their series, and the time that they take.
 
 ::
 
@@ -18,13 +18,13 @@ def series(collector: Any) -> int:
 
 
 def microseconds(collect: Callable[[], Any]) -> float:
-    """Return the median over a hundred times."""
-    taken = []
+    """Return the median of a hundred calls, in microseconds."""
+    durations = []
     for _ in range(100):
-        begun = perf_counter()
+        started = perf_counter()
         list(collect())
-        taken.append(perf_counter() - begun)
-    return median(taken) * 1e6
+        durations.append(perf_counter() - started)
+    return median(durations) * 1e6
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What an event loop notices of measuring and of scrapes.
+"""Effects of measurements and scrapes on an event loop.
 
 ::
 
@@ -33,7 +33,7 @@ DECORATED = Summary("shop_decorated_seconds", "Timed by a decorator.", registry=
 WRAPPED = Summary("shop_wrapped_seconds", "Timed by a with block.", registry=None)
 
 
-@DECORATED.time()  # calling an async function only makes a coroutine, and this is what is timed
+@DECORATED.time()  # the call of an async function only creates a coroutine, and only this is timed
 async def wait_decorated() -> None:
     await asyncio.sleep(WAIT_SECONDS)
 
@@ -45,8 +45,8 @@ async def wait_wrapped() -> None:
 
 async def time_both() -> None:
     await asyncio.gather(wait_decorated(), wait_wrapped())
-    for told, summary in (("decorator", DECORATED), ("with block", WRAPPED)):
-        print(f"  {told:<34}{summary._sum.get():.6f}")
+    for name, summary in (("decorator", DECORATED), ("with block", WRAPPED)):
+        print(f"  {name:<34}{summary._sum.get():.6f}")
 
 
 # A scrape ----------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ async def scrape(app: Any) -> None:
 
 
 async def turns_during_a_scrape(app: Any) -> int:
-    """Return how often another task had its turn while a scrape was answered."""
+    """Return how often another task ran during a scrape."""
     turns = 0
 
     async def take_turns() -> None:
@@ -83,16 +83,16 @@ async def turns_during_a_scrape(app: Any) -> int:
 
 
 class Stock:
-    """A collector that asks something slow, and counts how often it was asked."""
+    """A slow collector that counts its calls."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         yield GaugeMetricFamily("shop_stock", "Teapots in stock.")
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        self.asked += 1
+        self.calls += 1
         time.sleep(0.02)
         yield GaugeMetricFamily("shop_stock", "Teapots in stock.", value=7)
 
@@ -115,7 +115,7 @@ async def main() -> None:
         registry.register(stock)
         app = make(registry)
         await asyncio.gather(*(scrape(app) for _ in range(SCRAPERS)))
-        print(f"  {name:<34}{stock.asked}")
+        print(f"  {name:<34}{stock.calls}")
 
 
 if __name__ == "__main__":

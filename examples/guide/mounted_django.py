@@ -1,4 +1,4 @@
-"""/metrics mounted by hand in the urls of a Django project, and this project in one file.
+"""Metrics mounted in the URLs of a Django project, which is one file.
 
 ::
 
@@ -15,7 +15,7 @@ settings.configure(
     ALLOWED_HOSTS=["127.0.0.1"],
     ROOT_URLCONF=__name__,
     INSTALLED_APPS=["django_prom"],
-    PROM_PATH="",  # the middleware measures, and answers no path itself
+    PROM_PATH="",  # the middleware measures, and answers no scrapes
 )
 application = get_wsgi_application()
 

@@ -1,4 +1,4 @@
-"""/metrics on a route of its own in a FastAPI application.
+"""Metrics on a route of a FastAPI application.
 
 ::
 

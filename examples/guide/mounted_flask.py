@@ -1,4 +1,4 @@
-"""/metrics mounted by hand beside a Flask application.
+"""Metrics mounted beside a Flask application.
 
 ::
 

@@ -1,4 +1,4 @@
-"""A shop that counts its requests itself, under the very name that web-prom uses.
+"""A shop that counts its requests itself, with the same name as web-prom.
 
 ::
 

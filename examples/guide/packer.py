@@ -1,12 +1,12 @@
-"""A worker without a web server: it packs the parcels that wait in a database.
+"""A worker without a web server. It packs the parcels that wait in a database.
 
 ::
 
     python -m guide.packer order shop.db post 12           # puts twelve parcels into the queue
     python -m guide.packer work shop.db post --port 9100   # packs what is to go by post, until it is killed
 
-Orders come from other programs, so no gauge in this one could be kept right by adding and subtracting. The
-collector asks the database itself, once for each scrape.
+Orders come from other programs, so this program cannot update a gauge by adding and subtracting. The
+collector queries the database, once for each scrape.
 """
 
 import argparse
@@ -21,17 +21,17 @@ from prometheus_client.core import REGISTRY, GaugeMetricFamily
 from web_prom import start_http_server
 
 PACKED = Counter("shop_parcels_packed", "Parcels that were taken from the queue.", ["carrier", "outcome"])
-FRAGILE = 5  # every fifth parcel does not survive
+FRAGILE = 5  # every fifth parcel breaks
 
 
 class WaitingParcels:
-    """Tells how many parcels wait for each carrier."""
+    """Collects the number of waiting parcels for each carrier."""
 
     def __init__(self, database: str) -> None:
         self._database = database
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Tell the name alone, so that registering this does not ask the database."""
+        """Return only the name, so that the registration does not query the database."""
         yield GaugeMetricFamily("shop_parcels_waiting", "Parcels in the queue.", labels=["carrier"])
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

@@ -1,4 +1,4 @@
-"""The same definitions twice, and what becomes of them.
+"""The same metrics defined twice, with and without ``get_or_create``.
 
 ::
 
@@ -15,7 +15,7 @@ from web_prom import ConflictError, get_or_create
 
 
 def import_again(path: str) -> None:
-    """Run a module a second time under another name, as some reloaders and test suites do."""
+    """Import a module a second time with another name, as some reloaders and test suites do."""
     found = importlib.util.spec_from_file_location("shop.metrics", path)
     assert found is not None
     assert found.loader is not None

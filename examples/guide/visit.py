@@ -1,10 +1,10 @@
-"""Send a shop so many requests, and compare with what its /metrics says.
+"""Sends requests to a shop, and compares their number with its metrics.
 
 ::
 
     python -m guide.visit http://127.0.0.1:8000 400
 
-Each request is a connection of its own, so that it may reach any of the workers.
+Each request has its own connection, so that it can reach any of the workers.
 """
 
 import re
@@ -24,7 +24,7 @@ def visit(url: str) -> int:
 
 
 def counted(url: str) -> int:
-    """Return how many answers to GET / with status 200 one scrape tells of."""
+    """Return the number of requests for / with status 200 in one scrape."""
     with urlopen(f"{url}/metrics", timeout=30) as answer:
         text = answer.read().decode()
     found = re.search(
@@ -39,7 +39,7 @@ def main() -> None:
     with ThreadPoolExecutor(8) as pool:
         answered = list(pool.map(visit, [url] * times)).count(200)
     print(f"{before} counted before; sent {times}, answered with 200: {answered}")
-    # A client may have its answer a moment before the server has counted it.
+    # The client can have the answer before the server has counted the request.
     deadline = time.monotonic() + SETTLE_SECONDS
     while counted(url) != before + answered and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The shop's jobs under Celery, measured through Celery's own signals.
+"""The shop's jobs under Celery, measured with Celery's signals.
 
 From the repository's directory, with a Redis at its usual port::
 
@@ -33,26 +33,26 @@ _begun: dict[str, float] = {}
 
 
 def serve(**_: Any) -> None:
-    """Answer scrapes for all processes of this worker; in the parent, before it has children."""
+    """Answer scrapes for all processes of this worker. Called in the parent, before it has children."""
     metrics.serve({"celery": "celery"})
 
 
 def begin(task_id: str, **_: Any) -> None:
-    """Begin to measure a task, in the child that runs it."""
+    """Start to measure a task, in the child process that runs it."""
     _begun[task_id] = metrics.begin()
 
 
 def end(task_id: str, task: Any, state: str, **_: Any) -> None:
-    """Count a task by Celery's word for how it ended: success, failure, retry, ignored, rejected."""
+    """Count a task by its final state: success, failure, retry, ignored, rejected."""
     begun = _begun.pop(task_id, None)
     if begun is not None:
         metrics.end(task.name, state.lower(), begun)
 
 
 def lose(sender: Any, exception: BaseException, **_: Any) -> None:
-    """Count a task whose process was killed, by somebody or by Celery at the hard time limit.
+    """Count a task whose process was killed, for example by Celery at the hard time limit.
 
-    Any other failure is signalled in the child, these two in the parent, which finds the child gone.
+    Celery sends the signal of these two failures in the parent process, and that of any other in the child.
     """
     if isinstance(exception, WorkerLostError | TimeLimitExceeded):
         metrics.lose(sender.name)

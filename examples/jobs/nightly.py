@@ -1,6 +1,6 @@
-"""A nightly job that tells how it went: by a text file, by the Pushgateway, or in a shared directory.
+"""A nightly job that reports its result: in a text file, at the Pushgateway, or in a shared directory.
 
-``--help`` lists the three ways; docs/how-to/jobs.rst compares them. The exit code is 1 if the job failed.
+``--help`` lists the three options. docs/how-to/jobs.rst compares them. The exit code is 1 if the job failed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from prometheus_client import (
 
 from web_prom import share_values
 
-# What every run tells, and what only one that succeeded may replace.
+# RUN has the metrics of every run. Only a successful run replaces those in SUCCESS.
 RUN, SUCCESS = CollectorRegistry(), CollectorRegistry()
-# The mode counts in a shared directory only: there, the process that set a gauge last is the one to believe.
+# The mode only has an effect in a shared directory: the value that was set last counts.
 LatestGauge = partial(Gauge, multiprocess_mode="mostrecent")
 ENDED = LatestGauge("nightly_last_run_timestamp_seconds", "When the last run ended.", registry=RUN)
 SECONDS = LatestGauge("nightly_duration_seconds", "Seconds that the last run took.", registry=RUN)
@@ -35,21 +35,21 @@ SUCCEEDED = LatestGauge(
     "nightly_last_success_timestamp_seconds", "When the last run ended that succeeded.", registry=SUCCESS
 )
 PRODUCTS = LatestGauge("nightly_products", "Products in the catalogue.", registry=SUCCESS)
-# In a shared directory only: elsewhere nobody adds up, and a process that lives for a minute counts to one.
+# Only useful in a shared directory: without one, nothing adds up the runs, and each process counts to one.
 RUNS = Counter("nightly_runs", "Runs that ended, by how.", ["outcome"])
 
 JOB, GROUP = "nightly", {"shop": "teapots"}
 
 
 def check(catalogue: Path) -> int:
-    """Do the job: return how many products there are."""
+    """Do the job: return the number of products."""
     with catalogue.open(newline="") as file:
         return len(list(csv.DictReader(file)))
 
 
 def run(catalogue: Path) -> bool:
-    """Run the job and set what is told of it; return whether it succeeded."""
-    begun = time.perf_counter()
+    """Run the job, set its metrics, and return whether it succeeded."""
+    started = time.perf_counter()
     try:
         PRODUCTS.set(check(catalogue))
     except Exception:
@@ -58,7 +58,7 @@ def run(catalogue: Path) -> bool:
     else:
         SUCCEEDED.set_to_current_time()
         succeeded = True
-    SECONDS.set(time.perf_counter() - begun)
+    SECONDS.set(time.perf_counter() - started)
     ENDED.set_to_current_time()
     FAILED.set(not succeeded)
     RUNS.labels("success" if succeeded else "failure").inc()
@@ -66,14 +66,14 @@ def run(catalogue: Path) -> bool:
 
 
 def write(folder: Path, succeeded: bool) -> None:
-    """Leave files for node exporter: it reads whole ones, as each is renamed into its place."""
+    """Write files for node exporter. Each is renamed when it is complete, so it is never read in part."""
     write_to_textfile(str(folder / f"{JOB}.prom"), RUN)
     if succeeded:
         write_to_textfile(str(folder / f"{JOB}_success.prom"), SUCCESS)
 
 
 def push(gateway: str, succeeded: bool) -> None:
-    """Push: "add" replaces metrics by name, so that a failure leaves the last success there."""
+    """Push to the gateway. "add" replaces metrics by name, so a failure does not replace the last success."""
     pushadd_to_gateway(gateway, JOB, RUN, GROUP)
     if succeeded:
         pushadd_to_gateway(gateway, JOB, SUCCESS, GROUP)
@@ -82,11 +82,11 @@ def push(gateway: str, succeeded: bool) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Check the catalogue.")
     parser.add_argument("catalogue", type=Path)
-    way = parser.add_mutually_exclusive_group(required=True)
-    way.add_argument("--textfile", type=Path, metavar="FOLDER", help="the folder that node exporter reads")
-    way.add_argument("--pushgateway", metavar="URL")
-    way.add_argument("--shared", action="store_true", help="write to PROMETHEUS_MULTIPROC_DIR")
-    way.add_argument(
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--textfile", type=Path, metavar="FOLDER", help="the folder that node exporter reads")
+    target.add_argument("--pushgateway", metavar="URL")
+    target.add_argument("--shared", action="store_true", help="write to PROMETHEUS_MULTIPROC_DIR")
+    target.add_argument(
         "--forget", metavar="URL", help="remove from the Pushgateway what a retired job left there"
     )
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The shop's jobs under RQ, measured by worker classes of our own: RQ has no signals.
+"""The shop's jobs under RQ, measured by subclasses of its workers, because RQ has no signals.
 
 From the repository's directory, with a Redis at its usual port::
 
@@ -16,10 +16,10 @@ from jobs import metrics
 
 
 class Measured:
-    """What both kinds of workers do besides."""
+    """Measures the jobs of a worker class."""
 
     def work(self, *args: Any, **options: Any) -> bool:
-        """Answer scrapes for this worker and all work-horses that it forks, then work."""
+        """Answer scrapes for this worker and all work-horses that it forks, and then start to work."""
         metrics.serve({name: f"rq:queue:{name}" for name in self.queue_names()})  # type: ignore[attr-defined]
         return bool(super().work(*args, **options))  # type: ignore[misc]
 

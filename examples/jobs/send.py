@@ -1,4 +1,4 @@
-"""Send jobs, wait for them, and tell how they ended.
+"""Sends jobs, waits for them, and prints their outcomes.
 
 From the repository's directory, beside a worker::
 
@@ -18,7 +18,7 @@ from jobs.settings import REDIS_URL
 
 
 def jobs(count: int) -> list[tuple[str, tuple[object, ...]]]:
-    """Return so many receipts; each fifth with a charge that fails and rates that come at last."""
+    """Return receipts. Each fifth comes with a charge that fails, and rates that succeed after retries."""
     found: list[tuple[str, tuple[object, ...]]] = []
     run = time.time()
     for number in range(count):
@@ -30,7 +30,7 @@ def jobs(count: int) -> list[tuple[str, tuple[object, ...]]]:
 
 
 def with_celery(count: int) -> list[str]:
-    """Send by names: a sender need not import what the workers run."""
+    """Send jobs to Celery by name, so that the functions need not be imported."""
     with Celery("sender", broker=REDIS_URL, backend=REDIS_URL) as app:
         results = [app.send_task(name, arguments) for name, arguments in jobs(count)]
         for result in results:
@@ -39,7 +39,7 @@ def with_celery(count: int) -> list[str]:
 
 
 def with_rq(count: int) -> list[str]:
-    """The same for RQ."""
+    """Send jobs to RQ."""
     with Redis.from_url(REDIS_URL) as redis:
         queue = Queue(connection=redis)
         retry = {"fetch_rates": Retry(max=3)}

@@ -1,4 +1,4 @@
-"""Where the broker is, and where the metrics are to be; from the environment."""
+"""The address of the broker and the port of the metrics, from the environment."""
 
 import os
 

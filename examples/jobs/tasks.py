@@ -1,4 +1,4 @@
-"""What the shop has to do besides answering requests: plain functions that know no queue and no metric."""
+"""The background tasks of the shop: plain functions, independent of queues and metrics."""
 
 import time
 
@@ -13,14 +13,14 @@ def send_receipt(order: int) -> str:
 
 
 def charge(euros: float) -> float:
-    """Charge a card; what is no price is refused."""
+    """Charge a card. A price must be positive."""
     if euros <= 0:
         raise ValueError(f"{euros} is no price")
     return euros
 
 
 def fetch_rates(day: str, failures: int) -> str:
-    """Fetch exchange rates from a bank that does not answer at the first few attempts."""
+    """Fetch exchange rates from a bank that does not answer the first attempts."""
     with Redis.from_url(REDIS_URL) as redis:
         attempt = int(redis.incr(f"attempts:{day}"))
     if attempt <= failures:

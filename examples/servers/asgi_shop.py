@@ -1,4 +1,4 @@
-"""A FastAPI shop for every server that speaks ASGI: docs/how-to/servers.rst has the commands."""
+"""A FastAPI shop for every ASGI server. docs/how-to/servers.rst has the commands."""
 
 import asyncio
 import os
@@ -34,7 +34,9 @@ async def events() -> StreamingResponse:
             yield f"data: {os.getpid()}\n\n"
             await asyncio.sleep(1)
 
-    return StreamingResponse(lines(), media_type="text/event-stream")  # in progress while somebody listens
+    return StreamingResponse(
+        lines(), media_type="text/event-stream"
+    )  # in progress while the client is connected
 
 
 @app.websocket("/echo/{room}")

@@ -1,6 +1,6 @@
-"""A Django shop in one file, with async and sync views: docs/how-to/servers.rst has the commands.
+"""A Django shop in one file, with async and sync views. docs/how-to/servers.rst has the commands.
 
-For web-prom it is one line in the settings and one in the URLs, as in any other project.
+web-prom needs one line in the settings and one in the URLs, as in any other project.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ async def events(_request: HttpRequest) -> StreamingHttpResponse:
 
     return StreamingHttpResponse(
         lines(), content_type="text/event-stream"
-    )  # in progress while somebody listens
+    )  # in progress while the client is connected
 
 
 urlpatterns = [
