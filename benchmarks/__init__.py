@@ -1,1 +1,1 @@
-"""What measuring costs: ``make bench``, or ``python -m benchmarks``. No test: nothing here asserts a time."""
+"""Benchmarks of web-prom: ``make bench``, or ``python -m benchmarks``. They are no tests of time limits."""

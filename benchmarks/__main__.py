@@ -17,12 +17,12 @@ BENCHMARKS: dict[str, Callable[[Effort], None]] = {
     "ticks": ticks.run,
     "saturation": saturation.run,
 }
-# It writes a picture into docs/, which nobody may want.
+# It writes a picture into docs/, so it only runs if it is named.
 ONLY_BY_NAME = ("growth",)
 
 
 def main() -> None:
-    """Run the benchmarks that are named, or all that write nothing."""
+    """Run the named benchmarks, or all that write no file."""
     arguments = _arguments()
     effort = Effort(
         rounds=arguments.rounds or (15 if arguments.quick else 120),
@@ -43,18 +43,18 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what measuring costs.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the cost of web-prom.")
     parser.add_argument(
-        "benchmark", nargs="*", help=f"which to run, of {', '.join(BENCHMARKS)}; without any, all but growth"
+        "benchmark", nargs="*", help=f"any of {', '.join(BENCHMARKS)}; by default all except growth"
     )
-    parser.add_argument("--quick", action="store_true", help="a rough answer in a fraction of the time")
-    parser.add_argument("--rounds", type=_positive, help="how often each variant has its turn")
+    parser.add_argument("--quick", action="store_true", help="a rough result in a fraction of the time")
+    parser.add_argument("--rounds", type=_positive, help="the number of rounds")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="only web-prom and the floor")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only cases with this in their title")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only cases with this text in their title")
     arguments = parser.parse_args()
     for name in arguments.benchmark:
         if name not in BENCHMARKS:
-            parser.error(f"{name!r} is no benchmark; there are {', '.join(BENCHMARKS)}")
+            parser.error(f"{name!r} is not a benchmark; the benchmarks are {', '.join(BENCHMARKS)}")
     return arguments
 
 

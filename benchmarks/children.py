@@ -1,4 +1,4 @@
-"""Processes forked for a benchmark: each is told when to end, and tells what it found."""
+"""Forked processes of a benchmark, which report results and end on request."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import traceback
 from collections.abc import Callable
 
 Tell = Callable[[str], None]
-"""Tells the parent a line."""
+"""Sends a line to the parent."""
 
 IsOver = Callable[[float], bool]
-"""Waits for some seconds and returns whether the process is to end."""
+"""Waits for some seconds, and returns whether the process is to end."""
 
 Work = Callable[[Tell, IsOver], None]
 
@@ -46,7 +46,7 @@ class Child:
         self._lines = os.fdopen(reading)
         self._stopping = stopping
 
-    def told(self) -> str:
+    def read_line(self) -> str:
         """Wait for a line."""
         line = self._lines.readline()
         if not line:
@@ -54,15 +54,15 @@ class Child:
         return line.rstrip("\n")
 
     def end(self) -> str:
-        """Have it end, and return what it told that was not read yet."""
-        # A byte, not the pipe's end, which younger siblings hold open.
+        """Stop the process, and return its output that is not read yet."""
+        # A byte, not the end of the pipe, because later child processes hold the pipe open.
         os.write(self._stopping, b"x")
         told = self._lines.read()
         self._wait()
         return told
 
     def kill(self) -> None:
-        """Kill it wherever it is."""
+        """Kill the process."""
         os.kill(self.pid, signal.SIGKILL)
         self._wait()
 

@@ -1,4 +1,4 @@
-"""How much a benchmark measures."""
+"""The extent of a benchmark."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ Case = TypeVar("Case")
 
 
 class NoCaseError(Exception):
-    """No case has the text in its title that was asked for; the message says what there is."""
+    """No title contains the requested text. The message lists the titles."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured.
+    """The extent of a measurement.
 
     Attributes:
-        rounds: In which each variant has its turn.
-        requests: In one turn.
-        peers: Whether the peers are measured too.
-        only: What the title of a case must contain for it to be measured.
-        quick: Whether a rough answer will do.
+        rounds: The number of rounds. Each variant runs once in each.
+        requests: The number of requests of one variant in one round.
+        peers: Whether other exporters are measured too.
+        only: A text that the title of a measured case contains.
+        quick: Whether a rough result is sufficient.
     """
 
     rounds: int
@@ -32,12 +32,12 @@ class Effort:
     quick: bool = False
 
     def choose(self, cases: Sequence[Case]) -> list[Case]:
-        """Return the cases that are to be measured.
+        """Return the cases to measure.
 
         Raises:
-            NoCaseError: There is none.
+            NoCaseError: There are none.
         """
         chosen = [case for case in cases if self.only.lower() in str(case).lower()]
         if not chosen:
-            raise NoCaseError(f"{self.only!r} is in no title; there are: {'; '.join(map(str, cases))}")
+            raise NoCaseError(f"{self.only!r} is in no title. The titles are: {'; '.join(map(str, cases))}")
         return chosen

@@ -1,4 +1,4 @@
-"""The instruments of the floor: the same work by hand, with stock prometheus_client and nothing around it."""
+"""The instruments of the floor: the same work by hand, with unmodified prometheus_client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from web_prom.config import DEFAULT_DURATION_BUCKETS
 
 
 class Children(NamedTuple):
-    """What a request of one route writes, with its labels bound."""
+    """The children that a request of one route writes."""
 
     in_progress: Gauge
     requests: Counter

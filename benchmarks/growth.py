@@ -10,7 +10,7 @@ from benchmarks.scrapes import MILLISECONDS, measure
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "scrape-cost.svg"
 
-# Of processes with this many series, and of series in this many processes.
+# The series of each process when their number grows, and the processes when the series grow.
 SERIES, PROCESSES = 1_000, 4
 WAYS = {
     "upstream": "prometheus_client",
@@ -25,7 +25,7 @@ def run(effort: Effort) -> None:
     """Measure, print a table, and draw it.
 
     Raises:
-        SystemExit: There is no matplotlib to draw with.
+        SystemExit: matplotlib is not installed.
     """
     try:
         import matplotlib as mpl
@@ -65,7 +65,7 @@ def _draw(titled: dict[str, Costs]) -> None:
     import matplotlib as mpl
     from matplotlib import pyplot
 
-    # The same figures give the same file.
+    # The same numbers give the same file.
     mpl.rcParams.update({"svg.hashsalt": "web-prom", "svg.fonttype": "none", "font.size": 9})
     figure, places = pyplot.subplots(1, len(titled), figsize=(9, 3.6), sharey=True, layout="constrained")
     for place, (title, costs) in zip(places, titled.items(), strict=True):

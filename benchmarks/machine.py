@@ -1,4 +1,4 @@
-"""On what a benchmark ran: a time says little without it."""
+"""The machine and the versions of a benchmark."""
 
 from __future__ import annotations
 

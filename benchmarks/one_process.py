@@ -1,7 +1,7 @@
 """One process of the request benchmark: one framework, one kind of values, one number of routes.
 
-prometheus_client fixes the kind of its values when it is imported, and what one variant leaves in a process
-must not cost the next benchmark time: so each runs in an interpreter of its own, and prints JSON.
+prometheus_client selects the class of its values when it is imported, and the state that one benchmark leaves
+in a process must not slow down the next one. So each runs in its own interpreter, and prints JSON.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from benchmarks.pairing import BARE, OURS, Client, Environ, Variant, compare, se
 from web_prom.multiprocess.writing.activation import is_shared
 
 ASGI = ("starlette", "django_async")
-"""The frameworks that speak ASGI."""
+"""The frameworks that are measured with ASGI."""
 
 
 def main() -> None:
-    """Measure as the arguments say."""
+    """Measure what the arguments select."""
     arguments = _arguments()
     framework = import_module(f"benchmarks.requests_{arguments.framework}")
     asgi = arguments.framework in ASGI
     request, checked = (_scope, _checked_asgi) if asgi else (_environ, _checked)
     environs = [request(framework.path_of(number)) for number in range(arguments.paths)]
-    made = {**framework.VARIANTS, **(framework.PEERS if arguments.peers else {})}
+    makers = {**framework.VARIANTS, **(framework.PEERS if arguments.peers else {})}
     variants: list[Variant] = []
     failed: dict[str, str] = {}
     changes: list[str] = getattr(framework, "changes_of_thread", [])
     threads: dict[str, int] = {}
-    # Ours first: it takes over what is there when it switches to values of its own.
+    # web-prom first, because it replaces all existing values when it switches to shared values.
     variant = framework.VARIANTS[OURS](arguments.paths)
     ours = with_values(variant, values.ValueClass)
     stock = values.MultiProcessValue() if is_shared() else values.ValueClass  # type: ignore[no-untyped-call]
-    for name, make in made.items():
+    for name, make in makers.items():
         values.ValueClass = stock
         try:
             variant = ours if name == OURS else with_values(make(arguments.paths), stock)
@@ -49,7 +49,7 @@ def main() -> None:
             changes.clear()
             checked(variant, environs[0])
             threads[name] = len(changes)
-        except Exception as error:  # not installed, or not made for these versions
+        except Exception as error:  # not installed, or not compatible with these versions
             if name not in framework.PEERS:
                 raise
             failed[name] = str(error) or type(error).__name__
@@ -65,11 +65,11 @@ def main() -> None:
     json.dump({"costs": costs, "failed": failed, "threads": more}, sys.stdout)
 
 
-def with_values(variant: Variant, kind: Any) -> Variant:
-    """Return a variant that makes the values of new label sets with the class that its others are of."""
+def with_values(variant: Variant, value_class: Any) -> Variant:
+    """Return a variant that creates the values of new label sets with the same class as the others."""
 
     def activate() -> None:
-        values.ValueClass = kind
+        values.ValueClass = value_class
         variant.activate()
 
     return replace(variant, activate=activate)
@@ -86,7 +86,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _environ(path: str) -> Environ:
-    """Return what gunicorn passes for a plain GET through a proxy."""
+    """Return the environ that gunicorn creates for a GET request through a proxy."""
     return {
         "wsgi.errors": sys.stderr,
         "wsgi.version": (1, 0),
@@ -117,7 +117,7 @@ def _environ(path: str) -> Environ:
 
 
 def _scope(path: str) -> Environ:
-    """Return what uvicorn passes for the same."""
+    """Return the scope that uvicorn creates for the same request."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -142,7 +142,7 @@ def _scope(path: str) -> Environ:
 
 
 def _checked_asgi(variant: Variant, scope: Environ) -> Variant:
-    """Return a variant after making sure that it answers."""
+    """Check that a variant answers, and return it."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -156,7 +156,7 @@ def _checked_asgi(variant: Variant, scope: Environ) -> Variant:
 
 
 def _checked(variant: Variant, environ: Environ) -> Variant:
-    """Return a variant after making sure that it answers."""
+    """Check that a variant answers, and return it."""
     statuses: list[str] = []
 
     def start_response(status: str, headers: object, exc_info: object = None) -> object:

@@ -1,4 +1,4 @@
-"""One process of the registry benchmark: both ways to write what one registry has; prints JSON."""
+"""One process of the registry benchmark: encodes one registry with both libraries, and prints JSON."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from web_prom.exposition.encoding.registry_encoder import RegistryEncoder
 from web_prom.exposition.encoding.text_builder import TextBuilder
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-# As Prometheus asks for it.
+# The format that Prometheus requests.
 ENCODE, CONTENT_TYPE = choose_encoder("application/openmetrics-text; version=1.0.0")
 
 
 class Registry:
-    """A registry, and both ways to write it."""
+    """A registry, encoded by web-prom and by prometheus_client."""
 
     def __init__(self, series: int) -> None:
         self._registry = CollectorRegistry()
@@ -37,14 +37,14 @@ class Registry:
                 each.labels(f"/shop/{number}/items", "GET").inc(number * 1000)
             duration.labels(f"/shop/{number}/items", "GET").observe(number / 777)
         self.series = sum(len(family.samples) for family in self._registry.collect())
-        self.forget()
+        self.reset()
 
     def _series_of_a_route(self, counters: list[Counter], duration: Histogram) -> int:
         made = [*(each.labels("/", "GET") for each in counters), duration.labels("/", "GET")]
         return sum(len(list(child._child_samples())) for child in made)
 
-    def forget(self) -> None:
-        """Begin as a process that has not scraped yet."""
+    def reset(self) -> None:
+        """Start again as a process without an earlier scrape."""
         self._encoder = RegistryEncoder()
 
     def ours(self) -> bytes:
@@ -60,25 +60,25 @@ class Registry:
 
 
 def main() -> None:
-    """Measure as the arguments say."""
+    """Measure what the arguments select."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--series", type=int, required=True)
     parser.add_argument("--rounds", type=int, required=True)
     arguments = parser.parse_args()
     registry = Registry(arguments.series)
     if registry.ours() != registry.upstream():
-        raise SystemExit("the two do not say the same")
+        raise SystemExit("the two outputs differ")
     gc.collect()
-    gc.freeze()  # what was there before is no garbage of a scrape
+    gc.freeze()  # objects that exist before are not traversed by the garbage collector
     seconds: dict[str, list[float]] = {"upstream": [], "cold": [], "warm": []}
     for done in range(arguments.rounds):
         seconds["upstream"].append(_time(registry.upstream))
-        registry.forget()
+        registry.reset()
         seconds["cold"].append(_time(registry.ours))
         seconds["warm"].append(_time(registry.ours))
         print(done + 1, file=sys.stderr, flush=True)
     memory: dict[str, int] = {}
-    registry.forget()
+    registry.reset()
     for name, scrape in (("upstream", registry.upstream), ("ours", registry.ours)):
         gc.collect()
         tracemalloc.start()

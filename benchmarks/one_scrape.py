@@ -1,7 +1,7 @@
-"""One process of the scrape benchmark: one number of processes and series, both ways to read their files.
+"""One process of the scrape benchmark: one number of processes and series, read by both libraries.
 
-What one case leaves in a process must not cost the next one time: each runs in an interpreter of its own,
-and prints JSON.
+The state that one case leaves in a process must not slow down the next one. So each runs in its own
+interpreter, and prints JSON.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ ENCODE, CONTENT_TYPE = choose_encoder("")
 
 
 class Scrapes:
-    """Both ways to scrape a directory."""
+    """Scrapes of a directory by web-prom and by prometheus_client."""
 
     def __init__(self, directory: Path, workers: Workers) -> None:
         self._directory = directory
         self._workers = workers
         self._upstream = MultiProcessCollector(None, str(directory))  # type: ignore[no-untyped-call]
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Begin as a process that has not scraped yet."""
-        self._ours = WorkersCollector(self._directory, lambda: self._workers.held)
+    def reset(self) -> None:
+        """Start again as a process without an earlier scrape."""
+        self._ours = WorkersCollector(self._directory, lambda: self._workers.holders)
 
     def ours(self) -> bytes:
         """Scrape with web-prom."""
@@ -51,7 +51,7 @@ class Scrapes:
 
 
 def main() -> None:
-    """Measure as the arguments say."""
+    """Measure what the arguments select."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, required=True)
     parser.add_argument("--series", type=int, required=True)
@@ -68,29 +68,29 @@ def main() -> None:
 
 
 def measure(scrapes: Scrapes, workers: Workers, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of CPU time that each way took in each round."""
+    """Return the seconds of CPU time of each variant in each round."""
     seconds: dict[str, list[float]] = {name: [] for name in ("upstream", "cold", *SHARES)}
     if sorted(scrapes.ours().splitlines()) != sorted(scrapes.upstream().splitlines()):
-        raise SystemExit("the two do not say the same")
+        raise SystemExit("the two outputs differ")
     gc.collect()
-    gc.freeze()  # what was there before is no garbage of a scrape
+    gc.freeze()  # objects that exist before are not traversed by the garbage collector
     for done in range(rounds):
         seconds["upstream"].append(_time(scrapes.upstream))
-        scrapes.forget()
+        scrapes.reset()
         seconds["cold"].append(_time(scrapes.ours))
         for name, share in SHARES.items():
             workers.change(share)
             seconds[name].append(_time(scrapes.ours))
         print(done + 1, file=sys.stderr, flush=True)
     if sorted(scrapes.ours().splitlines()) != sorted(scrapes.upstream().splitlines()):
-        raise SystemExit("the two do not say the same")
+        raise SystemExit("the two outputs differ")
     return seconds
 
 
 def measure_memory(scrapes: Scrapes) -> dict[str, int]:
-    """Return the bytes that a scrape needs at most, and that are kept for the next one."""
+    """Return the peak memory of a scrape, and the memory kept for the next one, in bytes."""
     memory: dict[str, int] = {}
-    scrapes.forget()
+    scrapes.reset()
     gc.collect()
     for name, scrape in (("upstream", scrapes.upstream), ("ours", scrapes.ours)):
         tracemalloc.start()

@@ -1,4 +1,4 @@
-"""One process of the tick benchmark: one handler, one kind of values; prints JSON."""
+"""One process of the tick benchmark: one handler and one kind of values. It prints JSON."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from benchmarks.scrape_files import Workers
 from web_prom import make_asgi_app
 
 PERIOD = 0.001
-"""How often the coroutine wakes, in seconds."""
+"""The time between two wake-ups of the coroutine, in seconds."""
 
 CHANGED = 0.1
 """The share of the label sets in files that workers write to before each scrape."""
 
 
 def main() -> None:
-    """Measure as the arguments say."""
+    """Measure what the arguments select."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("handler", choices=["no scrape", "web-prom", "prometheus-client"])
     parser.add_argument("--series", type=int, required=True)
@@ -47,7 +47,7 @@ def main() -> None:
         _fill(registry, arguments.series)
     app = _app(arguments.handler, registry, shared=bool(arguments.workers))
     gc.collect()
-    gc.freeze()  # what the benchmark has made for itself would be looked at again and again
+    gc.freeze()  # otherwise the garbage collector would traverse the benchmark's own objects
     json.dump(asyncio.run(_measure(app, arguments.scrapes, change)), sys.stdout)
 
 
@@ -71,7 +71,7 @@ def _app(handler: str, registry: CollectorRegistry, *, shared: bool) -> Any:
 
 
 async def _measure(app: Any, scrapes: int, change: Callable[[], object]) -> dict[str, dict[str, float]]:
-    """Return, in seconds, what the first scrape cost and what later ones did: delays and the time it took."""
+    """Return the delays and the duration of the first scrape and of later ones, in seconds."""
     delays: list[float] = []
     going, counts = True, False
 

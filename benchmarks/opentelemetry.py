@@ -1,4 +1,4 @@
-"""What of OpenTelemetry is on: the SDK's metrics with a reader in memory, and no tracer provider."""
+"""The setup of OpenTelemetry: the SDK's metrics with a reader in memory, and no tracer provider."""
 
 from __future__ import annotations
 

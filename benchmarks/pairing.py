@@ -1,4 +1,4 @@
-"""Paired measurement: variants of an application take turns in one process, so that noise cancels out."""
+"""Paired measurement: variants of an application run in turn in one process, so that noise cancels out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from time import thread_time
 from typing import Any, NamedTuple
 
 BARE, FLOOR, OURS = "bare", "floor", "web-prom"
-"""The names of the variants that others are compared with: everything with the bare one."""
+"""The names of the reference variants. All variants are compared with the bare one."""
 
 Environ = dict[str, Any]
 WSGIApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -20,17 +20,17 @@ ASGIApp = Callable[[Any, Any, Any], Any]
 
 
 def _nothing() -> None:
-    """Need no preparation."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run the application.
+    """One variant of the application.
 
     Attributes:
-        name: How it is called.
+        name: The name in the table.
         app: The WSGI or ASGI application.
-        activate: Makes what the process has only once (settings, signals) this variant's; not timed.
+        activate: Sets the state that all variants of a process share (settings, signals). Not timed.
     """
 
     name: str
@@ -39,10 +39,10 @@ class Variant:
 
 
 class Cost(NamedTuple):
-    """What a variant costs more than the bare one, in seconds per request.
+    """The additional time of a variant compared with the bare one, in seconds per request.
 
     Attributes:
-        median: Of the differences in each round.
+        median: The median of the differences of all rounds.
         low, high: Their quartiles.
     """
 
@@ -63,15 +63,15 @@ def compare(
     """Send the same requests to each variant in each round, and compare within the rounds.
 
     Args:
-        variants: The bare one among them.
-        environs: The requests; each turn goes on where the last one of the same variant ended.
-        rounds: How often each variant has its turn; the order is another one in each round.
-        requests: Requests in one turn.
-        progress: Called with the number of rounds done.
-        serve: Serves requests, and returns the seconds that one took; by default those of WSGI.
+        variants: The variants, including the bare one.
+        environs: The requests. Each turn starts after the last request of the previous turn.
+        rounds: The number of turns of each variant. The order differs in each round.
+        requests: The number of requests in one turn.
+        progress: Called with the number of finished rounds.
+        serve: Serves requests, and returns the mean seconds of one request. WSGI by default.
 
     Returns:
-        The cost of each variant; of the bare one, the time of a request itself.
+        The cost of each variant. For the bare one it is the time of the request itself.
     """
     serve = serve or serve_wsgi
     seconds: dict[str, list[float]] = {variant.name: [] for variant in variants}
@@ -79,7 +79,7 @@ def compare(
     shuffle = random.Random(0).shuffle
     _warm_up(variants, environs, requests, serve)
     gc.collect()
-    gc.freeze()  # what was there before is no garbage of a request
+    gc.freeze()  # objects that exist before are not traversed by the garbage collector
     for done in range(rounds):
         shuffle(order)
         first = done * requests % len(environs)
@@ -99,7 +99,7 @@ def _warm_up(
     requests: int,
     serve: Callable[[Any, Sequence[Environ]], float],
 ) -> None:
-    """Send every request once, and enough of them for the interpreter to specialise its code."""
+    """Send every request once, and enough requests for the interpreter to specialise its code."""
     for variant in variants:
         variant.activate()
         serve(variant.app, environs)
@@ -107,10 +107,10 @@ def _warm_up(
 
 
 def serve_wsgi(app: WSGIApp, environs: Sequence[Environ]) -> float:
-    """Serve requests as a server does, and return the mean of the seconds of CPU time that one takes."""
+    """Serve requests as a server does, and return the mean seconds of CPU time of one request."""
     started = thread_time()
     for template in environs:
-        # A name is bound until the next request, as in a server's loop.
+        # The variable keeps the body until the next request, as in a server's loop.
         body = app(template.copy(), _start_response)
         for _chunk in body:
             pass
@@ -120,7 +120,7 @@ def serve_wsgi(app: WSGIApp, environs: Sequence[Environ]) -> float:
 
 
 def serve_asgi(app: ASGIApp, scopes: Sequence[Environ]) -> float:
-    """Do the same for ASGI, in one task of an event loop, whose own start and end are not timed."""
+    """Serve ASGI requests in one task of an event loop. Start and end of the loop are not timed."""
     return asyncio.run(_serve_in_loop(app, scopes))
 
 
@@ -132,7 +132,7 @@ async def _serve_in_loop(app: ASGIApp, scopes: Sequence[Environ]) -> float:
 
 
 class Client:
-    """The ``receive`` of one request: an empty body, and then a client that waits for its answer."""
+    """The ``receive`` of one request: an empty body, and then a client that waits for the answer."""
 
     def __init__(self) -> None:
         self._sent = False
@@ -145,7 +145,7 @@ class Client:
 
 
 async def _send(message: Any) -> None:
-    """Take a message."""
+    """Accept a message."""
 
 
 def _start_response(
@@ -155,7 +155,7 @@ def _start_response(
 
 
 def _write(data: bytes) -> None:
-    """Take a chunk sent the old way."""
+    """Accept a chunk that is sent with ``write``."""
 
 
 def _costs(seconds: Mapping[str, Sequence[float]]) -> dict[str, Cost]:

@@ -1,4 +1,4 @@
-"""How far a benchmark is, shown on a terminal."""
+"""The progress of a benchmark, shown on a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def show_progress(title: str, line: str, rounds: int) -> bool:
-    """Show how far a process is, if that is what its line tells."""
+    """Show the progress of a process, if its line is a number. Return whether it is."""
     if not line.isdecimal():
         return False
     if sys.stderr.isatty():
@@ -17,6 +17,6 @@ def show_progress(title: str, line: str, rounds: int) -> bool:
 
 
 def erase_progress() -> None:
-    """Leave nothing of it on a terminal."""
+    """Remove the progress from the terminal."""
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)

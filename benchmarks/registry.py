@@ -1,4 +1,4 @@
-"""What a scrape of one process costs: web-prom beside prometheus_client's own encoder."""
+"""The cost of a scrape of one process: web-prom compared with prometheus_client's encoder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.machine import describe
 
 SERIES, QUICK_SERIES = 95_000, 5_000
 
-# What is to be reached: how many times faster, and bytes that are kept for each series.
+# Goals: the factor by which web-prom is faster, and the bytes that it keeps for each series.
 WARM, COLD, MOST_BYTES = 10, 3, 200
 
 EXPLANATION = """\
@@ -28,7 +28,7 @@ def run(effort: Effort) -> None:
     """Measure, and print a table.
 
     Raises:
-        NoCaseError: The title has not the text that was asked for.
+        NoCaseError: The title does not contain the requested text.
     """
     series = QUICK_SERIES if effort.quick else SERIES
     (title,) = effort.choose([f"1 process x {series:,} series"])

@@ -1,4 +1,4 @@
-"""What measuring costs a request: web-prom beside the floor and the peers."""
+"""The cost of measuring a request: web-prom compared with the floor and other exporters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.progress import erase_progress, show_progress
 
 MICROSECONDS = 1e6
 
-# What is to be reached: how many times the floor ours may cost, and how many times ours a peer does.
+# Goals: the largest ratio of web-prom to the floor, and the smallest ratio of other exporters to web-prom.
 MOST_TIMES_FLOOR = {"single-process": 2.0, "multi-process": 1.2}
 LEAST_TIMES_OURS = {
     "prometheus-flask-exporter": 3.0,
@@ -44,19 +44,19 @@ DISTRIBUTIONS = (
 )
 
 EXPLANATION = """\
-Microseconds of CPU time that each way to measure adds to a request: the median and the quartiles of the
-differences in {rounds} rounds, in each of which every variant served the same {requests} requests in one
-process. With 1000 routes the requests go round them.
-bare: the request itself, with nothing. floor: the same work by hand, one gauge up and down, one count, one
-observation and perf_counter() with stock children bound beforehand, in a wrapper or a middleware.
-Peers are set up as their documentation says; OpenTelemetry with the SDK's metrics, a reader in memory and
-no tracer provider.
+Microseconds of CPU time that each variant adds to a request: the median and the quartiles of the
+differences in {rounds} rounds. In each round every variant serves the same {requests} requests in one
+process. With 1000 routes the requests use them in turn.
+bare: the request without measurement. floor: the same work written by hand in a wrapper or a middleware:
+a gauge up and down, a counter, a histogram and perf_counter(), with children of prometheus_client that are
+bound before. Other exporters are set up as their documentation says. OpenTelemetry has the SDK's metrics,
+a reader in memory and no tracer provider.
 """
 
 
 @dataclass(frozen=True)
 class Case:
-    """What one process measures."""
+    """The subject of one process."""
 
     framework: str
     values: str
@@ -72,7 +72,7 @@ def run(effort: Effort) -> None:
     """Measure every case, and print a table for each.
 
     Raises:
-        NoCaseError: None has the text in its title that was asked for.
+        NoCaseError: No title contains the requested text.
     """
     every = [
         Case(framework, values, paths)
@@ -92,7 +92,7 @@ def run(effort: Effort) -> None:
 
 
 def _measure(case: Case, effort: Effort, title: str) -> Any:
-    """Run a case in a process of its own, showing how far it is."""
+    """Run a case in a process of its own, and show the progress."""
     command = [sys.executable, "-m", "benchmarks.one_process", case.framework, f"--paths={case.paths}"]
     command += [f"--rounds={effort.rounds}", f"--requests={effort.requests}"]
     command += ["--peers"] if effort.peers else []
@@ -105,13 +105,13 @@ def _measure(case: Case, effort: Effort, title: str) -> Any:
         ) as process:
             assert process.stdout is not None
             assert process.stderr is not None
-            complaints = [
+            errors = [
                 line for line in process.stderr if not show_progress(title, line.strip(), effort.rounds)
             ]
             output = process.stdout.read()
     erase_progress()
     if process.returncode:
-        raise SystemExit(f"{title} failed:\n{''.join(complaints)}")
+        raise SystemExit(f"{title} failed:\n{''.join(errors)}")
     return json.loads(output)
 
 

@@ -26,7 +26,7 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 
 SECTION = 25
 
-# Signals belong to the process: what one variant connects would cost the others time as well.
+# Signals are global in the process: a receiver of one variant would slow down the others.
 SIGNALS = (signals.request_started, signals.request_finished, signals.got_request_exception)
 
 
@@ -62,7 +62,7 @@ def floor_of_one(get_response: GetResponse) -> GetResponse:
 
 
 def floor_of_many(get_response: GetResponse) -> GetResponse:
-    """Measure each route with its own children, as any project has them; the floor need not look them up."""
+    """Measure each route with its own children, so the floor looks up none."""
     turn = cycle([_by_hand(get_response, children) for children in floor_children]).__next__
 
     def middleware(request: HttpRequest) -> HttpResponse:
@@ -123,7 +123,7 @@ def project(
     app: str | None = None,
     urls: str | None = None,
 ) -> Variant:
-    """Return one of Django's handlers with a middleware, an app and its URLs, as a project installs them."""
+    """Return a handler of Django with a middleware, an app and its URLs, as a project installs them."""
     if not settings.configured:
         settings.configure(ALLOWED_HOSTS=["localhost"])
         django.setup()
@@ -155,12 +155,12 @@ DJANGO_ITSELF = _receivers()
 
 
 def _urlconf(name: str, paths: int, view: Callable[[HttpRequest], Any], urls: str | None) -> str:
-    """Make a module of URL patterns, in sections as larger projects have them, and return its name."""
+    """Create a module of URL patterns, with sections as in larger projects, and return its name."""
     patterns: list[URLPattern | URLResolver] = []
     for section in range(0, paths, SECTION):
         routes = [path(_route(number), view) for number in range(section, min(section + SECTION, paths))]
         patterns.append(path(f"section{section // SECTION}/", include(routes)))
-    if urls:  # last: in front, each request would try it first
+    if urls:  # last, because each request would try it first otherwise
         patterns.append(path("", include(urls)))
     module = ModuleType(f"benchmarks._urls_{name.replace('-', '_')}_{paths}")
     module.urlpatterns = patterns  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ __all__ = ["PEERS", "VARIANTS", "changes_of_thread", "path_of"]
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 changes_of_thread: list[str] = []
-"""What was called in a thread so far; whoever wants to know clears it before."""
+"""The functions that were called in a thread. A caller clears the list before it measures."""
 
 
 async def _call_at_once(self: SyncToAsync[Any, Any], *args: Any, **kwargs: Any) -> Any:
@@ -56,7 +56,7 @@ floor_children: list[Children] = []
 
 
 class ByHand:
-    """Measure by hand; each route with its own children, which the floor need not look up."""
+    """Measure by hand. Each route has its own children, so the floor looks up none."""
 
     sync_capable, async_capable = False, True
 

@@ -62,7 +62,7 @@ def _by_hand(app: WSGIApp, children: Children) -> WSGIApp:
 
 
 def _in_turn(apps: list[WSGIApp]) -> WSGIApp:
-    """Give each route its own children, as any application has them; the floor need not look them up."""
+    """Measure each route with its own children, so the floor looks up none."""
     turn = cycle(apps).__next__
 
     def next_app(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -74,7 +74,7 @@ def _by_hand(app: ASGIApp, children: Children) -> ASGIApp:
 
 
 def _in_turn(apps: list[ASGIApp]) -> ASGIApp:
-    """Give each route its own children, as any application has them; the floor need not look them up."""
+    """Measure each route with its own children, so the floor looks up none."""
     turn = cycle(apps).__next__
 
     def next_app(scope: Any, receive: Any, send: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a thousand restarts of workers leave behind: files, numbers, and the time of a scrape."""
+"""The files, the totals and the time of a scrape after a thousand restarts of workers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SITES = [f"site {number}" for number in range(20)]
 
 COUNTERS = (b"bench_orders_total", b"bench_seconds_bucket", b"bench_seconds_count", b"bench_seconds_sum")
 
-# What is to be reached, besides as many files of each kind as there are workers at once.
+# The goal for the time of a scrape. The goal for files of each kind is the number of concurrent workers.
 MOST_TIMES_FRESH = 1.2
 
 EXPLANATION = """\
@@ -47,22 +47,21 @@ a pause and compares each scrape with the one before. Then a scrape of that dire
 class Row(NamedTuple):
     """One line of the table."""
 
-    what: str
-    came: str
-    wanted: str
+    subject: str
+    result: str
+    goal: str
     reached: bool
 
     def __str__(self) -> str:
-        return (
-            f"  {self.what:32}{self.came:>14}   {self.wanted:20}{'' if self.reached else 'missed'}".rstrip()
-        )
+        verdict = "" if self.reached else "missed"
+        return f"  {self.subject:32}{self.result:>14}   {self.goal:20}{verdict}".rstrip()
 
 
 def run(effort: Effort) -> None:
-    """Restart workers, and print what came of it.
+    """Restart workers, and print the results.
 
     Raises:
-        NoCaseError: The text that was asked for is not in its title.
+        NoCaseError: The title does not contain the requested text.
     """
     effort.choose([TITLE])
     workers = WORKERS["quick" if effort.quick else "full"]
@@ -73,7 +72,7 @@ def run(effort: Effort) -> None:
         sep="\n\n",
     )
     with tempfile.TemporaryDirectory(prefix="bench-") as old, tempfile.TemporaryDirectory() as fresh:
-        scraper = Child(lambda tell, is_over: _scrape_all_the_time(old, tell, is_over))
+        scraper = Child(lambda tell, is_over: _scrape_continuously(old, tell, is_over))
         written = _restart(old, workers)
         scrapes, decreases = json.loads(scraper.end())
         with _living(old), _living(fresh):
@@ -87,14 +86,14 @@ def run(effort: Effort) -> None:
 
 
 def _restart(directory: str, count: int) -> int:
-    """Run workers in turn, and return how often they counted."""
+    """Run workers one after the other, and return the number of their increments."""
     randomly = random.Random(7)
     written = 0
     alive: list[Child] = []
     for number in range(count + AT_ONCE):
         if len(alive) == AT_ONCE or number >= count:
             worker = alive.pop(randomly.randrange(len(alive)))
-            written += int(worker.told())
+            written += int(worker.read_line())
             if number % 2:
                 worker.kill()
             else:
@@ -118,7 +117,7 @@ def _worker(directory: str, number: int) -> Child:
             orders.labels(site).inc()
             seconds.labels(site).observe(0.1 * (step % 100))
         tell(str(WRITES))
-        # Whoever is killed is killed as it writes.
+        # A worker is killed while it writes.
         while not is_over(0.001):
             busy.inc()
             busy.dec()
@@ -128,17 +127,17 @@ def _worker(directory: str, number: int) -> Child:
 
 @contextmanager
 def _living(directory: str) -> Iterator[None]:
-    """Have as many workers alive as there ever were at once."""
+    """Run as many workers as ran at once before."""
     workers = [_worker(directory, number) for number in range(AT_ONCE)]
     for worker in workers:
-        worker.told()
+        worker.read_line()
     yield
     for worker in workers:
         worker.end()
 
 
-def _scrape_all_the_time(directory: str, tell: Tell, is_over: IsOver) -> None:
-    """Scrape until told to end, and tell how many scrapes there were and how many values fell."""
+def _scrape_continuously(directory: str, tell: Tell, is_over: IsOver) -> None:
+    """Scrape until the end, and send the numbers of scrapes and of decreased values."""
     exposition = Exposition(directory=directory)
     scrapes = decreases = 0
     before: dict[bytes, float] = {}
@@ -151,7 +150,7 @@ def _scrape_all_the_time(directory: str, tell: Tell, is_over: IsOver) -> None:
 
 
 def _counters(exposition: Exposition) -> dict[bytes, float]:
-    """Return what may never fall, by series: of the workers together, not of one process (``process_*``)."""
+    """Return the counters, which must not decrease, by series. Those of one process are excluded."""
     lines = exposition.respond({}).body.splitlines()
     pairs = (line.rsplit(b" ", 1) for line in lines if line.startswith(COUNTERS))
     return {series: float(value) for series, value in pairs}
@@ -173,7 +172,7 @@ def _count(directory: str, written: int) -> Row:
 
 
 def _times(old: str, fresh: str, rounds: int) -> Iterator[Row]:
-    """Measure a scrape of both directories in turn: by one process, or each by a new one."""
+    """Measure scrapes of both directories in turn: by one process (warm), or by new processes (cold)."""
 
     def warm(tell: Tell, is_over: IsOver) -> None:
         both = Exposition(directory=old), Exposition(directory=fresh)

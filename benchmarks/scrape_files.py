@@ -1,4 +1,4 @@
-"""The files of a web application's workers, as a scrape finds them, and as they change between two."""
+"""The value files of the workers of a web application, and changes of them between scrapes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prometheus_client.utils import floatToGoString
 from web_prom.config import DEFAULT_DURATION_BUCKETS
 from web_prom.multiprocess.file_format import HEADER, FileName, pack_entry, value_offset
 
-# Of a route: a counter for each of three statuses, and a histogram with eleven buckets, count and sum.
+# For each route: a counter for each of three statuses, and a histogram with eleven buckets, count and sum.
 STATUSES = ("200", "404", "500")
 BOUNDS = (*DEFAULT_DURATION_BUCKETS, float("inf"))
 SERIES_OF_A_ROUTE = len(STATUSES) + len(BOUNDS) + 2
@@ -27,29 +27,29 @@ _HELP = {
 
 
 class Workers:
-    """Files that worker processes wrote: the same label sets in all, each in an order of its own.
+    """The files of worker processes. All have the same label sets, each in another order.
 
     Args:
-        directory: Where they are.
-        processes: How many processes.
-        series: How many series each of them has, about.
+        directory: The directory of the files.
+        processes: The number of processes.
+        series: The approximate number of series of each process.
     """
 
     def __init__(self, directory: Path, processes: int, series: int) -> None:
-        self.held = {slot: 1000 + slot for slot in range(processes)}
+        self.holders = {slot: 1000 + slot for slot in range(processes)}
         self.label_sets = 0
         self._random = random.Random(0)
         self._maps: list[mmap.mmap] = []
-        # For each process and label set: the file, and where the values are, of a histogram the sum first.
+        # For each process and label set: the file and the offsets of the values. The first one is the sum.
         self._values: list[dict[str, tuple[mmap.mmap, list[int]]]] = []
         routes = [f"/api/v1/things{number}/<int:thing>" for number in range(series // SERIES_OF_A_ROUTE)]
-        for slot in self.held:
+        for slot in self.holders:
             self._random.shuffle(routes)
             self._write(directory, slot, routes)
         self.label_sets = len(self._values[0])
 
     def change(self, share: float) -> None:
-        """Write to a share of the label sets, the same ones in every process."""
+        """Write to a share of the label sets, the same in every process."""
         chosen = self._random.sample(sorted(self._values[0]), round(self.label_sets * share))
         for values in self._values:
             for name in chosen:
@@ -57,10 +57,10 @@ class Workers:
                 self._add(file, offsets[0], 0.25 if len(offsets) > 1 else 1.0)
                 if len(offsets) > 1:
                     self._add(file, self._random.choice(offsets[1:]), 1.0)
-                    self._add(file, offsets[0] + _DOUBLE.size, 1.0)  # the mark
+                    self._add(file, offsets[0] + _DOUBLE.size, 1.0)  # the revision
 
     def close(self) -> None:
-        """Give the files back."""
+        """Close the files."""
         for each in self._maps:
             each.close()
 
@@ -88,7 +88,7 @@ class Workers:
     def _histogram(self, labels: dict[str, str]) -> list[bytes]:
         name = "http_request_duration_seconds"
         counts = [self._random.randrange(1000) for _ in BOUNDS]
-        total = self._random.randrange(4000) / 4  # which adds up to the same in any order
+        total = self._random.randrange(4000) / 4  # the sum is equal in any order of addition
         entries = [self._entry(name, f"{name}_sum", labels, total, sum(counts))]
         for bound, count in zip(BOUNDS, counts, strict=True):
             le = floatToGoString(bound)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What a scrape of many workers costs: web-prom beside prometheus_client's own multi-process mode."""
+"""The cost of a scrape of many workers: web-prom compared with prometheus_client's multi-process mode."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.progress import erase_progress, show_progress
 MILLISECONDS = 1e3
 MEGABYTE = 1e6
 
-# What may be kept between scrapes: bytes for each series of each process, and for each distinct one.
+# Goals for the memory between scrapes: bytes for each series of each process, and for each distinct series.
 MOST_BYTES_OF_A_PROCESS, MOST_BYTES_OF_A_SERIES = 64, 600
 
 WAYS = {
@@ -29,8 +29,8 @@ WAYS = {
 
 EXPLANATION = """\
 Milliseconds of CPU time of one scrape, from files to text, not compressed: the median of {rounds} rounds, in
-each of which every way had its turn. The files are those of processes that serve the same routes, each in an
-order of its own: three counters and a histogram of eleven buckets for each route, and one gauge. Changed
+each of which every variant runs once. The files are those of processes that serve the same routes, each in
+another order: three counters and a histogram of eleven buckets for each route, and one gauge. Changed
 are the same label sets in every process. x: how many times as long prometheus_client takes, the median of
 the rounds' quotients. Memory as tracemalloc counts it.
 """
@@ -38,13 +38,13 @@ the rounds' quotients. Memory as tracemalloc counts it.
 
 @dataclass(frozen=True)
 class Case:
-    """What one process measures, and what is to be reached.
+    """The subject of one process, and its goals.
 
     Attributes:
-        processes: How many wrote files.
-        series: That each of them has.
-        warm: How many times faster a scrape must be when a tenth of the label sets has changed.
-        cold: How many times faster the first scrape must be; None where nothing is asked.
+        processes: The number of processes that wrote files.
+        series: The number of series of each.
+        warm: The factor by which a scrape must be faster when a tenth of the label sets has changed.
+        cold: The factor by which the first scrape must be faster, or None without a goal.
     """
 
     processes: int
@@ -63,7 +63,7 @@ def run(effort: Effort) -> None:
     """Measure every case, and print a table for each.
 
     Raises:
-        NoCaseError: None has the text in its title that was asked for.
+        NoCaseError: No title contains the requested text.
     """
     cases = effort.choose(CASES)
     rounds = max(1, effort.rounds // 15)
@@ -78,18 +78,18 @@ def run(effort: Effort) -> None:
 
 
 def measure(processes: int, series: int, rounds: int, title: str, *, memory: bool = True) -> Any:
-    """Measure in a process of its own, showing how far it is."""
+    """Measure in a process of its own, and show the progress."""
     command = [sys.executable, "-m", "benchmarks.one_scrape"]
     command += [f"--processes={processes}", f"--series={series}", f"--rounds={rounds}"]
     command += ["--memory"] if memory else []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        complaints = [line for line in process.stderr if not show_progress(title, line.strip(), rounds)]
+        errors = [line for line in process.stderr if not show_progress(title, line.strip(), rounds)]
         output = process.stdout.read()
     erase_progress()
     if process.returncode:
-        raise SystemExit(f"{title} failed:\n{''.join(complaints)}")
+        raise SystemExit(f"{title} failed:\n{''.join(errors)}")
     return json.loads(output)
 
 

@@ -1,4 +1,4 @@
-"""How long a scrape of many series holds up an event loop: ours beside prometheus_client's own handler."""
+"""The delay of an event loop during a large scrape: web-prom compared with prometheus_client's handler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.machine import describe
 SERIES, QUICK_SERIES = 95_000, 5_000
 WORKERS = 8
 
-# What is to be reached, in seconds.
+# The goal, in seconds.
 MOST_AT_THE_WORST = 0.020
 
 EXPLANATION = """\
@@ -31,7 +31,7 @@ def run(effort: Effort) -> None:
     """Measure both handlers with both kinds of values, and print a table.
 
     Raises:
-        NoCaseError: No title has the text that was asked for.
+        NoCaseError: No title contains the requested text.
     """
     series, scrapes = (QUICK_SERIES, 2) if effort.quick else (SERIES, 5)
     chosen = effort.choose([f"Ticks, {values} values" for values in ("single-process", "multi-process")])

@@ -85,7 +85,7 @@ def test_registry_prints_a_table() -> None:
 def test_unknown_benchmark_or_case_is_rejected() -> None:
     """The message names what exists."""
     done = benchmarks("request")
-    assert (done.returncode, "there are requests" in done.stderr) == (2, True)
+    assert (done.returncode, "the benchmarks are requests" in done.stderr) == (2, True)
     done = benchmarks("--only", "rails")
     assert (done.returncode, "Flask, single-process values, 1 route;" in done.stderr) == (1, True)
 

@@ -276,7 +276,7 @@ def test_demo_ends_without_traceback_when_its_output_is_closed(run_demo: Callabl
 
 def test_equal_counts_are_no_difference(demo_module: Any, agreeing: tuple[list[Any], Any]) -> None:
     """The tests below change these counts, which agree at first."""
-    assert list(demo_module.disagreements(*agreeing)) == []
+    assert list(demo_module.differences(*agreeing)) == []
 
 
 def _lose_a_request(_answers: list[Any], measured: Any) -> None:
@@ -337,4 +337,4 @@ def test_difference_is_reported(
 ) -> None:
     """Each difference is named, and nothing else."""
     spoil(*agreeing)
-    assert list(demo_module.disagreements(*agreeing)) == [told]
+    assert list(demo_module.differences(*agreeing)) == [told]
