@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable
-from threading import Lock
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -25,9 +24,9 @@ class Backlog:
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._looked_at: tuple[frozenset[int], frozenset[int]] | None = None
-        self._ours: frozenset[int] = frozenset()
+        # Processes and listening sockets, and those of the sockets that belong to the processes.
+        self._last: tuple[object, frozenset[int]] = (None, frozenset())
+        self._has_listened = False
 
     def families(self, pids: Iterable[int]) -> list[Metric]:
         """Return the families of the queues. If the system does not show them, there are none.
@@ -37,7 +36,9 @@ class Backlog:
                 descriptors this process may not see.
         """
         ours = self._of(frozenset(pid for pid in pids if pid > 0), listeners())
-        if not ours:
+        self._has_listened = self._has_listened or bool(ours)
+        # A counter that is missing for a moment, while no worker lives, would look like a reset.
+        if not self._has_listened:
             return []
         waiting = GaugeMetricFamily(
             "http_server_backlog", "Connections that wait to be accepted by a worker.", labels=["listener"]
@@ -71,11 +72,10 @@ class Backlog:
         if not pids or not every:
             return []
         question = (pids, frozenset(each.inode for each in every))
-        with self._lock:
-            if question != self._looked_at:
-                self._ours = _sockets(pids, question[1])
-                self._looked_at = question
-            ours = self._ours
+        last_question, ours = self._last
+        if question != last_question:
+            ours = _sockets(pids, question[1])
+            self._last = question, ours
         return sorted((each for each in every if each.inode in ours), key=lambda each: each.address)
 
 
