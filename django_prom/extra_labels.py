@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
 from django_prom.conf import Instrumentation
 from web_prom.metrics.recording import Recording
@@ -15,7 +16,7 @@ logger = logging.getLogger("web_prom")
 
 
 async def compute_extra_labels(
-    instrumentation: Instrumentation, recording: Recording, request: Any, response: Any
+    instrumentation: Instrumentation, recording: Recording, request: HttpRequest, response: HttpResponseBase
 ) -> None:
     """Compute the extra labels of a request in the event loop, or in the request's thread if necessary.
 

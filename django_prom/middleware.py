@@ -8,6 +8,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
+from django.http import HttpRequest
 
 from django_prom import conf, signals
 from django_prom.extra_labels import compute_extra_labels
@@ -19,7 +20,7 @@ from django_prom.views import answer_in_thread, exposition_response
 from web_prom.errors import WebPromError
 from web_prom.metrics.recording import Recording
 
-GetResponse = Callable[[Any], Any]
+GetResponse = Callable[[HttpRequest], Any]
 
 
 class PrometheusMiddleware:
@@ -56,7 +57,7 @@ class PrometheusMiddleware:
         if self._is_async:
             markcoroutinefunction(self)
 
-    def __call__(self, request: Any) -> Any:
+    def __call__(self, request: HttpRequest) -> Any:
         """Serve one request. Under an asynchronous handler, return the coroutine that serves it."""
         if self._is_async:
             return self._serve(request)
@@ -78,7 +79,7 @@ class PrometheusMiddleware:
         on_response(recording, request, response)
         return response
 
-    async def _serve(self, request: Any) -> Any:
+    async def _serve(self, request: HttpRequest) -> Any:
         instrumentation = conf.current_instrumentation()
         if instrumentation is None:
             return await self._get_response(request)
@@ -100,7 +101,7 @@ class PrometheusMiddleware:
             raise
         return response
 
-    def _start(self, instrumentation: conf.Instrumentation, request: Any) -> Recording | None:
+    def _start(self, instrumentation: conf.Instrumentation, request: HttpRequest) -> Recording | None:
         recording = on_request(instrumentation, request, has_handler=self._has_handler)
         if recording is not None and not self._is_first:
             signals.finish_with_request(recording)

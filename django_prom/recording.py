@@ -6,6 +6,9 @@ from io import SEEK_END
 from time import perf_counter
 from typing import Any
 
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
 from django_prom.signals import EarlyInput
 from django_prom.streaming import record_stream
 from web_prom.asgi.disconnects import is_cancelled
@@ -28,7 +31,7 @@ class RequestRecording(Recording):
         # A cache above the middleware pickles the response, including the functions that close it.
         return (_FinishedRecording, ())
 
-    def on_start(self, request: Any) -> None:
+    def on_start(self, request: HttpRequest) -> None:
         """Measure what is measured at the start of a request, if the settings require it."""
         queue_time = self.recorder.queue_time
         if queue_time is not None:
@@ -48,7 +51,7 @@ class RequestRecording(Recording):
         self.add_final_exception(error, response_started=response_started, client_disconnected=disconnected)
         self.finish()
 
-    def wrap_body(self, request: Any, response: Any) -> None:
+    def wrap_body(self, request: HttpRequest, response: HttpResponseBase) -> None:
         """Record the end and the exceptions of a streaming response."""
         record_stream(self, request, response)
 
@@ -59,7 +62,7 @@ class RequestRecordingWithSizes(BodySizeRecording, RequestRecording):
     measures_sizes = True
     response_size: int | None = None
 
-    def on_start(self, request: Any) -> None:
+    def on_start(self, request: HttpRequest) -> None:
         """Also measure the body of the request while it is read."""
         super().on_start(request)
         stream = request.META.get("wsgi.input")
@@ -76,7 +79,7 @@ class RequestRecordingWithSizes(BodySizeRecording, RequestRecording):
             except OSError:  # the body of the test client is not a file
                 self.request_size = _parse_length(request.META.get("CONTENT_LENGTH")) or 0
 
-    def wrap_body(self, request: Any, response: Any) -> None:
+    def wrap_body(self, request: HttpRequest, response: HttpResponseBase) -> None:
         """Measure the body of the response, at once or while it is streamed."""
         has_no_body = request.method == "HEAD" or response.status_code in (204, 304)
         as_file = _is_sent_as_file(request, response)
@@ -104,7 +107,7 @@ class _FinishedRecording:
         """Do nothing."""
 
 
-def _is_sent_as_file(request: Any, response: Any) -> bool:
+def _is_sent_as_file(request: HttpRequest, response: HttpResponseBase) -> bool:
     """Return whether the server sends the body itself, with its ``wsgi.file_wrapper``."""
     return getattr(response, "file_to_stream", None) is not None and bool(
         request.META.get("wsgi.file_wrapper")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
 from django_prom import routes
 from django_prom.conf import Instrumentation
 from django_prom.recording import RequestRecording, RequestRecordingWithSizes
@@ -15,7 +18,7 @@ from web_prom.runtime.this_process import measurements
 
 
 def on_request(  # noqa: C901 - in one function, because more calls would make each request slower
-    instrumentation: Instrumentation, request: Any, *, has_handler: bool = True
+    instrumentation: Instrumentation, request: HttpRequest, *, has_handler: bool = True
 ) -> Recording | None:
     """Return the recording of a client's request: a new one, or that of an outer layer.
 
@@ -73,7 +76,9 @@ def on_request(  # noqa: C901 - in one function, because more calls would make e
     return recording
 
 
-def on_response(recording: Recording, request: Any, response: Any, *, labels: bool = True) -> None:
+def on_response(
+    recording: Recording, request: HttpRequest, response: HttpResponseBase, *, labels: bool = True
+) -> None:
     """Store the status, the route and the labels, and finish the recording with the body. Never raises.
 
     Args:
@@ -104,7 +109,7 @@ def on_response(recording: Recording, request: Any, response: Any, *, labels: bo
         recorder.record_internal_error("annotate")
 
 
-def on_exception(recording: Recording, request: Any, error: BaseException) -> None:
+def on_exception(recording: Recording, request: HttpRequest, error: BaseException) -> None:
     """Finish the recording of a request that ends with an exception and no response. Never raises."""
     try:
         _set_route(recording, routes.find_route(request, None))

@@ -8,7 +8,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
-from django.urls import Resolver404, get_resolver, get_script_prefix
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls import Resolver404, ResolverMatch, get_resolver, get_script_prefix
 from django.utils import translation
 
 from django_prom.mounts import find_mounts, is_mounted_at
@@ -43,7 +45,7 @@ def reset() -> None:
     find_mounts.cache_clear()
 
 
-def find_route(request: Any, response: Any) -> Route | None:
+def find_route(request: HttpRequest, response: HttpResponseBase | None) -> Route | None:
     """Return the route of a request, or None if there is none.
 
     Args:
@@ -69,7 +71,7 @@ def find_route(request: Any, response: Any) -> Route | None:
     return route
 
 
-def is_metrics_path(request: Any) -> bool:
+def is_metrics_path(request: HttpRequest) -> bool:
     """Return whether a request is a scrape of the project's metrics. Never raises."""
     try:
         urlconf = getattr(request, "urlconf", None) or settings.ROOT_URLCONF
@@ -78,7 +80,7 @@ def is_metrics_path(request: Any) -> bool:
         return False  # the URLs cannot be imported, and Django reports that when it resolves the URL
 
 
-def _route_of_match(match: Any) -> Route:
+def _route_of_match(match: ResolverMatch) -> Route:
     view = match.func
     while isinstance(view, partial):
         view = view.func
@@ -97,7 +99,7 @@ def _static_file_route(path: str) -> Route:
     return Route(f"{prefix}*" if path.startswith(prefix) else "/*", excluded=False)
 
 
-def _resolve_early_response(request: Any, response: Any) -> Any:
+def _resolve_early_response(request: HttpRequest, response: HttpResponseBase) -> ResolverMatch | None:
     """Resolve the URL of a request that a middleware answered before Django resolved it."""
     found = _resolve(request, request.path_info)
     if found is None and 300 <= response.status_code < 400:
@@ -111,7 +113,7 @@ def _resolve_early_response(request: Any, response: Any) -> Any:
     return found
 
 
-def _resolve(request: Any, path: str) -> Any:
+def _resolve(request: HttpRequest, path: str) -> ResolverMatch | None:
     try:
         return get_resolver(getattr(request, "urlconf", None)).resolve(path)
     except Resolver404:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
 CountChunk = Callable[[Any, str], None]
 """Counts a chunk of a body. The second argument is the charset of the response."""
 
@@ -31,8 +34,8 @@ class _RecordedBody:
         self,
         iterator: Any,
         recording: StreamRecording,
-        request: Any,
-        response: Any,
+        request: HttpRequest,
+        response: HttpResponseBase,
         count_chunk: CountChunk | None,
     ) -> None:
         self._iterator = iterator
@@ -102,7 +105,10 @@ class AsyncRecordedBody(_RecordedBody):
 
 
 def record_stream(
-    recording: StreamRecording, request: Any, response: Any, count_chunk: CountChunk | None = None
+    recording: StreamRecording,
+    request: HttpRequest,
+    response: HttpResponseBase,
+    count_chunk: CountChunk | None = None,
 ) -> bool:
     """Replace the iterator of a streaming response with one that reports to a recording.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+
+from django.http import HttpRequest
 
 from django_prom.signals import STARTED_KEY
 from web_prom.metrics.layers import discard
@@ -12,7 +13,7 @@ from web_prom.metrics.recording import RECORDING_KEY
 
 
 @contextmanager
-def isolated(request: Any) -> Iterator[None]:
+def isolated(request: HttpRequest) -> Iterator[None]:
     """Hide the recording of the outer request from a copied request that is not measured.
 
     Otherwise the route, the exceptions and the exclusion of the copy would count for the outer request.
@@ -29,7 +30,7 @@ def isolated(request: Any) -> Iterator[None]:
             mapping[RECORDING_KEY] = recording
 
 
-def is_client_request(request: Any) -> bool:
+def is_client_request(request: HttpRequest) -> bool:
     """Return whether a client made a request, and not the application itself. Never raises.
 
     Django sends request_started only for requests of clients.
@@ -43,7 +44,7 @@ def is_client_request(request: Any) -> bool:
     )
 
 
-def discard_scrape(request: Any) -> None:
+def discard_scrape(request: HttpRequest) -> None:
     """Finish the recording of a scrape without counting it. Never raises.
 
     If the application scrapes itself, the recording of the outer request does not change.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
 
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 
 from django_prom import conf
 from django_prom.connections import managed_by_django
@@ -13,7 +12,7 @@ from django_prom.unmeasured import discard_scrape, is_client_request
 from web_prom.metrics.routes import exclude
 
 
-def exposition_response(request: Any) -> Any:
+def exposition_response(request: HttpRequest) -> HttpResponse:
     """Return the project's metrics as a response of Django."""
     environ = request.META
     # Under ASGI and in its test client, Django sets wsgi.multiprocess to True without knowing it.
@@ -29,7 +28,7 @@ def exposition_response(request: Any) -> Any:
     return response
 
 
-def answer_in_thread(request: Any) -> Any:
+def answer_in_thread(request: HttpRequest) -> HttpResponse:
     """Answer a scrape in the thread of its request."""
     is_client = is_client_request(request)
     discard_scrape(request)
@@ -38,7 +37,7 @@ def answer_in_thread(request: Any) -> Any:
 
 
 @exclude
-def metrics(request: Any) -> Any:
+def metrics(request: HttpRequest) -> HttpResponse:
     """Answer a scrape. The middleware usually does this before the view is called."""
     return answer_in_thread(request)
 
