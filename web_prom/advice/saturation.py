@@ -75,7 +75,7 @@ def workers(window: Window) -> Iterator[Verdict]:
 
 def queue(window: Window) -> Iterator[Verdict]:
     """Look at how long requests waited before a worker took them."""
-    waited = window.quantile("http_request_queue_seconds", 0.95)
+    waited = window.quantile(window.queue_time, 0.95) if window.queue_time else None
     if waited is None or waited < QUEUE_SECONDS[0]:
         return
     yield Verdict(

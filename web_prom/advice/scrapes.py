@@ -9,7 +9,7 @@ from typing import NamedTuple
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from web_prom.metrics.conventions import NAMINGS
+from web_prom.metrics.conventions import NAMINGS, QUEUE_TIME
 
 Metrics = str | Iterable[Metric]
 """Metrics as the text of a scrape, or as families."""
@@ -73,9 +73,12 @@ class Window:
         self.after = after
         self.before = before
         self.seconds = max(after.at - before.at, 1e-9) if before else 0.0
-        self.duration = self._name_of_duration()
-        """The name of the histogram of request durations, whichever naming and namespace the service uses;
-        "" for none."""
+        self.duration = self._histogram_name(*(naming.duration.name for naming in NAMINGS.values()))
+        """The name of the histogram of request durations in the naming and the namespace of the service; ""
+        if the scrape has none."""
+        self.queue_time = self._histogram_name(QUEUE_TIME.name)
+        """The name of the histogram of queue times in the namespace of the service; "" if the scrape has
+        none."""
 
     def increase(self, name: str) -> float | None:
         """Return by how much all counters of a name grew, or None where that cannot be known.
@@ -122,10 +125,10 @@ class Window:
             begun = former.value if former and former.value <= point.value else 0.0
             yield point.labels, point.value - begun
 
-    def _name_of_duration(self) -> str:
-        for naming in NAMINGS.values():
-            for name in self.after.samples:
-                # A namespace stands before the name.
-                if name == f"{naming.duration.name}_sum" or name.endswith(f"_{naming.duration.name}_sum"):
-                    return name.removesuffix("_sum")
+    def _histogram_name(self, *names: str) -> str:
+        """Return the first of these histograms that the scrape has, with its namespace, or ""."""
+        for name in names:
+            for sample in self.after.samples:
+                if sample == f"{name}_sum" or sample.endswith(f"_{name}_sum"):
+                    return sample.removesuffix("_sum")
         return ""

@@ -98,7 +98,8 @@ def queue_of(seconds: float, count: int) -> str:
     lines = [
         f'http_request_queue_seconds_bucket{{le="{each}"}} {count * (seconds <= each)}' for each in bounds
     ]
-    return "\n".join([*lines, f'http_request_queue_seconds_bucket{{le="+Inf"}} {count}', ""])
+    lines += [f'http_request_queue_seconds_bucket{{le="+Inf"}} {count}']
+    return "\n".join([*lines, f"http_request_queue_seconds_sum {seconds * count}", ""])
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,14 @@ def queue_of(seconds: float, count: int) -> str:
 def test_queue_time_is_judged_by_its_95th_percentile(seconds: float, severity: Severity | None) -> None:
     found = names(queue_of(seconds, 0), queue_of(seconds, 100)).get("queue_time")
     assert (found and found.severity) == severity
+
+
+@pytest.mark.parametrize("namespace", ["", "shop_"])
+def test_queue_time_is_found_in_each_namespace(namespace: str) -> None:
+    def scrape(count: int) -> str:
+        return queue_of(4.0, count).replace("http_request_queue", f"{namespace}http_request_queue")
+
+    assert names(scrape(0), scrape(100))["queue_time"].severity == Severity.CRITICAL
 
 
 def backlog_of(waiting: int, limit: int) -> str:
