@@ -75,7 +75,10 @@ def parse_constant_labels(value: object) -> dict[str, str]:
     labels = {name: str(text) for name, text in _parse_mapping(value).items()}
     for name, text in labels.items():
         if text != sanitize_label_value(text):
-            raise ValueError(f"values that UTF-8 can encode (not that of {name!r})")
+            raise ValueError(
+                "values that UTF-8 can encode, without control characters other than a line feed "
+                f"(not that of {name!r})"
+            )
     return labels
 
 

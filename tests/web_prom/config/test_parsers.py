@@ -150,7 +150,7 @@ INVALID: list[tuple[str, Any]] = [
     *(("namespace", value) for value in ("1st", "a-b", "ä", " ", None, 7, "a\n", "a:b")),
     *(("constant_labels", {value: "x"}) for value in INVALID_LABELS),
     *(("constant_labels", value) for value in ("site", "site=a,zone", "=a", None, 7, ["site"])),
-    *(("constant_labels", value) for value in ({"a": "\udc80"}, "site=\udcff")),
+    *(("constant_labels", value) for value in ({"a": "\udc80"}, "site=\udcff", {"a": "b\t"})),
     *(("extra_labels", {value: label}) for value in INVALID_LABELS),
     *(("extra_labels", {"a": value}) for value in (7, None, *INVALID_PATHS, async_label)),
     ("extra_labels", "a=no.such.module.f"),
@@ -203,3 +203,8 @@ def test_config_error_names_the_source() -> None:
         Config.load(environ={"PROM_PATH": "x"})
     with pytest.raises(ConfigError, match=r"^option 'path' is 'x'; allowed: a URL path"):
         Config.load({"path": "x"})
+
+
+def test_parse_constant_labels_error_names_control_characters() -> None:
+    with pytest.raises(ConfigError, match=r"control characters other than a line feed .not that of 'site'.$"):
+        load(constant_labels={"site": "north\t"})
