@@ -6,6 +6,7 @@ import ast
 import io
 import os
 from contextlib import redirect_stdout, suppress
+from dataclasses import fields
 from pathlib import Path
 from unittest import mock
 
@@ -75,21 +76,15 @@ class RequestMetrics(_Generated):
 
     def rest(self) -> str:
         """Return a list with an entry for each family."""
-        from web_prom.metrics.conventions import NAMINGS
+        from web_prom.metrics.conventions import NAMINGS, MetricSpec
 
         naming = NAMINGS[self.arguments[0]]
-        kinds = {
-            "requests": "counter",
-            "duration": "histogram",
-            "in_progress": "gauge",
-            "exceptions": "counter",
-            "request_size": "histogram",
-            "response_size": "histogram",
-        }
         text = ""
-        for attribute, kind in kinds.items():
-            family = getattr(naming, attribute)
-            if family is not None:
+        for field in fields(naming):
+            family = getattr(naming, field.name)
+            if isinstance(family, MetricSpec):
+                counts = "counter" if family.name.endswith("_total") else "histogram"
+                kind = "gauge" if field.name == "in_progress" else counts
                 labels = ", ".join(f"``{label}``" for label in family.labels) or "none"
                 text += f"``{family.name}`` ({kind})\n    {family.documentation} Labels: {labels}.\n\n"
         bounds = ", ".join(f"{bound:g}" for bound in naming.duration_buckets)
