@@ -142,7 +142,8 @@ class Recorder:
             if stage not in self._warned:
                 self._warned.add(stage)
                 logger.warning(
-                    "error while %s of %s; counted in web_prom_instrumentation_errors_total",
+                    "error in stage '%s' of the measurement of %s; "
+                    "counted in web_prom_instrumentation_errors_total",
                     stage,
                     self.owner,
                     exc_info=True,
