@@ -97,7 +97,7 @@ def post_worker_init(worker: GunicornWorker) -> None:
     _instrument(worker)
     process: Any = sys.modules.get("web_prom.runtime.this_process")
     if process is not None:  # an application is measured, which the master may have loaded
-        process.look_at_server()
+        process.detect_capacity()
         process.publish()
 
 

@@ -105,7 +105,7 @@ class Recorder:
         )
         self.rebind_values()
         self.families.recorders.add(self)
-        this_process.publish_also(flush_queue_times)
+        this_process.add_publish_callback(flush_queue_times)
         this_process.start(capacity=config.worker_capacity, interpreter=config.runtime)
 
     def rebind_values(self) -> None:
@@ -163,7 +163,7 @@ class Recorder:
     def writer_for(self, key: WriterKey) -> RequestWriter | None:
         """Return the writer for requests with this key, or None if they are not measured."""
         # Some servers do not show their capacity before a request. Few requests come here.
-        this_process.look_at_server()
+        this_process.detect_capacity()
         request_start, route, code, extra, *errors = key
         status = status_label(code or INTERNAL_SERVER_ERROR, classes=self.config.status_classes)
         attributes = {**request_start.attributes, **_route_attributes(route), "status": status}

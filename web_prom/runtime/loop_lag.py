@@ -28,12 +28,12 @@ class AsyncioLag:
 
     Args:
         observe: Takes each lag.
-        also: Called once a second or so in each loop; must not raise, block or wait.
+        each_second: Called once a second or so in each loop; must not raise, block or wait.
     """
 
-    def __init__(self, observe: Observe, also: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, observe: Observe, each_second: Callable[[], None] = lambda: None) -> None:
         self._observe = observe
-        self._also = also
+        self._each_second = each_second
         self._measured: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
         # Each request calls start(). Most servers have one loop.
         self._latest: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
@@ -49,7 +49,7 @@ class AsyncioLag:
         self._latest = ref(loop)
         if loop not in self._measured:
             self._measured.add(loop)
-            self._also()
+            self._each_second()
             self._arm(loop, 0)
 
     def _arm(self, loop: asyncio.AbstractEventLoop, ticks: int) -> None:
@@ -60,7 +60,7 @@ class AsyncioLag:
     def _tick(self, loop: asyncio.AbstractEventLoop, due: float, ticks: int) -> None:
         self._observe(max(0.0, loop.time() - due))
         if ticks % _TICKS_PER_SECOND == 0:
-            self._also()
+            self._each_second()
         self._arm(loop, ticks)
 
 

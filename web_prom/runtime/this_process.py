@@ -21,11 +21,11 @@ measurements = Measurements()
 _publisher = Publisher()
 
 # The capacity may be unreadable in one request, and readable in the next one.
-_MAX_LOOKS = 20
+_MAX_CAPACITY_ATTEMPTS = 20
 
-_looks = 0
+_capacity_attempts = 0
 _configured: int | None = None
-_further: list[Callable[[], None]] = []
+_publish_callbacks: list[Callable[[], None]] = []
 
 
 def start(*, capacity: int | None, interpreter: bool) -> None:
@@ -42,26 +42,26 @@ def start(*, capacity: int | None, interpreter: bool) -> None:
     if publish not in each_second:
         each_second.append(publish)
         atexit.register(publish)
-    look_at_server()
+    detect_capacity()
 
 
-def look_at_server() -> None:
+def detect_capacity() -> None:
     """Read the capacity from the server, if it is not known.
 
     Called in a request, and when the server loads the application. It takes microseconds. Once the capacity
     is known, it takes almost no time.
     """
-    global _looks  # noqa: PLW0603 - a process has one server
+    global _capacity_attempts  # noqa: PLW0603 - a process has one server
     measurements.hub.start()
-    if measurements.capacity is None and _looks < _MAX_LOOKS:
-        _looks += 1
+    if measurements.capacity is None and _capacity_attempts < _MAX_CAPACITY_ATTEMPTS:
+        _capacity_attempts += 1
         measurements.capacity = worker_capacity(_configured)
 
 
-def publish_also(write: Callable[[], None]) -> None:
+def add_publish_callback(write: Callable[[], None]) -> None:
     """Call a function whenever the measurements are published. It must not raise."""
-    if write not in _further:
-        _further.append(write)
+    if write not in _publish_callbacks:
+        _publish_callbacks.append(write)
 
 
 def publish() -> None:
@@ -70,7 +70,7 @@ def publish() -> None:
     Each process calls this once a second, before it answers a scrape, and when it exits. If a process is
     killed, its measurements of the last second are lost.
     """
-    for write in _further:
+    for write in _publish_callbacks:
         write()
     if is_shared():
         families = shared_families()
@@ -87,8 +87,8 @@ def shared_families() -> list[Metric]:
 
 
 def _begin_in_child() -> None:
-    global _looks  # noqa: PLW0603
-    _looks = 0
+    global _capacity_attempts  # noqa: PLW0603
+    _capacity_attempts = 0
     measurements.begin_in_child()
     _publisher.renew_lock()
 
