@@ -88,7 +88,7 @@ def sharing(window: Window) -> Iterator[Verdict]:
 
 def label_overflow(window: Window) -> Iterator[Verdict]:
     """Look for families that reached their cap on label sets."""
-    for family, count in sorted(window.after.by("web_prom_label_overflow_total", "family").items()):
+    for family, count in sorted(window.after.sum_by_label("web_prom_label_overflow_total", "family").items()):
         if count:
             yield Verdict(
                 name="label_overflow",
@@ -160,7 +160,9 @@ def _errors(window: Window) -> Iterator[Verdict]:
             remedy="Look whether its disk is full or read-only; the log has the first error.",
             numbers={"errors": lost},
         )
-    for stage, count in sorted(window.after.by("web_prom_instrumentation_errors_total", "stage").items()):
+    for stage, count in sorted(
+        window.after.sum_by_label("web_prom_instrumentation_errors_total", "stage").items()
+    ):
         if count:
             yield Verdict(
                 name="instrumentation_errors",
@@ -172,7 +174,7 @@ def _errors(window: Window) -> Iterator[Verdict]:
 
 
 def _started(scrape: Scrape) -> Mapping[str, float]:
-    return scrape.by(_STARTED, "worker")
+    return scrape.sum_by_label(_STARTED, "worker")
 
 
 def _by_process(window: Window, name: str) -> tuple[Mapping[str, float], Mapping[str, float]]:
@@ -181,7 +183,7 @@ def _by_process(window: Window, name: str) -> tuple[Mapping[str, float], Mapping
         return {}, {}
     then, now = _started(window.before), _started(window.after)
     same = {worker for worker in then.keys() & now.keys() if then[worker] == now[worker]}
-    before, after = window.before.by(name, "worker"), window.after.by(name, "worker")
+    before, after = window.before.sum_by_label(name, "worker"), window.after.sum_by_label(name, "worker")
     return {key: before[key] for key in before.keys() & same}, {
         key: after[key] for key in after.keys() & same
     }

@@ -91,8 +91,8 @@ def queue(window: Window) -> Iterator[Verdict]:
 
 def backlog(window: Window) -> Iterator[Verdict]:
     """Look at the connections that wait to be accepted."""
-    waiting = window.after.by("http_server_backlog", "listener")
-    limits = window.after.by("http_server_backlog_limit", "listener")
+    waiting = window.after.sum_by_label("http_server_backlog", "listener")
+    limits = window.after.sum_by_label("http_server_backlog_limit", "listener")
     for listener, count in sorted(waiting.items()):
         limit = limits.get(listener, 0.0)
         share = count / limit if limit else 0.0

@@ -53,7 +53,7 @@ class Scrape:
         points = self.points(name)
         return sum(point.value for point in points) if points else None
 
-    def by(self, name: str, label: str) -> dict[str, float]:
+    def sum_by_label(self, name: str, label: str) -> dict[str, float]:
         """Return the sums of a name's samples by the values of one label."""
         sums: dict[str, float] = defaultdict(float)
         for point in self.points(name):

@@ -81,7 +81,7 @@ def test_scrape_takes_families() -> None:
     Counter("a", "", ["x"], registry=registry).labels("1").inc(3)
     scrape = Scrape(registry.collect(), 1.0)
     assert scrape.total("a_total") == 3
-    assert scrape.by("a_total", "x") == {"1": 3}
+    assert scrape.sum_by_label("a_total", "x") == {"1": 3}
     assert scrape.total("b") is None
 
 
