@@ -46,11 +46,11 @@ class DirectoryMetricsApp:
         try:
             if environ["PATH_INFO"].rstrip("/") != self._path_info:
                 # Only clients that may scrape see the path.
-                denied = self._exposition.deny(environ)
-                return denied or text_response("404 Not Found", f"metrics are at {self._path}\n")
+                refusal = self._exposition.refusal_for(environ)
+                return refusal or text_response("404 Not Found", f"metrics are at {self._path}\n")
             if not self._is_readable():
                 text = "the shared directory cannot be read; see the log\n"
-                return self._exposition.deny(environ) or text_response("503 Service Unavailable", text)
+                return self._exposition.refusal_for(environ) or text_response("503 Service Unavailable", text)
             return self._exposition.respond(environ)
         except Exception:
             logger.exception("a scrape failed")

@@ -129,7 +129,7 @@ class Exposition:
         with self._gatherer.context.enter():
             return self._respond(environ)
 
-    def deny(self, environ: Mapping[str, Any]) -> Response | None:
+    def refusal_for(self, environ: Mapping[str, Any]) -> Response | None:
         """Return the refusal for a client that may not scrape, and None for a client that may."""
         denial = self.access.check(environ)
         if denial is None:
@@ -137,7 +137,7 @@ class Exposition:
         return _finish(text_response(denial.status, "", denial.headers), environ)
 
     def _respond(self, environ: Mapping[str, Any]) -> Response:
-        denied = self.deny(environ)
+        denied = self.refusal_for(environ)
         if denied is not None:
             return denied
         method = environ.get("REQUEST_METHOD", "GET")
