@@ -35,13 +35,13 @@ class AdmittedLabelSets:
     Attributes:
         keys: The keys of their first entries.
         values: The values of the labels, of those label sets that were asked for.
-        has_former: Whether ``keys`` includes the label sets of former holders of the slot.
+        former_are_loaded: Whether ``keys`` includes the label sets of former holders of the slot.
     """
 
     def __init__(self) -> None:
         self.keys: set[bytes] = set()
         self.values: set[tuple[str, ...]] = set()
-        self.has_former = False
+        self.former_are_loaded = False
 
 
 class SlotLimiter:
@@ -69,12 +69,12 @@ class SlotLimiter:
         self._label_names = tuple(label_names)
         self._limit = limit
         self._is_overflow = is_overflow
-        self._start = first_key(self._family, (), ()).partition(b"{")[0]
+        self._key_prefix = first_key(self._family, (), ()).partition(b"{")[0]
 
     def admit(self, values: tuple[str, ...]) -> bool:
         """Return whether a label set is in the slot, or there is room for it."""
         storage = process_storage()
-        admitted = storage.admitted.get(self._start)
+        admitted = storage.admitted.get(self._key_prefix)
         if admitted is not None:
             if values in admitted.values:
                 return True
@@ -82,8 +82,8 @@ class SlotLimiter:
                 return False  # without computing the key, which takes longer
         key = first_key(self._family, self._label_names, values)
         with storage.lock:
-            admitted = storage.admitted.setdefault(self._start, AdmittedLabelSets())
-            if not admitted.has_former:
+            admitted = storage.admitted.setdefault(self._key_prefix, AdmittedLabelSets())
+            if not admitted.former_are_loaded:
                 self._add_former(storage, admitted)
             if key not in admitted.keys:
                 if len(admitted.keys) >= self._limit:
@@ -99,9 +99,9 @@ class SlotLimiter:
             return
         file = storage.existing_file(self._family.type)
         if file is not None:
-            admitted.keys.update(key for key in file.keys(self._start) if file.has(key))
+            admitted.keys.update(key for key in file.keys(self._key_prefix) if file.has(key))
             admitted.keys.difference_update([key for key in admitted.keys if self._is_overflow_key(key)])
-        admitted.has_former = True
+        admitted.former_are_loaded = True
 
     def _is_overflow_key(self, key: bytes) -> bool:
         if b'"_overflow"' not in key:
