@@ -28,7 +28,7 @@ async def compute_extra_labels(
     if not instrumentation.labels_need_thread:
         try:
             recording.extra = recorder.compute_extra_values(
-                request, response, passing=(SynchronousOnlyOperation,)
+                request, response, reraise=(SynchronousOnlyOperation,)
             )
         except SynchronousOnlyOperation:
             instrumentation.labels_need_thread = True

@@ -219,7 +219,7 @@ class Recorder:
         return metric.labels(*self._constant_values) if self._constant_values else metric
 
     def compute_extra_values(
-        self, request: Any, response: Any, *, passing: tuple[type[Exception], ...] = ()
+        self, request: Any, response: Any, *, reraise: tuple[type[Exception], ...] = ()
     ) -> tuple[str, ...]:
         """Return the values of the extra labels for a request and its response.
 
@@ -228,13 +228,13 @@ class Recorder:
         Args:
             request: The request of the framework.
             response: The response of the framework.
-            passing: Exceptions that are raised to the caller. No other exception is raised.
+            reraise: Exceptions that are raised to the caller. No other exception is raised.
         """
         values = []
         for name, function in self.extra_labels:
             try:
                 values.append(sanitize_label_value(str(function(request, response))))
-            except passing:
+            except reraise:
                 raise
             except Exception:
                 self.record_internal_error(f"label {name}")
