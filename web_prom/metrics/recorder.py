@@ -122,7 +122,7 @@ class Recorder:
             self.queue_time.rebind_values()
         if config.queue_time is True:
             self.constant_child(families.queue_time)  # the family is in a scrape before it has a measurement
-        self._further_histograms = [
+        self._optional_histograms = [
             (field, getattr(families, field))
             for field in ("request_size", "response_size", "first_byte")
             if getattr(config, field)
@@ -185,7 +185,7 @@ class Recorder:
             None if requests is None else child(requests),
             child(self.families.duration),
             self.config.duration_buckets,
-            [(field, child(family).observe) for field, family in self._further_histograms],
+            [(field, child(family).observe) for field, family in self._optional_histograms],
         )
         if self._zero_errors and requests is not None and route is not None and not folded:
             self._create_error_counter(requests, attributes)

@@ -21,7 +21,7 @@ from web_prom.upstream.values import has_numbers, in_memory_write, values_of
 GaugeUpdater = Callable[[int], object]
 """Adds an amount to a gauge."""
 
-FurtherHistogram = tuple[str, Callable[[float], None]]
+OptionalHistogram = tuple[str, Callable[[float], None]]
 """The attribute of a recording that has a measured value, and the ``observe`` of its histogram."""
 
 _lock = Lock()
@@ -48,7 +48,7 @@ def make_writer(
     requests: Counter | None,
     duration: Histogram,
     bounds: Sequence[float],
-    further_histograms: Sequence[FurtherHistogram],
+    optional_histograms: Sequence[OptionalHistogram],
 ) -> RequestWriter:
     """Return a writer for one label set.
 
@@ -56,7 +56,7 @@ def make_writer(
         requests: The child of the counter of requests, or None if the naming has no such counter.
         duration: The child of the histogram of durations.
         bounds: The upper bounds of its buckets.
-        further_histograms: Histograms of measured values, which only some configurations have.
+        optional_histograms: Histograms of measured values, which only some configurations have.
     """
     counted = [] if requests is None else values_of(requests)
     observed = values_of(duration)
@@ -73,7 +73,7 @@ def make_writer(
             writer = MmapHistogramWriter(total, buckets, bounds)
         else:
             writer = MmapWriter(count, total, buckets, bounds)
-    return ExtendedWriter(writer, further_histograms) if further_histograms else writer
+    return ExtendedWriter(writer, optional_histograms) if optional_histograms else writer
 
 
 class GenericWriter:
@@ -230,16 +230,16 @@ class MmapWriter(MmapHistogramWriter):
 class ExtendedWriter:
     """A writer that also observes the measured values that only some configurations have."""
 
-    __slots__ = ("_further_histograms", "_writer")
+    __slots__ = ("_optional_histograms", "_writer")
 
-    def __init__(self, writer: RequestWriter, further_histograms: Sequence[FurtherHistogram]) -> None:
+    def __init__(self, writer: RequestWriter, optional_histograms: Sequence[OptionalHistogram]) -> None:
         self._writer = writer
-        self._further_histograms = tuple(further_histograms)
+        self._optional_histograms = tuple(optional_histograms)
 
     def write(self, duration: float, recording: Any) -> None:
         """Write one request and the measured values of its recording."""
         self._writer.write(duration, recording)
-        for attribute, observe in self._further_histograms:
+        for attribute, observe in self._optional_histograms:
             value = getattr(recording, attribute, None)
             if value is not None:
                 observe(value)
