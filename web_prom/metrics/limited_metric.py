@@ -45,7 +45,7 @@ class LimitedMetric:
         self._limiter = LabelSetLimiter(limit, [label in all_bounded for label in labels])
         self._slot_limiter = SlotLimiter(metric, label_names, limit, self._limiter.is_overflow)
 
-    def child_for(self, attributes: Mapping[str, str], others: tuple[str, ...]) -> tuple[Any, bool]:
+    def child_and_overflow(self, attributes: Mapping[str, str], others: tuple[str, ...]) -> tuple[Any, bool]:
         """Return the child for a label set, and whether the label set was replaced by the overflow label set.
 
         Args:

@@ -244,7 +244,9 @@ class Recorder:
     def _child_for(
         self, family: LimitedMetric, attributes: Mapping[str, str], extra: tuple[str, ...]
     ) -> tuple[Any, bool]:
-        child, overflow = family.child_for(attributes, (*(extra or self._no_extra), *self._constant_values))
+        child, overflow = family.child_and_overflow(
+            attributes, (*(extra or self._no_extra), *self._constant_values)
+        )
         if overflow:
             self._count_overflow(family.name)
         return child, overflow
@@ -257,7 +259,9 @@ class Recorder:
         """
         if attributes["status"] < "4" and attributes["method"] != OTHER:
             status = status_label(INTERNAL_SERVER_ERROR, classes=self.config.status_classes)
-            requests.child_for({**attributes, "status": status}, (*self._no_extra, *self._constant_values))
+            requests.child_and_overflow(
+                {**attributes, "status": status}, (*self._no_extra, *self._constant_values)
+            )
 
     def _gauge_updaters(self, attributes: Mapping[str, str]) -> tuple[GaugeUpdater, GaugeUpdater]:
         """Return the functions that change the gauge of requests in progress for requests with this start."""
