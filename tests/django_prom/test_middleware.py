@@ -191,7 +191,7 @@ def test_internal_errors_do_not_fail_requests(
     assert site("/stream/") == "200"
     monkeypatch.setattr(django_prom.routes, "find_route", broken)
     assert site("/fail/") == "500"
-    monkeypatch.setattr(instrumentation.recorder.request_starts["GET"], "inc_in_progress", broken)
+    monkeypatch.setattr(instrumentation.recorder.request_starts["GET"], "add_at_start", broken)
     assert site("/") == "200"
     assert set(errors(registry)) == {("follow",), ("annotate",), ("start",)}
     assert {record.levelname for record in caplog.records if record.name == "web_prom"} == {"WARNING"}

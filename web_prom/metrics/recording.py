@@ -56,7 +56,7 @@ class Recording:
         self.status: str | None = None
         if recorder.abandoned:
             recorder.finish_abandoned()
-        request_start.inc_in_progress(1)
+        request_start.add_at_start(1)
         self.finished = False
         self.started = perf_counter()
 
@@ -106,7 +106,7 @@ class Recording:
         errors = self._errors
         writer = None
         try:
-            self.request_start.dec_in_progress(-1)
+            self.request_start.add_at_end(-1)
             if self.measured:
                 duration = (perf_counter() if ended is None else ended) - self.started
                 key: WriterKey = (self.request_start, self.route, self.status, self.extra)

@@ -53,14 +53,14 @@ class RequestStart:
 
     Attributes:
         attributes: The label values by attribute.
-        inc_in_progress: Increments the gauge of requests in progress. Called with 1.
-        dec_in_progress: Decrements it. Called with -1.
+        add_at_start: Adds to the gauge of requests in progress at the start of a request. Called with 1.
+        add_at_end: Adds to it at the end of a request. Called with -1.
     """
 
-    __slots__ = ("attributes", "dec_in_progress", "inc_in_progress")
+    __slots__ = ("add_at_end", "add_at_start", "attributes")
 
-    inc_in_progress: GaugeUpdater
-    dec_in_progress: GaugeUpdater
+    add_at_start: GaugeUpdater
+    add_at_end: GaugeUpdater
 
     def __init__(self, attributes: Mapping[str, str]) -> None:
         self.attributes = attributes
@@ -115,4 +115,4 @@ class RequestStartCache(dict[Any, RequestStart]):
 
     def _bind(self, request_start: RequestStart) -> None:
         updaters = self._gauge_updaters(request_start.attributes)
-        request_start.inc_in_progress, request_start.dec_in_progress = updaters
+        request_start.add_at_start, request_start.add_at_end = updaters

@@ -246,7 +246,7 @@ class ExtendedWriter:
 
 
 def gauge_updaters(gauge: Gauge, in_flight: list[int]) -> tuple[GaugeUpdater, GaugeUpdater]:
-    """Return the functions that increment a gauge, called with 1, and decrement it, called with -1.
+    """Return the function that adds to a gauge at the start of a request, and that for its end.
 
     If the value is in the memory of this process, the gauge shows the length of ``in_flight``. Appending to a
     list and removing from it are atomic for all threads, and take a fifth of the time of a lock.

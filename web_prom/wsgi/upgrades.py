@@ -89,7 +89,7 @@ class UpgradeRecording(Recording):
         self.route_resolvers: list[Callable[[Recording], None]] = []
         try:
             self._websocket = WebSocketRecording(recorder)
-            self.request_start.dec_in_progress(-1)
+            self.request_start.add_at_end(-1)
             patch_loaded_libraries(self)
         except Exception:
             recorder.record_internal_error("start")
@@ -122,7 +122,7 @@ class UpgradeRecording(Recording):
         """Record that this is an ordinary request, not a WebSocket."""
         websocket, self._websocket = self._websocket, None
         if websocket is not None and not self.finished:
-            self.request_start.inc_in_progress(1)
+            self.request_start.add_at_start(1)
             websocket.cancel()
 
     def finish(self, ended: float | None = None) -> None:

@@ -30,7 +30,7 @@ def test_failing_gauge_does_not_affect_the_response(
     measure: Measure, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped = measure(hello)
-    monkeypatch.setattr(wrapped.recorder.request_starts["GET"], "inc_in_progress", boom)
+    monkeypatch.setattr(wrapped.recorder.request_starts["GET"], "add_at_start", boom)
     assert serve(wrapped) == b"hello"
     assert errors(registry) == {("start",): 1}
     monkeypatch.undo()

@@ -243,12 +243,12 @@ def test_gauge_updaters_of_a_value_in_memory(registry: CollectorRegistry) -> Non
     """The updaters may be requested several times."""
     gauge = Gauge("progress", "Progress.", registry=registry)
     in_flight: list[int] = []
-    inc_in_progress, dec_in_progress = gauge_updaters(gauge, in_flight)
-    inc_in_progress(1)
-    inc_in_progress(1)
+    add_at_start, add_at_end = gauge_updaters(gauge, in_flight)
+    add_at_start(1)
+    add_at_start(1)
     assert registry.get_sample_value("progress") == 2
     _, again = gauge_updaters(gauge, in_flight)
-    dec_in_progress(-1)
+    add_at_end(-1)
     assert registry.get_sample_value("progress") == 1
     again(-1)
     assert registry.get_sample_value("progress") == 0
@@ -261,15 +261,15 @@ def test_gauge_updaters_carry_over_requests_once_when_values_become_shared(
     monkeypatch.setattr(values, "ValueClass", values.MutexValue)
     gauge = Gauge("progress", "Progress.", registry=registry, multiprocess_mode="livesum")
     in_flight: list[int] = []
-    inc_in_progress, _ = gauge_updaters(gauge, in_flight)
-    inc_in_progress(1)
-    inc_in_progress(1)
+    add_at_start, _ = gauge_updaters(gauge, in_flight)
+    add_at_start(1)
+    add_at_start(1)
     monkeypatch.setattr(values, "ValueClass", SharedValue)
     gauge._metric_init()
     steps = [gauge_updaters(gauge, in_flight) for _ in range(2)]
     assert registry.get_sample_value("progress") == 2
-    for _, dec_in_progress in steps:
-        dec_in_progress(-1)
+    for _, add_at_end in steps:
+        add_at_end(-1)
     assert registry.get_sample_value("progress") == 0
 
 
