@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import growth, registry, requests, restarts, saturation, scrapes, ticks
+from benchmarks import growth, load, registry, requests, restarts, saturation, scrapes, ticks
 from benchmarks.effort import Effort, NoCaseError
 
 BENCHMARKS: dict[str, Callable[[Effort], None]] = {
@@ -13,12 +13,13 @@ BENCHMARKS: dict[str, Callable[[Effort], None]] = {
     "registry": registry.run,
     "scrapes": scrapes.run,
     "growth": growth.run,
+    "load": load.run,
     "restarts": restarts.run,
     "ticks": ticks.run,
     "saturation": saturation.run,
 }
-# It writes a picture into docs/, so it only runs if it is named.
-ONLY_BY_NAME = ("growth",)
+# growth writes a picture into docs/, and load takes minutes: they only run if they are named.
+ONLY_BY_NAME = ("growth", "load")
 
 
 def main() -> None:
@@ -45,7 +46,9 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the cost of web-prom.")
     parser.add_argument(
-        "benchmark", nargs="*", help=f"any of {', '.join(BENCHMARKS)}; by default all except growth"
+        "benchmark",
+        nargs="*",
+        help=f"any of {', '.join(BENCHMARKS)}; by default all except {' and '.join(ONLY_BY_NAME)}",
     )
     parser.add_argument("--quick", action="store_true", help="a rough result in a fraction of the time")
     parser.add_argument("--rounds", type=_positive, help="the number of rounds")

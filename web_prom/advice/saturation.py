@@ -45,15 +45,30 @@ def workers(window: Window) -> Iterator[Verdict]:
     share = busy / capacity
     numbers = {"busy": busy, "capacity": capacity, "utilisation": share, "requests_per_second": finished}
     described = f"{busy:.2f} of {capacity:.0f} places for requests are in use ({share:.0%})"
-    if share >= BUSY:
-        cpu = _cpu_share(window, busy)
+    used = window.rate("process_cpu_seconds_total")
+    processes = len(window.after.by("http_server_worker_capacity", "worker"))
+    # The threads of a process share one interpreter: it can be full while places are free.
+    core_share = (used or 0.0) / processes
+    if max(share, core_share) >= BUSY:
+        cpu = None if used is None or busy <= 0 else used / busy
         if cpu is not None:
-            numbers["cpu_share"] = cpu
+            numbers |= {"cpu_share": cpu, "core_share": core_share}
+        if core_share >= BUSY:
+            described += f", and each worker process uses {core_share:.0%} of a core"
+        if used is not None and cpu is not None and (cpu >= CPU_BOUND or core_share >= BUSY):
+            remedy = (
+                f"The requests compute ({cpu:.0%} of their time is CPU): add worker processes, up to the "
+                "number of cores. Threads do not help. "
+                f"{_more_processes(window, used, finished, processes, numbers)}"
+            )
+        else:
+            remedy = f"{_threads_or_workers(cpu)} {_more_places(window, busy, finished, capacity, numbers)}"
+        full = max(share, core_share) >= FULL
         yield Verdict(
             name="workers_full",
-            severity=Severity.CRITICAL if share >= FULL else Severity.WARNING,
-            summary=f"The workers are {'full' if share >= FULL else 'busy'}: {described}.",
-            remedy=f"{_threads_or_processes(cpu)} {_estimate(window, busy, finished, capacity, numbers)}",
+            severity=Severity.CRITICAL if full else Severity.WARNING,
+            summary=f"The workers are {'full' if full else 'busy'}: {described}.",
+            remedy=remedy.strip(),
             numbers=numbers,
         )
     elif share <= IDLE and capacity > 1:
@@ -163,20 +178,10 @@ def threads(window: Window) -> Iterator[Verdict]:
         )
 
 
-def _cpu_share(window: Window, busy: float) -> float | None:
-    used = window.rate("process_cpu_seconds_total")
-    return None if used is None or busy <= 0 else used / busy
-
-
-def _threads_or_processes(cpu: float | None) -> str:
+def _threads_or_workers(cpu: float | None) -> str:
+    """Say what to add for requests that do not mostly compute."""
     if cpu is None:
         return "Add workers."
-    if cpu >= CPU_BOUND:
-        return (
-            f"The requests compute ({cpu:.0%} of their time is CPU): add worker processes, up to the "
-            "number of cores; "
-            "threads do not help."
-        )
     if cpu <= IO_BOUND:
         return (
             f"The requests mostly wait ({cpu:.0%} of their time is CPU): add threads, which cost less "
@@ -188,23 +193,43 @@ def _threads_or_processes(cpu: float | None) -> str:
     )
 
 
-def _estimate(
+def _more_places(
     window: Window, busy: float, finished: float, capacity: float, numbers: dict[str, float]
 ) -> str:
-    service = busy / finished
+    """Estimate how many more places are needed; "" for none."""
+    more, text = _estimate(_arriving(window, finished), busy / finished, capacity, "places")
+    if more:
+        numbers["more_needed_estimate"] = more
+    return text
+
+
+def _more_processes(
+    window: Window, used: float, finished: float, processes: int, numbers: dict[str, float]
+) -> str:
+    """Estimate how many more processes are needed, by CPU time alone; "" for none."""
+    more, text = _estimate(_arriving(window, finished), used / finished, processes, "worker processes")
+    if more:
+        numbers["more_processes_estimate"] = more
+    return text
+
+
+def _arriving(window: Window, finished: float) -> float:
+    """Return the requests that arrive in a second: those that finish, and those by which the queue grows."""
     waiting_now = window.after.total("http_server_backlog") or 0.0
     waiting_then = (window.before.total("http_server_backlog") or 0.0) if window.before else 0.0
-    # What piles up has arrived as well.
-    arriving = finished + max(0.0, waiting_now - waiting_then) / window.seconds
+    return finished + max(0.0, waiting_now - waiting_then) / window.seconds
+
+
+def _estimate(arriving: float, service: float, servers: float, name: str) -> tuple[float, str]:
+    """Return how many more servers keep the wait short, and a sentence about it; 0 and "" for none."""
     load = arriving * service
     needed = servers_for(load, service, _ACCEPTABLE_WAIT * service)
-    if needed is None or needed <= capacity:
-        return ""
-    more = needed - capacity
-    numbers["more_needed_estimate"] = more
+    if needed is None or needed <= servers:
+        return 0.0, ""
+    more = needed - servers
     wait = mean_wait(needed, load, service)
-    return (
-        f"Estimate (Erlang C, {arriving:.3g} requests/s of {service:.3g} s): at least {more:.0f} more places "
+    return more, (
+        f"Estimate (Erlang C, {arriving:.3g} requests/s of {service:.3g} s): at least {more:.0f} more {name} "
         f"bring the mean wait down to {wait:.2g} s."
     )
 

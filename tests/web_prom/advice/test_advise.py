@@ -69,6 +69,32 @@ def test_workers_are_told_whether_threads_help(cpu: float, word: str) -> None:
     assert verdict.numbers["cpu_share"] == pytest.approx(cpu, rel=0.01)
 
 
+def test_workers_whose_interpreters_are_full_need_processes() -> None:
+    """Four threads of one process compute: its core is full, and two of its four places are free."""
+    before = served(0, 0) + capacity(4) + "process_cpu_seconds_total 5\n"
+    after = served(40 * WINDOW, 2 * WINDOW) + capacity(4) + f"process_cpu_seconds_total {5 + 0.8 * WINDOW}\n"
+    verdict = names(before, after)["workers_full"]
+    assert verdict.severity == Severity.WARNING
+    assert "2.00 of 4 places for requests are in use (50%), and each worker process uses 80% of a core" in (
+        verdict.summary
+    )
+    assert "Threads do not help. Estimate (Erlang C, 40 requests/s of 0.02 s): at least 2 more worker" in (
+        verdict.remedy
+    )
+    assert verdict.numbers["core_share"] == pytest.approx(0.8, rel=0.01)
+    assert verdict.numbers["more_processes_estimate"] == 2
+    assert "more_needed_estimate" not in verdict.numbers
+
+
+def test_workers_whose_threads_wait_for_the_interpreter_need_processes() -> None:
+    """All places are in use, and CPU is a fifth of the time: the rest is the wait for the interpreter."""
+    before = served(0, 0) + capacity(4) + "process_cpu_seconds_total 5\n"
+    after = served(40 * WINDOW, 4 * WINDOW) + capacity(4) + f"process_cpu_seconds_total {5 + 0.8 * WINDOW}\n"
+    remedy = names(before, after)["workers_full"].remedy
+    assert "add worker processes" in remedy
+    assert "add threads" not in remedy
+
+
 def test_workers_get_an_estimate_of_how_many_more() -> None:
     """One worker is full with 2 requests a second of 0.5 s: three keep the wait below a tenth of that."""
     verdict = names(served(0, 0) + capacity(1), served(60, 30) + capacity(1))["workers_full"]
