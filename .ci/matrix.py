@@ -42,6 +42,7 @@ ONCE = (
     "--ignore=tests/test_deploy_docs.py",
     "--ignore=tests/test_deploy_kubernetes.py",
     "--ignore=tests/test_packaging.py",
+    "--ignore=tests/test_saturation_docs.py",
 )
 # The markers are explained in pyproject.toml.
 ANY_PYTHON = (*ONCE, "-m", "not servers or versions")

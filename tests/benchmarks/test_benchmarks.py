@@ -57,6 +57,14 @@ def test_restarts_loses_nothing_and_leaves_few_files() -> None:
     assert not [row for row in rows[:3] if row.endswith("missed")], done.stdout
 
 
+def test_load_prints_a_row_before_and_after_the_advice() -> None:
+    done = benchmarks("load", "--quick", "--only", "I/O-bound")
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("  --workers")]
+    assert len(rows) == 2, done.stdout
+    assert rows[0].startswith("  --workers 2 --threads 1 "), done.stdout
+
+
 def test_ticks_prints_a_table() -> None:
     """Two rows for each handler: the first scrape, and later ones."""
     done = benchmarks("ticks", "--quick", "--only", "single-process")
