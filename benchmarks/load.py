@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import http.client
 import math
 import os
@@ -43,7 +44,7 @@ server runs as the advice says, under the same load.
 ESTIMATE = """\
 Erlang C and a gthread worker with 1 to 4 threads, for {seconds:g} s each: the mean wait in milliseconds. The
 view waits for {service:g} ms on average, exponentially distributed, and {utilisation:.0%} of the threads are
-in use.
+in use. Simulated is one queue with exactly these requests: what the same load waits without any noise.
 """
 
 
@@ -156,23 +157,34 @@ def _print_row(shape: Shape, measured: Measured) -> None:
 
 def _compare_with_erlang(seconds: float) -> None:
     print(ESTIMATE.format(seconds=seconds, service=SERVICE_SECONDS * 1e3, utilisation=UTILISATION))
-    print("  places  requests/s   service   used   estimate   measured   clients")
+    print("  places  requests/s   service   used   estimate   simulated   measured   clients")
     for places in range(1, 5):
-        randomly = random.Random(places)
         rate = UTILISATION * places / SERVICE_SECONDS
-        paths = [
-            f"/wait/{randomly.expovariate(1 / SERVICE_SECONDS) * 1e6:.0f}"
-            for _ in range(int(rate * seconds) + 1)
-        ]
+        randomly = random.Random(places)
+        services = [randomly.expovariate(1 / SERVICE_SECONDS) for _ in _arrivals(rate, seconds)]
+        paths = [f"/wait/{each * 1e6:.0f}" for each in services]
         measured = measure(Shape(1, places), paths, rate, seconds)
         service = measured.busy / measured.rate
         estimate = mean_wait(places, measured.busy, service)
+        overhead = service - statistics.fmean(services)
+        simulated = simulate(places, _arrivals(rate, seconds), [each + overhead for each in services])
         print(
             f"  {places:6}{measured.rate:12.1f}{service * 1e3:10.1f}{measured.busy / places:7.0%}"
-            f"{estimate * 1e3:11.1f}{measured.queue_mean * 1e3:11.1f}"
+            f"{estimate * 1e3:11.1f}{simulated * 1e3:12.1f}{measured.queue_mean * 1e3:11.1f}"
             f"{(measured.latency - service) * 1e3:10.1f}",
             flush=True,
         )
+
+
+def simulate(places: int, arrivals: Sequence[float], services: Sequence[float]) -> float:
+    """Return the mean wait of these requests for one of some places, in the order of their arrival."""
+    free_at = [0.0] * places
+    waits = []
+    for arrival, service in zip(arrivals, services, strict=True):
+        begun = max(arrival, heapq.heappop(free_at))
+        waits.append(begun - arrival)
+        heapq.heappush(free_at, begun + service)
+    return statistics.fmean(waits)
 
 
 def measure(shape: Shape, paths: Sequence[str], rate: float, seconds: float) -> Measured:
@@ -197,7 +209,6 @@ def send(port: int, paths: Sequence[str], rate: float, seconds: float) -> list[f
 
     The times are the same in each call with the same rate. The paths are taken in turn.
     """
-    randomly = random.Random(1)
     latencies: list[float] = []
     clients: list[threading.Thread] = []
 
@@ -209,16 +220,24 @@ def send(port: int, paths: Sequence[str], rate: float, seconds: float) -> list[f
             connection.getresponse().read()
             latencies.append(time.perf_counter() - begun)
 
-    begun, arrival, number = time.perf_counter(), 0.0, 0
-    while (arrival := arrival + randomly.expovariate(rate)) < seconds or not clients:
+    begun = time.perf_counter()
+    for number, arrival in enumerate(_arrivals(rate, seconds)):
         time.sleep(max(0.0, begun + arrival - time.perf_counter()))
         client = threading.Thread(target=ask, args=(paths[number % len(paths)],))
         client.start()
         clients.append(client)
-        number += 1
     for client in clients:
         client.join()
     return latencies
+
+
+def _arrivals(rate: float, seconds: float) -> list[float]:
+    """Return the times at which requests arrive at random, at least one."""
+    randomly = random.Random(1)
+    times = [randomly.expovariate(rate)]
+    while (arrival := times[-1] + randomly.expovariate(rate)) < seconds:
+        times.append(arrival)
+    return times
 
 
 @contextlib.contextmanager

@@ -102,7 +102,7 @@ def test_rules_use_the_expressions_of_the_page() -> None:
     """The same divisions and quantiles; the rule for the CPU share leaves out services without requests."""
 
     def compact(text: str) -> str:
-        return re.sub(r"[\s()]|>0", "", text)
+        return re.sub(r"[\s()]|> 0", "", text)
 
     recorded = [compact(rule["expr"]) for rule in rules() if "record" in rule]
     assert sorted(recorded) == sorted(compact(expression) for expression in EXPRESSIONS)
