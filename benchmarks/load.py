@@ -33,7 +33,7 @@ APP = "benchmarks.loaded_app:app"
 PATIENCE_SECONDS = 30.0
 
 # In the table of Erlang C: the mean time of service, and the utilisation.
-SERVICE_SECONDS, UTILISATION = 0.025, 0.7
+SERVICE_SECONDS, UTILISATION = 0.1, 0.7
 
 EXPLANATION = """\
 A gunicorn on loopback. Requests arrive at random (Poisson) at a fixed rate, whether or not earlier ones are

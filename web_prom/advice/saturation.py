@@ -46,7 +46,7 @@ def workers(window: Window) -> Iterator[Verdict]:
     numbers = {"busy": busy, "capacity": capacity, "utilisation": share, "requests_per_second": finished}
     described = f"{busy:.2f} of {capacity:.0f} places for requests are in use ({share:.0%})"
     used = window.rate("process_cpu_seconds_total")
-    processes = len(window.after.by("http_server_worker_capacity", "worker"))
+    processes = len(window.after.sum_by_label("http_server_worker_capacity", "worker"))
     # The threads of a process share one interpreter: it can be full while places are free.
     core_share = (used or 0.0) / processes
     if max(share, core_share) >= BUSY:
