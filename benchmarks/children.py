@@ -8,13 +8,13 @@ import signal
 import traceback
 from collections.abc import Callable
 
-Tell = Callable[[str], None]
+SendLine = Callable[[str], None]
 """Sends a line to the parent."""
 
 IsOver = Callable[[float], bool]
 """Waits for some seconds, and returns whether the process is to end."""
 
-Work = Callable[[Tell, IsOver], None]
+Work = Callable[[SendLine, IsOver], None]
 
 
 class Child:
@@ -25,7 +25,7 @@ class Child:
     """
 
     def __init__(self, work: Work) -> None:
-        reading, telling = os.pipe()
+        reading, writing = os.pipe()
         ending, stopping = os.pipe()
         parent = os.getpid()
         self.pid = os.fork()
@@ -33,7 +33,7 @@ class Child:
             status = 1
             try:
                 work(
-                    lambda line: _write(telling, f"{line}\n"),
+                    lambda line: _write(writing, f"{line}\n"),
                     lambda seconds: _is_readable(ending, seconds) or os.getppid() != parent,
                 )
                 status = 0
@@ -41,7 +41,7 @@ class Child:
                 traceback.print_exc()
             finally:
                 os._exit(status)
-        os.close(telling)
+        os.close(writing)
         os.close(ending)
         self._lines = os.fdopen(reading)
         self._stopping = stopping
@@ -50,16 +50,16 @@ class Child:
         """Wait for a line."""
         line = self._lines.readline()
         if not line:
-            raise SystemExit(f"the process {self.pid} ended before it had told anything")
+            raise SystemExit(f"the process {self.pid} ended before it sent anything")
         return line.rstrip("\n")
 
     def end(self) -> str:
         """Stop the process, and return its output that is not read yet."""
         # A byte, not the end of the pipe, because later child processes hold the pipe open.
         os.write(self._stopping, b"x")
-        told = self._lines.read()
+        rest = self._lines.read()
         self._wait()
-        return told
+        return rest
 
     def kill(self) -> None:
         """Kill the process."""

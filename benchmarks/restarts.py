@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from benchmarks.children import Child, IsOver, Tell
+from benchmarks.children import Child, IsOver, SendLine
 from benchmarks.effort import Effort
 from benchmarks.machine import describe
 from web_prom.exposition.http import Exposition
@@ -72,7 +72,7 @@ def run(effort: Effort) -> None:
         sep="\n\n",
     )
     with tempfile.TemporaryDirectory(prefix="bench-") as old, tempfile.TemporaryDirectory() as fresh:
-        scraper = Child(lambda tell, is_over: _scrape_continuously(old, tell, is_over))
+        scraper = Child(lambda send, is_over: _scrape_continuously(old, send, is_over))
         written = _restart(old, workers)
         scrapes, decreases = json.loads(scraper.end())
         with _living(old), _living(fresh):
@@ -105,7 +105,7 @@ def _restart(directory: str, count: int) -> int:
 
 
 def _worker(directory: str, number: int) -> Child:
-    def work(tell: Tell, is_over: IsOver) -> None:
+    def work(send: SendLine, is_over: IsOver) -> None:
         os.environ[DIR_VARIABLE] = directory
         share_values()
         orders = Counter("bench_orders", "Orders.", ["site"])
@@ -116,7 +116,7 @@ def _worker(directory: str, number: int) -> Child:
             site = SITES[(number + step) % len(SITES)]
             orders.labels(site).inc()
             seconds.labels(site).observe(0.1 * (step % 100))
-        tell(str(WRITES))
+        send(str(WRITES))
         # A worker is killed while it writes.
         while not is_over(0.001):
             busy.inc()
@@ -136,7 +136,7 @@ def _living(directory: str) -> Iterator[None]:
         worker.end()
 
 
-def _scrape_continuously(directory: str, tell: Tell, is_over: IsOver) -> None:
+def _scrape_continuously(directory: str, send: SendLine, is_over: IsOver) -> None:
     """Scrape until the end, and send the numbers of scrapes and of decreased values."""
     exposition = Exposition(directory=directory)
     scrapes = decreases = 0
@@ -146,7 +146,7 @@ def _scrape_continuously(directory: str, tell: Tell, is_over: IsOver) -> None:
         decreases += sum(now.get(series, -1.0) < value for series, value in before.items())
         before = now
         scrapes += 1
-    tell(json.dumps([scrapes, decreases]))
+    send(json.dumps([scrapes, decreases]))
 
 
 def _counters(exposition: Exposition) -> dict[bytes, float]:
@@ -163,9 +163,9 @@ def _files(directory: str) -> Iterator[Row]:
 
 
 def _count(directory: str, written: int) -> Row:
-    def count(tell: Tell, is_over: IsOver) -> None:
+    def count(send: SendLine, is_over: IsOver) -> None:
         found = _counters(Exposition(directory=directory))
-        tell(repr(sum(value for series, value in found.items() if series.startswith(b"bench_orders_total"))))
+        send(repr(sum(value for series, value in found.items() if series.startswith(b"bench_orders_total"))))
 
     counted = float(Child(count).end())
     return Row("counted in the end", f"{counted:,.0f}", f"{written:,}", counted == written)
@@ -174,13 +174,13 @@ def _count(directory: str, written: int) -> Row:
 def _times(old: str, fresh: str, rounds: int) -> Iterator[Row]:
     """Measure scrapes of both directories in turn: by one process (warm), or by new processes (cold)."""
 
-    def warm(tell: Tell, is_over: IsOver) -> None:
+    def warm(send: SendLine, is_over: IsOver) -> None:
         both = Exposition(directory=old), Exposition(directory=fresh)
         pairs = [[_seconds(exposition) for exposition in both] for _ in range(rounds + 1)]
-        tell(json.dumps(pairs[1:]))
+        send(json.dumps(pairs[1:]))
 
     def cold(directory: str) -> float:
-        return float(Child(lambda tell, _: tell(repr(_seconds(Exposition(directory=directory))))).end())
+        return float(Child(lambda send, _: send(repr(_seconds(Exposition(directory=directory))))).end())
 
     measured = {
         "warm": json.loads(Child(warm).end()),

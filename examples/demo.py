@@ -140,7 +140,7 @@ def compare(servers: Sequence[Server], answers: Sequence[Answer]) -> None:
     if wrong:
         raise DemoError("\n".join(["These do not agree:", *wrong]))
     say("\nEvery row agrees. A mean is that of a method and route, over all statuses.")
-    say("_OTHER: a method that was invented. _unmatched: 40 paths that no route knows.")
+    say("_OTHER: an unknown method. _unmatched: 40 paths without a route.")
 
 
 def serve(servers: Sequence[Server], seconds: float, stop: Event) -> None:
@@ -198,7 +198,7 @@ def serving_seconds() -> float:
     except ValueError:
         seconds = -1.0
     if not seconds >= 0:
-        raise DemoError(f"DEMO_SECONDS is {given!r}; allowed: a number of seconds, such as 0 or 60")
+        raise DemoError(f"DEMO_SECONDS is {given!r}; allowed: a number of seconds, for example 0 or 60")
     return seconds
 
 

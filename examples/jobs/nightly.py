@@ -94,7 +94,7 @@ def main() -> int:
         delete_from_gateway(options.forget, JOB, GROUP)
         return 0
     if options.shared and not share_values(RUN, SUCCESS):
-        parser.error("PROMETHEUS_MULTIPROC_DIR is not set: nobody would read what this counts")
+        parser.error("PROMETHEUS_MULTIPROC_DIR is not set, so no process would read these metrics")
     succeeded = run(options.catalogue)
     if options.textfile:
         write(options.textfile, succeeded)

@@ -262,7 +262,9 @@ def test_demo_rejects_seconds_that_are_not_a_number(run_demo: Callable[..., Demo
     """The message names the variable, its value, and the allowed values."""
     demo = run_demo(DEMO_SECONDS=given)
     assert demo.end() == 1
-    assert demo.output.strip() == f"DEMO_SECONDS is {given!r}; allowed: a number of seconds, such as 0 or 60"
+    assert (
+        demo.output.strip() == f"DEMO_SECONDS is {given!r}; allowed: a number of seconds, for example 0 or 60"
+    )
 
 
 def test_demo_ends_without_traceback_when_its_output_is_closed(run_demo: Callable[..., Demo]) -> None:
