@@ -21,7 +21,8 @@ class RequestRecording(Recording):
 
     A response has a list of functions that Django calls when it closes the response. The recording's
     ``finish`` is in this list. The recording does not refer to the response, so there is no reference cycle:
-    both are freed when the server drops the response, and the recording is finished then at the latest.
+    both are freed when the server drops the response. A recording that is not finished is then put into a
+    queue.
     """
 
     measures_sizes = False

@@ -1,4 +1,4 @@
-"""All checks of a service, worst first."""
+"""All checks of a service, and their verdicts, the worst first."""
 
 from __future__ import annotations
 

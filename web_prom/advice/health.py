@@ -127,7 +127,7 @@ def exporter(window: Window) -> Iterator[Verdict]:
         yield Verdict(
             name="files_pile_up",
             severity=Severity.WARNING,
-            summary=f"{files:.0f} value files stand in the directory of {processes:.0f} workers.",
+            summary=f"{files:.0f} value files are in the directory of {processes:.0f} workers.",
             remedy=(
                 "Look for processes that write to the directory without web_prom: their files stay for ever."
             ),

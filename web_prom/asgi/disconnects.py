@@ -11,8 +11,8 @@ from typing import Any
 # here.
 _DISCONNECT_NAMES = frozenset({"ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect"})
 
-# By server package: the attribute that says that the client has disconnected. It is an attribute of the
-# object whose methods `send` and `receive` are.
+# By server package: the attribute that says that the client has disconnected. `send` and `receive` are
+# methods of the object that has this attribute.
 _SERVERS: Mapping[str, Callable[[Any], Any]] = {
     "uvicorn": attrgetter("disconnected"),
     "hypercorn": attrgetter("closed"),

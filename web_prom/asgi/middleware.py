@@ -140,7 +140,7 @@ class PrometheusMiddleware(Middleware):
         except Exception:
             self.recorder.record_internal_error("start")
 
-    # One coroutine, because each further one takes a tenth of a microsecond in each request.
+    # One coroutine, because each further coroutine takes a tenth of a microsecond in each request.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:  # noqa: C901, PLR0912
         """Serve one connection. Only HTTP requests and WebSockets are measured.
 

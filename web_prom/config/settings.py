@@ -43,7 +43,7 @@ def _setting(
         parse: Returns the checked value of a raw value, or raises ValueError.
         meaning: The description for users.
         secret: Whether the value is a secret. Then no message contains it.
-        is_printable: Tells whether a message may contain a raw value.
+        is_printable: Returns whether a message may contain a raw value.
     """
     metadata = {
         "parse": parse,
@@ -73,7 +73,9 @@ class Config:
         parsers.parse_naming,
         "Names of the request families: `prometheus` or `opentelemetry`.",
     )
-    namespace: str = _setting("", parsers.parse_namespace, "Prefix of the `http_*` metric names.")
+    namespace: str = _setting(
+        "", parsers.parse_namespace, "Prefix of the names of the families of requests and WebSockets."
+    )
     constant_labels: Mapping[str, str] = _setting(
         {}, parsers.parse_constant_labels, "Labels with one fixed value."
     )
@@ -100,7 +102,8 @@ class Config:
     max_label_sets: int = _setting(
         10_000,
         parsers.parse_positive_integer,
-        "Label sets in each family; further ones are counted under `_overflow`.",
+        "Label sets of each family in one process, or with shared values in one slot; further ones are "
+        "counted under `_overflow`.",
     )
     request_size: bool = _setting(
         False, parsers.parse_boolean, "Measure the bytes of request bodies that were read."
@@ -123,7 +126,7 @@ class Config:
     worker_capacity: int | None = _setting(
         None,
         parsers.parse_optional_positive_integer,
-        "How many requests a worker serves at once, where the server does not say so.",
+        "How many requests a worker serves at once, if the server's configuration does not contain it.",
     )
     runtime: bool = _setting(
         False,

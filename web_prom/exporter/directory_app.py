@@ -19,8 +19,9 @@ DEFAULT_PATH = "/metrics"
 class DirectoryMetricsApp:
     """Answers scrapes with the totals of all workers that share a directory. Safe to call from any thread.
 
-    It neither writes to the directory nor locks it. The directory may be mounted read-only, and a lock of an
-    exporter would make the directory of a stopped server look used.
+    It writes no values and does not lock the directory, which may be mounted read-only. An exporter that
+    belongs to the server merges the files of dead processes. A lock of a sidecar would mark the directory as
+    used, also after the server has stopped.
 
     Args:
         directory: The directory that the workers share.

@@ -10,8 +10,8 @@ from collections.abc import Callable
 # An exporter that sends nothing for this long hangs. Its start may take longer, because imports take time.
 _TIMEOUT_SECONDS = 10.0
 _START_TIMEOUT_SECONDS = 60.0
-# The most that one check adds to the silence. A machine or container that was suspended is not a hung
-# process.
+# Upper limit of the time that one check adds to the silence. A machine or container that was suspended
+# is not a hung process.
 _MAX_STEP_SECONDS = 2.0
 
 

@@ -149,7 +149,9 @@ class CollectorThread:
             self._last = _Call(self._collector, self._context)
             self._calls.put(self._last)
             return self._last
-        running = TimeoutError("it still runs since an earlier scrape, and is not called again until it ends")
+        running = TimeoutError(
+            "the call of an earlier scrape has not ended; the collector is not called again before that"
+        )
         return _Call(self._collector, self._context, running)
 
 

@@ -91,7 +91,8 @@ class Exposition:
 
     Args:
         registry: The registry to expose.
-        config: The settings. Only those for access control and custom collectors are used here.
+        config: The settings. Only those for access control, custom collectors and the
+            measurement of the interpreter are used here.
         compress: Compress the body for clients that accept it.
         directory: Expose what workers wrote to this directory, and no registry. For a process that does not
             run an application.

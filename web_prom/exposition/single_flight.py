@@ -21,9 +21,9 @@ class SingleFlight(Generic[Result]):
     """Builds results one at a time, and shares each of them among the callers that wait for it.
 
     A caller that comes while a result is being built waits for the next one. The build of its result then
-    starts after the call, so the result contains everything that happened before the call. All callers that
-    come during one build and ask for the same share the next build. The number of different results that
-    clients can wait for is bounded.
+    starts after the call, so the result contains everything that happened before the call. Callers that
+    arrive during a build and have equal keys get the result of the next build. The number of different
+    results that clients can wait for is bounded.
 
     Safe to share between threads and between greenlets of gevent: locks are created at their first use,
     which is after any patching of the standard library. A child process that is forked during a build does

@@ -13,8 +13,8 @@ from threading import Lock
 # connection.
 _MIN_SECONDS = 1.0
 
-# No other body is built while the bodies that are being sent take more than this: so many bytes, or so many
-# times the largest body.
+# A new body is built only while the bodies in transit take at most _MAX_BODY_BYTES bytes or _MAX_BODIES times
+# the largest body.
 _MAX_BODY_BYTES = 33_554_432
 _MAX_BODIES = 3
 _POLL_SECONDS = 0.02

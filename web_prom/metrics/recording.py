@@ -16,8 +16,9 @@ RECORDING_KEY = "web_prom.recording"
 class Recording:
     """The state of one request in progress.
 
-    It finishes exactly once: at the end of the body, at ``close()``, or at the latest when the last reference
-    to it is dropped. One thread at a time uses it.
+    It finishes exactly once: at the end of the body or at ``close()``. If no code finishes it, it is put
+    into a queue when it is deleted, and the next request or scrape of the process finishes it. One thread at
+    a time uses it.
 
     Attributes:
         recorder: The recorder of the application.

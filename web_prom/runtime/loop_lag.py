@@ -1,6 +1,6 @@
 """The lag of event loops: how late their timers run. A call that blocks a loop delays all its requests.
 
-A timer is set every 50 ms, and the lag is how much later than that it runs. A block of 300 ms is seen as
+A timer is set every 50 ms. The lag is the delay after the planned time. A block of 300 ms is seen as
 250 to 300 ms.
 """
 
@@ -94,7 +94,7 @@ class GeventLag:
 
 
 class _Ticks:
-    """Observes how much later than the interval each tick comes after the one before."""
+    """Observes the time between two ticks, minus the interval."""
 
     def __init__(self, observe: Observe) -> None:
         self._observe = observe

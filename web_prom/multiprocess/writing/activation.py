@@ -49,7 +49,10 @@ _checked: set[str] = set()
 
 
 def is_shared() -> bool:
-    """Return whether new metrics write to the shared directory."""
+    """Return whether new metrics write to the shared directory, in files of slots or of process ids.
+
+    :func:`web_prom.multiprocess.writing.slot_limiter.is_in_slots` is true for files of slots only.
+    """
     return is_multiprocess(value_class())
 
 

@@ -24,7 +24,10 @@ def first_key(family: Metric, label_names: Sequence[str], label_values: Sequence
 
 
 def is_in_slots() -> bool:
-    """Return whether new metrics keep their values in files of slots."""
+    """Return whether new metrics keep their values in files of slots.
+
+    :func:`web_prom.multiprocess.writing.activation.is_shared` is true for files of process ids too.
+    """
     kind = value_class()
     return isinstance(kind, type) and issubclass(kind, SharedValue)
 
