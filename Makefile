@@ -24,7 +24,7 @@ test-fast: $(VENV)/.test ## Run the tests of single units, without servers and o
 soak: $(VENV)/.test ## Kill, stop, reload and upgrade real servers at random for five minutes (SOAK_SECONDS)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-300} $(BIN)/python -m pytest -s tests/servers/test_chaos.py $(ARGS)
 
-coverage: $(VENV)-coverage/.done ## Run the tests of single units, and print which lines and branches none of them runs
+coverage: $(VENV)-coverage/.done ## Run the tests of single units and of servers that depend on versions, and print which lines and branches none of them runs
 	@rm -rf build/coverage && mkdir -p build/coverage
 	@$(COVERED_PYTEST) -m "(not servers or versions) and not unmeasured" $(ARGS)
 	@COVERAGE_PROCESS_START= $(COVERED_PYTEST) -m unmeasured $(ARGS)
