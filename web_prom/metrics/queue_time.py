@@ -116,11 +116,17 @@ class QueueTime:
             self._record_internal_error("queue")
 
     def _ensure_child(self) -> Any:
-        if self._child is None:
-            self._child = _NO_HISTOGRAM  # if there can be none, that is recorded once
-            self._child = self._make_child()
+        child = self._child
+        if child is None:
+            # Several threads may come here, and get the same child.
+            try:
+                child = self._make_child()
+            except Exception:
+                self._child = _NO_HISTOGRAM  # recorded once
+                raise
+            self._child = child
             self._max_pending = _MAX_PENDING
-        return self._child
+        return child
 
     def rebind_values(self) -> None:
         """Look up the histogram's child again when measurements are written."""

@@ -128,6 +128,25 @@ def test_queue_time_is_exact_with_several_threads(recorder: Recorder, registry: 
     assert registry.get_sample_value(f"{NAME}_sum") == pytest.approx(60)
 
 
+def test_queue_time_loses_no_measurement_while_the_histogram_is_created(registry: CollectorRegistry) -> None:
+    histogram = Histogram("h", "", buckets=QUEUE_TIME_BUCKETS, registry=registry)
+    created = threading.Event()
+
+    def create() -> Histogram:
+        created.wait(10)
+        return histogram
+
+    queue_time = QueueTime(create, pytest.fail)
+    threads = [threading.Thread(target=queue_time.observe, args=(environ(1),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    created.set()
+    for thread in threads:
+        thread.join()
+    queue_time.flush()
+    assert registry.get_sample_value("h_count") == 4
+
+
 def test_queue_time_failure_is_counted_and_does_not_reach_the_request(
     recorder: Recorder, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
