@@ -1,7 +1,7 @@
 """Run what depends on versions: on each supported Python, and with the oldest release of each package.
 
-`make test` runs every test on one Python, and `make coverage` the tests of single units, and those
-tests of real servers that depend on versions, on the newest one. This matrix runs the same tests on each other
+`make test` runs every test on one Python. `make coverage` runs the tests of single units, and those tests of
+real servers that depend on versions, on the newest Python. This matrix runs the same tests on each other
 Python. It leaves out an interpreter that the machine does not have.
 
 Other uses: `--newest` prints the newest interpreter, `--ignored` the arguments for pytest that leave out the
