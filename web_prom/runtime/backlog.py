@@ -28,17 +28,19 @@ class Backlog:
         self._last: tuple[object, frozenset[int]] = (None, frozenset())
         self._has_listened = False
 
-    def families(self, pids: Iterable[int]) -> list[Metric]:
+    def families(self, pids: Iterable[int], *, has_server: bool = False) -> list[Metric]:
         """Return the families of the queues. If the system does not show them, there are none.
 
         Args:
             pids: The server's workers. Those of another pid namespace (0) are left out, as are those whose
                 descriptors this process may not see.
+            has_server: Whether there is a server, also while none of its workers lives. Its counter of refused
+                connections is then in every scrape.
         """
         ours = self._of(frozenset(pid for pid in pids if pid > 0), listeners())
         self._has_listened = self._has_listened or bool(ours)
         # A counter that is missing for a moment, while no worker lives, would look like a reset.
-        if not self._has_listened:
+        if not (has_server or self._has_listened):
             return []
         waiting = GaugeMetricFamily(
             "http_server_backlog", "Connections that wait to be accepted by a worker.", labels=["listener"]

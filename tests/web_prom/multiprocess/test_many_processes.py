@@ -53,7 +53,7 @@ def in_child(work):
 
 
 def run(code: str, *arguments: str, **environ: str) -> str:
-    return python(PRELUDE + code, *arguments, **environ)
+    return python(PRELUDE + code, *arguments, **{"PROM_ZERO_ERRORS": "false", **environ})
 
 
 class Scrape:

@@ -92,6 +92,11 @@ def test_backlog_has_no_family_without_processes_that_can_be_seen(pids: list[int
         assert Backlog().families(pids) == []
 
 
+def test_backlog_counts_refused_connections_of_a_server_without_workers() -> None:
+    found = values(Backlog().families([], has_server=True))
+    assert list(found) == [("http_server_listen_overflows_total", "")]
+
+
 def test_backlog_adds_up_sockets_that_share_an_address() -> None:
     with socket.socket() as first, socket.socket() as second, socket.socket() as client:
         for server in (first, second):
