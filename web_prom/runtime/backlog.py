@@ -34,7 +34,7 @@ class Backlog:
         Args:
             pids: The server's workers. Those of another pid namespace (0) are left out, as are those whose
                 descriptors this process may not see.
-            has_server: Whether there is a server, also while none of its workers lives. Its counter of refused
+            has_server: Whether there is a server, even while it has no workers. The counter of refused
                 connections is then in every scrape.
         """
         ours = self._of(frozenset(pid for pid in pids if pid > 0), listeners())
