@@ -184,9 +184,8 @@ class Gatherer:
 
     def _add_runtime(self, text: TextBuilder, pids: Mapping[str, int]) -> None:
         """Add the metrics that the system has about the processes of the server, by the label ``worker``."""
-        self._add_unique(
-            text, self._backlog, self._backlog.families(pids.values(), has_server="" not in pids)
-        )
+        has_server = server_pid() is not None
+        self._add_unique(text, self._backlog, self._backlog.families(pids.values(), has_server=has_server))
         if self._process_details:
             self._add_unique(text, process_detail_families, process_detail_families(pids))
 

@@ -79,10 +79,16 @@ def publish() -> None:
 
 
 def shared_families() -> list[Metric]:
-    """Return the measurements with the number of this process's slot as the label ``worker``."""
+    """Return the measurements with the number of this process's slot as the label ``worker``.
+
+    A process that has measured nothing acquires no slot. A slot that was lost is not acquired again here: the
+    directory of a server that exits stays removed.
+    """
     storage = process_storage()
-    with storage.lock:
-        slot = storage.slot if storage.has_slot() else None
+    slot = storage.slot
+    if slot is None and measurements.families("", shared=True):
+        with storage.lock:
+            slot = storage.slot if storage.has_slot() else None
     return [] if slot is None else measurements.families(str(slot), shared=True)
 
 
