@@ -130,6 +130,10 @@ def on_exit(server: GunicornServer) -> None:
     # gunicorn killed these workers after the graceful timeout, and does not call child_exit for them.
     for worker in list(server.WORKERS.values()):
         child_exit(server, worker)
+    # A server that has preloaded an application may write metrics, too.
+    files: Any = sys.modules.get("web_prom.multiprocess.writing.process_files")
+    if files is not None:
+        files.process_storage().stop_watching()
     _directories.release()
 
 

@@ -262,9 +262,13 @@ class ProcessStorage:
     def _add_error(self, error: BaseException) -> None:
         self._errors.add(error, None if self._files is None else self._files.open_files.get("counter"))
 
+    def stop_watching(self) -> None:
+        """Recover no lost files from now on: the server that exits removes its directory."""
+        self._watch_thread.stop()
+
     def finish(self) -> None:
         """Write pending values if there is room by now: the process exits."""
-        self._watch_thread.stop()
+        self.stop_watching()
         # A directory that is removed while the process exits stays removed.
         if self._files is not None and self._files.directory.exists():
             self.recover()

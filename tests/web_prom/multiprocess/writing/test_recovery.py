@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.web_prom.support import ROOT
+from tests.web_prom.support import ROOT, python
 from web_prom import collector_for
 from web_prom.multiprocess.directory.slots import LOCK_NAME
 from web_prom.multiprocess.writing import process_files, slot_files
@@ -408,3 +408,27 @@ def test_touch_sets_times_of_files_once_an_hour(shared: Path, monkeypatch: pytes
     clock[0] += 4000
     process_files.process_storage()._check_files()
     assert all(time.time() - name.stat().st_mtime < 60 for name in names)
+
+
+STOPPED = """
+    import os, shutil, tempfile, time
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder = tempfile.mkdtemp()
+    from prometheus_client import Counter
+    from web_prom import share_values
+    from web_prom.multiprocess.writing.process_files import process_storage
+    share_values()
+    Counter("mine", "").inc()
+    if {stops}:
+        process_storage().stop_watching()
+    shutil.rmtree(folder)
+    time.sleep(2.5)
+    print(os.path.exists(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_removed_directory_stays_removed_after_watching_has_stopped(stops: bool) -> None:
+    """A server that preloads an application removes its directory when it exits."""
+    assert python(STOPPED.format(stops=stops)).strip() == str(not stops)
