@@ -422,7 +422,7 @@ STOPPED = """
         process_storage().stop_watching()
     shutil.rmtree(folder)
     time.sleep(2.5)
-    print(os.path.exists(folder))
+    print(os.path.exists(folder), flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 """
