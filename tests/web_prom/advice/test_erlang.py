@@ -44,6 +44,7 @@ def test_mean_wait_is_infinite_under_full_load() -> None:
     assert mean_wait(4, 5.0, 0.1) == math.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("servers", "load"), [(1, 0.5), (2, 1.5), (4, 3.0)])
 def test_mean_wait_equals_a_simulation(servers: int, load: float) -> None:
     rng = random.Random(servers)

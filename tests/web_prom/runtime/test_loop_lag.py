@@ -18,6 +18,8 @@ import pytest
 from tests.web_prom.support import python
 from web_prom.runtime.loop_lag import INTERVAL_SECONDS, AsyncioLag
 
+pytestmark = pytest.mark.slow
+
 LOOPS = ["asyncio", "uvloop"]
 
 

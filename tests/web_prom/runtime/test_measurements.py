@@ -18,6 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.web_prom.support import python
 from web_prom.runtime.measurements import LAG_BUCKETS, Durations, Measurements
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def measurements() -> Iterator[Measurements]:

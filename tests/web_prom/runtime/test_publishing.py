@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.web_prom.support import python
+
+pytestmark = pytest.mark.slow
 
 HEADER = """
     import gc, json, os, tempfile, time
