@@ -1,5 +1,10 @@
 """The errors that web-prom raises. Each is a WebPromError and a built-in error."""
 
+import errno
+
+# The process or the system has no free descriptor or no memory at this moment.
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
 
 class WebPromError(Exception):
     """The base class of all errors of web-prom."""
@@ -27,3 +32,15 @@ class BusyError(WebPromError, RuntimeError):
 
 class UnreadableError(WebPromError, OSError):
     """A source of the scrape could not be read this time, so that the scrape would be incomplete."""
+
+
+def raise_if_exhausted(error: OSError) -> None:
+    """Raise UnreadableError if a file or a socket could not be opened only at this moment.
+
+    A value that is left out for such a reason would look like the reset of a counter.
+
+    Raises:
+        UnreadableError: The process or the system has no free descriptor or no memory.
+    """
+    if error.errno in _EXHAUSTED:
+        raise UnreadableError(error.errno, error.strerror, error.filename) from error

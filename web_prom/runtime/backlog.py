@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from web_prom.errors import raise_if_exhausted
 from web_prom.runtime.sock_diag import Listener, listen_overflows, listeners
 
 _SOCKET = re.compile(r"socket:\[(\d+)\]").fullmatch
@@ -36,6 +37,9 @@ class Backlog:
                 descriptors this process may not see.
             has_server: Whether there is a server, even while it has no workers. The counter of refused
                 connections is then in every scrape.
+
+        Raises:
+            UnreadableError: This process has no free descriptor at this moment.
         """
         ours = self._of(frozenset(pid for pid in pids if pid > 0), listeners())
         self._has_listened = self._has_listened or bool(ours)
@@ -88,7 +92,8 @@ def _sockets(pids: Iterable[int], wanted: frozenset[int]) -> frozenset[int]:
         folder = f"/proc/{pid}/fd"
         try:
             descriptors = os.listdir(folder)
-        except OSError:  # it has ended, or belongs to another user
+        except OSError as error:  # it has ended, or belongs to another user
+            raise_if_exhausted(error)
             continue
         for descriptor in descriptors:
             try:

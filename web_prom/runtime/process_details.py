@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from web_prom.errors import raise_if_exhausted
+
 # man 5 proc_pid_stat; counted from the field after the name of the program, which may have spaces.
 _MINOR_FAULTS, _MAJOR_FAULTS, _THREADS = 7, 9, 17
 
@@ -16,6 +18,9 @@ def process_detail_families(pids: Mapping[str, int]) -> list[Metric]:
     Args:
         pids: Process ids by the value of the label ``worker``. A process whose label is empty has no such
             label. Ids of 0, processes that have ended, and those of other users are left out.
+
+    Raises:
+        UnreadableError: This process has no free descriptor at this moment.
     """
     labels = [] if set(pids) == {""} else ["worker"]
     threads = GaugeMetricFamily("process_threads", "Threads of a process.", labels=labels)
@@ -59,5 +64,7 @@ def _read(pid: int) -> Iterator[tuple[str, int]]:
                     involuntary = int(value)
         yield "voluntary", voluntary
         yield "involuntary", involuntary
-    except (OSError, ValueError, IndexError):
+    except OSError as error:
+        raise_if_exhausted(error)
+    except (ValueError, IndexError):
         return
