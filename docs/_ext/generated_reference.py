@@ -48,7 +48,7 @@ class SettingsReference(_Generated):
 
     def rest(self) -> str:
         """Return one entry for each field."""
-        from web_prom.config.settings import FIELDS, PREFIX
+        from web_prom.config import FIELDS, PREFIX
 
         return "\n".join(
             f".. setting:: {PREFIX}{name.upper()}\n\n"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from web_prom.config.settings import FIELDS, PREFIX, Config
+from web_prom.config.raw_values import PREFIX
+from web_prom.config.settings import FIELDS, Config
 
 IMPORT_PATH_VARIABLE = "WEB_PROM_IMPORT_PATH"
 """The environment variable that gives the exporter the import path of its server."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -12,20 +10,12 @@ from typing import Any, Literal
 from web_prom.config import addresses, credentials, parsers
 from web_prom.config.addresses import Address, Network
 from web_prom.config.credentials import Secret
+from web_prom.config.raw_values import PREFIX, check_value, read_raw_values
 from web_prom.errors import ConfigError
 from web_prom.hooks import ExtraLabel, ScrapeCheck
 from web_prom.metrics.conventions import DEFAULT_SIZE_BUCKETS, NAMINGS, PROMETHEUS
 
-PREFIX = "PROM_"
-
-# The server reads these before it loads the application.
-_SERVER_SETTINGS = frozenset(
-    {"PROM_INSTRUMENT", "PROM_BIND", "PROM_CERTFILE", "PROM_KEYFILE", "PROM_CLIENT_CAFILE"}
-)
-
 DEFAULT_DURATION_BUCKETS = PROMETHEUS.duration_buckets
-
-logger = logging.getLogger("web_prom")
 
 
 def _setting(
@@ -221,10 +211,10 @@ class Config:
                 allowed. An unknown key of ``environ`` is only logged as a warning, because Kubernetes sets
                 ``PROM_PORT`` for a service with the name ``prom``.
         """
-        raw = _raw_values(options or {}, settings or {}, environ or {})
+        raw = read_raw_values(FIELDS, options or {}, settings or {}, environ or {})
         # A debug page may show the local variables of a traceback.
         del options, settings, environ
-        checked = {name: _parse(FIELDS[name], source, value) for name, (source, value) in raw.items()}
+        checked = {name: check_value(FIELDS[name], source, value) for name, (source, value) in raw.items()}
         naming = NAMINGS[checked.get("naming", cls.naming)]
         config = cls(**{"duration_buckets": naming.duration_buckets, **checked})
         config._check_together()
@@ -262,57 +252,3 @@ class Config:
 
 FIELDS: Mapping[str, Field[Any]] = {item.name: item for item in fields(Config)}
 """All settings by field name. The key in settings and environment is ``PROM_`` and the name in capitals."""
-
-
-def _raw_values(
-    options: Mapping[str, object], settings: Mapping[str, object], environ: Mapping[str, str]
-) -> dict[str, tuple[str, object]]:
-    """Return the source and the raw value of each setting by field name. Secrets are hidden.
-
-    Raises:
-        ConfigError: A name is unknown.
-    """
-    raw: dict[str, tuple[str, object]] = {}
-
-    def add(name: str, source: str, value: object) -> None:
-        hidden = FIELDS[name].metadata["secret"] and isinstance(value, str)
-        raw[name] = source, Secret(value) if hidden else value  # type: ignore[arg-type]
-
-    for key in _prom_keys(environ):
-        name = key.removeprefix(PREFIX).lower()
-        if name in FIELDS:
-            add(name, f"{key} in the environment", environ[key])
-        else:
-            logger.warning("%s in the environment is not a setting of web-prom and is ignored", key)
-    for key in _prom_keys(settings):
-        add(_check_known(key.removeprefix(PREFIX).lower(), key), key, settings[key])
-        if key in _SERVER_SETTINGS and key not in environ:
-            logger.warning(
-                "%s in the application's settings has no effect, because the server reads it before it loads "
-                "the application; set it in the environment, or in raw_env of gunicorn",
-                key,
-            )
-    for name, value in options.items():
-        add(_check_known(name, f"option {name!r}"), f"option {name!r}", value)
-    return raw
-
-
-def _prom_keys(source: Mapping[str, object]) -> list[str]:
-    return [key for key in source if isinstance(key, str) and key.startswith(PREFIX)]
-
-
-def _check_known(name: str, source: str) -> str:
-    if name in FIELDS:
-        return name
-    close = difflib.get_close_matches(name, FIELDS, n=1)
-    hint = f" (did you mean {PREFIX}{close[0].upper()}?)" if close else ""
-    known = ", ".join(PREFIX + item.upper() for item in FIELDS)
-    raise ConfigError(f"{source} is not a setting of web-prom{hint}; the settings are {known}")
-
-
-def _parse(setting: Field[Any], source: str, value: object) -> Any:
-    try:
-        return setting.metadata["parse"](value)
-    except ValueError as error:
-        shown = repr(value) if setting.metadata["is_printable"](value) else "a value that is not shown"
-        raise ConfigError(f"{source} is {shown}; allowed: {error}") from None

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from web_prom.config.addresses import Address
 from web_prom.config.exporter_settings import IMPORT_PATH_VARIABLE, OPTIONS, load_exporter_config
-from web_prom.config.settings import PREFIX, Config
+from web_prom.config.raw_values import PREFIX
+from web_prom.config.settings import Config
 from web_prom.errors import ConfigError, ListenError
 from web_prom.gunicorn_types import GunicornServer
 from web_prom.http_server.listener import adopt, listen, receive_listener, socket_timeout

@@ -11,7 +11,8 @@ from urllib.parse import parse_qs
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from web_prom.config.settings import PREFIX, Config
+from web_prom.config.raw_values import PREFIX
+from web_prom.config.settings import Config
 from web_prom.errors import BusyError
 from web_prom.exposition.access_control import AccessControl
 from web_prom.exposition.encoding.encoder import Encode, MetricSource

@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from web_prom.config.settings import PREFIX, Config
+from web_prom.config.raw_values import PREFIX
+from web_prom.config.settings import Config
 from web_prom.errors import ConflictError
 from web_prom.metrics import conventions
 from web_prom.metrics.conventions import NAMINGS, MetricSpec
