@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, values
 
+from tests.servers.databases import mariadb, postgresql  # noqa: F401
 from web_prom.runtime.measurements import Measurements
 from web_prom.runtime.this_process import measurements
 
 # Tests in these folders start servers and programs, or run for a long time: they are all marked as slow.
 _SLOW_FOLDERS = ("benchmarks", "examples", "fuzz", "opentelemetry", "servers")
+
+# Tests that use these fixtures are marked as tests of real servers, in whichever folder they are.
+_SERVER_FIXTURES = {"postgresql", "mariadb"}
 
 # Tests name each series that they expect. Those at 0 have tests of their own (test_zero_errors.py).
 os.environ["PROM_ZERO_ERRORS"] = "false"
@@ -75,9 +79,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
     """
     for item in items:
         folder = item.path.relative_to(item.config.rootpath).parts[1]
-        if folder in _SLOW_FOLDERS:
+        starts_server = not _SERVER_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+        if folder in _SLOW_FOLDERS or starts_server:
             item.add_marker(pytest.mark.slow)
-        if folder == "servers":
+        if folder == "servers" or starts_server:
             item.add_marker(pytest.mark.servers)
         group = _group(item)
         if group:

@@ -15,7 +15,8 @@ def needs_program(name: str, *, package: str) -> str:
         name: The program.
         package: Debian's package that brings it.
     """
-    path = shutil.which(name)
+    # Debian has servers in /usr/sbin, which is not in the PATH of every user.
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin")
     if path is None:
         told = f"needs {name}: apt-get install {package}"
         if os.environ.get("CI"):
