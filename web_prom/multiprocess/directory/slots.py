@@ -4,20 +4,18 @@ The file ``slots.lock`` has a record for each slot: the id of the process that a
 process *holds* a slot while it has a write lock on the slot's record. The kernel releases the lock when the
 process dies, also by ``kill -9``. A fork does not inherit it. A *read* lock reserves free slots for a
 moment, so that no process acquires one while files are removed.
-
-Forks are recognised by ``os.getpid()``, because uWSGI runs no at-fork hooks.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory.lockfile import Span
+from web_prom.multiprocess.directory.process_states import ProcessState, ProcessStates
 from web_prom.multiprocess.directory.slot_file import SlotFile, spans_without
 from web_prom.multiprocess.regular_file import NotRegularError
 from web_prom.posix import at_fork
@@ -27,15 +25,6 @@ LOCK_NAME = "slots.lock"
 
 # Other processes reserve free slots only while they remove files.
 _TIMEOUT_SECONDS = 1.0
-
-
-class _ProcessState:
-    """The state of one process. A fork starts with a new one: with no slot, and with its own lock."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.slot: int | None = None
-        self.may_wait = True
 
 
 class Slots:
@@ -56,7 +45,7 @@ class Slots:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._file = SlotFile(directory / LOCK_NAME)
-        self._states: dict[int, _ProcessState] = {}
+        self._states = ProcessStates()
 
     def acquire(self) -> int:
         """Return the number of this process's slot. Without one, acquire the lowest free slot.
@@ -66,7 +55,7 @@ class Slots:
         Raises:
             DirectoryError: The directory does not exist, or this process may not write to it.
         """
-        state = self._state()
+        state = self._states.current()
         slot = state.slot
         if slot is None:
             with state.lock, self._file.directory_errors():
@@ -86,7 +75,7 @@ class Slots:
         Raises:
             DirectoryError: As with :meth:`acquire`; the process then holds no slot.
         """
-        state = self._state()
+        state = self._states.current()
         with state.lock, self._file.directory_errors():
             if state.slot is not None and state.slot != slot:
                 return state.slot
@@ -98,7 +87,7 @@ class Slots:
 
     def holds(self, slot: int) -> bool:
         """Return whether this process holds the slot in the file that the path leads to now. Never waits."""
-        state = self._state()
+        state = self._states.current()
         if not state.lock.acquire(blocking=False):
             return True  # another thread changes the slot at this moment; the caller asks again
         try:
@@ -121,7 +110,7 @@ class Slots:
         Raises:
             DirectoryError: As with :meth:`acquire`.
         """
-        state = self._state()
+        state = self._states.current()
         with state.lock, self._file.directory_errors():
             while True:
                 self._open(state, writing=True, create=True)
@@ -133,14 +122,14 @@ class Slots:
 
     def release_former(self, slot: int) -> None:
         """Unlock a slot that :meth:`reacquire` left locked."""
-        state = self._state()
+        state = self._states.current()
         with state.lock, contextlib.suppress(OSError):
             if state.slot not in (None, slot):
                 self._unlock(slot)
 
     def touch(self) -> None:
         """Set the lock file's time to the present, so that programs that remove old files keep it."""
-        state = self._state()
+        state = self._states.current()
         with state.lock, contextlib.suppress(OSError):
             if state.slot is not None:
                 self._file.touch()
@@ -157,7 +146,7 @@ class Slots:
         Raises:
             DirectoryError: This process may not read the file.
         """
-        state = self._state()
+        state = self._states.current()
         with state.lock, self._file.directory_errors():
             if not self._open(state, writing=False):
                 return {}
@@ -192,7 +181,7 @@ class Slots:
         Raises:
             DirectoryError: This process may not read the file.
         """
-        state = self._state()
+        state = self._states.current()
         if not state.lock.acquire(blocking=False):
             return []
         try:
@@ -211,7 +200,7 @@ class Slots:
         Raises:
             DirectoryError: This process may not write to the file.
         """
-        state = self._state()
+        state = self._states.current()
         if not state.lock.acquire(blocking=False):
             yield False
             return
@@ -238,7 +227,7 @@ class Slots:
         Raises:
             DirectoryError: This process may not write to the file.
         """
-        state = self._state()
+        state = self._states.current()
         with state.lock:
             with self._file.directory_errors():
                 self._open(state, writing=True, create=True)
@@ -252,22 +241,12 @@ class Slots:
 
     def close(self) -> None:
         """Close the file, unless this process holds a slot. A later call of any method opens it again."""
-        state = self._state()
+        state = self._states.current()
         with state.lock:
             if state.slot is None:
                 self._file.close()
 
-    def _state(self) -> _ProcessState:
-        pid = os.getpid()
-        state = self._states.get(pid)
-        if state is None:
-            # setdefault() is atomic: all threads get the same object.
-            state = self._states.setdefault(pid, _ProcessState())
-            for ancestor in set(self._states) - {pid}:
-                self._states.pop(ancestor, None)
-        return state
-
-    def _open(self, state: _ProcessState, *, writing: bool, create: bool = False) -> bool:
+    def _open(self, state: ProcessState, *, writing: bool, create: bool = False) -> bool:
         # A removed file still shows who holds a slot, until a process creates another file.
         if self._file.is_usable(writing=writing, create=create):
             return True
@@ -275,7 +254,7 @@ class Slots:
         state.slot = None
         return self._file.open(writing=writing, create=create)
 
-    def _acquire_from(self, first: int, state: _ProcessState) -> int:
+    def _acquire_from(self, first: int, state: ProcessState) -> int:
         while True:
             self._open(state, writing=True, create=True)
             # Another interpreter may have acquired a slot since the parent process opened the file.
@@ -316,5 +295,4 @@ def _clear_states() -> None:
         slots._states.clear()
 
 
-# Required only if the system gives a fork the process id of a dead ancestor.
 at_fork(after_in_child=_clear_states)
