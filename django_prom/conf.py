@@ -10,6 +10,7 @@ from functools import cache
 import prometheus_client
 from django.conf import settings
 
+from django_prom.request_attributes import ATTRIBUTE_GETTERS
 from django_prom.request_start import start_key_getter
 from web_prom.config import FIELDS, PREFIX, Config
 from web_prom.config.credentials import Secret
@@ -39,7 +40,7 @@ class Instrumentation:
     """
 
     def __init__(self, config: Config) -> None:
-        self.recorder = Recorder(config, REGISTRY, owner=owner())
+        self.recorder = Recorder(config, REGISTRY, owner=owner(), attribute_getters=ATTRIBUTE_GETTERS)
         self.measures_sizes = config.request_size or config.response_size or config.first_byte
         self.measures_start = self.measures_sizes or bool(config.queue_time)
         self.suffixes = tuple(path[1:] for path in scrape_paths(config.path)) or ("",)

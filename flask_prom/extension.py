@@ -17,10 +17,11 @@ from flask import (
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from flask_prom.first_requests import watch_first_requests
-from flask_prom.routes import FlaskRouteResolver, current_request
+from flask_prom.routes import FlaskRouteResolver, current_request, endpoint_of
 from web_prom.config import Config
 from web_prom.errors import ConflictError
 from web_prom.exposition.scrape_context import scrape_context
+from web_prom.metrics.conventions import NAMINGS
 from web_prom.metrics.recording import RECORDING_KEY, Recording
 from web_prom.metrics.routes import exclude
 from web_prom.wsgi import PrometheusMiddleware
@@ -116,13 +117,15 @@ class Instrumentation:
         self._patched_handler: Callable[..., Any] | None = None
         inner = app.wsgi_app
         resolve_route = self._resolver.resolve_route
+        has_labels = bool(config.extra_labels or NAMINGS[config.naming].request_attributes)
         middleware = PrometheusMiddleware(
             inner,
             registry=registry,
             config=config,
-            resolve_route=self._resolve_route_and_labels if config.extra_labels else resolve_route,
+            resolve_route=self._resolve_route_and_labels if has_labels else resolve_route,
             owner=f"Flask application {app.name!r}",
             scrape_context=app.app_context,
+            attribute_getters={"view": endpoint_of},
         )
         # Also for other endpoints of the registry (start_http_server).
         scrape_context(app.app_context, registry)
@@ -138,7 +141,7 @@ class Instrumentation:
         # labels need the final response, which only request_finished has.
         if getattr(inner, "__func__", None) is not Flask.wsgi_app:
             request_started.connect(self.on_request_started, app)
-        if config.extra_labels:
+        if has_labels:
             request_finished.connect(self._on_request_finished, app)
 
     def on_request_started(self, _app: Flask, **_: Any) -> None:

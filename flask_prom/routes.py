@@ -27,6 +27,11 @@ def current_request(recording: Recording) -> Request | None:
         return None
 
 
+def endpoint_of(request: Request, _response: object) -> str:
+    """Return the endpoint of a request, or an empty string if no route matched."""
+    return request.endpoint or ""
+
+
 class FlaskRouteResolver:
     """Finds the route templates of the requests of one application. Safe to share between threads."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -12,7 +13,7 @@ from web_prom.config.settings import Config
 from web_prom.errors import ConfigError
 from web_prom.exposition.http import Exposition
 from web_prom.exposition.scrape_context import ContextFactory
-from web_prom.hooks import RouteResolver
+from web_prom.hooks import ExtraLabel, RouteResolver
 from web_prom.metrics.labels import sanitize_label_value
 from web_prom.metrics.layers import MeasuredProtocols, affected_recordings, find_outer
 from web_prom.metrics.recorder import Recorder
@@ -59,6 +60,7 @@ class Middleware:
         owner: The application's name, for messages.
         reserved: Names of labels that only metrics of this protocol have.
         scrape_context: Entered around each response to a scrape (:mod:`web_prom.exposition.scrape_context`).
+        attribute_getters: As those of :class:`web_prom.metrics.recorder.Recorder`.
 
     Attributes:
         recorder: Records the requests. It exists only if the setting ``enabled`` is true.
@@ -80,6 +82,7 @@ class Middleware:
         owner: str,
         reserved: frozenset[str] = frozenset(),
         scrape_context: ContextFactory | None = None,
+        attribute_getters: Mapping[str, ExtraLabel] = MappingProxyType({}),
     ) -> None:
         if config is not None and options:
             raise TypeError(f"settings are in config or in options, not in both; remove {', '.join(options)}")
@@ -89,7 +92,13 @@ class Middleware:
                 raise ConfigError(f"{owner} already has a label {name!r}; choose another name for yours")
         self._enabled = self._config.enabled
         if self._enabled:
-            self.recorder = Recorder(self._config, registry, owner=owner, resolve_route=resolve_route)
+            self.recorder = Recorder(
+                self._config,
+                registry,
+                owner=owner,
+                resolve_route=resolve_route,
+                attribute_getters=attribute_getters,
+            )
             self._exposition = Exposition(registry, self._config, context=scrape_context)
             measured = (self._config.request_size, self._config.response_size, self._config.first_byte)
             self._measures_sizes = any(measured)

@@ -72,21 +72,35 @@ class RequestMetrics(_Generated):
     """The families of requests in one naming: name, type, labels, help."""
 
     required_arguments = 1
-    sources = ("web_prom/metrics/conventions.py",)
+    sources = tuple(
+        f"web_prom/metrics/namings/{name}.py"
+        for name in (
+            *("model", "prometheus", "opentelemetry"),
+            *("flask_exporter", "django_prometheus", "asgi_exporters"),
+        )
+    )
 
     def rest(self) -> str:
         """Return a list with an entry for each family."""
         from web_prom.metrics.conventions import NAMINGS, MetricSpec
 
         naming = NAMINGS[self.arguments[0]]
+        kinds = {
+            **dict.fromkeys(("requests", "exceptions"), "counter"),
+            **dict.fromkeys(("in_progress", "info"), "gauge"),
+            **dict.fromkeys(("request_size", "response_size"), naming.size_kind),
+        }
+        described = [
+            (getattr(naming, field.name), kinds.get(field.name, "histogram")) for field in fields(naming)
+        ]
+        described += [(family.spec, family.kind) for family in naming.further]
+        described += [(spec, "counter") for spec in naming.further_exceptions]
         text = ""
-        for field in fields(naming):
-            family = getattr(naming, field.name)
+        for family, kind in described:
             if isinstance(family, MetricSpec):
-                counts = "counter" if family.name.endswith("_total") else "histogram"
-                kind = "gauge" if field.name == "in_progress" else counts
+                name = f"{family.prefix}_{family.name}" if family.prefix else family.name
                 labels = ", ".join(f"``{label}``" for label in family.labels) or "none"
-                text += f"``{family.name}`` ({kind})\n    {family.documentation} Labels: {labels}.\n\n"
+                text += f"``{name}`` ({kind})\n    {family.documentation} Labels: {labels}.\n\n"
         bounds = ", ".join(f"{bound:g}" for bound in naming.duration_buckets)
         return f"{text}Default buckets of the duration, in seconds: ``{bounds}``.\n"
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from web_prom.config import addresses, credentials, parsers
 from web_prom.config.addresses import Address, Network
 from web_prom.config.credentials import Secret
+from web_prom.config.naming_defaults import naming_defaults
 from web_prom.config.raw_values import PREFIX, check_value, read_raw_values
 from web_prom.errors import ConfigError
 from web_prom.hooks import ExtraLabel, ScrapeCheck
@@ -61,7 +62,9 @@ class Config:
     naming: str = _setting(
         "prometheus",
         parsers.parse_naming,
-        "Names of the request families: `prometheus` or `opentelemetry`.",
+        "Names of the request families: `prometheus`, `opentelemetry`, or those of another library, for a "
+        "migration: `prometheus-flask-exporter`, `django-prometheus`, `starlette-exporter`, "
+        "`fastapi-instrumentator`.",
     )
     namespace: str = _setting(
         "", parsers.parse_namespace, "Prefix of the names of the families of requests and WebSockets."
@@ -216,7 +219,7 @@ class Config:
         del options, settings, environ
         checked = {name: check_value(FIELDS[name], source, value) for name, (source, value) in raw.items()}
         naming = NAMINGS[checked.get("naming", cls.naming)]
-        config = cls(**{"duration_buckets": naming.duration_buckets, **checked})
+        config = cls(**naming_defaults(naming, checked))
         config._check_together()
         return config
 

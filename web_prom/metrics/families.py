@@ -18,6 +18,7 @@ from web_prom.metrics import conventions
 from web_prom.metrics.conventions import NAMINGS, MetricSpec
 from web_prom.metrics.get_or_create import find, get_or_create
 from web_prom.metrics.limited_metric import LimitedMetric
+from web_prom.metrics.naming_families import exception_counters, further_families, size_family
 from web_prom.metrics.queue_time import QueueTimeHistogram
 from web_prom.metrics.refusals import warn_of_refused_metrics
 from web_prom.multiprocess.directory.dead_files import merge_dead_files
@@ -69,8 +70,10 @@ class MetricFamilies:
 
     Attributes:
         naming: The naming of the families of requests.
-        requests, exceptions: Families that only some namings have, otherwise None.
+        requests: The counter of requests, or None if the naming has none.
         duration: The histogram of durations, which each naming has.
+        further: The further families of the naming, in its order.
+        exception_counters: The counters of exceptions. Empty if ``duration`` has a label for the error.
         in_progress: The gauge of requests in progress. Its first labels are attributes of the start.
         errors: ``web_prom_instrumentation_errors_total``, by ``stage``.
         overflow: ``web_prom_label_overflow_total``, by ``family``.
@@ -107,7 +110,8 @@ class MetricFamilies:
             duration = replace(duration, labels={**duration.labels, "status": "status"})
         self.requests = self._family(Counter, naming.requests) if naming.requests else None
         self.duration = self._family(Histogram, duration, buckets=self.config.duration_buckets)
-        self.exceptions = self._family(Counter, naming.exceptions) if naming.exceptions else None
+        self.exception_counters = exception_counters(naming, self._family)
+        self.further = further_families(naming, self.config, self._family)
         self.in_progress: Gauge = self._unlimited(Gauge, naming.in_progress, multiprocess_mode="livesum")
         self.errors = error_counter(self.registry)
         self.overflow: Counter = self._metric(
@@ -115,7 +119,7 @@ class MetricFamilies:
         )
         before = self._registered
         self._registered = (
-            *(self.requests, self.duration, self.exceptions),
+            *(self.requests, self.duration, *self.exception_counters, *self.further),
             *(self.in_progress, self.errors, self.overflow),
         )
         return before != self._registered
@@ -132,17 +136,23 @@ class MetricFamilies:
         """Whether the registry still has the families."""
         return find(self.duration.name, self.registry) is self.duration.metric
 
+    @property
+    def info(self) -> Gauge | None:
+        """The gauge with the version of web-prom, or None if the naming has none."""
+        spec = self.naming.info
+        return None if spec is None else self._unlimited(Gauge, spec, multiprocess_mode="max")
+
     # The families below are created when they are used for the first time.
 
     @property
     def request_size(self) -> LimitedMetric:
-        """The histogram of the sizes of request bodies."""
-        return self._family(Histogram, self.naming.request_size, buckets=self.config.size_buckets)
+        """The family of the sizes of request bodies."""
+        return size_family(self.naming.request_size, self.config, self.naming.size_kind, self._family)
 
     @property
     def response_size(self) -> LimitedMetric:
-        """The histogram of the sizes of response bodies."""
-        return self._family(Histogram, self.naming.response_size, buckets=self.config.size_buckets)
+        """The family of the sizes of response bodies."""
+        return size_family(self.naming.response_size, self.config, self.naming.size_kind, self._family)
 
     @property
     def first_byte(self) -> LimitedMetric:
@@ -204,7 +214,8 @@ class MetricFamilies:
     ) -> LimitedMetric:
         """Return a family with the extra labels, the constant labels and a limit on its label sets."""
         label_names = (*spec.labels, *self._added_names)
-        metric = self._metric(kind, spec, label_names, namespace=self.config.namespace, **options)
+        namespace = self.config.namespace or spec.prefix
+        metric = self._metric(kind, spec, label_names, namespace=namespace, **options)
         family = self._limited.get(spec.name)
         if family is None or family.metric is not metric:
             family = self._limited[spec.name] = LimitedMetric(
@@ -219,7 +230,7 @@ class MetricFamilies:
     def _unlimited(self, kind: type[Any], spec: MetricSpec, **options: Any) -> Any:
         """Return a family whose labels are all bounded, with the constant labels."""
         labels = (*spec.labels, *self._constant_names)
-        return self._metric(kind, spec, labels, namespace=self.config.namespace, **options)
+        return self._metric(kind, spec, labels, namespace=self.config.namespace or spec.prefix, **options)
 
     def _metric(self, kind: type[Any], spec: MetricSpec, labels: tuple[str, ...], **options: Any) -> Any:
         try:

@@ -58,4 +58,5 @@ class LimitedMetric:
             admitted = values if self._slot_limiter.admit(values) else self._limiter.fold(values)
         else:
             admitted = self._limiter.admit(values)
-        return self.metric.labels(*admitted), admitted != values
+        child = self.metric.labels(*admitted) if admitted else self.metric
+        return child, admitted != values

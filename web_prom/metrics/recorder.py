@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
 from web_prom.config.settings import Config
-from web_prom.hooks import RouteResolver
+from web_prom.hooks import ExtraLabel, RouteResolver
 from web_prom.metrics.families import families_for
 from web_prom.metrics.labels import (
     EMPTY,
@@ -18,12 +19,13 @@ from web_prom.metrics.labels import (
     OTHER,
     UNMATCHED,
     known_methods,
-    sanitize_label_value,
     status_label,
 )
 from web_prom.metrics.limited_metric import LimitedMetric
+from web_prom.metrics.naming_families import set_info, with_further
 from web_prom.metrics.queue_time import QueueTime, flush_queue_times
-from web_prom.metrics.request_start import RequestStart, RequestStartCache
+from web_prom.metrics.request_attributes import RequestAttributes
+from web_prom.metrics.request_start import RequestStartCache
 from web_prom.metrics.routes import route_is_excluded
 from web_prom.metrics.writers import GaugeUpdater, RequestWriter, gauge_updaters, make_writer
 from web_prom.multiprocess.writing.activation import is_shared
@@ -59,8 +61,12 @@ class Recorder:
         registry: The registry of the families.
         owner: The application's name, for messages.
         resolve_route: Called when the response starts. It sets the route on the recording.
+        attribute_getters: Functions that return an attribute of a request from the framework's request and
+            response, by the names of :attr:`web_prom.metrics.namings.model.Naming.request_attributes`.
 
     Attributes:
+        extra_labels: The functions of :class:`web_prom.metrics.request_attributes.RequestAttributes`.
+        compute_extra_values: Its method ``compute``.
         writers: The writers by what the requests have in common (:data:`WriterKey`); None if such requests
             are not measured.
         request_starts: The starts of requests that are in use.
@@ -81,6 +87,7 @@ class Recorder:
         *,
         owner: str = "the application",
         resolve_route: RouteResolver | None = None,
+        attribute_getters: Mapping[str, ExtraLabel] = MappingProxyType({}),
     ) -> None:
         self.config = config
         self.resolve_route: RouteResolver = resolve_route or _resolve_no_route
@@ -91,12 +98,15 @@ class Recorder:
         self.request_starts = RequestStartCache(
             self.naming.start_attributes, known_methods(config.extra_methods), self._gauge_updaters
         )
-        self.extra_labels = tuple(config.extra_labels.items())
+        self._attributes = RequestAttributes(
+            self.naming, attribute_getters, config.extra_labels, self.record_internal_error
+        )
+        self.extra_labels = self._attributes.functions
+        self.compute_extra_values = self._attributes.compute
         # A client may choose the values of extra labels.
-        self._zero_errors = config.zero_errors and not self.extra_labels
+        self._zero_errors = config.zero_errors and not config.extra_labels
         self.abandoned: deque[tuple[Finishable, float]] = deque()
         self._constant_values = tuple(config.constant_labels.values())
-        self._no_extra = (EMPTY,) * len(self.extra_labels)
         self._warned: set[str] = set()
         self.queue_time = (
             QueueTime(lambda: self.constant_child(self.families.queue_time), self.record_internal_error)
@@ -118,6 +128,8 @@ class Recorder:
             _USUAL_START
         )  # the worker has a series from its start on, not from its first request
         config, families = self.config, self.families
+        if families.info is not None:
+            set_info(families.info, self._constant_values)
         if self.queue_time is not None:
             self.queue_time.rebind_values()
         if config.queue_time is True:
@@ -166,9 +178,10 @@ class Recorder:
         this_process.detect_capacity()
         request_start, route, code, extra, *errors = key
         status = status_label(code or INTERNAL_SERVER_ERROR, classes=self.config.status_classes)
-        attributes = {**request_start.attributes, **_route_attributes(route), "status": status}
+        attributes = self._attributes.attributes(request_start, route, extra)
+        attributes["status"] = status
         attributes["error"] = errors[0] if errors else status if status >= "500" else EMPTY
-        if route_is_excluded(attributes["route"], self.config.exclude):
+        if route_is_excluded(UNMATCHED if route is None else route, self.config.exclude):
             if not extra and status != OTHER:
                 self.writers[key] = None
             return None
@@ -185,8 +198,9 @@ class Recorder:
             None if requests is None else child(requests),
             child(self.families.duration),
             self.config.duration_buckets,
-            [(field, child(family).observe) for field, family in self._optional_histograms],
+            [(field, _update_of(child(family))) for field, family in self._optional_histograms],
         )
+        writer = with_further(writer, self.naming, self.families.further, attributes, child)
         if self._zero_errors and requests is not None and route is not None and not folded:
             self._create_error_counter(requests, attributes)
         # Values that a client or the application can invent without a limit are not kept as keys.
@@ -194,14 +208,13 @@ class Recorder:
             self.writers[key] = writer
         return writer
 
-    def count_exception(
-        self, error: BaseException, request_start: RequestStart, route: str | None, extra: tuple[str, ...]
-    ) -> None:
+    def count_exception(self, error: BaseException, key: WriterKey) -> None:
         """Count one exception of a request, if the naming has a family of exceptions."""
-        family = self.families.exceptions
-        if family is not None:
-            exception = type(error).__name__
-            attributes = {**request_start.attributes, **_route_attributes(route), "exception": exception}
+        request_start, route, code, extra, *_ = key
+        attributes = self._attributes.attributes(request_start, route, extra)
+        attributes["exception"] = type(error).__name__
+        attributes["status"] = status_label(code or INTERNAL_SERVER_ERROR, classes=self.config.status_classes)
+        for family in self.families.exception_counters:
             self.child_for(family, attributes, extra).inc()
 
     def child_for(self, family: LimitedMetric, attributes: Mapping[str, str], extra: tuple[str, ...]) -> Any:
@@ -210,7 +223,7 @@ class Recorder:
         Args:
             family: The family.
             attributes: The attributes of the request.
-            extra: The values of the extra labels; empty if they are not known.
+            extra: The ``extra`` of the recording; empty if it is not known.
         """
         return self._child_for(family, attributes, extra)[0]
 
@@ -218,35 +231,11 @@ class Recorder:
         """Return the child of a metric that has no labels but the constant ones."""
         return metric.labels(*self._constant_values) if self._constant_values else metric
 
-    def compute_extra_values(
-        self, request: Any, response: Any, *, reraise: tuple[type[Exception], ...] = ()
-    ) -> tuple[str, ...]:
-        """Return the values of the extra labels for a request and its response.
-
-        The value of a label whose function raises is empty.
-
-        Args:
-            request: The request of the framework.
-            response: The response of the framework.
-            reraise: Exceptions that are raised to the caller. No other exception is raised.
-        """
-        values = []
-        for name, function in self.extra_labels:
-            try:
-                values.append(sanitize_label_value(str(function(request, response))))
-            except reraise:
-                raise
-            except Exception:
-                self.record_internal_error(f"label {name}")
-                values.append(EMPTY)
-        return tuple(values)
-
     def _child_for(
         self, family: LimitedMetric, attributes: Mapping[str, str], extra: tuple[str, ...]
     ) -> tuple[Any, bool]:
-        child, overflow = family.child_and_overflow(
-            attributes, (*(extra or self._no_extra), *self._constant_values)
-        )
+        labels = (*self._attributes.labels(extra), *self._constant_values)
+        child, overflow = family.child_and_overflow(attributes, labels)
         if overflow:
             self._count_overflow(family.name)
         return child, overflow
@@ -257,11 +246,10 @@ class Recorder:
         ``increase()`` does not see the first increment of a counter that did not exist before. Errors of
         clients create nothing, so that clients cannot add series.
         """
-        if attributes["status"] < "4" and attributes["method"] != OTHER:
+        if attributes["status"] < "4" and attributes["method"] != self.naming.other_method:
             status = status_label(INTERNAL_SERVER_ERROR, classes=self.config.status_classes)
-            requests.child_and_overflow(
-                {**attributes, "status": status}, (*self._no_extra, *self._constant_values)
-            )
+            labels = (*self._attributes.labels(()), *self._constant_values)
+            requests.child_and_overflow({**attributes, "status": status}, labels)
 
     def _gauge_updaters(self, attributes: Mapping[str, str]) -> tuple[GaugeUpdater, GaugeUpdater]:
         """Return the functions that change the gauge of requests in progress for requests with this start."""
@@ -283,8 +271,10 @@ class Recorder:
             )
 
 
-def _route_attributes(route: str | None) -> dict[str, str]:
-    return {"route": UNMATCHED, "template": EMPTY} if route is None else {"route": route, "template": route}
+def _update_of(child: Any) -> Callable[[float], None]:
+    """Return the function that adds a measured value to a counter, a histogram or a summary."""
+    update: Callable[[float], None] = child.inc if isinstance(child, Counter) else child.observe
+    return update
 
 
 def _resolve_no_route(recording: Any) -> None:

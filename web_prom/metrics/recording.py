@@ -129,7 +129,7 @@ class Recording:
         if self.measured and self.status is not None and self.status >= "500":
             key = (self.request_start, self.route, self.status, self.extra)
             if (self.recorder.writers.get(key) or self.recorder.writer_for(key)) is not None:
-                self.recorder.count_exception(error, self.request_start, self.route, self.extra)
+                self.recorder.count_exception(error, key)
 
     @property
     def _is_server_error(self) -> bool:
@@ -138,9 +138,10 @@ class Recording:
 
     def _count_exceptions(self, *, counted: bool) -> None:
         try:
-            if counted and self._is_server_error:
+            if counted and (self._is_server_error or self.recorder.naming.counts_handled_exceptions):
+                key = (self.request_start, self.route, self.status, self.extra)
                 for error in self._errors or ():
-                    self.recorder.count_exception(error, self.request_start, self.route, self.extra)
+                    self.recorder.count_exception(error, key)
         except Exception:
             self.recorder.record_internal_error("finish")
         finally:

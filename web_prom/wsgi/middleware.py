@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from web_prom.config.settings import Config
 from web_prom.exposition.scrape_context import ContextFactory
-from web_prom.hooks import RouteResolver
+from web_prom.hooks import ExtraLabel, RouteResolver
 from web_prom.metrics.layers import MeasuredProtocols, find_outer, forward, is_counted_by
 from web_prom.metrics.recording import RECORDING_KEY
 from web_prom.metrics.request_start import WSGI_KEYS, start_key_getter
@@ -53,6 +54,8 @@ class PrometheusMiddleware(Middleware):
         owner: The application's name, for messages.
         scrape_context: Returns a context manager that is entered around each response to a scrape, and
             around each custom collector in its thread (:mod:`web_prom.exposition.scrape_context`).
+        attribute_getters: Functions that return an attribute of a naming from the framework's request and
+            response. Framework adapters pass their own.
         **options: Settings by their names in lower case, without the prefix ``PROM_``. They take precedence
             over the environment. Without an adapter, extra labels are computed from the environ and the
             pair of status line and headers.
@@ -72,10 +75,17 @@ class PrometheusMiddleware(Middleware):
         resolve_route: RouteResolver | None = None,
         owner: str = "a WSGI application",
         scrape_context: ContextFactory | None = None,
+        attribute_getters: Mapping[str, ExtraLabel] = MappingProxyType({}),
         **options: object,
     ) -> None:
         super().__init__(
-            registry, config, options, resolve_route=resolve_route, owner=owner, scrape_context=scrape_context
+            registry,
+            config,
+            options,
+            resolve_route=resolve_route,
+            owner=owner,
+            scrape_context=scrape_context,
+            attribute_getters=attribute_getters,
         )
         self._app = app
         if self._enabled:

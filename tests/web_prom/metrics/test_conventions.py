@@ -320,8 +320,10 @@ def test_labels_use_only_known_attributes() -> None:
     """The labels of the gauge are attributes of the start."""
     known = {"method", "scheme", "protocol", "route", "template", "status", "error"}
     for naming in NAMINGS.values():
-        families = (naming.requests, naming.duration, naming.request_size, naming.response_size)
-        assert {attribute for family in families if family for attribute in family.labels.values()} <= known
+        further = [family.spec for family in naming.further]
+        families = (naming.requests, naming.duration, naming.request_size, naming.response_size, *further)
+        labels = {attribute for family in families if family for attribute in family.labels.values()}
+        assert labels <= known | {"view", *naming.request_attributes}
         assert set(naming.in_progress.labels.values()) <= set(naming.start_attributes)
 
 
