@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
@@ -17,7 +17,9 @@ from web_prom.hooks import ExtraLabel, RouteResolver
 from web_prom.metrics.labels import sanitize_label_value
 from web_prom.metrics.layers import MeasuredProtocols, affected_recordings, find_outer
 from web_prom.metrics.recorder import Recorder
-from web_prom.metrics.recording import RECORDING_KEY
+from web_prom.metrics.recording import RECORDING_KEY, Recording
+
+RecordingType = TypeVar("RecordingType", bound=Recording)
 
 
 def set_route(environ: Mapping[str, Any], template: str) -> None:
@@ -102,3 +104,17 @@ class Middleware:
             self._exposition = Exposition(registry, self._config, context=scrape_context)
             measured = (self._config.request_size, self._config.response_size, self._config.first_byte)
             self._measures_sizes = any(measured)
+            if self._config.database:
+                from web_prom.database.activation import activate
+                from web_prom.database.sqlalchemy_events import instrument_all
+
+                activate(self.recorder)
+                instrument_all(self.recorder)
+
+    def _recording_class(self, kind: type[RecordingType]) -> type[RecordingType]:
+        """Return the class of the recordings, which also counts queries if ``PROM_DATABASE`` is on."""
+        if not self._config.database:
+            return kind
+        from web_prom.metrics.query_recording import with_queries
+
+        return with_queries(kind)

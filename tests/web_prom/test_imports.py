@@ -70,6 +70,7 @@ FILES = {"multiprocess.file_format", "multiprocess.file_entries", "multiprocess.
 ALLOWED = {
     "config": {"metrics.conventions", "metrics.labels"},  # data that settings are checked with
     "metrics": {"config", "multiprocess.writing", "multiprocess.directory", "runtime"},
+    "database": {"config", "metrics", "runtime"},
     "exposition": {"config", "metrics", "multiprocess", "runtime"},
     "wsgi": {"config", "metrics", "exposition", "middleware"},
     "asgi": {"config", "metrics", "exposition", "middleware", "multiprocess.writing", "runtime"},

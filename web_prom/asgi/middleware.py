@@ -95,7 +95,9 @@ class PrometheusMiddleware(Middleware):
             record_quart_exceptions(resolver.app)
             self.recorder.mount_path = resolver.mount_path
             self._scrape_paths = scrape_paths(self._config.path)
-            self._exchange_class = ASGIExchangeWithSizes if self._measures_sizes else ASGIExchange
+            self._exchange_class = self._recording_class(
+                ASGIExchangeWithSizes if self._measures_sizes else ASGIExchange
+            )
             self._start_key_getter = start_key_getter(self.recorder.naming.start_attributes, ASGI_KEYS)
             self._start_key: Callable[[Any], Any] = self._first_start_key
 

@@ -126,6 +126,11 @@ class Config:
         parsers.parse_boolean,
         "Measure the interpreter, its garbage collector, threads and page faults of each worker.",
     )
+    database: bool = _setting(
+        False,
+        parsers.parse_boolean,
+        "Measure database queries, connection pools and transactions, and the queries of each route.",
+    )
     zero_errors: bool = _setting(
         True,
         parsers.parse_boolean,

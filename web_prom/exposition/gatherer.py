@@ -90,7 +90,7 @@ class Gatherer:
                 value files.
         """
         started = perf_counter()
-        self._finish_abandoned_requests()
+        self._prepare_recorders()
         directory = self._directory or (os.environ.get(DIR_VARIABLE) if is_shared() else None)
         if directory:
             if self._names is not None:
@@ -111,12 +111,12 @@ class Gatherer:
         text.add([_gauge("web_prom_scrape_duration_seconds", "Duration of this scrape in seconds.", seconds)])
         return text.finish()
 
-    def _finish_abandoned_requests(self) -> None:
-        """Record the requests that no other code can finish, so that they are in the scrape."""
+    def _prepare_recorders(self) -> None:
+        """Have the recorders write what they only write at a scrape."""
         families = None if self._registry is None else existing_families(self._registry)
         if families is not None:
             for recorder in list(families.recorders):
-                recorder.finish_abandoned()
+                recorder.on_scrape()
 
     def _add_this_process(self, text: TextBuilder) -> None:
         """Add the metrics of this process, as prometheus_client would write them."""

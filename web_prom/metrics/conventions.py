@@ -57,6 +57,24 @@ WEBSOCKET_MESSAGES = MetricSpec(
     labels=same_names("route", "direction"),
 )
 
+DB_QUERIES = MetricSpec(
+    name="http_request_db_queries_total",
+    documentation="Database queries of requests that finished.",
+    labels=same_names("method", "route"),
+)
+
+DB_SECONDS = MetricSpec(
+    name="http_request_db_seconds_total",
+    documentation="Seconds that requests spent in database queries.",
+    labels=same_names("method", "route"),
+)
+
+DB_REPEATED_QUERIES = MetricSpec(
+    name="http_request_db_repeated_queries_total",
+    documentation="Executions of one SQL text beyond the second in one request (N+1 queries).",
+    labels=same_names("method", "route"),
+)
+
 ERRORS = MetricSpec(
     name="web_prom_instrumentation_errors_total",
     documentation="Errors in the instrumentation itself, by what it was doing; the requests went on.",

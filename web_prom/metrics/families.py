@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
@@ -51,15 +52,16 @@ _by_registry: WeakKeyDictionary[CollectorRegistry, MetricFamilies] = WeakKeyDict
 
 
 class ValueUser(Protocol):
-    """An object that keeps children or values of the families: the recorder of an application."""
-
-    writers: dict[Any, Any]
+    """An object that keeps children or values of the families, for example the recorder of an application."""
 
     def rebind_values(self) -> None:
         """Look up the children and values again."""
 
-    def finish_abandoned(self) -> None:
-        """Finish the requests that were dropped without an end."""
+    def drop_writers(self) -> None:
+        """Drop the writers: a forked child has another slot with other label sets."""
+
+    def on_scrape(self) -> None:
+        """Write what is only written at a scrape of this process, for example requests without an end."""
 
 
 class MetricFamilies:
@@ -112,7 +114,9 @@ class MetricFamilies:
         self.duration = self._family(Histogram, duration, buckets=self.config.duration_buckets)
         self.exception_counters = exception_counters(naming, self._family)
         self.further = further_families(naming, self.config, self._family)
-        self.in_progress: Gauge = self._unlimited(Gauge, naming.in_progress, multiprocess_mode="livesum")
+        self.in_progress: Gauge = self.unlimited_family(
+            Gauge, naming.in_progress, multiprocess_mode="livesum"
+        )
         self.errors = error_counter(self.registry)
         self.overflow: Counter = self._metric(
             Counter, conventions.LABEL_OVERFLOW, tuple(conventions.LABEL_OVERFLOW.labels)
@@ -140,7 +144,7 @@ class MetricFamilies:
     def info(self) -> Gauge | None:
         """The gauge with the version of web-prom, or None if the naming has none."""
         spec = self.naming.info
-        return None if spec is None else self._unlimited(Gauge, spec, multiprocess_mode="max")
+        return None if spec is None else self.unlimited_family(Gauge, spec, multiprocess_mode="max")
 
     # The families below are created when they are used for the first time.
 
@@ -163,13 +167,13 @@ class MetricFamilies:
     def queue_time(self) -> Histogram:
         """``http_request_queue_seconds``."""
         buckets = conventions.QUEUE_TIME_BUCKETS
-        return self._unlimited(QueueTimeHistogram, conventions.QUEUE_TIME, buckets=buckets)  # type: ignore[no-any-return]
+        return self.unlimited_family(QueueTimeHistogram, conventions.QUEUE_TIME, buckets=buckets)  # type: ignore[no-any-return]
 
     @property
     def websockets_in_progress(self) -> Gauge:
         """``websocket_connections_in_progress``."""
         spec = conventions.WEBSOCKETS_IN_PROGRESS
-        return self._unlimited(Gauge, spec, multiprocess_mode="livesum")  # type: ignore[no-any-return]
+        return self.unlimited_family(Gauge, spec, multiprocess_mode="livesum")  # type: ignore[no-any-return]
 
     @property
     def websockets(self) -> LimitedMetric:
@@ -186,6 +190,21 @@ class MetricFamilies:
     def websocket_messages(self) -> LimitedMetric:
         """``websocket_messages_total``."""
         return self._family(Counter, conventions.WEBSOCKET_MESSAGES, bounded=("direction",))
+
+    @property
+    def db_queries(self) -> LimitedMetric:
+        """``http_request_db_queries_total``."""
+        return self.limited_family(Counter, conventions.DB_QUERIES)
+
+    @property
+    def db_seconds(self) -> LimitedMetric:
+        """``http_request_db_seconds_total``."""
+        return self.limited_family(Counter, conventions.DB_SECONDS)
+
+    @property
+    def db_repeated_queries(self) -> LimitedMetric:
+        """``http_request_db_repeated_queries_total``."""
+        return self.limited_family(Counter, conventions.DB_REPEATED_QUERIES)
 
     def check_compatible(self, config: Config, owner: str) -> None:
         """Check that an application with other settings can use the families.
@@ -209,11 +228,31 @@ class MetricFamilies:
         for recorder in list(self.recorders):
             recorder.rebind_values()
 
-    def _family(
-        self, kind: type[Any], spec: MetricSpec, bounded: tuple[str, ...] = (), **options: Any
+    def limited_family(
+        self,
+        kind: type[Any],
+        spec: MetricSpec,
+        *,
+        bounded: Iterable[str] = (),
+        extra: bool = False,
+        **options: Any,
     ) -> LimitedMetric:
-        """Return a family with the extra labels, the constant labels and a limit on its label sets."""
-        label_names = (*spec.labels, *self._added_names)
+        """Return a family with the constant labels and a limit on its label sets. Create it if it is missing.
+
+        Get its children with :meth:`web_prom.metrics.recorder.Recorder.child_without_extra`.
+
+        Args:
+            kind: ``Counter`` or ``Histogram``.
+            spec: Name, help and labels.
+            bounded: Attributes with a bounded number of values.
+            extra: Add the extra labels, which are computed from a request and its response.
+            **options: Further arguments of ``kind``, for example ``buckets``.
+
+        Raises:
+            ConflictError: The registry has another metric with this name.
+        """
+        added_names = self._added_names if extra else self._constant_names
+        label_names = (*spec.labels, *added_names)
         namespace = self.config.namespace or spec.prefix
         metric = self._metric(kind, spec, label_names, namespace=namespace, **options)
         family = self._limited.get(spec.name)
@@ -227,10 +266,22 @@ class MetricFamilies:
             )
         return family
 
-    def _unlimited(self, kind: type[Any], spec: MetricSpec, **options: Any) -> Any:
-        """Return a family whose labels are all bounded, with the constant labels."""
+    def unlimited_family(self, kind: type[Any], spec: MetricSpec, **options: Any) -> Any:
+        """Return a family whose labels are all bounded, with the constant labels. Create it if it is missing.
+
+        Args:
+            kind: ``Counter``, ``Gauge`` or ``Histogram``.
+            spec: Name, help and labels.
+            **options: Further arguments of ``kind``, for example ``multiprocess_mode``.
+
+        Raises:
+            ConflictError: The registry has another metric with this name.
+        """
         labels = (*spec.labels, *self._constant_names)
         return self._metric(kind, spec, labels, namespace=self.config.namespace or spec.prefix, **options)
+
+    def _family(self, kind: type[Any], spec: MetricSpec, **options: Any) -> LimitedMetric:
+        return self.limited_family(kind, spec, extra=True, **options)
 
     def _metric(self, kind: type[Any], spec: MetricSpec, labels: tuple[str, ...], **options: Any) -> Any:
         try:
@@ -300,7 +351,7 @@ def _drop_writers_in_child() -> None:
     if is_in_slots():
         for families in list(_by_registry.values()):
             for recorder in list(families.recorders):
-                recorder.writers = {}
+                recorder.drop_writers()
 
 
 at_fork(after_in_child=_drop_writers_in_child)

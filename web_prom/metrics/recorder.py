@@ -23,6 +23,7 @@ from web_prom.metrics.labels import (
 )
 from web_prom.metrics.limited_metric import LimitedMetric
 from web_prom.metrics.naming_families import set_info, with_further
+from web_prom.metrics.query_tally import OutsideQueries, QueryCounters, TallyWriter
 from web_prom.metrics.queue_time import QueueTime, flush_queue_times
 from web_prom.metrics.request_attributes import RequestAttributes
 from web_prom.metrics.request_start import RequestStartCache
@@ -71,6 +72,7 @@ class Recorder:
             are not measured.
         request_starts: The starts of requests that are in use.
         abandoned: Requests that were dropped without an end, with the time of that.
+        database: The database recorder of the application, or None if ``PROM_DATABASE`` is off.
 
     Raises:
         ConflictError: As :func:`web_prom.metrics.families.families_for`.
@@ -108,6 +110,7 @@ class Recorder:
         self.abandoned: deque[tuple[Finishable, float]] = deque()
         self._constant_values = tuple(config.constant_labels.values())
         self._warned: set[str] = set()
+        self.database: OutsideQueries | None = None
         self.queue_time = (
             QueueTime(lambda: self.constant_child(self.families.queue_time), self.record_internal_error)
             if config.queue_time
@@ -139,6 +142,10 @@ class Recorder:
             for field in ("request_size", "response_size", "first_byte")
             if getattr(config, field)
         ]
+        self.drop_writers()
+
+    def drop_writers(self) -> None:
+        """Drop the writers. The next requests look up their children again."""
         self.writers: dict[WriterKey, RequestWriter | None] = {}
 
     def shares_families_with(self, other: Recorder) -> bool:
@@ -162,6 +169,10 @@ class Recorder:
                 )
         except Exception:
             logger.debug("an instrumentation error could not be counted", exc_info=True)
+
+    def on_scrape(self) -> None:
+        """Finish the requests that were dropped without an end, so that they are in the scrape."""
+        self.finish_abandoned()
 
     def finish_abandoned(self) -> None:
         """Finish the requests that were dropped without an end, with the time at which they were dropped."""
@@ -201,6 +212,8 @@ class Recorder:
             [(field, _update_of(child(family))) for field, family in self._optional_histograms],
         )
         writer = with_further(writer, self.naming, self.families.further, attributes, child)
+        if self.config.database:
+            writer = TallyWriter(writer, self.query_counters(attributes["method"], attributes["route"]))
         if self._zero_errors and requests is not None and route is not None and not folded:
             self._create_error_counter(requests, attributes)
         # Values that a client or the application can invent without a limit are not kept as keys.
@@ -226,6 +239,26 @@ class Recorder:
             extra: The ``extra`` of the recording; empty if it is not known.
         """
         return self._child_for(family, attributes, extra)[0]
+
+    def child_without_extra(self, family: LimitedMetric, attributes: Mapping[str, str]) -> tuple[Any, bool]:
+        """Return the child of a family that has no extra labels, and whether it is the overflow label set.
+
+        Do not keep a child of the overflow label set under a key that has an unlimited number of values.
+
+        Args:
+            family: The family, of :meth:`MetricFamilies.limited_family`.
+            attributes: The values of its labels by attribute.
+        """
+        child, overflow = family.child_and_overflow(attributes, self._constant_values)
+        if overflow:
+            self._count_overflow(family.name)
+        return child, overflow
+
+    def query_counters(self, method: str, route: str) -> QueryCounters:
+        """Return the counters of queries of a method and a route."""
+        families, attributes = self.families, {"method": method, "route": route}
+        every = families.db_queries, families.db_seconds, families.db_repeated_queries
+        return QueryCounters(*(self.child_without_extra(family, attributes)[0] for family in every))
 
     def constant_child(self, metric: Any) -> Any:
         """Return the child of a metric that has no labels but the constant ones."""

@@ -93,10 +93,14 @@ class PrometheusMiddleware(Middleware):
             # PEP 3333: each character of a path in the environ is one byte.
             self._scrape_paths = scrape_paths(self._config.path.encode().decode("latin-1"))
             self._metrics_app = metrics_app(self._exposition)
-            self._exchange_class = WSGIExchangeWithSizes if self._measures_sizes else WSGIExchange
+            self._exchange_class = self._recording_class(
+                WSGIExchangeWithSizes if self._measures_sizes else WSGIExchange
+            )
             # The metrics of WebSockets cannot be created if they have a label twice.
             labels = {*self._config.constant_labels, *self._config.extra_labels}
-            upgrade_class = UpgradeExchangeWithSizes if self._measures_sizes else UpgradeExchange
+            upgrade_class = self._recording_class(
+                UpgradeExchangeWithSizes if self._measures_sizes else UpgradeExchange
+            )
             self._upgrade_class = None if labels & WEBSOCKET_LABELS else upgrade_class
             self._queue_time = self.recorder.queue_time
             self._start_key = start_key_getter(self.recorder.naming.start_attributes, WSGI_KEYS)

@@ -72,6 +72,7 @@ VALID: list[tuple[str, Any, Any]] = [
     ("worker_capacity", "8", 8),
     ("worker_capacity", None, None),
     ("runtime", "on", True),
+    ("database", "on", True),
     ("zero_errors", "0", False),
     ("bearer_token", "s3cret", Secret("s3cret")),
     ("bearer_token", None, None),

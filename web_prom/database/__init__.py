@@ -1,0 +1,22 @@
+"""Database queries, connection pools and transactions: families, rules, and the queries of each route.
+
+The names below are imported when they are used for the first time. An import of this package imports no
+database library.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from web_prom.database.sqlalchemy_events import instrument, uninstrument
+    from web_prom.database.tasks import task
+
+__all__ = ["instrument", "task", "uninstrument"]
+
+_MODULES = {"instrument": "sqlalchemy_events", "task": "tasks", "uninstrument": "sqlalchemy_events"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"web_prom.database.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

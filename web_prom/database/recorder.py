@@ -1,0 +1,211 @@
+"""The database recorder of one application: the only code that observes queries and transactions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import Counter, Histogram
+
+from web_prom.database import conventions
+from web_prom.database.conventions import DURATION_BUCKETS
+from web_prom.database.operation_names import operation_name
+from web_prom.database.pools import Pool
+from web_prom.metrics.conventions import MetricSpec
+from web_prom.metrics.labels import EMPTY, OVERFLOW
+from web_prom.metrics.operation_recorder import OperationRecorder, Write
+from web_prom.metrics.query_tally import (
+    NO_REQUEST,
+    TASK,
+    QueryCounters,
+    QueryTally,
+    QueryTotals,
+    current_tally,
+)
+from web_prom.metrics.recorder import Recorder
+
+MAX_CACHED_TEXTS = 500
+"""How many SQL texts of a database have a bound child. If there are more, the cache begins again."""
+
+MAX_POOLS = 1000
+"""How many names of pools an application has. Further pools are added up under ``_overflow``."""
+
+MAX_CACHED_LENGTH = 1000
+"""The length of the longest SQL text with a bound child."""
+
+
+class DatabaseRecorder(OperationRecorder):
+    """Records the queries, transactions and connection pools of one application.
+
+    Safe to share between threads. After a fork the child uses the same object, and needs no call for that.
+    No method raises: an error of the instrumentation is counted in ``web_prom_instrumentation_errors_total``.
+
+    Args:
+        recorder: The recorder of the application.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._databases: dict[tuple[str, str], Database] = {}
+        self._pools: dict[str, Pool] = {}
+        super().__init__(recorder)
+
+    def drop_writers(self) -> None:
+        """Drop all children and writers. The next operations look them up again."""
+        self._outside: QueryCounters | None = None
+        for database in list(self._databases.values()):
+            database.drop_writers()
+        for pool in list(self._pools.values()):
+            pool.drop_writers()
+
+    def on_scrape(self) -> None:
+        """Write the gauges of the pools."""
+        for pool in list(self._pools.values()):
+            pool.write_gauges()
+
+    def database(self, system: str, namespace: str) -> Database:
+        """Return what records the queries of one database. Each call returns the same object.
+
+        Args:
+            system: The system's name in OpenTelemetry's spelling: ``postgresql``, ``mariadb``, ``mysql``,
+                ``sqlite``, ``oracle.db``, ``microsoft.sql_server``.
+            namespace: The alias or the name of the database. It contains no host and no password.
+        """
+        found = self._databases.get((system, namespace))
+        return found or self._databases.setdefault((system, namespace), Database(self, system, namespace))
+
+    def pool(self, name: str) -> Pool:
+        """Return what records a connection pool. Each call returns the same object.
+
+        Args:
+            name: The pool's name, usually the namespace of its database.
+        """
+        found = self._pools.get(name)
+        if found is None and len(self._pools) >= MAX_POOLS:
+            name = OVERFLOW
+        return found or self._pools.setdefault(name, Pool(self, name))
+
+    def observe(
+        self, system: str, namespace: str, sql: Any, seconds: float, error: BaseException | None = None
+    ) -> None:
+        """Record one query: see :meth:`Database.observe`, which is faster for many queries."""
+        self.database(system, namespace).observe(sql, seconds, error)
+
+    def count_outside(self, totals: QueryTotals) -> None:
+        """Count queries of no request and no task."""
+        counters = self._outside
+        if counters is None:
+            counters = self._outside = self.recorder.query_counters(NO_REQUEST, NO_REQUEST)
+        counters.add(totals)
+
+    def count_task(self, name: str, tally: QueryTally) -> None:
+        """Close the tally of a task, and count its queries under the name of the task."""
+        try:
+            totals = tally.close()
+            if totals is not None:
+                self.recorder.query_counters(TASK, name).add(totals)
+        except Exception:
+            self.recorder.record_internal_error("database")
+
+
+class Database:
+    """Records the queries and transactions of one database. Safe to share between threads.
+
+    Args:
+        recorder: The database recorder of the application.
+        system, namespace: See :meth:`DatabaseRecorder.database`.
+    """
+
+    def __init__(self, recorder: DatabaseRecorder, system: str, namespace: str) -> None:
+        self._recorder = recorder
+        self._labels = {"db_system_name": system, "db_namespace": namespace}
+        self.drop_writers()
+
+    def drop_writers(self) -> None:
+        """Drop all children and writers. The next queries look them up again."""
+        self._by_text: dict[Any, Write] = {}
+        self._by_name: dict[tuple[str, str], Write] = {}
+        self._counters: dict[str, Any] = {}
+
+    def observe(self, sql: Any, seconds: float, error: BaseException | None = None) -> None:
+        """Record one query, also in the tally of its request. Never raises.
+
+        A call of ``executemany`` is one query. A query with a server-side cursor lasts until the cursor is
+        open.
+
+        Args:
+            sql: The SQL text with placeholders. Another object, for example ``psycopg.sql.Composed`` or
+                bytes, is converted.
+            seconds: The duration.
+            error: The exception that the query raised, or None.
+        """
+        try:
+            if sql.__class__ is not str:
+                sql = _as_text(sql)
+            if error is None:
+                try:
+                    write = self._by_text[sql]
+                except KeyError:
+                    write = self._write_for_text(sql)
+            else:
+                write = self._write_for(operation_name(sql), type(error).__qualname__)
+            write(seconds, None)
+            tally = current_tally.get()
+            if tally is None or not tally.add(sql, seconds):
+                self._recorder.count_outside(QueryTotals(1, seconds, 0))
+        except Exception:
+            self._recorder.recorder.record_internal_error("database")
+
+    def count_transaction(self, outcome: str) -> None:
+        """Count the end of a transaction: ``commit`` or ``rollback``. Never raises."""
+        self._count(conventions.TRANSACTIONS, "outcome", outcome)
+
+    def count_savepoint(self, operation: str) -> None:
+        """Count an operation on a savepoint: ``create``, ``release`` or ``rollback``. Never raises."""
+        self._count(conventions.SAVEPOINTS, "operation", operation)
+
+    def _count(self, spec: MetricSpec, label: str, value: str) -> None:
+        try:
+            inc = self._counters.get(spec.name + value)
+            if inc is None:
+                counters = self._counters
+                family = self._recorder.families.limited_family(Counter, spec, bounded=(label,))
+                inc, keep = self._recorder.counter_inc(family, {**self._labels, label: value})
+                if keep:
+                    counters[spec.name + value] = inc
+            inc(1)
+        except Exception:
+            self._recorder.recorder.record_internal_error("database")
+
+    def _write_for_text(self, sql: str) -> Write:
+        by_text = self._by_text
+        write = self._write_for(operation_name(sql), EMPTY)
+        if len(sql) <= MAX_CACHED_LENGTH:
+            if len(by_text) >= MAX_CACHED_TEXTS:
+                by_text.clear()
+            by_text[sql] = write
+        return write
+
+    def _write_for(self, name: str, error: str) -> Write:
+        by_name = self._by_name
+        write = by_name.get((name, error))
+        if write is None:
+            family = self._recorder.families.limited_family(
+                Histogram,
+                conventions.OPERATION_DURATION,
+                bounded=("db_operation_name",),
+                buckets=DURATION_BUCKETS,
+            )
+            attributes = {**self._labels, "db_operation_name": name, "error_type": error}
+            write, keep = self._recorder.histogram_write(family, attributes, DURATION_BUCKETS)
+            if keep or error == EMPTY:
+                by_name[name, error] = write
+        return write
+
+
+def _as_text(sql: Any) -> str:
+    """Return the text of a query that is not a string. Never raises."""
+    try:
+        if isinstance(sql, bytes):
+            return sql.decode("utf-8", "replace")
+        return str(sql.as_string(None)) if hasattr(sql, "as_string") else str(sql)
+    except Exception:  # psycopg2's Composed needs a connection
+        return ""
