@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from django.apps import AppConfig
@@ -51,6 +52,12 @@ def _apply_settings() -> None:
     conf.reset()
     signals.set_input_counting(conf.is_on("request_size"))
     middleware_install.install()
+    if conf.is_on("enabled") and conf.is_on("database"):
+        from django_prom.database import hooks
+
+        hooks.install()
+    elif "django_prom.database.hooks" in sys.modules:
+        sys.modules["django_prom.database.hooks"].uninstall()
 
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:

@@ -32,7 +32,7 @@ class Instrumentation:
 
     Attributes:
         recorder: The recorder of the project.
-        measures_sizes: Whether body sizes or the time to the first byte are measured.
+        recording_class: The class of the recordings of requests.
         measures_start: Whether more than the start time is measured at the start of a request.
         suffixes: The possible ends of a path at which a scrape is answered.
         start_key: Returns the key of a request in the recorder's ``request_starts``.
@@ -41,8 +41,11 @@ class Instrumentation:
 
     def __init__(self, config: Config) -> None:
         self.recorder = Recorder(config, REGISTRY, owner=owner(), attribute_getters=ATTRIBUTE_GETTERS)
-        self.measures_sizes = config.request_size or config.response_size or config.first_byte
-        self.measures_start = self.measures_sizes or bool(config.queue_time)
+        # Most management commands serve no request.
+        from django_prom.recording import recording_class
+
+        self.recording_class = recording_class(config)
+        self.measures_start = self.recording_class.measures_sizes or bool(config.queue_time)
         self.suffixes = tuple(path[1:] for path in scrape_paths(config.path)) or ("",)
         self.start_key = start_key_getter(self.recorder.naming.start_attributes)
         self.labels_need_thread = False
@@ -127,7 +130,7 @@ def reset() -> None:
     for cached in (config, instrumentation, current_instrumentation, exposition):
         cached.cache_clear()
     # Most management commands never import these modules, so they are not imported here.
-    for name in ("routes", "urls"):
+    for name in ("routes", "urls", "database.measuring"):
         module = sys.modules.get(f"django_prom.{name}")
         if module is not None:
             module.reset()

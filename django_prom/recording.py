@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 from django_prom.signals import EarlyInput
 from django_prom.streaming import record_stream
 from web_prom.asgi.disconnects import is_cancelled
+from web_prom.config import Config
 from web_prom.metrics.body_sizes import BodySizeRecording
 from web_prom.metrics.recording import Recording
 
@@ -97,6 +98,17 @@ class RequestRecordingWithSizes(BodySizeRecording, RequestRecording):
         """Count the bytes of a chunk of a streamed body."""
         encoded = chunk if isinstance(chunk, bytes | memoryview) else str(chunk).encode(charset)
         self.add_response_bytes(len(encoded))
+
+
+def recording_class(config: Config) -> type[RequestRecording]:
+    """Return the class of the recordings for a project's settings."""
+    measures_sizes = config.request_size or config.response_size or config.first_byte
+    kind = RequestRecordingWithSizes if measures_sizes else RequestRecording
+    if not config.database:
+        return kind
+    from web_prom.metrics.query_recording import with_queries
+
+    return with_queries(kind)
 
 
 class _FinishedRecording:

@@ -9,7 +9,7 @@ from django.http.response import HttpResponseBase
 
 from django_prom import routes
 from django_prom.conf import Instrumentation
-from django_prom.recording import RequestRecording, RequestRecordingWithSizes
+from django_prom.recording import RequestRecording
 from django_prom.signals import STARTED_KEY
 from web_prom.metrics.labels import STATUS_TEXTS
 from web_prom.metrics.layers import ForwardingRecording, MeasuredProtocols, find_outer, forward, is_counted_by
@@ -55,8 +55,9 @@ def on_request(  # noqa: C901 - in one function, because more calls would make e
             if is_counted_by(outer, recorder):
                 meta[RECORDING_KEY] = outer
                 return outer  # type: ignore[no-any-return]  # it has the attributes of a recording
-        recording_class = RequestRecordingWithSizes if instrumentation.measures_sizes else RequestRecording
-        recording = meta[RECORDING_KEY] = recording_class(recorder, instrumentation.start_key(request))
+        recording = meta[RECORDING_KEY] = instrumentation.recording_class(
+            recorder, instrumentation.start_key(request)
+        )
         recording.request_id = id(request)
         if outer is not None:
             recording.outer = outer

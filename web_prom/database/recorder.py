@@ -154,6 +154,28 @@ class Database:
         except Exception:
             self._recorder.recorder.record_internal_error("database")
 
+    def observe_transaction(self, outcome: str, seconds: float, error: BaseException | None = None) -> None:
+        """Record a commit or a rollback, and its duration. Never raises.
+
+        It is an operation, and part of the seconds of its request. It is not one of the request's queries.
+
+        Args:
+            outcome: ``commit`` or ``rollback``.
+            seconds: The duration.
+            error: The exception that it raised, or None. Then the transaction is not counted.
+        """
+        try:
+            name = EMPTY if error is None else type(error).__qualname__
+            self._write_for(outcome.upper(), name)(seconds, None)
+            totals = QueryTotals(0, seconds, 0)
+            tally = current_tally.get()
+            if tally is None or not tally.add_totals(totals):
+                self._recorder.count_outside(totals)
+        except Exception:
+            self._recorder.recorder.record_internal_error("database")
+        if error is None:
+            self.count_transaction(outcome)
+
     def count_transaction(self, outcome: str) -> None:
         """Count the end of a transaction: ``commit`` or ``rollback``. Never raises."""
         self._count(conventions.TRANSACTIONS, "outcome", outcome)

@@ -160,7 +160,7 @@ class QueryCounters:
     def add(self, totals: QueryTotals) -> None:
         """Add what a tally has counted."""
         queries, seconds, repeated = totals
-        if queries:
+        if seconds or queries:
             self._queries(queries)
             self._seconds(seconds)
             if repeated:

@@ -1,0 +1,107 @@
+"""The database recorder that the hooks of connections write to."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from django_prom import conf
+from web_prom.database.activation import activate
+from web_prom.database.recorder import DatabaseRecorder
+from web_prom.errors import WebPromError
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
+from web_prom.multiprocess.writing.activation import is_shared
+from web_prom.multiprocess.writing.process_files import process_storage
+
+logger = logging.getLogger("web_prom")
+
+
+class Measuring:
+    """What the hooks of all connections share.
+
+    Attributes:
+        recorder: The database recorder of the project, or None if it is not known yet or nothing is measured.
+    """
+
+    def __init__(self) -> None:
+        self.recorder: DatabaseRecorder | None = None
+        self._is_settled = False
+
+    def find_recorder(self) -> DatabaseRecorder | None:
+        """Return the database recorder, or None if databases are not measured. Never raises.
+
+        The middleware creates the recorder. A process without a middleware, for example a worker for
+        tasks, creates it here. If there is a shared directory, only a process that writes to it already
+        does so: a management command must not leave files there, because another user may run it.
+        """
+        if self.recorder is None and not self._is_settled:
+            try:
+                self._find()
+            except WebPromError:
+                self._is_settled = True
+                logger.debug("databases are not measured", exc_info=True)
+            except Exception:
+                self._is_settled = True
+                logger.warning("databases are not measured", exc_info=True)
+        return self.recorder
+
+    def reset(self) -> None:
+        """Look up the recorder again."""
+        self.recorder = None
+        self._is_settled = False
+
+    def _find(self) -> None:
+        if not conf.is_on("database"):
+            self._is_settled = True
+            return
+        if not conf.instrumentation.cache_info().currsize and not _may_create():
+            return
+        instrumentation = conf.instrumentation()
+        if instrumentation is not None:
+            self.recorder = activate(instrumentation.recorder)
+        self._is_settled = True
+
+
+_SYSTEMS = {"oracle": "oracle.db", "microsoft": "microsoft.sql_server"}
+
+measuring = Measuring()
+"""All connections and threads of this process share it. A forked child continues to use it."""
+
+
+def record_internal_error() -> None:
+    """Count an error of the hooks. Never raises."""
+    recorder = measuring.recorder
+    if recorder is not None:
+        recorder.recorder.record_internal_error("database")
+    else:
+        logger.debug("error in the measurement of a database", exc_info=True)
+
+
+def reset() -> None:
+    """Look up the recorder again: the settings have changed."""
+    measuring.reset()
+
+
+def _may_create() -> bool:
+    if is_shared():
+        return process_storage().slot is not None
+    return not os.environ.get(DIR_VARIABLE)
+
+
+def system_name(vendor: str, driver_connection: Any) -> str:
+    """Return the name of a database system in OpenTelemetry's spelling.
+
+    MariaDB is told from MySQL by the version that the server sends when a connection is opened.
+
+    Args:
+        vendor: Django's name of the system.
+        driver_connection: The connection of the database driver, or None if there is none yet.
+    """
+    if vendor == "mysql" and driver_connection is not None:
+        try:
+            if "mariadb" in str(driver_connection.get_server_info()).lower():
+                return "mariadb"
+        except Exception:
+            logger.debug("the version of a MySQL server is not known", exc_info=True)
+    return _SYSTEMS.get(vendor, vendor)
