@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from bisect import bisect_left
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
+from itertools import repeat
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -21,7 +22,7 @@ from web_prom.runtime.tcp_info import (
     SOCKET_KEY,
     TCP_INFO,
     TCP_INFO_SIZE,
-    seconds_since_last_data,
+    milliseconds_since_last_data,
 )
 from web_prom.upstream.values import values_of
 
@@ -29,7 +30,7 @@ from web_prom.upstream.values import values_of
 MAX_QUEUE_SECONDS = 3600.0
 
 # One write to the histogram takes longer than the measurement. So many measurements are written together.
-_MAX_PENDING = 64
+_MAX_PENDING = 256
 
 
 class QueueTimeHistogram(Histogram):
@@ -50,7 +51,7 @@ class QueueTime:
     (:mod:`web_prom.runtime.tcp_info`). A request with neither is not observed.
 
     Measurements are pending in memory until the histogram is collected, at most for a second where several
-    workers share their values, or until there are 64. A worker that is killed with SIGKILL loses those that
+    workers share their values, or until there are 256. A worker that is killed with SIGKILL loses those that
     are pending.
 
     Safe to share between threads. After a fork the child has no pending measurements of its parent.
@@ -107,11 +108,11 @@ class QueueTime:
         if not (self._pending_infos or self._pending_seconds):
             return
         try:
-            waits = Counter(_take(self._pending_seconds))
-            waits.update(seconds_since_last_data(_take(self._pending_infos)))
-            for waited in [waited for waited in waits if waited > MAX_QUEUE_SECONDS]:
-                del waits[waited]
-            _observe_all(self._ensure_child(), waits)
+            child = self._ensure_child()
+            if self._pending_infos:
+                _observe_all(child, milliseconds_since_last_data(_take(self._pending_infos)), 1000)
+            if self._pending_seconds:
+                _observe_all(child, _take(self._pending_seconds), 1)
         except Exception:
             self._record_internal_error("queue")
 
@@ -145,28 +146,43 @@ def _take(pending: list[Item]) -> list[Item]:
     """Remove what is pending now, and return it. Each item goes to one thread, because pop() is atomic."""
     taken: list[Item] = []
     with contextlib.suppress(IndexError):
-        for _ in range(len(pending)):
-            taken.append(pending.pop())
+        taken.extend(map(list.pop, repeat(pending, len(pending))))
     return taken
 
 
 _NO_HISTOGRAM = object()
 
+# The upper bounds of the buckets, by how many units a second has.
+_BOUNDS = {unit: (*(bound * unit for bound in QUEUE_TIME_BUCKETS), math.inf) for unit in (1, 1000)}
 
-def _observe_all(child: Any, waits: Mapping[float, int]) -> None:
-    """Observe values, each so many times, with one write for each bucket that has any."""
+
+def _observe_all(child: Any, waits: list[float] | list[int], unit: int) -> None:
+    """Observe values, with one write for each bucket that has any.
+
+    Args:
+        child: The histogram's child, or _NO_HISTOGRAM.
+        waits: The values, in any order. The list is changed.
+        unit: How many units of the values are a second.
+    """
+    waits.sort()
+    del waits[bisect_right(waits, MAX_QUEUE_SECONDS * unit) :]
     if child is _NO_HISTOGRAM or not waits:
         return
     values = values_of(child)
     if values is None:
-        for waited, count in waits.items():
-            for _ in range(count):
-                child.observe(waited)
+        for waited in waits:
+            child.observe(waited / unit)
         return
     total, *buckets = values
-    total.inc(sum(waited * count for waited, count in waits.items()))
-    for waited, count in waits.items():
-        buckets[bisect_left(QUEUE_TIME_BUCKETS, waited)].inc(float(count))
+    total.inc(sum(waits) / unit)
+    counted = 0
+    for bound, bucket in zip(_BOUNDS[unit], buckets, strict=True):
+        below = bisect_right(waits, bound, counted)
+        if below > counted:
+            bucket.inc(float(below - counted))
+            if below == len(waits):
+                return
+            counted = below
 
 
 _all: WeakSet[QueueTime] = WeakSet()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from web_prom.metrics.queue_time import QueueTime
-from web_prom.runtime.tcp_info import seconds_since_last_data
+from web_prom.runtime.tcp_info import milliseconds_since_last_data
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has TCP_INFO with this field")
 
@@ -24,7 +24,8 @@ class Recorded(QueueTime):
         self.seconds: list[float] = []
 
     def flush(self) -> None:
-        self.seconds += [*self._pending_seconds, *seconds_since_last_data(self._pending_infos)]
+        milliseconds = milliseconds_since_last_data(self._pending_infos)
+        self.seconds += [*self._pending_seconds, *(each / 1000 for each in milliseconds)]
         self.clear_pending()
 
 
@@ -105,4 +106,4 @@ def test_tcp_info_is_missing_on_another_system(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("size", [0, 40, 55])
 def test_tcp_info_that_is_too_short_gives_no_time(size: int) -> None:
-    assert list(seconds_since_last_data([bytes(size), bytes(56)])) == [0.0]
+    assert milliseconds_since_last_data([bytes(size), bytes(56)]) == [0]
