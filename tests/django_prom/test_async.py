@@ -243,7 +243,7 @@ def test_scrape_does_not_block_the_event_loop(site: ASGISite, monkeypatch: pytes
 
     def wait(environ: Any) -> Any:
         scraping.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return respond(environ)
 
     monkeypatch.setattr(conf.exposition(), "respond", wait)

@@ -107,7 +107,7 @@ def test_fault_51_disconnect_while_labels_are_computed_is_499(
         @async_unsafe  # type: ignore[untyped-decorator]
         def slow(request: Any, response: Any) -> str:
             loop.call_soon_threadsafe(disconnect.set)
-            assert reached.wait(30)
+            assert reached.wait(60)
             return "slow"
 
         async def continue_after_disconnect() -> None:

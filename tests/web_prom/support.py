@@ -53,7 +53,7 @@ class Waits:
     def wait_for(self, count: int) -> None:
         """Wait until so many more wait."""
         for _ in range(count):
-            assert self._start_key.acquire(timeout=30)
+            assert self._start_key.acquire(timeout=60)
 
 
 class Server:

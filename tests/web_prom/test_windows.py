@@ -78,7 +78,7 @@ def test_fault_48_one_process_is_measured_without_posix() -> None:
     registry.register(Custom())
     server, thread = web_prom.start_http_server(0, addr="127.0.0.1", registry=registry)
     # urllib.request would ask Windows for its certificates from Python 3.12 on.
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
     connection.request("GET", "/metrics")
     assert b"http_requests_total" in connection.getresponse().read()
     connection.close()

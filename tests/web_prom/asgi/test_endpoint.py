@@ -245,7 +245,7 @@ class Slow:
         """Wait."""
         self.threads.add(threading.current_thread().name)
         self.entered.set()
-        assert self.event.wait(30), "the event loop is blocked"
+        assert self.event.wait(60), "the event loop is blocked"
         return []
 
 
@@ -326,7 +326,7 @@ FORKED = """
         async def receive():
             return {"type": "http.request"}
         scope = {"type": "http", "method": "GET", "path": "/metrics", "headers": []}
-        asyncio.run(asyncio.wait_for(app(scope, receive, send), 20))
+        asyncio.run(asyncio.wait_for(app(scope, receive, send), 60))
         assert sent[0]["status"] == 200
     scrape()
     child = os.fork()

@@ -400,7 +400,7 @@ def test_timeout_applies_with_shared_values(tmp_path: Any) -> None:
     share_values()
     jobs.inc()
     REGISTRY.register(BlockingCollector())
-    found = scrape(1)
+    found = scrape(4)
     print(found["depth"] == f"{os.getpid()}.0", found["jobs_total"], found["web_prom_workers"])
     errors = found['web_prom_instrumentation_errors_total{stage="collector BlockingCollector"}']
     print("hanging" in found, errors)
@@ -415,7 +415,7 @@ def test_forked_child_starts_its_own_threads() -> None:
         PROGRAM
         + """
     REGISTRY.register(BlockingCollector())
-    exposition = Exposition(config=Config(collector_timeout=1))
+    exposition = Exposition(config=Config(collector_timeout=4))
     assert b"hanging" not in exposition.respond({}).body
     child = os.fork()
     if not child:
@@ -449,7 +449,7 @@ def test_works_with_patches_of_gevent() -> None:
         + PROGRAM
         + """
     REGISTRY.register(BlockingCollector())
-    found = scrape(1)
+    found = scrape(4)
     print(found["depth"] == f"{os.getpid()}.0", "hanging" in found)
     """
     )

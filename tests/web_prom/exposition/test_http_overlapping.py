@@ -30,7 +30,7 @@ class Slow:
     def collect(self) -> Iterable[Any]:
         self.runs += 1
         self.here.set()
-        assert self.leave.wait(30)
+        assert self.leave.wait(60)
         yield prometheus_client.metrics_core.GaugeMetricFamily("runs", "Help.", self.runs)
 
 
@@ -51,7 +51,7 @@ def test_fault_26_forty_overlapping_scrapes_call_a_collector_twice(
     monkeypatch.setattr(gzip, "compress", counted)
     with ThreadPoolExecutor(40) as pool:
         first = pool.submit(scrape, app, HTTP_ACCEPT_ENCODING=encoding)
-        assert slow.here.wait(30)
+        assert slow.here.wait(60)
         others = [pool.submit(scrape, app, HTTP_ACCEPT_ENCODING=encoding) for _ in range(39)]
         flight_waits.wait_for(38)
         slow.leave.set()
@@ -75,7 +75,7 @@ def test_fault_70_unknown_versions_and_escapings_share_one_body(
     ]
     with ThreadPoolExecutor(40) as pool:
         first = pool.submit(scrape, app)
-        assert slow.here.wait(30)
+        assert slow.here.wait(60)
         others = [pool.submit(scrape, app, HTTP_ACCEPT=accept) for accept in invented]
         flight_waits.wait_for(29)
         slow.leave.set()
@@ -92,7 +92,7 @@ def test_fault_70_scrapes_with_names_are_limited_and_do_not_delay_full_scrapes(
     app = make_wsgi_app(registry)
     with ThreadPoolExecutor(60) as pool:
         first = pool.submit(scrape, app)
-        assert slow.here.wait(30)
+        assert slow.here.wait(60)
         named = [
             pool.submit(scrape, app, QUERY_STRING=f"name[]=runs&name[]=x{number}") for number in range(50)
         ]
@@ -122,7 +122,7 @@ def test_scrapes_with_different_requests_do_not_share_a_body(
     app = make_wsgi_app(filled)
     with ThreadPoolExecutor(11) as pool:
         first = pool.submit(scrape, app)
-        assert slow.here.wait(30)
+        assert slow.here.wait(60)
         together = [pool.submit(scrape, app, **environ) for environ in asked * 2]
         flight_waits.wait_for(5)
         slow.leave.set()

@@ -50,6 +50,10 @@ def test_fault_68_scrape_is_answered_after_descriptors_were_exhausted(server: st
         from pathlib import Path
 
         logging.basicConfig(stream=sys.stdout, format="%(message)s")
+        complained = threading.Event()
+        notice = logging.Handler()
+        notice.emit = lambda record: complained.set()
+        logging.getLogger().addHandler(notice)
         resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
         if sys.argv[1] == "start_http_server":
             from web_prom import start_http_server
@@ -67,7 +71,7 @@ def test_fault_68_scrape_is_answered_after_descriptors_were_exhausted(server: st
             thread = threading.Thread(target=ScrapeServer(listener, scrapes).run, daemon=True)
             thread.start()
         client = socket.socket()
-        client.settimeout(30)
+        client.settimeout(60)
         time.sleep(1.2)  # more than one turn of the server
         taken = []
         try:
@@ -77,7 +81,8 @@ def test_fault_68_scrape_is_answered_after_descriptors_were_exhausted(server: st
             pass
         client.connect(("127.0.0.1", port))
         client.sendall(b"GET /metrics HTTP/1.0\\r\\n\\r\\n")
-        time.sleep(1.5)
+        complained.wait(60)
+        time.sleep(1.5)  # more than one other turn
         for descriptor in taken:
             os.close(descriptor)
         print(client.recv(12).decode(), thread.is_alive())

@@ -59,14 +59,14 @@ def test_asyncio_lag_sets_one_timer_for_each_loop(name: str) -> None:
     lag = AsyncioLag(seen.append)
 
     async def main() -> None:
-        for _ in range(100):
+        for _ in range(1000):
             lag.start()
-        await asyncio.sleep(10 * INTERVAL_SECONDS)
+        await asyncio.sleep(3 * INTERVAL_SECONDS)
 
     run(name, main)
-    assert len(seen) <= 11
     run(name, main)
-    assert 0 < len(seen) <= 22
+    # A thousand timers would tick a thousand times.
+    assert 0 < len(seen) < 100
 
 
 @pytest.mark.parametrize("name", LOOPS)
@@ -116,10 +116,11 @@ def test_asyncio_lag_calls_the_other_function_at_once_and_each_second() -> None:
     async def main() -> None:
         lag.start()
         assert len(called) == 1
-        await asyncio.sleep(1.5)
+        while len(called) < 2:
+            await asyncio.sleep(INTERVAL_SECONDS)
 
-    asyncio.run(main())
-    assert 1 <= len(called) <= 2
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert called[1] - called[0] >= 0.9
 
 
 def test_asyncio_lag_does_nothing_without_a_loop() -> None:

@@ -402,5 +402,5 @@ def test_fault_72_named_pipe_does_not_block_scrapes(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert len(done) == 3

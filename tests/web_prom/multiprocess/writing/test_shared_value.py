@@ -207,7 +207,7 @@ def test_inc_with_no_number_releases_the_lock(shared: Path) -> None:
         cell.set(None)
     thread = threading.Thread(target=cell.inc, args=(1,))
     thread.start()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     assert cell.get() == 1
 

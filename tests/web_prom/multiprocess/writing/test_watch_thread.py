@@ -71,7 +71,7 @@ def test_watch_thread_calls_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch)
     made.stop()
     made.start()
     made.start()
-    assert often.wait(30)
+    assert often.wait(60)
     made.stop()
     assert made not in watch_thread._running
     assert len(set(calls)) == 1, "one thread"
