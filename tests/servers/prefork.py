@@ -77,6 +77,11 @@ class Prefork(Client):
         """Return the workers that write metrics now."""
         return {*slots_of(self.directory).holders().values()} & self.processes() - {self.pid}
 
+    def wait_until_idle(self) -> None:
+        """Wait until all threads wait for something: event loops have handled what happened before."""
+        for _ in range(3):
+            wait_until(lambda: all(map(_is_asleep, self.processes())), "idle processes", shown=self.log)
+
     @contextlib.contextmanager
     def listening(self, path: str = "/events") -> Iterator[int]:
         """Keep a worker busy with an endless stream; yield its process id, which the stream begins with."""
@@ -118,6 +123,15 @@ class Prefork(Client):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return not left
+
+
+def _is_asleep(pid: int) -> bool:
+    """Return whether no thread of a process runs, or waits for a core to run."""
+    states = []
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            states.append(path.read_text().rpartition(")")[2].split()[0])
+    return "R" not in states
 
 
 @contextlib.contextmanager

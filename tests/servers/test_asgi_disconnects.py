@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def test_fault_91_client_that_disconnects_before_the_response_is_499(
         wait_until(lambda: server.gauge("http_requests_in_progress") == len(opened), "the requests")
         for client, end in opened:
             end(client)
-        time.sleep(0.2)  # so that the event loops, which are idle, notice the disconnects
+        server.wait_until_idle()  # the event loops notice the disconnects
         gate.touch()
         expected = before + Counter(
             {
