@@ -12,7 +12,7 @@ from django.core import checks
 from django.urls import Resolver404, get_resolver
 from django.utils import translation
 
-from django_prom import conf, middleware_install
+from django_prom import conf, features, middleware_install
 from django_prom.mounts import Mounts, find_mounts
 from django_prom.patterns import template_of_text
 from web_prom.config import Config
@@ -39,7 +39,13 @@ def check_settings(**_: Any) -> list[Any]:
     config, errors = _load_config()
     if config is None or not config.enabled:
         return errors
-    return [*errors, *_check_shared_state(config), *_check_urls(config), *_check_middleware()]
+    return [
+        *errors,
+        *_check_names(config),
+        *_check_shared_state(config),
+        *_check_urls(config),
+        *_check_middleware(),
+    ]
 
 
 def check_security(**_: Any) -> list[Any]:
@@ -71,6 +77,14 @@ def _load_config() -> tuple[Config | None, list[Any]]:
         return conf.config(), []
     except ConfigError as error:
         return None, [checks.Error(str(error), hint=_NO_START, id="django_prom.E001")]
+
+
+def _check_names(config: Config) -> Iterator[Any]:
+    """Check that what settings name exists in the project."""
+    try:
+        features.check(config)
+    except ConfigError as error:
+        yield checks.Error(str(error), hint=_NO_START, id="django_prom.E004")
 
 
 def _check_shared_state(config: Config) -> Iterator[Any]:

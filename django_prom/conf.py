@@ -10,6 +10,7 @@ from functools import cache
 import prometheus_client
 from django.conf import settings
 
+from django_prom import features
 from django_prom.request_attributes import ATTRIBUTE_GETTERS
 from django_prom.request_start import start_key_getter
 from web_prom.config import FIELDS, PREFIX, Config
@@ -40,7 +41,9 @@ class Instrumentation:
     """
 
     def __init__(self, config: Config) -> None:
+        features.check(config)
         self.recorder = Recorder(config, REGISTRY, owner=owner(), attribute_getters=ATTRIBUTE_GETTERS)
+        features.start(self.recorder)
         # Most management commands serve no request.
         from django_prom.recording import recording_class
 
@@ -127,6 +130,7 @@ def owner() -> str:
 
 def reset() -> None:
     """Clear everything that depends on settings: they have changed (``override_settings``)."""
+    features.stop()
     for cached in (config, instrumentation, current_instrumentation, exposition):
         cached.cache_clear()
     # Most management commands never import these modules, so they are not imported here.

@@ -127,6 +127,10 @@ class Instrumentation:
             scrape_context=app.app_context,
             attribute_getters={"view": endpoint_of},
         )
+        if config.templates:
+            from flask_prom.templates import measure_templates
+
+            self._render_times = measure_templates(app, middleware.recorder)
         # Also for other endpoints of the registry (start_http_server).
         scrape_context(app.app_context, registry)
         # The bound method, because a call of the object takes 0.1 us longer.

@@ -77,6 +77,7 @@ ALLOWED = {
     "multiprocess.directory": FILES,
     "multiprocess.writing": {"multiprocess.directory", "multiprocess.worker_detection", *FILES},
     "multiprocess.reading": {"multiprocess.directory", *FILES},
+    "templates": {"metrics"},
     "http_server": {"config", "exposition", "multiprocess.writing"},
     "runtime": {"multiprocess.writing"},
     "upstream": set(),

@@ -124,6 +124,14 @@ def parse_routes(value: object) -> tuple[str, ...]:
     raise ValueError("route templates that begin with '/', for example /health or /internal/*")
 
 
+def parse_model_names(value: object) -> tuple[str, ...]:
+    """Accept names of Django's models: the label of the app, a dot, the name of the class."""
+    names = parse_items(value)
+    if all(isinstance(item, str) and re.fullmatch(r"\w+\.\w+", item) for item in names):
+        return tuple(names)
+    raise ValueError("names of models with the labels of their apps, for example shop.Order, auth.User")
+
+
 def parse_positive_integer(value: object) -> int:
     """Accept a whole number of at least 1."""
     try:

@@ -171,6 +171,17 @@ class Config:
     collector_timeout: float = _setting(
         5, parsers.parse_timeout, "Seconds that custom collectors may take in a scrape; 0: no limit."
     )
+    models: tuple[str, ...] = _setting(
+        (),
+        parsers.parse_model_names,
+        "Django: models whose created, changed and deleted objects are counted, for example `shop.Order`.",
+    )
+    migrations: bool = _setting(
+        False, parsers.parse_boolean, "Django: show how many migrations each database has and lacks."
+    )
+    templates: bool = _setting(
+        False, parsers.parse_boolean, "Django and Flask: measure how long templates are rendered."
+    )
     install_middleware: bool = _setting(
         True, parsers.parse_boolean, "Django: put the middleware first in `MIDDLEWARE` if it is not there."
     )

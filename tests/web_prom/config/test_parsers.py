@@ -90,6 +90,11 @@ VALID: list[tuple[str, Any, Any]] = [
     ("allow_scrape", None, None),
     ("collector_timeout", 2.5, 2.5),
     ("collector_timeout", "0", 0.0),
+    ("models", "shop.Order, auth.User", ("shop.Order", "auth.User")),
+    ("models", ["shop.order"], ("shop.order",)),
+    ("models", [], ()),
+    ("migrations", "on", True),
+    ("templates", "on", True),
     ("install_middleware", "off", False),
     ("instrument", "1", True),
     ("bind", "127.0.0.1:9464", Address("127.0.0.1", 9464)),
@@ -160,6 +165,7 @@ INVALID: list[tuple[str, Any]] = [
     *(("extra_methods", value) for value in (["A B"], ["Ä"], [""], [7], [None], ["GET\n"])),
     *(("extra_methods", value) for value in ("A B", None, 7, {"A": 1})),
     *(("exclude", value) for value in (["health"], "health", [""], [7], None, 7, {"/a": 1}, ["/ok", "bad"])),
+    *(("models", value) for value in ("Order", ["shop"], ["shop.Order.x"], ["shop."], [7], None, {"a.B": 1})),
     *(
         ("max_label_sets", value)
         for value in (0, -1, "0", "x", "", None, 1.5, True, math.inf, math.nan, "1.5", [1], "1e3", "inf")

@@ -1,0 +1,1 @@
+"""An app with migrations, one of which replaces two others."""

@@ -1,0 +1,1 @@
+"""An app with models, for tests that install it."""

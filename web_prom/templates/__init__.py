@@ -1,0 +1,1 @@
+"""The time that templates take to be rendered (``PROM_TEMPLATES``)."""
