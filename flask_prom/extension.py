@@ -16,15 +16,19 @@ from flask import (
 )
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from flask_prom.decorated_views import FlaskRequests
 from flask_prom.first_requests import watch_first_requests
 from flask_prom.routes import FlaskRouteResolver, current_request, endpoint_of
 from web_prom.config import Config
+from web_prom.decorators.framework_requests import register_framework
 from web_prom.errors import ConflictError
 from web_prom.exposition.scrape_context import scrape_context
 from web_prom.metrics.conventions import NAMINGS
 from web_prom.metrics.recording import RECORDING_KEY, Recording
 from web_prom.metrics.routes import exclude
 from web_prom.wsgi import PrometheusMiddleware
+
+register_framework(FlaskRequests())
 
 EXTENSION = "web_prom"
 """The key of an application's :class:`Instrumentation` in ``app.extensions``."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from web_prom.advice.advise import advise
     from web_prom.asgi.endpoint import make_asgi_app
     from web_prom.config.settings import Config
+    from web_prom.decorators.functions import count, exception_type, observe, time, track_in_progress
     from web_prom.errors import ConfigError, ConflictError, DirectoryError, WebPromError
     from web_prom.http_server.start_http_server import start_http_server
     from web_prom.metrics.get_or_create import get_or_create
@@ -32,12 +33,17 @@ __all__ = [
     "WebPromError",
     "advise",
     "collector_for",
+    "count",
+    "exception_type",
     "exclude",
     "get_or_create",
     "make_asgi_app",
     "make_wsgi_app",
+    "observe",
     "share_values",
     "start_http_server",
+    "time",
+    "track_in_progress",
 ]
 
 _MODULES = {
@@ -49,12 +55,17 @@ _MODULES = {
     "WebPromError": "errors",
     "advise": "advice.advise",
     "collector_for": "multiprocess.reading.collector",
+    "count": "decorators.functions",
+    "exception_type": "decorators.functions",
     "exclude": "metrics.routes",
     "get_or_create": "metrics.get_or_create",
     "make_asgi_app": "asgi.endpoint",
     "make_wsgi_app": "wsgi.endpoint",
+    "observe": "decorators.functions",
     "share_values": "multiprocess.writing.activation",
     "start_http_server": "http_server.start_http_server",
+    "time": "decorators.functions",
+    "track_in_progress": "decorators.functions",
 }
 
 

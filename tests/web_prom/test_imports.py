@@ -71,6 +71,7 @@ ALLOWED = {
     "config": {"metrics.conventions", "metrics.labels"},  # data that settings are checked with
     "metrics": {"config", "multiprocess.writing", "multiprocess.directory", "runtime"},
     "database": {"config", "metrics", "runtime"},
+    "decorators": {"config", "metrics", "multiprocess.writing", "runtime"},
     "exposition": {"config", "metrics", "multiprocess", "runtime"},
     "wsgi": {"config", "metrics", "exposition", "middleware"},
     "asgi": {"config", "metrics", "exposition", "middleware", "multiprocess.writing", "runtime"},

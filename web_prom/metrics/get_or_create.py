@@ -65,9 +65,33 @@ def get_or_create(
         ConflictError: The registry has this name with another definition. The message shows both.
         ValueError: prometheus_client does not accept the definition.
     """
-    labelnames = tuple(labelnames)
     caller = sys._getframe(1)
     location = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+    return get_or_create_at(location, kind, name, documentation, labelnames, registry=registry, **options)
+
+
+def get_or_create_at(
+    location: str,
+    kind: type[MetricType],
+    name: str,
+    documentation: str,
+    labelnames: Iterable[str] = (),
+    *,
+    registry: CollectorRegistry = REGISTRY,
+    **options: Any,
+) -> MetricType:
+    """Do what :func:`get_or_create` does, for a definition at another place.
+
+    Args:
+        location: Where the definition is, for the message of a ConflictError.
+        kind: As the arguments below, those of :func:`get_or_create`.
+        name: See there.
+        documentation: See there.
+        labelnames: See there.
+        registry: See there.
+        **options: See there.
+    """
+    labelnames = tuple(labelnames)
     with _lock:
         existing = find(_full_name(kind, name, options), registry)
         if existing is None:

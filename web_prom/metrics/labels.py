@@ -92,6 +92,20 @@ def sanitize_label_value(text: str) -> str:
     return text.translate(_HARMFUL).encode("utf-8", "replace").decode("utf-8")
 
 
+MAX_LABEL_LENGTH = 128
+"""The length to which :func:`clean_label_value` cuts a label value, in characters."""
+
+
+def clean_label_value(value: object) -> str:
+    """Return the label value of an object that a client may have chosen: printable, and of limited length.
+
+    Raises:
+        Exception: Any exception of ``str(value)``.
+    """
+    text = str(value)[:MAX_LABEL_LENGTH]
+    return text if text.isprintable() else sanitize_label_value(text).replace("\n", "?")
+
+
 # The categories Cc, Zl and Zp of Unicode, without the line feed.
 _HARMFUL = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029), "?")
 del _HARMFUL[ord("\n")]

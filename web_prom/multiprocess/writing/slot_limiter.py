@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from web_prom.multiprocess.file_format import entry_key
 from web_prom.multiprocess.writing.process_files import ProcessStorage, process_storage
 from web_prom.multiprocess.writing.shared_value import SharedValue
-from web_prom.upstream.children import family_of
+from web_prom.upstream.children import family_of, has_removal, multiprocess_mode
 from web_prom.upstream.value_class import value_class
 
 _SUFFIXES = {"counter": "_total", "gauge": "", "histogram": "_sum", "summary": "_count"}
@@ -55,7 +55,7 @@ class SlotLimiter:
     child counts the label sets of its own slot. All metrics of the same name in the process share the count.
 
     Args:
-        metric: The metric, a counter or a histogram.
+        metric: The metric.
         label_names: The names of its labels.
         limit: The maximum number of label sets.
         is_overflow: Returns whether label values are those of an overflow label set, which is not counted.
@@ -69,6 +69,10 @@ class SlotLimiter:
         is_overflow: Callable[[tuple[str, ...]], bool],
     ) -> None:
         self._family = family_of(metric)
+        kind = self._family.type
+        self._file_prefix = (
+            f"gauge_{multiprocess_mode(metric)}" if kind == "gauge" and has_removal() else kind
+        )
         self._label_names = tuple(label_names)
         self._limit = limit
         self._is_overflow = is_overflow
@@ -100,7 +104,7 @@ class SlotLimiter:
         """Add the label sets of former holders of the slot, if the file can be read now."""
         if not storage.has_slot():
             return
-        file = storage.existing_file(self._family.type)
+        file = storage.existing_file(self._file_prefix)
         if file is not None:
             admitted.keys.update(key for key in file.keys(self._key_prefix) if file.has(key))
             admitted.keys.difference_update([key for key in admitted.keys if self._is_overflow_key(key)])

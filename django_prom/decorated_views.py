@@ -1,0 +1,50 @@
+"""The request and the response of decorated Django views, for the labels of decorators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.multipartparser import MultiPartParserError
+from django.views import View
+
+# As django.core.handlers.exception.response_for_exception, which also writes to the log and sends a signal.
+_STATUSES: Mapping[type[Exception], int] = {
+    Http404: 404,
+    PermissionDenied: 403,
+    MultiPartParserError: 400,
+    BadRequest: 400,
+    SuspiciousOperation: 400,
+}
+
+
+class DjangoRequests:
+    """What Django's objects show about the request that a call of a decorated function serves."""
+
+    def find_request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:
+        """Return the first argument that is a request, or the request of a class-based view, or None."""
+        for argument in (*args, *kwargs.values()):
+            if isinstance(argument, HttpRequest) or _is_rest_request(argument):
+                return argument
+        if args and isinstance(args[0], View):
+            return getattr(args[0], "request", None)
+        return None
+
+    def make_response(self, request: Any, result: Any, error: BaseException | None, /) -> HttpResponse | None:
+        """Return an empty response with the status that Django answers an exception with."""
+        if not (isinstance(request, HttpRequest) or _is_rest_request(request)):
+            return None
+        if not isinstance(error, Exception):
+            return None
+        statuses = (status for kind, status in _STATUSES.items() if isinstance(error, kind))
+        return HttpResponse(status=next(statuses, 500))
+
+
+def _is_rest_request(argument: object) -> bool:
+    """Return whether an object is a request of Django REST framework, which is not a Django request."""
+    return any(
+        kind.__module__ == "rest_framework.request" and kind.__name__ == "Request"
+        for kind in type(argument).__mro__
+    )
