@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from asgiref.local import Local
 from django.db import connections, models
 from prometheus_client import CollectorRegistry
-
-from tests.web_prom.support import samples
 
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
 
@@ -63,9 +62,13 @@ class Measured:
         self._registry = registry
 
     def samples(self, name: str, *labels: str) -> dict[tuple[str, ...], float]:
-        """Return the samples of a family by the values of some labels, without those that are 0."""
-        found = samples(self._registry, name, *labels)
-        return {key: value for key, value in found.items() if value}
+        """Return the sums of a family by the values of some labels, without those that are 0."""
+        found: Counter[tuple[str, ...]] = Counter()
+        for family in self._registry.collect():
+            for sample in family.samples:
+                if sample.name == name:
+                    found[tuple(sample.labels[label] for label in labels)] += sample.value  # type: ignore[assignment]
+        return {key: float(value) for key, value in found.items() if value}
 
     def operations(self, *labels: str) -> dict[tuple[str, ...], float]:
         """Return the numbers of operations by some labels, by default by operation and error."""
