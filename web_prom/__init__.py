@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from web_prom.advice.advise import advise
     from web_prom.asgi.endpoint import make_asgi_app
+    from web_prom.config.client_labels import header, limited
     from web_prom.config.settings import Config
     from web_prom.decorators.functions import count, exception_type, observe, time, track_in_progress
     from web_prom.errors import ConfigError, ConflictError, DirectoryError, WebPromError
@@ -37,6 +38,8 @@ __all__ = [
     "exception_type",
     "exclude",
     "get_or_create",
+    "header",
+    "limited",
     "make_asgi_app",
     "make_wsgi_app",
     "observe",
@@ -59,6 +62,8 @@ _MODULES = {
     "exception_type": "decorators.functions",
     "exclude": "metrics.routes",
     "get_or_create": "metrics.get_or_create",
+    "header": "config.client_labels",
+    "limited": "config.client_labels",
     "make_asgi_app": "asgi.endpoint",
     "make_wsgi_app": "wsgi.endpoint",
     "observe": "decorators.functions",

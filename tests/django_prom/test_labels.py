@@ -13,11 +13,13 @@ from django.test import override_settings
 from django.utils.asyncio import async_unsafe
 from prometheus_client import CollectorRegistry
 
+import web_prom as prom
 from tests.web_prom.support import errors, exceptions, in_progress, python, requests, samples
 from web_prom import asgi
 
 from . import views
 from .asgi_site import ASGISite, hears_disconnects
+from .conftest import Site
 
 label_threads: list[threading.Thread] = []
 
@@ -197,3 +199,16 @@ def test_fault_51_label_can_read_the_user(tmp_path: Path) -> None:
     """Django's user is not loaded when the response is created."""
     printed = python(USERS, str(tmp_path / "db")).splitlines()
     assert sorted(printed) == ["/lazy ann 3.0", "/loaded ann 2.0"]
+
+
+VERSION = prom.header("X-API-Version", allowed=("1", "2"))
+
+
+@pytest.mark.parametrize("path", ["/async/", "/users/1/"])
+def test_header_label_is_the_same_under_wsgi_and_asgi(path: str, registry: CollectorRegistry) -> None:
+    with override_settings(PROM_EXTRA_LABELS={"version": VERSION, "user": prom.limited(user, limit=1)}):
+        asgi_site, wsgi_site = ASGISite(), Site()
+        for version in ("1", "9"):
+            asgi_site(path, headers={"x-api-version": version})
+            wsgi_site(path, HTTP_X_API_VERSION=version)
+    assert labelled(registry, "version", "user") == {("200", "1", "ann"): 2, ("200", "_other", "ann"): 2}

@@ -8,6 +8,7 @@ import pytest
 from flask import Response, g
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
+import web_prom as prom
 from tests.flask_prom.conftest import MakeApp, Metrics
 
 
@@ -70,3 +71,17 @@ def test_fault_34_invalid_content_length_is_ignored(make_app: MakeApp, metrics: 
     assert (status, b"".join(body)) == ("200 OK", b"fine")
     assert metrics.requests == {("POST", "/", "200"): 1}
     assert metrics.errors == {}
+
+
+def test_header_label_is_limited(make_app: MakeApp, metrics: Metrics) -> None:
+    app = make_app(
+        extra_labels={
+            "version": prom.header("X-API-Version", allowed=("1", "2")),
+            "tenant": prom.header("X-Tenant", limit=1),
+        }
+    )
+    app.add_url_rule("/", "index", lambda: "hello")
+    for version, tenant in (("1", "a"), ("9", "b"), ("2", "a")):
+        app.test_client().get("/", headers={"X-API-Version": version, "X-Tenant": tenant})
+    found = metrics.by_labels("http_requests_total", "version", "tenant")
+    assert found == {("1", "a"): 1, ("_other", "_overflow"): 1, ("2", "a"): 1}

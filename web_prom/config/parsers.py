@@ -13,6 +13,7 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Literal
 
+from web_prom.config.client_labels import parse_header_label
 from web_prom.hooks import ExtraLabel
 from web_prom.metrics.conventions import NAMINGS
 from web_prom.metrics.labels import sanitize_label_value
@@ -83,8 +84,17 @@ def parse_constant_labels(value: object) -> dict[str, str]:
 
 
 def parse_extra_labels(value: object) -> dict[str, ExtraLabel]:
-    """Accept label names with the callables that compute the values, or with their dotted paths."""
-    return {name: _parse_callable(function) for name, function in _parse_mapping(value).items()}
+    """Accept label names with the callables that compute the values, their dotted paths, or headers."""
+    return {name: _parse_extra_label(function) for name, function in _parse_mapping(value).items()}
+
+
+def _parse_extra_label(value: object) -> ExtraLabel:
+    if isinstance(value, str) and value.startswith("header:"):
+        return parse_header_label(value)
+    try:
+        return _parse_callable(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or a header, for example 'header:X-API-Version:1|2|3'") from None
 
 
 def parse_optional_callable(value: object) -> Callable[..., Any] | None:

@@ -84,7 +84,8 @@ ERRORS = MetricSpec(
 LABEL_OVERFLOW = MetricSpec(
     name="web_prom_label_overflow_total",
     documentation=(
-        "Observations counted under _overflow because the family had PROM_MAX_LABEL_SETS label sets."
+        "Observations counted under _overflow, because a family has as many label sets as its limit allows, "
+        "or a label as many values."
     ),
     labels=same_names("family"),
 )

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter
 from web_prom.config.settings import Config
 from web_prom.hooks import ExtraLabel, RouteResolver
 from web_prom.metrics.families import families_for
+from web_prom.metrics.label_value_limiter import limit_values
 from web_prom.metrics.labels import (
     EMPTY,
     INTERNAL_SERVER_ERROR,
@@ -101,7 +102,10 @@ class Recorder:
             self.naming.start_attributes, known_methods(config.extra_methods), self._gauge_updaters
         )
         self._attributes = RequestAttributes(
-            self.naming, attribute_getters, config.extra_labels, self.record_internal_error
+            self.naming,
+            attribute_getters,
+            limit_values(config.extra_labels, self.families, self.record_internal_error),
+            self.record_internal_error,
         )
         self.extra_labels = self._attributes.functions
         self.compute_extra_values = self._attributes.compute
