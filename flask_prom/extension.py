@@ -135,6 +135,12 @@ class Instrumentation:
             from flask_prom.templates import measure_templates
 
             self._render_times = measure_templates(app, middleware.recorder)
+        if config.database:
+            from flask_prom.engines import EngineFinder
+            from web_prom.database.sqlalchemy_events import instrument_all
+
+            self._engine_finder = EngineFinder(app, middleware.recorder)
+            instrument_all(self._engine_finder)
         # Also for other endpoints of the registry (start_http_server).
         scrape_context(app.app_context, registry)
         # The bound method, because a call of the object takes 0.1 us longer.

@@ -109,7 +109,7 @@ class Middleware:
                 from web_prom.database.sqlalchemy_events import instrument_all
 
                 activate(self.recorder)
-                instrument_all(self.recorder)
+                instrument_all()
 
     def _recording_class(self, kind: type[RecordingType]) -> type[RecordingType]:
         """Return the class of the recordings, which also counts queries if ``PROM_DATABASE`` is on."""

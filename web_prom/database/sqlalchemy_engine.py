@@ -1,0 +1,135 @@
+"""What is known of one SQLAlchemy engine: its database, its pools, and the application that records it."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any
+from weakref import WeakSet, ref
+
+from web_prom.database.activation import default_recorder
+from web_prom.database.pools import PoolState
+from web_prom.database.recorder import DatabaseRecorder
+from web_prom.database.sqlalchemy_names import system_name
+from web_prom.metrics.query_tally import current_tally
+from web_prom.posix import at_fork
+
+_every: WeakSet[EngineRecorder] = WeakSet()
+
+
+class EngineRecorder:
+    """Records one engine. Safe to share between threads, and after a fork.
+
+    If the engine belongs to an application, all its metrics are recorded there. If not, the application of
+    the current request records each event, and outside of requests the application that was set up last.
+
+    Args:
+        engine: The engine.
+        application: The database recorder of the engine's application, or None.
+        namespace: The label value for the database, also the name of the pool.
+
+    Attributes:
+        application, namespace: As given.
+        pending: A list with an item for each request that waits for a connection.
+    """
+
+    def __init__(self, engine: Any, application: DatabaseRecorder | None, namespace: str) -> None:
+        self.application = application
+        self.namespace = namespace
+        self.pending: list[None] = []
+        self._system = system_name(engine.dialect)
+        self._may_be_mariadb = self._system == "mysql"
+        self._lock = Lock()
+        self._pools: WeakSet[Any] = WeakSet()
+        self._current_pool: Any = _nothing
+        self._gauges_of: Any = _nothing
+        _every.add(self)
+
+    def recorder(self) -> DatabaseRecorder | None:
+        """Return the database recorder for an event that happens now, or None if no application is left."""
+        if self.application is not None:
+            return self.application
+        tally = current_tally.get()
+        if tally is None or tally.closed or tally.owner is None:
+            return default_recorder()
+        return tally.owner  # type: ignore[no-any-return]
+
+    def observe(self, sql: str, seconds: float, error: BaseException | None = None) -> None:
+        """Record one query."""
+        recorder = self.recorder()
+        if recorder is not None:
+            recorder.database(self._system, self.namespace).observe(sql, seconds, error)
+
+    def count_transaction(self, outcome: str) -> None:
+        """Count the end of a transaction."""
+        recorder = self.recorder()
+        if recorder is not None:
+            recorder.database(self._system, self.namespace).count_transaction(outcome)
+
+    def count_savepoint(self, operation: str) -> None:
+        """Count an operation on a savepoint."""
+        recorder = self.recorder()
+        if recorder is not None:
+            recorder.database(self._system, self.namespace).count_savepoint(operation)
+
+    def on_connected(self, engine: Any) -> None:
+        """Notice the engine's pool, which ``engine.dispose()`` replaces, and the system of the server."""
+        if self._may_be_mariadb:
+            self._system = system_name(engine.dialect)
+            self._may_be_mariadb = False
+        if self._current_pool() is not engine.pool or self._gauges_of() is None:
+            self._watch(engine.pool)
+
+    def read_pools(self) -> PoolState:
+        """Return the connections of the engine's pools that exist now."""
+        current = self._current_pool()
+        pools = [pool for pool in self._pools if hasattr(pool, "checkedout") and hasattr(pool, "checkedin")]
+        if not pools:
+            return PoolState()
+        return PoolState(
+            # SQLAlchemy computes them from two numbers, which another thread may change in between.
+            used=sum(max(0, pool.checkedout()) for pool in pools),
+            idle=sum(max(0, pool.checkedin()) for pool in pools),
+            max=_max_connections(current),
+            pending=len(self.pending),
+        )
+
+    def begin_in_child(self) -> None:
+        """Forget the connections of the parent: its threads may have held the locks of the pools."""
+        self._lock = Lock()
+        self.pending.clear()
+        self._pools = WeakSet()
+        self._current_pool = _nothing
+
+    def _watch(self, pool: Any) -> None:
+        with self._lock:
+            self._pools.add(pool)
+            self._current_pool = ref(pool)
+            recorder = self.recorder()
+            if self._gauges_of() is None and recorder is not None:
+                self._gauges_of = ref(recorder)
+                mine = ref(self)
+
+                def read() -> PoolState | None:
+                    engine_recorder = mine()
+                    return None if engine_recorder is None else engine_recorder.read_pools()
+
+                recorder.pool(self.namespace).add_reader(read)
+
+
+def _nothing() -> None:
+    """Return None, as a weak reference to an object that is gone."""
+
+
+def _max_connections(pool: Any) -> int | None:
+    """Return how many connections a pool may have, or None if that is not known or not limited."""
+    size = pool.size() if hasattr(pool, "size") else 0
+    overflow = getattr(pool, "_max_overflow", None)
+    return size + overflow if size and isinstance(overflow, int) and overflow >= 0 else None
+
+
+def _begin_in_child() -> None:
+    for engine_recorder in list(_every):
+        engine_recorder.begin_in_child()
+
+
+at_fork(after_in_child=_begin_in_child)
