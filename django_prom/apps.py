@@ -61,6 +61,12 @@ def _apply_settings() -> None:
         hooks.install()
     elif "django_prom.database.hooks" in sys.modules:
         sys.modules["django_prom.database.hooks"].uninstall()
+    if conf.is_on("enabled") and conf.is_on("cache"):
+        from django_prom import caches
+
+        caches.install()
+    elif "django_prom.caches" in sys.modules:
+        sys.modules["django_prom.caches"].uninstall()
 
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:

@@ -19,6 +19,9 @@ from web_prom.errors import WebPromError
 from web_prom.exposition.http import Exposition
 from web_prom.metrics.recorder import Recorder
 from web_prom.middleware import scrape_paths
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
+from web_prom.multiprocess.writing.activation import is_shared
+from web_prom.multiprocess.writing.process_files import process_storage
 
 logger = logging.getLogger("web_prom")
 
@@ -109,6 +112,18 @@ def current_instrumentation() -> Instrumentation | None:
     except WebPromError:
         logger.exception("requests are not measured")
         return None
+
+
+def may_create_instrumentation() -> bool:
+    """Return whether a process may create the instrumentation outside the middleware.
+
+    A process without a middleware, for example a worker for tasks, does so at its first operation. If there
+    is a shared directory, only a process that writes to it already does so: a management command must not
+    leave files there, because another user may run it.
+    """
+    if is_shared():
+        return process_storage().slot is not None
+    return not os.environ.get(DIR_VARIABLE)
 
 
 @cache

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
 from django_prom import conf
 from web_prom.database.activation import activate
 from web_prom.database.recorder import DatabaseRecorder
 from web_prom.errors import WebPromError
-from web_prom.multiprocess.directory.environment import DIR_VARIABLE
-from web_prom.multiprocess.writing.activation import is_shared
-from web_prom.multiprocess.writing.process_files import process_storage
 
 logger = logging.getLogger("web_prom")
 
@@ -55,7 +51,7 @@ class Measuring:
         if not conf.is_on("database"):
             self._is_settled = True
             return
-        if not conf.instrumentation.cache_info().currsize and not _may_create():
+        if not conf.instrumentation.cache_info().currsize and not conf.may_create_instrumentation():
             return
         instrumentation = conf.instrumentation()
         if instrumentation is not None:
@@ -81,12 +77,6 @@ def record_internal_error() -> None:
 def reset() -> None:
     """Look up the recorder again: the settings have changed."""
     measuring.reset()
-
-
-def _may_create() -> bool:
-    if is_shared():
-        return process_storage().slot is not None
-    return not os.environ.get(DIR_VARIABLE)
 
 
 def system_name(vendor: str, driver_connection: Any) -> str:

@@ -72,6 +72,7 @@ ALLOWED = {
     "metrics": {"config", "multiprocess.writing", "multiprocess.directory", "runtime"},
     "database": {"config", "metrics", "runtime"},
     "decorators": {"config", "metrics", "multiprocess.writing", "runtime"},
+    "cache": {"config", "metrics"},
     "exposition": {"config", "metrics", "multiprocess", "runtime"},
     "wsgi": {"config", "metrics", "exposition", "middleware"},
     "asgi": {"config", "metrics", "exposition", "middleware", "multiprocess.writing", "runtime"},

@@ -131,6 +131,9 @@ class Config:
         parsers.parse_boolean,
         "Measure database queries, connection pools and transactions, and the queries of each route.",
     )
+    cache: bool = _setting(
+        False, parsers.parse_boolean, "Measure the operations of the caches of Django and of Flask-Caching."
+    )
     zero_errors: bool = _setting(
         True,
         parsers.parse_boolean,

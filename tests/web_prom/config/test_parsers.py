@@ -73,6 +73,7 @@ VALID: list[tuple[str, Any, Any]] = [
     ("worker_capacity", None, None),
     ("runtime", "on", True),
     ("database", "on", True),
+    ("cache", "on", True),
     ("zero_errors", "0", False),
     ("bearer_token", "s3cret", Secret("s3cret")),
     ("bearer_token", None, None),

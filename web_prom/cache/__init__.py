@@ -1,0 +1,1 @@
+"""Operations of caches: how many, how long, hits, misses and errors, for any cache library."""

@@ -1,0 +1,169 @@
+"""The recorder of cache operations of one application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import Counter, Histogram
+
+from web_prom.cache.conventions import DURATION, DURATION_BUCKETS, OPERATIONS, Result
+from web_prom.metrics.limited_metric import LimitedMetric
+from web_prom.metrics.operation_recorder import OperationRecorder
+from web_prom.metrics.recorder import Recorder
+from web_prom.metrics.writers import make_writer
+
+_BOUNDED = ("operation", "result")
+
+WriterKey = tuple[str, str, str]
+"""The name of a cache, an operation and its result."""
+
+Writers = dict[WriterKey, Callable[[float, object], object]]
+"""Functions that count an operation and observe its duration. They ignore the second argument."""
+
+
+class CacheRecorder(OperationRecorder):
+    """Writes the operations of the caches of one application.
+
+    Safe to share between threads. After a fork the child uses the same object.
+
+    Args:
+        recorder: The recorder of the application: its registry, its constant labels, its errors.
+
+    Attributes:
+        writers: The functions that write an operation, by name of the cache, operation and result. It is
+            always the same object.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.writers: Writers = {}
+        self._key_writers: dict[WriterKey, Callable[[float], object]] = {}
+        super().__init__(recorder)
+
+    def drop_writers(self) -> None:
+        """Drop the writers. The next operations look them up again."""
+        self.writers.clear()
+        self._key_writers.clear()
+
+    def observe(self, cache: str, operation: str, result: Result, seconds: float) -> None:
+        """Count an operation and observe its duration. Never raises."""
+        try:
+            key = (cache, operation, result)
+            write = self.writers.get(key)
+            if write is None:
+                counter, may_keep = self._child(self._counter_family, key)
+                histogram, _ = self._child(self._histogram_family, key)
+                write = make_writer(counter, histogram, DURATION_BUCKETS, ()).write
+                if may_keep:
+                    self.writers[key] = write
+            write(seconds, None)
+        except Exception:
+            self.record_internal_error()
+
+    def observe_keys(self, cache: str, operation: str, hits: int, misses: int, seconds: float) -> None:
+        """Count the hits and misses of an operation on many keys, and observe one duration. Never raises."""
+        try:
+            if hits > 0:
+                self._write_keys((cache, operation, "hit"), hits)
+            if misses > 0:
+                self._write_keys((cache, operation, "miss"), misses)
+            self._write_keys((cache, operation, "ok"), seconds)
+        except Exception:
+            self.record_internal_error()
+
+    def record_internal_error(self) -> None:
+        """Count an error of the measurement itself. Never raises."""
+        self.recorder.record_internal_error("cache")
+
+    @property
+    def _counter_family(self) -> LimitedMetric:
+        return self.families.limited_family(Counter, OPERATIONS, bounded=_BOUNDED)
+
+    @property
+    def _histogram_family(self) -> LimitedMetric:
+        return self.families.limited_family(Histogram, DURATION, bounded=_BOUNDED, buckets=DURATION_BUCKETS)
+
+    def _write_keys(self, key: WriterKey, amount: float) -> None:
+        write = self._key_writers.get(key)
+        if write is None:
+            if key[2] == "ok":
+                child, may_keep = self._child(self._histogram_family, key)
+                write = child.observe
+            else:
+                child, may_keep = self._child(self._counter_family, key)
+                write = child.inc
+            if may_keep:
+                self._key_writers[key] = write
+        write(amount)
+
+    def _child(self, family: LimitedMetric, key: WriterKey) -> tuple[Any, bool]:
+        """Return a child, and whether it may be kept under the key."""
+        attributes = dict(zip(("cache", *_BOUNDED), key, strict=True))
+        child, overflow = self.recorder.child_without_extra(family, attributes)
+        return child, not overflow
+
+
+class RecorderSource:
+    """Finds the recorder of the operations, and keeps it. Safe to share between threads.
+
+    Args:
+        find: Returns the recorder, or None if operations are not measured yet.
+
+    Attributes:
+        writers: The writers of the recorder; empty if there is none.
+    """
+
+    def __init__(self, find: Callable[[], CacheRecorder | None]) -> None:
+        self._find = find
+        self.reset()
+
+    def reset(self) -> None:
+        """Find the recorder again at the next operation."""
+        self._recorder: CacheRecorder | None = None
+        self.writers: Writers = {}
+
+    def recorder(self) -> CacheRecorder | None:
+        """Return the recorder, or None."""
+        if self._recorder is None:
+            found = self._find()
+            if found is not None:
+                self._recorder, self.writers = found, found.writers
+        return self._recorder
+
+
+class Target:
+    """Writes the operations of one cache.
+
+    Args:
+        name: The name of the cache.
+        source: Finds the recorder.
+
+    Attributes:
+        name, source: As given.
+        threads: The threads that run an operation of the cache now.
+    """
+
+    __slots__ = ("name", "source", "threads")
+
+    def __init__(self, name: str, source: RecorderSource) -> None:
+        self.name = name
+        self.source = source
+        self.threads: set[int] = set()
+
+    def observe(self, operation: str, result: Result, seconds: float) -> None:
+        """Count an operation and observe its duration, if operations are measured yet. Never raises."""
+        recorder = self.source.recorder()
+        if recorder is not None:
+            recorder.observe(self.name, operation, result, seconds)
+
+    def observe_keys(self, operation: str, hits: int, misses: int, seconds: float) -> None:
+        """Count hits and misses, and observe one duration, if operations are measured yet. Never raises."""
+        recorder = self.source.recorder()
+        if recorder is not None:
+            recorder.observe_keys(self.name, operation, hits, misses, seconds)
+
+    def record_internal_error(self) -> None:
+        """Count an error of the measurement itself. Never raises."""
+        recorder = self.source.recorder()
+        if recorder is not None:
+            recorder.record_internal_error()
