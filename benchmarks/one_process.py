@@ -1,4 +1,4 @@
-"""One process of the request benchmark: one framework, one kind of values, one number of routes.
+"""One process of a paired benchmark: one framework, one kind of values, one number of routes.
 
 prometheus_client selects the class of its values when it is imported, and the state that one benchmark leaves
 in a process must not slow down the next one. So each runs in its own interpreter, and prints JSON.
@@ -21,15 +21,15 @@ from prometheus_client import values
 from benchmarks.pairing import BARE, OURS, Client, Environ, Variant, compare, serve_asgi, serve_wsgi
 from web_prom.multiprocess.writing.activation import is_shared
 
-ASGI = ("starlette", "django_async")
-"""The frameworks that are measured with ASGI."""
+ASGI = ("requests_starlette", "requests_django_async")
+"""The modules that are measured with ASGI."""
 
 
 def main() -> None:
     """Measure what the arguments select."""
     arguments = _arguments()
-    framework = import_module(f"benchmarks.requests_{arguments.framework}")
-    asgi = arguments.framework in ASGI
+    framework = import_module(f"benchmarks.{arguments.module}")
+    asgi = arguments.module in ASGI
     request, checked = (_scope, _checked_asgi) if asgi else (_environ, _checked)
     environs = [request(framework.path_of(number)) for number in range(arguments.paths)]
     makers = {**framework.VARIANTS, **(framework.PEERS if arguments.peers else {})}
@@ -77,7 +77,7 @@ def with_values(variant: Variant, value_class: Any) -> Variant:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("framework", choices=["flask", "django", *ASGI])
+    parser.add_argument("module", help="the module with the variants, without its package")
     parser.add_argument("--paths", type=int, required=True)
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--requests", type=int, required=True)

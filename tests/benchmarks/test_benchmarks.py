@@ -48,6 +48,19 @@ def test_requests_measures_a_thousand_routes_and_other_exporters() -> None:
     assert "OpenTelemetry                              not measured: " in done.stdout
 
 
+def test_queries_prints_a_table_for_each_subject_and_kind_of_values() -> None:
+    done = benchmarks("queries", "--quick", "--rounds=1", "--no-peers", "--only", "Django")
+    assert done.returncode == 0, done.stderr
+    tables = [table for table in done.stdout.split("\n\n")[2:] if table]
+    assert [table.partition("  ")[0] for table in tables] == [
+        f"{subject}, {kind}-process"
+        for subject in ("Query of Django", "Django request, 5 queries")
+        for kind in ("single", "multi")
+    ]
+    for table in tables:
+        assert [line.split()[0] for line in table.splitlines()[1:]] == ["bare", "floor", "web-prom"]
+
+
 def test_restarts_loses_nothing_and_leaves_few_files() -> None:
     """These results do not depend on time. The duration of a scrape is printed and not checked."""
     done = benchmarks("restarts", "--quick", "--rounds=1")
