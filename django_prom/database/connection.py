@@ -94,7 +94,7 @@ class MeasuredConnection:
         """Look up what the hooks write to. Never raises."""
         recorder = self._recorder = measuring.find_recorder()
         self._database = None if recorder is None else recorder.database(self._system, self._alias)
-        self._pool = None if recorder is None else recorder.pool(self._alias)
+        self._pool = None if recorder is None else recorder.pool(self._alias, self._system)
 
     def _replace(self, connection: Any, name: str, hook: Callable[[Any, Any], Callable[..., Any]]) -> None:
         method = getattr(connection, name, None)

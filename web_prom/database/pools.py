@@ -47,11 +47,13 @@ class Pool:
     Args:
         recorder: The database recorder of the application.
         name: The pool's name.
+        system: The name of the database system. Only some namings have a label for it.
     """
 
-    def __init__(self, recorder: OperationRecorder, name: str) -> None:
+    def __init__(self, recorder: OperationRecorder, name: str, system: str = "") -> None:
         self._recorder = recorder
         self._labels = {"db_client_connection_pool_name": name}
+        self._attributes = {**self._labels, "db_system_name": system}
         self._readers: list[ReadState] = []
         self._shown: set[str] = set()
         self.drop_writers()
@@ -131,7 +133,7 @@ class Pool:
             if write is None:
                 writes = self._writes
                 family = self._recorder.families.limited_family(Histogram, spec, buckets=DURATION_BUCKETS)
-                write, _ = self._recorder.histogram_write(family, self._labels, DURATION_BUCKETS)
+                write, _ = self._recorder.histogram_write(family, self._attributes, DURATION_BUCKETS)
                 writes[spec.name] = write
             write(seconds, None)
         except Exception:
@@ -144,7 +146,7 @@ class Pool:
             if inc is None:
                 writes = self._writes
                 family = self._recorder.families.limited_family(Counter, spec)
-                inc, keep = self._recorder.counter_inc(family, {**self._labels, **labels})
+                inc, keep = self._recorder.counter_inc(family, {**self._attributes, **labels})
                 if keep:
                     writes[key] = inc
             inc(amount)

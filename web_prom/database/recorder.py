@@ -72,16 +72,17 @@ class DatabaseRecorder(OperationRecorder):
         found = self._databases.get((system, namespace))
         return found or self._databases.setdefault((system, namespace), Database(self, system, namespace))
 
-    def pool(self, name: str) -> Pool:
+    def pool(self, name: str, system: str = "") -> Pool:
         """Return what records a connection pool. Each call returns the same object.
 
         Args:
             name: The pool's name, usually the namespace of its database.
+            system: The name of its database system. The first call for a name counts.
         """
         found = self._pools.get(name)
         if found is None and len(self._pools) >= MAX_POOLS:
             name = OVERFLOW
-        return found or self._pools.setdefault(name, Pool(self, name))
+        return found or self._pools.setdefault(name, Pool(self, name, system))
 
     def observe(
         self, system: str, namespace: str, sql: Any, seconds: float, error: BaseException | None = None

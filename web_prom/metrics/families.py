@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary, WeakSet, ref
+from weakref import WeakKeyDictionary, WeakSet
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -16,7 +15,7 @@ from web_prom.config.raw_values import PREFIX
 from web_prom.config.settings import Config
 from web_prom.errors import ConflictError
 from web_prom.metrics import conventions
-from web_prom.metrics.conventions import NAMINGS, MetricSpec
+from web_prom.metrics.family_factory import FamilyFactory
 from web_prom.metrics.get_or_create import find, get_or_create
 from web_prom.metrics.limited_metric import LimitedMetric
 from web_prom.metrics.naming_families import exception_counters, further_families, size_family
@@ -64,14 +63,13 @@ class ValueUser(Protocol):
         """Write what is only written at a scrape of this process, for example requests without an end."""
 
 
-class MetricFamilies:
+class MetricFamilies(FamilyFactory):
     """The metric families of one registry.
 
     Get them with :func:`families_for`. All applications that use the registry, in all threads, have the same
     object. After a fork each process writes its own values.
 
     Attributes:
-        naming: The naming of the families of requests.
         requests: The counter of requests, or None if the naming has none.
         duration: The histogram of durations, which each naming has.
         further: The further families of the naming, in its order.
@@ -85,17 +83,10 @@ class MetricFamilies:
     """
 
     def __init__(self, registry: CollectorRegistry, config: Config, owner: str) -> None:
-        # A weak reference, because the value of a WeakKeyDictionary must not keep its key alive.
-        self._registry = ref(registry)
-        self.config = config
-        self.naming = NAMINGS[config.naming]
+        super().__init__(registry, config)
         self.owner = owner
         self.recorders: WeakSet[ValueUser] = WeakSet()
         self.in_flight: dict[tuple[str, ...], list[int]] = {}
-        self._constant_names = tuple(config.constant_labels)
-        self._added_names = (*config.extra_labels, *self._constant_names)
-        self._limited: dict[str, LimitedMetric] = {}
-        self._own: WeakSet[Any] = WeakSet()
         self._registered: tuple[object, ...] = ()
         self.ensure_registered()
         warn_of_refused_metrics(registry, self._own)
@@ -127,13 +118,6 @@ class MetricFamilies:
             *(self.in_progress, self.errors, self.overflow),
         )
         return before != self._registered
-
-    @property
-    def registry(self) -> CollectorRegistry:
-        """The registry of the families. Its applications and its scrapes keep it alive."""
-        registry = self._registry()
-        assert registry is not None
-        return registry
 
     @property
     def is_registered(self) -> bool:
@@ -227,76 +211,6 @@ class MetricFamilies:
         """Let all recorders look up their children and values again."""
         for recorder in list(self.recorders):
             recorder.rebind_values()
-
-    def limited_family(
-        self,
-        kind: type[Any],
-        spec: MetricSpec,
-        *,
-        bounded: Iterable[str] = (),
-        extra: bool = False,
-        **options: Any,
-    ) -> LimitedMetric:
-        """Return a family with the constant labels and a limit on its label sets. Create it if it is missing.
-
-        Get its children with :meth:`web_prom.metrics.recorder.Recorder.child_without_extra`.
-
-        Args:
-            kind: ``Counter`` or ``Histogram``.
-            spec: Name, help and labels.
-            bounded: Attributes with a bounded number of values.
-            extra: Add the extra labels, which are computed from a request and its response.
-            **options: Further arguments of ``kind``, for example ``buckets``.
-
-        Raises:
-            ConflictError: The registry has another metric with this name.
-        """
-        added_names = self._added_names if extra else self._constant_names
-        label_names = (*spec.labels, *added_names)
-        namespace = self.config.namespace or spec.prefix
-        metric = self._metric(kind, spec, label_names, namespace=namespace, **options)
-        family = self._limited.get(spec.name)
-        if family is None or family.metric is not metric:
-            family = self._limited[spec.name] = LimitedMetric(
-                metric,
-                self.config.max_label_sets,
-                tuple(spec.labels.values()),
-                (*self._constant_names, *bounded),
-                label_names,
-            )
-        return family
-
-    def unlimited_family(self, kind: type[Any], spec: MetricSpec, **options: Any) -> Any:
-        """Return a family whose labels are all bounded, with the constant labels. Create it if it is missing.
-
-        Args:
-            kind: ``Counter``, ``Gauge`` or ``Histogram``.
-            spec: Name, help and labels.
-            **options: Further arguments of ``kind``, for example ``multiprocess_mode``.
-
-        Raises:
-            ConflictError: The registry has another metric with this name.
-        """
-        labels = (*spec.labels, *self._constant_names)
-        return self._metric(kind, spec, labels, namespace=self.config.namespace or spec.prefix, **options)
-
-    def _family(self, kind: type[Any], spec: MetricSpec, **options: Any) -> LimitedMetric:
-        return self.limited_family(kind, spec, extra=True, **options)
-
-    def _metric(self, kind: type[Any], spec: MetricSpec, labels: tuple[str, ...], **options: Any) -> Any:
-        try:
-            metric = get_or_create(
-                kind, spec.name, spec.documentation, labels, registry=self.registry, **options
-            )
-        except ConflictError as error:
-            if "namespace" not in options:
-                raise
-            raise ConflictError(
-                f"{error}\nThe second one is the metric of web-prom. Remove the first one, or set "
-                f"{PREFIX}NAMESPACE: it is put before the names of web-prom's metrics."
-            ) from None
-        self._own.add(metric)
-        return metric
 
 
 def families_for(registry: CollectorRegistry, config: Config, owner: str) -> MetricFamilies:

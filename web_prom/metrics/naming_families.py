@@ -16,7 +16,7 @@ from web_prom.metrics.writers import RequestWriter
 _KINDS: Mapping[Kind, type[Any]] = {"counter": Counter, "histogram": Histogram, "summary": Summary}
 
 
-class FamilyFactory(Protocol):
+class MakeFamily(Protocol):
     """Returns a family of a registry, and creates it if the registry has none."""
 
     def __call__(self, kind: type[Any], spec: MetricSpec, **options: Any) -> LimitedMetric:
@@ -29,12 +29,12 @@ class FamilyFactory(Protocol):
         """
 
 
-def size_family(spec: MetricSpec, config: Config, kind: Kind, make: FamilyFactory) -> LimitedMetric:
+def size_family(spec: MetricSpec, config: Config, kind: Kind, make: MakeFamily) -> LimitedMetric:
     """Return a family of body sizes, of the naming's type."""
     return make(_KINDS[kind], spec, **_buckets(kind, config.size_buckets))
 
 
-def further_families(naming: Naming, config: Config, make: FamilyFactory) -> tuple[LimitedMetric, ...]:
+def further_families(naming: Naming, config: Config, make: MakeFamily) -> tuple[LimitedMetric, ...]:
     """Return the further families of a naming, in its order."""
     return tuple(
         make(
@@ -46,7 +46,7 @@ def further_families(naming: Naming, config: Config, make: FamilyFactory) -> tup
     )
 
 
-def exception_counters(naming: Naming, make: FamilyFactory) -> tuple[LimitedMetric, ...]:
+def exception_counters(naming: Naming, make: MakeFamily) -> tuple[LimitedMetric, ...]:
     """Return the counters of exceptions of a naming."""
     specs = (*([naming.exceptions] if naming.exceptions else []), *naming.further_exceptions)
     return tuple(make(Counter, spec) for spec in specs)

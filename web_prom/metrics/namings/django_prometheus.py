@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from web_prom.metrics.namings.django_operations import TRANSLATIONS
 from web_prom.metrics.namings.model import FurtherFamily, MetricSpec, same_names
 from web_prom.metrics.namings.prometheus import PROMETHEUS
 
@@ -102,5 +103,6 @@ DJANGO_PROMETHEUS = replace(
         "streaming",
         "unknown_latency",
     ),
+    translations=TRANSLATIONS,
     defaults={"request_size": True, "response_size": True, "size_buckets": _SIZE_BUCKETS},
 )

@@ -55,6 +55,31 @@ class FurtherFamily:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Translation:
+    """A family that is written in the place of a family of the default naming.
+
+    Attributes:
+        spec: Name, help and labels.
+        kind: Its type. A counter that replaces a histogram counts the observations.
+        values: Other values of labels, by value.
+        where: Only values whose attribute has one of these values are written.
+        unless: Values whose attribute has one of these values are not written.
+    """
+
+    spec: MetricSpec
+    kind: Literal["counter", "gauge", "histogram"] = "counter"
+    values: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unless: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def applies(self, attributes: Mapping[str, str]) -> bool:
+        """Return whether a value with these attributes is written."""
+        return all(attributes[name] in allowed for name, allowed in self.where.items()) and not any(
+            attributes[name] in refused for name, refused in self.unless.items()
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Naming:
     """The families of requests under one value of the setting ``PROM_NAMING``.
 
@@ -77,6 +102,8 @@ class Naming:
         request_attributes: Further attributes of a request, which the adapter of a framework reads from its
             request and its response. Without such an adapter, ``view`` is the route, and the others are
             empty.
+        translations: The families in the place of families of queries, caches, models and migrations, by the
+            default name of these. A histogram has the buckets of ``PROM_DURATION_BUCKETS``.
         defaults: Defaults of settings, by field name, that differ from those of the default naming.
     """
 
@@ -96,6 +123,7 @@ class Naming:
     unmatched: str = UNMATCHED
     other_method: str = OTHER
     request_attributes: tuple[str, ...] = ()
+    translations: Mapping[str, tuple[Translation, ...]] = field(default_factory=dict)
     defaults: Mapping[str, object] = field(default_factory=dict)
 
     @property
