@@ -15,6 +15,9 @@ from web_prom.config import PREFIX
 # middleware, LANGUAGE_CODE for the language of the route templates.
 _DJANGO_SETTINGS = frozenset({"INSTALLED_APPS", "MIDDLEWARE", "LANGUAGE_CODE"})
 
+# Settings whose measurements are also of use in a worker of Celery or RQ.
+_MEASURED_IN_JOBS = ("database", "cache", "models", "templates")
+
 
 class PrometheusConfig(AppConfig):  # type: ignore[misc]
     """Installs the middleware, connects the signals and registers the system checks.
@@ -67,6 +70,10 @@ def _apply_settings() -> None:
         caches.install()
     elif "django_prom.caches" in sys.modules:
         sys.modules["django_prom.caches"].uninstall()
+    if conf.is_on("enabled") and any(conf.is_on(name) for name in _MEASURED_IN_JOBS):
+        from django_prom import jobs
+
+        jobs.install()
 
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:

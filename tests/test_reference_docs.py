@@ -21,7 +21,9 @@ def sources() -> list[Path]:
     return [path for package in CORE for path in sorted((ROOT / package).rglob("*.py"))]
 
 
-@pytest.mark.parametrize("name", ["web_prom", "web_prom.wsgi", "web_prom.asgi", "flask_prom", "django_prom"])
+@pytest.mark.parametrize(
+    "name", ["web_prom", "web_prom.wsgi", "web_prom.asgi", "web_prom.jobs", "flask_prom", "django_prom"]
+)
 def test_api_page_has_every_public_name(name: str) -> None:
     page = (REFERENCE / "api.rst").read_text("utf-8")
     documented = set(re.findall(rf"^\.\. (?:auto|py:)\w+:: {name}\.(\w+)$", page, re.MULTILINE))

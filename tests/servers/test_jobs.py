@@ -75,6 +75,21 @@ with Redis.from_url(os.environ["REDIS_URL"]) as redis:
     Queue(connection=redis).enqueue("jobs.tasks.export", 3600)
 """
 
+# Each sends three jobs, which run 1, 2 and 5 queries.
+SEND_QUERIES = """
+from tests.servers.apps.jobs_app import app
+for task in [app.send_task("report", [queries]) for queries in (1, 2, 5)]:
+    task.get(timeout=60)
+"""
+SEND_QUERIES_RQ = """
+import os
+from redis import Redis
+from rq import Queue
+with Redis.from_url(os.environ["REDIS_URL"]) as redis:
+    for queries in (1, 2, 5):
+        Queue(connection=redis).enqueue("tests.servers.apps.jobs_app.report", queries)
+"""
+
 
 class Redis:
     """A Redis of the test's own, as a context."""
@@ -267,6 +282,38 @@ def test_rq_simple_worker_counts_jobs(place: Scratch, redis: Redis) -> None:
         worker.send("rq")
         worker.wait_for_jobs(times(1))
         assert len(worker.slots()) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "sender", "name"),
+    [
+        ("celery --workdir {} -A tests.servers.apps.jobs_app worker --concurrency 2", SEND_QUERIES, "report"),
+        (
+            "rq worker --path {} --worker-class tests.servers.apps.jobs_app.Worker --url $REDIS_URL",
+            SEND_QUERIES_RQ,
+            "tests.servers.apps.jobs_app.report",
+        ),
+    ],
+    ids=["celery", "rq"],
+)
+def test_queries_of_jobs_are_counted_by_name(
+    place: Scratch, redis: Redis, line: str, sender: str, name: str
+) -> None:
+    """The workers load no middleware, so the first job of each process creates the families."""
+    line = line.format(ROOT).replace("$REDIS_URL", place.environ["REDIS_URL"])
+    with working(place, line) as worker:
+        worker.run("-c", sender)
+
+        def queries() -> dict[tuple[str, ...], float]:
+            family = "http_request_db_queries"
+            found = worker.samples(family, f"{family}_total", "method", "route")
+            return {labels: number for labels, number in found.items() if labels[0] == "_task"}
+
+        wait_until(lambda: queries() == {("_task", name): 8}, "eight queries", shown=worker.log)
+        family = "http_request_db_repeated_queries"
+        assert worker.samples(family, f"{family}_total", "route")[name,] == 3
+        os.kill(worker.pid, signal.SIGTERM)
+        wait_until(worker.is_refused, "a free port", shown=worker.log)
 
 
 def test_page_shows_the_commands_and_their_output() -> None:
