@@ -139,14 +139,14 @@ class Database:
             error: The exception that the query raised, or None.
         """
         try:
-            if sql.__class__ is not str:
-                sql = _as_text(sql)
             if error is None:
                 try:
                     write = self._by_text[sql]
-                except KeyError:
+                except (KeyError, TypeError):  # an object that is not a string may have no hash
+                    sql = _as_text(sql)
                     write = self._write_for_text(sql)
             else:
+                sql = _as_text(sql)
                 write = self._write_for(operation_name(sql), type(error).__qualname__)
             write(seconds, None)
             tally = current_tally.get()
@@ -225,7 +225,9 @@ class Database:
 
 
 def _as_text(sql: Any) -> str:
-    """Return the text of a query that is not a string. Never raises."""
+    """Return the text of a query, which may be an object of the driver. Never raises."""
+    if sql.__class__ is str:
+        return sql
     try:
         if isinstance(sql, bytes):
             return sql.decode("utf-8", "replace")

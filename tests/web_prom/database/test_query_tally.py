@@ -9,7 +9,14 @@ import weakref
 
 import pytest
 
-from web_prom.metrics.query_tally import MAX_TEMPLATES, QueryTotals, current_tally, open_tally
+from web_prom.metrics.query_tally import (
+    MAX_PENDING,
+    MAX_TEMPLATES,
+    QueryTally,
+    QueryTotals,
+    current_tally,
+    open_tally,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +99,34 @@ def test_chain_of_closed_tallies_is_not_kept_alive() -> None:
     gc.collect()
     assert gone() is None
     second.close()
+
+
+def test_tally_keeps_few_queries_pending() -> None:
+    tally = open_tally(None)
+    for number in range(3 * MAX_PENDING):
+        assert tally.add(f"SELECT {number % 2}", 0.5)
+        assert len(tally._pending) < MAX_PENDING
+    assert tally.close() == QueryTotals(3 * MAX_PENDING, 1.5 * MAX_PENDING, 3 * MAX_PENDING - 4)
+
+
+class Closing(list[tuple[str, float]]):
+    """Pending queries of a tally that another thread closes before or after the next one is pending."""
+
+    def __init__(self, tally: QueryTally, *, before: bool) -> None:
+        super().__init__()
+        self.tally = tally
+        self.before = before
+
+    def append(self, query: tuple[str, float]) -> None:
+        if self.before:
+            self.tally.close()
+        super().append(query)
+        self.tally.close()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_tally_that_closes_meanwhile_counts_a_query_or_refuses_it(before: bool) -> None:
+    tally = open_tally(None)
+    tally._pending = Closing(tally, before=before)
+    assert tally.add("a", 0.5) is not before
+    assert tally.totals() == (QueryTotals(0, 0.0, 0) if before else QueryTotals(1, 0.5, 0))
