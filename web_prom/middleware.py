@@ -110,6 +110,10 @@ class Middleware:
 
                 activate(self.recorder)
                 instrument_all()
+            if self._config.http_client:
+                from web_prom.http_client import activation
+
+                self._call_recorder = activation.activate(self.recorder)
 
     def _recording_class(self, kind: type[RecordingType]) -> type[RecordingType]:
         """Return the class of the recordings, which also counts queries if ``PROM_DATABASE`` is on."""

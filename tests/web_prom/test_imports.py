@@ -80,6 +80,7 @@ ALLOWED = {
     "multiprocess.writing": {"multiprocess.directory", "multiprocess.worker_detection", *FILES},
     "multiprocess.reading": {"multiprocess.directory", *FILES},
     "templates": {"metrics"},
+    "http_client": {"config", "metrics", "multiprocess.writing"},
     "http_server": {"config", "exposition", "multiprocess.writing"},
     "runtime": {"multiprocess.writing"},
     "upstream": set(),

@@ -134,6 +134,11 @@ class Config:
     cache: bool = _setting(
         False, parsers.parse_boolean, "Measure the operations of the caches of Django and of Flask-Caching."
     )
+    http_client: bool = _setting(
+        False,
+        parsers.parse_boolean,
+        "Measure the outgoing HTTP requests of requests, httpx and urllib3 in the process.",
+    )
     zero_errors: bool = _setting(
         True,
         parsers.parse_boolean,

@@ -74,6 +74,7 @@ VALID: list[tuple[str, Any, Any]] = [
     ("runtime", "on", True),
     ("database", "on", True),
     ("cache", "on", True),
+    ("http_client", "true", True),
     ("zero_errors", "0", False),
     ("bearer_token", "s3cret", Secret("s3cret")),
     ("bearer_token", None, None),
