@@ -60,7 +60,9 @@ class _PositionalArgument:
 def signature_of(function: Callable[..., Any], *, has_ended: bool = True) -> Signature:
     """Return the signature of a function. That of some built-in functions is not known, and empty."""
     try:
-        parameters = inspect.signature(function).parameters
+        # A partial function whose arguments are bound can pretend to be the function that it calls.
+        follow_wrapped = not isinstance(function, partial)
+        parameters = inspect.signature(function, follow_wrapped=follow_wrapped).parameters
     except (TypeError, ValueError):
         parameters = {}  # type: ignore[assignment]
     return Signature(getattr(function, "__qualname__", repr(function)), parameters, has_ended)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Summary
 
@@ -235,8 +237,20 @@ def exception_type(error: BaseException) -> str:
 
 
 def _decorator(make_observer: Callable[[Callable[..., Any]], Observer]) -> Decorator:
+    observers: WeakKeyDictionary[Any, Observer] = WeakKeyDictionary()
+
+    def make_observer_once(function: Callable[..., Any]) -> Observer:
+        # Django's method_decorator decorates a partial function of the method in each request.
+        method = getattr(function, "__wrapped__", None) if isinstance(function, partial) else None
+        if method is None:
+            return make_observer(function)
+        observer = observers.get(method)
+        if observer is None:
+            observer = observers[method] = make_observer(function)
+        return observer
+
     def decorate(function: F, /) -> F:
-        wrapped: F = wrap(function, make_observer)
+        wrapped: F = wrap(function, make_observer_once)
         return wrapped
 
     return decorate

@@ -1,0 +1,186 @@
+"""Decorated Flask views: labels by request and response, and no effect on the view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, Response, abort, g, jsonify, redirect, request, stream_with_context
+from flask.views import MethodView
+from prometheus_client import CollectorRegistry
+
+import web_prom as prom
+from tests.flask_prom.conftest import MakeApp, Metrics
+from tests.web_prom.support import python
+from web_prom.decorators.functions import Decorator
+
+
+@pytest.fixture
+def count(registry: CollectorRegistry) -> Decorator:
+    """Return a decorator with labels of each kind that prometheus_flask_exporter has."""
+    labels = {
+        "item": lambda: (request.view_args or {}).get("item", ""),
+        "status": lambda response: response.status_code,
+        "method": lambda request: request.method,
+        "shop": "north",
+    }
+    return prom.count("views_total", "Views.", labels=labels, registry=registry)
+
+
+def counted(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """Return the counted views."""
+    return {
+        key: value
+        for key, value in metrics.by_labels("views_total", "item", "status", "method").items()
+        if value
+    }
+
+
+RESULTS: dict[str, tuple[Any, str]] = {
+    "text": ("hello", "200"),
+    "bytes": (b"hello", "200"),
+    "dict": ({"a": 1}, "200"),
+    "list": ([1], "200"),
+    "status": (("hello", 201), "201"),
+    "status text": (("hello", "202 Taken"), "202"),
+    "headers": (("hello", {"X-A": "b"}), "200"),
+    "status and headers": (("hello", 203, [("X-A", "b")]), "203"),
+    "response": (lambda: Response(status=204), "204"),
+    "response and status": (lambda: (Response("a"), 206), "206"),
+    "response in a tuple": (lambda: (Response("a", status=207), {"X-A": "b"}), "207"),
+    "generator": (lambda: (part for part in "abc"), "200"),
+    "redirect": (lambda: redirect("/"), "302"),
+    "json": (lambda: jsonify(1), "200"),
+    "WSGI application": (lambda: lambda environ, start: start("418 x", []) or [b"tea"], "200"),
+}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("kind", RESULTS)
+def test_field_35_decorated_view_answers_as_before(
+    kind: str, is_async: bool, make_app: MakeApp, metrics: Metrics, count: Decorator
+) -> None:
+    """Asynchronous views included."""
+    result, status = RESULTS[kind]
+
+    def view(item: str) -> Any:
+        return result() if callable(result) else result
+
+    async def async_view(item: str) -> Any:
+        return view(item)
+
+    app = make_app()
+    app.add_url_rule("/plain/<item>", "plain", async_view if is_async else view)
+    app.add_url_rule("/<item>", "decorated", count(async_view) if is_async else count(view))
+    plain, decorated = (app.test_client().get(path) for path in ("/plain/a", "/a"))
+    assert (decorated.status, decorated.data, decorated.headers) == (plain.status, plain.data, plain.headers)
+    assert counted(metrics) == {("a", status, "GET"): 1}
+    assert metrics.errors == {}
+
+
+def test_response_of_an_exception_has_the_status_of_flask(
+    make_app: MakeApp, metrics: Metrics, count: Decorator
+) -> None:
+    app = make_app()
+
+    @app.route("/<item>")
+    @count
+    def view(item: str) -> str:
+        if item == "fail":
+            raise ValueError
+        if item == "response":
+            abort(Response(status=409))
+        abort(404)
+
+    for item, status in (("fail", 500), ("response", 409), ("missing", 404)):
+        assert app.test_client().get(f"/{item}").status_code == status
+    expected = {("fail", "500", "GET"): 1, ("response", "409", "GET"): 1, ("missing", "404", "GET"): 1}
+    assert counted(metrics) == expected
+    assert metrics.errors == {}
+
+
+def test_class_based_views_are_measured(make_app: MakeApp, metrics: Metrics, count: Decorator) -> None:
+    app = make_app()
+
+    class Items(MethodView):
+        @count
+        def get(self, item: str) -> str:
+            return item
+
+        def post(self, item: str) -> tuple[str, int]:
+            return item, 201
+
+    class Counted(Items):
+        decorators = [count]  # noqa: RUF012 - Flask's name
+
+    app.add_url_rule("/<item>", view_func=Items.as_view("items"))
+    app.add_url_rule("/all/<item>", view_func=Counted.as_view("counted"))
+    client = app.test_client()
+    assert [client.get("/a").status_code, client.post("/a").status_code] == [200, 201]
+    assert client.post("/all/b").status_code == 201
+    assert counted(metrics) == {("a", "200", "GET"): 1, ("b", "201", "POST"): 1}
+
+
+def test_streamed_body_is_timed_by_its_generator(
+    make_app: MakeApp, metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    app = make_app()
+
+    @prom.track_in_progress("rows_open", "Rows.", registry=registry)
+    @prom.count("rows_total", "Rows.", labels={"who": lambda: g.who}, registry=registry)
+    def rows() -> Iterator[str]:
+        yield "a"
+        assert metrics("rows_open") == 1
+        yield "b"
+
+    @app.route("/")
+    @prom.time("view_seconds", "View.", registry=registry)
+    def view() -> Response:
+        g.who = "ann"
+        return Response(stream_with_context(rows()))
+
+    assert app.test_client().get("/").data == b"ab"
+    assert metrics("rows_total", who="ann") == 1
+    assert metrics("view_seconds_count") == 1
+    assert metrics("rows_open") == 0
+
+
+def test_function_outside_of_a_request_has_empty_labels(metrics: Metrics, count: Decorator) -> None:
+    """The function without a parameter raises, which is counted. The others are not called."""
+    assert count(lambda: "a")() == "a"
+    assert counted(metrics) == {("", "", ""): 1}
+    assert metrics.errors == {("label item",): 1}
+
+
+def test_click_commands_are_measured(registry: CollectorRegistry, metrics: Metrics) -> None:
+    import click
+
+    app = Flask("shop")
+    labels = {"name": lambda name: name, "exception": prom.exception_type}
+
+    @app.cli.command("greet")
+    @click.argument("name")
+    @prom.count("greetings_total", "Greetings.", labels=labels, registry=registry)
+    def greet(name: str) -> None:
+        """Greet somebody."""
+        if name == "bad":
+            raise click.ClickException("bad name")
+        click.echo(f"hello {name}")
+
+    runner = app.test_cli_runner()
+    assert "Greet somebody." in runner.invoke(args=["greet", "--help"]).output
+    assert runner.invoke(args=["greet", "ann"]).output == "hello ann\n"
+    assert runner.invoke(args=["greet", "bad"]).exit_code == 1
+    found = metrics.by_labels("greetings_total", "name", "exception")
+    assert found == {("ann", ""): 1, ("bad", "ClickException"): 1}
+    with pytest.raises(TypeError, match="put the decorator directly above the function"):
+        prom.count("greetings_total", "Greetings.", labels=labels, registry=registry)(greet)
+
+
+def test_adapter_alone_imports_no_decorator() -> None:
+    code = """
+        import sys, flask_prom
+        print([name for name in sys.modules if name.startswith("web_prom.decorators.")])
+    """
+    assert python(code) == "['web_prom.decorators.framework_requests']\n"
