@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.servers.client import Client
-from tests.servers.process import PATIENCE_SECONDS, Scratch, wait_until
+from tests.servers.process import PATIENCE_SECONDS, Scratch, living_processes, wait_until
 from web_prom.multiprocess.directory.slots import slots_of
 
 
@@ -61,13 +61,7 @@ class Prefork(Client):
     def processes(self) -> set[int]:
         """Return the processes of the server that are alive."""
         self._process.poll()
-        found = set()
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
-                if int(session) == self.pid and state not in "ZX":
-                    found.add(int(path.parent.name))
-        return found
+        return {each.pid for each in living_processes() if each.session == self.pid}
 
     def workers(self) -> set[int]:
         """Return the processes that serve requests or will do so: all but the first one."""

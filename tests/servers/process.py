@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -48,14 +48,17 @@ def wait_until(
         what: What it stands for, for the message.
         shown: What else the message shows, such as a log.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    begun = time.monotonic()
+    deadline = begun + PATIENCE_SECONDS
     while True:
         value = condition()
         if value:
             return value
         waited = f"waited {PATIENCE_SECONDS:.0f} s in vain for {what}"
-        assert time.monotonic() < deadline, f"{waited}\n{shown()}"
-        time.sleep(0.02)
+        now = time.monotonic()
+        assert now < deadline, f"{waited}\n{shown()}"
+        # Most conditions ask a server, which needs the processor to become ready.
+        time.sleep(min(0.02 + (now - begun) / 20, 0.2))
 
 
 def command(*arguments: str, config: str | Path | None = HOOKS, app: str = FLASK_APP) -> list[str]:
@@ -64,6 +67,27 @@ def command(*arguments: str, config: str | Path | None = HOOKS, app: str = FLASK
     script = str(Path(sysconfig.get_path("scripts"), "gunicorn"))
     configured = [] if config is None else ["--config", str(config)]
     return [sys.executable, script, *configured, "--bind", "127.0.0.1:0", *arguments, app]
+
+
+class Process(NamedTuple):
+    """A process of this machine that is alive: its id, and those of its parent and its session."""
+
+    pid: int
+    parent: int
+    session: int
+
+
+def living_processes() -> Iterator[Process]:
+    """Yield the processes of this machine that are alive. Tests call this many times a second."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split(None, 4)
+            except OSError:
+                continue
+            if fields[0] not in b"ZX":
+                yield Process(int(name), int(fields[1]), int(fields[3]))
 
 
 class Scratch:
@@ -221,13 +245,7 @@ class Gunicorn:
     def processes(self) -> dict[int, int]:
         """Return the processes of the server that are alive, each with its parent."""
         self._process.poll()
-        found = {}
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                state, parent, _, session = path.read_text().rpartition(")")[2].split()[:4]
-                if int(session) == self.pid and state not in "ZX":
-                    found[int(path.parent.name)] = int(parent)
-        return found
+        return {each.pid: each.parent for each in living_processes() if each.session == self.pid}
 
     def masters(self) -> list[int]:
         """Return the processes that have children, or whose parent does not belong to the server."""

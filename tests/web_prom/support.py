@@ -10,11 +10,13 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.util import setup_testing_defaults
 
-import pytest
 from prometheus_client import CollectorRegistry
+
+if TYPE_CHECKING:  # fresh interpreters import this module too
+    import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -33,7 +33,9 @@ RENAME = """
         def find_spec(self, fullname, path, target=None):
             spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
             if renamed and fullname.startswith("prometheus_client") and spec is not None:
-                spec.loader = Loader(spec.loader.name, spec.loader.path)
+                with open(spec.origin) as source:
+                    if renamed in source.read():  # compiling takes longer than all else here
+                        spec.loader = Loader(spec.loader.name, spec.loader.path)
             return spec
 
     sys.meta_path.insert(0, Finder())
