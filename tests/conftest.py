@@ -91,6 +91,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fail if this pytest-xdist does not keep a group in one worker: each worker would start the servers."""
+    grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+    if getattr(session.config.option, "loadgroup", False):
+        assert all(item.nodeid.endswith("@" + _group(item)) for item in grouped)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail if the test before left the switch to shared values: its teardown is complete only now."""
     value_class: Any = values.ValueClass
@@ -107,19 +114,28 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _group(item: pytest.Item) -> str:
-    """Return what names the group of a test: its module, and the parameters of fixtures of module scope.
+    """Return what names the group of a test.
 
-    The name is empty for a test that uses no such fixture.
+    That is its module and the parameters of its fixtures of module scope. For a test without such a fixture
+    it is the names of its fixtures of session scope that these tests define, for example a database server.
+    The name is empty for a test that uses neither.
     """
     if not isinstance(item, pytest.Function):
         return ""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    fixtures = sorted(item._fixtureinfo.name2fixturedefs.items())
     shared = {
         name: str(parameters.get(name, ""))
-        for name, definitions in sorted(item._fixtureinfo.name2fixturedefs.items())
+        for name, definitions in fixtures
         if any(definition.scope == "module" for definition in definitions)
     }
-    return " ".join(filter(None, [item.module.__name__, *shared.values()])) if shared else ""
+    if shared:
+        return " ".join(filter(None, [item.module.__name__, *shared.values()]))
+    return " ".join(
+        name
+        for name, definitions in fixtures
+        if any(each.scope == "session" and each.func.__module__.startswith("tests.") for each in definitions)
+    )
 
 
 def _threads() -> set[threading.Thread]:

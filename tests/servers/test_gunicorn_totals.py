@@ -12,6 +12,10 @@ from tests.servers.process import DJANGO_APP, FLASK_APP, Gunicorn, Scratch, wait
 
 pytestmark = pytest.mark.packages
 
+# More workers prove no less than two. A framework does not depend on their number.
+APPS_AND_WORKERS = pytest.mark.parametrize(
+    ("app", "workers"), [(FLASK_APP, 4), (DJANGO_APP, 2)], ids=["flask-4", "django-2"]
+)
 APPS = pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
 WORKER_CLASSES = pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
 
@@ -56,9 +60,9 @@ def check_the_rest(server: Gunicorn, account: Account) -> None:
     assert server.value("web_prom_instrumentation_errors_total") == 0
 
 
-@APPS
+@pytest.mark.versions
+@APPS_AND_WORKERS
 @WORKER_CLASSES
-@pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.versions), 4])
 def test_totals_agree_with_access_log_and_clients(
     place: Scratch, app: str, worker_class: str, workers: int
 ) -> None:
@@ -98,14 +102,14 @@ def test_max_requests_loses_no_request(place: Scratch, worker_class: str, preloa
     """--max-requests ends each worker after twenty requests."""
     options = ["--max-requests=20", *(["--preload"] if preload else [])]
     with Gunicorn(place, *options, worker_class=worker_class) as server:
-        with Load(server, 300) as load:
+        with Load(server, 200) as load:
             pass
         account = agree(server)
         assert load.errors == []
         assert all(account[key] >= count for key, count in load.answered.items())
         check_the_rest(server, account)
         # A gevent worker checks its number of requests once a second.
-        restarts = 2 if worker_class == "gevent" else 10
+        restarts = 2 if worker_class == "gevent" else 6
         wait_until(lambda: server.log().count("Autorestarting worker") >= restarts, f"{restarts} restarts")
 
 
