@@ -1,0 +1,1 @@
+"""Plugins for the pytest processes that run tests of other libraries."""
