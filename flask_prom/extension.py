@@ -137,7 +137,7 @@ class Instrumentation:
             self._render_times = measure_templates(app, middleware.recorder)
         if config.database:
             from flask_prom.engines import EngineFinder
-            from web_prom.database.sqlalchemy_events import instrument_all
+            from web_prom.database.sqlalchemy_hooks import instrument_all
 
             self._engine_finder = EngineFinder(app, middleware.recorder)
             instrument_all(self._engine_finder)

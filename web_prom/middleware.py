@@ -106,7 +106,7 @@ class Middleware:
             self._measures_sizes = any(measured)
             if self._config.database:
                 from web_prom.database.activation import activate
-                from web_prom.database.sqlalchemy_events import instrument_all
+                from web_prom.database.sqlalchemy_hooks import instrument_all
 
                 activate(self.recorder)
                 instrument_all()

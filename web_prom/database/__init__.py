@@ -8,12 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from web_prom.database.sqlalchemy_events import instrument, uninstrument
+    from web_prom.database.sqlalchemy_hooks import instrument, uninstrument
     from web_prom.database.tasks import task
 
 __all__ = ["instrument", "task", "uninstrument"]
 
-_MODULES = {"instrument": "sqlalchemy_events", "task": "tasks", "uninstrument": "sqlalchemy_events"}
+_MODULES = {"instrument": "sqlalchemy_hooks", "task": "tasks", "uninstrument": "sqlalchemy_hooks"}
 
 
 def __getattr__(name: str) -> Any:

@@ -41,17 +41,20 @@ class DatabaseRecorder(OperationRecorder):
 
     Args:
         recorder: The recorder of the application.
+
+    Attributes:
+        databases: What records each database, by system and namespace.
     """
 
     def __init__(self, recorder: Recorder) -> None:
-        self._databases: dict[tuple[str, str], Database] = {}
+        self.databases: dict[tuple[str, str], Database] = {}
         self._pools: dict[str, Pool] = {}
         super().__init__(recorder)
 
     def drop_writers(self) -> None:
         """Drop all children and writers. The next operations look them up again."""
         self._outside: QueryCounters | None = None
-        for database in list(self._databases.values()):
+        for database in list(self.databases.values()):
             database.drop_writers()
         for pool in list(self._pools.values()):
             pool.drop_writers()
@@ -69,8 +72,8 @@ class DatabaseRecorder(OperationRecorder):
                 ``sqlite``, ``oracle.db``, ``microsoft.sql_server``.
             namespace: The alias or the name of the database. It contains no host and no password.
         """
-        found = self._databases.get((system, namespace))
-        return found or self._databases.setdefault((system, namespace), Database(self, system, namespace))
+        found = self.databases.get((system, namespace))
+        return found or self.databases.setdefault((system, namespace), Database(self, system, namespace))
 
     def pool(self, name: str, system: str = "") -> Pool:
         """Return what records a connection pool. Each call returns the same object.
@@ -138,6 +141,19 @@ class Database:
             seconds: The duration.
             error: The exception that the query raised, or None.
         """
+        self.observe_in(current_tally.get(), sql, seconds, error)
+
+    def observe_in(
+        self, tally: QueryTally | None, sql: Any, seconds: float, error: BaseException | None = None
+    ) -> None:
+        """Record one query in a tally. Never raises.
+
+        Args:
+            tally: The tally of the request or the task, or None.
+            sql: The SQL text, as in :meth:`observe`.
+            seconds: The duration.
+            error: The exception that the query raised, or None.
+        """
         try:
             if error is None:
                 try:
@@ -147,9 +163,8 @@ class Database:
                     write = self._write_for_text(sql)
             else:
                 sql = _as_text(sql)
-                write = self._write_for(operation_name(sql), type(error).__qualname__)
+                write = self._write_for(operation_name(sql), _error_name(error))
             write(seconds, None)
-            tally = current_tally.get()
             if tally is None or not tally.add(sql, seconds):
                 self._recorder.count_outside(QueryTotals(1, seconds, 0))
         except Exception:
@@ -166,7 +181,7 @@ class Database:
             error: The exception that it raised, or None. Then the transaction is not counted.
         """
         try:
-            name = EMPTY if error is None else type(error).__qualname__
+            name = EMPTY if error is None else _error_name(error)
             self._write_for(outcome.upper(), name)(seconds, None)
             totals = QueryTotals(0, seconds, 0)
             tally = current_tally.get()
@@ -234,3 +249,25 @@ def _as_text(sql: Any) -> str:
         return str(sql.as_string(None)) if hasattr(sql, "as_string") else str(sql)
     except Exception:  # psycopg2's Composed needs a connection
         return ""
+
+
+def _error_name(error: BaseException) -> str:
+    """Return the name of an exception's class, or of the class of PEP 249 that it is derived from.
+
+    So psycopg's ``UniqueViolation`` is an ``IntegrityError``, as Django and SQLAlchemy call it.
+    """
+    kinds = type(error).__mro__
+    return next((kind.__name__ for kind in kinds if kind.__name__ in _PEP_249), type(error).__qualname__)
+
+
+_PEP_249 = frozenset(
+    {
+        "DataError",
+        "IntegrityError",
+        "InterfaceError",
+        "InternalError",
+        "NotSupportedError",
+        "OperationalError",
+        "ProgrammingError",
+    }
+)

@@ -1,10 +1,9 @@
 """Connections of SQLAlchemy: how long a request waits for one, uses it, and how long it takes to open one.
 
-SQLAlchemy has no event before a request waits in a pool, none for a timeout, and none for a driver that
-raises an exception of its own while it connects. So the public method ``Engine.raw_connection``, through
-which every connection of an engine is obtained, is replaced by one that calls it and reads the clock. It
-returns the same object and raises the same exception. From Python 3.11 on, the traceback has no frame of this
-module.
+SQLAlchemy has no event before a request waits in a pool, and none for a timeout. So the public method
+``Engine.raw_connection``, through which every connection of an engine is obtained, is replaced by one that
+calls it and reads the clock. It returns the same object and raises the same exception. From Python 3.11 on,
+the traceback has no frame of this module. All else are listeners of the events of pools.
 """
 
 from __future__ import annotations
@@ -15,16 +14,17 @@ from functools import wraps
 from time import perf_counter
 from typing import Any
 
-from web_prom.database.sqlalchemy_engine import EngineRecorder
+from web_prom.database.sqlalchemy_dialect import add_hooks
+from web_prom.database.sqlalchemy_engine import EngineRecorder, record_internal_error
 
 _KEY = "web_prom"
-"""The key in the ``info`` of a connection: its engine recorder, and when it was checked out."""
+"""The key in the ``info`` of a connection: its engine recorder, and when it was checked out.
+
+The time is None while the connection is in its pool, and while the pool resets it.
+"""
 
 GetEngineRecorder = Callable[[Any], EngineRecorder | None]
 """Returns what records an engine, or None. Never raises."""
-
-OnError = Callable[[EngineRecorder | None], None]
-"""Counts an error of the instrumentation, while the exception is handled. Never raises."""
 
 
 class _Checkout:
@@ -47,20 +47,35 @@ class _Checkout:
 _current: ContextVar[_Checkout | None] = ContextVar("web_prom_checkout", default=None)
 
 
+def on_connecting() -> None:
+    """Notice that the driver begins to open a connection. Never raises."""
+    try:
+        checkout = _current.get()
+        if checkout is not None:
+            checkout.connecting = perf_counter()
+    except Exception:
+        record_internal_error(None)
+
+
+def is_in_use(dbapi_connection: Any) -> bool:
+    """Return whether a connection is checked out, and its pool does not reset it. Never raises."""
+    try:
+        entry = dbapi_connection.info.get(_KEY)
+        return entry is not None and entry[1] is not None
+    except Exception:  # not a connection of a pool
+        return False
+
+
 class Checkouts:
     """The replaced method, and the listeners of the events of pools.
 
     Args:
         get_engine_recorder: Finds the engine recorder.
-        on_error: Counts errors of the instrumentation.
         timeout_error: SQLAlchemy's exception if a pool gave no connection within its timeout.
     """
 
-    def __init__(
-        self, get_engine_recorder: GetEngineRecorder, on_error: OnError, timeout_error: type[Exception]
-    ) -> None:
+    def __init__(self, get_engine_recorder: GetEngineRecorder, timeout_error: type[Exception]) -> None:
         self._get_engine_recorder = get_engine_recorder
-        self._on_error = on_error
         self._timeout_error = timeout_error
 
     def wrap(self, raw_connection: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,14 +96,15 @@ class Checkouts:
 
         return measured
 
-    def on_do_connect(self, dialect: Any, record: Any, cargs: Any, cparams: Any) -> None:
-        """Begin to open a connection: a listener of ``do_connect``."""
-        try:
-            checkout = _current.get()
-            if checkout is not None:
-                checkout.connecting = perf_counter()
-        except Exception:
-            self._on_error(None)
+    def listeners(self) -> dict[str, Callable[..., None]]:
+        """Return the listeners of the events of pools, by the name of the event."""
+        return {
+            "connect": self.on_connect,
+            "reset": self.on_reset,
+            "checkin": self.on_checkin,
+            "detach": self.on_detach,
+            "close": self.on_close,
+        }
 
     def on_connect(self, dbapi_connection: Any, record: Any) -> None:
         """Record a connection that was opened: a listener of ``connect``."""
@@ -102,7 +118,7 @@ class Checkouts:
             if recorder is None:
                 return
             pool = recorder.pool(engine_recorder.namespace)
-            if checkout.connecting is None:  # an engine with a creator sends no do_connect
+            if checkout.connecting is None:  # an engine with a creator
                 pool.count_opened()
                 return
             seconds = perf_counter() - checkout.connecting
@@ -110,10 +126,17 @@ class Checkouts:
             checkout.creating += seconds
             pool.observe_create(seconds)
         except Exception:
-            self._on_error(checkout.engine_recorder)
+            record_internal_error(checkout.engine_recorder)
 
     def on_checkin(self, dbapi_connection: Any, record: Any) -> None:
-        """Record how long a connection was used: a listener of ``checkin``."""
+        """Record how long a connection was used, unless that was done: a listener of ``checkin``."""
+        self._end_use(record)
+
+    def on_reset(self, dbapi_connection: Any, record: Any, reset_state: Any) -> None:
+        """Record how long a connection was used: a listener of ``reset``.
+
+        The pool's own rollback comes after it, and is not a transaction of the application.
+        """
         self._end_use(record)
 
     def on_detach(self, dbapi_connection: Any, record: Any) -> None:
@@ -129,7 +152,7 @@ class Checkouts:
             if recorder is not None:
                 recorder.pool(entry[0].namespace).count_closed()
         except Exception:
-            self._on_error(None)
+            record_internal_error(None)
 
     def _start(self, engine: Any) -> tuple[_Checkout | None, float]:
         try:
@@ -141,7 +164,7 @@ class Checkouts:
             _current.set(checkout)
             return checkout, started
         except Exception:
-            self._on_error(None)
+            record_internal_error(None)
             return None, 0.0
 
     def _on_success(self, checkout: _Checkout | None, started: float, engine: Any, connection: Any) -> None:
@@ -151,14 +174,15 @@ class Checkouts:
         try:
             self._end(checkout)
             ended = perf_counter()
-            engine_recorder.on_connected(engine)
+            if engine_recorder.on_connected(engine):
+                add_hooks(engine.dialect, engine_recorder, is_in_use)
             connection.info[_KEY] = engine_recorder, ended
             recorder = engine_recorder.recorder()
             if recorder is not None:
                 waited = max(0.0, ended - started - checkout.creating)
                 recorder.pool(engine_recorder.namespace).observe_wait(waited)
         except Exception:
-            self._on_error(engine_recorder)
+            record_internal_error(engine_recorder)
 
     def _on_failure(self, checkout: _Checkout | None, error: BaseException) -> None:
         if checkout is None:
@@ -174,7 +198,7 @@ class Checkouts:
             elif checkout.connecting is not None:
                 recorder.pool(engine_recorder.namespace).count_failure(type(error).__qualname__)
         except Exception:
-            self._on_error(checkout.engine_recorder)
+            record_internal_error(checkout.engine_recorder)
 
     def _end(self, checkout: _Checkout) -> None:
         _current.set(None)
@@ -192,4 +216,4 @@ class Checkouts:
             if recorder is not None:
                 recorder.pool(engine_recorder.namespace).observe_use(perf_counter() - checked_out)
         except Exception:
-            self._on_error(None)
+            record_internal_error(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from threading import Lock
 from typing import Any
 from weakref import WeakSet, ref
@@ -12,6 +13,8 @@ from web_prom.database.recorder import DatabaseRecorder
 from web_prom.database.sqlalchemy_names import system_name
 from web_prom.metrics.query_tally import current_tally
 from web_prom.posix import at_fork
+
+logger = logging.getLogger("web_prom")
 
 _every: WeakSet[EngineRecorder] = WeakSet()
 
@@ -36,8 +39,8 @@ class EngineRecorder:
         self.application = application
         self.namespace = namespace
         self.pending: list[None] = []
-        self._system = system_name(engine.dialect)
-        self._may_be_mariadb = self._system == "mysql"
+        self._key = system_name(engine.dialect), namespace
+        self._is_connected = False
         self._lock = Lock()
         self._pools: WeakSet[Any] = WeakSet()
         self._current_pool: Any = _nothing
@@ -49,35 +52,57 @@ class EngineRecorder:
         if self.application is not None:
             return self.application
         tally = current_tally.get()
-        if tally is None or tally.closed or tally.owner is None:
+        if tally is None or tally.closed:
             return default_recorder()
         return tally.owner  # type: ignore[no-any-return]
 
-    def observe(self, sql: str, seconds: float, error: BaseException | None = None) -> None:
-        """Record one query."""
-        recorder = self.recorder()
-        if recorder is not None:
-            recorder.database(self._system, self.namespace).observe(sql, seconds, error)
+    def observe(self, sql: Any, seconds: float, error: BaseException | None = None) -> None:
+        """Record one query. Never raises."""
+        # The same as the other methods, with fewer calls, because each call takes time in each query.
+        try:
+            tally = current_tally.get()
+            recorder = self.application
+            if recorder is None:
+                recorder = default_recorder() if tally is None or tally.closed else tally.owner
+            if recorder is None:
+                return
+            try:
+                database = recorder.databases[self._key]
+            except KeyError:
+                database = recorder.database(*self._key)
+            database.observe_in(tally, sql, seconds, error)
+        except Exception:
+            record_internal_error(self)
+
+    def observe_transaction(self, outcome: str, seconds: float, error: BaseException | None = None) -> None:
+        """Record a commit or a rollback. Never raises."""
+        self._record("observe_transaction", outcome, seconds, error)
 
     def count_transaction(self, outcome: str) -> None:
-        """Count the end of a transaction."""
-        recorder = self.recorder()
-        if recorder is not None:
-            recorder.database(self._system, self.namespace).count_transaction(outcome)
+        """Count a commit or a rollback. Never raises."""
+        self._record("count_transaction", outcome)
 
     def count_savepoint(self, operation: str) -> None:
-        """Count an operation on a savepoint."""
-        recorder = self.recorder()
-        if recorder is not None:
-            recorder.database(self._system, self.namespace).count_savepoint(operation)
+        """Count an operation on a savepoint. Never raises."""
+        self._record("count_savepoint", operation)
 
-    def on_connected(self, engine: Any) -> None:
-        """Notice the engine's pool, which ``engine.dispose()`` replaces, and the system of the server."""
-        if self._may_be_mariadb:
-            self._system = system_name(engine.dialect)
-            self._may_be_mariadb = False
+    def _record(self, method: str, *args: Any) -> None:
+        try:
+            recorder = self.recorder()
+            if recorder is not None:
+                getattr(recorder.database(*self._key), method)(*args)
+        except Exception:
+            record_internal_error(self)
+
+    def on_connected(self, engine: Any) -> bool:
+        """Notice the pool, which ``engine.dispose()`` replaces. Return whether this is the first call."""
+        is_first = not self._is_connected
+        if is_first:
+            self._is_connected = True
+            self._key = system_name(engine.dialect), self.namespace
         if self._current_pool() is not engine.pool or self._gauges_of() is None:
             self._watch(engine.pool)
+        return is_first
 
     def read_pools(self) -> PoolState:
         """Return the connections of the engine's pools that exist now."""
@@ -118,6 +143,16 @@ class EngineRecorder:
 
 def _nothing() -> None:
     """Return None, as a weak reference to an object that is gone."""
+
+
+def record_internal_error(engine_recorder: EngineRecorder | None) -> None:
+    """Count an error of the instrumentation, while the exception is handled. Never raises."""
+    try:
+        recorder = default_recorder() if engine_recorder is None else engine_recorder.recorder()
+        if recorder is not None:
+            recorder.recorder.record_internal_error("database")
+    except Exception:
+        logger.debug("an instrumentation error could not be counted", exc_info=True)
 
 
 def _max_connections(pool: Any) -> int | None:

@@ -212,7 +212,7 @@ def test_off_imports_nothing_and_adds_nothing_to_a_request() -> None:
 def test_missing_sqlalchemy_is_logged(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("web_prom.database.sqlalchemy_events.find_spec", lambda _: None)
+    monkeypatch.setattr("web_prom.database.sqlalchemy_hooks.find_spec", lambda _: None)
     Shop(registry)
     assert "SQLAlchemy is not installed" in caplog.text
 

@@ -140,9 +140,10 @@ def test_driver_that_raises_another_exception_is_counted(shop: Shop, make_engine
     """The driver asyncpg raises OSError if the port is closed. SQLAlchemy sends no event for it."""
     engine = make_engine()
 
-    @sqlalchemy.event.listens_for(engine, "do_connect")
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise ConnectionRefusedError
+
+    engine.dialect.connect = refuse
 
     with pytest.raises(ConnectionRefusedError):
         engine.connect()

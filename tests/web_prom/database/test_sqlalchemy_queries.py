@@ -9,7 +9,6 @@ import sqlalchemy
 from sqlalchemy import exc, orm, text
 
 from tests.web_prom.database.support import Shop
-from web_prom.database import sqlalchemy_events
 
 
 def test_query_is_counted_by_operation_and_by_route(shop: Shop, engine: Any) -> None:
@@ -90,7 +89,7 @@ def test_error_of_a_fetch_is_no_second_query(shop: Shop, engine: Any) -> None:
 def test_error_before_the_database_is_no_query(shop: Shop, engine: Any) -> None:
     with engine.connect() as connection, pytest.raises(exc.StatementError):
         connection.execute(text("SELECT :missing"))
-    assert shop.by_route("queries", "_none", "_none") is None
+    assert not shop.by_route("queries", "_none", "_none")
 
 
 def test_streamed_result_is_one_query(shop: Shop, engine: Any) -> None:
@@ -115,7 +114,29 @@ def test_transactions_and_savepoints_are_counted(shop: Shop, engine: Any) -> Non
         assert shop.value("db_client_savepoints_total", operation=operation, **labels) == count
 
 
-def test_failed_commit_is_counted_as_error(shop: Shop, engine: Any) -> None:
+def test_commit_and_rollback_are_operations_but_no_queries(shop: Shop, engine: Any) -> None:
+    def work() -> None:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT 1"))
+
+    shop.serve(work)
+    assert shop.operations("COMMIT") == 1
+    assert shop.by_route("queries", "/items") == 1
+    seconds = [
+        shop.value("db_client_operation_duration_seconds_sum", **_labels(name)) or 0.0
+        for name in ("SELECT", "COMMIT")
+    ]
+    assert shop.by_route("seconds", "/items") == pytest.approx(sum(seconds))
+
+
+def test_rollback_of_the_pool_is_no_transaction(shop: Shop, engine: Any) -> None:
+    """A pool rolls back each connection that comes back to it, also one that was not used."""
+    engine.connect().close()
+    engine.raw_connection().close()
+    assert shop.operations("ROLLBACK") == 0
+
+
+def test_failed_commit_is_an_error_and_no_transaction(shop: Shop, engine: Any) -> None:
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA foreign_keys = ON")
         connection.commit()
@@ -128,7 +149,8 @@ def test_failed_commit_is_counted_as_error(shop: Shop, engine: Any) -> None:
             connection.commit()
         connection.rollback()
     labels = {"db_system_name": "sqlite", "db_namespace": "shop.db"}
-    assert shop.value("db_client_transactions_total", outcome="error", **labels) == 1
+    assert shop.operations("COMMIT", "IntegrityError") == 1
+    assert shop.value("db_client_transactions_total", outcome="commit", **labels) == 2
 
 
 def test_engine_with_execution_options_is_the_same_engine(shop: Shop, engine: Any) -> None:
@@ -145,9 +167,10 @@ def test_failing_hook_is_counted_and_the_query_goes_on(
     def boom(*_: Any) -> None:
         raise RuntimeError("hook")
 
-    monkeypatch.setattr(sqlalchemy_events, "perf_counter", boom)
+    engine.connect().close()
     monkeypatch.setattr("web_prom.database.sqlalchemy_checkout.perf_counter", boom)
-    monkeypatch.setattr("web_prom.database.sqlalchemy_engine.EngineRecorder.count_transaction", boom)
+    monkeypatch.setattr("web_prom.metrics.query_tally.hash", boom, raising=False)
+    monkeypatch.setattr("web_prom.database.recorder.Database._write_for", boom)
     with engine.begin() as connection:
         assert connection.execute(text("SELECT count(*) FROM item")).scalar() == 2
     with engine.connect() as connection, pytest.raises(exc.OperationalError):

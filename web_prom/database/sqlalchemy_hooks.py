@@ -1,7 +1,6 @@
-"""SQLAlchemy, by its events: one engine, or every engine of the process.
+"""SQLAlchemy: one engine, or every engine of the process, also the engine inside an ``AsyncEngine``.
 
-SQLAlchemy is imported when one of the functions is called. The listeners belong to SQLAlchemy's classes. So
-they also see engines that exist already, and the engine inside an ``AsyncEngine``.
+SQLAlchemy is imported when one of the functions is called.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from threading import Lock
-from time import perf_counter
 from typing import Any
 from weakref import WeakSet
 
@@ -21,7 +19,8 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from web_prom.config.settings import Config
 from web_prom.database.activation import activate, default_recorder, find_recorder
 from web_prom.database.recorder import DatabaseRecorder
-from web_prom.database.sqlalchemy_checkout import Checkouts
+from web_prom.database.sqlalchemy_checkout import Checkouts, on_connecting
+from web_prom.database.sqlalchemy_dialect import add_connect_hook, remove_hooks
 from web_prom.database.sqlalchemy_engine import EngineRecorder
 from web_prom.database.sqlalchemy_names import namespace_of
 from web_prom.metrics.families import existing_families
@@ -35,7 +34,6 @@ FindApplication = Callable[[Any], tuple[DatabaseRecorder, str] | None]
 # The attribute of an engine's dialect, which engines with other execution options share. It is False for an
 # engine that is not measured.
 _ATTRIBUTE = "_web_prom_engine"
-_STARTED = "_web_prom_started"
 
 
 class _State:
@@ -43,7 +41,7 @@ class _State:
 
     Attributes:
         measures_all: Whether every engine is measured.
-        is_listening: Whether the listeners are added.
+        is_listening: Whether checkouts are measured.
         finders: Functions of adapters that find the application of an engine.
         own_recorders: The recorders that :func:`instrument` created, for programs without an application.
     """
@@ -103,11 +101,11 @@ def instrument(engine: Any, *, registry: CollectorRegistry | None = None) -> Non
         application = _recorder_for(REGISTRY if registry is None else registry)
     with _lock:
         _listen()
-        known = _engine_recorder(engine)
-        if known is None:
-            setattr(engine.dialect, _ATTRIBUTE, EngineRecorder(engine, application, namespace_of(engine)))
-        else:
+        known = engine.dialect.__dict__.get(_ATTRIBUTE)
+        if known:
             known.application = application
+        else:
+            _add_engine_recorder(engine, application, namespace_of(engine))
 
 
 def uninstrument(engine: Any) -> None:
@@ -119,7 +117,10 @@ def uninstrument(engine: Any) -> None:
     Raises:
         TypeError: The object is not an engine.
     """
-    setattr(_sync_engine(engine).dialect, _ATTRIBUTE, False)
+    dialect = _sync_engine(engine).dialect
+    with _lock:
+        setattr(dialect, _ATTRIBUTE, False)
+        remove_hooks(dialect)
 
 
 def _sync_engine(engine: Any) -> Any:
@@ -143,7 +144,7 @@ def _recorder_for(registry: CollectorRegistry) -> DatabaseRecorder:
 
 
 def _listen() -> None:
-    """Add the listeners, once. The caller holds the lock."""
+    """Measure the checkouts of all engines, once. The caller holds the lock."""
     if _state.is_listening:
         return
     _state.is_listening = True
@@ -151,26 +152,9 @@ def _listen() -> None:
     from sqlalchemy.engine import Engine
     from sqlalchemy.pool import Pool
 
-    # With retval, SQLAlchemy puts no function of its own around the listener.
-    event.listen(Engine, "before_cursor_execute", _before_cursor_execute, retval=True)
-    for name, listener in (
-        ("after_cursor_execute", _after_cursor_execute),
-        ("handle_error", _on_error),
-        ("commit", lambda connection: _count(connection, "count_transaction", "commit")),
-        ("rollback", lambda connection: _count(connection, "count_transaction", "rollback")),
-        ("commit_twophase", lambda connection, *_: _count(connection, "count_transaction", "commit")),
-        ("rollback_twophase", lambda connection, *_: _count(connection, "count_transaction", "rollback")),
-        ("savepoint", lambda connection, _: _count(connection, "count_savepoint", "create")),
-        ("release_savepoint", lambda connection, *_: _count(connection, "count_savepoint", "release")),
-        ("rollback_savepoint", lambda connection, *_: _count(connection, "count_savepoint", "rollback")),
-    ):
-        event.listen(Engine, name, listener)
-    checkouts = Checkouts(_find_engine_recorder, _record_internal_error, exc.TimeoutError)
-    event.listen(Engine, "do_connect", checkouts.on_do_connect)
-    event.listen(Pool, "connect", checkouts.on_connect)
-    event.listen(Pool, "checkin", checkouts.on_checkin)
-    event.listen(Pool, "detach", checkouts.on_detach)
-    event.listen(Pool, "close", checkouts.on_close)
+    checkouts = Checkouts(_find_engine_recorder, exc.TimeoutError)
+    for name, listener in checkouts.listeners().items():
+        event.listen(Pool, name, listener)
     Engine.raw_connection = checkouts.wrap(Engine.raw_connection)
 
 
@@ -182,76 +166,17 @@ def _find_engine_recorder(engine: Any) -> EngineRecorder | None:
             found = engine.dialect.__dict__.get(_ATTRIBUTE)
             if found is None:
                 application, namespace = _find_application(engine) or (None, namespace_of(engine))
-                found = EngineRecorder(engine, application, namespace)
-                setattr(engine.dialect, _ATTRIBUTE, found)
+                found = _add_engine_recorder(engine, application, namespace)
     return found or None
+
+
+def _add_engine_recorder(engine: Any, application: DatabaseRecorder | None, namespace: str) -> EngineRecorder:
+    """Create the engine recorder of an engine. The caller holds the lock."""
+    engine_recorder = EngineRecorder(engine, application, namespace)
+    add_connect_hook(engine.dialect, on_connecting)
+    setattr(engine.dialect, _ATTRIBUTE, engine_recorder)
+    return engine_recorder
 
 
 def _find_application(engine: Any) -> tuple[DatabaseRecorder, str] | None:
     return next((found for find in list(_state.finders) if (found := find(engine)) is not None), None)
-
-
-def _engine_recorder(owner: Any) -> EngineRecorder | None:
-    """Return what records an engine or the engine of a connection, or None."""
-    return owner.dialect.__dict__.get(_ATTRIBUTE) or None
-
-
-def _record_internal_error(engine_recorder: EngineRecorder | None) -> None:
-    """Count an error of the instrumentation, while the exception is handled."""
-    recorder = default_recorder() if engine_recorder is None else engine_recorder.recorder()
-    if recorder is not None:
-        recorder.recorder.record_internal_error("database")
-
-
-def _before_cursor_execute(  # noqa: PLR0917 - SQLAlchemy passes them by position
-    connection: Any, cursor: Any, statement: Any, parameters: Any, context: Any, executemany: bool
-) -> tuple[Any, Any]:
-    try:
-        setattr(context, _STARTED, perf_counter())
-    except Exception:
-        _record_internal_error(None)
-    return statement, parameters
-
-
-def _after_cursor_execute(  # noqa: PLR0917 - SQLAlchemy passes them by position
-    connection: Any, cursor: Any, statement: Any, parameters: Any, context: Any, executemany: bool
-) -> None:
-    try:
-        ended = perf_counter()
-        started = context._web_prom_started
-        # An error while rows are fetched is not another query.
-        context._web_prom_started = None
-        engine_recorder = connection.dialect.__dict__.get(_ATTRIBUTE)
-        if engine_recorder and started is not None:
-            engine_recorder.observe(statement, ended - started)
-    except Exception:
-        _record_internal_error(None)
-
-
-def _on_error(error_context: Any) -> None:
-    try:
-        ended = perf_counter()
-        engine_recorder = error_context.dialect.__dict__.get(_ATTRIBUTE)
-        if not engine_recorder or error_context.connection is None:
-            return
-        if error_context.statement is None:
-            engine_recorder.count_transaction("error")
-            return
-        context = error_context.execution_context
-        started = getattr(context, _STARTED, None)
-        if started is not None:
-            context._web_prom_started = None
-            # The same class names as those of Django: IntegrityError, OperationalError.
-            error = error_context.sqlalchemy_exception or error_context.original_exception
-            engine_recorder.observe(error_context.statement, ended - started, error)
-    except Exception:
-        _record_internal_error(None)
-
-
-def _count(connection: Any, method: str, value: str) -> None:
-    try:
-        engine_recorder = _engine_recorder(connection)
-        if engine_recorder is not None:
-            getattr(engine_recorder, method)(value)
-    except Exception:
-        _record_internal_error(None)

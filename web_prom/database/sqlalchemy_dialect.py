@@ -1,0 +1,150 @@
+"""The hooks of one SQLAlchemy dialect object: connecting, queries, transactions, savepoints.
+
+Each engine has a dialect object of its own. Its public methods execute what SQLAlchemy sends to the driver.
+The hooks are attributes of this object that call its methods. They return what the methods return, and raise
+what these raise. From Python 3.11 on, the traceback has no frame of this module.
+
+SQLAlchemy also has events for queries and transactions. They are not used: as soon as an engine has a
+listener of one of them, SQLAlchemy spends about ten times as long on each query as the measurement takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from web_prom.database.sqlalchemy_engine import EngineRecorder
+
+Method = Callable[..., Any]
+
+_EXECUTING = ("do_execute", "do_executemany", "do_execute_no_params")
+_SAVEPOINTS = {
+    "do_savepoint": "create",
+    "do_release_savepoint": "release",
+    "do_rollback_to_savepoint": "rollback",
+}
+_TWO_PHASE = {"do_commit_twophase": "commit", "do_rollback_twophase": "rollback"}
+_ENDS = {"do_commit": "commit", "do_rollback": "rollback"}
+
+_in_two_phase: ContextVar[bool] = ContextVar("web_prom_two_phase", default=False)
+"""Whether a two-phase transaction ends. It calls the methods of other transactions too."""
+
+
+def add_connect_hook(dialect: Any, on_connecting: Callable[[], None]) -> None:
+    """Call a function before the driver opens a connection.
+
+    Args:
+        dialect: The dialect object.
+        on_connecting: The function. It must not raise.
+    """
+    connect = dialect.connect
+
+    def measured_connect(*args: Any, **options: Any) -> Any:
+        on_connecting()
+        try:
+            return connect(*args, **options)
+        except BaseException as error:
+            _remove_own_frame(error)
+            raise
+
+    dialect.connect = measured_connect
+
+
+def add_hooks(dialect: Any, engine_recorder: EngineRecorder, is_measured: Callable[[Any], bool]) -> None:
+    """Measure queries, transactions and savepoints.
+
+    Call it after the first connection was opened: then SQLAlchemy has read the version and the settings of
+    the server, which is not measured.
+
+    Args:
+        dialect: The dialect object.
+        engine_recorder: What records the engine.
+        is_measured: Returns whether the end of a transaction on a connection is measured. It must not raise.
+    """
+    hooks: dict[str, Callable[[Method], Method]] = {
+        **{name: partial(_measured_query, engine_recorder) for name in _EXECUTING},
+        **{name: partial(_counted, engine_recorder, does) for name, does in _SAVEPOINTS.items()},
+        **{name: partial(_two_phase, engine_recorder, outcome) for name, outcome in _TWO_PHASE.items()},
+        **{
+            name: partial(_measured_end, engine_recorder, outcome, is_measured)
+            for name, outcome in _ENDS.items()
+        },
+    }
+    for name, hook in hooks.items():
+        method = getattr(dialect, name, None)
+        if method is not None:
+            setattr(dialect, name, hook(method))
+
+
+def remove_hooks(dialect: Any) -> None:
+    """Remove the hooks of a dialect object, if it has some."""
+    for name in ("connect", *_EXECUTING, *_SAVEPOINTS, *_TWO_PHASE, *_ENDS):
+        if getattr(vars(dialect).get(name), "__module__", None) == __name__:
+            delattr(dialect, name)
+
+
+def _measured_query(engine_recorder: EngineRecorder, execute: Method) -> Method:
+    observe = engine_recorder.observe
+
+    def measured(cursor: Any, statement: Any, *args: Any, **options: Any) -> Any:
+        started = perf_counter()
+        try:
+            result = execute(cursor, statement, *args, **options)
+        except BaseException as error:
+            observe(statement, perf_counter() - started, error)
+            _remove_own_frame(error)
+            raise
+        observe(statement, perf_counter() - started)
+        return result
+
+    return measured
+
+
+def _measured_end(
+    engine_recorder: EngineRecorder, outcome: str, is_measured: Callable[[Any], bool], end: Method
+) -> Method:
+    def measured(dbapi_connection: Any) -> Any:
+        if _in_two_phase.get() or not is_measured(dbapi_connection):
+            return end(dbapi_connection)
+        started = perf_counter()
+        try:
+            result = end(dbapi_connection)
+        except BaseException as error:
+            engine_recorder.observe_transaction(outcome, perf_counter() - started, error)
+            _remove_own_frame(error)
+            raise
+        engine_recorder.observe_transaction(outcome, perf_counter() - started)
+        return result
+
+    return measured
+
+
+def _two_phase(engine_recorder: EngineRecorder, outcome: str, end: Method) -> Method:
+    def measured(*args: Any, **options: Any) -> Any:
+        token = _in_two_phase.set(True)
+        try:
+            result = end(*args, **options)
+        finally:
+            _in_two_phase.reset(token)
+        engine_recorder.count_transaction(outcome)
+        return result
+
+    return measured
+
+
+def _counted(engine_recorder: EngineRecorder, operation: str, run: Method) -> Method:
+    def counted(*args: Any, **options: Any) -> Any:
+        result = run(*args, **options)
+        engine_recorder.count_savepoint(operation)
+        return result
+
+    return counted
+
+
+def _remove_own_frame(error: BaseException) -> None:
+    """Remove the first frame of a traceback, the caller's. Its bare ``raise`` does not add it again."""
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
