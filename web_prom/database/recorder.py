@@ -116,6 +116,9 @@ class Database:
     Args:
         recorder: The database recorder of the application.
         system, namespace: See :meth:`DatabaseRecorder.database`.
+
+    Attributes:
+        writes: What writes the duration of a query that succeeded, by its text. Only some texts are in it.
     """
 
     def __init__(self, recorder: DatabaseRecorder, system: str, namespace: str) -> None:
@@ -125,7 +128,7 @@ class Database:
 
     def drop_writers(self) -> None:
         """Drop all children and writers. The next queries look them up again."""
-        self._by_text: dict[Any, Write] = {}
+        self.writes: dict[Any, Write] = {}
         self._by_name: dict[tuple[str, str], Write] = {}
         self._counters: dict[str, Any] = {}
 
@@ -141,23 +144,10 @@ class Database:
             seconds: The duration.
             error: The exception that the query raised, or None.
         """
-        self.observe_in(current_tally.get(), sql, seconds, error)
-
-    def observe_in(
-        self, tally: QueryTally | None, sql: Any, seconds: float, error: BaseException | None = None
-    ) -> None:
-        """Record one query in a tally. Never raises.
-
-        Args:
-            tally: The tally of the request or the task, or None.
-            sql: The SQL text, as in :meth:`observe`.
-            seconds: The duration.
-            error: The exception that the query raised, or None.
-        """
         try:
             if error is None:
                 try:
-                    write = self._by_text[sql]
+                    write = self.writes[sql]
                 except (KeyError, TypeError):  # an object that is not a string may have no hash
                     sql = _as_text(sql)
                     write = self._write_for_text(sql)
@@ -165,6 +155,7 @@ class Database:
                 sql = _as_text(sql)
                 write = self._write_for(operation_name(sql), _error_name(error))
             write(seconds, None)
+            tally = current_tally.get()
             if tally is None or not tally.add(sql, seconds):
                 self._recorder.count_outside(QueryTotals(1, seconds, 0))
         except Exception:
@@ -214,12 +205,12 @@ class Database:
             self._recorder.recorder.record_internal_error("database")
 
     def _write_for_text(self, sql: str) -> Write:
-        by_text = self._by_text
+        writes = self.writes
         write = self._write_for(operation_name(sql), EMPTY)
         if len(sql) <= MAX_CACHED_LENGTH:
-            if len(by_text) >= MAX_CACHED_TEXTS:
-                by_text.clear()
-            by_text[sql] = write
+            if len(writes) >= MAX_CACHED_TEXTS:
+                writes.clear()
+            writes[sql] = write
         return write
 
     def _write_for(self, name: str, error: str) -> Write:

@@ -114,10 +114,9 @@ class Checkouts:
         try:
             engine_recorder = checkout.engine_recorder
             record.info[_KEY] = engine_recorder, None
-            recorder = engine_recorder.recorder()
-            if recorder is None:
+            pool = engine_recorder.pool()
+            if pool is None:
                 return
-            pool = recorder.pool(engine_recorder.namespace)
             if checkout.connecting is None:  # an engine with a creator
                 pool.count_opened()
                 return
@@ -148,9 +147,9 @@ class Checkouts:
         """Count a connection that is closed: a listener of ``close``."""
         try:
             entry = record.info.get(_KEY)
-            recorder = None if entry is None else entry[0].recorder()
-            if recorder is not None:
-                recorder.pool(entry[0].namespace).count_closed()
+            pool = None if entry is None else entry[0].pool()
+            if pool is not None:
+                pool.count_closed()
         except Exception:
             record_internal_error(None)
 
@@ -177,10 +176,9 @@ class Checkouts:
             if engine_recorder.on_connected(engine):
                 add_hooks(engine.dialect, engine_recorder, is_in_use)
             connection.info[_KEY] = engine_recorder, ended
-            recorder = engine_recorder.recorder()
-            if recorder is not None:
-                waited = max(0.0, ended - started - checkout.creating)
-                recorder.pool(engine_recorder.namespace).observe_wait(waited)
+            pool = engine_recorder.pool()
+            if pool is not None:
+                pool.observe_wait(max(0.0, ended - started - checkout.creating))
         except Exception:
             record_internal_error(engine_recorder)
 
@@ -189,14 +187,13 @@ class Checkouts:
             return
         try:
             self._end(checkout)
-            engine_recorder = checkout.engine_recorder
-            recorder = engine_recorder.recorder()
-            if recorder is None:
+            pool = checkout.engine_recorder.pool()
+            if pool is None:
                 return
             if isinstance(error, self._timeout_error):
-                recorder.pool(engine_recorder.namespace).count_timeout()
+                pool.count_timeout()
             elif checkout.connecting is not None:
-                recorder.pool(engine_recorder.namespace).count_failure(type(error).__qualname__)
+                pool.count_failure(type(error).__qualname__)
         except Exception:
             record_internal_error(checkout.engine_recorder)
 
@@ -212,8 +209,8 @@ class Checkouts:
                 return
             engine_recorder, checked_out = entry
             record.info[_KEY] = engine_recorder, None
-            recorder = engine_recorder.recorder()
-            if recorder is not None:
-                recorder.pool(engine_recorder.namespace).observe_use(perf_counter() - checked_out)
+            pool = engine_recorder.pool()
+            if pool is not None:
+                pool.observe_use(perf_counter() - checked_out)
         except Exception:
             record_internal_error(None)

@@ -8,10 +8,10 @@ from typing import Any
 from weakref import WeakSet, ref
 
 from web_prom.database.activation import default_recorder
-from web_prom.database.pools import PoolState
+from web_prom.database.pools import Pool, PoolState
 from web_prom.database.recorder import DatabaseRecorder
 from web_prom.database.sqlalchemy_names import system_name
-from web_prom.metrics.query_tally import current_tally
+from web_prom.metrics.query_tally import QueryTotals, current_tally
 from web_prom.posix import at_fork
 
 logger = logging.getLogger("web_prom")
@@ -56,21 +56,31 @@ class EngineRecorder:
             return default_recorder()
         return tally.owner  # type: ignore[no-any-return]
 
+    def pool(self) -> Pool | None:
+        """Return what records an event of the pool that happens now, or None if no application is left."""
+        recorder = self.recorder()
+        return None if recorder is None else recorder.pool(self.namespace, self._key[0])
+
     def observe(self, sql: Any, seconds: float, error: BaseException | None = None) -> None:
         """Record one query. Never raises."""
-        # The same as the other methods, with fewer calls, because each call takes time in each query.
+        # The usual path is written out, because each call of a function takes time in each query.
         try:
             tally = current_tally.get()
             recorder = self.application
             if recorder is None:
                 recorder = default_recorder() if tally is None or tally.closed else tally.owner
-            if recorder is None:
-                return
+                if recorder is None:
+                    return
             try:
-                database = recorder.databases[self._key]
+                write = None if error is not None else recorder.databases[self._key].writes[sql]
             except KeyError:
-                database = recorder.database(*self._key)
-            database.observe_in(tally, sql, seconds, error)
+                write = None
+            if write is None:
+                recorder.database(*self._key).observe(sql, seconds, error)
+                return
+            write(seconds, None)
+            if tally is None or not tally.add(sql, seconds):
+                recorder.count_outside(QueryTotals(1, seconds, 0))
         except Exception:
             record_internal_error(self)
 
@@ -138,7 +148,7 @@ class EngineRecorder:
                     engine_recorder = mine()
                     return None if engine_recorder is None else engine_recorder.read_pools()
 
-                recorder.pool(self.namespace).add_reader(read)
+                recorder.pool(self.namespace, self._key[0]).add_reader(read)
 
 
 def _nothing() -> None:

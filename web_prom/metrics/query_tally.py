@@ -77,9 +77,9 @@ class QueryTally:
         self.closed = False
         self._queries = self._repeated = 0
         self._seconds = 0.0
-        # By the hash of the SQL text, because texts can be long.
+        # SQL texts are kept by their hash, because they can be long.
         self._executions: dict[int, int] = {}
-        self._pending: list[tuple[str, float]] = []
+        self._pending: list[tuple[int, float]] = []
         self._previous: QueryTally | None = None
 
     def add(self, sql: str, seconds: float) -> bool:
@@ -93,15 +93,16 @@ class QueryTally:
             seconds: The duration.
         """
         pending = self._pending
-        pending.append((sql, seconds))
+        query = hash(sql), seconds
+        pending.append(query)
         if self.closed:
-            return self._was_counted((sql, seconds))
+            return self._was_counted(query)
         if len(pending) >= MAX_PENDING:
             with _lock:
                 self._count_pending()
         return True
 
-    def _was_counted(self, query: tuple[str, float]) -> bool:
+    def _was_counted(self, query: tuple[int, float]) -> bool:
         """Remove a query that is pending in a closed tally. Return False if it is pending."""
         with _lock:
             if query not in self._pending:
@@ -115,9 +116,8 @@ class QueryTally:
         del self._pending[: len(pending)]  # others may have been appended meanwhile
         self._queries += len(pending)
         executions = self._executions
-        for sql, seconds in pending:
+        for template, seconds in pending:
             self._seconds += seconds
-            template = hash(sql)
             count = executions.get(template)
             if count is None:
                 if len(executions) < MAX_TEMPLATES:
