@@ -9,7 +9,7 @@ from benchmarks.effort import Effort
 from benchmarks.machine import describe
 from benchmarks.paired_table import measure, table
 
-DISTRIBUTIONS = ("web-prom", "prometheus-client", "django", "django-prometheus")
+DISTRIBUTIONS = ("web-prom", "prometheus-client", "django", "django-prometheus", "sqlalchemy")
 
 EXPLANATION = """\
 Microseconds of CPU time that each variant adds to a query, or to a request: the median and the quartiles of
@@ -43,6 +43,7 @@ class Case(NamedTuple):
 
 CASES = (
     Case("Query of Django", "queries_django", 1.5, {"django-prometheus": 2.0}),
+    Case("Query of SQLAlchemy", "queries_sqlalchemy", 1.5, {}),
     Case("Django request, 5 queries", "queries_django_requests", None, {"django-prometheus": 3.0}),
 )
 

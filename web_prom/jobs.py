@@ -162,7 +162,7 @@ class _Setup:
         if not (config.enabled and config.database):
             return
         from web_prom.database.activation import activate
-        from web_prom.database.sqlalchemy_events import instrument_all
+        from web_prom.database.sqlalchemy_hooks import instrument_all
 
         self._recorder = Recorder(config, registry, owner="the worker")
         activate(self._recorder)
