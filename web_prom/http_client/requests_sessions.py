@@ -1,4 +1,4 @@
-"""requests: each ``Session.send``, unless urllib3 carries it out and counts its requests."""
+"""requests: what its adapters send without urllib3. What they send through urllib3 is counted there."""
 
 from __future__ import annotations
 
@@ -9,22 +9,27 @@ from typing import Any
 from web_prom.http_client.calls import Call, current_call
 from web_prom.http_client.labels import host_of
 from web_prom.http_client.patches import drop_frame, patch_method
-from web_prom.http_client.targets import count_error, record, targets_of
+from web_prom.http_client.targets import ATTRIBUTE, ProcessTargets, count_error, record, targets_of
 
 
 def patch(requests: ModuleType) -> bool:
-    """Measure the sessions of requests, and return whether that is possible with this release."""
-    redirects = requests.sessions.SessionRedirectMixin
-    return all(
-        [
-            patch_method(requests.Session, "send", _make_send),
-            patch_method(redirects, "get_redirect_target", _make_get_redirect_target),
-        ]
-    )
+    """Measure the adapters of sessions, and return whether that is possible with this release."""
+    http_adapter = requests.adapters.HTTPAdapter
+
+    def make_get_adapter(original: Any) -> Any:
+        def get_adapter(self: Any, url: Any) -> Any:
+            adapter = original(self, url)
+            if not isinstance(adapter, http_adapter):
+                _patch_adapter(adapter)
+            return adapter
+
+        return get_adapter
+
+    return patch_method(requests.Session, "get_adapter", make_get_adapter)
 
 
 def patch_session(session: Any, base: type) -> None:
-    """Measure the ``send`` of each class of a session: an override may not call that of its base class.
+    """Measure the requests of a session.
 
     Args:
         session: The session.
@@ -32,47 +37,60 @@ def patch_session(session: Any, base: type) -> None:
     """
     for cls in type(session).__mro__:
         if issubclass(cls, base):
-            patch_method(cls, "send", _make_send)
+            patch_method(cls, "send", _make_session_send)
 
 
-def _make_send(original: Any) -> Any:
+def _make_session_send(original: Any) -> Any:
     def send(self: Any, request: Any, **kwargs: Any) -> Any:
-        targets = targets_of(self)
-        outer = current_call.get()
-        if not targets or (outer is not None and outer.owner is request):
+        if ATTRIBUTE not in self.__dict__:
             return original(self, request, **kwargs)
-        call = Call(targets, request, is_requests=True)
-        current_call.set(call)
+        outer = current_call.get()
+        current_call.set(Call(targets_of(self), request))
         try:
-            response = original(self, request, **kwargs)
+            return original(self, request, **kwargs)
         except BaseException as error:
-            if not call.is_counted:
-                _record(call, type(error).__qualname__)
             drop_frame(error)
             raise
         finally:
             current_call.set(outer)
-        if not call.is_counted:
-            _record(call, getattr(response, "status_code", None))
+
+    return send
+
+
+def _patch_adapter(adapter: Any) -> None:
+    """Measure the class of an adapter that is not that of requests."""
+    for cls in type(adapter).__mro__:
+        if patch_method(cls, "send", _make_adapter_send):
+            return
+
+
+def _make_adapter_send(original: Any) -> Any:
+    def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        outer = current_call.get()
+        targets = ProcessTargets.targets if outer is None else outer.targets
+        if not targets:
+            return original(self, request, *args, **kwargs)
+        call = Call(targets, request)
+        current_call.set(call)
+        started = perf_counter()
+        try:
+            response = original(self, request, *args, **kwargs)
+        except BaseException as error:
+            _record(call, type(error).__qualname__, perf_counter() - started)
+            drop_frame(error)
+            raise
+        finally:
+            current_call.set(outer)
+        _record(call, getattr(response, "status_code", None), perf_counter() - started)
         return response
 
     return send
 
 
-def _make_get_redirect_target(original: Any) -> Any:
-    # Session.send calls it with each response, before it follows a redirect: each redirect is a request.
-    def get_redirect_target(self: Any, resp: Any) -> Any:
-        call = current_call.get()
-        if call is not None and not call.is_counted and call.is_requests:
-            _record(call, getattr(resp, "status_code", None))
-        return original(self, resp)
-
-    return get_redirect_target
-
-
-def _record(call: Call, outcome: Any) -> None:
-    seconds = perf_counter() - call.started
-    call.is_counted = True
+def _record(call: Call, outcome: Any, seconds: float) -> None:
+    """Observe a request, unless urllib3 has counted it."""
+    if call.is_counted:
+        return
     try:
         record(call.targets, call.owner.method, host_of(call.owner.url), outcome, seconds)
     except Exception:

@@ -240,10 +240,9 @@ def test_release_without_the_methods_is_a_warning(
 
 
 def test_restore_methods_restores_the_classes(measured: CallRecorder) -> None:
-    assert hasattr(requests.Session.send, "__wrapped__")
-    original = requests.Session.send.__wrapped__
+    original = requests.Session.get_adapter.__wrapped__  # type: ignore[attr-defined]
     patches.restore_methods()
-    assert requests.Session.send is original
+    assert requests.Session.get_adapter is original
 
 
 # Shared values ---------------------------------------------------------------------------------------
@@ -294,12 +293,13 @@ def test_values_that_become_shared_late_and_a_fork_are_counted_once(tmp_path: Pa
 OFF = """
     import sys
     import requests, httpx, urllib3
-    before = [requests.Session.send, httpx.Client.__dict__, urllib3.HTTPConnectionPool.urlopen]
     from prometheus_client import CollectorRegistry
     from web_prom.wsgi import PrometheusMiddleware
     app = PrometheusMiddleware(lambda *_: [], registry=CollectorRegistry())
     assert not any(name.startswith("web_prom.http_client") for name in sys.modules)
-    assert not hasattr(requests.Session.send, "__wrapped__")
+    assert requests.Session.get_adapter.__module__ == "requests.sessions"
+    assert not hasattr(requests.Session.get_adapter, "__wrapped__")
+    assert not hasattr(urllib3.HTTPConnectionPool._make_request, "__wrapped__")
     assert not any(type(finder).__module__.startswith("web_prom") for finder in sys.meta_path)
     print("off")
 """
@@ -313,9 +313,9 @@ LATER = """
     import requests.sessions
     from httpx import Client
     import urllib3
-    assert requests.Session.send.__wrapped__
+    assert requests.Session.get_adapter.__wrapped__
     assert Client._send_single_request.__wrapped__
-    assert urllib3.HTTPConnectionPool.urlopen.__wrapped__
+    assert urllib3.HTTPConnectionPool._make_request.__wrapped__
     assert "exec_module" not in vars(requests.__loader__)
     print(requests.__spec__.name)
 """

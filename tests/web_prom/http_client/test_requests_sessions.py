@@ -110,15 +110,12 @@ def test_exceptions_are_counted_by_the_class_that_is_raised(
     assert calls(registry) == {("GET", "127.0.0.1", "", error.__name__): 1}
 
 
-def test_exception_before_a_request_is_counted_once(registry: CollectorRegistry) -> None:
+def test_exception_before_a_request_is_not_counted(registry: CollectorRegistry) -> None:
     with pytest.raises(requests.exceptions.InvalidSchema):
         requests.get("nothing://Example.COM/")
     with pytest.raises(OSError, match="CA certificate"):
         requests.get("https://127.0.0.1/", verify="/nothing")
-    assert calls(registry) == {
-        ("GET", "example.com", "", "InvalidSchema"): 1,
-        ("GET", "127.0.0.1", "", "OSError"): 1,
-    }
+    assert calls(registry) == {}
 
 
 def test_exception_of_a_hook_passes_and_the_request_is_counted(
@@ -145,6 +142,8 @@ class Memory(BaseAdapter):
     """A transport that answers from memory: it redirects once."""
 
     def send(self, request: Any, **_: Any) -> requests.Response:  # type: ignore[override]
+        if request.url.endswith("/error"):
+            raise KeyError
         response = requests.Response()
         response.status_code = 200 if request.url.endswith("/end") else 302
         response.url, response.request = request.url, request
@@ -165,15 +164,17 @@ def test_transports_without_urllib3_are_measured(registry: CollectorRegistry) ->
     assert session.get("memory://A.example/start").status_code == 200
     with pytest.raises(requests.exceptions.InvalidSchema):
         session.get("memory://a.example/fail")
+    with pytest.raises(KeyError):
+        session.get("memory://a.example/error")
     assert calls(registry) == {
         ("GET", "a.example", "302", ""): 2,
         ("GET", "a.example", "200", ""): 1,
-        ("GET", "b", "", "InvalidSchema"): 1,
+        ("GET", "a.example", "", "KeyError"): 1,
     }
 
 
 def test_requests_mock_works() -> None:
-    """It calls the method ``send`` that existed when it was imported, so nothing is counted."""
+    """It replaces the adapters of the session, so nothing is counted."""
     with requests_mock.Mocker() as mock:
         mock.get("https://example.com/", text="mocked")
         mock.get("https://example.com/fail", exc=requests.ConnectTimeout)
@@ -183,10 +184,32 @@ def test_requests_mock_works() -> None:
 
 
 @responses.activate
-def test_responses_works_and_is_measured(registry: CollectorRegistry) -> None:
+def test_responses_works() -> None:
+    """It replaces the adapter's method, so nothing reaches urllib3 and nothing is counted."""
     responses.get("https://example.com/", body="mocked", status=404)
     assert requests.get("https://example.com/").text == "mocked"
-    assert calls(registry) == {("GET", "example.com", "404", "404"): 1}
+
+
+class Delegating(BaseAdapter):
+    """An adapter that sends by another one."""
+
+    def send(self, request: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+        return HTTPAdapter().send(request, **kwargs)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_adapter_that_sends_by_another_one_is_counted_once(
+    registry: CollectorRegistry, server: Server, explicit: bool
+) -> None:
+    session = requests.Session()
+    session.mount("http://", Delegating())
+    if explicit:
+        instrument(session, registry=registry)
+    session.get(f"{server.url}/redirect/1")
+    assert counted(registry) == answered(server) == {("GET", "302"): 1, ("GET", "200"): 1}
 
 
 class Override(requests.Session):
