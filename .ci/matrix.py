@@ -36,6 +36,7 @@ OLDEST = (
 # These tests depend on no version, or are random: `make test` runs them once.
 ONCE = (
     "--ignore=tests/benchmarks",
+    "--ignore=tests/django_suite",
     "--ignore=tests/examples",
     "--ignore=tests/fuzz",
     "--ignore=tests/opentelemetry",

@@ -9,7 +9,7 @@ from django.core.cache import caches
 from django_prom import conf
 from web_prom.cache import calls
 from web_prom.cache.methods import Library, forget, measure, restore
-from web_prom.cache.recorder import CacheRecorder, RecorderSource
+from web_prom.cache.recorder import CacheRecorder, LazyRecorderSource
 
 _RULES: dict[str, calls.Rule | calls.CallRule] = {
     "get": calls.Get(),
@@ -44,7 +44,7 @@ def _find_recorder() -> CacheRecorder | None:
     return None if instrumentation is None else CacheRecorder(instrumentation.recorder)
 
 
-_source = RecorderSource(_find_recorder)
+_source = LazyRecorderSource(_find_recorder)
 
 
 def install() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flask import (
@@ -141,13 +142,18 @@ class Instrumentation:
 
             self._engine_finder = EngineFinder(app, middleware.recorder)
             instrument_all(self._engine_finder)
+        self._measure_caches: Callable[[], None] | None = None
+        if config.cache:
+            from web_prom.cache.flask_caching import measure_application
+
+            self._measure_caches = partial(measure_application, app, middleware.recorder)
+            self._measure_caches()
         # Also for other endpoints of the registry (start_http_server).
         scrape_context(app.app_context, registry)
         # The bound method, because a call of the object takes 0.1 us longer.
         app.wsgi_app = middleware.__call__  # type: ignore[method-assign]
         self._record_handled_exceptions(app)
-        # An extension that is initialised later may replace handle_user_exception (flask-restx).
-        watch_first_requests(app, lambda: self._record_handled_exceptions(app))
+        watch_first_requests(app, lambda: self._on_first_request(app))
         got_request_exception.connect(self._on_exception, app)
         # A signal with a receiver takes longer than the whole measurement of a request. So these two signals
         # are connected only if they are needed. A middleware between this one and Flask may start the
@@ -157,6 +163,12 @@ class Instrumentation:
             request_started.connect(self.on_request_started, app)
         if has_labels:
             request_finished.connect(self._on_request_finished, app)
+
+    def _on_first_request(self, app: Flask) -> None:
+        """Do what depends on extensions that are initialised later: flask-restx, Flask-Caching."""
+        self._record_handled_exceptions(app)  # flask-restx may replace handle_user_exception
+        if self._measure_caches is not None:
+            self._measure_caches()
 
     def on_request_started(self, _app: Flask, **_: Any) -> None:
         """Resolve the route of the current request: a receiver of ``request_started``."""

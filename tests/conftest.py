@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, values
 
+from tests.servers.caches import memcached_server, redis_server  # noqa: F401
 from tests.servers.databases import mariadb, postgresql  # noqa: F401
 from web_prom.runtime.measurements import Measurements
 from web_prom.runtime.this_process import measurements
 
 # Tests in these folders start servers and programs, or run for a long time: they are all marked as slow.
-_SLOW_FOLDERS = ("benchmarks", "examples", "fuzz", "opentelemetry", "servers")
+_SLOW_FOLDERS = ("benchmarks", "django_suite", "examples", "fuzz", "opentelemetry", "servers")
 
 # Tests that use these fixtures are marked as tests of real servers, in whichever folder they are.
-_SERVER_FIXTURES = {"postgresql", "mariadb"}
+_SERVER_FIXTURES = {"postgresql", "mariadb", "redis_server", "memcached_server"}
 
 # Tests name each series that they expect. Those at 0 have tests of their own (test_zero_errors.py).
 os.environ["PROM_ZERO_ERRORS"] = "false"

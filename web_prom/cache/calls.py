@@ -78,6 +78,22 @@ class Rule:
         return "error"
 
 
+class GetValue(Rule):
+    """The value of one key, or None. There is no other default."""
+
+    def result(self, value: Any) -> Result:
+        """Count None as a miss."""
+        return "miss" if value is None else "hit"
+
+
+class Set(Rule):
+    """A value is stored. The operation returns False if the backend has an error."""
+
+    def result(self, value: Any) -> Result:
+        """Count False as an error."""
+        return "error" if value is False else "ok"
+
+
 class HasKey(Rule):
     """The operation returns whether a key is in the cache."""
 
@@ -137,21 +153,13 @@ class CallRule:
 
 
 class Get(CallRule):
-    """The value of one key, or a default.
-
-    Args:
-        default_position: The position of the default among the arguments; None if there is no default.
-    """
+    """The value of one key, or a default: ``get(key, default)``."""
 
     is_get = True
 
-    def __init__(self, default_position: int | None = 2) -> None:
-        self._position = default_position
-
     def prepare(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """Keep the default."""
-        position = self._position
-        call.default = args[position] if position and len(args) > position else kwargs.get("default")
+        call.default = args[2] if len(args) > 2 else kwargs.get("default")
         return args, kwargs
 
     def result(self, call: Call, value: Any) -> Result:
@@ -182,6 +190,16 @@ class GetMany(CallRule):
         """Count the keys."""
         hits = len(value)
         target.observe_keys(operation, hits, len(set(call.keys)) - hits, seconds)
+
+
+class GetValues(CallRule):
+    """The values of many keys, a list or a dictionary, with None for a key that is not in the cache."""
+
+    def observe(self, target: Target, operation: str, call: Call, value: Any, seconds: float) -> None:
+        """Count the keys."""
+        values = list(value.values() if isinstance(value, dict) else value)
+        misses = sum(each is None for each in values)
+        target.observe_keys(operation, len(values) - misses, misses, seconds)
 
 
 class GetOrSet(CallRule):

@@ -81,7 +81,8 @@ def measure(cache: Any, name: str, source: RecorderSource, library: Library) -> 
 
     def remove(dead: object) -> None:
         if _references.get(identity) is dead:
-            del _references[identity], _targets[identity]
+            del _references[identity]
+            _targets.pop(identity, None)
 
     _references[identity] = ref(cache, remove)
     _targets[identity] = Target(name, source)
@@ -92,9 +93,19 @@ def is_measured(cache: Any) -> bool:
     return id(cache) in _targets
 
 
+def source_of(cache: Any) -> RecorderSource | None:
+    """Return what finds the recorder of a measured cache, or None."""
+    target = _targets.get(id(cache))
+    return None if target is None else target.source
+
+
+def is_known(cache: Any) -> bool:
+    """Return whether a cache is measured, or was measured before :func:`forget`."""
+    return id(cache) in _references
+
+
 def forget(cache: Any) -> None:
     """Stop the measurement of a cache. A cache that is not measured is left alone."""
-    _references.pop(id(cache), None)
     _targets.pop(id(cache), None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from prometheus_client import Counter, Histogram
 
@@ -104,13 +105,32 @@ class CacheRecorder(OperationRecorder):
 
 
 class RecorderSource:
-    """Finds the recorder of the operations, and keeps it. Safe to share between threads.
+    """The recorder of the operations of some caches. It refers weakly to the recorder.
+
+    So a cache that belongs to an application does not keep the application alive. Safe to share between
+    threads.
 
     Args:
-        find: Returns the recorder, or None if operations are not measured yet.
+        recorder: The recorder. Its application keeps it alive.
 
     Attributes:
         writers: The writers of the recorder; empty if there is none.
+    """
+
+    def __init__(self, recorder: CacheRecorder) -> None:
+        self._reference = ref(recorder)
+        self.writers = recorder.writers
+
+    def recorder(self) -> CacheRecorder | None:
+        """Return the recorder, or None."""
+        return self._reference()
+
+
+class LazyRecorderSource(RecorderSource):
+    """A recorder that is found at the first operation.
+
+    Args:
+        find: Returns the recorder, or None if operations are not measured yet.
     """
 
     def __init__(self, find: Callable[[], CacheRecorder | None]) -> None:

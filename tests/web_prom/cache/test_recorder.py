@@ -11,7 +11,7 @@ from tests.web_prom.support import samples
 from web_prom.cache.calls import Rule
 from web_prom.cache.conventions import DURATION_BUCKETS
 from web_prom.cache.methods import Library, is_measured, measure, restore
-from web_prom.cache.recorder import CacheRecorder, RecorderSource
+from web_prom.cache.recorder import CacheRecorder, LazyRecorderSource
 from web_prom.config import Config
 from web_prom.metrics.recorder import Recorder
 
@@ -92,7 +92,7 @@ def test_operations_are_written_once_there_is_a_recorder(
 ) -> None:
     kept, caches = recorder_with(registry)
     found: list[CacheRecorder] = []
-    store, source = Store(), RecorderSource(lambda: found[0] if found else None)
+    store, source = Store(), LazyRecorderSource(lambda: found[0] if found else None)
     measure(store, "store", source, library)
     store.put("a", 1)
     found.append(caches)
@@ -110,7 +110,7 @@ def test_measured_cache_that_is_freed_is_forgotten(registry: CollectorRegistry, 
     for number in range(100):
         store = Store()
         assert not is_measured(store)
-        measure(store, str(number), RecorderSource(lambda: caches), library)
+        measure(store, str(number), LazyRecorderSource(lambda: caches), library)
         store.put("a", 1)
         assert is_measured(store)
     assert len(samples(registry, "cache_operations_total", "cache")) == 100
@@ -120,7 +120,7 @@ def test_second_measure_replaces_the_name(registry: CollectorRegistry, library: 
     _kept, caches = recorder_with(registry)
     store = Store()
     for name in ("first", "second"):
-        measure(store, name, RecorderSource(lambda: caches), library)
+        measure(store, name, LazyRecorderSource(lambda: caches), library)
     store.put("a", 1)
     assert samples(registry, "cache_operations_total", "cache") == {("second",): 1}
     assert isinstance(vars(Store)["size"], property)
