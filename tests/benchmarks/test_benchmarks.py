@@ -166,3 +166,12 @@ def test_compare_serves_the_same_requests_and_compares_within_each_round() -> No
     assert environs == [{"PATH_INFO": "/a"}, {"PATH_INFO": "/b"}, {"PATH_INFO": "/c"}]
     assert list(costs) == [BARE, "other"]
     assert all(isinstance(cost, Cost) and cost.low <= cost.median <= cost.high for cost in costs.values())
+
+
+def test_calls_prints_a_table_for_each_kind_of_values() -> None:
+    done = benchmarks("calls", "--quick", "--rounds=1")
+    assert done.returncode == 0, done.stderr
+    tables = [table for table in done.stdout.split("\n\n")[2:] if table]
+    titles = [f"Decorated function, {kind}-process" for kind in ("single", "multi")]
+    assert [table.partition("  ")[0] for table in tables] == titles
+    assert all("track_in_progress" in table for table in tables)

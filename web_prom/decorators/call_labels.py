@@ -87,9 +87,16 @@ def compile_labels(
         constants = tuple(map(clean_label_value, labels.values()))
         return lambda *_: constants
     getters = [_compile_label(name, value, signature, on_error) for name, value in labels.items()]
-    if len(getters) == 1:  # one frame instead of three
+    # For one or two labels without a list, because that takes longer.
+    if len(getters) == 1:
         (only,) = getters
         return lambda args, kwargs, result, error: (only(args, kwargs, result, error),)
+    if len(getters) == 2:
+        first, second = getters
+        return lambda args, kwargs, result, error: (
+            first(args, kwargs, result, error),
+            second(args, kwargs, result, error),
+        )
     return lambda *call: tuple([getter(*call) for getter in getters])
 
 
@@ -225,7 +232,7 @@ def _or_missing(part: Any) -> Any:
 
 _OUTCOME_PARTS: Mapping[str, CallFunction] = {
     "result": lambda args, kwargs, result, error: result,
-    "error": lambda args, kwargs, result, error: _or_missing(error),
+    "error": lambda args, kwargs, result, error: MISSING if error is None else error,
     "response": lambda args, kwargs, result, error: _or_missing(
         find_response(args, kwargs, None if result is MISSING else result, error)
     ),

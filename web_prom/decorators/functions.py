@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from math import isnan
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -156,7 +157,7 @@ def observe(
         documentation: The help text.
         value: A function as in ``labels`` of :func:`count` that returns the number. Nothing is observed if it
             returns None, or if a part of the call does not exist, for example the result of a call that
-            raised. If it raises, nothing is observed, and the error is counted.
+            raised. If it raises or returns NaN, nothing is observed, and the error is counted.
         labels: As for :func:`count`.
         buckets: Upper bounds.
         summary: Create a summary, without buckets.
@@ -181,7 +182,10 @@ def observe(
         def amount(args: Arguments, kwargs: Keywords, result: Any, error: Any) -> float | None:
             try:
                 found = compute(args, kwargs, result, error)
-                return None if found is None or found is MISSING else float(found)
+                number = None if found is None or found is MISSING else float(found)
+                if number is not None and isnan(number):
+                    raise ValueError("a sum with NaN is NaN for ever")
+                return number
             except Exception:
                 family.record_error("value")
                 return None

@@ -6,9 +6,10 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from threading import Lock
+from typing import Any
 from weakref import WeakValueDictionary
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.errors import ConflictError
@@ -17,14 +18,16 @@ from web_prom.metrics.families import error_counter
 from web_prom.metrics.get_or_create import get_or_create
 from web_prom.metrics.labels import clean_label_value
 from web_prom.metrics.limited_metric import LimitedMetric
+from web_prom.metrics.writers import InMemoryWriter, make_writer
+from web_prom.multiprocess.writing.activation import switch_callbacks
 from web_prom.multiprocess.writing.slot_limiter import is_in_slots
 from web_prom.posix import at_fork
 from web_prom.runtime import this_process
 
 logger = logging.getLogger("web_prom")
 
-Write = Callable[[float], object]
-"""Writes an amount to a child: its ``inc`` or its ``observe``."""
+Write = Callable[[float, object], object]
+"""Writes an amount to a child. The second argument is ignored."""
 
 _lock = Lock()
 _families: WeakValueDictionary[int, LimitedFamily] = WeakValueDictionary()
@@ -34,21 +37,21 @@ _families: WeakValueDictionary[int, LimitedFamily] = WeakValueDictionary()
 class LimitedFamily:
     """One metric family of decorated functions. Functions with the same metric share it, and its limit.
 
-    Safe to share between threads. The children survive the switch to shared values. After a fork the child
-    process looks them up again, because its slot has other label sets.
+    Safe to share between threads. The children are looked up again after the switch to shared values, and
+    after a fork in the child process, because its slot has other label sets.
 
     Args:
         metric: The metric.
         registry: The registry, which also gets the errors of labels and the number of overflows.
-        method: The name of the method that writes: ``inc`` or ``observe``.
+        bounds: The upper bounds of the buckets of a histogram.
         label_names: The names of its labels.
         constant_names: The labels that are constants in the code. An overflow label set keeps their values.
         limit: The maximum number of label sets.
 
     Attributes:
         name: The name of the family.
-        writes: The writing method of the child of each label set that was used, without overflow label sets.
-            It is the same dictionary for the life of the family.
+        writes: What writes to the child of each label set that was used, without overflow label sets. It is
+            the same dictionary for the life of the family.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class LimitedFamily:
         metric: MetricWrapperBase,
         registry: CollectorRegistry,
         *,
-        method: str,
+        bounds: tuple[float, ...],
         label_names: tuple[str, ...],
         constant_names: frozenset[str],
         limit: int,
@@ -65,7 +68,7 @@ class LimitedFamily:
         self.constant_names = constant_names
         self.writes: dict[tuple[str, ...], Write] = {}
         self._metric = metric
-        self._method = method
+        self._bounds = bounds
         self._label_names = label_names
         self._registry = registry
         self._limited = LimitedMetric(metric, limit, (), constant_names, label_names)
@@ -73,19 +76,17 @@ class LimitedFamily:
         self._warned: set[str] = set()
 
     def write_of(self, values: tuple[str, ...]) -> Write:
-        """Return the writing method of the child for label values, or of the overflow label set.
+        """Return what writes to the child for label values, or to the overflow label set.
 
         Args:
             values: The values of all labels, not necessarily clean.
         """
         clean = tuple(map(clean_label_value, values))
-        write: Write
-        if not self._label_names:
-            write = getattr(self._metric, self._method)
-            overflow = False
-        else:
+        if self._label_names:
             child, overflow = self._limited.child_and_overflow({}, clean)
-            write = getattr(child, self._method)
+        else:
+            child, overflow = self._metric, False
+        write = _write_of(child, self._bounds)
         if overflow:
             self._count_overflow()
         elif clean == values:  # else a client could fill the memory with keys
@@ -124,11 +125,22 @@ class LimitedFamily:
             logger.warning(message, *arguments, exc_info=exc_info)
 
 
+def _write_of(child: Any, bounds: tuple[float, ...]) -> Write:
+    """Return what writes to a child. It is valid until the values of the process move to another place."""
+    if isinstance(child, Histogram):
+        writer = make_writer(None, child, bounds, ())
+        # In memory it takes a third of the time of observe(). A value in a file can be removed by others, and
+        # observe() handles that.
+        return writer.write if isinstance(writer, InMemoryWriter) else child.observe  # type: ignore[return-value]
+    method = child.inc if isinstance(child, Counter | Gauge) else child.observe
+    return lambda amount, _: method(amount)
+
+
 def family_for(
     metric: MetricWrapperBase,
     registry: CollectorRegistry,
     *,
-    method: str,
+    bounds: tuple[float, ...],
     label_names: tuple[str, ...],
     constant_names: frozenset[str],
     limit: int,
@@ -144,7 +156,7 @@ def family_for(
             family = LimitedFamily(
                 metric,
                 registry,
-                method=method,
+                bounds=bounds,
                 label_names=label_names,
                 constant_names=constant_names,
                 limit=limit,
@@ -192,9 +204,14 @@ def write(family: LimitedFamily, values: tuple[str, ...], amount: float) -> None
     """Write an amount for label values. Never raises: an error is counted."""
     try:
         write_amount = family.writes.get(values) or family.write_of(values)
-        write_amount(amount)
+        write_amount(amount, None)
     except Exception:
         family.record_error("decorator")
+
+
+def _drop_writes() -> None:
+    for family in list(_families.values()):
+        family.writes.clear()
 
 
 def _begin_in_child() -> None:
@@ -202,9 +219,9 @@ def _begin_in_child() -> None:
     _lock._at_fork_reinit()  # type: ignore[attr-defined]
     closed_calls.clear()
     if is_in_slots():
-        for family in list(_families.values()):
-            family.writes.clear()
+        _drop_writes()
 
 
+switch_callbacks.append(_drop_writes)
 this_process.add_publish_callback(write_closed)
 at_fork(after_in_child=_begin_in_child)

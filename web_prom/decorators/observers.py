@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.decorators.call_labels import MISSING, Arguments, Keywords, compile_labels, signature_of
@@ -61,7 +61,7 @@ def make_family(
     return family_for(
         metric,
         registry,
-        method="inc" if kind in (Counter, Gauge) else "observe",
+        bounds=options.get("buckets", ()),
         label_names=tuple(labels),
         constant_names=frozenset(label for label, value in labels.items() if not callable(value)),
         limit=limit,
@@ -94,7 +94,7 @@ def observe_end(
         values = values_of(args, kwargs, result, error)
         try:
             write_amount = writes.get(values) or family.write_of(values)
-            write_amount(number)
+            write_amount(number, None)
         except Exception:
             family.record_error("decorator")
         if closed_calls:

@@ -144,13 +144,23 @@ def test_observe_observes_a_number_of_the_result(kind: str, registry: CollectorR
 
     value = prom.observe("sizes", "Sizes.", lambda result: result and len(result), registry=registry)
     function = make(kind, body, value)
-    for order in ("abc", "", None, 5):
+    for order in ("abc", "", None, 5, Unmeasurable()):
         call(function, order)
     with pytest.raises(ValueError, match=r"^$"):
         call(function, ValueError)
     assert registry.get_sample_value("sizes_sum") == 3
     assert registry.get_sample_value("sizes_count") == 1  # "" and None give no number
-    assert errors(registry) == {("value",): 2}  # float("") and len(5)
+    assert errors(registry) == {("value",): 3}  # float(""), len(5) and NaN
+
+
+class Unmeasurable:
+    """An object whose length is no number."""
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        raise ValueError
 
 
 def test_summaries_have_no_buckets(registry: CollectorRegistry) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -44,6 +45,12 @@ logger = logging.getLogger("web_prom")
 
 # One lock for each process: in a fork, the thread that may hold the lock of its parent does not exist.
 _locks: dict[int, RLock] = {}
+switch_callbacks: list[Callable[[], object]] = []
+"""Called after each switch to another value class, because references to values have to be renewed.
+
+They must not raise.
+"""
+
 # Directories that were checked. A fork does not check them again.
 _checked: set[str] = set()
 
@@ -122,6 +129,7 @@ def share_values(*registries: CollectorRegistry, making: bool = True) -> bool:
                 installed(),
                 DIR_VARIABLE,
             )
+        _call_back()
         return True
 
 
@@ -174,4 +182,10 @@ def _use_memory(former: Any, registries: tuple[CollectorRegistry, ...]) -> bool:
     set_value_class(kind)
     carry_over({REGISTRY, *registries}, with_files=True)
     move_to_memory(former, kind)
+    _call_back()
     return True
+
+
+def _call_back() -> None:
+    for callback in switch_callbacks:
+        callback()
