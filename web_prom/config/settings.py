@@ -75,7 +75,8 @@ class Config:
     extra_labels: Mapping[str, ExtraLabel] = _setting(
         {},
         parsers.parse_extra_labels,
-        "Labels computed from each request: name to `callable(request, response)`.",
+        "Labels computed from each request: name to `callable(request, response)`, or "
+        "`header:X-API-Version:1|2|3`.",
     )
     duration_buckets: tuple[float, ...] = _setting(
         DEFAULT_DURATION_BUCKETS, parsers.parse_buckets, "Upper bounds of the duration histogram, in seconds."
