@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -16,7 +17,9 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from web_prom.metrics.conventions import MetricSpec, same_names
 from web_prom.metrics.recorder import Recorder
+from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.directory.server_directory import server_pid
+from web_prom.multiprocess.directory.shared_interval import SharedInterval
 from web_prom.multiprocess.writing.activation import is_shared
 from web_prom.multiprocess.writing.watch_thread import each_second
 from web_prom.posix import at_fork
@@ -34,7 +37,9 @@ UNAPPLIED = MetricSpec(
 )
 
 INTERVAL = 60.0
-"""Seconds between two readings of a database by one process."""
+"""Seconds between two readings."""
+
+_turns = SharedInterval("django_migrations", INTERVAL)
 
 # How long a fork waits for a reading. Its connection must not be copied to the child.
 _FORK_SECONDS = 0.1
@@ -46,9 +51,10 @@ Key = tuple[str, str]
 class MigrationState:
     """Reads the state of each database once a minute, in a thread that ends when it has the state.
 
-    No request and no scrape waits for a database. In a process with shared values, the first reading starts
-    a second after the process is ready. In another process, the first scrape starts it, and the next scrape
-    has the values. All processes write the same values, and a scrape has the latest one of each database.
+    No request and no scrape waits for a database. Of the processes with shared values, one reads in each
+    minute, the first time a second after it is ready. A scrape has the latest value of each database,
+    whichever process has written it. In a process without shared values, the first scrape starts the reading,
+    and the next scrape has the values.
 
     If a database cannot be read, its gauges keep their values, and the error is counted with the stage
     ``migrations``. A reading that hangs is not repeated. A server's own process, which forks the workers,
@@ -96,6 +102,9 @@ class MigrationState:
         """Start a reading if it is due. Returns at once, and never raises."""
         try:
             if monotonic() < self._due or self.is_reading or server_pid() == os.getpid():
+                return
+            directory = os.environ.get(DIR_VARIABLE) if is_shared() else None
+            if directory and not _turns.take(Path(directory)):
                 return
             self._due = monotonic() + INTERVAL
             self._thread = threading.Thread(target=self.read, name="django_prom migrations", daemon=True)

@@ -165,6 +165,20 @@ def test_migrations_reading_uses_no_connection_of_the_caller(state: MigrationSta
     assert len(queries) == 0
 
 
+def test_migrations_are_read_by_one_of_the_processes_with_shared_values(
+    state: MigrationState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration_state, "is_shared", lambda: True)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    state.tick()
+    first = state._thread
+    assert first is not None
+    state.wait(60)
+    state._due = 0.0
+    state.tick()
+    assert state._thread is first
+
+
 def test_migrations_are_not_read_by_the_process_that_forks_the_workers(
     state: MigrationState, monkeypatch: pytest.MonkeyPatch
 ) -> None:

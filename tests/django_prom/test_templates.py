@@ -21,7 +21,7 @@ SOURCES = {
     "page.html": "{% extends 'base.html' %}{% block body %}{% include 'part.html' %}{% endblock %}",
     "base.html": "<{% block body %}{% endblock %}>",
     "part.html": "part",
-    "form.html": "{{ form }}",
+    "form.html": "{{ form.name }}",
     "broken.html": "{{ broken }}",
 }
 ENGINES = [

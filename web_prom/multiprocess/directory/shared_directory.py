@@ -27,6 +27,7 @@ from web_prom.multiprocess.directory.private_directory import (
     try_flock,
 )
 from web_prom.multiprocess.directory.self_test import SELFTEST_PREFIX, check_filesystem
+from web_prom.multiprocess.directory.shared_interval import is_interval_file
 from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
 from web_prom.multiprocess.file_format import CORRUPT_SUFFIX, FileName
 from web_prom.posix import fcntl
@@ -266,7 +267,7 @@ def _may_chown(status: os.stat_result, names: list[str]) -> bool:
 
 def _is_removable(name: str) -> bool:
     """Return whether a file is web-prom's and not a lock file. Other files are the user's."""
-    if is_label_file(name):
+    if is_label_file(name) or is_interval_file(name):
         return True
     return name.startswith(SELFTEST_PREFIX) or FileName.parse(name.removesuffix(CORRUPT_SUFFIX)) is not None
 
