@@ -170,6 +170,7 @@ class PostgreSQL(DatabaseServer):
             "listen_addresses": self.host,
             "port": self.port,
             "unix_socket_directories": self.folder,
+            "timezone": "UTC",
             "fsync": "off",
             "full_page_writes": "off",
             "shared_buffers": "16MB",
