@@ -5,13 +5,26 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import calls, growth, load, queries, registry, requests, restarts, saturation, scrapes, ticks
+from benchmarks import (
+    calls,
+    growth,
+    load,
+    outgoing,
+    queries,
+    registry,
+    requests,
+    restarts,
+    saturation,
+    scrapes,
+    ticks,
+)
 from benchmarks.effort import Effort, NoCaseError
 
 BENCHMARKS: dict[str, Callable[[Effort], None]] = {
     "requests": requests.run,
     "queries": queries.run,
     "calls": calls.run,
+    "outgoing": outgoing.run,
     "registry": registry.run,
     "scrapes": scrapes.run,
     "growth": growth.run,

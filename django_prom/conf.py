@@ -55,10 +55,6 @@ class Instrumentation:
         self.suffixes = tuple(path[1:] for path in scrape_paths(config.path)) or ("",)
         self.start_key = start_key_getter(self.recorder.naming.start_attributes)
         self.labels_need_thread = False
-        if config.http_client:
-            from web_prom.http_client import activation
-
-            self._call_recorder = activation.activate(self.recorder)
 
 
 @cache

@@ -51,6 +51,11 @@ def start(recorder: Recorder) -> None:
         templates = TemplateRendering(recorder)
         templates.start()
         _stops.append(templates.stop)
+    if config.http_client:
+        from web_prom.http_client import activation
+
+        calls = activation.activate(recorder)
+        _stops.append(lambda: activation.deactivate(calls))
 
 
 def stop() -> None:

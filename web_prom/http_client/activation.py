@@ -61,6 +61,11 @@ def activate(recorder: Recorder) -> CallRecorder:
     return call_recorder
 
 
+def deactivate(call_recorder: CallRecorder) -> None:
+    """Record no further requests with what :func:`activate` has returned. Safe from any thread."""
+    ProcessTargets.discard(call_recorder)
+
+
 def instrument(session: Any, *, registry: CollectorRegistry = REGISTRY) -> None:
     """Measure the outgoing requests of one session, client or pool manager.
 

@@ -48,6 +48,13 @@ class ProcessTargets:
             cls.choose()
 
     @classmethod
+    def discard(cls, recorder: CallRecorder) -> None:
+        """Record no further requests with a recorder."""
+        with _lock:
+            cls._candidates[:] = [each for each in cls._candidates if each() is not recorder]
+            cls.choose()
+
+    @classmethod
     def choose(cls) -> None:
         """Choose the targets again: a recorder was added or dropped, or values became shared."""
         with _lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tests.web_prom.http_client.support import (
     total,
 )
 
+VERSION = version("urllib3")
 pytestmark = pytest.mark.usefixtures("measured")
 
 
@@ -82,7 +84,7 @@ def unknown_host(_: Server) -> Any:
         (read_timeout, urllib3.exceptions.ReadTimeoutError),
         (dropped, urllib3.exceptions.ProtocolError),
         (not_tls, urllib3.exceptions.SSLError),
-        (unknown_host, urllib3.exceptions.NameResolutionError),
+        (unknown_host, urllib3.exceptions.HTTPError),
     ],
 )
 def test_errors_have_the_name_that_the_user_sees(
@@ -177,5 +179,10 @@ def test_library_with_pools_of_its_own_is_measured(registry: CollectorRegistry, 
     assert calls(registry) == {("PUT", "127.0.0.1", "200", ""): 1}
 
 
-def test_signature_is_unchanged() -> None:
-    assert "preload_content" in inspect.signature(urllib3.HTTPConnectionPool.urlopen).parameters
+def test_signatures_are_unchanged() -> None:
+    for name in ("_make_request", "_get_conn"):
+        method = getattr(urllib3.HTTPConnectionPool, name)
+        own = inspect.signature(method, follow_wrapped=False)
+        assert inspect.signature(method) == inspect.signature(method.__wrapped__)
+        if VERSION >= "2":
+            assert list(own.parameters) == list(inspect.signature(method).parameters)
