@@ -22,7 +22,16 @@ def sources() -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    "name", ["web_prom", "web_prom.wsgi", "web_prom.asgi", "web_prom.jobs", "flask_prom", "django_prom"]
+    "name",
+    [
+        "web_prom",
+        "web_prom.wsgi",
+        "web_prom.asgi",
+        "web_prom.database",
+        "web_prom.jobs",
+        "flask_prom",
+        "django_prom",
+    ],
 )
 def test_api_page_has_every_public_name(name: str) -> None:
     page = (REFERENCE / "api.rst").read_text("utf-8")

@@ -108,7 +108,7 @@ def test_copy_through_the_driver_is_not_seen(shop: Shop, postgresql: DatabaseSer
     """SQLAlchemy has no COPY. The driver's own cursor executes it."""
     engine = sqlalchemy.create_engine(postgresql.url("postgresql+psycopg"))
     with engine.connect() as connection:
-        cursor = connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
+        cursor = connection.connection.driver_connection.cursor()
         with cursor.copy("COPY (SELECT 1) TO STDOUT") as copy:
             assert [bytes(each) for each in copy] == [b"1\n"]
     engine.dispose()

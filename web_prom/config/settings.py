@@ -14,7 +14,7 @@ from web_prom.config.naming_defaults import naming_defaults
 from web_prom.config.raw_values import PREFIX, check_value, read_raw_values
 from web_prom.errors import ConfigError
 from web_prom.hooks import ExtraLabel, ScrapeCheck
-from web_prom.metrics.conventions import DEFAULT_SIZE_BUCKETS, NAMINGS, PROMETHEUS
+from web_prom.metrics.conventions import DATABASE_LABELS, DEFAULT_SIZE_BUCKETS, NAMINGS, PROMETHEUS
 
 DEFAULT_DURATION_BUCKETS = PROMETHEUS.duration_buckets
 
@@ -262,6 +262,12 @@ class Config:
                     f"label {label!r} is a label of web-prom's own metrics if PROM_NAMING is "
                     f"{self.naming!r}; use another name"
                 )
+        taken = self.constant_labels.keys() & DATABASE_LABELS if self.database else ()
+        if taken:
+            raise ConfigError(
+                f"label {sorted(taken)[0]!r} in PROM_CONSTANT_LABELS is a label of the metrics of databases; "
+                "use another name, or switch PROM_DATABASE off"
+            )
         if self.status_classes and naming.has_numeric_status:
             raise ConfigError(
                 f"PROM_STATUS_CLASSES is on and PROM_NAMING is {self.naming!r}, in which the status must be "

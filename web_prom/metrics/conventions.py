@@ -57,6 +57,22 @@ WEBSOCKET_MESSAGES = MetricSpec(
     labels=same_names("route", "direction"),
 )
 
+DATABASE_LABELS = frozenset(
+    {
+        "db_client_connection_pool_name",
+        "db_client_connection_state",
+        "db_namespace",
+        "db_operation_name",
+        "db_system_name",
+        "error_type",
+        "method",
+        "operation",
+        "outcome",
+        "route",
+    }
+)
+"""The label names of the families that ``PROM_DATABASE`` switches on."""
+
 DB_QUERIES = MetricSpec(
     name="http_request_db_queries_total",
     documentation="Database queries of requests that finished.",
