@@ -1,6 +1,6 @@
 """Exact metrics while a server's processes are killed, stopped, reloaded and upgraded at random.
 
-About half a minute in the suite, for all servers together; SOAK_SECONDS in the environment makes it minutes
+About 20 seconds in the suite, for all servers together; SOAK_SECONDS in the environment makes it minutes
 (``make soak``). CHAOS_SEED repeats a run: the seed is in the message of a failure.
 """
 
@@ -32,7 +32,7 @@ GUNICORNS = [
     ("uvicorn_worker.UvicornWorker", ASGI_APP),
 ]
 # The six servers of this file share the time: these five and uvicorn.
-SECONDS = float(os.environ.get("SOAK_SECONDS", "30")) / (len(GUNICORNS) + 1)
+SECONDS = float(os.environ.get("SOAK_SECONDS", "20")) / (len(GUNICORNS) + 1)
 WORKERS = 3
 
 

@@ -68,10 +68,17 @@ def test_unusable_directory_is_an_error_at_start(place: Scratch, manner: str) ->
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("preload", [False, True], ids=["loaded late", "preloaded"])
-@pytest.mark.parametrize("manner", ["environment", "--env", "raw_env"])
+@pytest.mark.parametrize(
+    ("manner", "preload"),
+    [("environment", False), ("--env", False), ("raw_env", False), ("raw_env", True)],
+    ids=["environment", "--env", "raw_env", "raw_env, preloaded"],
+)
 def test_configured_directory_is_used(place: Scratch, manner: str, preload: bool) -> None:
-    """Each way to name it works, with and without preload, and no other directory is made."""
+    """Each way to name it works, and no other directory is made.
+
+    raw_env is applied last, so with preload the others are in the environment too when the application is
+    imported.
+    """
     named = place.folder / "named"
     variable = f"PROMETHEUS_MULTIPROC_DIR={named}"
     options = ["--preload"] if preload else []

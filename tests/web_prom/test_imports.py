@@ -249,6 +249,13 @@ def test_import_of_web_prom_loads_no_other_module() -> None:
     assert not loaded & {"prometheus_client", "logging", "threading", "socket", "ssl"}
 
 
+@pytest.mark.unmeasured
+@pytest.mark.parametrize("module", ["web_prom.wsgi", "web_prom.exporter.run", "flask_prom"])
+def test_import_without_asgi_does_not_load_asyncio(module: str) -> None:
+    """It takes a tenth of the time that a worker takes to start."""
+    assert "asyncio" not in python(LOADED, module).split()
+
+
 # The public names ------------------------------------------------------------------------------------
 
 

@@ -6,13 +6,15 @@ A timer is set every 50 ms. The lag is the delay after the planned time. A block
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import sys
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet, ref
+
+if TYPE_CHECKING:  # importing it takes 20 ms, and WSGI applications do not need it
+    import asyncio
 
 INTERVAL_SECONDS = 0.05
 
@@ -41,7 +43,7 @@ class AsyncioLag:
     def start(self) -> None:
         """Start to measure the loop that runs in this thread, if there is one."""
         try:
-            loop = asyncio.get_running_loop()
+            loop = _get_running_loop()
         except RuntimeError:  # trio has no loop
             return
         if loop is self._latest():
@@ -65,6 +67,17 @@ class AsyncioLag:
 
 
 _TICKS_PER_SECOND = round(1 / INTERVAL_SECONDS)
+
+
+def _import_and_get_running_loop() -> asyncio.AbstractEventLoop:
+    global _get_running_loop  # noqa: PLW0603 - each request of an ASGI application calls it
+    from asyncio import get_running_loop
+
+    _get_running_loop = get_running_loop
+    return get_running_loop()
+
+
+_get_running_loop = _import_and_get_running_loop
 
 
 class GeventLag:

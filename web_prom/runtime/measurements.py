@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import platform
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from prometheus_client.metrics_core import (
@@ -28,6 +27,9 @@ from web_prom.runtime.thread_pools import (
     anyio_threads,
     probe_asgiref_thread,
 )
+
+if TYPE_CHECKING:  # importing it takes 20 ms, and WSGI applications do not need it
+    import asyncio
 
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds. A lag below 50 ms does not matter. Users notice a lag of a second."""
@@ -139,7 +141,9 @@ class Measurements:
             durations.renew_lock()
 
     def _look_at_threads(self) -> None:
-        loop = asyncio.get_running_loop()
+        from asyncio import get_running_loop
+
+        loop = get_running_loop()
         limiter = self._limiters.get(loop)
         if limiter is None:
             # anyio needs a task. The first call comes from a task, the later calls come from a timer.
