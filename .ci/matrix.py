@@ -1,8 +1,9 @@
 """Run what depends on versions: on each supported Python, and with the oldest release of each package.
 
 `make test` runs every test on one Python. `make coverage` runs the tests of single units, and those tests of
-real servers that depend on versions, on the newest Python. This matrix runs the same tests on each other
-Python. It leaves out an interpreter that the machine does not have.
+real servers that depend on versions, on the newest Python. This matrix runs the same tests on the oldest
+Python, with the oldest packages. On a Python in between it runs the fast tests of single units, and those
+tests of real servers that depend on versions. It leaves out an interpreter that the machine does not have.
 
 Other uses: `--newest` prints the newest interpreter, `--ignored` the arguments for pytest that leave out the
 tests that depend on no version, and `--install PYTHON REQUIREMENT ...` installs into an environment.
@@ -46,8 +47,8 @@ ONCE = (
     "--ignore=tests/test_saturation_docs.py",
 )
 # The markers are explained in pyproject.toml.
-ANY_PYTHON = (*ONCE, "-m", "not servers or versions")
-ANY_PACKAGES = (*ONCE, "-m", "not servers or versions or packages")
+OLDEST_TESTS = (*ONCE, "-m", "(not servers or versions or packages) and not once")
+IN_BETWEEN_TESTS = (*ONCE, "-m", "(not slow or versions) and not once")
 
 
 class Row(NamedTuple):
@@ -84,11 +85,10 @@ def main() -> int:
         "interpreters:", ", ".join(f"{name(version)} {path}" for version, path in found.items()), flush=True
     )
     oldest = min(found)
-    rows = [Row(found[oldest], f"{name(oldest)}, oldest packages", (".[test]", *OLDEST), ANY_PACKAGES, True)]
+    rows = [Row(found[oldest], f"{name(oldest)}, oldest packages", (".[test]", *OLDEST), OLDEST_TESTS, True)]
     for version in sorted(set(found) - {oldest, max(found), sys.version_info[:2]}, reverse=True):
-        rows.append(
-            Row(found[version], f"{name(version)}, newest packages", (".[test,quart]",), ANY_PYTHON, False)
-        )
+        label = f"{name(version)}, newest packages"
+        rows.append(Row(found[version], label, (".[test,quart]",), IN_BETWEEN_TESTS, False))
     results = run_all(rows)
     print("\nversion matrix:")
     for row, (passed, seconds) in zip(rows, results, strict=True):
@@ -185,7 +185,7 @@ def run(row: Row, environment: Future[str]) -> tuple[bool, float]:
     begun = time.monotonic()
     # With CI in the environment a skipped test is a failure.
     environ = {key: value for key, value in os.environ.items() if key != "CI" or not row.skips}
-    jobs = os.environ.get("JOBS") or str((os.cpu_count() or 2) + 2)
+    jobs = os.environ.get("JOBS") or str((os.cpu_count() or 2) + 3)
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", jobs, "--dist", "loadgroup"]
     done = subprocess.run([*command, *row.tests], env=environ, check=False)
     return done.returncode == 0, time.monotonic() - begun

@@ -9,7 +9,7 @@ import pytest
 
 from tests.web_prom.multiprocess.directory.holders import program
 
-pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 KILLED = """
     import shutil

@@ -9,7 +9,7 @@ import pytest
 
 from tests.web_prom.support import python
 
-pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 # Kills a process at the n-th line that it runs of the modules that write; then another takes the slot over.
 HARNESS = """
