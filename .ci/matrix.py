@@ -166,12 +166,15 @@ def install(python: str, requirements: list[str]) -> None:
     Raises:
         subprocess.CalledProcessError: pip failed, too.
     """
+    # As in the Makefile: the project's folder becomes a line of sys.path.
+    editable = ["--config-settings", "editable_mode=compat"]
     uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
     certificates = {"UV_SYSTEM_CERTS": "true", "UV_NATIVE_TLS": "true"}
-    if subprocess.run([*uv, *requirements], env={**os.environ, **certificates}, check=False).returncode:
+    done = subprocess.run([*uv, *editable, *requirements], env={**os.environ, **certificates}, check=False)
+    if done.returncode:
         print("uv failed; pip installs instead", flush=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *requirements], check=True)
+        subprocess.run([*pip, *editable, *requirements], check=True)
 
 
 def run(row: Row, environment: Future[str]) -> tuple[bool, float]:
