@@ -40,7 +40,13 @@ def configure() -> None:
     if settings.configured:
         return
     databases = {ALIASES[name]: {"ENGINE": engine, "NAME": ":memory:"} for name, engine in _ENGINES.items()}
-    settings.configure(ALLOWED_HOSTS=["localhost"], DATABASES=databases, PROM_DATABASE=True)
+    settings.configure(
+        ALLOWED_HOSTS=["localhost"],
+        DATABASES=databases,
+        CACHES={"default": {"BACKEND": "benchmarks.caches_django.OurCache"}},
+        PROM_DATABASE=True,
+        PROM_CACHE=True,
+    )
     django.setup()
 
 
@@ -75,10 +81,12 @@ def query(connection: Any, sql: str) -> None:
 def _variant(name: str) -> Variant:
     configure()
     connection = connection_of(name)
-    return Variant(name, _app(lambda: query(connection, QUERY)))
+    return Variant(name, app_of(lambda: query(connection, QUERY)))
 
 
-def _app(run: Callable[[], None]) -> Any:
+def app_of(run: Callable[[], None]) -> Any:
+    """Return an application that calls a function in each request."""
+
     def app(environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
         run()
         start_response("200 OK", [])
@@ -100,16 +108,22 @@ def _floor(_paths: int) -> Variant:
             finally:
                 observe(perf_counter() - started)
 
-    return Variant(FLOOR, _app(run))
+    return Variant(FLOOR, app_of(run))
+
+
+def install() -> None:
+    """Install web-prom's app, and create its metrics as its middleware does."""
+    apps.set_installed_apps(["django_prom"])
+    from django_prom import conf
+
+    conf.instrumentation()
 
 
 def _web_prom(_paths: int) -> Variant:
     configure()
-    apps.set_installed_apps(["django_prom"])
-    from django_prom import conf
+    install()
     from web_prom.metrics.query_tally import open_tally
 
-    conf.instrumentation()  # as the middleware does
     open_tally(None)  # as in a request
     return _variant(OURS)
 

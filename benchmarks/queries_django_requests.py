@@ -1,4 +1,4 @@
-"""A request of Django with five queries: bare, by hand, with web-prom, and with django-prometheus."""
+"""A request of Django with five queries and two cache hits: bare, by hand, and with each exporter."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 
 from benchmarks import requests_django
+from benchmarks.caches_django import KEY, cache_of, measured_by_hand
 from benchmarks.floor import bound_children
 from benchmarks.pairing import BARE, FLOOR, OURS, Variant
 from benchmarks.queries_django import PEER, QUERY, bound_histogram, configure, connection_of, query
@@ -19,12 +20,14 @@ path_of = requests_django.path_of
 
 
 def view_of(name: str) -> Callable[[HttpRequest], HttpResponse]:
-    """Return a view that executes the queries of a variant."""
-    connection = connection_of(name)
+    """Return a view that executes the queries of a variant, and gets two values of its cache."""
+    connection, cache = connection_of(name), cache_of(name)
 
     def view(request: HttpRequest) -> HttpResponse:
         for sql in QUERIES:
             query(connection, sql)
+        for _ in range(2):
+            cache.get(KEY)
         return HttpResponse("ok")
 
     return view
@@ -38,6 +41,7 @@ def _bare(paths: int) -> Variant:
 def _floor(paths: int) -> Variant:
     configure()
     connection, observe = connection_of(FLOOR), bound_histogram().observe
+    get = measured_by_hand()
 
     def view(request: HttpRequest) -> HttpResponse:
         for sql in QUERIES:
@@ -48,6 +52,8 @@ def _floor(paths: int) -> Variant:
                     cursor.execute(text, (1,))
                 finally:
                     observe(perf_counter() - started)
+        for _ in range(2):
+            get()
         return HttpResponse("ok")
 
     requests_django.floor_children[:] = bound_children(paths)
