@@ -15,6 +15,7 @@ from web_prom.decorators.call_labels import MISSING, Arguments, Keywords, compil
 from web_prom.decorators.limited_family import LimitedFamily
 from web_prom.decorators.observers import make_family, observe_end, observe_start_and_end
 from web_prom.decorators.wrapping import Observer, wrap
+from web_prom.errors import ConfigError
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any] | property")
 
@@ -77,10 +78,16 @@ def count(
             Further calls are counted with ``_overflow`` in the place of values that are not constants.
 
     Raises:
-        ConfigError: A label's function has a parameter that is not known.
+        ConfigError: A label's function has a parameter that is not known, or an argument is not allowed.
         ConflictError: The registry has this name with another definition, labels or limit.
         TypeError: The decorated object is not a function.
     """
+    try:
+        isinstance(None, exceptions or ())
+    except TypeError:
+        raise ConfigError(
+            f"exceptions is {exceptions!r}; allowed: a class of exceptions, or a tuple of them"
+        ) from None
     family = make_family(Counter, name, documentation, labels=labels, limit=max_label_sets, registry=registry)
 
     def make_observer(function: Callable[..., Any]) -> Observer:

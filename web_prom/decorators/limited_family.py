@@ -177,27 +177,22 @@ def family_for(
     return family
 
 
-closed_calls: deque[tuple[LimitedFamily, tuple[str, ...], float]] = deque()
-"""Calls that ended with GeneratorExit, with the amount to write.
+closed_calls: deque[Callable[[], object]] = deque()
+"""What is to be written for calls that ended with GeneratorExit. The functions do not raise.
 
 The garbage collector can end a generator while the same thread holds the lock of a value. So these calls are
-written later.
+written with the next call of a decorated function, or at the next scrape.
 """
 
 
-def write_later(family: LimitedFamily, values: tuple[str, ...], amount: float) -> None:
-    """Write an amount with the next call of a decorated function, or at the next scrape."""
-    closed_calls.append((family, values, amount))
-
-
 def write_closed() -> None:
-    """Write the amounts of :func:`write_later`. Never raises."""
+    """Write what is in :data:`closed_calls`. Never raises."""
     while closed_calls:
         try:
-            family, values, amount = closed_calls.popleft()
+            write_call = closed_calls.popleft()
         except IndexError:  # another thread took the last one
             return
-        write(family, values, amount)
+        write_call()
 
 
 def write(family: LimitedFamily, values: tuple[str, ...], amount: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -13,11 +14,11 @@ from prometheus_client.metrics import MetricWrapperBase
 from web_prom.decorators.call_labels import MISSING, Arguments, Keywords, compile_labels, signature_of
 from web_prom.decorators.limited_family import (
     LimitedFamily,
+    Write,
     closed_calls,
     family_for,
     write,
     write_closed,
-    write_later,
 )
 from web_prom.decorators.wrapping import Observer
 from web_prom.errors import ConfigError
@@ -49,12 +50,14 @@ def make_family(
         **options: Further arguments of the metric.
 
     Raises:
-        ConfigError: The limit is not a whole number of at least 1.
+        ConfigError: The limit is not a whole number of at least 1, or the labels are not a mapping.
         ConflictError: The registry has this name with another definition, labels or limit.
     """
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise ConfigError(f"max_label_sets is {limit!r}; allowed: a whole number of at least 1")
-    labels = labels or {}
+    labels = {} if labels is None else labels
+    if not isinstance(labels, Mapping):
+        raise ConfigError(f"labels is {labels!r}; allowed: a mapping from names to constants or functions")
     metric = get_or_create_at(
         _location_of_user(), kind, name, documentation, tuple(labels), registry=registry, **options
     )
@@ -103,7 +106,7 @@ def observe_end(
     def leave_later(token: Any, args: Arguments, kwargs: Keywords, result: Any, error: Any) -> None:
         number = perf_counter() - token if amount is None else amount(args, kwargs, result, error)
         if number is not None:
-            write_later(family, values_of(args, kwargs, result, error), number)
+            closed_calls.append(partial(write, family, values_of(args, kwargs, result, error), number))
 
     _create_constant_child(family, labels)
     return Observer(None, leave, leave_later)
@@ -114,18 +117,31 @@ def observe_start_and_end(family: LimitedFamily, labels: Labels, function: Calla
     signature = signature_of(function, has_ended=False)
     values_of = compile_labels(labels or {}, signature, family.record_error)
 
-    def enter(args: Arguments, kwargs: Keywords) -> tuple[str, ...]:
+    def enter(args: Arguments, kwargs: Keywords) -> Write | None:
         if closed_calls:
             write_closed()
         values: tuple[str, ...] = values_of(args, kwargs, MISSING, None)
-        write(family, values, 1.0)
-        return values
+        try:
+            write_amount = family.writes.get(values) or family.write_of(values)
+            write_amount(1.0, None)
+        except Exception:
+            family.record_error("decorator")
+            return None
+        return write_amount
 
-    def leave(values: Any, args: Arguments, kwargs: Keywords, result: Any, error: Any) -> None:
-        write(family, values, -1.0)
+    # To the same child, whatever happened to the limit meanwhile.
+    def subtract(write_amount: Write | None) -> None:
+        try:
+            if write_amount is not None:
+                write_amount(-1.0, None)
+        except Exception:
+            family.record_error("decorator")
 
-    def leave_later(values: Any, args: Arguments, kwargs: Keywords, result: Any, error: Any) -> None:
-        write_later(family, values, -1.0)
+    def leave(token: Any, args: Arguments, kwargs: Keywords, result: Any, error: Any) -> None:
+        subtract(token)
+
+    def leave_later(token: Any, args: Arguments, kwargs: Keywords, result: Any, error: Any) -> None:
+        closed_calls.append(partial(subtract, token))
 
     _create_constant_child(family, labels)
     return Observer(enter, leave, leave_later)

@@ -307,8 +307,21 @@ def test_decorators_of_equal_definition_share_a_family(registry: CollectorRegist
         decorate(labels={"kind": "x"})
     with pytest.raises(prom.ConflictError, match="histogram"):
         prom.time("a", "A.", registry=registry)
-    with pytest.raises(prom.ConfigError, match="max_label_sets is 0"):
-        decorate(max_label_sets=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_label_sets": 0}, "max_label_sets is 0; allowed: a whole number"),
+        ({"max_label_sets": "5"}, "max_label_sets is '5'; allowed: a whole number"),
+        ({"labels": ["kind"]}, "labels is .*; allowed: a mapping"),
+        ({"exceptions": "ValueError"}, "exceptions is 'ValueError'; allowed: a class of exceptions"),
+        ({"exceptions": ValueError("a")}, "allowed: a class of exceptions"),
+    ],
+)
+def test_wrong_option_is_an_error(options: Any, message: str, registry: CollectorRegistry) -> None:
+    with pytest.raises(prom.ConfigError, match=message):
+        prom.count("a_total", "A.", registry=registry, **options)
 
 
 def test_field_34_label_function_that_raises_leaves_the_call_alone(

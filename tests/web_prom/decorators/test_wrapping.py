@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dis
 import functools
 import inspect
 import pickle
@@ -49,6 +50,12 @@ def test_decorated_function_looks_as_before(name: str) -> None:
     )
     assert [kind(decorated) for kind in kinds] == [kind(plain) for kind in kinds]
     assert pickle.loads(pickle.dumps(decorated)) is decorated
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_wrapper_uses_no_global_names(name: str) -> None:
+    """Its globals are those of the function, which may have other objects under such names."""
+    assert [each.argval for each in dis.get_instructions(DECORATED[name]) if "GLOBAL" in each.opname] == []
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

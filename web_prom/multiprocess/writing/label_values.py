@@ -56,7 +56,8 @@ class LabelValueFile:
 def _read(descriptor: int) -> dict[str, None]:
     """Return the values in the file, in their order."""
     found: dict[str, None] = {}
-    for line in os.pread(descriptor, _MAX_BYTES, 0).split(b"\n"):
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    for line in os.read(descriptor, _MAX_BYTES).split(b"\n"):
         try:
             value = json.loads(line)
         except ValueError:  # an empty or incomplete line
