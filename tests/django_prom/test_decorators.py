@@ -54,7 +54,6 @@ def function_view(http: Any, code: int = 200) -> Any:
     return HttpResponse(status=code)
 
 
-@csrf_exempt  # type: ignore[untyped-decorator]
 @count
 async def async_view(request: Any) -> Any:
     await asyncio.sleep(0)
