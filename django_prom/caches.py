@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.core.cache import caches
 
 from django_prom import conf
@@ -41,7 +42,11 @@ def _find_recorder() -> CacheRecorder | None:
     if not (conf.instrumentation.cache_info().currsize or conf.may_create_instrumentation()):
         return None
     instrumentation = conf.current_instrumentation()
-    return None if instrumentation is None else CacheRecorder(instrumentation.recorder)
+    return None if instrumentation is None else CacheRecorder(instrumentation.recorder, _backend_of)
+
+
+def _backend_of(alias: str) -> str:
+    return str(settings.CACHES[alias]["BACKEND"])
 
 
 _source = LazyRecorderSource(_find_recorder)

@@ -15,6 +15,7 @@ from typing import Any
 
 import django
 from django.conf import settings
+from django.core.cache import cache
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 from django.test import Client
@@ -32,6 +33,7 @@ MIDDLEWARE = {
 }
 APPS = {"theirs": ["django_prometheus"], "ours": ["django_prom"], "migrate": []}
 ENGINES = {"theirs": "django_prometheus.db.backends.sqlite3"}
+CACHES = {"theirs": "django_prometheus.cache.backends.locmem.LocMemCache"}
 
 
 def configure(library: str, database: str, more: dict[str, Any]) -> None:
@@ -43,6 +45,7 @@ def configure(library: str, database: str, more: dict[str, Any]) -> None:
         ROOT_URLCONF="tests.migration.django_site",
         INSTALLED_APPS=[*APPS[library], "django.contrib.contenttypes", "tests.migration.orders"],
         MIDDLEWARE=MIDDLEWARE.get(library, []),
+        CACHES={"default": {"BACKEND": CACHES.get(library, "django.core.cache.backends.locmem.LocMemCache")}},
         DATABASES={"default": {"ENGINE": engine, "NAME": database}},
         TEMPLATES=[
             {
@@ -85,6 +88,17 @@ def use_database() -> None:
         cursor.executemany("INSERT INTO orders_order (name) VALUES (%s)", [["d"], ["e"], ["f"]])
 
 
+def use_cache() -> None:
+    """Get keys that are in the cache, and keys that are not."""
+    cache.set("a", 1)
+    cache.get("a")
+    cache.get("b")
+    cache.get("b", "default")
+    cache.get_many(["a", "b"])
+    cache.add("a", 2)
+    cache.delete("a")
+
+
 def fail_to_connect() -> None:
     """Try to connect to a database that cannot be opened."""
     connection.close()
@@ -115,6 +129,7 @@ if __name__ == "__main__":
     else:
         send()
         use_database()
+        use_cache()
         scrape(mode)
         fail_to_connect()
         sys.stdout.write(scrape(mode))

@@ -86,6 +86,7 @@ THEIR_SETTINGS: dict[str, Any] = {"PROMETHEUS_EXPORT_MIGRATIONS": True}
 OUR_SETTINGS: dict[str, Any] = {
     "PROM_NAMING": "django-prometheus",
     "PROM_DATABASE": True,
+    "PROM_CACHE": True,
     "PROM_MIGRATIONS": True,
     "PROM_MODELS": ["orders.Order"],
 }

@@ -30,13 +30,15 @@ class CacheRecorder(OperationRecorder):
 
     Args:
         recorder: The recorder of the application: its registry, its constant labels, its errors.
+        backend_of: Returns the class of a cache by its name. Only some namings have a label for it.
 
     Attributes:
         writers: The functions that write an operation, by name of the cache, operation and result. It is
             always the same object.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, backend_of: Callable[[str], str] = str) -> None:
+        self._backend_of = backend_of
         self.writers: Writers = {}
         self._key_writers: dict[WriterKey, Callable[[float], object]] = {}
         super().__init__(recorder)
@@ -100,6 +102,7 @@ class CacheRecorder(OperationRecorder):
     def _child(self, family: LimitedMetric, key: WriterKey) -> tuple[Any, bool]:
         """Return a child, and whether it may be kept under the key."""
         attributes = dict(zip(("cache", *_BOUNDED), key, strict=True))
+        attributes["backend"] = self._backend_of(key[0])
         child, overflow = self.recorder.child_without_extra(family, attributes)
         return child, not overflow
 

@@ -8,7 +8,6 @@ from typing import Any
 from web_prom.metrics.families import MetricFamilies
 from web_prom.metrics.limited_metric import LimitedMetric
 from web_prom.metrics.recorder import Recorder
-from web_prom.metrics.translated_family import TranslatedChild
 from web_prom.metrics.writers import make_writer
 
 Write = Callable[[float, object], object]
@@ -61,10 +60,7 @@ class OperationRecorder:
             bounds: The upper bounds of its buckets.
         """
         child, overflow = self.recorder.child_without_extra(family, attributes)
-        write = (
-            child.write if isinstance(child, TranslatedChild) else make_writer(None, child, bounds, ()).write
-        )
-        return write, not overflow
+        return make_writer(None, child, bounds, ()).write, not overflow
 
     def counter_inc(
         self, family: LimitedMetric, attributes: Mapping[str, str]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from web_prom.hooks import ExtraLabel
-from web_prom.metrics.labels import EMPTY, OTHER, sanitize_label_value
+from web_prom.metrics.labels import EMPTY, OTHER, UNMATCHED, sanitize_label_value
 from web_prom.metrics.namings.model import Naming
 from web_prom.metrics.request_start import RequestStart
 
@@ -73,9 +73,9 @@ class RequestAttributes:
         attributes.update(found)
         if attributes.get("method") == OTHER:
             attributes["method"] = naming.other_method
-        attributes["route"] = naming.unmatched if route is None else route
+        attributes["route"] = UNMATCHED if route is None else route
         attributes["template"] = route or EMPTY
-        attributes["view"] = (found["view"] or naming.unmatched) if "view" in found else attributes["route"]
+        attributes["view"] = found.get("view", route) or naming.unmatched
         return attributes
 
     def labels(self, extra: tuple[str, ...]) -> tuple[str, ...]:

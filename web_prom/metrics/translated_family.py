@@ -62,7 +62,3 @@ class TranslatedChild:
             histogram.observe(value)
         for counter in self._counters:
             counter.inc()
-
-    def write(self, value: float, _recording: object) -> None:
-        """Observe a value, as the writer of a histogram does."""
-        self.observe(value)

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram, Summary
+from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.upstream.checks import PROBE, checked
 from web_prom.upstream.value_class import InMemoryValue, throwaway_values
@@ -37,12 +38,14 @@ def has_values() -> bool:
 
 
 def values_of(metric: Any) -> list[Any] | None:
-    """Return the values of a child, or of a metric without labels; None if :func:`has_values` fails.
+    """Return the values of a child, or of a metric without labels.
+
+    None if :func:`has_values` fails, or if it is no metric of prometheus_client.
 
     That is: the value of a counter or a gauge; the count and the sum of a summary; the sum and the buckets
     of a histogram.
     """
-    return _values_of(metric) if has_values() else None
+    return _values_of(metric) if isinstance(metric, MetricWrapperBase) and has_values() else None
 
 
 def _values_of(metric: Any) -> list[Any]:

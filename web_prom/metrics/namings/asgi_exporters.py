@@ -13,7 +13,7 @@ def _starlette(name: str, documentation: str, **labels: str) -> MetricSpec:
     return MetricSpec(name=name, documentation=documentation, labels=labels, prefix="starlette")
 
 
-_STARLETTE_LABELS = {"method": "method", "path": "route", "status_code": "status"}
+_STARLETTE_LABELS = {"method": "method", "path": "view", "status_code": "status"}
 
 STARLETTE_EXPORTER = replace(
     PROMETHEUS,
@@ -32,7 +32,7 @@ STARLETTE_EXPORTER = replace(
     defaults={"constant_labels": {"app_name": "starlette"}},
 )
 
-_HANDLER = {"handler": "route"}
+_HANDLER = {"handler": "view"}
 
 FASTAPI_INSTRUMENTATOR = replace(
     PROMETHEUS,

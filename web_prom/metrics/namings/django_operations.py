@@ -1,4 +1,4 @@
-"""The names and labels of django-prometheus for databases, models and migrations."""
+"""The names and labels of django-prometheus for databases, caches, models and migrations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from web_prom.metrics.namings.model import MetricSpec, Translation
 
 # Django's names of the systems. OpenTelemetry has others for these.
 _VENDORS = {"mariadb": "mysql", "oracle.db": "oracle", "microsoft.sql_server": "microsoft"}
+
+# The classes of caches that django-prometheus has a subclass of, with its names.
+_BACKENDS = {
+    "django.core.cache.backends.locmem.LocMemCache": "locmem",
+    "django.core.cache.backends.filebased.FileBasedCache": "filebased",
+    "django.core.cache.backends.memcached.PyLibMCCache": "memcached",
+    "django.core.cache.backends.memcached.PyMemcacheCache": "memcached",
+    "django.core.cache.backends.redis.RedisCache": "native_redis",
+    "django_redis.cache.RedisCache": "redis",
+}
 
 _OF_QUERY = {"alias": "db_namespace", "vendor": "db_system_name"}
 _OF_CONNECTION = {"alias": "db_client_connection_pool_name", "vendor": "db_system_name"}
@@ -34,6 +44,14 @@ def _model_counter(name: str, operation: str) -> Translation:
     return Translation(
         spec=_spec(f"model_{name}_total", f"Number of {name[:-1]} operations by model.", {"model": "model"}),
         where={"operation": (operation,)},
+    )
+
+
+def _cache_counter(name: str, documentation: str, *results: str) -> Translation:
+    return Translation(
+        spec=_spec(f"cache_{name}", documentation, {"backend": "backend"}),
+        values=_BACKENDS,
+        where={"operation": ("get", "get_many"), "result": results},
     )
 
 
@@ -82,6 +100,12 @@ TRANSLATIONS: Mapping[str, tuple[Translation, ...]] = {
             ),
             values=_VENDORS,
         ),
+    ),
+    "cache_operations_total": (
+        _cache_counter("get_total", "Total get requests on cache", "hit", "miss", "error"),
+        _cache_counter("get_hits_total", "Total hits on cache", "hit"),
+        _cache_counter("get_misses_total", "Total misses on cache", "miss"),
+        _cache_counter("get_fail_total", "Total get request failures by cache", "error"),
     ),
     "django_model_changes_total": (
         _model_counter("inserts", "created"),

@@ -23,7 +23,7 @@ def _duration(label: str, attribute: str) -> MetricSpec:
 by_path = replace(
     PROMETHEUS,
     requests=_spec("http_request_total", "Total number of HTTP requests", method="method", status="status"),
-    duration=_duration("path", "route"),
+    duration=_duration("path", "view"),
     duration_buckets=CLIENT_BUCKETS,
     exceptions=_spec(
         "http_request_exceptions_total",
@@ -34,7 +34,7 @@ by_path = replace(
     info=_spec("exporter_info", "Information about the Prometheus Flask exporter", version="version"),
 )
 
-by_url_rule: Naming = replace(by_path, duration=_duration("url_rule", "route"), unmatched="None")
+by_url_rule: Naming = replace(by_path, duration=_duration("url_rule", "view"), unmatched="None")
 
 by_endpoint: Naming = replace(
     by_path, duration=_duration("endpoint", "view"), unmatched="None", request_attributes=("view",)

@@ -26,8 +26,9 @@ class MetricSpec:
             ``method``, ``scheme`` and ``protocol`` are known when the request starts; ``route`` is the
             route template or ``_unmatched``; ``template`` is the route template or empty; ``status`` is the
             status code; ``error`` is the type of the error, and empty if there was none; ``exception`` is
-            the type of the exception in a family that counts exceptions. Further attributes are those of
-            :attr:`Naming.request_attributes`.
+            the type of the exception in a family that counts exceptions; ``view`` is the name of the view,
+            or without a function for it the route template, and :attr:`Naming.unmatched` if there is none.
+            Further attributes are those of :attr:`Naming.request_attributes`.
         prefix: The namespace of the family if ``PROM_NAMESPACE`` is empty.
     """
 
@@ -97,7 +98,7 @@ class Naming:
         further_exceptions: Counters that count each exception too.
         counts_handled_exceptions: Whether exceptions of requests that end without a server error count too.
         info: A gauge that is always 1. Its labels are ``version``, the version of web-prom.
-        unmatched: The value of ``route`` and ``view`` for a request that no route matched.
+        unmatched: The value of ``view`` for a request that no route matched.
         other_method: The value of ``method`` for an unknown method.
         request_attributes: Further attributes of a request, which the adapter of a framework reads from its
             request and its response. Without such an adapter, ``view`` is the route, and the others are
