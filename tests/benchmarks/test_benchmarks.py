@@ -175,3 +175,11 @@ def test_calls_prints_a_table_for_each_kind_of_values() -> None:
     titles = [f"Decorated function, {kind}-process" for kind in ("single", "multi")]
     assert [table.partition("  ")[0] for table in tables] == titles
     assert all("track_in_progress" in table for table in tables)
+
+
+def test_outgoing_prints_a_table_for_each_library() -> None:
+    done = benchmarks("outgoing", "--quick", "--rounds=1", "--only", "single-process")
+    assert done.returncode == 0, done.stderr
+    tables = [table for table in done.stdout.split("\n\n")[2:] if table]
+    titles = [f"Request of {library}, single-process" for library in ("urllib3", "requests", "httpx")]
+    assert [table.partition("  ")[0] for table in tables] == titles
