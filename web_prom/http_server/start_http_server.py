@@ -204,7 +204,7 @@ def _listen(port: int, addr: str) -> socket.socket:
         if error.errno != errno.EADDRINUSE:
             raise
         failure = ListenError(
-            f"{error}; a port has room for one process: call start_http_server once, in the parent and "
+            f"{error}; only one process can listen at a port: call start_http_server once, in the parent and "
             "not in each worker, and set PROMETHEUS_MULTIPROC_DIR so that it answers for all; under gunicorn "
             "set PROM_BIND instead; programs that share nothing need a port each"
         )
