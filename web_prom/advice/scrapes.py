@@ -9,7 +9,7 @@ from typing import NamedTuple
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from web_prom.metrics.conventions import NAMINGS, QUEUE_TIME
+from web_prom.metrics.conventions import NAMINGS, QUEUE_TIME, MetricSpec
 
 Metrics = str | Iterable[Metric]
 """Metrics as the text of a scrape, or as families."""
@@ -73,7 +73,7 @@ class Window:
         self.after = after
         self.before = before
         self.seconds = max(after.at - before.at, 1e-9) if before else 0.0
-        self.duration = self._histogram_name(*(naming.duration.name for naming in NAMINGS.values()))
+        self.duration = self._histogram_name(*map(_name, (naming.duration for naming in NAMINGS.values())))
         """The name of the histogram of request durations in the naming and the namespace of the service; ""
         if the scrape has none."""
         self.queue_time = self._histogram_name(QUEUE_TIME.name)
@@ -132,3 +132,7 @@ class Window:
                 if sample == f"{name}_sum" or sample.endswith(f"_{name}_sum"):
                     return sample.removesuffix("_sum")
         return ""
+
+
+def _name(spec: MetricSpec) -> str:
+    return f"{spec.prefix}_{spec.name}" if spec.prefix else spec.name

@@ -66,6 +66,9 @@ def test_window_quantile_is_unknown_where_nothing_was_observed() -> None:
         "http_request_duration_seconds",
         "http_server_request_duration_seconds",
         "shop_http_request_duration_seconds",
+        "flask_http_request_duration_seconds",
+        "starlette_request_duration_seconds",
+        "django_http_requests_latency_seconds_by_view_method",
     ],
 )
 def test_window_finds_the_duration_in_each_naming(name: str) -> None:

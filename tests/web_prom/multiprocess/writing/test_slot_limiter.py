@@ -40,6 +40,21 @@ FAMILIES = {
         "http_server_response_body_size_bytes_count",
         "http_response_first_byte_seconds_count",
     },
+    "starlette-exporter": {
+        "starlette_requests_total",
+        "starlette_request_duration_seconds_count",
+    },
+    "fastapi-instrumentator": {
+        "http_requests_total",
+        "http_request_duration_seconds_count",
+        "http_request_size_bytes_count",
+        "http_response_size_bytes_count",
+    },
+    "django-prometheus": {
+        "django_http_responses_total_by_status_view_method_total",
+        "django_http_requests_latency_seconds_by_view_method_count",
+        "django_http_exceptions_total_by_view_total",
+    },
 }
 WEBSOCKETS = {
     "websocket_connections_total",
@@ -71,7 +86,7 @@ def shown(directory: Path) -> tuple[dict[str, int], dict[str, float]]:
     return sets, dict(sums)
 
 
-@pytest.mark.parametrize("naming", ["prometheus", "opentelemetry"])
+@pytest.mark.parametrize("naming", FAMILIES)
 @pytest.mark.parametrize("extra", [False, True], ids=["routes", "extra labels"])
 @pytest.mark.parametrize("constant", [{}, {"region": "eu"}], ids=["", "constant labels"])
 def test_fault_40_limit_holds_over_generations_of_workers(
