@@ -63,6 +63,15 @@ def around(target: Target) -> Call | Target | None:
     return target if threading.get_ident() in target.threads else None
 
 
+def hide_frame(error: BaseException) -> None:
+    """Remove the first frame of a traceback, the caller's. Its bare ``raise`` does not add it again.
+
+    Python 3.10 adds it.
+    """
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+
+
 # Rules that need to know nothing but the value or the exception.
 
 
@@ -242,6 +251,7 @@ def _outside(call: Call, function: Callable[[], Any]) -> Callable[[], Any]:
             return function()
         except BaseException as error:
             call.raised = error
+            hide_frame(error)
             raise
         finally:
             current_call.set(inside)

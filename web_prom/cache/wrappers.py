@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from web_prom.cache.calls import Call, CallRule, Rule, around, current_call
+from web_prom.cache.calls import Call, CallRule, Rule, around, current_call, hide_frame
 from web_prom.cache.conventions import Result
 from web_prom.cache.recorder import Target
 
@@ -55,11 +55,13 @@ def wrap(
 def _wrap_call(method: Method, operation: str, rule: CallRule, target_of: TargetGetter) -> Method:
     def measured(*args: Any, **kwargs: Any) -> Any:
         target = target_of(id(args[0])) if args else None
-        if target is None:
-            return method(*args, **kwargs)
-        outer = around(target)
-        if outer is not None:
-            value = method(*args, **kwargs)
+        outer = None if target is None else around(target)
+        if target is None or outer is not None:
+            try:
+                value = method(*args, **kwargs)
+            except BaseException as error:
+                hide_frame(error)
+                raise
             _keep_found(outer, rule, value, args, kwargs)
             return value
         call = Call()
@@ -73,6 +75,7 @@ def _wrap_call(method: Method, operation: str, rule: CallRule, target_of: Target
         except BaseException as error:
             _leave(call, before)
             target.observe(operation, rule.failure(call, error), perf_counter() - started)
+            hide_frame(error)
             raise
         seconds = perf_counter() - started
         _leave(call, before)
@@ -88,11 +91,13 @@ def _wrap_call(method: Method, operation: str, rule: CallRule, target_of: Target
 def _wrap_async(method: Method, operation: str, rule: CallRule, target_of: TargetGetter) -> Method:
     async def measured(*args: Any, **kwargs: Any) -> Any:
         target = target_of(id(args[0])) if args else None
-        if target is None:
-            return await method(*args, **kwargs)
-        outer = around(target)
-        if outer is not None:
-            value = await method(*args, **kwargs)
+        outer = None if target is None else around(target)
+        if target is None or outer is not None:
+            try:
+                value = await method(*args, **kwargs)
+            except BaseException as error:
+                hide_frame(error)
+                raise
             _keep_found(outer, rule, value, args, kwargs)
             return value
         call = Call()
@@ -106,6 +111,7 @@ def _wrap_async(method: Method, operation: str, rule: CallRule, target_of: Targe
         except BaseException as error:
             _leave(call, before)
             target.observe(operation, rule.failure(call, error), perf_counter() - started)
+            hide_frame(error)
             raise
         seconds = perf_counter() - started
         _leave(call, before)
@@ -124,10 +130,14 @@ def _wrap_async(method: Method, operation: str, rule: CallRule, target_of: Targe
 def _wrap(method: Method, operation: str, rule: Rule, target_of: TargetGetter) -> Method:
     def measured(*args: Any, **kwargs: Any) -> Any:
         target = target_of(id(args[0])) if args else None
-        if target is None:
-            return method(*args, **kwargs)
-        if (target.threads or current_call.get() is not None) and around(target) is not None:
-            return method(*args, **kwargs)
+        if target is None or (
+            (target.threads or current_call.get() is not None) and around(target) is not None
+        ):
+            try:
+                return method(*args, **kwargs)
+            except BaseException as error:
+                hide_frame(error)
+                raise
         thread = threading.get_ident()
         target.threads.add(thread)
         started = perf_counter()
@@ -136,6 +146,7 @@ def _wrap(method: Method, operation: str, rule: Rule, target_of: TargetGetter) -
             seconds = perf_counter() - started
         except BaseException as error:
             target.observe(operation, rule.failure(error), perf_counter() - started)
+            hide_frame(error)
             raise
         finally:
             target.threads.discard(thread)
@@ -155,20 +166,24 @@ def _wrap_exact_get(method: Method, operation: str, target_of: TargetGetter) -> 
 
     def get(self: Any, key: Any, default: Any = None, version: Any = None) -> Any:
         target = target_of(id(self))
-        if target is None:
-            return method(self, key, default, version)
-        if target.threads or current_call.get() is not None:
-            outer = around(target)
-            if outer is not None:
-                value = method(self, key, MISSING, version)
-                if isinstance(outer, Call):
-                    outer.add_get(value is not MISSING)
-                return default if value is MISSING else value
+        outer = None
+        if target is None or (
+            (target.threads or current_call.get() is not None) and (outer := around(target)) is not None
+        ):
+            try:
+                value = method(self, key, default if target is None else MISSING, version)
+            except BaseException as error:
+                hide_frame(error)
+                raise
+            if isinstance(outer, Call):
+                outer.add_get(value is not MISSING)
+            return default if value is MISSING else value
         started = perf_counter()
         try:
             value = method(self, key, MISSING, version)
-        except BaseException:
+        except BaseException as error:
             target.observe(operation, "error", perf_counter() - started)
+            hide_frame(error)
             raise
         seconds = perf_counter() - started
         result: Result = "hit"
@@ -184,7 +199,7 @@ def _wrap_exact_get(method: Method, operation: str, target_of: TargetGetter) -> 
 
 
 def _keep_found(
-    outer: Call | Target, rule: CallRule, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    outer: Call | Target | None, rule: CallRule, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
     """Keep whether a ``get`` inside an operation found its key, unless a ``get`` inside it has done so."""
     if rule.is_get and isinstance(outer, Call) and outer.found is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import Any
 
@@ -226,7 +227,8 @@ def test_errors_are_counted_and_raised(measured: Measured) -> None:
             with pytest.raises(ConnectionError, match="no server") as raised:
                 use()  # type: ignore[no-untyped-call]
             assert raised.value.__context__ is None
-            assert raised.traceback[-1].name in {"_fail", "set"}
+            if sys.version_info >= (3, 11):
+                assert not [frame for frame in raised.traceback if frame.path.name == "wrappers.py"]
         with pytest.raises(ConnectionError):
             asyncio.run(cache.aget("a"))
         assert cache.set_many({"a": 1}) == ["a"]
