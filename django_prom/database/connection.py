@@ -10,7 +10,8 @@ from django_prom.database.cursors import measure_cursors
 from django_prom.database.measuring import measuring, record_internal_error, system_name
 from django_prom.database.psycopg_pools import has_pool, is_counted_by_pool, watch_pool
 from web_prom.database.pools import Pool
-from web_prom.database.recorder import Database, DatabaseRecorder
+from web_prom.database.recorder import Database, DatabaseRecorder, error_name
+from web_prom.database.tracebacks import remove_own_frame
 
 KEY = "_web_prom"
 """The attribute of a connection object that has its :class:`MeasuredConnection`."""
@@ -81,6 +82,7 @@ class MeasuredConnection:
             result = execute(sql, params, many, context)
         except BaseException as error:
             database.observe(sql, perf_counter() - started, error)
+            remove_own_frame(error)
             raise
         database.observe(sql, perf_counter() - started)
         return result
@@ -109,6 +111,7 @@ class MeasuredConnection:
                 driver_connection = connect(*args, **kwargs)
             except BaseException as error:
                 self._on_failure(connection, error)
+                remove_own_frame(error)
                 raise
             self._on_opened(connection, driver_connection, perf_counter() - started)
             return driver_connection
@@ -135,7 +138,7 @@ class MeasuredConnection:
             if self._pool is not None and not (
                 watch_pool(self._pool, connection) and is_counted_by_pool(error)
             ):
-                self._pool.count_failure(type(error).__qualname__)
+                self._pool.count_failure(error_name(error))
         except Exception:
             record_internal_error()
 
@@ -143,10 +146,15 @@ class MeasuredConnection:
         def _close(*args: Any, **kwargs: Any) -> Any:
             is_open = connection.connection is not None
             try:
-                return close(*args, **kwargs)
-            finally:
+                result = close(*args, **kwargs)
+            except BaseException as error:
                 if is_open:
                     self._on_closed(connection)
+                remove_own_frame(error)
+                raise
+            if is_open:
+                self._on_closed(connection)
+            return result
 
         return _close
 
@@ -173,6 +181,7 @@ class MeasuredConnection:
                 result = end(*args, **kwargs)
             except BaseException as error:
                 database.observe_transaction(outcome, perf_counter() - started, error)
+                remove_own_frame(error)
                 raise
             database.observe_transaction(outcome, perf_counter() - started)
             return result
@@ -181,7 +190,11 @@ class MeasuredConnection:
 
     def _counting(self, operation: str, run: Callable[..., Any]) -> Callable[..., Any]:
         def run_and_count(*args: Any, **kwargs: Any) -> Any:
-            result = run(*args, **kwargs)
+            try:
+                result = run(*args, **kwargs)
+            except BaseException as error:
+                remove_own_frame(error)
+                raise
             database = self.database()
             if database is not None:
                 database.count_savepoint(operation)

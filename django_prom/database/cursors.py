@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from web_prom.database.recorder import Database
+from web_prom.database.tracebacks import remove_own_frame
 
 KEY = "_web_prom"
 """The attribute of a connection object that has what measures it."""
@@ -133,6 +134,7 @@ def _measured_call(
         result = call(*args, **kwargs)
     except BaseException as error:
         database.observe(sql, perf_counter() - started, error)
+        remove_own_frame(error)
         raise
     database.observe(sql, perf_counter() - started)
     return result
@@ -153,6 +155,7 @@ class _Copy:
             return self._manager.__enter__()
         except BaseException as error:
             self._observe(error)
+            remove_own_frame(error)
             raise
 
     def __exit__(
@@ -162,6 +165,7 @@ class _Copy:
             suppressed = self._manager.__exit__(kind, error, trace)
         except BaseException as failure:
             self._observe(failure)
+            remove_own_frame(failure)
             raise
         self._observe(error)
         return suppressed

@@ -10,7 +10,8 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 
 from django_prom.database.connection import MeasuredConnection
-from django_prom.database.measuring import record_internal_error
+from django_prom.database.measuring import measuring, record_internal_error
+from web_prom.database.activation import add_source
 from web_prom.exposition.scrape_context import scrape_context
 from web_prom.metrics.query_tally import current_tally
 
@@ -29,6 +30,7 @@ def install() -> None:
     if not isinstance(vars(connections).get(_CREATE), _CreateConnection):
         setattr(connections, _CREATE, _CreateConnection(getattr(connections, _CREATE)))
     scrape_context(_outside_of_requests)
+    add_source(measuring.create_recorder)
     for connection in connections.all(initialized_only=True):
         _hook(connection)
 

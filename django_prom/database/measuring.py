@@ -31,9 +31,21 @@ class Measuring:
         tasks, creates it here. If there is a shared directory, only a process that writes to it already
         does so: a management command must not leave files there, because another user may run it.
         """
-        if self.recorder is None and not self._is_settled:
+        return self.recorder or self._find_safely()
+
+    def create_recorder(self) -> DatabaseRecorder | None:
+        """Return the database recorder, also in a process that does not write to the shared directory yet."""
+        return self.find_recorder() or self._find_safely(create=True)
+
+    def reset(self) -> None:
+        """Look up the recorder again."""
+        self.recorder = None
+        self._is_settled = False
+
+    def _find_safely(self, *, create: bool = False) -> DatabaseRecorder | None:
+        if not self._is_settled:
             try:
-                self._find()
+                self._find(create=create)
             except WebPromError:
                 self._is_settled = True
                 logger.debug("databases are not measured", exc_info=True)
@@ -42,16 +54,12 @@ class Measuring:
                 logger.warning("databases are not measured", exc_info=True)
         return self.recorder
 
-    def reset(self) -> None:
-        """Look up the recorder again."""
-        self.recorder = None
-        self._is_settled = False
-
-    def _find(self) -> None:
+    def _find(self, *, create: bool) -> None:
         if not conf.is_on("database"):
             self._is_settled = True
             return
-        if not conf.instrumentation.cache_info().currsize and not conf.may_create_instrumentation():
+        exists = conf.instrumentation.cache_info().currsize
+        if not (exists or create or conf.may_create_instrumentation()):
             return
         instrumentation = conf.instrumentation()
         if instrumentation is not None:

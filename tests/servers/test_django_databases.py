@@ -100,7 +100,7 @@ def test_copy_that_fails_is_observed_with_its_exception(on_postgresql: Measured)
     with connection.cursor() as cursor, pytest.raises(OwnError), cursor.copy(statement):
         raise OwnError
     errors = {error.rpartition(".")[2] for name, error in on_postgresql.operations() if name == "COPY"}
-    assert errors == {"UniqueViolation", "OwnError"}
+    assert errors == {"IntegrityError", "OwnError"}
 
 
 def test_cursor_has_the_attributes_and_the_type_that_it_had(on_postgresql: Measured) -> None:

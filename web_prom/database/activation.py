@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock
 from weakref import ref
 
@@ -12,6 +13,7 @@ from web_prom.runtime import this_process
 
 _lock = Lock()
 _recorders: list[ref[DatabaseRecorder]] = []
+_sources: list[Callable[[], DatabaseRecorder | None]] = []
 
 
 def activate(recorder: Recorder) -> DatabaseRecorder:
@@ -33,6 +35,12 @@ def activate(recorder: Recorder) -> DatabaseRecorder:
         return database
 
 
+def deactivate(database: DatabaseRecorder) -> None:
+    """Let nothing more belong to an application but its own requests: other settings replace its settings."""
+    with _lock:
+        _recorders[:] = [known for known in _recorders if known() is not database]
+
+
 def default_recorder() -> DatabaseRecorder | None:
     """Return the database recorder of the application that was activated last, or None.
 
@@ -43,6 +51,24 @@ def default_recorder() -> DatabaseRecorder | None:
         if found is not None:
             return found
     return None
+
+
+def add_source(create: Callable[[], DatabaseRecorder | None]) -> None:
+    """Call a function if a task starts and no application is active: see :func:`create_recorder`.
+
+    Args:
+        create: Creates the database recorder of an application, or returns None. It raises nothing.
+    """
+    if create not in _sources:
+        _sources.append(create)
+
+
+def create_recorder() -> DatabaseRecorder | None:
+    """Return the database recorder of an application that serves no request, or None.
+
+    A worker for tasks loads no middleware, so no request has created the recorder.
+    """
+    return next(filter(None, (create() for create in _sources)), None)
 
 
 def find_recorder(registry: object) -> DatabaseRecorder | None:

@@ -153,7 +153,7 @@ class Database:
                     write = self._write_for_text(sql)
             else:
                 sql = _as_text(sql)
-                write = self._write_for(operation_name(sql), _error_name(error))
+                write = self._write_for(operation_name(sql), error_name(error))
             write(seconds, None)
             tally = current_tally.get()
             if tally is None or not tally.add(sql, seconds):
@@ -172,7 +172,7 @@ class Database:
             error: The exception that it raised, or None. Then the transaction is not counted.
         """
         try:
-            name = EMPTY if error is None else _error_name(error)
+            name = EMPTY if error is None else error_name(error)
             self._write_for(outcome.upper(), name)(seconds, None)
             totals = QueryTotals(0, seconds, 0)
             tally = current_tally.get()
@@ -242,7 +242,7 @@ def _as_text(sql: Any) -> str:
         return ""
 
 
-def _error_name(error: BaseException) -> str:
+def error_name(error: BaseException) -> str:
     """Return the name of an exception's class, or of the class of PEP 249 that it is derived from.
 
     So psycopg's ``UniqueViolation`` is an ``IntegrityError``, as Django and SQLAlchemy call it.

@@ -16,6 +16,7 @@ from typing import Any
 
 from web_prom.database.sqlalchemy_dialect import add_hooks
 from web_prom.database.sqlalchemy_engine import EngineRecorder, record_internal_error
+from web_prom.database.tracebacks import remove_own_frame
 
 _KEY = "web_prom"
 """The key in the ``info`` of a connection: its engine recorder, and when it was checked out.
@@ -88,8 +89,7 @@ class Checkouts:
                 connection = raw_connection(engine, *args, **options)
             except BaseException as error:
                 self._on_failure(checkout, error)
-                if error.__traceback__ is not None:
-                    error.__traceback__ = error.__traceback__.tb_next
+                remove_own_frame(error)
                 raise
             self._on_success(checkout, started, engine, connection)
             return connection

@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from web_prom.database.sqlalchemy_engine import EngineRecorder
+from web_prom.database.tracebacks import remove_own_frame
 
 Method = Callable[..., Any]
 
@@ -48,7 +49,7 @@ def add_connect_hook(dialect: Any, on_connecting: Callable[[], None]) -> None:
         try:
             return connect(*args, **options)
         except BaseException as error:
-            _remove_own_frame(error)
+            remove_own_frame(error)
             raise
 
     dialect.connect = measured_connect
@@ -97,7 +98,7 @@ def _measured_query(engine_recorder: EngineRecorder, execute: Method) -> Method:
             result = execute(cursor, statement, *args, **options)
         except BaseException as error:
             observe(statement, perf_counter() - started, error)
-            _remove_own_frame(error)
+            remove_own_frame(error)
             raise
         observe(statement, perf_counter() - started)
         return result
@@ -115,7 +116,7 @@ def _measured_query_with_parameters(engine_recorder: EngineRecorder, execute: Me
             result = execute(cursor, statement, parameters, context)
         except BaseException as error:
             observe(statement, perf_counter() - started, error)
-            _remove_own_frame(error)
+            remove_own_frame(error)
             raise
         observe(statement, perf_counter() - started)
         return result
@@ -134,7 +135,7 @@ def _measured_end(
             result = end(dbapi_connection)
         except BaseException as error:
             engine_recorder.observe_transaction(outcome, perf_counter() - started, error)
-            _remove_own_frame(error)
+            remove_own_frame(error)
             raise
         engine_recorder.observe_transaction(outcome, perf_counter() - started)
         return result
@@ -162,9 +163,3 @@ def _counted(engine_recorder: EngineRecorder, operation: str, run: Method) -> Me
         return result
 
     return counted
-
-
-def _remove_own_frame(error: BaseException) -> None:
-    """Remove the first frame of a traceback, the caller's. Its bare ``raise`` does not add it again."""
-    if error.__traceback__ is not None:
-        error.__traceback__ = error.__traceback__.tb_next

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -60,9 +61,20 @@ def test_queries_raise_the_exception_of_the_database_unchanged(measured: Measure
     with pytest.raises(DatabaseError, match="no such table: nowhere") as caught:
         ask("SELECT a FROM nowhere")
     assert type(caught.value.__cause__).__module__ == "sqlite3"
-    names = [entry.name for entry in caught.traceback]
-    assert names.count("execute") >= 1
     assert caught.value.__context__ is caught.value.__cause__
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 adds the frame again")
+def test_tracebacks_of_the_database_have_no_frame_of_the_measurement(measured: Measured) -> None:
+    with pytest.raises(DatabaseError) as caught:
+        ask("SELECT a FROM nowhere")
+    modules = [entry.frame.f_globals["__name__"] for entry in caught.traceback]
+    assert not [module for module in modules if module.startswith(("django_prom", "web_prom"))]
+    assert [entry.name for entry in caught.traceback][:3] == [
+        "test_tracebacks_of_the_database_have_no_frame_of_the_measurement",
+        "ask",
+        "execute",
+    ]
 
 
 def test_field_36_executemany_gets_a_generator_unread(measured: Measured) -> None:

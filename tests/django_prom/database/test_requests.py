@@ -163,6 +163,12 @@ def test_queries_of_a_task_have_its_name(measured: Measured) -> None:
     assert measured.repeated() == {("nightly report",): 2}
 
 
+def test_queries_of_a_task_are_counted_before_any_other_query(measured: Measured) -> None:
+    with task("nightly report"):
+        ask()
+    assert measured.queries() == {("nightly report",): 1}
+
+
 def test_queries_of_threads_with_the_context_belong_to_the_request(measured: Measured, site: Site) -> None:
     def run() -> None:
         ask()
