@@ -74,6 +74,8 @@ def _apply_settings() -> None:
         from django_prom import jobs
 
         jobs.install()
+    elif "django_prom.jobs" in sys.modules:
+        sys.modules["django_prom.jobs"].uninstall()
 
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:

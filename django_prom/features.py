@@ -33,6 +33,11 @@ def start(recorder: Recorder) -> None:
     """
     stop()
     config = recorder.config
+    if config.database:
+        from web_prom.database.activation import activate, deactivate
+
+        database = activate(recorder)
+        _stops.append(lambda: deactivate(database))
     if config.models:
         from django_prom.model_changes import ModelChanges, find_models
 

@@ -18,10 +18,11 @@ def install() -> None:
         jobs.connect_celery()
 
 
+def uninstall() -> None:
+    """Start nothing with the next task: the settings have changed."""
+    jobs.remove_setup(start)
+
+
 def start() -> None:
     """Start the measurements that the settings switch on."""
-    instrumentation = conf.instrumentation()
-    if instrumentation is not None and instrumentation.recorder.config.database:
-        from web_prom.database.activation import activate
-
-        activate(instrumentation.recorder)
+    conf.instrumentation()

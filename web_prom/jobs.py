@@ -114,6 +114,11 @@ def add_setup(function: Callable[[], object]) -> None:
     _setup.add(function)
 
 
+def remove_setup(function: Callable[[], object]) -> None:
+    """Do not call a function of :func:`add_setup` any more."""
+    _setup.remove(function)
+
+
 class _Setup:
     """Starts the measurements of a process before its first job. Safe to share between threads.
 
@@ -135,6 +140,11 @@ class _Setup:
         if function not in self._functions:
             self._functions.append(function)
         self.reset()
+
+    def remove(self, function: Callable[[], object]) -> None:
+        """Remove a function, if it was added."""
+        if function in self._functions:
+            self._functions.remove(function)
 
     def reset(self) -> None:
         """Start again before the next job."""
