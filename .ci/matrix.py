@@ -32,6 +32,8 @@ OLDEST = (
     "django==4.2",
     "djangorestframework==3.15.0",
     "gunicorn==21.2.0",
+    "sqlalchemy==2.0.16",
+    "flask-sqlalchemy==3.1.0",
 )
 
 # These tests depend on no version, or are random: `make test` runs them once.

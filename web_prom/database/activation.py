@@ -9,9 +9,14 @@ from weakref import ref
 from web_prom.database.pools import write_pools
 from web_prom.database.recorder import DatabaseRecorder
 from web_prom.metrics.recorder import Recorder
+from web_prom.posix import at_fork
 from web_prom.runtime import this_process
 
 _lock = Lock()
+
+# A thread of the parent that held the lock does not exist in a forked child.
+at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+
 _recorders: list[ref[DatabaseRecorder]] = []
 _sources: list[Callable[[], DatabaseRecorder | None]] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -11,6 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from web_prom.database import conventions
 from web_prom.database.conventions import DURATION_BUCKETS
 from web_prom.metrics.conventions import MetricSpec
+from web_prom.metrics.labels import sanitize_label_value
 from web_prom.metrics.operation_recorder import OperationRecorder
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class Pool:
 
     def __init__(self, recorder: OperationRecorder, name: str, system: str = "") -> None:
         self._recorder = recorder
-        self._labels = {"db_client_connection_pool_name": name}
+        self._labels = {"db_client_connection_pool_name": sanitize_label_value(name)}
         self._attributes = {**self._labels, "db_system_name": system}
         self._readers: list[ReadState] = []
         self._shown: set[str] = set()
@@ -111,7 +113,8 @@ class Pool:
             states = [(read, read()) for read in list(self._readers)]
             for read, state in states:
                 if state is None:
-                    self._readers.remove(read)
+                    with suppress(ValueError):  # another thread has removed it
+                        self._readers.remove(read)
             known = [state for _, state in states if state is not None]
             for field, (spec, labels) in _GAUGES.items():
                 numbers = [number for state in known if (number := getattr(state, field)) is not None]

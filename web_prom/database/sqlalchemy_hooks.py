@@ -25,6 +25,7 @@ from web_prom.database.sqlalchemy_engine import EngineRecorder
 from web_prom.database.sqlalchemy_names import namespace_of
 from web_prom.metrics.families import existing_families
 from web_prom.metrics.recorder import Recorder
+from web_prom.posix import at_fork
 
 logger = logging.getLogger("web_prom")
 
@@ -55,6 +56,9 @@ class _State:
 
 _state = _State()
 _lock = Lock()
+
+# A thread of the parent that held the lock does not exist in a forked child.
+at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def instrument_all(find_application: FindApplication | None = None) -> None:

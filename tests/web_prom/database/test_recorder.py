@@ -10,9 +10,10 @@ from prometheus_client import CollectorRegistry
 
 from tests.web_prom.database.support import Shop
 from tests.web_prom.support import python
-from web_prom import ConfigError
+from web_prom import ConfigError, PrometheusMiddleware
 from web_prom.database import recorder as recorder_module
 from web_prom.database.activation import activate
+from web_prom.database.pools import PoolState
 
 
 def observe(shop: Shop, sql: Any, seconds: float = 0.0, error: BaseException | None = None) -> None:
@@ -135,6 +136,56 @@ def test_pools_are_limited(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
         shop.recorder.pool(name).count_opened()
     assert shop.pool("opened_total", "a") == 2
     assert shop.pool("opened_total", "_overflow") == 2
+
+
+def test_pool_name_contains_no_control_characters(shop: Shop) -> None:
+    pool = shop.recorder.pool("a\x1bb\ud800")
+    pool.add_reader(lambda: PoolState(used=1))
+    pool.count_opened()
+    assert 'db_client_connection_pool_name="a?b?",db_client_connection_state="used"} 1.0' in shop.scrape()
+    assert shop.pool("opened_total", "a?b?") == 1
+
+
+def test_request_that_asks_for_a_websocket_has_its_queries(shop: Shop) -> None:
+    """It is an ordinary request, because it starts a response."""
+    shop._work.append(("/items", lambda: observe(shop, "SELECT 1")))
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_UPGRADE": "websocket"}
+    body: Any = shop.middleware(environ, lambda *_: lambda _: None)
+    list(body)
+    body.close()
+    assert shop.by_route("queries", "/items") == 1
+    assert shop.internal_errors("start") == shop.internal_errors("finish") == 0
+
+
+def test_request_that_becomes_a_websocket_has_queries_without_a_route(registry: CollectorRegistry) -> None:
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        activate(middleware.recorder).observe("sqlite", "shop.db", "SELECT 1", 0.0)
+        raise StopIteration
+
+    middleware = PrometheusMiddleware(application, registry=registry, database=True)
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_UPGRADE": "websocket"}
+    with pytest.raises(StopIteration):
+        middleware(environ, lambda *_: lambda _: None)
+    labels = {"method": "_none", "route": "_none"}
+    assert registry.get_sample_value("http_request_db_queries_total", labels) == 1
+
+
+@pytest.mark.parametrize("sizes", [False, True])
+def test_exception_and_body_sizes_are_measured_with_queries(registry: CollectorRegistry, sizes: bool) -> None:
+    shop = Shop(registry, request_size=sizes, response_size=sizes)
+
+    def work() -> None:
+        observe(shop, "SELECT 1")
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        shop.serve(work)
+    shop.serve(lambda: observe(shop, "SELECT 1"))
+    assert shop.by_route("queries", "/items") == 2
+    labels = {"method": "GET", "route": "/items", "status": "500"}
+    assert shop.value("http_requests_total", **labels) == 1
+    size = shop.value("http_response_size_bytes_sum", method="GET", route="/items")
+    assert size == (1.0 if sizes else None)
 
 
 def test_failing_instrumentation_is_counted(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def test_repeated_query_of_a_lazy_relation_is_counted(shop: Shop, engine: Any) -
     assert shop.by_route("queries", "/about") == 0
 
 
-def test_executemany_is_one_query_and_consumes_no_generator(shop: Shop, engine: Any) -> None:
+def test_field_36_executemany_is_one_query(shop: Shop, engine: Any) -> None:
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO item (price) VALUES (:p)"), [{"p": p} for p in range(10, 60)])
     assert shop.operations("INSERT") == 1
@@ -92,7 +92,7 @@ def test_error_before_the_database_is_no_query(shop: Shop, engine: Any) -> None:
     assert not shop.by_route("queries", "_none", "_none")
 
 
-def test_streamed_result_is_one_query(shop: Shop, engine: Any) -> None:
+def test_field_36_streamed_result_is_one_query(shop: Shop, engine: Any) -> None:
     with engine.connect().execution_options(stream_results=True, yield_per=1) as connection:
         assert len(list(connection.execute(text("SELECT * FROM item")))) == 2
     assert shop.operations("SELECT") == 1
@@ -178,7 +178,7 @@ def test_failing_hook_is_counted_and_the_query_goes_on(
     assert shop.internal_errors("database") >= 4
 
 
-def test_listeners_of_users_see_what_they_saw(shop: Shop, engine: Any) -> None:
+def test_listeners_of_users_see_the_same_statements(shop: Shop, engine: Any) -> None:
     seen = []
 
     @sqlalchemy.event.listens_for(engine, "before_cursor_execute", retval=True)
