@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from time import perf_counter
 from typing import Any
 
@@ -12,6 +13,7 @@ import web_prom as prom
 from benchmarks.pairing import BARE, FLOOR, OURS, Variant
 from web_prom.config import DEFAULT_DURATION_BUCKETS
 from web_prom.decorators.functions import Decorator
+from web_prom.multiprocess.writing.early_activation import switch_at_first_value
 
 _registry = CollectorRegistry()
 
@@ -51,8 +53,20 @@ def _floor(_paths: int) -> Variant:
     return _variant(FLOOR, place_by_hand)
 
 
-def _ours(name: str, decorator: Callable[[], Decorator]) -> Callable[[int], Variant]:
-    return lambda _: _variant(name, decorator()(place))
+def _ours(name: str) -> Callable[[int], Variant]:
+    return lambda _: _variant(name, _functions()[name])
+
+
+@cache
+def _functions() -> dict[str, Callable[[str], str]]:
+    """Return all decorated functions. Their values exist before variants use values of another class."""
+    switch_at_first_value()
+    functions: dict[str, Callable[[str], str]] = {
+        name: decorator()(place) for name, decorator in _decorators().items()
+    }
+    for function in functions.values():
+        function("book")
+    return functions
 
 
 def _decorators() -> dict[str, Callable[[], Decorator]]:
@@ -80,6 +94,6 @@ def _decorators() -> dict[str, Callable[[], Decorator]]:
 VARIANTS: dict[str, Callable[[int], Variant]] = {
     BARE: lambda _: _variant(BARE, place),
     FLOOR: _floor,
-    **{name: _ours(name, decorator) for name, decorator in _decorators().items()},
+    **{name: _ours(name) for name in _decorators()},
 }
 PEERS: dict[str, Callable[[int], Variant]] = {}

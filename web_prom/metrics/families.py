@@ -78,6 +78,8 @@ class MetricFamilies(FamilyFactory):
         errors: ``web_prom_instrumentation_errors_total``, by ``stage``.
         overflow: ``web_prom_label_overflow_total``, by ``family``.
         recorders: The recorders that write to the families.
+        label_limiters: The limits on the values of extra labels, by label and limit
+            (:class:`web_prom.metrics.label_value_limiter.LabelValueLimiter`).
         in_flight: For each label set of ``in_progress`` a list with an item for each request in progress
             (:func:`web_prom.metrics.writers.gauge_updaters`).
     """
@@ -87,6 +89,7 @@ class MetricFamilies(FamilyFactory):
         self.owner = owner
         self.recorders: WeakSet[ValueUser] = WeakSet()
         self.in_flight: dict[tuple[str, ...], list[int]] = {}
+        self.label_limiters: dict[tuple[str, int], Any] = {}
         self._registered: tuple[object, ...] = ()
         self.ensure_registered()
         warn_of_refused_metrics(registry, self._own)

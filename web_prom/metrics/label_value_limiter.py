@@ -103,7 +103,11 @@ def limit_values(
 def _limit(
     name: str, function: ClientLabel, families: MetricFamilies, on_error: Callable[[str], None]
 ) -> ExtraLabel:
-    limiter = LabelValueLimiter(name, function.limit, on_error)
+    # Applications that share a registry share the places.
+    limiter = families.label_limiters.get((name, function.limit))
+    if limiter is None:
+        limiter = LabelValueLimiter(name, function.limit, on_error)
+        families.label_limiters[name, function.limit] = limiter
     warned = False
 
     def compute(request: Any, response: Any, /) -> str:

@@ -60,6 +60,14 @@ def test_values_of_clients_are_printable_and_short(registry: CollectorRegistry) 
     assert by_tenant(registry) == {"a????b": 1, "x" * 128: 1, '"\\': 1, "?": 1}
 
 
+def test_applications_of_a_registry_share_the_places(registry: CollectorRegistry) -> None:
+    first, second = (measured(registry, prom.header("X-Tenant", limit=2)) for _ in range(2))
+    for tenant in "abc":
+        serve(first, HTTP_X_TENANT=tenant)
+        serve(second, HTTP_X_TENANT=f"{tenant}2")
+    assert by_tenant(registry) == {"a": 1, "a2": 1, "_overflow": 4}
+
+
 def test_value_outside_of_an_allow_list_is_other(registry: CollectorRegistry) -> None:
     app = measured(registry, prom.header("X-Tenant", allowed=("1", "2")))
     for tenant in ("1", "2", "3", "_overflow", "1 ", "", "1"):
