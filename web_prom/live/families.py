@@ -1,0 +1,164 @@
+"""The families of one scrape by name, with their histograms and sums by labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from web_prom.live.text_samples import Family, Scrape, Series
+
+Labels = Mapping[str, str]
+
+
+class Histogram(NamedTuple):
+    """A histogram of one label set.
+
+    Attributes:
+        labels: The labels without ``le``.
+        seconds: The sum of what was observed.
+        observed: How often something was observed.
+        counts: The count of each bucket, not cumulative.
+    """
+
+    labels: Labels
+    seconds: float
+    observed: float
+    counts: list[float]
+
+
+class _Positions(NamedTuple):
+    """Where the values of a histogram are. Missing ones are at -1, where a 0 is put."""
+
+    labels: Labels
+    total: int
+    observed: int
+    buckets: list[int]
+
+
+class Families:
+    """The families of one scrape. Values that JSON cannot have (NaN and infinities) count as 0."""
+
+    def __init__(self, scrape: Scrape) -> None:
+        self._by_name = {_base(family): family for family in scrape.families.values()}
+        self._values = [*(value if math.isfinite(value) else 0.0 for value in scrape.values), 0.0]
+        self._found: set[str] = set()
+
+    def unused(self) -> Iterator[Family]:
+        """Yield the families that nobody has asked for."""
+        return (family for name, family in self._by_name.items() if name not in self._found)
+
+    def find(self, name: str) -> Family | None:
+        """Return a family by its name, with or without ``_total``, and with any namespace before it."""
+        name = name.removesuffix("_total")
+        if name not in self._by_name:
+            name = next((each for each in self._by_name if each.endswith(f"_{name}")), "")
+        self._found.add(name)
+        return self._by_name.get(name)
+
+    def samples(self, name: str) -> list[tuple[Labels, float]]:
+        """Return the labels and values of a counter or a gauge; nothing if the scrape has no such family."""
+        family = self.find(name)
+        return [] if family is None else self.samples_of(family)
+
+    def samples_of(self, family: Family) -> list[tuple[Labels, float]]:
+        """Return the labels and values of a family, without the times at which series were created."""
+        values = self._values
+        return [
+            (series.labels, values[series.at])
+            for series in family.series
+            if not series.name.endswith("_created")
+        ]
+
+    def total(self, name: str) -> float | None:
+        """Return the sum of the values of a family, or None if the scrape has no such family."""
+        samples = self.samples(name)
+        return math.fsum(value for _, value in samples) if samples else None
+
+    def histograms(self, name: str) -> tuple[list[float], list[Histogram]]:
+        """Return the upper bounds and the histograms of a family by name; infinity is the last bound."""
+        family = self.find(name)
+        return ([math.inf], []) if family is None else self.histograms_of(family)
+
+    def histograms_of(self, family: Family) -> tuple[list[float], list[Histogram]]:
+        """Return the upper bounds and the histograms of a family. A summary has one bucket."""
+        layout = _layouts.get(family)
+        if layout is None:
+            layout = _layouts[family] = _layout(family.series)
+        bounds, positions = layout
+        values = self._values
+        found = []
+        for labels, total, observed, buckets in positions:
+            below, counts = 0.0, []
+            for at in buckets:
+                # Another worker may have written between two buckets.
+                upper = max(values[at], below)
+                counts.append(upper - below)
+                below = upper
+            found.append(Histogram(labels, values[total], values[observed], counts))
+        return bounds, found
+
+
+# Scrapes with the same series share their families.
+_layouts: WeakKeyDictionary[Family, tuple[list[float], list[_Positions]]] = WeakKeyDictionary()
+
+
+def json_bounds(bounds: Iterable[float]) -> list[float | None]:
+    """Return upper bounds as JSON has them: None is infinity."""
+    return [None if math.isinf(bound) else bound for bound in bounds]
+
+
+def one_histogram(bounds: Sequence[float], histograms: Sequence[Histogram]) -> dict[str, Any] | None:
+    """Return several histograms as one, or None if there is none."""
+    if not histograms:
+        return None
+    return {
+        "buckets": json_bounds(bounds),
+        "counts": add_columns(histogram.counts for histogram in histograms),
+        "seconds": math.fsum(histogram.seconds for histogram in histograms),
+    }
+
+
+def add_columns(rows: Iterable[Sequence[float]]) -> list[float]:
+    """Return the sum of each column."""
+    return [math.fsum(column) for column in zip(*rows, strict=True)]
+
+
+def by_label(samples: Iterable[tuple[Labels, float]], label: str) -> dict[str, float]:
+    """Return the sums of values by the values of one label."""
+    found: dict[str, float] = {}
+    for labels, value in samples:
+        key = labels.get(label, "")
+        found[key] = found.get(key, 0.0) + value
+    return found
+
+
+def _base(family: Family) -> str:
+    return family.name.removesuffix("_total") if family.type == "counter" else family.name
+
+
+def _layout(every: Iterable[Series]) -> tuple[list[float], list[_Positions]]:
+    """Return the upper bounds of a family, and the positions of the values of each label set."""
+    found: dict[tuple[str, ...], tuple[dict[str, str], dict[str, int], dict[float, int]]] = {}
+    for name, labels, at in every:
+        own = {label: value for label, value in labels.items() if label not in ("le", "quantile")}
+        _labels, others, buckets = found.setdefault(tuple(chain(*own.items())), (own, {}, {}))
+        if name.endswith("_bucket") and "le" in labels:
+            buckets[float(labels["le"])] = at
+        else:
+            others[name.rpartition("_")[2]] = at
+    bounds = sorted({math.inf}.union(*(buckets for _, _, buckets in found.values())))
+    positions = []
+    for own, others, buckets in found.values():
+        count = others.get("count", buckets.get(math.inf, -1))
+        positions.append(
+            _Positions(
+                own,
+                others.get("sum", -1),
+                count,
+                [buckets.get(bound, count if bound == math.inf else -1) for bound in bounds],
+            )
+        )
+    return bounds, positions
