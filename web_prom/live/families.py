@@ -8,9 +8,15 @@ from itertools import chain
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
+
 from web_prom.live.text_samples import Family, Scrape, Series
 
 Labels = Mapping[str, str]
+
+_ADVISED = ("anyio_", "db_client_", "process_", "web_prom_")
+_LARGE = 500
 
 
 class Histogram(NamedTuple):
@@ -49,6 +55,22 @@ class Families:
     def unused(self) -> Iterator[Family]:
         """Yield the families that nobody has asked for."""
         return (family for name, family in self._by_name.items() if name not in self._found)
+
+    def for_advice(self) -> Iterator[Metric]:
+        """Yield the families that the checks of :mod:`web_prom.advice` can use.
+
+        Of large families, the buckets are left out: the checks use those of queue times and lags only.
+        """
+        for name, family in self._by_name.items():
+            if name in self._found or name.startswith(_ADVISED):
+                metric = Metric(name, family.help, "unknown")
+                large = len(family.series) > _LARGE
+                metric.samples = [
+                    Sample(series.name, dict(series.labels), self._values[series.at])
+                    for series in family.series
+                    if not (large and series.name.endswith("_bucket"))
+                ]
+                yield metric
 
     def find(self, name: str) -> Family | None:
         """Return a family by its name, with or without ``_total``, and with any namespace before it."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import Any
+
+from prometheus_client.metrics_core import Metric
 
 from web_prom.live.families import Families, add_columns
 from web_prom.live.inside_section import inside_sections
 from web_prom.live.own_section import own_section
 from web_prom.live.request_section import request_section
 from web_prom.live.server_section import server_sections
-from web_prom.live.text_samples import TextReader
+from web_prom.live.text_samples import Scrape, TextReader
 
 VERSION = 1
 """The version of the document. It changes if a member changes its meaning or is removed."""
@@ -32,6 +34,7 @@ class SnapshotReader:
         self._title = title
         self._interval_seconds = interval_seconds
         self._reader = TextReader()
+        self._families = Families(Scrape({}, []))
 
     def read(self, text: bytes, at: float, *, started: float | None = None) -> dict[str, Any]:
         """Return the snapshot of a scrape.
@@ -64,7 +67,12 @@ class SnapshotReader:
             "snapshot_seconds": perf_counter() - started,
             "series": len(scrape.values),
         }
+        self._families = families
         return document
+
+    def families_for_advice(self) -> Iterator[Metric]:
+        """Yield the families of the latest scrape, as far as :mod:`web_prom.advice` uses them."""
+        return self._families.for_advice()
 
 
 def reduced(snapshot: dict[str, Any]) -> dict[str, Any]:
