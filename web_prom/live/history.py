@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from threading import Lock
 from typing import Any
 
@@ -46,7 +45,7 @@ class History:
         """Replace the lock. In a forked child, the thread that holds it may not exist."""
         self._lock = Lock()
 
-    def add(self, snapshot: Mapping[str, Any]) -> None:
+    def add(self, snapshot: dict[str, Any]) -> None:
         """Add a snapshot, unless the latest point is less than an interval older."""
         at = snapshot["time"]
         with self._lock:
