@@ -68,7 +68,7 @@ class LiveApp:
         body = b"" if environ.get("REQUEST_METHOD") == "HEAD" else body
         return Response(status, [*headers, *_SECURITY_HEADERS], body)
 
-    def _answer(self, environ: Mapping[str, Any], path: str) -> Response:
+    def _answer(self, environ: Mapping[str, Any], path: str) -> Response:  # noqa: PLR0911 - one for each address
         if environ.get("REQUEST_METHOD", "GET") not in ("GET", "HEAD"):
             return text_response("405 Method Not Allowed", "use GET\n", [ALLOW])
         if path == "":

@@ -5,14 +5,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import NamedTuple
 
+_FOLDER = Path(__file__).with_name("assets")
+
 _TYPES = {
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "svg": "image/svg+xml",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
 _HASH_MARK = "@hash@"
 
@@ -34,12 +35,16 @@ class Asset(NamedTuple):
 @cache
 def assets() -> dict[str, Asset]:
     """Return the files by their paths below ``assets/``. They are read once."""
-    return {path: _asset(file) for path, file in sorted(_walk(files(__package__) / "assets", ""))}
+    return {
+        file.relative_to(_FOLDER).as_posix(): _make(_TYPES[file.suffix], file.read_bytes())
+        for file in sorted(_FOLDER.rglob("*"))
+        if file.suffix in _TYPES
+    }
 
 
 @cache
 def assets_hash() -> str:
-    """Return the hash of all files. It is a part of their addresses, so that a browser may keep them forever."""
+    """Return the hash of all files. It is a part of their addresses, so a browser may keep them forever."""
     digest = hashlib.sha256()
     for path, asset in assets().items():
         digest.update(path.encode() + b"\0" + asset.body)
@@ -49,24 +54,9 @@ def assets_hash() -> str:
 @cache
 def page() -> Asset:
     """Return the page, with the addresses of its files."""
-    html = (files(__package__) / "assets" / "index.html").read_text("utf-8")
-    return _made("text/html; charset=utf-8", html.replace(_HASH_MARK, assets_hash()).encode())
+    html = (_FOLDER / "index.html").read_text("utf-8")
+    return _make("text/html; charset=utf-8", html.replace(_HASH_MARK, assets_hash()).encode())
 
 
-def _walk(folder: Traversable, prefix: str) -> list[tuple[str, Traversable]]:
-    found: list[tuple[str, Traversable]] = []
-    for entry in folder.iterdir():
-        path = prefix + entry.name
-        if entry.is_dir():
-            found += _walk(entry, f"{path}/")
-        elif entry.name.rpartition(".")[2] in _TYPES:
-            found.append((path, entry))
-    return found
-
-
-def _asset(file: Traversable) -> Asset:
-    return _made(_TYPES[file.name.rpartition(".")[2]], file.read_bytes())
-
-
-def _made(content_type: str, body: bytes) -> Asset:
+def _make(content_type: str, body: bytes) -> Asset:
     return Asset(content_type, body, gzip.compress(body, mtime=0))
