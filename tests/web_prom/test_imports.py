@@ -85,6 +85,7 @@ ALLOWED = {
     "runtime": {"multiprocess.writing"},
     "upstream": set(),
     "advice": {"metrics.conventions"},
+    "live": {"advice", "config", "exposition", "metrics", "multiprocess"},
     "cli": {"advice", "config", "exporter", "multiprocess.directory"},
     "exporter": {"config", "exposition", "http_server", "multiprocess.directory"},
 }
