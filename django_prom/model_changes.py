@@ -125,12 +125,14 @@ class ModelChanges:
             return
         # A transaction can change a million objects. They are added up in one callback, as long as the
         # application adds none of its own and the savepoints are the same.
-        savepoints = set(connection.savepoint_ids)
         callbacks = connection.run_on_commit
-        if callbacks and callbacks[-1][0] == savepoints and isinstance(callbacks[-1][1], _PendingChanges):
-            callbacks[-1][1].changes[change] += number
-        else:
-            connection.on_commit(_PendingChanges(self, change, number))
+        if callbacks:
+            savepoints, callback, *_ = callbacks[-1]
+            is_own = isinstance(callback, _PendingChanges) and callback.owner is self
+            if is_own and savepoints == set(connection.savepoint_ids):
+                callback.changes[change] += number
+                return
+        connection.on_commit(_PendingChanges(self, change, number))
 
     def count(self, changes: Mapping[_Change, int]) -> None:
         """Count changes that are committed. Never raises."""
@@ -153,11 +155,11 @@ class _PendingChanges:
     """A callback for the commit of a transaction. It counts the changes of the transaction."""
 
     def __init__(self, changes: ModelChanges, change: _Change, number: int) -> None:
-        self._owner = changes
+        self.owner = changes
         self.changes: Tally[_Change] = Tally({change: number})
 
     def __call__(self) -> None:
-        self._owner.count(self.changes)
+        self.owner.count(self.changes)
 
 
 _current: ModelChanges | None = None
