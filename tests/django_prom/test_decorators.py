@@ -139,7 +139,7 @@ CASES = [
 @pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
 @pytest.mark.parametrize("protocol", ["WSGI", "ASGI"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[1])
-def test_field_35_decorated_view_has_labels_by_request_and_response(
+def test_fault_35_decorated_view_has_labels_by_request_and_response(
     protocol: str, case: tuple[str, str, str, str, int]
 ) -> None:
     """Asynchronous views included."""

@@ -58,7 +58,7 @@ RESULTS: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("kind", RESULTS)
-def test_field_35_decorated_view_answers_as_before(
+def test_fault_35_decorated_view_answers_as_before(
     kind: str, is_async: bool, make_app: MakeApp, metrics: Metrics, count: Decorator
 ) -> None:
     """Asynchronous views included."""

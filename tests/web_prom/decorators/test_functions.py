@@ -325,7 +325,7 @@ def test_wrong_option_is_an_error(options: Any, message: str, registry: Collecto
         prom.count("a_total", "A.", registry=registry, **options)
 
 
-def test_field_34_label_function_that_raises_leaves_the_call_alone(
+def test_fault_34_label_function_that_raises_leaves_the_call_alone(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The value is empty; the error is counted and logged once."""

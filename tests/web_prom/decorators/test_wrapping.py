@@ -297,7 +297,7 @@ def test_what_is_not_a_function_is_refused(count: Any, thing: object) -> None:
         count(thing)
 
 
-def test_field_35_function_marked_as_coroutine_function_is_awaited(registry: CollectorRegistry) -> None:
+def test_fault_35_function_marked_as_coroutine_function_is_awaited(registry: CollectorRegistry) -> None:
     """As the views of Django's asynchronous class-based views are."""
     from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
