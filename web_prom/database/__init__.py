@@ -8,12 +8,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from web_prom.database.mongo_commands import mongo_listener
     from web_prom.database.sqlalchemy_hooks import instrument, uninstrument
     from web_prom.database.tasks import task
 
-__all__ = ["instrument", "task", "uninstrument"]
+__all__ = ["instrument", "mongo_listener", "task", "uninstrument"]
 
-_MODULES = {"instrument": "sqlalchemy_hooks", "task": "tasks", "uninstrument": "sqlalchemy_hooks"}
+_MODULES = {
+    "instrument": "sqlalchemy_hooks",
+    "mongo_listener": "mongo_commands",
+    "task": "tasks",
+    "uninstrument": "sqlalchemy_hooks",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -161,6 +161,25 @@ class Database:
         except Exception:
             self._recorder.recorder.record_internal_error("database")
 
+    def observe_command(self, name: str, seconds: float, error: str) -> None:
+        """Record a command that has no text, also in the tally of its request. Never raises.
+
+        It is one of the request's queries. Without a text it cannot repeat another one.
+
+        Args:
+            name: The command, from a closed list.
+            seconds: The duration.
+            error: The name of the error, or an empty string.
+        """
+        try:
+            self._write_for(name, error)(seconds, None)
+            totals = QueryTotals(1, seconds, 0)
+            tally = current_tally.get()
+            if tally is None or not tally.add_totals(totals):
+                self._recorder.count_outside(totals)
+        except Exception:
+            self._recorder.recorder.record_internal_error("database")
+
     def observe_transaction(self, outcome: str, seconds: float, error: BaseException | None = None) -> None:
         """Record a commit or a rollback, and its duration. Never raises.
 
