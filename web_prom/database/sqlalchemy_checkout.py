@@ -173,8 +173,9 @@ class Checkouts:
         try:
             self._end(checkout)
             ended = perf_counter()
-            if engine_recorder.on_connected(engine):
-                add_hooks(engine.dialect, engine_recorder, is_in_use)
+            engine_recorder.on_connected(
+                engine, lambda: add_hooks(engine.dialect, engine_recorder, is_in_use)
+            )
             connection.info[_KEY] = engine_recorder, ended
             pool = engine_recorder.pool()
             if pool is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 from weakref import WeakSet, ref
@@ -104,15 +105,21 @@ class EngineRecorder:
         except Exception:
             record_internal_error(self)
 
-    def on_connected(self, engine: Any) -> bool:
-        """Notice the pool, which ``engine.dispose()`` replaces. Return whether this is the first call."""
-        is_first = not self._is_connected
-        if is_first:
-            self._is_connected = True
-            self._key = system_name(engine.dialect), self.namespace
+    def on_connected(self, engine: Any, add_hooks: Callable[[], None]) -> None:
+        """Notice the engine's pool, which ``engine.dispose()`` replaces.
+
+        Args:
+            engine: The engine.
+            add_hooks: Called once, before the first connection is used.
+        """
+        if not self._is_connected:
+            with self._lock:
+                if not self._is_connected:
+                    self._key = system_name(engine.dialect), self.namespace
+                    add_hooks()
+                    self._is_connected = True
         if self._current_pool() is not engine.pool or self._gauges_of() is None:
             self._watch(engine.pool)
-        return is_first
 
     def read_pools(self) -> PoolState:
         """Return the connections of the engine's pools that exist now."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import exc, orm, text
+from sqlalchemy import exc, orm, pool, text
 
+from tests.web_prom.database.conftest import MakeEngine
 from tests.web_prom.database.support import Shop
 
 
@@ -199,3 +201,20 @@ def _labels(operation: str) -> dict[str, str]:
         "db_operation_name": operation,
         "error_type": "",
     }
+
+
+def test_first_connections_of_many_threads_add_the_hooks_once(shop: Shop, make_engine: MakeEngine) -> None:
+    engine = make_engine(poolclass=pool.NullPool)
+    barrier = threading.Barrier(8)
+
+    def select() -> None:
+        barrier.wait()
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    threads = [threading.Thread(target=select) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert shop.operations("SELECT") == 8
