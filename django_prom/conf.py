@@ -21,7 +21,7 @@ from web_prom.metrics.recorder import Recorder
 from web_prom.middleware import scrape_paths
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.writing.activation import is_shared
-from web_prom.multiprocess.writing.process_files import process_storage
+from web_prom.multiprocess.writing.current_storage import process_storage
 
 logger = logging.getLogger("web_prom")
 

@@ -131,7 +131,7 @@ def on_exit(server: GunicornServer) -> None:
     for worker in list(server.WORKERS.values()):
         child_exit(server, worker)
     # A server that has preloaded an application may write metrics, too.
-    files: Any = sys.modules.get("web_prom.multiprocess.writing.process_files")
+    files: Any = sys.modules.get("web_prom.multiprocess.writing.current_storage")
     if files is not None:
         files.process_storage().stop_watching()
     _directories.release()

@@ -31,7 +31,7 @@ from web_prom.multiprocess.directory.server_directory import server_pid
 from web_prom.multiprocess.reading.collector import WorkersCollector, collector_for
 from web_prom.multiprocess.reading.process_metrics import process_families
 from web_prom.multiprocess.writing.activation import is_shared
-from web_prom.multiprocess.writing.process_files import recover_files
+from web_prom.multiprocess.writing.current_storage import recover_files
 from web_prom.runtime import this_process
 from web_prom.runtime.backlog import Backlog
 from web_prom.runtime.process_details import process_detail_families

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from web_prom.multiprocess.writing.current_storage import process_storage
 from web_prom.multiprocess.writing.pending_value import UNATTACHED, PendingValue
-from web_prom.multiprocess.writing.process_files import ProcessStorage, process_storage
+from web_prom.multiprocess.writing.process_files import ProcessStorage
 from web_prom.multiprocess.writing.shared_value import SharedValue
 from web_prom.multiprocess.writing.value_file import ValueFile
 from web_prom.posix import at_fork

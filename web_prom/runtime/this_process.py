@@ -8,7 +8,7 @@ from collections.abc import Callable
 from prometheus_client.metrics_core import Metric
 
 from web_prom.multiprocess.writing.activation import is_shared
-from web_prom.multiprocess.writing.process_files import process_storage
+from web_prom.multiprocess.writing.current_storage import process_storage
 from web_prom.multiprocess.writing.watch_thread import each_second
 from web_prom.posix import at_fork
 from web_prom.runtime.capacity import worker_capacity

@@ -25,7 +25,7 @@ from web_prom.metrics.writers import (
     make_writer,
 )
 from web_prom.multiprocess.reading.collector import WorkersCollector
-from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing import current_storage
 from web_prom.multiprocess.writing.shared_value import SharedValue
 
 BOUNDS = (0.1, 0.5, 1.0)
@@ -154,7 +154,7 @@ def test_mmap_writer_takes_one_lock(shared: Path) -> None:
     probe.held, probe.is_held = [], lambda: lock.held  # type: ignore[method-assign]
     written = make_writer(pair.requests, pair.duration, BOUNDS, [])
     written.write(0.3, None)
-    files = process_files.process_storage()._files
+    files = current_storage.process_storage()._files
     assert files is not None
     for file in files.open_files.values():
         file.lock = lock

@@ -25,8 +25,8 @@ from web_prom.multiprocess.directory.server_directory import is_server_managed
 from web_prom.multiprocess.worker_detection import is_replacement_worker
 from web_prom.multiprocess.writing import metric_removal
 from web_prom.multiprocess.writing.carry_over import carry_over, import_files, move_to_memory
+from web_prom.multiprocess.writing.current_storage import process_storage
 from web_prom.multiprocess.writing.fork_locks import free_locks_in_forks
-from web_prom.multiprocess.writing.process_files import process_storage
 from web_prom.multiprocess.writing.shared_value import SharedValue
 from web_prom.posix import require_posix
 from web_prom.upstream.checks import installed

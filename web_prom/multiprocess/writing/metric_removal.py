@@ -16,8 +16,9 @@ from typing import Any
 
 from prometheus_client.metrics import Counter, Gauge, Histogram, MetricWrapperBase, Summary
 
+from web_prom.multiprocess.writing.current_storage import process_storage
 from web_prom.multiprocess.writing.entry_removal import labels_of
-from web_prom.multiprocess.writing.process_files import SelectKeys, process_storage
+from web_prom.multiprocess.writing.process_files import SelectKeys
 from web_prom.multiprocess.writing.shared_value import SharedValue
 from web_prom.multiprocess.writing.slot_limiter import first_key, is_in_slots
 from web_prom.multiprocess.writing.value_file import ValueFile

@@ -7,9 +7,10 @@ from functools import lru_cache
 from typing import Any
 
 from web_prom.multiprocess.file_format import entry_key
+from web_prom.multiprocess.writing.current_storage import process_storage
 from web_prom.multiprocess.writing.definitions import check_label_names
 from web_prom.multiprocess.writing.pending_value import UNATTACHED, PendingValue, RemovedValue
-from web_prom.multiprocess.writing.process_files import ProcessStorage, process_storage
+from web_prom.multiprocess.writing.process_files import ProcessStorage
 from web_prom.multiprocess.writing.value_file import ValueFile
 
 

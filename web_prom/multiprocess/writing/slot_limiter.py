@@ -9,7 +9,8 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 
 from web_prom.multiprocess.file_format import entry_key
-from web_prom.multiprocess.writing.process_files import ProcessStorage, process_storage
+from web_prom.multiprocess.writing.current_storage import process_storage
+from web_prom.multiprocess.writing.process_files import ProcessStorage
 from web_prom.multiprocess.writing.shared_value import SharedValue
 from web_prom.upstream.children import family_of, has_removal, multiprocess_mode
 from web_prom.upstream.value_class import value_class

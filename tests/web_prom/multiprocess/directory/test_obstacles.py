@@ -25,7 +25,7 @@ from web_prom import collector_for, make_wsgi_app
 from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
 from web_prom.multiprocess.file_entries import CorruptFileError
 from web_prom.multiprocess.file_format import HEADER, FileName
-from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing import current_storage, process_files
 from web_prom.multiprocess.writing.storage_errors import STORAGE_ERRORS
 from web_prom.multiprocess.writing.value_file import ValueFile
 
@@ -78,7 +78,7 @@ def test_fault_72_later_obstacle_moves_the_process_to_another_slot(
     assert slots_of(shared).holders() == {1: os.getpid()}
     assert len(caplog.records) == 1
     assert slots_of(shared)._file.read_record(0) == 0
-    process_files.recover_files()
+    current_storage.recover_files()
     assert errors(1, shared) == 1, "nothing is lost"
 
 
@@ -89,7 +89,7 @@ def test_fault_72_obstacle_in_place_of_a_removed_file(shared: Path, kind: str) -
     gauge("g", "livesum").set(3)
     (shared / "counter_s0.db").unlink()
     KINDS[kind](shared / "counter_s0.db")
-    process_files.recover_files()
+    current_storage.recover_files()
     cell.inc(1)
     slot = 1 if kind == "directory" else 0
     assert contents(shared / f"counter_s{slot}.db")["c_total"] == (11, 0)
@@ -123,7 +123,7 @@ def test_fault_72_obstacle_in_place_of_a_removed_lock_file(shared: Path, kind: s
     (shared / LOCK_NAME).unlink()
     KINDS[kind](shared / LOCK_NAME)
     assert slots_of(shared).presumed_holders() == {0: 0}
-    process_files.recover_files()
+    current_storage.recover_files()
     cell.inc(1)
     assert slots_of(shared).holders() == {0: os.getpid()}
     assert contents(shared / "counter_s0.db")["c_total"] == (3, 0)

@@ -10,7 +10,7 @@ from prometheus_client.exposition import generate_latest
 
 from tests.web_prom.support import samples
 from web_prom.multiprocess.reading.collector import WorkersCollector
-from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing import current_storage
 from web_prom.multiprocess.writing.process_files import ProcessStorage
 
 MODES = ("all", "min", "max", "sum", "mostrecent")
@@ -73,6 +73,6 @@ class Scrape:
 
 def next_holder() -> None:
     """Have this process be another one, which takes the same slot."""
-    process_files.process_storage().close()
-    process_files._last = ProcessStorage()
+    current_storage.process_storage().close()
+    current_storage._last = ProcessStorage()
     _lives[0] += 1

@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client.mmap_dict import MmapedDict
 
 from tests.web_prom.support import python
-from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing import current_storage
 from web_prom.multiprocess.writing.process_files import ProcessStorage
 from web_prom.multiprocess.writing.shared_value import SharedValue
 
@@ -27,7 +27,7 @@ if os.environ.get("FORK") == "bare_fork":
 directory = os.environ["PROMETHEUS_MULTIPROC_DIR"]
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
-from web_prom.multiprocess.writing import process_files, watch_thread
+from web_prom.multiprocess.writing import current_storage, process_files, watch_thread
 from web_prom.multiprocess.directory.slots import slots_of
 from web_prom.multiprocess.writing.activation import share_values
 share_values()
@@ -86,6 +86,6 @@ def counter(name: str = "c") -> SharedValue:
 
 def successor() -> ProcessStorage:
     """End this process's hold on its files, and have it be another process with the same slot."""
-    process_files.process_storage().close()
-    process_files._last = ProcessStorage()
-    return process_files._last
+    current_storage.process_storage().close()
+    current_storage._last = ProcessStorage()
+    return current_storage._last

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 from prometheus_client.mmap_dict import MmapedDict
 
 from tests.web_prom.support import python
-from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing import current_storage
 from web_prom.multiprocess.writing.activation import is_shared, share_values
 from web_prom.multiprocess.writing.process_files import ProcessStorage
 from web_prom.multiprocess.writing.shared_value import SharedValue
@@ -24,8 +24,8 @@ def gauge(mode: str) -> Any:
 
 
 def next_holder() -> None:
-    process_files.process_storage().close()
-    process_files._last = ProcessStorage()
+    current_storage.process_storage().close()
+    current_storage._last = ProcessStorage()
 
 
 def entries(path: Path) -> dict[str, tuple[float, float]]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.web_prom.multiprocess.writing.label_sets import MODES, Scrape, make, next_holder, use
 from tests.web_prom.support import python, samples
-from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing import current_storage
 
 # The slot's former holders --------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ def test_removal_after_a_kill_is_finished_by_the_next_slot_holder(
     for x in "ab":
         use(instrument.labels(x, "1"))
         assert scrape(kind)[x, "1"] == 3
-    files = process_files.process_storage()._files
+    files = current_storage.process_storage()._files
     assert files is not None
     file = files.open_files[kind]
 

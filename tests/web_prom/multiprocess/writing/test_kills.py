@@ -18,13 +18,13 @@ from collections import Counter as Counts
 from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, values
 from prometheus_client.multiprocess import MultiProcessCollector
-from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing import current_storage, process_files
 from web_prom.multiprocess.writing import slot_files, storage_errors, value_file
 from web_prom.multiprocess.writing import shared_value as values_module
 from web_prom.multiprocess.writing.shared_value import SharedValue
 
 values.ValueClass = SharedValue
-MODULES = (process_files, slot_files, storage_errors, value_file, values_module)
+MODULES = (current_storage, process_files, slot_files, storage_errors, value_file, values_module)
 WATCHED = {module.__file__ for module in MODULES}
 root = Path(sys.argv[1])
 root.mkdir()

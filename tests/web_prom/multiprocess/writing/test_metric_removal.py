@@ -15,7 +15,7 @@ from prometheus_client.values import MutexValue
 from tests.web_prom.multiprocess.writing.label_sets import KINDS, Scrape, make, next_holder, use
 from tests.web_prom.support import samples
 from web_prom.multiprocess.file_format import REMOVED, REMOVING, removed_value
-from web_prom.multiprocess.writing import process_files, shared_value
+from web_prom.multiprocess.writing import current_storage, shared_value
 
 has_remove_by_labels = pytest.mark.skipif(
     not hasattr(Gauge, "remove_by_labels"), reason="this prometheus_client has no remove_by_labels()"
@@ -212,7 +212,7 @@ def test_any_sequence_of_removals_gives_the_scrape_of_one_process(
         else:
             next_holder()
             instrument = make(kind)
-            process_files.process_storage().attach(
+            current_storage.process_storage().attach(
                 shared_value.SharedValue("counter", "other", "other_total", (), (), "Help.")
             )
             if kind.startswith("live"):
@@ -276,7 +276,7 @@ def test_remove_includes_pending_values(shared: Path, monkeypatch: pytest.Monkey
             counter.labels(x, "1").inc()
         counter.remove("b", "1")
         counter.remove("a", "1")
-    process_files.process_storage()._retry_at = 0.0
+    current_storage.process_storage()._retry_at = 0.0
     counter.labels("d", "1").inc()
     assert Scrape(shared)("counter") == {("c", "1"): 1, ("d", "1"): 1}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.web_prom.multiprocess.writing.storage import contents, counter, run, successor
-from web_prom.multiprocess.writing import process_files, slot_files
+from web_prom.multiprocess.writing import current_storage, process_files, slot_files
 from web_prom.multiprocess.writing.shared_value import SharedValue
 from web_prom.multiprocess.writing.storage_errors import STORAGE_ERRORS
 
@@ -230,4 +230,4 @@ def test_flush_of_an_idle_value_is_part_of_the_next_write(
     clock[0] += 1
     known.inc(1)
     assert contents(shared / "summary_s0.db") == {"s_count": (5, 0)}
-    assert known.file.guard is process_files.process_storage().guard, "and then nobody asks any more"
+    assert known.file.guard is current_storage.process_storage().guard, "and then nobody asks any more"

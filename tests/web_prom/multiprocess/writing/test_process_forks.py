@@ -111,7 +111,7 @@ def test_fork_does_not_wait_for_the_lock_of_its_parent(tmp_path: Path, kernel: s
         counter.inc(100)
         taken, end = threading.Event(), threading.Event()
         def hold():
-            with process_files.process_storage().lock:
+            with current_storage.process_storage().lock:
                 taken.set()
                 end.wait()
         thread = threading.Thread(target=hold)

@@ -16,7 +16,7 @@ import pytest
 from tests.web_prom.support import ROOT, python
 from web_prom import collector_for
 from web_prom.multiprocess.directory.slots import LOCK_NAME
-from web_prom.multiprocess.writing import process_files, slot_files
+from web_prom.multiprocess.writing import current_storage, slot_files
 from web_prom.multiprocess.writing.storage_errors import STORAGE_ERRORS
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,7 @@ import logging
 logging.basicConfig(format="%(message)s")
 from prometheus_client import Counter, Gauge, Histogram
 from web_prom import share_values
-from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing import current_storage
 share_values()
 counter = Counter("jobs", "Help.", ["who"]).labels(sys.argv[1])
 histogram = Histogram("seconds", "Help.")
@@ -44,7 +44,7 @@ for line in sys.stdin:
         histogram.observe(0.1)
         live.inc()
     latest.set(number)
-    print(process_files.process_storage()._files.slot, flush=True)
+    print(current_storage.process_storage()._files.slot, flush=True)
 """
 
 
@@ -339,12 +339,12 @@ def test_fault_42_directory_of_another_user_is_not_trusted(
     make_again(shared)
     os.chown(shared, 12345, 12345)
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
-    process_files.recover_files()
+    current_storage.recover_files()
     assert os.listdir(shared) == []
     assert "user 12345 has created another one" in caplog.text
     monkeypatch.undo()
     cell.inc(2)
-    process_files.recover_files()
+    current_storage.recover_files()
     assert cell.get() == 5
 
 
@@ -363,10 +363,10 @@ def test_fault_42_values_wait_on_a_full_disk_until_there_is_room(
     with monkeypatch.context() as patched:
         patched.setattr(os, "posix_fallocate", full)
         for _ in range(3):
-            process_files.recover_files()
+            current_storage.recover_files()
             cell.inc(1)
         assert not list(shared.glob("*.db*"))
-    process_files.recover_files()
+    current_storage.recover_files()
     assert contents(shared / "counter_s0.db") == {"c_total": (6, 0), f"{STORAGE_ERRORS}_total": (4, 0)}
 
 
@@ -386,7 +386,7 @@ def test_fault_42_threads_lose_no_value_while_their_files_are_removed(shared: Pa
         thread.start()
     for number in range(30):
         (remove_all, remove_values, remove_lock, empty)[number % 4](shared)
-        process_files.recover_files()
+        current_storage.recover_files()
     for thread in threads:
         thread.join()
     done.set()
@@ -403,10 +403,10 @@ def test_touch_sets_times_of_files_once_an_hour(shared: Path, monkeypatch: pytes
     names = [shared / "counter_s0.db", shared / LOCK_NAME]
     for name in names:
         os.utime(name, (1000, 1000))
-    process_files.process_storage()._check_files()
+    current_storage.process_storage()._check_files()
     assert [name.stat().st_mtime for name in names] == [1000, 1000]
     clock[0] += 4000
-    process_files.process_storage()._check_files()
+    current_storage.process_storage()._check_files()
     assert all(time.time() - name.stat().st_mtime < 60 for name in names)
 
 
@@ -415,7 +415,7 @@ STOPPED = """
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder = tempfile.mkdtemp()
     from prometheus_client import Counter
     from web_prom import share_values
-    from web_prom.multiprocess.writing.process_files import process_storage
+    from web_prom.multiprocess.writing.current_storage import process_storage
     share_values()
     Counter("mine", "").inc()
     if {stops}:

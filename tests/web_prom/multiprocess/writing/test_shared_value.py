@@ -20,7 +20,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Exemplar
 
-from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing import current_storage, process_files
 from web_prom.multiprocess.writing.process_files import ProcessStorage
 from web_prom.multiprocess.writing.shared_value import SharedValue
 from web_prom.multiprocess.writing.storage_errors import STORAGE_ERRORS
@@ -116,10 +116,10 @@ def test_shared_value_writes_the_files_of_prometheus_client(
                 patched.setattr(values, "ValueClass", kind)
                 patched.setenv("PROMETHEUS_MULTIPROC_DIR", upstream)
                 play(part)
-            process_files._last = ProcessStorage()
+            current_storage._last = ProcessStorage()
             play(part)
             assert read(shared) == read(Path(upstream))
-            process_files.process_storage().close()
+            current_storage.process_storage().close()
     for file in opened:
         file.close()
     for path in shared.glob("*.db"):

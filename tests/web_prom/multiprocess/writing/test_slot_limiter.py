@@ -20,7 +20,7 @@ from tests.web_prom.support import Environ, python, serve
 from web_prom import PrometheusMiddleware
 from web_prom.asgi import PrometheusMiddleware as AsgiMiddleware
 from web_prom.multiprocess.reading.collector import WorkersCollector
-from web_prom.multiprocess.writing import process_files
+from web_prom.multiprocess.writing import current_storage
 from web_prom.multiprocess.writing.value_file import ValueFile
 from web_prom.wsgi import set_route
 
@@ -249,7 +249,7 @@ def test_limit_holds_on_a_full_disk(shared: Path, monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as context:
         context.setattr("web_prom.multiprocess.writing.value_file.ValueFile._append", full)
         requests_of(app, *"cdefgh")
-    process_files.process_storage()._retry_at = 0.0
+    current_storage.process_storage()._retry_at = 0.0
     requests_of(app, "b")
     assert sum(tenants(shared).values()) == 9
     assert tenants(shared).keys() == {*"abcde", "_overflow"}
