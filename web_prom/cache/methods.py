@@ -85,7 +85,7 @@ def measure(cache: Any, name: str, source: RecorderSource, library: Library) -> 
             _targets.pop(identity, None)
 
     _references[identity] = ref(cache, remove)
-    _targets[identity] = Target(name, source)
+    _targets[identity] = Target(name, source, f"{kind.__module__}.{kind.__qualname__}")
 
 
 def is_measured(cache: Any) -> bool:

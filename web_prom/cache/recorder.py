@@ -48,14 +48,24 @@ class CacheRecorder(OperationRecorder):
         self.writers.clear()
         self._key_writers.clear()
 
-    def observe(self, cache: str, operation: str, result: Result, seconds: float) -> None:
-        """Count an operation and observe its duration. Never raises."""
+    def observe(
+        self, cache: str, operation: str, result: Result, seconds: float, *, backend: str = ""
+    ) -> None:
+        """Count an operation and observe its duration. Never raises.
+
+        Args:
+            cache: The name of the cache.
+            operation: The operation.
+            result: Its result.
+            seconds: Its duration.
+            backend: The class of the cache, with its module. Some namings have a label for it.
+        """
         try:
             key = (cache, operation, result)
             write = self.writers.get(key)
             if write is None:
-                counter, may_keep = self._child(self._counter_family, key)
-                histogram, _ = self._child(self._histogram_family, key)
+                counter, may_keep = self._child(self._counter_family, key, backend)
+                histogram, _ = self._child(self._histogram_family, key, backend)
                 write = make_writer(counter, histogram, DURATION_BUCKETS, ()).write
                 if may_keep:
                     self.writers[key] = write
@@ -63,14 +73,16 @@ class CacheRecorder(OperationRecorder):
         except Exception:
             self.record_internal_error()
 
-    def observe_keys(self, cache: str, operation: str, hits: int, misses: int, seconds: float) -> None:
+    def observe_keys(
+        self, cache: str, operation: str, hits: int, misses: int, seconds: float, *, backend: str = ""
+    ) -> None:
         """Count the hits and misses of an operation on many keys, and observe one duration. Never raises."""
         try:
             if hits > 0:
-                self._write_keys((cache, operation, "hit"), hits)
+                self._write_keys((cache, operation, "hit"), backend, hits)
             if misses > 0:
-                self._write_keys((cache, operation, "miss"), misses)
-            self._write_keys((cache, operation, "ok"), seconds)
+                self._write_keys((cache, operation, "miss"), backend, misses)
+            self._write_keys((cache, operation, "ok"), backend, seconds)
         except Exception:
             self.record_internal_error()
 
@@ -86,22 +98,22 @@ class CacheRecorder(OperationRecorder):
     def _histogram_family(self) -> LimitedMetric:
         return self.families.limited_family(Histogram, DURATION, bounded=_BOUNDED, buckets=DURATION_BUCKETS)
 
-    def _write_keys(self, key: WriterKey, amount: float) -> None:
+    def _write_keys(self, key: WriterKey, backend: str, amount: float) -> None:
         write = self._key_writers.get(key)
         if write is None:
             if key[2] == "ok":
-                child, may_keep = self._child(self._histogram_family, key)
+                child, may_keep = self._child(self._histogram_family, key, backend)
                 write = child.observe
             else:
-                child, may_keep = self._child(self._counter_family, key)
+                child, may_keep = self._child(self._counter_family, key, backend)
                 write = child.inc
             if may_keep:
                 self._key_writers[key] = write
         write(amount)
 
-    def _child(self, family: LimitedMetric, key: WriterKey) -> tuple[Any, bool]:
+    def _child(self, family: LimitedMetric, key: WriterKey, backend: str) -> tuple[Any, bool]:
         """Return a child, and whether it may be kept under the key."""
-        attributes = dict(zip(("cache", *_BOUNDED), key, strict=True))
+        attributes = dict(zip(("cache", *_BOUNDED), key, strict=True), backend=backend)
         attributes["backend"] = self._backend_of(key[0])
         child, overflow = self.recorder.child_without_extra(family, attributes)
         return child, not overflow
@@ -160,30 +172,32 @@ class Target:
     Args:
         name: The name of the cache.
         source: Finds the recorder.
+        backend: The class of the cache, with its module.
 
     Attributes:
-        name, source: As given.
+        name, source, backend: As given.
         threads: The threads that run an operation of the cache now.
     """
 
-    __slots__ = ("name", "source", "threads")
+    __slots__ = ("backend", "name", "source", "threads")
 
-    def __init__(self, name: str, source: RecorderSource) -> None:
+    def __init__(self, name: str, source: RecorderSource, backend: str) -> None:
         self.name = name
         self.source = source
+        self.backend = backend
         self.threads: set[int] = set()
 
     def observe(self, operation: str, result: Result, seconds: float) -> None:
         """Count an operation and observe its duration, if operations are measured yet. Never raises."""
         recorder = self.source.recorder()
         if recorder is not None:
-            recorder.observe(self.name, operation, result, seconds)
+            recorder.observe(self.name, operation, result, seconds, backend=self.backend)
 
     def observe_keys(self, operation: str, hits: int, misses: int, seconds: float) -> None:
         """Count hits and misses, and observe one duration, if operations are measured yet. Never raises."""
         recorder = self.source.recorder()
         if recorder is not None:
-            recorder.observe_keys(self.name, operation, hits, misses, seconds)
+            recorder.observe_keys(self.name, operation, hits, misses, seconds, backend=self.backend)
 
     def record_internal_error(self) -> None:
         """Count an error of the measurement itself. Never raises."""

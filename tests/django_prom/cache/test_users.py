@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from django.contrib.sessions.backends.cache import SessionStore
-from django.core.cache import cache
+from django.core.cache import cache, caches
 from django.http import HttpRequest, HttpResponse
 from django.template import Context, Engine
 from django.test import RequestFactory, override_settings
 from django.views.decorators.cache import cache_page
+from prometheus_client import CollectorRegistry
 
-from tests.web_prom.support import python
+from tests.web_prom.support import errors, python, samples
 
-from .project import Measured
+from .project import DUMMY, Measured, use_caches
 
 
 def test_sessions_in_a_cache_are_measured(measured: Measured) -> None:
@@ -96,3 +97,14 @@ WORKERS = """
 def test_operations_of_all_workers_are_in_one_scrape(tmp_path: Path) -> None:
     output = python(WORKERS, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     assert sorted(output.splitlines()) == ["get miss 5.0", "get_many miss 6.0"]
+
+
+def test_naming_of_django_prometheus_has_the_kind_of_the_backend(registry: CollectorRegistry) -> None:
+    with use_caches(other=DUMMY), override_settings(PROM_CACHE=True, PROM_NAMING="django-prometheus"):
+        cache.set("a", 1)
+        cache.get_many(["a", "b"])
+        caches["other"].get("a")
+        cache.clear()
+    assert samples(registry, "django_cache_get_total", "backend") == {("locmem",): 2, (DUMMY,): 1}
+    assert samples(registry, "django_cache_get_hits_total", "backend") == {("locmem",): 1}
+    assert errors(registry) == {}
