@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import gc
 import random
 import statistics
@@ -120,8 +122,16 @@ def serve_wsgi(app: WSGIApp, environs: Sequence[Environ]) -> float:
 
 
 def serve_asgi(app: ASGIApp, scopes: Sequence[Environ]) -> float:
-    """Serve ASGI requests in one task of an event loop. Start and end of the loop are not timed."""
-    return asyncio.run(_serve_in_loop(app, scopes))
+    """Serve ASGI requests in one task of an event loop, the same in all turns, as in a server's process."""
+    return _event_loop().run_until_complete(_serve_in_loop(app, scopes))
+
+
+@functools.cache
+def _event_loop() -> asyncio.AbstractEventLoop:
+    # The first request of a loop starts the measurement of that loop, and prepares asyncio and anyio.
+    loop = asyncio.new_event_loop()
+    atexit.register(loop.close)
+    return loop
 
 
 async def _serve_in_loop(app: ASGIApp, scopes: Sequence[Environ]) -> float:
