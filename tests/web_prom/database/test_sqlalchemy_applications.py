@@ -148,6 +148,19 @@ def test_uninstrument_stops_the_measurement_and_instrument_starts_it_again(shop:
     assert shop.operations("SELECT") == 2
 
 
+def test_engine_is_measured_for_an_application_that_measures_no_databases(engine: Any) -> None:
+    """Its settings apply. Its requests have no queries, because ``PROM_DATABASE`` is off."""
+    from web_prom import PrometheusMiddleware
+
+    registry = CollectorRegistry()
+    options = {"constant_labels": {"site": "north"}, "namespace": "app"}
+    PrometheusMiddleware(lambda *_: [], registry=registry, **options)  # type: ignore[arg-type]
+    instrument(engine, registry=registry)
+    select(engine)
+    labels = {"method": "_none", "route": "_none", "site": "north"}
+    assert registry.get_sample_value("app_http_request_db_queries_total", labels) == 1
+
+
 def test_instrument_refuses_what_is_no_engine(shop: Shop) -> None:
     with pytest.raises(TypeError, match="is not an Engine"):
         instrument("postgresql://")
