@@ -304,3 +304,22 @@ def test_opentelemetry_naming_is_supported(site: ASGISite, registry: CollectorRe
     gauge = ("http_request_method", "url_scheme")
     assert set(samples(registry, "http_server_active_requests", *gauge).values()) == {0}
     assert errors(registry) == {}
+
+
+@configured(PROM_NAMING="django-prometheus")
+def test_django_prometheus_naming_is_supported(site: ASGISite, registry: CollectorRegistry) -> None:
+    """The labels are read from Django's request and response, also in the event loop."""
+    site("/users/7/", "POST")
+    site("/fail/")
+    site("/nowhere/")
+    responses = "django_http_responses_total_by_status_view_method_total"
+    by_status = samples(registry, responses, "status", "method")
+    assert by_status == {("200", "POST"): 1, ("500", "GET"): 1, ("404", "GET"): 1}
+    views = samples(registry, responses, "view")
+    assert views["<unnamed view>",] == 1
+    assert len(views) == 3
+    assert samples(registry, "django_http_requests_total_by_transport_total", "transport") == {("http",): 3}
+    by_charset = samples(registry, "django_http_responses_total_by_charset_total", "charset")
+    assert by_charset == {("utf-8",): 3}
+    assert samples(registry, "django_http_exceptions_total_by_type_total", "type") == {("ValueError",): 1}
+    assert errors(registry) == {}
