@@ -146,6 +146,7 @@ def test_connections_are_hooked_once(measured: Measured) -> None:
     for _ in range(3):
         connections["default"].connect()
         ask()
+        connections["default"].connection.close()
     assert len(wrappers()) == 1
     assert measured.operations() == {("SELECT", ""): 3}
 
