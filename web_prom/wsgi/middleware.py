@@ -102,7 +102,8 @@ class PrometheusMiddleware(Middleware):
                 UpgradeExchangeWithSizes if self._measures_sizes else UpgradeExchange
             )
             self._upgrade_class = None if labels & WEBSOCKET_LABELS else upgrade_class
-            self._queue_time = self.recorder.queue_time
+            queue_time = self.recorder.queue_time
+            self._observe_queue_time = None if queue_time is None else queue_time.observe
             self._start_key = start_key_getter(self.recorder.naming.start_attributes, WSGI_KEYS)
             # An adapter computes them from the framework's request and response.
             self._extra_from_environ = bool(self._config.extra_labels) and resolve_route is None
@@ -129,8 +130,8 @@ class PrometheusMiddleware(Middleware):
             exchange = without_method
         exchange._start_response = start_response
         exchange.content_length = ""
-        if self._queue_time is not None:
-            self._queue_time.observe(environ)
+        if self._observe_queue_time is not None:
+            self._observe_queue_time(environ)
         if self._measures_sizes:
             exchange.on_start(environ)
         start = (
