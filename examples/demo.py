@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-from demo_load import IN_PROGRESS, LOAD, Answer, Row, count_sent, fetch, send_load
+from demo_load import CACHE_READS, IN_PROGRESS, LOAD, Answer, Row, count_sent, fetch, send_load
 from demo_servers import WORKERS, DemoError, Server, stop_all
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -36,16 +36,27 @@ class Measured:
         counts: The counters and the gauge of requests in progress.
         sums: The sum of the durations in seconds, by method and route.
         timed: The number of observed durations, by method and route.
+        cache_misses: Reads of the cache that found nothing.
     """
 
     counts: dict[Row, int] = field(default_factory=dict)
     sums: dict[tuple[str, str], float] = field(default_factory=dict)
     timed: dict[tuple[str, str], int] = field(default_factory=dict)
+    cache_misses: int = 0
 
     def mean_seconds(self, method: str, route: str) -> float:
         """Return the mean duration of a route's requests in seconds, or 0 if there are none."""
         request = (method, route)
         return self.sums[request] / self.timed[request] if self.timed.get(request) else 0.0
+
+
+# The metrics of requests, and the label that a row shows with method and route. A query has no such label.
+COUNTERS = {
+    "http_requests_total": "status",
+    "http_request_exceptions_total": "exception",
+    "http_request_db_queries_total": "queries",
+    "http_request_db_repeated_queries_total": "repeated",
+}
 
 
 def scrape(server: Server) -> Measured:
@@ -54,21 +65,28 @@ def scrape(server: Server) -> Measured:
     status, text = fetch(server.port, "GET", "/metrics")
     for family in text_string_to_metric_families(text if status == 200 else ""):
         for sample in family.samples:
-            name, labels, value = sample.name, sample.labels, sample.value
-            method, route = labels.get("method", ""), labels.get("route", "")
-            if name == "http_requests_total":
-                measured.counts[method, route, labels["status"]] = int(value)
-            elif name == "http_request_exceptions_total":
-                measured.counts[method, route, labels["exception"]] = int(value)
-            elif name == "http_request_duration_seconds_sum":
-                measured.sums[method, route] = value
-            elif name == "http_request_duration_seconds_count":
-                measured.timed[method, route] = int(value)
-            elif name == "http_requests_in_progress":
-                measured.counts[IN_PROGRESS] = int(value)
-            elif name == "shop_orders_total":
-                measured.counts["", name, labels["payment"]] = int(value)
+            add_sample(measured, sample.name, sample.labels, sample.value)
     return measured
+
+
+def add_sample(measured: Measured, name: str, labels: dict[str, str], value: float) -> None:
+    """Add one sample of a scrape, if the demo compares it."""
+    method, route = labels.get("method", ""), labels.get("route", "")
+    if name in COUNTERS and value and route != "_none":  # the worker's own queries, at its start
+        detail = COUNTERS[name]
+        measured.counts[method, route, labels.get(detail, detail)] = int(value)
+    elif name == "http_request_duration_seconds_sum":
+        measured.sums[method, route] = value
+    elif name == "http_request_duration_seconds_count":
+        measured.timed[method, route] = int(value)
+    elif name == "http_requests_in_progress":
+        measured.counts[IN_PROGRESS] = int(value)
+    elif name == "shop_orders_total":
+        measured.counts["", name, labels["payment"]] = int(value)
+    elif name == "cache_operations_total" and labels["operation"] == "get":
+        measured.counts[CACHE_READS] = measured.counts.get(CACHE_READS, 0) + int(value)
+        if labels["result"] == "miss":
+            measured.cache_misses += int(value)
 
 
 def differences(answers: Sequence[Answer], measured: Measured) -> Iterator[str]:
@@ -79,7 +97,7 @@ def differences(answers: Sequence[Answer], measured: Measured) -> Iterator[str]:
     for (hit, status), times in unexpected.items():
         seen = f"answered {status}" if status else "not answered"
         yield f"{hit.method} {hit.path} was {seen} {times} times, where {hit.status} is right"
-    sent = count_sent(answers)
+    sent = count_sent(answers, measured.cache_misses)
     for row in sorted(sent.keys() | measured.counts.keys()):
         counted = measured.counts.get(row, "none")
         if counted != sent[row]:
@@ -110,7 +128,7 @@ def scrape_settled(server: Server, answers: Sequence[Answer]) -> Measured:
 
 def print_table(sent: Counter[Row], measured: Measured) -> None:
     """Print a table of sent and measured requests, at most 80 columns wide."""
-    say(f"  {'method':<8}{'route':<29}{'status, error':<15}{'sent':>6}{'measured':>10}{'mean ms':>10}")
+    say(f"  {'method':<8}{'route':<29}{'what':<15}{'sent':>6}{'measured':>10}{'mean ms':>10}")
     shown = set()
     # First the requests by route, then the metrics without method and route.
     for row in sorted(sent.keys() | measured.counts.keys(), key=lambda row: (row[0] == "", row[1], row)):
@@ -135,12 +153,14 @@ def compare(servers: Sequence[Server], answers: Sequence[Answer]) -> None:
         own = [answer for answer in answers if answer.port == server.port]
         measured = scrape_settled(server, own)
         say(f"\n{server.name}")
-        print_table(count_sent(own), measured)
+        print_table(count_sent(own, measured.cache_misses), measured)
         wrong += [f"  {server.name}: {text}" for text in differences(own, measured)]
     if wrong:
         raise DemoError("\n".join(["These do not agree:", *wrong]))
     say("\nEvery row agrees. A mean is that of a method and route, over all statuses.")
     say("_OTHER: an unknown method. _unmatched: 40 paths without a route.")
+    say("queries: of the database. repeated: queries with the SQL of two earlier ones in the same request.")
+    say("/reviews has them by intent: it queries the reviews of each product (N+1).")
 
 
 def serve(servers: Sequence[Server], seconds: float, stop: Event) -> None:

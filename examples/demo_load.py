@@ -15,9 +15,13 @@ THREADS = 12
 PRODUCT = "/products/<int:number>"
 
 Row = tuple[str, str, str]
-"""The labels of a number: method, route, and status or exception. Other metrics: "", name and label."""
+"""The labels of a number: method, route, and a status, an exception, ``queries`` or ``repeated``.
+
+Other metrics: "", name and label.
+"""
 
 IN_PROGRESS: Row = ("", "http_requests_in_progress", "")
+CACHE_READS: Row = ("", "cache_operations_total", "get")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,9 @@ class Hit:
         exception: The exception that the page raises.
         payment: The kind of payment, if the request is an order.
         seconds: The shortest duration of the answer, in seconds.
+        queries: The database queries of the request.
+        repeated: Those with the SQL of two earlier queries of the same request.
+        cached: Whether the page is read from the cache first. A query follows if the cache does not have it.
     """
 
     method: str
@@ -43,6 +50,9 @@ class Hit:
     exception: str = ""
     payment: str = ""
     seconds: float = 0.0
+    queries: int = 0
+    repeated: int = 0
+    cached: bool = False
 
     @property
     def label(self) -> str:
@@ -54,14 +64,28 @@ LOAD = (
     Hit("GET", "/", "/", 200, times=60),
     Hit("HEAD", "/", "/", 200, times=10),
     Hit("BREW", "/", "/", 405, times=5),  # an unknown method
-    Hit("GET", "/products/1", PRODUCT, 200, times=40),
-    Hit("GET", "/products/2", PRODUCT, 200, times=20),
-    Hit("GET", "/products/77", PRODUCT, 404, times=10),
+    Hit("GET", "/products/1", PRODUCT, 200, times=40, cached=True),
+    Hit("GET", "/products/2", PRODUCT, 200, times=20, cached=True),
+    Hit("GET", "/products/77", PRODUCT, 404, times=10, cached=True),
+    Hit("GET", "/reviews", "/reviews", 200, times=10, queries=11, repeated=8),  # a query for each product
     *(Hit("GET", f"/wp-{number}/login.php", "_unmatched", 404) for number in range(40)),
-    Hit("POST", "/orders", "/orders", 201, times=16, form="product=1&payment=card", payment="card"),
-    Hit("POST", "/orders", "/orders", 201, times=8, form="product=2&payment=invoice", payment="invoice"),
-    Hit("POST", "/orders", "/orders", 400, times=4, form="product=1&payment=shells"),
-    Hit("POST", "/orders", "/orders", 409, times=6, form="product=3&payment=card"),  # an error, handled
+    Hit(
+        "POST", "/orders", "/orders", 201, times=16, form="product=1&payment=card", payment="card", queries=1
+    ),
+    Hit(
+        "POST",
+        "/orders",
+        "/orders",
+        201,
+        times=8,
+        form="product=2&payment=invoice",
+        payment="invoice",
+        queries=1,
+    ),
+    Hit("POST", "/orders", "/orders", 400, times=4, form="product=1&payment=shells", queries=1),
+    Hit(
+        "POST", "/orders", "/orders", 409, times=6, form="product=3&payment=card", queries=1
+    ),  # an error, handled
     Hit("GET", "/broken", "/broken", 500, times=6, exception="RuntimeError"),
     Hit("GET", "/catalogue.csv", "/catalogue.csv", 200, times=12),  # a file
     Hit("GET", "/search", "/search", 200, times=4, seconds=0.2),  # a slow page
@@ -105,14 +129,27 @@ def send_load(ports: Iterable[int], stop: Event) -> list[Answer]:
         return list(pool.map(send, jobs))
 
 
-def count_sent(answers: Iterable[Answer]) -> Counter[Row]:
-    """Return the expected metrics for the answers that the client got."""
+def count_sent(answers: Iterable[Answer], cache_misses: int) -> Counter[Row]:
+    """Return the expected metrics for the answers that the client got.
+
+    Args:
+        answers: The answers.
+        cache_misses: The pages that the caches of the workers did not have. Each worker has its own cache.
+    """
     sent: Counter[Row] = Counter({IN_PROGRESS: 0})
+    if cache_misses:
+        sent["GET", PRODUCT, "queries"] = cache_misses
     for answer in answers:
         hit = answer.hit
         sent[hit.label, hit.route, str(answer.status)] += 1
         if hit.exception:
             sent[hit.label, hit.route, hit.exception] += 1
+        if hit.queries:
+            sent[hit.label, hit.route, "queries"] += hit.queries
+        if hit.repeated:
+            sent[hit.label, hit.route, "repeated"] += hit.repeated
+        if hit.cached:
+            sent[CACHE_READS] += 1
         if hit.payment:
             sent["", "shop_orders_total", hit.payment] += 1
     return sent

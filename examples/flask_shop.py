@@ -4,21 +4,26 @@ From the directory above this one::
 
     gunicorn --config python:web_prom.gunicorn --workers 2 --chdir examples flask_shop:app
 
-``FlaskProm(app)`` is all that web-prom needs. ORDERS and the others are the shop's own, from metrics.py.
+``FlaskProm(app)`` is all that web-prom needs to measure requests. PROM_DATABASE and PROM_CACHE add the
+database and the cache. ORDERS and the others are the shop's own, from metrics.py.
 """
 
 import time
 from collections.abc import Iterator
 
 from flask import Flask, Response, abort, request, send_file
+from flask_caching import Cache
+from flask_shop_data import ProductPage, create_products, find_product, find_reviews
 from metrics import CHECKOUTS, ORDER_EUROS, ORDERS, PAYMENT_SECONDS, PAYMENTS
 
 from flask_prom import FlaskProm
 
-PRODUCTS = {1: ("teapot", 39), 2: ("kettle", 59), 3: ("samovar", 240)}
 SOLD_OUT = {3}
 
+create_products()
 app = Flask(__name__)
+app.config.update(PROM_DATABASE=True, PROM_CACHE=True, CACHE_TYPE="SimpleCache")
+cache = Cache(app)
 prom = FlaskProm(app)
 
 
@@ -33,29 +38,45 @@ def sold_out(_error: SoldOutError) -> tuple[str, int]:
 
 @app.get("/")
 def index() -> str:
-    links = ("/products/1", "/catalogue.csv", "/search", "/report", "/broken", "/no/such/page", "/metrics")
+    links = (
+        "/products/1",
+        "/reviews",
+        "/catalogue.csv",
+        "/search",
+        "/report",
+        "/broken",
+        "/no/such/page",
+        "/metrics",
+    )
     return "<h1>Teapots, by Flask</h1>" + "".join(f'<p><a href="{link}">{link}</a></p>' for link in links)
 
 
 @app.get("/products/<int:number>")
-def product(number: int) -> dict[str, object]:
-    if number not in PRODUCTS:
-        abort(404)
-    name, euros = PRODUCTS[number]
-    return {"name": name, "euros": euros}
+def product(number: int) -> ProductPage:
+    found: ProductPage | None = cache.get(f"product {number}")
+    if found is None:
+        found = find_product(number) or abort(404)
+        cache.set(f"product {number}", found)
+    return found
+
+
+@app.get("/reviews")
+def reviews() -> list[str]:
+    return find_reviews()  # a query for each product: the metrics show the repeated queries
 
 
 @app.post("/orders")
 def order() -> tuple[str, int]:
     number, payment = request.form.get("product", type=int), request.form.get("payment", "")
-    if number not in PRODUCTS or payment not in PAYMENTS:
+    found = find_product(number) if number else None
+    if found is None or payment not in PAYMENTS:
         abort(400)  # checked before it becomes a label, because clients can send any value
     if number in SOLD_OUT:
         raise SoldOutError
     with CHECKOUTS.track_inprogress(), PAYMENT_SECONDS.time():
         time.sleep(0.005)  # the payment provider
     ORDERS.labels(payment).inc()
-    ORDER_EUROS.observe(PRODUCTS[number][1])
+    ORDER_EUROS.observe(found["euros"])
     return "Thank you.\n", 201
 
 

@@ -9,6 +9,7 @@ urlpatterns = [
     path("", include("django_prom.urls")),
     path("", require_safe(views.index)),
     path("products/<int:number>", views.product),
+    path("reviews", views.reviews),
     path("orders", require_POST(views.order)),
     path("search", views.search),
     path("report", views.report),

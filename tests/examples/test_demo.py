@@ -158,7 +158,7 @@ def demo_module() -> Iterator[Any]:
 def agreeing(demo_module: Any) -> tuple[list[Any], Any]:
     """Return the expected answers of the load, and a scrape that agrees with them."""
     answers = [demo_module.Answer(1, hit, hit.status) for hit in demo_module.LOAD for _ in range(hit.times)]
-    measured = demo_module.Measured(counts=dict(demo_module.count_sent(answers)))
+    measured = demo_module.Measured(counts=dict(demo_module.count_sent(answers, 5)), cache_misses=5)
     for answer in answers:
         request = (answer.hit.label, answer.hit.route)
         measured.timed[request] = measured.timed.get(request, 0) + 1
