@@ -159,7 +159,7 @@ def compare(servers: Sequence[Server], answers: Sequence[Answer]) -> None:
         raise DemoError("\n".join(["These do not agree:", *wrong]))
     say("\nEvery row agrees. A mean is that of a method and route, over all statuses.")
     say("_OTHER: an unknown method. _unmatched: 40 paths without a route.")
-    say("queries: of the database. repeated: queries with the SQL of two earlier ones in the same request.")
+    say("queries: of the database. repeated: more than twice in one request.")
     say("/reviews has them by intent: it queries the reviews of each product (N+1).")
 
 
