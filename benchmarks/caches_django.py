@@ -1,4 +1,4 @@
-"""One hit in a cache of Django: bare, by hand, with web-prom, and with django-prometheus' backend."""
+"""A hit and a set in a cache of Django: bare, by hand, with web-prom, and with django-prometheus' backend."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def bound_histogram() -> Histogram:
     return histogram.labels("default", "get", "hit")
 
 
-def measured_by_hand() -> Callable[[], None]:
-    """Return a function that gets a value and observes the duration."""
+def measured_by_hand() -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return a function that gets a value, and one that sets it. Both observe the duration."""
     cache, observe = cache_of(FLOOR), bound_histogram().observe
 
     def get() -> None:
@@ -67,18 +67,36 @@ def measured_by_hand() -> Callable[[], None]:
         finally:
             observe(perf_counter() - started)
 
-    return get
+    def set_() -> None:
+        started = perf_counter()
+        try:
+            cache.set(KEY, "paid", None)
+        finally:
+            observe(perf_counter() - started)
+
+    return get, set_
 
 
 def _variant(name: str) -> Variant:
     configure()
     cache = cache_of(name)
-    return Variant(name, app_of(lambda: cache.get(KEY)))
+
+    def run() -> None:
+        cache.get(KEY)
+        cache.set(KEY, "paid", None)
+
+    return Variant(name, app_of(run))
 
 
 def _floor(_paths: int) -> Variant:
     configure()
-    return Variant(FLOOR, app_of(measured_by_hand()))
+    get, set_ = measured_by_hand()
+
+    def run() -> None:
+        get()
+        set_()
+
+    return Variant(FLOOR, app_of(run))
 
 
 def _web_prom(_paths: int) -> Variant:

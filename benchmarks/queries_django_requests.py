@@ -41,7 +41,7 @@ def _bare(paths: int) -> Variant:
 def _floor(paths: int) -> Variant:
     configure()
     connection, observe = connection_of(FLOOR), bound_histogram().observe
-    get = measured_by_hand()
+    get, _ = measured_by_hand()
 
     def view(request: HttpRequest) -> HttpResponse:
         for sql in QUERIES:

@@ -54,7 +54,11 @@ def test_queries_prints_a_table_for_each_subject_and_kind_of_values() -> None:
     tables = [table for table in done.stdout.split("\n\n")[2:] if table]
     assert [table.partition("  ")[0] for table in tables] == [
         f"{subject}, {kind}-process"
-        for subject in ("Query of Django", "Cache hit of Django", "Django request, 5 queries, 2 cache hits")
+        for subject in (
+            "Query of Django",
+            "Django cache, hit and set",
+            "Django request, 5 queries, 2 cache hits",
+        )
         for kind in ("single", "multi")
     ]
     for table in tables:
