@@ -48,19 +48,20 @@ class Call:
 
 
 current_call: ContextVar[Call | None] = ContextVar("web_prom_cache_call", default=None)
-"""The innermost operation with a :class:`Call` that runs. Other operations are in ``Target.threads``."""
+"""The innermost asynchronous operation that runs. Others are in :attr:`Target.threads`."""
 
 
-def around(target: Target) -> Call | Target | None:
+def around(target: Target) -> object | None:
     """Return the operation of the same cache around the code that runs now, or None.
 
     A backend may implement an operation by other operations of the same cache. These are not counted. If the
-    operation has no :class:`Call`, the target stands for it.
+    operation has no :class:`Call`, it is another object.
     """
-    call = current_call.get()
-    if call is not None and call.target is target:
+    call = target.threads.get(threading.get_ident())
+    if call is not None:
         return call
-    return target if threading.get_ident() in target.threads else None
+    in_task = current_call.get()
+    return in_task if in_task is not None and in_task.target is target else None
 
 
 def hide_frame(error: BaseException) -> None:
@@ -243,10 +244,13 @@ def _record_keys(keys: Any, recorded: list[Any]) -> Iterator[Any]:
 
 def _outside(call: Call, function: Callable[[], Any]) -> Callable[[], Any]:
     """Return a function that runs as if it were called outside the operation."""
+    target = call.target
 
     def call_outside() -> Any:
-        inside = current_call.get()
-        current_call.set(None)
+        threads, thread = {} if target is None else target.threads, threading.get_ident()
+        in_thread, in_task = threads.pop(thread, None), current_call.get()
+        if in_task is not None:
+            current_call.set(None)
         try:
             return function()
         except BaseException as error:
@@ -254,6 +258,9 @@ def _outside(call: Call, function: Callable[[], Any]) -> Callable[[], Any]:
             hide_frame(error)
             raise
         finally:
-            current_call.set(inside)
+            if in_thread is not None:
+                threads[thread] = in_thread
+            if in_task is not None:
+                current_call.set(in_task)
 
     return call_outside

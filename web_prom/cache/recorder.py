@@ -176,7 +176,8 @@ class Target:
 
     Attributes:
         name, source, backend: As given.
-        threads: The threads that run an operation of the cache now.
+        threads: The operation that each thread runs now: a :class:`web_prom.cache.calls.Call`, or for an
+            operation whose rule does not need one, this object.
     """
 
     __slots__ = ("backend", "name", "source", "threads")
@@ -185,7 +186,7 @@ class Target:
         self.name = name
         self.source = source
         self.backend = backend
-        self.threads: set[int] = set()
+        self.threads: dict[int, object] = {}
 
     def observe(self, operation: str, result: Result, seconds: float) -> None:
         """Count an operation and observe its duration, if operations are measured yet. Never raises."""

@@ -67,18 +67,18 @@ def _wrap_call(method: Method, operation: str, rule: CallRule, target_of: Target
         call = Call()
         call.target = target
         args, kwargs = rule.prepare(call, args, kwargs)
-        before = current_call.get()
-        current_call.set(call)
+        thread = threading.get_ident()
+        target.threads[thread] = call
         started = perf_counter()
         try:
             value = method(*args, **kwargs)
+            seconds = perf_counter() - started
         except BaseException as error:
-            _leave(call, before)
             target.observe(operation, rule.failure(call, error), perf_counter() - started)
             hide_frame(error)
             raise
-        seconds = perf_counter() - started
-        _leave(call, before)
+        finally:
+            target.threads.pop(thread, None)
         try:
             rule.observe(target, operation, call, value, seconds)
         except Exception:
@@ -139,7 +139,7 @@ def _wrap(method: Method, operation: str, rule: Rule, target_of: TargetGetter) -
                 hide_frame(error)
                 raise
         thread = threading.get_ident()
-        target.threads.add(thread)
+        target.threads[thread] = target
         started = perf_counter()
         try:
             value = method(*args, **kwargs) if kwargs else method(*args)
@@ -149,7 +149,7 @@ def _wrap(method: Method, operation: str, rule: Rule, target_of: TargetGetter) -
             hide_frame(error)
             raise
         finally:
-            target.threads.discard(thread)
+            target.threads.pop(thread, None)
         result: Result = "ok"
         try:
             result = rule.result(value)
@@ -199,7 +199,7 @@ def _wrap_exact_get(method: Method, operation: str, target_of: TargetGetter) -> 
 
 
 def _keep_found(
-    outer: Call | Target | None, rule: CallRule, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    outer: object | None, rule: CallRule, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
     """Keep whether a ``get`` inside an operation found its key, unless a ``get`` inside it has done so."""
     if rule.is_get and isinstance(outer, Call) and outer.found is None:
