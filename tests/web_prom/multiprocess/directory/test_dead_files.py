@@ -236,6 +236,7 @@ def merge_and_be_killed(directory: Path, steps: int) -> bool:
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
+@pytest.mark.slow
 def test_fault_39_merge_after_a_kill_at_any_step_counts_each_process_once(tmp_path: Path) -> None:
     killed = 0
     for step in range(200):

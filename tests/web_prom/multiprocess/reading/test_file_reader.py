@@ -219,6 +219,7 @@ print(sorted(seen))
 """
 
 
+@pytest.mark.slow
 def test_file_that_is_truncated_during_a_scrape_kills_no_process(worker: Worker) -> None:
     """A reader that maps the file would be killed by SIGBUS."""
     for number in range(5000):

@@ -257,6 +257,7 @@ def test_removed_entries_do_not_change_what_prometheus_client_merges(tmp_path: P
 
 
 @pytest.mark.unmeasured
+@pytest.mark.slow
 def test_fault_44_kill_at_any_line_of_a_removal_leaves_all_or_nothing(tmp_path: Path) -> None:
     """In real processes, each killed at the next line; the next holder begins at zero or goes on."""
     code = """

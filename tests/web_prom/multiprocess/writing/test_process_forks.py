@@ -203,6 +203,7 @@ def test_started_programs_and_replaced_programs_are_counted(tmp_path: Path) -> N
     assert run(code, tmp_path, "100") == ["0", "100.0", "0", "1", "110.0", "0", "111.0"]
 
 
+@pytest.mark.slow
 def test_fault_21_killed_processes_leave_a_bounded_number_of_files_and_lose_no_value(
     tmp_path: Path,
 ) -> None:
