@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from functools import cache
+from typing import TYPE_CHECKING
 
 import prometheus_client
 from django.conf import settings
@@ -22,6 +23,9 @@ from web_prom.middleware import scrape_paths
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.writing.activation import is_shared
 from web_prom.multiprocess.writing.current_storage import process_storage
+
+if TYPE_CHECKING:
+    from web_prom.live.mount import LiveMount
 
 logger = logging.getLogger("web_prom")
 
@@ -54,6 +58,10 @@ class Instrumentation:
         self.measures_start = self.recording_class.measures_sizes or bool(config.queue_time)
         self.suffixes = tuple(path[1:] for path in scrape_paths(config.path)) or ("",)
         self.start_key = start_key_getter(self.recorder.naming.start_attributes)
+        if config.live:
+            mount = live_mount()
+            self.suffixes += tuple(path[1:] for path in mount.paths)
+            self.start_key = mount.starting(self.start_key)
         self.labels_need_thread = False
 
 
@@ -136,6 +144,18 @@ def exposition() -> Exposition:
     return Exposition(REGISTRY, config())
 
 
+@cache
+def live_mount() -> LiveMount:
+    """Return what answers the requests of the live page. Call it only if ``PROM_LIVE`` is on.
+
+    Raises:
+        ConfigError: The settings are wrong.
+    """
+    from web_prom.live.mount import LiveMount
+
+    return LiveMount(exposition(), config(), owner(), is_debug=lambda: settings.DEBUG)
+
+
 def owner() -> str:
     """Return the name of the project, for messages."""
     module = getattr(settings, "SETTINGS_MODULE", None) or ""
@@ -146,7 +166,9 @@ def owner() -> str:
 def reset() -> None:
     """Clear everything that depends on settings: they have changed (``override_settings``)."""
     features.stop()
-    for cached in (config, instrumentation, current_instrumentation, exposition):
+    if live_mount.cache_info().currsize:
+        live_mount().keeper.stop()
+    for cached in (config, instrumentation, current_instrumentation, exposition, live_mount):
         cached.cache_clear()
     # Most management commands never import these modules, so they are not imported here.
     for name in ("routes", "urls", "database.measuring"):

@@ -12,7 +12,7 @@ from django.urls import LocalePrefixPattern, Resolver404, URLPattern, URLResolve
 from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils import translation
 
-from django_prom.views import metrics
+from django_prom.views import live, metrics, split_live_path
 
 Chain = tuple[Any, ...]
 """The resolvers and, last, the URL pattern on the way from the root of the URLs to a view."""
@@ -39,8 +39,8 @@ class Mounts(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def find_mounts(urlconf: Any) -> Mounts:
-    """Return where the metrics are mounted. The first call for a URLconf searches all of its URLs.
+def find_mounts(urlconf: Any, view: Any = metrics) -> Mounts:
+    """Return where a view is mounted. The first call for a URLconf searches all of its URLs.
 
     Inside ``i18n_patterns`` the path is that of the project's default language. At the paths of the other
     languages the view answers.
@@ -49,7 +49,7 @@ def find_mounts(urlconf: Any) -> Mounts:
         Exception: The URLs cannot be imported.
     """
     with translation.override(settings.LANGUAGE_CODE):
-        found = [_literal_path(chain) for chain in _iter_chains(get_resolver(urlconf).url_patterns, ())]
+        found = [_literal_path(chain) for chain in _iter_chains(get_resolver(urlconf).url_patterns, (), view)]
     paths = dict.fromkeys(f"/{path}" for path in found if path is not None)
     return Mounts(tuple(paths), None in found)
 
@@ -67,6 +67,16 @@ def is_mounted_at(urlconf: Any, path: str) -> bool:
     return mounts.has_variables and any(_resolves_to_metrics(urlconf, variant) for variant in variants)
 
 
+def is_live_page_at(urlconf: Any, path: str) -> bool:
+    """Return whether a path is one of the live page, which is mounted where the metrics are.
+
+    Raises:
+        Exception: The URLs cannot be imported.
+    """
+    found = split_live_path(path)
+    return found is not None and found[0] in find_mounts(urlconf, live).paths
+
+
 def _resolves_to_metrics(urlconf: Any, path: str) -> bool:
     try:
         with translation.override(settings.LANGUAGE_CODE):
@@ -75,14 +85,14 @@ def _resolves_to_metrics(urlconf: Any, path: str) -> bool:
         return False
 
 
-def _iter_chains(patterns: Iterable[Any], outer: Chain) -> Iterator[Chain]:
-    """Yield each chain that ends at the view of the metrics, from the outermost resolver to the pattern."""
+def _iter_chains(patterns: Iterable[Any], outer: Chain, view: Any) -> Iterator[Chain]:
+    """Yield each chain that ends at a view, from the outermost resolver to the pattern."""
     for pattern in patterns:
         if isinstance(pattern, URLPattern):
-            if pattern.callback is metrics:
+            if pattern.callback is view:
                 yield (*outer, pattern)
         elif isinstance(pattern, URLResolver) and not any(_includes_same(pattern, each) for each in outer):
-            yield from _iter_chains(pattern.url_patterns, (*outer, pattern))
+            yield from _iter_chains(pattern.url_patterns, (*outer, pattern), view)
 
 
 def _includes_same(one: Any, other: Any) -> bool:

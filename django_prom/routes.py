@@ -13,7 +13,8 @@ from django.http.response import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, get_resolver, get_script_prefix
 from django.utils import translation
 
-from django_prom.mounts import find_mounts, is_mounted_at
+from django_prom import conf
+from django_prom.mounts import find_mounts, is_live_page_at, is_mounted_at
 from django_prom.patterns import chain_template, template_of_text
 from web_prom.metrics.routes import is_excluded
 
@@ -72,10 +73,11 @@ def find_route(request: HttpRequest, response: HttpResponseBase | None) -> Route
 
 
 def is_metrics_path(request: HttpRequest) -> bool:
-    """Return whether a request is a scrape of the project's metrics. Never raises."""
+    """Return whether a request is a scrape of the project, or one of its live page. Never raises."""
     try:
         urlconf = getattr(request, "urlconf", None) or settings.ROOT_URLCONF
-        return is_mounted_at(urlconf, request.path_info)
+        path = request.path_info
+        return is_mounted_at(urlconf, path) or (conf.is_on("live") and is_live_page_at(urlconf, path))
     except Exception:
         return False  # the URLs cannot be imported, and Django reports that when it resolves the URL
 

@@ -131,6 +131,7 @@ class Instrumentation:
             owner=f"Flask application {app.name!r}",
             scrape_context=app.app_context,
             attribute_getters={"view": endpoint_of},
+            is_debug=lambda: app.debug,
         )
         if config.templates:
             from flask_prom.templates import measure_templates

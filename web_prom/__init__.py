@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from web_prom.multiprocess.reading.collector import collector_for
     from web_prom.multiprocess.writing.activation import share_values
     from web_prom.wsgi.endpoint import make_wsgi_app
+    from web_prom.wsgi.live import make_live_app
     from web_prom.wsgi.middleware import PrometheusMiddleware
 
     __version__: str
@@ -41,6 +42,7 @@ __all__ = [
     "header",
     "limited",
     "make_asgi_app",
+    "make_live_app",
     "make_wsgi_app",
     "observe",
     "share_values",
@@ -65,6 +67,7 @@ _MODULES = {
     "header": "config.client_labels",
     "limited": "config.client_labels",
     "make_asgi_app": "asgi.endpoint",
+    "make_live_app": "wsgi.live",
     "make_wsgi_app": "wsgi.endpoint",
     "observe": "decorators.functions",
     "share_values": "multiprocess.writing.activation",

@@ -34,6 +34,10 @@ class UnreadableError(WebPromError, OSError):
     """A source of the scrape could not be read this time, so that the scrape would be incomplete."""
 
 
+class SnapshotError(WebPromError, RuntimeError):
+    """A snapshot of a service cannot be taken. The message is a sentence that says why."""
+
+
 def raise_if_exhausted(error: OSError) -> None:
     """Raise UnreadableError if a file or a socket could not be opened only at this moment.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
@@ -18,6 +18,9 @@ from web_prom.metrics.labels import sanitize_label_value
 from web_prom.metrics.layers import MeasuredProtocols, affected_recordings, find_outer
 from web_prom.metrics.recorder import Recorder
 from web_prom.metrics.recording import RECORDING_KEY, Recording
+
+if TYPE_CHECKING:
+    from web_prom.live.mount import LiveMount
 
 RecordingType = TypeVar("RecordingType", bound=Recording)
 
@@ -63,6 +66,7 @@ class Middleware:
         reserved: Names of labels that only metrics of this protocol have.
         scrape_context: Entered around each response to a scrape (:mod:`web_prom.exposition.scrape_context`).
         attribute_getters: As those of :class:`web_prom.metrics.recorder.Recorder`.
+        is_debug: Returns whether the application is debugged. Then the live page needs no access control.
 
     Attributes:
         recorder: Records the requests. It exists only if the setting ``enabled`` is true.
@@ -85,6 +89,7 @@ class Middleware:
         reserved: frozenset[str] = frozenset(),
         scrape_context: ContextFactory | None = None,
         attribute_getters: Mapping[str, ExtraLabel] = MappingProxyType({}),
+        is_debug: Callable[[], bool] = lambda: False,
     ) -> None:
         if config is not None and options:
             raise TypeError(f"settings are in config or in options, not in both; remove {', '.join(options)}")
@@ -102,6 +107,11 @@ class Middleware:
                 attribute_getters=attribute_getters,
             )
             self._exposition = Exposition(registry, self._config, context=scrape_context)
+            self._live: LiveMount | None = None
+            if self._config.live:
+                from web_prom.live.mount import LiveMount
+
+                self._live = LiveMount(self._exposition, self._config, owner, is_debug=is_debug)
             measured = (self._config.request_size, self._config.response_size, self._config.first_byte)
             self._measures_sizes = any(measured)
             if self._config.database:
@@ -114,6 +124,10 @@ class Middleware:
                 from web_prom.http_client import activation
 
                 self._call_recorder = activation.activate(self.recorder)
+
+    def _answered_paths(self, scrapes: tuple[str, ...]) -> Collection[str]:
+        """Return the paths that this middleware answers: those of scrapes, and those of the live page."""
+        return scrapes if self._live is None else self._live.paths.union(scrapes)
 
     def _recording_class(self, kind: type[RecordingType]) -> type[RecordingType]:
         """Return the class of the recordings, which also counts queries if ``PROM_DATABASE`` is on."""

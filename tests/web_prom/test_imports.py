@@ -74,8 +74,8 @@ ALLOWED = {
     "decorators": {"config", "metrics", "multiprocess.writing", "runtime"},
     "cache": {"config", "metrics"},
     "exposition": {"config", "metrics", "multiprocess", "runtime"},
-    "wsgi": {"config", "metrics", "exposition", "middleware"},
-    "asgi": {"config", "metrics", "exposition", "middleware", "multiprocess.writing", "runtime"},
+    "wsgi": {"config", "metrics", "exposition", "live", "middleware"},
+    "asgi": {"config", "metrics", "exposition", "live", "middleware", "multiprocess.writing", "runtime"},
     "multiprocess.directory": FILES,
     "multiprocess.writing": {"multiprocess.directory", "multiprocess.worker_detection", *FILES},
     "multiprocess.reading": {"multiprocess.directory", *FILES},
@@ -86,8 +86,8 @@ ALLOWED = {
     "upstream": set(),
     "advice": {"metrics.conventions"},
     "live": {"advice", "config", "exposition", "metrics", "multiprocess"},
-    "cli": {"advice", "config", "exporter", "multiprocess.directory"},
-    "exporter": {"config", "exposition", "http_server", "multiprocess.directory"},
+    "cli": {"advice", "config", "exporter", "live", "multiprocess.directory"},
+    "exporter": {"config", "exposition", "http_server", "live", "multiprocess.directory"},
 }
 ANYWHERE = {
     "errors",

@@ -37,12 +37,13 @@ class Scrape:
 
     def __init__(self, metrics: Metrics, at: float) -> None:
         self.at = at
-        self.samples: dict[str, dict[Labels, Point]] = defaultdict(dict)
+        samples: dict[str, dict[Labels, Point]] = defaultdict(dict)
         families = text_string_to_metric_families(metrics) if isinstance(metrics, str) else metrics
         for family in families:
             for sample in family.samples:
                 key = frozenset(sample.labels.items())
-                self.samples[sample.name][key] = Point(sample.labels, sample.value)
+                samples[sample.name][key] = Point(sample.labels, sample.value)
+        self.samples: Mapping[str, Mapping[Labels, Point]] = dict(samples)
 
     def points(self, name: str) -> Iterable[Point]:
         """Return the samples of a name, none where it is missing."""

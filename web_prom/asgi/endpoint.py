@@ -11,7 +11,7 @@ from typing import Any
 
 from prometheus_client import REGISTRY
 
-from web_prom.exposition.http import Exposition, Response, header_variables, standalone_exposition
+from web_prom.exposition.http import Answerer, Response, header_variables, standalone_exposition
 from web_prom.metrics.layers import discard, find_outer_asgi
 from web_prom.metrics.routes import exclude
 from web_prom.types import ASGIApp, Receive, Scope, Send
@@ -56,7 +56,7 @@ class MetricsApp:
         exposition: Computes the responses.
     """
 
-    def __init__(self, exposition: Exposition) -> None:
+    def __init__(self, exposition: Answerer) -> None:
         self._exposition = exposition
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +69,7 @@ class MetricsApp:
             raise ValueError(f"scrapes are HTTP requests, but the scope has the type {scope['type']!r}")
 
 
-async def send_metrics(exposition: Exposition, scope: Scope, send: Send) -> None:
+async def send_metrics(exposition: Answerer, scope: Scope, send: Send) -> None:
     """Answer a scrape. Outer layers do not count it and do not show it as in progress."""
     discard(find_outer_asgi(scope))
     status, headers, whole = await _respond(exposition, to_environ(scope))
@@ -109,7 +109,7 @@ def to_environ(scope: Scope) -> dict[str, Any]:
     }
 
 
-async def _respond(exposition: Exposition, environ: Mapping[str, Any]) -> Response:
+async def _respond(exposition: Answerer, environ: Mapping[str, Any]) -> Response:
     """Compute the response in a thread, because it takes longer than an event loop may be blocked."""
     try:
         loop = asyncio.get_running_loop()
@@ -122,7 +122,7 @@ async def _respond(exposition: Exposition, environ: Mapping[str, Any]) -> Respon
     return await response
 
 
-async def _respond_without_asyncio(exposition: Exposition, environ: Mapping[str, Any]) -> Response:
+async def _respond_without_asyncio(exposition: Answerer, environ: Mapping[str, Any]) -> Response:
     """Compute the response in a thread of trio; on an unknown event loop without a thread."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():

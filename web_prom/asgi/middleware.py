@@ -94,11 +94,14 @@ class PrometheusMiddleware(Middleware):
             MeasuredProtocols.asgi = True
             record_quart_exceptions(resolver.app)
             self.recorder.mount_path = resolver.mount_path
-            self._scrape_paths = scrape_paths(self._config.path)
+            self._scrape_paths = self._answered_paths(scrape_paths(self._config.path))
+            self._answerer = self._live or self._exposition
             self._exchange_class = self._recording_class(
                 ASGIExchangeWithSizes if self._measures_sizes else ASGIExchange
             )
             self._start_key_getter = start_key_getter(self.recorder.naming.start_attributes, ASGI_KEYS)
+            if self._live is not None:
+                self._start_key_getter = self._live.starting(self._start_key_getter)
             self._start_key: Callable[[Any], Any] = self._first_start_key
 
     @classmethod
@@ -157,7 +160,7 @@ class PrometheusMiddleware(Middleware):
             serve = self._serve_websocket if self._enabled and kind == "websocket" else self._app
             return await serve(scope, receive, send)
         if scope.get("path", "") in self._scrape_paths or (scope.get("root_path") and self._is_scrape(scope)):
-            return await send_metrics(self._exposition, scope, send)
+            return await send_metrics(self._answerer, scope, send)
         outer = find_outer_asgi(scope) if RECORDING_KEY in scope or A2WSGI_ENVIRON_KEY in scope else None
         if outer is not None and is_counted_by(outer, self.recorder):
             return await self._app(scope, receive, self._with_outer_route(outer, scope, send))

@@ -26,7 +26,9 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
 
 # Other users can see a secret on a command line in the list of processes. Only an exporter in a thread has
 # custom collectors.
-_ENVIRONMENT_ONLY = frozenset({"bearer_token", "basic_auth", "enabled", "collector_timeout", "runtime"})
+_ENVIRONMENT_ONLY = frozenset(
+    {"bearer_token", "basic_auth", "enabled", "collector_timeout", "runtime", "live", "live_path"}
+)
 
 
 def load_exporter_config(environ: Mapping[str, str], options: Mapping[str, object] | None = None) -> Config:

@@ -57,6 +57,13 @@ def parse_url_path(value: object) -> str:
     raise ValueError("a URL path that begins with '/', for example '/metrics', or '' for none")
 
 
+def parse_live_path(value: object) -> str:
+    """Accept a URL path that has a name, without characters that a URL encodes."""
+    if isinstance(value, str) and re.fullmatch(r"(/[A-Za-z0-9_.~-]+)+/?", value):
+        return value.rstrip("/")
+    raise ValueError("a URL path that begins with '/' and has a name, for example '/live'")
+
+
 def parse_naming(value: object) -> str:
     """Accept the name of a naming."""
     if isinstance(value, str) and value in NAMINGS:

@@ -140,6 +140,14 @@ class Config:
         parsers.parse_boolean,
         "Measure the outgoing HTTP requests of requests, httpx and urllib3 in the process.",
     )
+    live: bool = _setting(
+        False,
+        parsers.parse_boolean,
+        "Show the live page: what the service does now and did in the last 15 minutes.",
+    )
+    live_path: str = _setting(
+        "/live", parsers.parse_live_path, "Path of the live page. Its files are below this path."
+    )
     zero_errors: bool = _setting(
         True,
         parsers.parse_boolean,
@@ -274,6 +282,11 @@ class Config:
                 "a number; switch PROM_STATUS_CLASSES off, and compute the classes in a query or a "
                 "recording rule"
             )
+        self._check_addresses()
+
+    def _check_addresses(self) -> None:
+        if self.live and self.live_path.rstrip("/") == self.path.rstrip("/"):
+            raise ConfigError("PROM_LIVE_PATH and PROM_PATH are the same; use two paths")
         for name in ("bearer_token", "basic_auth"):
             if getattr(self, name) and getattr(self, f"{name}_file"):
                 key = PREFIX + name.upper()

@@ -6,10 +6,13 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from web_prom.config.settings import Config
 from web_prom.exposition.http import Exposition, Response, text_response
+
+if TYPE_CHECKING:
+    from web_prom.live.mount import LiveMount
 
 logger = logging.getLogger("web_prom")
 
@@ -36,6 +39,13 @@ class DirectoryMetricsApp:
         self._path_info = self._path.rstrip("/").encode().decode("latin-1")
         self._exposition = Exposition(config=config, directory=str(directory))
         self._unreadable = False
+        self._live: LiveMount | None = None
+        if config.live:
+            from web_prom.live.mount import LiveMount
+
+            self._live = LiveMount(self._exposition, config, str(directory), directory=str(directory))
+            # This process serves from its start on.
+            self._live.keeper.start()
 
     @property
     def is_open(self) -> bool:
@@ -45,6 +55,8 @@ class DirectoryMetricsApp:
     def __call__(self, environ: Mapping[str, Any]) -> Response:
         """Answer one request, which is described by a WSGI environ. Never raises."""
         try:
+            if self._live is not None and self._live.is_inside(environ["PATH_INFO"]):
+                return self._live.respond_at(environ, environ["PATH_INFO"])
             if environ["PATH_INFO"].rstrip("/") != self._path_info:
                 # Only clients that may scrape see the path.
                 refusal = self._exposition.refusal_for(environ)

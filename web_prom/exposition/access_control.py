@@ -6,7 +6,7 @@ import base64
 import binascii
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,10 +61,23 @@ class AccessControl:
             or config.basic_auth_file
         )
 
-    def check(self, environ: Mapping[str, Any]) -> Denial | None:
-        """Return the refusal of a request with this WSGI environ, or None if it may scrape. Never raises."""
+    @property
+    def has_bearer_token(self) -> bool:
+        """Whether a bearer token is configured."""
+        return bool(self._config.bearer_token or self._config.bearer_token_file)
+
+    def check(
+        self, environ: Mapping[str, Any], has_session: Callable[[Secret], bool] = lambda _token: False
+    ) -> Denial | None:
+        """Return the refusal of a request with this WSGI environ, or None if it may scrape. Never raises.
+
+        Args:
+            environ: The request.
+            has_session: Returns whether the request shows in another way that the client knows the bearer
+                token.
+        """
         try:
-            return self._check(environ)
+            return self._check(environ, has_session)
         except Exception as error:
             # Any client can cause this failure, any number of times, so it is logged once a minute.
             remark = self._failures.admit(type(error).__qualname__)
@@ -72,7 +85,20 @@ class AccessControl:
                 logger.exception("the access check of /metrics failed; the scrape is refused%s", remark)
             return _FORBIDDEN
 
-    def _check(self, environ: Mapping[str, Any]) -> Denial | None:
+    def sent_bearer_token(self, environ: Mapping[str, Any]) -> Secret | None:
+        """Return the bearer token if a request with this WSGI environ has it and may scrape. Never raises."""
+        found: list[Secret] = []
+        try:
+            bearer = _secret(self._config.bearer_token, self._config.bearer_token_file)
+            if bearer is not None and _sends(environ, bearer) and self._check(environ) is None:
+                found.append(bearer)
+        except Exception:
+            logger.debug("the bearer token cannot be checked", exc_info=True)
+        return found[0] if found else None
+
+    def _check(
+        self, environ: Mapping[str, Any], has_session: Callable[[Secret], bool] = lambda _token: False
+    ) -> Denial | None:
         config = self._config
         if config.allowed_networks and not self._in_networks(environ):
             return _FORBIDDEN
@@ -84,11 +110,7 @@ class AccessControl:
             return None
         scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         given = given.strip()
-        if (
-            bearer is not None
-            and scheme.lower() == "bearer"
-            and bearer.matches(given.encode("latin-1", "replace"))
-        ):
+        if bearer is not None and (_sends(environ, bearer) or has_session(bearer)):
             return None
         if basic is not None and scheme.lower() == "basic" and basic.matches(_decoded(given)):
             return None
@@ -108,6 +130,12 @@ class AccessControl:
                 if not _is_proxy(hop.strip(), address, proxies):
                     break
         return address is not None and _is_in(address, self._config.allowed_networks)
+
+
+def _sends(environ: Mapping[str, Any], token: Secret) -> bool:
+    """Return whether a request sends a bearer token."""
+    scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    return scheme.lower() == "bearer" and token.matches(given.strip().encode("latin-1", "replace"))
 
 
 def _without_port(text: str) -> str:

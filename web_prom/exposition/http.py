@@ -6,14 +6,14 @@ import gzip
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from web_prom.config.raw_values import PREFIX
 from web_prom.config.settings import Config
-from web_prom.errors import BusyError
+from web_prom.errors import BusyError, SnapshotError
 from web_prom.exposition.access_control import AccessControl
 from web_prom.exposition.encoding.encoder import Encode, MetricSource
 from web_prom.exposition.gatherer import Gatherer
@@ -75,6 +75,13 @@ def header_variables(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return variables
 
 
+class Answerer(Protocol):
+    """Answers requests: an :class:`Exposition`, or one with the live page."""
+
+    def respond(self, environ: Mapping[str, Any]) -> Response:
+        """Answer a request that is described by a WSGI environ. Never raises."""
+
+
 class _ScrapeKey(NamedTuple):
     """What a scrape asks for. Scrapes with equal keys can share one body."""
 
@@ -130,6 +137,22 @@ class Exposition:
         """Answer a scrape that is described by a WSGI environ (or by Django's ``request.META``)."""
         with self._gatherer.context.enter():
             return self._respond(environ)
+
+    def text(self) -> bytes:
+        """Return a scrape in Prometheus' text format, for a reader in this process.
+
+        It shares its result with scrapes that overlap and ask for the same.
+
+        Raises:
+            SnapshotError: The scrape failed. The log says why.
+        """
+        encode, content_type = encoder_for(None)
+        key = _ScrapeKey(content_type, None, compressed=False)
+        with self._gatherer.context.enter():
+            body = self._single_flight.run(key, lambda: self._body(encode, key))
+        if body is None:
+            raise SnapshotError("the scrape failed; the log says why")
+        return body
 
     def refusal_for(self, environ: Mapping[str, Any]) -> Response | None:
         """Return the refusal for a client that may not scrape, and None for a client that may."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from web_prom.exposition.http import ALLOW, Header, Response, text_response
+from web_prom.errors import SnapshotError
+from web_prom.exposition.http import Header, Response, text_response
 from web_prom.exposition.negotiation import accepts_gzip
-from web_prom.live.assets import Asset, assets, assets_hash, page
+from web_prom.live.access import Access, Refusal
+from web_prom.live.assets import Asset, assets, assets_hash, page, sign_in_page
 from web_prom.live.source import SnapshotSource
+from web_prom.live.text_samples import TextFormatError
 
 logger = logging.getLogger("web_prom")
 
@@ -26,11 +29,9 @@ _SECURITY_HEADERS: list[Header] = [
 ]
 _NOT_STORED: Header = ("Cache-Control", "no-store")
 _KEPT: Header = ("Cache-Control", "public, max-age=31536000, immutable")
+_ALLOW: Header = ("Allow", "GET, HEAD")
 _JSON = "application/json; charset=utf-8"
 _MIN_COMPRESSED_BYTES = 1000
-
-Refuse = Callable[[Mapping[str, Any]], Response | None]
-"""Returns the refusal for a client that may not see the page, or None."""
 
 
 class LiveApp:
@@ -41,12 +42,12 @@ class LiveApp:
 
     Args:
         source: Takes the snapshots.
-        refuse: Decides who may see the page.
+        access: Decides who may see the page.
     """
 
-    def __init__(self, source: SnapshotSource, refuse: Refuse) -> None:
+    def __init__(self, source: SnapshotSource, access: Access) -> None:
         self.source = source
-        self._refuse = refuse
+        self._access = access
 
     def respond(self, environ: Mapping[str, Any], path: str | None = None) -> Response:
         """Answer a request. Never raises.
@@ -58,7 +59,9 @@ class LiveApp:
         """
         path = environ.get("PATH_INFO", "") if path is None else path
         try:
-            response = self._refuse(environ) or self._answer(environ, path)
+            response = self._checked(environ, path)
+        except (SnapshotError, TextFormatError) as error:
+            response = text_response("502 Bad Gateway", f"{error}\n")
         except Exception as error:
             logger.exception("the live page cannot be shown")
             response = text_response("500 Internal Server Error", f"no snapshot: {type(error).__name__}\n")
@@ -68,9 +71,26 @@ class LiveApp:
         body = b"" if environ.get("REQUEST_METHOD") == "HEAD" else body
         return Response(status, [*headers, *_SECURITY_HEADERS], body)
 
-    def _answer(self, environ: Mapping[str, Any], path: str) -> Response:  # noqa: PLR0911 - one for each address
+    def _checked(self, environ: Mapping[str, Any], path: str) -> Response:
         if environ.get("REQUEST_METHOD", "GET") not in ("GET", "HEAD"):
-            return text_response("405 Method Not Allowed", "use GET\n", [ALLOW])
+            return text_response("405 Method Not Allowed", "use GET\n", [_ALLOW])
+        if path == "/session":
+            return self._sign_in(environ)
+        refusal = self._access.refusal_for(environ)
+        if refusal is None or (refusal.may_sign_in and _is_public(path)):
+            return self._answer(environ, path)
+        return _refused(refusal, environ, path)
+
+    def _sign_in(self, environ: Mapping[str, Any]) -> Response:
+        """Answer a browser that sends the token once, and then its cookie."""
+        headers = self._access.sign_in(environ)
+        if headers is None:
+            refusal = self._access.refusal_for(environ)
+            if refusal is not None:
+                return refusal.response
+        return Response("204 No Content", [*(headers or ()), _NOT_STORED], b"")
+
+    def _answer(self, environ: Mapping[str, Any], path: str) -> Response:
         if path == "":
             # Relative to the last part of the path, which only the client knows behind a proxy.
             name = (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).rpartition("/")[2]
@@ -85,6 +105,19 @@ class LiveApp:
         if asset is None:
             return text_response("404 Not Found", "the live page has no such file\n")
         return _file(asset, environ, _KEPT)
+
+
+def _is_public(path: str) -> bool:
+    """Return whether a path has no numbers: a file of the page, or the redirect to it."""
+    return path == "" or path.startswith("/assets/")
+
+
+def _refused(refusal: Refusal, environ: Mapping[str, Any], path: str) -> Response:
+    if not refusal.may_sign_in or path != "/":
+        return refusal.response
+    shown = _file(sign_in_page(), environ, _NOT_STORED)
+    challenges = [header for header in refusal.response.headers if header[0] == "WWW-Authenticate"]
+    return Response(refusal.response.status, [*shown.headers, *challenges], shown.body)
 
 
 def _file(asset: Asset, environ: Mapping[str, Any], cache: Header) -> Response:

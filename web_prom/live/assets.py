@@ -54,7 +54,17 @@ def assets_hash() -> str:
 @cache
 def page() -> Asset:
     """Return the page, with the addresses of its files."""
-    html = (_FOLDER / "index.html").read_text("utf-8")
+    return _html("index.html")
+
+
+@cache
+def sign_in_page() -> Asset:
+    """Return the page that asks for the token."""
+    return _html("sign-in.html")
+
+
+def _html(name: str) -> Asset:
+    html = (_FOLDER / name).read_text("utf-8")
     return _make("text/html; charset=utf-8", html.replace(_HASH_MARK, assets_hash()).encode())
 
 

@@ -6,17 +6,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
-
-from prometheus_client.metrics_core import Metric
-from prometheus_client.samples import Sample
 
 from web_prom.live.text_samples import Family, Scrape, Series
 
 Labels = Mapping[str, str]
-
-_ADVISED = ("anyio_", "db_client_", "process_", "web_prom_")
-_LARGE = 500
 
 
 class Histogram(NamedTuple):
@@ -48,29 +41,18 @@ class Families:
     """The families of one scrape. Values that JSON cannot have (NaN and infinities) count as 0."""
 
     def __init__(self, scrape: Scrape) -> None:
+        self.scrape = scrape
         self._by_name = {_base(family): family for family in scrape.families.values()}
-        self._values = [*(value if math.isfinite(value) else 0.0 for value in scrape.values), 0.0]
+        self._values = [*scrape.values, 0.0]
         self._found: set[str] = set()
 
     def unused(self) -> Iterator[Family]:
         """Yield the families that nobody has asked for."""
         return (family for name, family in self._by_name.items() if name not in self._found)
 
-    def for_advice(self) -> Iterator[Metric]:
-        """Yield the families that the checks of :mod:`web_prom.advice` can use.
-
-        Of large families, the buckets are left out: the checks use those of queue times and lags only.
-        """
-        for name, family in self._by_name.items():
-            if name in self._found or name.startswith(_ADVISED):
-                metric = Metric(name, family.help, "unknown")
-                large = len(family.series) > _LARGE
-                metric.samples = [
-                    Sample(series.name, dict(series.labels), self._values[series.at])
-                    for series in family.series
-                    if not (large and series.name.endswith("_bucket"))
-                ]
-                yield metric
+    def value(self, series: Series) -> float | None:
+        """Return the value of a series, or None for NaN and infinities."""
+        return None if series.at in self.scrape.not_finite else self._values[series.at]
 
     def find(self, name: str) -> Family | None:
         """Return a family by its name, with or without ``_total``, and with any namespace before it."""
@@ -88,11 +70,7 @@ class Families:
     def samples_of(self, family: Family) -> list[tuple[Labels, float]]:
         """Return the labels and values of a family, without the times at which series were created."""
         values = self._values
-        return [
-            (series.labels, values[series.at])
-            for series in family.series
-            if not series.name.endswith("_created")
-        ]
+        return [(series.labels, values[series.at]) for series in lasting(family)]
 
     def total(self, name: str) -> float | None:
         """Return the sum of the values of a family, or None if the scrape has no such family."""
@@ -106,9 +84,9 @@ class Families:
 
     def histograms_of(self, family: Family) -> tuple[list[float], list[Histogram]]:
         """Return the upper bounds and the histograms of a family. A summary has one bucket."""
-        layout = _layouts.get(family)
+        layout = family.derived.get("layout")
         if layout is None:
-            layout = _layouts[family] = _layout(family.series)
+            layout = family.derived["layout"] = _layout(family.series)
         bounds, positions = layout
         values = self._values
         found = []
@@ -116,15 +94,23 @@ class Families:
             below, counts = 0.0, []
             for at in buckets:
                 # Another worker may have written between two buckets.
-                upper = max(values[at], below)
-                counts.append(upper - below)
-                below = upper
+                upper = values[at]
+                if upper > below:
+                    counts.append(upper - below)
+                    below = upper
+                else:
+                    counts.append(0.0)
             found.append(Histogram(labels, values[total], values[observed], counts))
         return bounds, found
 
 
-# Scrapes with the same series share their families.
-_layouts: WeakKeyDictionary[Family, tuple[list[float], list[_Positions]]] = WeakKeyDictionary()
+def lasting(family: Family) -> list[Series]:
+    """Return the series of a family, without the times at which series were created."""
+    found: list[Series] | None = family.derived.get("lasting")
+    if found is None:
+        found = [series for series in family.series if not series.name.endswith("_created")]
+        family.derived["lasting"] = found
+    return found
 
 
 def json_bounds(bounds: Iterable[float]) -> list[float | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from web_prom.live.families import Families, json_bounds
+from web_prom.live.families import Families, json_bounds, lasting
 from web_prom.live.text_samples import Family
 
 MAX_FAMILIES = 100
@@ -40,11 +40,14 @@ def _family(families: Families, family: Family) -> dict[str, Any]:
     if is_distribution:
         described = _distributions(families, family)
     else:
-        samples = families.samples_of(family)
-        described = {"series": [{"labels": labels, "value": value} for labels, value in samples]}
+        described = {
+            "series": [
+                {"labels": series.labels, "value": families.value(series)} for series in lasting(family)
+            ]
+        }
     names = dict.fromkeys(name for series in family.series for name in series.labels)
     labels = [name for name in names if not (is_distribution and name in ("le", "quantile"))]
-    series = sorted(described["series"], key=lambda each: -each.get("value", each.get("count", 0.0)))
+    series = sorted(described["series"], key=lambda each: -(each.get("value", each.get("count")) or 0.0))
     for each in series:
         each["labels"] = [each["labels"].get(name, "") for name in labels]
     return {

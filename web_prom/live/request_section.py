@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from web_prom.live.families import Families, Histogram, add_columns, json_bounds
@@ -31,30 +31,52 @@ def request_section(families: Families) -> dict[str, Any]:
     bounds, histograms = families.histograms(naming.duration.name)
     rows: dict[tuple[str, str], Row] = {}
 
-    def row(spec: MetricSpec, labels: Mapping[str, str]) -> Row:
-        key = _attribute(spec, labels, "method"), _route(spec, labels)
+    def row(key: tuple[str, str]) -> Row:
         found = rows.get(key)
         if found is None:
             found = rows[key] = _empty_row(*key, len(bounds))
         return found
 
-    for histogram in histograms:
-        _add_duration(row(naming.duration, histogram.labels), naming, histogram)
+    labels = [histogram.labels for histogram in histograms]
+    keys = _keys(families, naming.duration, "status" if naming.requests is None else None, labels)
+    for (key, status), histogram in zip(keys, histograms, strict=True):
+        _add_duration(row(key), naming, status, histogram)
     for spec, member, attribute in (
         (naming.requests, "statuses", "status"),
         (naming.exceptions, "exceptions", "exception"),
     ):
         if spec is None:
             continue
-        for labels, value in families.samples(spec.name):
+        samples = families.samples(spec.name)
+        keys = _keys(families, spec, attribute, [labels for labels, _value in samples])
+        for (key, name), (_labels, value) in zip(keys, samples, strict=True):
             if value:
-                _add(row(spec, labels)[member], _attribute(spec, labels, attribute) or "?", value)
+                _add(row(key)[member], name or "?", value)
     _add_queries(rows, families)
     return {
         "buckets": json_bounds(bounds),
         "in_progress": max(families.total(naming.in_progress.name) or 0.0, 0.0),
         **_limited(list(rows.values())),
     }
+
+
+def _keys(
+    families: Families, spec: MetricSpec, attribute: str | None, every: Sequence[Mapping[str, str]]
+) -> list[tuple[tuple[str, str], str]]:
+    """Return, for each label set of a family, its method and route, and the value of one attribute."""
+    family = families.find(spec.name)
+    if family is None:
+        return []
+    found: list[tuple[tuple[str, str], str]] | None = family.derived.get("keys")
+    if found is None:
+        found = family.derived["keys"] = [
+            (
+                (_attribute(spec, labels, "method"), _route(spec, labels)),
+                _attribute(spec, labels, attribute) if attribute else "",
+            )
+            for labels in every
+        ]
+    return found
 
 
 def _naming_of(families: Families) -> Naming | None:
@@ -75,15 +97,11 @@ def _empty_row(method: str, route: str, buckets: int) -> Row:
     }
 
 
-def _add_duration(row: Row, naming: Naming, histogram: Histogram) -> None:
+def _add_duration(row: Row, naming: Naming, status: str, histogram: Histogram) -> None:
     row["seconds"] += histogram.seconds
     row["counts"] = add_columns((row["counts"], histogram.counts)) if any(row["counts"]) else histogram.counts
     if naming.requests is None:  # the count of the histogram is the counter of requests
-        _add(
-            row["statuses"],
-            _attribute(naming.duration, histogram.labels, "status") or "?",
-            histogram.observed,
-        )
+        _add(row["statuses"], status or "?", histogram.observed)
     if naming.exceptions is None:
         error = _attribute(naming.duration, histogram.labels, "error")
         if error and not error.isdigit():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
-from prometheus_client.metrics_core import Metric
-
+import web_prom
 from web_prom.live.families import Families, add_columns
 from web_prom.live.inside_section import inside_sections
 from web_prom.live.own_section import own_section
@@ -28,13 +27,17 @@ class SnapshotReader:
     Args:
         title: What the snapshot calls the service.
         interval_seconds: The time between two snapshots, for those who ask again.
+
+    Attributes:
+        scrape: The latest scrape.
     """
 
     def __init__(self, title: str, interval_seconds: float) -> None:
         self._title = title
         self._interval_seconds = interval_seconds
+        self._version = web_prom.__version__
         self._reader = TextReader()
-        self._families = Families(Scrape({}, []))
+        self.scrape = Scrape({}, [])
 
     def read(self, text: bytes, at: float, *, started: float | None = None) -> dict[str, Any]:
         """Return the snapshot of a scrape.
@@ -58,6 +61,7 @@ class SnapshotReader:
             "time": at,
             "title": self._title,
             "interval_seconds": self._interval_seconds,
+            "web_prom": self._version,
             "requests": request_section(families),
             **server_sections(families),
             **inside_sections(families),
@@ -67,12 +71,8 @@ class SnapshotReader:
             "snapshot_seconds": perf_counter() - started,
             "series": len(scrape.values),
         }
-        self._families = families
+        self.scrape = scrape
         return document
-
-    def families_for_advice(self) -> Iterator[Metric]:
-        """Yield the families of the latest scrape, as far as :mod:`web_prom.advice` uses them."""
-        return self._families.for_advice()
 
 
 def reduced(snapshot: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -10,12 +11,17 @@ from time import perf_counter
 from typing import Any
 
 from web_prom.advice.advise import verdicts
-from web_prom.advice.scrapes import Scrape, Window
-from web_prom.live.history import INTERVAL_SECONDS, KEPT_SECONDS, History
+from web_prom.advice.scrapes import Window
+from web_prom.live.advised_scrape import AdvisedScrape
+from web_prom.live.history import INTERVAL_SECONDS, KEPT_SECONDS
 from web_prom.live.snapshot import SnapshotReader
+from web_prom.live.store import FindDirectory, MemoryStore, SharedStore, Store
 
 ADVICE_SECONDS = 30.0
 """The verdicts compare the latest scrape with one that is about as old as this."""
+
+# Scrapes that are kept for the verdicts. They share the labels, and each has its own values.
+_MAX_ADVISED = 7
 
 Checks = Callable[[dict[str, Any]], list[dict[str, Any]]]
 """Returns the section ``checks`` for a snapshot without it."""
@@ -24,14 +30,16 @@ Checks = Callable[[dict[str, Any]], list[dict[str, Any]]]
 class SnapshotSource:
     """Takes snapshots of one service, at most one in an interval, and keeps their history.
 
-    Safe to share between threads. A thread that asks while another one takes a snapshot waits for it, and
-    gets the same.
+    Safe to share between threads, and after a fork. A thread that asks while another one takes a snapshot
+    waits for it, and gets the same, or the same error.
 
     Args:
         scrape: Returns a scrape in Prometheus' text format. What it raises is raised to those who ask.
         title: What the page calls the service.
         checks: Checks the set-up of the service.
         interval_seconds: The time between two snapshots.
+        find_directory: Returns the directory that the workers share. One of them takes each snapshot, and
+            all of them return it.
     """
 
     def __init__(
@@ -41,73 +49,103 @@ class SnapshotSource:
         checks: Checks,
         *,
         interval_seconds: float = INTERVAL_SECONDS,
+        find_directory: FindDirectory = lambda: None,
     ) -> None:
         self._scrape = scrape
         self._checks = checks
-        self._interval_seconds = interval_seconds
+        self._fresh_seconds = interval_seconds * 0.8
         self._reader = SnapshotReader(title, interval_seconds)
-        self._history = History()
-        self._advised: list[Scrape] = []
-        self._lock = Lock()
-        self._latest: tuple[float, dict[str, Any], bytes] | None = None
+        self._find_directory = find_directory
+        self._store: Store = MemoryStore(interval_seconds)
+        self._advised: list[AdvisedScrape] = []
+        self._failed: tuple[float, Exception] | None = None
+        self._lock, self._pid = Lock(), os.getpid()
 
     def snapshot(self) -> dict[str, Any]:
         """Return the latest snapshot. Take one if the latest is older than an interval.
 
         Raises:
-            TextFormatError: The scrape is not in Prometheus' text format.
+            SnapshotError, TextFormatError: The scrape gave no metrics.
             Exception: What the scrape raised.
         """
-        return self._current()[1]
+        found: dict[str, Any] = json.loads(self.snapshot_json())
+        return found
 
     def snapshot_json(self) -> bytes:
-        """Return the same as JSON."""
-        return self._current()[2]
-
-    def history_json(self) -> bytes:
-        """Return the history as JSON."""
-        return _to_json(self._history.document(time.time()))
-
-    def keep_history(self) -> None:
-        """Take a snapshot if the history has no point for this interval.
+        """Return the same as JSON.
 
         Raises:
             Exception: As :meth:`snapshot`.
         """
-        if time.time() - self._history.latest >= self._interval_seconds:
-            self.snapshot()
+        with self._own_lock():
+            store = self._current_store()
+            body = store.latest()
+            if body is None:
+                self._raise_recent_error()
+                store.is_due()
+                body = self._take(store)
+            return body
 
-    def renew_locks(self) -> None:
-        """Replace the locks. In a forked child, the thread that holds one may not exist."""
-        self._lock = Lock()
-        self._history.renew_lock()
+    def history_json(self) -> bytes:
+        """Return the history as JSON."""
+        with self._own_lock():
+            store = self._current_store()
+            store.refresh()
+            return _to_json(store.history.document(time.time()))
 
-    def _current(self) -> tuple[float, dict[str, Any], bytes]:
-        with self._lock:
-            latest = self._latest
-            # Two pages that look at the same time need one snapshot.
-            if latest is None or not 0 <= time.time() - latest[0] < self._interval_seconds * 0.8:
-                latest = self._latest = self._take()
-            return latest
+    def keep_history(self) -> None:
+        """Take a snapshot if it is the turn of this process. Call it about once a second.
 
-    def _take(self) -> tuple[float, dict[str, Any], bytes]:
+        Raises:
+            Exception: As :meth:`snapshot`.
+        """
+        with self._own_lock():
+            store = self._current_store()
+            if store.is_due():
+                self._take(store)
+
+    def _own_lock(self) -> Lock:
+        # In a forked child, the thread that holds the lock of its parent does not exist.
+        if self._pid != os.getpid():
+            self._lock, self._pid = Lock(), os.getpid()
+        return self._lock
+
+    def _current_store(self) -> Store:
+        directory = self._find_directory()
+        store = self._store
+        if directory and not (isinstance(store, SharedStore) and store.directory == directory):
+            store = self._store = SharedStore(directory)
+        return store
+
+    def _raise_recent_error(self) -> None:
+        """Raise the error of the latest attempt, if it is recent: a target that hangs is asked once."""
+        if self._failed is not None and 0 <= time.time() - self._failed[0] < self._fresh_seconds:
+            raise self._failed[1].with_traceback(None)
+
+    def _take(self, store: Store) -> bytes:
         started = perf_counter()
-        text = self._scrape()
-        now = time.time()
-        snapshot = self._reader.read(text, now, started=started)
+        self._failed = None
+        try:
+            text = self._scrape()
+            now = time.time()
+            snapshot = self._reader.read(text, now, started=started)
+        except Exception as error:
+            self._failed = time.time(), error
+            raise
         snapshot["checks"] = self._checks(snapshot)
         snapshot["verdicts"] = self._verdicts(now)
         snapshot["cost"]["snapshot_seconds"] = perf_counter() - started
-        self._history.add(snapshot)
-        return now, snapshot, _to_json(snapshot)
+        body = _to_json(snapshot)
+        store.put(snapshot, body)
+        return body
 
     def _verdicts(self, now: float) -> Sequence[dict[str, Any]]:
-        latest = Scrape(self._reader.families_for_advice(), now)
+        latest = AdvisedScrape(self._reader.scrape, now)
         self._advised = [each for each in self._advised if now - KEPT_SECONDS < each.at < now]
         before = next((each for each in reversed(self._advised) if now - each.at >= ADVICE_SECONDS), None)
         before = before or (self._advised[0] if self._advised else None)
         self._advised.append(latest)
-        del self._advised[: -int(2 * ADVICE_SECONDS / self._interval_seconds) - 1]
+        del self._advised[:-_MAX_ADVISED]
         return [verdict.as_json() for verdict in verdicts(Window(latest, before))]
 
 

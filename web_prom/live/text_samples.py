@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from operator import ne
+from typing import Any, NamedTuple
 
 # A scrape of a service with more is not shown. It would take seconds and hundreds of megabytes.
 MAX_BYTES = 50_000_000
@@ -37,6 +39,8 @@ class Family:
         type: ``counter``, ``gauge``, ``histogram``, ``summary``, or another word of the text.
         help: The help text.
         series: Its series in the order of the text.
+        derived: What the sections computed from the series alone, by name. Scrapes with the same series
+            share it.
     """
 
     def __init__(self, name: str) -> None:
@@ -44,26 +48,39 @@ class Family:
         self.type = "unknown"
         self.help = ""
         self.series: list[Series] = []
+        self.derived: dict[str, Any] = {}
 
 
 class Scrape(NamedTuple):
-    """The families and the values of one scrape. Scrapes with the same series share the families."""
+    """The families and the values of one scrape. Scrapes with the same series share the families.
+
+    Attributes:
+        families: The families by name.
+        values: The values by the positions of the series. NaN and infinities are 0.
+        not_finite: The positions of values that are NaN or an infinity.
+    """
 
     families: Mapping[str, Family]
     values: Sequence[float]
+    not_finite: frozenset[int] = frozenset()
 
 
 class TextReader:
     """Reads scrapes of one service.
 
-    If a scrape has the same series as the one before, only the values are read: a tenth of the time. One
-    thread at a time may use it.
+    If a scrape has the same series as the one before, only the lines that changed are read. If it has other
+    series, the labels of known series are not parsed again. One thread at a time may use it.
     """
 
     def __init__(self) -> None:
-        # For each line: the text before the value, or a whole line that has no value.
-        self._lines: list[tuple[bytes, int]] = []
+        self._text: list[bytes] = []
+        # For each line: the length of the text before the value, and the position of the value. A line
+        # without a value has the length 0.
+        self._places: list[tuple[int, int]] = []
+        self._values: list[float] = []
+        self._not_finite: set[int] = set()
         self._families: dict[str, Family] = {}
+        self._parsed: dict[bytes, tuple[str, dict[str, str]]] = {}
 
     def read(self, text: bytes) -> Scrape:
         """Return the families of a scrape, in the order of the text.
@@ -77,52 +94,66 @@ class TextReader:
         if len(text) > MAX_BYTES:
             raise TextFormatError(f"the text has more than {MAX_BYTES // 1_000_000} MB")
         lines = text.split(b"\n")
-        values = self._read_values(lines)
-        if values is None:
-            values = self._read_all(lines)
-        return Scrape(self._families, values)
+        if not self._read_changes(lines):
+            self._read_all(lines)
+        return Scrape(self._families, self._values, frozenset(self._not_finite))
 
-    def _read_values(self, lines: list[bytes]) -> list[float] | None:
-        """Return the values, or None if the lines have other series than those before."""
-        if len(lines) != len(self._lines):
-            return None
-        values: list[float] = []
-        add = values.append
+    def _read_changes(self, lines: list[bytes]) -> bool:
+        """Read the lines that changed. Return whether the lines have the same series as those before."""
+        if len(lines) != len(self._text):
+            return False
+        changed = [at for at, differs in enumerate(map(ne, lines, self._text)) if differs]
+        values, not_finite = list(self._values), set(self._not_finite)
         try:
-            for line, (start, length) in zip(lines, self._lines, strict=True):
-                if length:
-                    if not line.startswith(start):
-                        return None
-                    add(float(line[length:]))
-                elif line != start:
-                    return None
+            for at in changed:
+                line, (length, position) = lines[at], self._places[at]
+                if not length or not line.startswith(self._text[at][:length]):
+                    return False
+                _set(values, not_finite, position, float(line[length:]))
         except ValueError:  # a timestamp, or no number
-            return None
-        return values
+            return False
+        self._text, self._values, self._not_finite = lines, values, not_finite
+        return True
 
-    def _read_all(self, lines: list[bytes]) -> list[float]:
+    def _read_all(self, lines: list[bytes]) -> None:
         families: dict[str, Family] = {}
         values: list[float] = []
+        not_finite: set[int] = set()
+        places: list[tuple[int, int]] = []
+        known, self._parsed = self._parsed, {}
         current = Family("")
-        self._lines = []
+        self._text = []
         for line in lines:
             if line.startswith(b"#") or not line.strip():
                 current = _read_comment(line, families, current)
-                self._lines.append((line, 0))
+                places.append((0, 0))
                 continue
             end = line.rfind(b"}") + 1 or line.find(b" ")
+            key = line[:end]
             try:
-                name, labels = _parse_series(line[:end])
+                parsed = known.get(key) or _parse_series(key)
                 value = float(line[end:].split(None, 1)[0])
             except (ValueError, IndexError):
                 raise _error(line) from None
+            self._parsed[key] = parsed
+            name, labels = parsed
             if not _belongs(name, current):
                 current = families.setdefault(name, Family(name))
             current.series.append(Series(name, labels, len(values)))
-            values.append(value)
-            self._lines.append((line[: end + 1], end + 1))
-        self._families = families
-        return values
+            places.append((end + 1, len(values)))
+            values.append(0.0)
+            _set(values, not_finite, len(values) - 1, value)
+        self._text, self._places, self._families = lines, places, families
+        self._values, self._not_finite = values, not_finite
+
+
+def _set(values: list[float], not_finite: set[int], at: int, value: float) -> None:
+    if math.isfinite(value):
+        values[at] = value
+        not_finite.discard(at)
+    else:
+        values[at] = 0.0
+        not_finite.add(at)
 
 
 def _belongs(name: str, family: Family) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from prometheus_client import REGISTRY
 
 from web_prom.exposition.encoding.encoder import MetricSource
-from web_prom.exposition.http import Exposition, standalone_exposition
+from web_prom.exposition.http import Answerer, standalone_exposition
 from web_prom.metrics.layers import discard, find_outer
 from web_prom.types import Environ, StartResponse, WSGIApp
 
@@ -30,7 +30,7 @@ def make_wsgi_app(registry: MetricSource = REGISTRY, disable_compression: bool =
     return metrics_app(standalone_exposition(registry, compress=not disable_compression))
 
 
-def metrics_app(exposition: Exposition) -> WSGIApp:
+def metrics_app(exposition: Answerer) -> WSGIApp:
     """Return the WSGI application that answers scrapes with an exposition.
 
     A middleware around it neither counts the scrape nor shows it as in progress.

@@ -56,6 +56,7 @@ class PrometheusMiddleware(Middleware):
             around each custom collector in its thread (:mod:`web_prom.exposition.scrape_context`).
         attribute_getters: Functions that return an attribute of a naming from the framework's request and
             response. Framework adapters pass their own.
+        is_debug: Returns whether the application is debugged. Then the live page needs no access control.
         **options: Settings by their names in lower case, without the prefix ``PROM_``. They take precedence
             over the environment. Without an adapter, extra labels are computed from the environ and the
             pair of status line and headers.
@@ -76,6 +77,7 @@ class PrometheusMiddleware(Middleware):
         owner: str = "a WSGI application",
         scrape_context: ContextFactory | None = None,
         attribute_getters: Mapping[str, ExtraLabel] = MappingProxyType({}),
+        is_debug: Callable[[], bool] = lambda: False,
         **options: object,
     ) -> None:
         super().__init__(
@@ -86,13 +88,16 @@ class PrometheusMiddleware(Middleware):
             owner=owner,
             scrape_context=scrape_context,
             attribute_getters=attribute_getters,
+            is_debug=is_debug,
         )
         self._app = app
         if self._enabled:
             self._app = with_static_routes(app)
             # PEP 3333: each character of a path in the environ is one byte.
-            self._scrape_paths = scrape_paths(self._config.path.encode().decode("latin-1"))
-            self._metrics_app = metrics_app(self._exposition)
+            self._scrape_paths = self._answered_paths(
+                scrape_paths(self._config.path.encode().decode("latin-1"))
+            )
+            self._metrics_app = metrics_app(self._live or self._exposition)
             self._exchange_class = self._recording_class(
                 WSGIExchangeWithSizes if self._measures_sizes else WSGIExchange
             )
@@ -105,6 +110,8 @@ class PrometheusMiddleware(Middleware):
             queue_time = self.recorder.queue_time
             self._observe_queue_time = None if queue_time is None else queue_time.observe
             self._start_key = start_key_getter(self.recorder.naming.start_attributes, WSGI_KEYS)
+            if self._live is not None:
+                self._start_key = self._live.starting(self._start_key)
             # An adapter computes them from the framework's request and response.
             self._extra_from_environ = bool(self._config.extra_labels) and resolve_route is None
 

@@ -18,6 +18,7 @@ from web_prom.multiprocess.directory import dead_files
 from web_prom.multiprocess.directory.checks import ensure_writable, warn_of_other_users
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.directory.label_files import is_label_file
+from web_prom.multiprocess.directory.live_files import is_live_file
 from web_prom.multiprocess.directory.liveness import has_writer
 from web_prom.multiprocess.directory.private_directory import (
     PREFIX,
@@ -267,7 +268,7 @@ def _may_chown(status: os.stat_result, names: list[str]) -> bool:
 
 def _is_removable(name: str) -> bool:
     """Return whether a file is web-prom's and not a lock file. Other files are the user's."""
-    if is_label_file(name) or is_interval_file(name):
+    if is_label_file(name) or is_interval_file(name) or is_live_file(name):
         return True
     return name.startswith(SELFTEST_PREFIX) or FileName.parse(name.removesuffix(CORRUPT_SUFFIX)) is not None
 
