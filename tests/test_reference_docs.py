@@ -28,6 +28,7 @@ def sources() -> list[Path]:
         "web_prom.wsgi",
         "web_prom.asgi",
         "web_prom.database",
+        "web_prom.live",
         "web_prom.jobs",
         "flask_prom",
         "django_prom",

@@ -75,6 +75,8 @@ VALID: list[tuple[str, Any, Any]] = [
     ("database", "on", True),
     ("cache", "on", True),
     ("http_client", "true", True),
+    ("live", "yes", True),
+    ("live_path", "/internal/live/", "/internal/live"),
     ("zero_errors", "0", False),
     ("bearer_token", "s3cret", Secret("s3cret")),
     ("bearer_token", None, None),
@@ -153,6 +155,7 @@ INVALID: list[tuple[str, Any]] = [
         if item.default is True or item.default is False
         for value in INVALID_BOOLEANS
     ),
+    *(("live_path", value) for value in ("", "/", "live", "/a b", "/ü", "/a%20b", "//a", None, 7)),
     *(("path", value) for value in ("metrics", "/", "/a b", "/a?b", "/a#b", None, 7, b"/m", "/m\n", " /m")),
     *(("naming", value) for value in ("", "OpenTelemetry", "otel", None, True, 7)),
     *(("namespace", value) for value in ("1st", "a-b", "ä", " ", None, 7, "a\n", "a:b")),
