@@ -53,7 +53,7 @@ def test_postgresql_queries_are_observed_with_the_name_of_the_system(on_postgres
     assert on_postgresql.errors() == {}
 
 
-def test_field_36_server_side_cursor_is_observed(on_postgresql: Measured) -> None:
+def test_fault_36_server_side_cursor_is_observed(on_postgresql: Measured) -> None:
     before = operations(on_postgresql, "SELECT")
     with transaction.atomic():
         rows = Order.objects.order_by("number").iterator(chunk_size=1)
@@ -65,7 +65,7 @@ def test_field_36_server_side_cursor_is_observed(on_postgresql: Measured) -> Non
     assert operations(on_postgresql, "SELECT") == before + 2
 
 
-def test_field_36_executemany_with_a_generator_is_observed(on_postgresql: Measured) -> None:
+def test_fault_36_executemany_with_a_generator_is_observed(on_postgresql: Measured) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO orders_order (number) VALUES (%s)", ((number,) for number in range(10, 20))
@@ -74,7 +74,7 @@ def test_field_36_executemany_with_a_generator_is_observed(on_postgresql: Measur
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_field_36_copy_is_observed(on_postgresql: Measured, debug: bool) -> None:
+def test_fault_36_copy_is_observed(on_postgresql: Measured, debug: bool) -> None:
     with override_settings(DEBUG=debug), connection.cursor() as cursor:
         with cursor.copy("COPY orders_order (number) FROM STDIN") as copy:
             for number in (7, 8):
@@ -272,6 +272,6 @@ PSYCOPG2 = """
 
 
 @pytest.mark.parametrize("debug", [[], ["debug"]])
-def test_field_36_psycopg2_is_measured(postgresql: DatabaseServer, debug: list[str]) -> None:
+def test_fault_36_psycopg2_is_measured(postgresql: DatabaseServer, debug: list[str]) -> None:
     found = python(PSYCOPG2, str(postgresql.port), postgresql.user, postgresql.database, *debug)
     assert found.split() == ["COPY", "3.0", "CALL", "1.0", "SELECT", "1.0"]

@@ -27,7 +27,7 @@ def test_get_counts_hits_and_misses(measured: Measured) -> None:
 
 
 @pytest.mark.parametrize("value", [0, False, "", None, [], 0.0])
-def test_field_36_false_values_are_returned_and_are_hits(measured: Measured, value: Any) -> None:
+def test_fault_36_false_values_are_returned_and_are_hits(measured: Measured, value: Any) -> None:
     cache.set("a", value)
     for default in (None, value, ABSENT):
         found = cache.get("a", default)
@@ -52,7 +52,7 @@ def test_get_many_counts_each_key_and_one_duration(measured: Measured) -> None:
     assert measured.durations() == {"set_many ok": 1, "get_many ok": 2}
 
 
-def test_field_36_get_many_takes_the_keys_of_an_iterator_once(measured: Measured) -> None:
+def test_fault_36_get_many_takes_the_keys_of_an_iterator_once(measured: Measured) -> None:
     cache.set("a", 1)
     taken: list[str] = []
     assert cache.get_many(taken.append(key) or key for key in "abc") == {"a": 1}  # type: ignore[func-returns-value]

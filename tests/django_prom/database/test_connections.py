@@ -127,7 +127,7 @@ class TenantWrapper(DatabaseWrapper):  # type: ignore[misc]
         return super()._close()
 
 
-def test_field_17_backend_with_tenants_is_measured_as_it_is(
+def test_fault_17_backend_with_tenants_is_measured_as_it_is(
     measured: Measured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     module = type(sys)("tests_tenants")

@@ -77,7 +77,7 @@ def test_tracebacks_of_the_database_have_no_frame_of_the_measurement(measured: M
     ]
 
 
-def test_field_36_executemany_gets_a_generator_unread(measured: Measured) -> None:
+def test_fault_36_executemany_gets_a_generator_unread(measured: Measured) -> None:
     ask("CREATE TABLE orders (number INTEGER)")
     read: list[int] = []
 
@@ -113,14 +113,14 @@ class NoLength:
         raise AssertionError("the truth was asked for")
 
 
-def test_field_36_executemany_is_not_asked_for_the_length_of_its_parameters(measured: Measured) -> None:
+def test_fault_36_executemany_is_not_asked_for_the_length_of_its_parameters(measured: Measured) -> None:
     ask("CREATE TABLE orders (number INTEGER)")
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO orders VALUES (%s)", NoLength())
     assert ask("SELECT COUNT(*) FROM orders") == (2,)
 
 
-def test_field_36_iterator_is_observed(measured: Measured) -> None:
+def test_fault_36_iterator_is_observed(measured: Measured) -> None:
     create_orders(1, 2, 3)
     before = measured.operations().get(("SELECT", ""), 0)
     found = [order.number for order in Order.objects.order_by("number").iterator(chunk_size=1)]
@@ -129,7 +129,7 @@ def test_field_36_iterator_is_observed(measured: Measured) -> None:
 
 
 @pytest.mark.usefixtures("measured")
-def test_field_17_engines_and_classes_are_not_replaced() -> None:
+def test_fault_17_engines_and_classes_are_not_replaced() -> None:
     from django.db.backends.sqlite3.base import DatabaseWrapper
 
     ask()

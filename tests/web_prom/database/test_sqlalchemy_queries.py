@@ -42,7 +42,7 @@ def test_repeated_query_of_a_lazy_relation_is_counted(shop: Shop, engine: Any) -
     assert shop.by_route("queries", "/about") == 0
 
 
-def test_field_36_executemany_is_one_query(shop: Shop, engine: Any) -> None:
+def test_fault_36_executemany_is_one_query(shop: Shop, engine: Any) -> None:
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO item (price) VALUES (:p)"), [{"p": p} for p in range(10, 60)])
     assert shop.operations("INSERT") == 1
@@ -94,7 +94,7 @@ def test_error_before_the_database_is_no_query(shop: Shop, engine: Any) -> None:
     assert not shop.by_route("queries", "_none", "_none")
 
 
-def test_field_36_streamed_result_is_one_query(shop: Shop, engine: Any) -> None:
+def test_fault_36_streamed_result_is_one_query(shop: Shop, engine: Any) -> None:
     with engine.connect().execution_options(stream_results=True, yield_per=1) as connection:
         assert len(list(connection.execute(text("SELECT * FROM item")))) == 2
     assert shop.operations("SELECT") == 1
