@@ -5,14 +5,11 @@ PyMongo is imported when the listener is created.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from web_prom.database.activation import default_recorder
 from web_prom.metrics.labels import EMPTY, OTHER, OVERFLOW
 from web_prom.metrics.query_tally import current_tally
-
-if TYPE_CHECKING:
-    from pymongo.monitoring import CommandListener
 
 SYSTEM = "mongodb"
 """The value of the label ``db_system_name``."""
@@ -29,8 +26,8 @@ MAX_DATABASES = 100
 """How many names of databases a listener keeps apart. Further ones are ``_overflow``."""
 
 
-def mongo_listener() -> CommandListener:
-    """Return a listener that measures the commands of a client of PyMongo.
+def mongo_listener() -> Any:
+    """Return a ``pymongo.monitoring.CommandListener`` that measures the commands of a client of PyMongo.
 
     ::
 
