@@ -1,35 +1,42 @@
-"""The command line: ``python -m web_prom COMMAND``."""
+# PYTHON_ARGCOMPLETE_OK
+"""The command line: ``web-prom COMMAND``, or ``python -m web_prom COMMAND``."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
-from web_prom.cli import check, serve
+from web_prom.cli import check, serve, version
+from web_prom.cli.parser import Command, make_parser
 
-
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(prog="python -m web_prom", description="Commands of web-prom.")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, command in (("serve", serve), ("check", check)):
-        subparser = commands.add_parser(
-            name,
-            allow_abbrev=False,
-            help=command.HELP,
-            description=command.DESCRIPTION,
-            epilog=command.EPILOG,
-        )
-        command.add_options(subparser)
-        subparser.set_defaults(run=command.run, parser=subparser)
-    return parser
+COMMANDS: dict[str, Command] = {
+    "serve": serve,
+    "check": check,
+    "version": version,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code."""
-    given = make_parser().parse_args(arguments)
-    return int(given.run(given, given.parser))
+    """Run one command; return its exit code.
+
+    Args:
+        arguments: The arguments; by default those of the process.
+    """
+    parser = make_parser(COMMANDS)
+    with suppress(ImportError):
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    given = parser.parse_args(arguments)
+    try:
+        return int(given.run(given, given.parser))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe, for example `head`, has ended. Nothing more can be written.
+        sys.stdout = None
+        return 141
 
 
 if __name__ == "__main__":

@@ -125,10 +125,13 @@ class FixedBuckets(_Generated):
 
 
 class CommandLine(_Generated):
-    """What a command of ``python -m web_prom`` prints with ``--help``."""
+    """What ``web-prom --help`` prints, or ``web-prom COMMAND --help`` for the command that is named."""
 
-    required_arguments = 1
-    sources = ("web_prom/__main__.py", "web_prom/cli/serve.py", "web_prom/cli/check.py")
+    optional_arguments = 1
+    sources = tuple(
+        str(path.relative_to(_ROOT))
+        for path in (_ROOT / "web_prom" / "__main__.py", *sorted((_ROOT / "web_prom" / "cli").glob("*.py")))
+    )
 
     def rest(self) -> str:
         """Return the parser's own text."""
@@ -137,7 +140,7 @@ class CommandLine(_Generated):
         printed = io.StringIO()
         # The parser fits its text to the terminal.
         with mock.patch.dict(os.environ, COLUMNS="100"), redirect_stdout(printed), suppress(SystemExit):
-            main([self.arguments[0], "--help"])
+            main([*self.arguments, "--help"])
         return ".. code-block:: text\n\n" + "".join(
             f"   {line}\n" if line else "\n" for line in printed.getvalue().splitlines()
         )

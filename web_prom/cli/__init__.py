@@ -1,1 +1,1 @@
-"""The commands of ``python -m web_prom`` that look at a running service."""
+"""The commands of ``web-prom``, which is also ``python -m web_prom``."""

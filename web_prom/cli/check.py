@@ -1,4 +1,4 @@
-"""``python -m web_prom check URL``: verdicts on a running service, and an exit code for scripts."""
+"""``web-prom check URL``: verdicts on a running service, and an exit code for scripts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from web_prom.cli.options import UnreadableTokenError, add_scrape_options, headers_of, seconds
 
 if TYPE_CHECKING:
     from web_prom.advice.verdict import Verdict
@@ -22,7 +23,6 @@ allowed, 3 if the URL gives no metrics."""
 
 UNREADABLE = 3
 _WIDTH = 80
-_MAX_SECONDS = 3600.0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -32,26 +32,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--window",
-        type=_seconds,
+        type=seconds,
         default=30.0,
         metavar="SECONDS",
         help="the time between the two scrapes; 0 scrapes once, which says nothing about rates; default: 30",
     )
     parser.add_argument("--json", action="store_true", help="print the verdicts as JSON")
-    parser.add_argument(
-        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for each scrape; default: 10"
-    )
-    parser.add_argument(
-        "--header",
-        action="append",
-        default=[],
-        type=_header,
-        metavar="'NAME: VALUE'",
-        help="a header to send; may be given several times",
-    )
-    parser.add_argument(
-        "--bearer-token-file", type=Path, metavar="FILE", help="a file with the token that /metrics asks for"
-    )
+    add_scrape_options(parser)
 
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -63,16 +50,14 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from web_prom.cli.fetch import UnreadableScrapeError, fetch
 
     try:
-        headers = dict(given.header)
-        if given.bearer_token_file is not None:
-            headers["Authorization"] = f"Bearer {_token(given.bearer_token_file)}"
+        headers = headers_of(given)
         before = fetch(given.url, headers, given.timeout)
         if given.window:
             time.sleep(given.window)
             window = Window(fetch(given.url, headers, given.timeout), before)
         else:
             window = Window(before)
-    except (UnreadableScrapeError, _UnreadableTokenError) as error:
+    except (UnreadableScrapeError, UnreadableTokenError) as error:
         if given.json:
             print(json.dumps({"error": str(error)}))
         else:
@@ -96,31 +81,3 @@ def as_text(found: Sequence[Verdict]) -> str:
         lines += textwrap.wrap(label + verdict.summary, _WIDTH, subsequent_indent=indent)
         lines += textwrap.wrap(verdict.remedy, _WIDTH, initial_indent=indent, subsequent_indent=indent)
     return "\n".join(lines)
-
-
-class _UnreadableTokenError(Exception):
-    """The file with the token cannot be read."""
-
-
-def _token(path: Path) -> str:
-    try:
-        return path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise _UnreadableTokenError(f"the token cannot be read from {path}: {error}") from error
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _MAX_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {_MAX_SECONDS:g}")
-    return seconds
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip() or any(sign in text for sign in "\r\n"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a header: write 'Name: value'")
-    return name.strip(), value.strip()

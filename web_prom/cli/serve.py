@@ -1,4 +1,4 @@
-"""``python -m web_prom serve``: the exporter as a separate process."""
+"""``web-prom serve``: the exporter as a separate process."""
 
 from __future__ import annotations
 
