@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from web_prom.advice import health, saturation
+from web_prom.advice import health, requests, saturation
 from web_prom.advice.scrapes import Metrics, Scrape, Window
 from web_prom.advice.verdict import Severity, Verdict
 
 CHECKS: tuple[Callable[[Window], Iterator[Verdict]], ...] = (
     health.sharing,
+    requests.errors,
+    requests.repeated_queries,
+    requests.pools,
+    requests.migrations,
     saturation.workers,
     saturation.queue,
     saturation.backlog,

@@ -73,6 +73,7 @@ class Window:
     def __init__(self, after: Scrape, before: Scrape | None = None) -> None:
         self.after = after
         self.before = before
+        self._names: dict[str, str] = {}
         self.seconds = max(after.at - before.at, 1e-9) if before else 0.0
         self.duration = self._histogram_name(*map(_name, (naming.duration for naming in NAMINGS.values())))
         """The name of the histogram of request durations in the naming and the namespace of the service; ""
@@ -88,7 +89,7 @@ class Window:
         """
         if self.before is None or not self.after.points(name):
             return None
-        return sum(growth for _labels, growth in self._growth(name))
+        return sum(growth for _labels, growth in self.growth(name))
 
     def rate(self, name: str) -> float | None:
         """Return the same for each second."""
@@ -104,7 +105,7 @@ class Window:
         grown: dict[float, float] = defaultdict(float)
         if self.before is None:
             return None
-        for labels, growth in self._growth(f"{histogram}_bucket"):
+        for labels, growth in self.growth(f"{histogram}_bucket"):
             grown[float(labels.get("le", "inf"))] += growth
         bounds = sorted(grown)
         if not bounds or grown[bounds[-1]] <= 0:
@@ -119,9 +120,21 @@ class Window:
             lower, below = bound, grown[bound]
         return lower
 
-    def _growth(self, name: str) -> Iterator[tuple[Mapping[str, str], float]]:
-        earlier = self.before.samples[name] if self.before and name in self.before.samples else {}
-        for key, point in self.after.samples[name].items() if name in self.after.samples else ():
+    def sample_name(self, name: str) -> str:
+        """Return the name of samples in the later scrape, with any namespace before it, or ""."""
+        found = self._names.get(name)
+        if found is None:
+            every = self.after.samples
+            found = name if name in every else next((each for each in every if each.endswith(f"_{name}")), "")
+            self._names[name] = found
+        return found
+
+    def growth(self, name: str) -> Iterator[tuple[Mapping[str, str], float]]:
+        """Yield, for each sample of a counter, its labels and by how much it grew; nothing for one scrape."""
+        if self.before is None:
+            return
+        earlier: Mapping[Labels, Point] = self.before.samples.get(name, {})
+        for key, point in self.after.samples.get(name, {}).items():
             former = earlier.get(key)
             begun = former.value if former and former.value <= point.value else 0.0
             yield point.labels, point.value - begun

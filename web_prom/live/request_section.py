@@ -80,7 +80,10 @@ def _keys(
 
 
 def _naming_of(families: Families) -> Naming | None:
-    return next((naming for naming in NAMINGS.values() if families.find(naming.duration.name)), None)
+    # Some namings have a duration of the same name.
+    found = [naming for naming in NAMINGS.values() if families.find(naming.duration.name)]
+    complete = [naming for naming in found if naming.requests and families.find(naming.requests.name)]
+    return next(iter(complete or found), None)
 
 
 def _empty_row(method: str, route: str, buckets: int) -> Row:

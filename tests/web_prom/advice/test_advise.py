@@ -289,5 +289,5 @@ def test_verdicts_can_be_written_as_json() -> None:
 
 
 def test_every_check_is_silent_without_metrics() -> None:
-    assert len(CHECKS) == 10
+    assert len(CHECKS) == 14
     assert [verdict.name for verdict in advise("", "")] == ["healthy"]
