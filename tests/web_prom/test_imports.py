@@ -84,7 +84,7 @@ ALLOWED = {
     "http_server": {"config", "exposition", "multiprocess.writing"},
     "runtime": {"multiprocess.writing"},
     "upstream": set(),
-    "advice": {"metrics.conventions"},
+    "advice": {"metrics.conventions", "metrics.namings"},
     "live": {"advice", "config", "exposition", "metrics", "multiprocess"},
     "cli": {"advice", "config", "exporter", "live", "multiprocess.directory"},
     "exporter": {"config", "exposition", "http_server", "live", "multiprocess.directory"},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from web_prom.advice.scrapes import Window
 from web_prom.advice.verdict import Severity, Verdict
 from web_prom.metrics.conventions import DB_QUERIES, DB_REPEATED_QUERIES, NAMINGS, MetricSpec, Naming
+from web_prom.metrics.namings.recognition import recognise
 
 ERROR_SHARES = (0.01, 0.1)
 """Shares of a route's requests that end in a server error: from here a warning, from here critical."""
@@ -140,10 +141,14 @@ def _statuses(window: Window) -> tuple[dict[Route, float], dict[Route, float]]:
 
 
 def _naming(window: Window) -> Naming | None:
-    """Return the naming of the scrape. Some namings have a duration of the same name."""
-    found = [each for each in NAMINGS.values() if window.sample_name(f"{each.duration.name}_count")]
-    complete = [each for each in found if each.requests and window.sample_name(each.requests.name)]
-    return next(iter(complete or found), None)
+    def labels_of(name: str) -> Collection[str] | None:
+        for each in (name, f"{name}_count"):
+            points = window.after.points(window.sample_name(each))
+            if points:
+                return next(iter(points)).labels.keys()
+        return None
+
+    return recognise(NAMINGS.values(), labels_of)
 
 
 def _by_route(window: Window, name: str) -> dict[Route, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -48,7 +48,15 @@ class Families:
 
     def unused(self) -> Iterator[Family]:
         """Yield the families that nobody has asked for."""
-        return (family for name, family in self._by_name.items() if name not in self._found)
+        return (
+            family
+            for name, family in self._by_name.items()
+            if name not in self._found and not self._is_creation(name)
+        )
+
+    def _is_creation(self, name: str) -> bool:
+        """Return whether a family has the times at which the series of another one were created."""
+        return name.endswith("_created") and name.removesuffix("_created") in self._by_name
 
     def value(self, series: Series) -> float | None:
         """Return the value of a series, or None for NaN and infinities."""
@@ -56,11 +64,20 @@ class Families:
 
     def find(self, name: str) -> Family | None:
         """Return a family by its name, with or without ``_total``, and with any namespace before it."""
-        name = name.removesuffix("_total")
-        if name not in self._by_name:
-            name = next((each for each in self._by_name if each.endswith(f"_{name}")), "")
+        name = self._name_of(name)
         self._found.add(name)
         return self._by_name.get(name)
+
+    def labels_of(self, name: str) -> Collection[str] | None:
+        """Return the label names of a family by its name; None if it has no series."""
+        family = self._by_name.get(self._name_of(name))
+        return family.series[0].labels if family is not None and family.series else None
+
+    def _name_of(self, name: str) -> str:
+        name = name.removesuffix("_total")
+        if name in self._by_name:
+            return name
+        return next((each for each in self._by_name if each.endswith(f"_{name}")), "")
 
     def samples(self, name: str) -> list[tuple[Labels, float]]:
         """Return the labels and values of a counter or a gauge; nothing if the scrape has no such family."""
@@ -144,7 +161,8 @@ def by_label(samples: Iterable[tuple[Labels, float]], label: str) -> dict[str, f
 
 
 def _base(family: Family) -> str:
-    return family.name.removesuffix("_total") if family.type == "counter" else family.name
+    # Not only counters: a text may have no types.
+    return family.name.removesuffix("_total")
 
 
 def _layout(every: Iterable[Series]) -> tuple[list[float], list[_Positions]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from web_prom.live.families import Families, Histogram, add_columns, json_bounds
 from web_prom.metrics.conventions import NAMINGS, MetricSpec, Naming
+from web_prom.metrics.namings.recognition import recognise
 
 MAX_ROUTES = 200
 """Rows for routes. The routes with the fewest requests become one row."""
@@ -80,10 +81,10 @@ def _keys(
 
 
 def _naming_of(families: Families) -> Naming | None:
-    # Some namings have a duration of the same name.
-    found = [naming for naming in NAMINGS.values() if families.find(naming.duration.name)]
-    complete = [naming for naming in found if naming.requests and families.find(naming.requests.name)]
-    return next(iter(complete or found), None)
+    found = recognise(NAMINGS.values(), families.labels_of)
+    if found is not None:
+        families.find(found.duration.name)
+    return found
 
 
 def _empty_row(method: str, route: str, buckets: int) -> Row:

@@ -1,0 +1,132 @@
+"""The reader of the text format: the same samples as prometheus_client's parser, and clear errors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Summary, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from web_prom.live.text_samples import MAX_BYTES, Scrape, TextFormatError, TextReader
+
+Found = list[tuple[str, tuple[tuple[str, str], ...], float]]
+
+
+def read(scrape: Scrape) -> Found:
+    """Return the samples of a scrape in the order of the text. Values that are not finite are 0."""
+    return [
+        (series.name, tuple(sorted(series.labels.items())), scrape.values[series.at])
+        for family in scrape.families.values()
+        for series in family.series
+    ]
+
+
+def expected(text: str) -> Found:
+    return [
+        (
+            sample.name,
+            tuple(sorted(sample.labels.items())),
+            sample.value if math.isfinite(sample.value) else 0.0,
+        )
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+
+
+values = some.floats() | some.integers(-10, 10).map(float)
+labels = some.text(some.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=some.lists(some.tuples(labels, labels, values, some.integers(0, 9)), max_size=8),
+    later=some.lists(some.tuples(labels, labels, values, some.integers(0, 9)), max_size=8),
+)
+def test_read_agrees_with_the_parser_of_prometheus_client(rows: Any, later: Any) -> None:
+    """Also for the second and the third scrape, which share what was parsed before."""
+    registry = CollectorRegistry()
+    gauge = Gauge("a", "A\nhelp \\ text.", ["one", "two"], registry=registry)
+    counter = Counter("b", "", ["one"], registry=registry)
+    histogram = Histogram("c_seconds", "", ["two"], buckets=(1, 2), registry=registry)
+    Summary("d", "", registry=registry).observe(3)
+    Info("e", "", registry=registry).info({"version": "1.0"})
+    reader = TextReader()
+    batches: tuple[Any, ...] = (rows, [], later)
+    for batch in batches:
+        for one, two, value, count in batch:
+            gauge.labels(one, two).set(value)
+            counter.labels(one).inc(count)
+            histogram.labels(two).observe(count)
+        text = generate_latest(registry)
+        assert sorted(read(reader.read(text))) == sorted(expected(text.decode()))
+
+
+def test_read_knows_types_and_help() -> None:
+    registry = CollectorRegistry()
+    Histogram("c_seconds", "Line\nbreak.", registry=registry)
+    Counter("b", "B.", registry=registry)
+    families = TextReader().read(generate_latest(registry)).families
+    assert {(name, each.type, each.help) for name, each in families.items() if "created" not in name} == {
+        ("c_seconds", "histogram", "Line\nbreak."),
+        ("b_total", "counter", "B."),
+    }
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf"])
+def test_read_names_values_that_json_cannot_have(value: str) -> None:
+    reader = TextReader()
+    assert reader.read(f"a {value}\nb 1\n".encode()).not_finite == {0}
+    assert reader.read(b"a 1\nb 1\n").not_finite == frozenset()
+    scrape = reader.read(f"a 1\nb {value}\n".encode())
+    assert (scrape.not_finite, list(scrape.values)) == (frozenset({1}), [1.0, 0.0])
+
+
+def test_read_does_not_change_earlier_scrapes() -> None:
+    reader = TextReader()
+    first = reader.read(b"a 1\nb 2\n")
+    second = reader.read(b"a 5\nb 2\n")
+    assert (list(first.values), list(second.values)) == ([1, 2], [5, 2])
+    assert first.families is second.families
+
+
+@pytest.mark.parametrize("text", [b"a 1\nc 2\n", b"a 1\n", b"a 1\nb 2\nc 3\n", b"# TYPE a gauge\na 1\nb 2\n"])
+def test_read_notices_other_series(text: bytes) -> None:
+    reader = TextReader()
+    reader.read(b"a 1\nb 2\n")
+    assert sorted(read(reader.read(text))) == sorted(expected(text.decode()))
+
+
+@pytest.mark.parametrize(
+    ("line", "labels"),
+    [
+        ('{"a.b", x="1"} 4', {"x": "1"}),
+        ('a{"x.y"="1",z="2",} 4', {"x.y": "1", "z": "2"}),
+        ('a{ x = "}" , y = "a b" } 4', {"x": "}", "y": "a b"}),
+        ('a{x="\\"\\\\\\n"} 4 1700000000000', {"x": '"\\\n'}),
+        ("a 4", {}),
+    ],
+)
+def test_read_accepts_all_spellings_of_a_series(line: str, labels: dict[str, str]) -> None:
+    scrape = TextReader().read(line.encode())
+    ((_name, found, value),) = read(scrape)
+    assert (dict(found), value) == (labels, 4.0)
+
+
+@pytest.mark.parametrize(
+    "text", ["<!doctype html>", '{"a": 1}', "a", "a x", 'a{b="1} 2', "a{b=1} 2", "a{b} 2", "two words 2 3 x"]
+)
+def test_read_says_which_line_is_wrong(text: str) -> None:
+    reader = TextReader()
+    with pytest.raises(TextFormatError) as caught:
+        reader.read(f"good 1\n{text}\n".encode())
+    assert repr(text) in str(caught.value)
+    assert list(reader.read(b"good 2\n").values) == [2.0]
+
+
+def test_read_refuses_more_than_50_mb() -> None:
+    with pytest.raises(TextFormatError, match="50 MB"):
+        TextReader().read(b"#" * (MAX_BYTES + 1))
