@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from web_prom.advice.scrapes import Window
 from web_prom.live import source as source_module
 from web_prom.live.history import KEPT_SECONDS, MAX_TREND_ROUTES, History
 from web_prom.live.keeper import HistoryKeeper
@@ -47,7 +48,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     utime = os.utime
     create = shared_interval._create
     monkeypatch.setattr("time.time", made.time)
-    monkeypatch.setattr(shared_interval, "_create", lambda path: create(path) and not os.utime(path))
+
+    def create_now(path: Path) -> bool:
+        created = create(path)
+        if created and path.exists():
+            utime(path, (made.now, made.now))
+        return created
+
+    monkeypatch.setattr(shared_interval, "_create", create_now)
     monkeypatch.setattr(os, "utime", lambda path, *_: utime(path, (made.now, made.now)))
     replace = os.replace
 
@@ -74,7 +82,9 @@ class Service:
 
 
 def make(service: Callable[[], bytes], directory: Path | None = None) -> SnapshotSource:
-    return SnapshotSource(service, "shop", lambda _: [], find_directory=lambda: directory and str(directory))
+    return SnapshotSource(
+        service, "shop", lambda _: [], find_directory=lambda: str(directory) if directory else None
+    )
 
 
 def points(source: SnapshotSource) -> list[dict[str, Any]]:
@@ -167,7 +177,7 @@ def test_shared_history_is_bounded_on_disk(clock: Clock, tmp_path: Path) -> None
     source = make(Service(), tmp_path)
     late = make(Service(), tmp_path)
     sizes = []
-    for _ in range(1000):
+    for _ in range(400):
         source.keep_history()
         clock.now += 5
         sizes.append((tmp_path / "live_page.history").read_bytes().count(b"\n"))
@@ -231,9 +241,12 @@ def test_source_compares_with_a_scrape_of_half_a_minute_ago(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows: list[float] = []
-    monkeypatch.setattr(
-        source_module, "verdicts", lambda window: [] if windows.append(round(window.seconds)) else []
-    )
+
+    def keep(window: Window) -> list[Any]:
+        windows.append(round(window.seconds))
+        return []
+
+    monkeypatch.setattr(source_module, "verdicts", keep)
     source = make(Service())
     for _ in range(10):
         source.keep_history()
