@@ -11,9 +11,6 @@ from typing import Any
 from web_prom.cache.conventions import Result
 from web_prom.cache.recorder import Target
 
-_COLLECTIONS: tuple[type, ...] = (list, tuple, set, frozenset, dict, type({}.keys()))
-"""Collections that can be read twice."""
-
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """The positional and the keyword arguments of a method. The first one is the cache."""
 
@@ -142,8 +139,12 @@ class SetMany(Rule):
 class CallRule:
     """What came of an operation. It depends on the arguments, or on the operations inside."""
 
-    is_get = False
-    """Whether the operation returns the value of one key, or a default."""
+    finds_keys = False
+    """Whether the operation tells an operation around it that a key was found."""
+
+    def found(self, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> bool:
+        """Tell whether a key was found by an operation that returned a value."""
+        raise NotImplementedError
 
     def prepare(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """Return the arguments for the backend. They mean the same as those of the caller."""
@@ -165,7 +166,13 @@ class CallRule:
 class Get(CallRule):
     """The value of one key, or a default: ``get(key, default)``."""
 
-    is_get = True
+    finds_keys = True
+
+    def found(self, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> bool:
+        """Compare the value with the default."""
+        call = Call()
+        self.prepare(call, args, kwargs)
+        return self.result(call, value) == "hit"
 
     def prepare(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """Keep the default."""
@@ -181,13 +188,20 @@ class Get(CallRule):
 class GetMany(CallRule):
     """The values of many keys: a mapping of those that are in the cache.
 
-    Each key is a hit or a miss. The operation has one duration.
+    Each key is a hit or a miss. The operation has one duration. A ``get`` may be a ``get_many`` of one key.
     """
+
+    finds_keys = True
+
+    def found(self, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> bool:
+        """Tell whether a key is in the mapping."""
+        return bool(value)
 
     def prepare(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """Keep the keys. The keys of an iterator are kept when the backend takes them."""
         keys = args[1] if len(args) > 1 else kwargs.get("keys")
-        if issubclass(type(keys), _COLLECTIONS):
+        # A backend may ask for the length of what has one, and what has one can be read twice.
+        if hasattr(type(keys), "__len__") or not hasattr(type(keys), "__iter__"):
             call.keys = keys
             return args, kwargs
         call.keys = []

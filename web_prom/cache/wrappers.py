@@ -202,10 +202,8 @@ def _keep_found(
     outer: object | None, rule: CallRule, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
     """Keep whether a ``get`` inside an operation found its key, unless a ``get`` inside it has done so."""
-    if rule.is_get and isinstance(outer, Call) and outer.found is None:
-        inner = Call()
-        rule.prepare(inner, args, kwargs)
-        outer.add_get(rule.result(inner, value) == "hit")
+    if rule.finds_keys and isinstance(outer, Call) and outer.found is None:
+        outer.add_get(rule.found(args, kwargs, value))
 
 
 def _leave(call: Call, before: Call | None) -> None:

@@ -28,9 +28,12 @@ _MAX_CACHED_LENGTH = 1000
 # begins a statement with it.
 _BEFORE_WORD = re.compile(r"(?:[\s(;]+|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z]+")
-# What a CTE consists of: comments, strings, quoted names, parentheses, words.
+# What matters of a CTE: comments, strings, quoted names, parentheses, and the words above. Parentheses without
+# any of these in them are one token, because a list can have many of them.
 _TOKEN = re.compile(
-    r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\$(\w*)\$.*?\$\1\$|[()]|\w+", re.DOTALL
+    r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\$(\w*)\$.*?\$\1\$"
+    r"|\([^()'\"`$/-]*\)|[()]|\b(?:" + "|".join(sorted(_AFTER_WITH)) + r")\b",
+    re.DOTALL | re.IGNORECASE,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,6 +79,30 @@ class Tiered(LocMemCache):  # type: ignore[misc]
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
         """Return the value of the first tier, or else of this one."""
         return caches["default"].get(key) or super().get(key, default, version)
+
+
+class ByMany(LocMemCache):  # type: ignore[misc]
+    """A backend whose ``get`` is a ``get_many`` of one key."""
+
+    def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
+        """Return the value."""
+        return self.get_many([key], version).get(key, default)
+
+    def get_many(self, keys: Any, version: int | None = None) -> dict[str, Any]:
+        """Return the values that are in the cache."""
+        stored = {key: self._cache.get(self.make_key(key, version)) for key in keys}
+        return {key: pickle.loads(value) for key, value in stored.items() if value is not None}
+
+
+class ShowsKeys(LocMemCache):  # type: ignore[misc]
+    """A backend that keeps the keys of the last ``get_many``."""
+
+    taken: Any = None
+
+    def get_many(self, keys: Any, version: int | None = None) -> Any:
+        """Return the values."""
+        self.taken = keys
+        return super().get_many(keys, version) if len(keys) else {}
 
 
 class CallsDefault(LocMemCache):  # type: ignore[misc]

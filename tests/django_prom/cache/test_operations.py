@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from collections import deque
 from typing import Any
 
 import pytest
 from django.core.cache import cache, caches
 
-from .project import CallsDefault, Doubled, Down, Measured, Tiered, path_of, use_caches
+from .project import ByMany, CallsDefault, Doubled, Down, Measured, ShowsKeys, Tiered, path_of, use_caches
 
 ABSENT = object()
 
@@ -59,6 +60,30 @@ def test_fault_36_get_many_takes_the_keys_of_an_iterator_once(measured: Measured
     assert taken == ["a", "b", "c"]
     assert cache.get_many(keys=iter("ab")) == {"a": 1}
     assert measured.operations() == {"set ok": 1, "get_many hit": 2, "get_many miss": 3}
+
+
+@pytest.mark.parametrize(
+    "keys", [["a", "b"], deque(["a", "b"]), {1: "a", 2: "b"}.values(), "ab", deque()], ids=repr
+)
+def test_keys_with_a_length_reach_the_backend_unchanged(measured: Measured, keys: Any) -> None:
+    """A backend may ask for the length: django-redis sends no command if there are no keys."""
+    with use_caches(default=path_of(ShowsKeys)):
+        cache.set("a", 1)
+        assert cache.get_many(keys) == ({"a": 1} if keys else {})
+        assert caches["default"].taken is keys
+    expected = {"set ok": 1, "get_many hit": 1, "get_many miss": 1} if keys else {"set ok": 1}
+    assert measured.operations() == expected
+
+
+def test_get_that_is_a_get_many_tells_a_stored_value_from_the_default(measured: Measured) -> None:
+    """The ``get`` of Django's cache in a database is one."""
+    with use_caches(default=path_of(ByMany)):
+        cache.set("a", None)
+        assert cache.get("a") is None
+        assert cache.get("b") is None
+        assert cache.get_or_set("a", 1) is None
+        assert asyncio.run(cache.aget("a")) is None
+    assert measured.operations() == {"set ok": 1, "get hit": 2, "get miss": 1, "get_or_set hit": 1}
 
 
 def test_get_or_set_is_one_operation(measured: Measured) -> None:
@@ -248,3 +273,7 @@ def test_wrong_arguments_raise_the_errors_of_the_backend(measured: Measured) -> 
         cache.set("a")
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'versions'"):
         cache.get_or_set("a", 1, versions=2)
+    with pytest.raises(TypeError, match=r"get_many\(\) missing 1 required positional argument: 'keys'"):
+        cache.get_many()
+    with pytest.raises(TypeError, match="'int' object is not iterable"):
+        cache.get_many(5)
