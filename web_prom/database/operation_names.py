@@ -28,8 +28,8 @@ _MAX_CACHED_LENGTH = 1000
 # begins a statement with it.
 _BEFORE_WORD = re.compile(r"(?:[\s(;]+|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z]+")
-# What matters of a CTE: comments, strings, quoted names, parentheses, and the words above. Parentheses without
-# any of these in them are one token, because a list can have many of them.
+# What matters of a CTE: comments, strings, quoted names, parentheses, and the words above. Parentheses that
+# have none of these inside are one token, because a list can have many of them.
 _TOKEN = re.compile(
     r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\$(\w*)\$.*?\$\1\$"
     r"|\([^()'\"`$/-]*\)|[()]|\b(?:" + "|".join(sorted(_AFTER_WITH)) + r")\b",
