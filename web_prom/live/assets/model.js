@@ -14,10 +14,33 @@ export function growthOf(now, before) {
   return grown;
 }
 
-/** Return the growth of each bucket of a histogram. */
+/** Return the growth of each bucket of a histogram. Other buckets, or one that shrank, are those of a new start. */
 export function growthOfCounts(now, before) {
-  const reset = before && now.some((value, at) => value < (before[at] ?? 0));
-  return now.map((value, at) => (before && !reset ? value - (before[at] ?? 0) : value));
+  if (!before || before.length !== now.length || now.some((value, at) => value < before[at])) return [...now];
+  return now.map((value, at) => value - before[at]);
+}
+
+/**
+ * Return what the rows of a section did between two snapshots: the growth of their counters.
+ *
+ * @param {object[]} now Rows of the later snapshot.
+ * @param {object[]|null} before Rows of the earlier one, or null: since the service started.
+ * @param {string[]} names The members that name a row.
+ * @param {string[]} counters The members that are counters, or objects of counters.
+ */
+export function growthOfRows(now, before, names, counters) {
+  const nameOf = (row) => JSON.stringify(names.map((name) => row[name]));
+  const former = new Map((before ?? []).map((row) => [nameOf(row), row]));
+  return now.map((row) => {
+    const earlier = former.get(nameOf(row));
+    const grown = { ...row };
+    for (const counter of counters) {
+      const value = row[counter];
+      if (value == null) continue;
+      grown[counter] = typeof value === "object" ? growthOf(value, earlier?.[counter]) : growth(value, earlier?.[counter] ?? 0);
+    }
+    return grown;
+  });
 }
 
 export function sum(values) {
@@ -89,6 +112,8 @@ export function pointOf(snapshot) {
     in_progress: snapshot.requests.in_progress,
     queue_seconds: queue ? queue.seconds : null,
     queue_count: queue ? sum(queue.counts) : null,
+    queue_counts: queue ? queue.counts : null,
+    loop_counts: snapshot.event_loop ? snapshot.event_loop.counts : null,
     capacity: known("capacity"),
     cpu_seconds: known("cpu_seconds"),
     resident_bytes: known("resident_bytes"),
@@ -113,11 +138,31 @@ export function between(before, after) {
     errors: requests ? (grown["5xx"] ?? 0) / requests : null,
     counts: growthOfCounts(after.counts, before.counts),
     utilisation: after.capacity ? busy / elapsed / after.capacity : null,
+    queueCounts: both(after.queue_counts, before.queue_counts),
+    loopCounts: both(after.loop_counts, before.loop_counts),
     queueMean: queued ? growth(after.queue_seconds, before.queue_seconds ?? 0) / queued : null,
     inProgress: after.in_progress,
     cpu: after.cpu_seconds == null ? null : growth(after.cpu_seconds, before.cpu_seconds ?? 0) / elapsed,
     memory: after.resident_bytes,
   };
+}
+
+/** Return the growth of a histogram that both points know, or null. */
+function both(now, before) {
+  return now && before ? growthOfCounts(now, before) : null;
+}
+
+/** Tell whether the counters of requests began again at zero between two points. */
+export function wasReset(before, after) {
+  return sum(after.counts) < sum(before.counts) || after.counts.length !== before.counts.length;
+}
+
+/** Add up the counts of buckets of several steps. Steps that do not know them are left out; null if none does. */
+export function sumOfCounts(steps, member) {
+  const known = steps.map((step) => step[member]).filter(Boolean);
+  const latest = known.at(-1);
+  if (!latest) return null;
+  return latest.map((_, at) => sum(known.filter((counts) => counts.length === latest.length).map((counts) => counts[at])));
 }
 
 export const keyOf = (row) => `${row.method} ${row.route}`;

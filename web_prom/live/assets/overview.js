@@ -1,9 +1,10 @@
 // The first view: verdicts, figures, charts over time, routes and exceptions.
 
 import { HeatMap, TimeChart, sparkline } from "./charts.js";
-import { exceptionTable, quantile, routeTable, sum } from "./model.js";
+import { exceptionTable, quantile, routeTable, sum, sumOfCounts } from "./model.js";
+import { Figures, Statements, bar, card, marked, numberColumn, routeLink } from "./parts.js";
 import { Table } from "./table.js";
-import { age, count, duration, make, makeSvg, percent, rate } from "./text.js";
+import { age, count, duration, make, percent, rate, setText } from "./text.js";
 
 const classes = [
   ["2xx", "2xx success"],
@@ -11,56 +12,26 @@ const classes = [
   ["4xx", "4xx client error"],
   ["5xx", "5xx server error"],
 ];
-
-/** Return the verdicts as a list, the worst first. */
-export function verdictList(verdicts) {
-  return make(
-    "ul.verdicts",
-    { "aria-label": "Verdicts" },
-    ...verdicts.map((verdict) =>
-      make(
-        `li.verdict.${verdict.severity}`,
-        {},
-        make("span.severity", {}, verdict.severity === "ok" ? "OK" : verdict.severity[0].toUpperCase() + verdict.severity.slice(1)),
-        make("span.summary", {}, verdict.summary),
-        verdict.remedy ? make("span.remedy", {}, verdict.remedy) : null,
-      ),
-    ),
-  );
-}
-
-export function routeLink(row) {
-  return make("span", {}, make("span.method", {}, row.method), make("a", { href: `#/route/${encodeURIComponent(row.key)}`, "data-key": row.key }, row.route));
-}
-
-function bar(share) {
-  const width = Math.round((share ?? 0) * 54);
-  return make(
-    "span",
-    {},
-    make("span.bar", { "aria-hidden": "true" }, makeSvg("svg", { width: 54, height: 8 }, makeSvg("rect", { width, height: 8 }))),
-    percent(share),
-  );
-}
-
-function marked(text, isHigh) {
-  return isHigh ? make("span.high", {}, text) : text;
-}
+export const waiting = "Waiting for a second snapshot.";
+const isHighShare = (value) => value > 0.01;
 
 /** Return the columns of a table of routes. Those of the database are left out where it is not measured. */
-export function routeColumns(store, hasQueries) {
+function routeColumns(store, hasQueries) {
   const columns = [
     { name: "Route", value: (row) => row.key, show: routeLink },
-    { name: "Trend", value: (row) => row.rate, show: (row) => sparkline(store.rates(row.key)), title: "Requests per second over the last 15 minutes" },
-    { name: "Requests/s", kind: "number", value: (row) => row.rate ?? row.requests, show: (row) => (row.rate == null ? count(row.requests) : rate(row.rate)) },
-    { name: "Errors", kind: "number", value: (row) => row.errors, show: (row) => marked(percent(row.errors), row.errors > 0.01), title: "Share of requests that ended in a server error (5xx)" },
-    { name: "p95", kind: "number", value: (row) => row.p95, show: (row) => duration(row.p95), title: "95 % of requests took less: an estimate from buckets" },
+    { name: "Trend", kind: "trend", value: (row) => row.rate, show: (row) => sparkline(store.rates(row.key)), title: "Requests per second over the last 15 minutes" },
+    { name: "Requests/s", kind: "number", value: (row) => row.rate ?? row.requests, show: (row) => (row.rate == null ? `${count(row.requests)} in all` : rate(row.rate)) },
+    { name: "Errors", kind: "number", value: (row) => row.errors, show: (row) => marked(percent(row.errors), isHighShare(row.errors)), title: "Share of requests that ended in a server error (5xx)" },
+    numberColumn("p95", (row) => row.p95, duration, "95 % of requests took less: an estimate from buckets"),
   ];
   if (hasQueries) {
-    columns.push(
-      { name: "Queries", kind: "number", value: (row) => row.queries, show: (row) => rate(row.queries), title: "Database queries per request" },
-      { name: "Repeated", kind: "number", value: (row) => row.repeated, show: (row) => marked(rate(row.repeated), row.repeated >= 1), title: "Queries per request with the SQL of two earlier ones in the same request: N+1" },
-    );
+    columns.push(numberColumn("Queries", (row) => row.queries, rate, "Database queries per request"), {
+      name: "Repeated",
+      kind: "number",
+      value: (row) => row.repeated,
+      show: (row) => marked(rate(row.repeated), row.repeated >= 1),
+      title: "Queries per request whose statement the same request had sent before: N+1",
+    });
   }
   columns.push({ name: "Time", kind: "number", value: (row) => row.share, show: (row) => bar(row.share), title: "Share of the time of all requests" });
   return columns;
@@ -69,42 +40,39 @@ export function routeColumns(store, hasQueries) {
 export class Overview {
   constructor(store) {
     this.store = store;
-    this.verdicts = make("div");
-    this.figures = make("dl.figures", { "aria-label": "Figures" });
+    this.verdicts = new Statements("Verdicts");
+    this.figures = new Figures();
     this.charts = this.#charts();
-    this.routes = null;
+    this.waits = null;
+    this.waitsCard = make("div.holder");
+    this.empty = make("p.empty.card");
+    this.routeNote = make("span.note");
+    this.routeCard = card("Routes", { note: this.routeNote, place: "routes" });
     this.exceptions = new Table(
       "Exceptions",
       [
         { name: "Exception", value: (row) => row.name, show: (row) => make("code", {}, row.name) },
         { name: "Route", value: (row) => row.key, show: routeLink },
-        { name: "Count", kind: "number", value: (row) => row.count, show: (row) => count(row.count) },
+        numberColumn("Count", (row) => row.count),
       ],
       { sortBy: 2, limit: 10, empty: "No view raised an exception in this window." },
     );
-    this.routeCard = make("section.card.wide", { "aria-label": "Routes" });
-    this.element = make(
-      "div",
-      {},
-      this.verdicts,
-      this.figures,
-      make("div.cards", {}, ...this.charts.map((chart) => chart.element), this.routeCard, make("section.card.wide", { "aria-label": "Exceptions by type and route" }, make("h2", {}, "Exceptions"), this.exceptions.element)),
-    );
+    const cards = [...Object.values(this.charts).map((chart) => chart.element), this.waitsCard];
+    this.cards = make("div.cards", {}, ...cards, this.routeCard, card("Exceptions by type and route", { place: "exceptions" }, this.exceptions.element));
+    this.element = make("div", {}, this.verdicts.element, this.figures.element, this.empty, this.cards);
   }
 
   update(windowSeconds) {
-    const { store } = this;
+    const { store, charts } = this;
     const { latest } = store;
     const steps = store.steps();
-    const window = store.window(windowSeconds);
-    this.verdicts.replaceChildren(verdictList(latest.verdicts));
-    this.figures.replaceChildren(...this.#figures(window));
-    const [requests, latency, heat, saturation] = this.charts;
-    requests.update(steps);
-    latency.update(steps);
-    heat.update(steps, latest.requests.buckets);
-    saturation.update(steps);
-    const before = store.routesBefore(windowSeconds);
+    this.verdicts.update(latest.verdicts);
+    this.#showEmpty();
+    this.figures.update(this.#figures(store.window(windowSeconds)));
+    for (const chart of [charts.requests, charts.errors, charts.duration, charts.workers]) chart.update(steps);
+    charts.heat.update(steps, latest.requests.buckets, this.#slowest(steps));
+    this.#showWaits(steps);
+    const before = store.tableBefore(windowSeconds);
     const elapsed = before ? latest.time - before.time : 0;
     const rows = routeTable(latest.requests, before?.requests ?? null, elapsed);
     this.#showRoutes(rows, elapsed);
@@ -112,100 +80,162 @@ export class Overview {
   }
 
   redraw() {
-    for (const chart of this.charts) chart.draw();
+    for (const chart of [...Object.values(this.charts), this.waits]) chart?.redraw();
+  }
+
+  close() {
+    for (const chart of [...Object.values(this.charts), this.waits]) chart?.close();
+  }
+
+  /** Show the chart of queue time and loop lag, with what is measured of the two. */
+  #showWaits(steps) {
+    const { queue_time: queue, event_loop: loop } = this.store.latest;
+    const measured = [Boolean(queue), Boolean(loop)].join();
+    if (this.measured !== measured) {
+      this.measured = measured;
+      this.waits?.close();
+      this.waits = queue || loop ? this.#waits(queue, loop) : null;
+      this.waitsCard.replaceChildren(...(this.waits ? [this.waits.element] : []));
+      this.waitsCard.hidden = !this.waits;
+    }
+    this.waits?.update(steps);
+  }
+
+  /** Say why there is nothing to see. */
+  #showEmpty() {
+    const { latest } = this.store;
+    const { routes, buckets } = latest.requests;
+    let reason = "";
+    if (!routes.length && buckets.length <= 1 && latest.own.length) {
+      reason = "The service has no metrics of HTTP requests that this page knows. Its other metrics are under “Own metrics”.";
+    } else if (!routes.length) {
+      reason = `No request was measured yet. Send one to the service: it appears here within ${age(latest.interval_seconds)}.`;
+    }
+    this.empty.hidden = !reason;
+    this.cards.hidden = Boolean(reason);
+    this.figures.element.hidden = Boolean(reason);
+    setText(this.empty, reason);
   }
 
   #showRoutes(rows, elapsed) {
     const hasQueries = rows.some((row) => row.queries != null);
-    if (!this.routes || this.hasQueries !== hasQueries) {
+    if (!this.routes || (hasQueries && !this.hasQueries)) {
       this.hasQueries = hasQueries;
       const columns = routeColumns(this.store, hasQueries);
       this.routes = new Table("Routes", columns, { sortBy: columns.length - 1, limit: 25, filter: "Filter routes", empty: "No request in this window." });
-      this.routeNote = make("span.note");
-      this.routeCard.replaceChildren(make("h2", {}, "Routes", this.routeNote), this.routes.element);
+      this.routeCard.replaceChildren(this.routeCard.firstChild, this.routes.element);
     }
     const { left_out: leftOut } = this.store.latest.requests;
     const rest = leftOut ? ` · the ${leftOut} routes with the fewest requests are one row` : "";
-    this.routeNote.textContent = (elapsed ? `the last ${age(elapsed)}` : "since the service started") + rest;
+    setText(this.routeNote, (elapsed ? `the last ${age(elapsed)}` : "since the service started") + rest);
     this.routes.update(rows);
   }
 
   #figures(window) {
-    const bounds = this.store.latest.requests.buckets;
-    const at = (wanted) => (window ? quantile(bounds, window.counts, wanted) : null);
-    const inWindow = window ? `the last ${age(window.elapsed)}` : "waiting for a second snapshot";
+    const { latest } = this.store;
+    const at = (wanted) => duration(window && quantile(latest.requests.buckets, window.counts, wanted));
     const figures = [
-      ["Requests/s", rate(window?.rate), inWindow],
-      ["Server errors", percent(window?.errors), "of requests", window?.errors > 0.01],
-      ["Median (p50)", duration(at(0.5)), "estimate from buckets"],
-      ["p95", duration(at(0.95)), "estimate from buckets"],
-      ["p99", duration(at(0.99)), "estimate from buckets"],
-      ["In progress", count(this.store.latest.requests.in_progress), "requests now"],
+      ["Requests/s", rate(window?.rate), window ? `the last ${age(window.elapsed)}` : "waiting for a second snapshot"],
+      ["Server errors", percent(window?.errors), "of requests", isHighShare(window?.errors)],
+      ["Median (p50)", at(0.5), "estimate from buckets"],
+      ["p95", at(0.95), "estimate from buckets"],
+      ["p99", at(0.99), "estimate from buckets"],
+      ["In progress", count(latest.requests.in_progress), "requests now"],
     ];
-    if (window?.utilisation != null) {
-      figures.push(["Workers busy", percent(window.utilisation), "of their capacity", window.utilisation > 0.8]);
-    }
-    if (window?.queueMean != null) figures.push(["Wait for a worker", duration(window.queueMean), "mean of requests"]);
-    return figures.map(([name, value, note, bad]) =>
-      make(bad ? "div.figure.bad" : "div.figure", {}, make("dt", {}, name), make("dd", {}, value, make("span.of", {}, note))),
-    );
+    const utilisation = window?.utilisation;
+    figures.push(["Workers busy", percent(utilisation), utilisation == null ? "capacity not known" : "of their capacity", utilisation > 0.8]);
+    if (latest.queue_time) figures.push(["Queue time p95", duration(window?.queueCounts && quantile(latest.queue_time.buckets, window.queueCounts, 0.95)), "wait for a worker, estimate"]);
+    return figures;
+  }
+
+  #slowest(steps) {
+    const { buckets } = this.store.latest.requests;
+    const counts = sumOfCounts(steps, "counts");
+    if (!counts) return waiting;
+    const observed = sum(counts);
+    if (!observed) return "No request in this time.";
+    const at = counts.findLastIndex((value) => value > 0);
+    const bound = buckets[at] ?? buckets.at(-2);
+    return buckets[at] === null ? `${count(counts[at])} of ${count(observed)} requests took longer than ${duration(bound)}.` : `No request took longer than ${duration(bound)}.`;
   }
 
   #charts() {
     const bounds = () => this.store.latest.requests.buckets;
     const estimated = (wanted) => (step) => quantile(bounds(), step.counts, wanted);
-    const last = (steps) => steps.at(-1);
-    const waiting = "Waiting for a second snapshot.";
-    return [
-      new TimeChart(
-        "Requests per second",
-        classes.map(([name, label]) => ({ name: label, colour: `s${name}`, value: (step) => step.perSecond[name] ?? 0 })).reverse(),
-        {
-          format: rate,
-          stacked: true,
-          say: (steps) => (steps.length ? `${rate(last(steps).rate)} per second now, ${percent(last(steps).errors)} server errors.` : waiting),
-        },
-      ),
-      new TimeChart(
-        "Duration of requests",
-        [
-          { name: "p99", colour: "p99", value: estimated(0.99) },
-          { name: "p95", colour: "p95", value: estimated(0.95), dash: [8, 3] },
-          { name: "p50", colour: "p50", value: estimated(0.5), dash: [2, 3] },
-        ],
-        {
-          format: duration,
-          note: "estimates from buckets",
-          say: (steps) => (steps.length ? `95 % took less than ${duration(estimated(0.95)(last(steps)))} now, half less than ${duration(estimated(0.5)(last(steps)))}.` : waiting),
-        },
-      ),
-      new HeatMap("Requests by duration", {
-        format: (bound) => (bound === null ? "longer" : `≤ ${duration(bound)}`),
-        note: "darker is more",
-        say: (steps) => {
-          const slow = sum(steps.map((step) => step.counts.at(-1)));
-          const limit = bounds().at(-2);
-          return steps.length ? `${count(slow)} requests took longer than ${duration(limit)}.` : waiting;
-        },
-      }),
-      new TimeChart(
-        "Workers",
-        [
-          { name: "Busy", colour: "line-a", value: (step) => step.utilisation },
-          { name: "Processor, of one core", colour: "line-b", value: (step) => step.cpu, dash: [8, 3] },
-        ],
-        {
-          format: percent,
-          note: "busy: of the workers' capacity",
-          say: (steps) => {
-            const step = last(steps);
-            if (!step) return waiting;
-            if (step.utilisation == null) return "The capacity of the workers is not known: set PROM_WORKER_CAPACITY.";
-            const wait = step.queueMean == null ? "" : ` A request waited ${duration(step.queueMean)} for a worker.`;
-            return `${percent(step.utilisation)} of the workers' capacity is in use.${wait}`;
-          },
-        },
-      ),
-    ];
+    const requests = new TimeChart(
+      "Requests per second",
+      classes.map(([name, label]) => ({ name: label, colour: `s${name}`, value: (step) => step.perSecond[name] ?? 0 })).reverse(),
+      {
+        format: rate,
+        stacked: true,
+        place: "requests",
+        say: (steps) => (steps.length ? `${rate(steps.at(-1).rate)} per second now; the highest was ${rate(Math.max(...steps.map((step) => step.rate)))}.` : waiting),
+      },
+    );
+    const errors = new TimeChart("Error ratio", [
+      { name: "server errors (5xx)", colour: "s5xx", value: (step) => step.errors },
+      { name: "client errors (4xx)", colour: "s4xx", value: (step) => (step.rate ? (step.perSecond["4xx"] ?? 0) / step.rate : null), dash: [8, 3] },
+    ], {
+      format: percent,
+      place: "errors",
+      least: 0.01,
+      note: "share of requests",
+      say: (steps) => (steps.length ? `${percent(steps.at(-1).errors)} of requests end in a server error now.` : waiting),
+    });
+    const latency = new TimeChart("Duration of requests", [
+      { name: "p99", colour: "p99", value: estimated(0.99) },
+      { name: "p95", colour: "p95", value: estimated(0.95), dash: [8, 3] },
+      { name: "p50", colour: "p50", value: estimated(0.5), dash: [2, 3] },
+    ], {
+      format: duration,
+      place: "duration",
+      note: "estimates from buckets",
+      say: (steps) => (steps.length ? `95 % took less than ${duration(estimated(0.95)(steps.at(-1)))} now, half less than ${duration(estimated(0.5)(steps.at(-1)))}.` : waiting),
+    });
+    const heat = new HeatMap("Requests by duration", {
+      format: (bound) => (bound === null ? "longer" : `≤ ${duration(bound)}`),
+      formatRate: rate,
+      place: "heat",
+      note: "darker is more per second",
+    });
+    const workers = new TimeChart("Workers", [
+      { name: "busy, of their capacity", colour: "line-a", value: (step) => step.utilisation },
+      { name: "processor, of one core", colour: "line-b", value: (step) => step.cpu, dash: [8, 3] },
+    ], {
+      format: percent,
+      place: "saturation",
+      least: 1,
+      say: (steps) => {
+        const step = steps.at(-1);
+        if (!step) return waiting;
+        if (step.utilisation == null) return "How many requests the workers serve at once is not known: set PROM_WORKER_CAPACITY.";
+        return `${percent(step.utilisation)} of the workers' capacity is in use.`;
+      },
+    });
+    return { requests, errors, duration: latency, heat, workers };
+  }
+
+  #waits(hasQueue, hasLoop) {
+    const estimated = (section, counts) => (step) => {
+      const { [section]: histogram } = this.store.latest;
+      return histogram && step[counts] && quantile(histogram.buckets, step[counts], 0.95);
+    };
+    const queue = estimated("queue_time", "queueCounts");
+    const loop = estimated("event_loop", "loopCounts");
+    const series = [];
+    if (hasQueue) {
+      series.push({ name: "queue time p95", colour: "line-a", value: queue });
+      series.push({ name: "queue time mean", colour: "s2xx", value: (step) => step.queueMean, dash: [2, 3] });
+    }
+    if (hasLoop) series.push({ name: "event loop lag p95", colour: "line-b", value: loop, dash: [8, 3] });
+    const say = (steps) => {
+      const step = steps.at(-1);
+      if (!step) return waiting;
+      const sentences = [];
+      if (hasQueue) sentences.push(`95 % of requests wait less than ${duration(queue(step))} for a worker.`);
+      if (hasLoop) sentences.push(`95 % of the event loop's turns are less than ${duration(loop(step))} late.`);
+      return sentences.join(" ");
+    };
+    return new TimeChart("Waiting", series, { format: duration, place: "waiting", note: "p95: an estimate from buckets", say });
   }
 }

@@ -1,33 +1,50 @@
 // The snapshots of the last 15 minutes, and the requests to the service that bring them.
 
-import { between, pointOf } from "./model.js";
+import { between, growth, keyOf, pointOf, sum, sumOfCounts, wasReset } from "./model.js";
 
-const keepSeconds = 15 * 60;
+const keptSeconds = 15 * 60;
 
 export class Store {
   constructor() {
     this.points = [];
-    this.routes = []; // [{time, requests}]: what the tables of routes are computed from
+    this.tables = []; // [{time, requests}]: what the tables of routes are computed from
+    this.sections = []; // snapshots since the page is open, for what the history does not have
+    this.trends = new Map(); // route -> [[time, requests since the start]]
     this.latest = null;
     this.error = null;
   }
 
-  /** Take the points that the service kept before this page was open. */
+  /** Take the points that the service kept. They replace older ones, and fill the gaps between newer ones. */
   addHistory(history) {
-    this.points = [...history.points];
-    if (history.earlier) this.routes.push(history.earlier);
-    this.routeRates = new Map(history.routes.map((row) => [`${row.method} ${row.route}`, row.counts]));
-    this.historyTimes = history.points.map((point) => point.time);
+    this.points = merged(history.points, this.points);
+    this.tables = merged(history.tables, this.tables);
+    const times = history.points.map((point) => point.time);
+    for (const row of history.routes) {
+      const known = row.counts.map((value, at) => [times[at], value]).filter(([, value]) => value != null);
+      this.trends.set(keyOf(row), known);
+    }
   }
 
+  /** Take a snapshot. Return whether it is a new one. */
   addSnapshot(snapshot) {
-    if (this.latest && snapshot.time <= this.latest.time) return;
+    if (this.latest && snapshot.time === this.latest.time) return false;
+    if (this.latest && snapshot.time < this.latest.time) this.#forget(snapshot.time);
     this.latest = snapshot;
-    this.points.push(pointOf(snapshot));
-    this.routes.push({ time: snapshot.time, requests: snapshot.requests });
-    const oldest = snapshot.time - keepSeconds;
+    const { time, requests } = snapshot;
+    this.points = merged(this.points, [pointOf(snapshot)]);
+    this.tables = merged(this.tables, [{ time, requests }]);
+    this.sections.push(snapshot);
+    const oldest = time - keptSeconds;
     this.points = this.points.filter((point) => point.time >= oldest);
-    while (this.routes.length > 2 && this.routes[1].time < oldest) this.routes.shift();
+    for (const kept of [this.tables, this.sections]) {
+      while (kept.length > 2 && kept[1].time < oldest) kept.shift();
+    }
+    return true;
+  }
+
+  /** Forget what was later than a time: the clock of the service was set back. */
+  #forget(time) {
+    for (const name of ["points", "tables", "sections"]) this[name] = this[name].filter((each) => each.time < time);
   }
 
   /** Return what happened between each two points, the oldest first. */
@@ -35,58 +52,75 @@ export class Store {
     return this.points.slice(1).map((point, at) => between(this.points[at], point));
   }
 
+  /** Return when the counters last began again at zero, or null. */
+  resetAt() {
+    const at = this.points.findLastIndex((point, index) => index > 0 && wasReset(this.points[index - 1], point));
+    return at > 0 ? this.points[at].time : null;
+  }
+
   /** Return what happened in the last seconds, or as much of it as is known. Null if nothing can be compared. */
   window(seconds) {
     const last = this.points.at(-1);
     if (!last || this.points.length < 2) return null;
-    const from = this.points.findLast((point) => point.time <= last.time - seconds) ?? this.points[0];
-    return from === last ? null : accumulate(this.points.slice(this.points.indexOf(from)));
+    const from = this.points.findLastIndex((point) => point.time <= last.time - seconds);
+    const points = this.points.slice(Math.max(from, 0));
+    return points.length < 2 ? null : accumulated(points);
   }
 
-  /** Return the requests section with which the window of a table begins, or null: since the service started. */
-  routesBefore(seconds) {
-    const wanted = this.latest.time - seconds;
-    const found = this.routes.findLast((each) => each.time <= wanted) ?? this.routes[0];
-    return found && found.time < this.latest.time ? found : null;
+  /** Return the table of routes with which a window begins, or null: since the service started. */
+  tableBefore(seconds) {
+    return earlier(this.tables, this.latest.time, seconds);
   }
 
-  /** Return the rate of a route over time, for its small line. */
+  /** Return the snapshot with which a window begins, or null: since the service started. */
+  snapshotBefore(seconds) {
+    return earlier(this.sections, this.latest.time, seconds);
+  }
+
+  /** Return the requests per second of a route over time, for its small line: [[time, rate]]. */
   rates(key) {
-    const counts = new Map();
-    (this.routeRates?.get(key) ?? []).forEach((value, at) => counts.set(this.historyTimes[at], value));
-    for (const { time, requests } of this.routes) {
-      const row = requests.routes.find((each) => `${each.method} ${each.route}` === key);
-      if (row) counts.set(time, Object.values(row.statuses).reduce((all, value) => all + value, 0));
+    const counts = new Map(this.trends.get(key) ?? []);
+    for (const { time, requests } of this.tables) {
+      const row = requests.routes.find((each) => keyOf(each) === key);
+      if (row) counts.set(time, sum(row.counts));
     }
-    const known = [...counts].sort((one, other) => one[0] - other[0]);
+    const oldest = this.latest.time - keptSeconds;
+    const known = [...counts].filter(([time]) => time >= oldest).sort((one, other) => one[0] - other[0]);
     return known.slice(1).map(([time, value], at) => {
-      const [earlier, before] = known[at];
-      return (value >= before ? value - before : value) / Math.max(time - earlier, 1e-3);
+      const [before, former] = known[at];
+      return [time, growth(value, former) / Math.max(time - before, 1e-3)];
     });
   }
 }
 
+/** Return two lists in the order of their times. Of two with the same time, that of the second list stays. */
+function merged(one, other) {
+  const byTime = new Map([...one, ...other].map((each) => [each.time, each]));
+  return [...byTime.values()].sort((first, second) => first.time - second.time);
+}
+
+function earlier(kept, time, seconds) {
+  const found = kept.findLast((each) => each.time <= time - seconds) ?? kept[0];
+  return found && found.time < time ? found : null;
+}
+
 /** Add up the steps between points, so that a counter that was reset in the middle is counted right. */
-function accumulate(points) {
+function accumulated(points) {
   const steps = points.slice(1).map((point, at) => between(points[at], point));
-  const first = steps[0];
   const elapsed = points.at(-1).time - points[0].time;
-  const all = { elapsed, requests: 0, failed: 0, counts: first.counts.map(() => 0), busy: 0, queued: [] };
-  for (const step of steps) {
-    all.requests += step.requests;
-    all.failed += (step.errors ?? 0) * step.requests;
-    step.counts.forEach((value, at) => (all.counts[at] += value));
-    if (step.utilisation != null) all.busy += step.utilisation * step.elapsed;
-    if (step.queueMean != null) all.queued.push(step.queueMean);
-  }
+  const requests = sum(steps.map((step) => step.requests));
+  const failed = sum(steps.map((step) => (step.errors ?? 0) * step.requests));
+  const busy = steps.filter((step) => step.utilisation != null);
+  const busySeconds = sum(busy.map((step) => step.elapsed));
   return {
     elapsed,
-    rate: all.requests / elapsed,
-    requests: all.requests,
-    errors: all.requests ? all.failed / all.requests : null,
-    counts: all.counts,
-    utilisation: steps.some((step) => step.utilisation != null) ? all.busy / elapsed : null,
-    queueMean: all.queued.length ? all.queued.reduce((one, other) => one + other, 0) / all.queued.length : null,
+    requests,
+    rate: requests / elapsed,
+    errors: requests ? failed / requests : null,
+    counts: sumOfCounts(steps, "counts"),
+    utilisation: busySeconds ? sum(busy.map((step) => step.utilisation * step.elapsed)) / busySeconds : null,
+    queueCounts: sumOfCounts(steps, "queueCounts"),
+    loopCounts: sumOfCounts(steps, "loopCounts"),
   };
 }
 
@@ -110,5 +144,9 @@ export async function read(name, timeout = 10_000) {
     const reason = (await response.text()).trim().slice(0, 300);
     throw new Error(`The service answered with status ${response.status}.${reason ? ` It says: ${reason}` : ""}`);
   }
-  return response.json();
+  try {
+    return await response.json();
+  } catch {
+    throw new Error("The answer of the service is no snapshot. Something between this page and the service may answer in its place.");
+  }
 }

@@ -7,7 +7,7 @@ import { make } from "./text.js";
  * @property {string} name The heading.
  * @property {(row: object) => (number|string|null)} value What the column is sorted by.
  * @property {(row: object) => (string|Node)} [show] What a cell shows; the value itself if left out.
- * @property {string} [kind] "number" for figures, which are aligned to the right.
+ * @property {string} [kind] "number" for figures, which are aligned to the right; "trend" for small lines.
  * @property {string} [title] An explanation of the heading.
  */
 
@@ -42,7 +42,7 @@ export class Table {
 
   #head(column, at) {
     const button = make("button", { type: "button", title: column.title, onclick: () => this.#sort(at) }, column.name);
-    return make(column.kind === "number" ? "th.number" : "th", { scope: "col" }, button);
+    return make(column.kind ? `th.${column.kind}` : "th", { scope: "col" }, button);
   }
 
   #filter(label) {
@@ -77,8 +77,8 @@ export class Table {
       .sort((one, other) => sign * compare(value(one), value(other)));
     const limit = this.all ? shown.length : (this.options.limit ?? shown.length);
     this.heads.forEach((head, at) => {
-      const order = at === this.sortBy ? (this.descending ? "descending" : "ascending") : "none";
-      head.setAttribute("aria-sort", order);
+      if (at === this.sortBy) head.setAttribute("aria-sort", this.descending ? "descending" : "ascending");
+      else head.removeAttribute("aria-sort");
     });
     const focused = this.body.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     this.body.replaceChildren(...shown.slice(0, limit).map((row) => this.#line(row)));
@@ -100,7 +100,7 @@ export class Table {
       ...this.columns.map((column, at) => {
         const shown = column.show ? column.show(row) : String(column.value(row) ?? "–");
         const tag = at === 0 ? "th" : "td";
-        return make(column.kind === "number" ? `${tag}.number` : tag, at === 0 ? { scope: "row" } : {}, shown);
+        return make(column.kind ? `${tag}.${column.kind}` : tag, at === 0 ? { scope: "row" } : {}, shown);
       }),
     );
   }

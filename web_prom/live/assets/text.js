@@ -14,6 +14,7 @@ export function count(value) {
 
 export function rate(value) {
   if (value == null) return absent;
+  if (value >= 1e6) return `${trimmed(value / 1e6, 1)} M`;
   if (value >= 1e4) return `${trimmed(value / 1e3, 1)} k`;
   return trimmed(value, value < 10 ? 2 : value < 100 ? 1 : 0);
 }
@@ -53,6 +54,11 @@ export function bytes(value) {
   return `${trimmed(scaled, scaled < 10 && at ? 1 : 0)} ${units[at]}`;
 }
 
+/** Return how a value of a unit of Prometheus is written: "seconds", "bytes", "ratio", or another one. */
+export function formatOf(unit) {
+  return { seconds: duration, bytes, ratio: percent }[unit] ?? rate;
+}
+
 export function clock(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString("en-GB");
 }
@@ -75,6 +81,11 @@ export function make(name, attributes = {}, ...children) {
   }
   element.append(...children.filter((child) => child != null));
   return element;
+}
+
+/** Set the text of an element, if it is another one: a screen reader speaks a status when it changes. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 /** Make an element of an SVG picture. */
