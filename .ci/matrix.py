@@ -42,6 +42,7 @@ ONCE = (
     "--ignore=tests/django_suite",
     "--ignore=tests/examples",
     "--ignore=tests/fuzz",
+    "--ignore=tests/live_page",
     "--ignore=tests/migration",
     "--ignore=tests/opentelemetry",
     "--ignore=tests/test_deploy_docs.py",

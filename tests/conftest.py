@@ -22,7 +22,7 @@ from web_prom.runtime.this_process import measurements
 _SLOW_FOLDERS = ("benchmarks", "django_suite", "examples", "fuzz", "opentelemetry", "servers")
 
 # Tests that use these fixtures are marked as tests of real servers, in whichever folder they are.
-_SERVER_FIXTURES = {"postgresql", "mariadb", "redis_server", "memcached_server"}
+_SERVER_FIXTURES = {"browser", "postgresql", "mariadb", "redis_server", "memcached_server"}
 
 # Tests name each series that they expect. Those at 0 have tests of their own (test_zero_errors.py).
 os.environ["PROM_ZERO_ERRORS"] = "false"

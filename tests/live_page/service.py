@@ -10,7 +10,8 @@ from threading import Thread
 from typing import Any, cast
 
 from tests.live_page import shop
-from web_prom.exposition.http import Response, text_response
+from web_prom.exposition.http import Header, Response, text_response
+from web_prom.live.access import Refusal
 from web_prom.live.app import LiveApp
 from web_prom.live.source import SnapshotSource
 
@@ -60,9 +61,13 @@ class Service:
         document = shop.history(self.step if self.has_history else 0)
         return json.dumps(document).encode()
 
-    def refuse(self, _environ: object) -> Response | None:
+    def refusal_for(self, _environ: object) -> Refusal | None:
         """Return the refusal that the test has set, or None."""
-        return self.refusal
+        return Refusal(self.refusal) if self.refusal else None
+
+    def sign_in(self, _environ: object) -> list[Header] | None:
+        """Return that nobody gave a token."""
+        return None
 
     def fail(self, status: str, reason: str = "") -> None:
         """Answer everything with a status and a reason from now on."""
@@ -72,7 +77,7 @@ class Service:
 @contextmanager
 def serve(service: Service) -> Iterator[Service]:
     """Serve the page of a service on a free port below a prefix."""
-    app = LiveApp(cast("SnapshotSource", service), service.refuse)
+    app = LiveApp(cast("SnapshotSource", service), service)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

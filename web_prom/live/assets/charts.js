@@ -41,7 +41,7 @@ export class Card {
     this.element = make(
       "section.card",
       { "aria-label": title, id: place, tabindex: place ? "-1" : null },
-      make("h2", {}, title, this.readout),
+      make("h2", {}, `${title} `, this.readout),
       this.finding,
       this.picture,
       this.details,

@@ -5,7 +5,7 @@ import { bytes, count, duration, make, makeSvg, percent, rate, setText } from ".
 /** A card over the whole width, with a heading and an optional place that links lead to. */
 export function card(title, { note, place, wide = true } = {}, ...children) {
   const attributes = { "aria-label": title, id: place, tabindex: place ? "-1" : null };
-  return make(wide ? "section.card.wide" : "section.card", attributes, make("h2", {}, title, note ?? null), ...children);
+  return make(wide ? "section.card.wide" : "section.card", attributes, make("h2", {}, `${title} `, note ?? null), ...children);
 }
 
 /** Figures in large type. Those that stay keep their elements, so that nothing moves. */
@@ -94,7 +94,7 @@ function formatNumber(key, value) {
 export function routeLink(row) {
   if (row.route === "_rest") return "all other routes";
   const link = make("a", { href: `#/route/${encodeURIComponent(row.key)}`, "data-key": row.key }, row.route);
-  return make("span.route", {}, make("span.method", {}, row.method), link);
+  return make("span.route", {}, make("span.method", {}, row.method), " ", link);
 }
 
 /** A share as a number with a bar. */

@@ -27,7 +27,7 @@ export class RouteView {
       "div",
       {},
       make("a.back", { href: "#/@routes" }, "← All routes"),
-      make("h2.title", {}, make("span.method", {}, method), rest.join(" "), this.period),
+      make("h2.title", {}, make("span.method", {}, method), ` ${rest.join(" ")} `, this.period),
       this.figures.element,
       this.empty,
       make(

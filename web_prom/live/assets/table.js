@@ -30,7 +30,7 @@ export class Table {
     this.more = make("button.more", { type: "button", hidden: true, onclick: () => this.#showAll() });
     this.note = make("p.empty", { hidden: true });
     const table = make("table", { "aria-label": label }, make("thead", {}, make("tr", {}, ...this.heads)), this.body);
-    const scroller = make("div.scroller", { tabindex: "0", role: "region", "aria-label": label }, table);
+    const scroller = make("div.scroller", { tabindex: "0", role: "region", "aria-label": `Table: ${label}` }, table);
     this.element = make("div.table", {}, options.filter ? this.#filter(options.filter) : null, scroller, this.note, this.more);
   }
 

@@ -1,0 +1,36 @@
+"""axe-core finds nothing against WCAG 2.2 AA, in light and dark and on a phone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.live_page.conftest import Pages
+from tests.live_page.service import Service
+
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1400, "height": 900}},
+    "dark phone": {"color_scheme": "dark", "viewport": {"width": 390, "height": 800}},
+}
+SECTIONS = ("Workers", "Inside requests", "Own metrics", "Set-up", "Overview")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_page_has_no_finding_of_axe(pages: Pages, service: Service, axe: str, look: str) -> None:
+    service.interval_seconds = 5.0  # axe takes a while
+    page = pages.open(service.url, reduced_motion="reduce", **LOOKS[look])
+    page.evaluate(axe)
+    findings = []
+    for section in SECTIONS:
+        page.get_by_role("link", name=section, exact=True).click()
+        for summary in page.locator("summary").all():
+            summary.click()
+        found = page.evaluate("(tags) => axe.run({ runOnly: tags })", TAGS)
+        findings += [
+            (section, violation["id"], [node["html"][:200] for node in violation["nodes"]][:3])
+            for violation in found["violations"]
+        ]
+
+    assert findings == []
