@@ -12,10 +12,12 @@ from typing import Any
 
 from web_prom.advice.advise import verdicts
 from web_prom.advice.scrapes import Window
+from web_prom.errors import SnapshotError
 from web_prom.live.advised_scrape import AdvisedScrape
 from web_prom.live.history import INTERVAL_SECONDS, KEPT_SECONDS
 from web_prom.live.snapshot import SnapshotReader
 from web_prom.live.store import FindDirectory, MemoryStore, SharedStore, Store
+from web_prom.live.text_samples import TextFormatError
 
 ADVICE_SECONDS = 30.0
 """The verdicts compare the latest scrape with one that is about as old as this."""
@@ -58,7 +60,7 @@ class SnapshotSource:
         self._find_directory = find_directory
         self._store: Store = MemoryStore(interval_seconds)
         self._advised: list[AdvisedScrape] = []
-        self._failed: tuple[float, Exception] | None = None
+        self._failed: tuple[float, str] | None = None
         self._lock, self._pid = Lock(), os.getpid()
 
     def snapshot(self) -> dict[str, Any]:
@@ -120,7 +122,7 @@ class SnapshotSource:
     def _raise_recent_error(self) -> None:
         """Raise the error of the latest attempt, if it is recent: a target that hangs is asked once."""
         if self._failed is not None and 0 <= time.time() - self._failed[0] < self._fresh_seconds:
-            raise self._failed[1].with_traceback(None)
+            raise SnapshotError(self._failed[1])
 
     def _take(self, store: Store) -> bytes:
         started = perf_counter()
@@ -129,8 +131,9 @@ class SnapshotSource:
             text = self._scrape()
             now = time.time()
             snapshot = self._reader.read(text, now, started=started)
-        except Exception as error:
-            self._failed = time.time(), error
+        except (SnapshotError, TextFormatError) as error:
+            # Not the error itself: its traceback keeps the objects of the scrape alive.
+            self._failed = time.time(), str(error)
             raise
         snapshot["checks"] = self._checks(snapshot)
         snapshot["verdicts"] = self._verdicts(now)

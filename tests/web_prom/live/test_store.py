@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from web_prom.advice.scrapes import Window
+from web_prom.errors import SnapshotError
 from web_prom.live import source as source_module
 from web_prom.live.history import KEPT_SECONDS, MAX_TREND_ROUTES, History
 from web_prom.live.keeper import HistoryKeeper
@@ -104,10 +105,10 @@ def test_source_takes_one_snapshot_in_an_interval(clock: Clock) -> None:
 def test_source_repeats_an_error_for_an_interval(clock: Clock) -> None:
     """A target that hangs is asked once, however many look."""
     service = Service()
-    service.error = OSError("down")
+    service.error = SnapshotError("down")
     source = make(service)
     for _ in range(3):
-        with pytest.raises(OSError, match="down"):
+        with pytest.raises(SnapshotError, match="down"):
             source.snapshot()
     assert service.scrapes == 1
     clock.now += 5
