@@ -38,7 +38,11 @@ OPEN: dict[str, Any] = {"live": True, "allowed_networks": "127.0.0.1,10.0.0.0/8"
 def started(monkeypatch: pytest.MonkeyPatch) -> list[HistoryKeeper]:
     """Keep the keepers that were started. They start no thread here."""
     found: list[HistoryKeeper] = []
-    monkeypatch.setattr(HistoryKeeper, "start", found.append)
+
+    def keep(keeper: HistoryKeeper) -> None:
+        found.append(keeper)
+
+    monkeypatch.setattr(HistoryKeeper, "start", keep)
     return found
 
 
