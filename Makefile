@@ -7,13 +7,16 @@ BIN := $(VENV)/bin
 JOBS ?= $(shell expr 3 + $$(nproc 2>/dev/null || echo 2))
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help demo test test-fast soak fuzz coverage lint docs style types types-here types-darwin types-win32 documents dist bench clean
+.PHONY: help demo demo-prometheus test test-fast soak fuzz coverage lint docs style types types-here types-darwin types-win32 documents dist bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.demo ## Serve the examples under gunicorn, send them requests, compare what was measured
+demo: $(VENV)/.demo ## Serve the examples with their live pages, send requests, compare what was measured
 	@$(BIN)/python examples/demo.py
+
+demo-prometheus: $(VENV)/.demo ## The same with a Prometheus: its rules, and six hours of made-up history
+	@$(BIN)/python examples/demo.py --prometheus
 
 test: $(VENV)/.test ## Run the whole test suite, JOBS tests at a time
 	@$(PYTEST) $(ARGS)

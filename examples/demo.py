@@ -1,182 +1,50 @@
 """Serves the example shops under gunicorn, sends requests, and compares them with the metrics.
 
 ``make demo`` runs it. It serves until Ctrl-C, or with DEMO_SECONDS=n until n seconds after the comparison.
+Both shops have a live page. After the comparison they get a light load, which the compared numbers do not
+contain.
+
+``make demo-prometheus`` adds a Prometheus with rules and six hours of made-up history.
 The exit code is 0 if all numbers agree.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 
-from demo_load import CACHE_READS, IN_PROGRESS, LOAD, Answer, Row, count_sent, fetch, send_load
-from demo_servers import WORKERS, DemoError, Server, stop_all
-from prometheus_client.parser import text_string_to_metric_families
+from demo_comparison import compare, say
+from demo_history import HOURS
+from demo_load import LOAD, send_load
+from demo_prometheus import SCRAPE_SECONDS, Prometheus, prepare, require_programs
+from demo_servers import WORKERS, DemoError, Process, Server, stop_all
+from demo_traffic import Traffic
 
 SHOPS = {"Flask": "flask_shop:app", "Django": "django_shop.wsgi"}
-SETTLE_SECONDS = 10.0
-
-say = partial(print, flush=True)
 
 
-@dataclass
-class Measured:
-    """The numbers of one scrape.
-
-    Attributes:
-        counts: The counters and the gauge of requests in progress.
-        sums: The sum of the durations in seconds, by method and route.
-        timed: The number of observed durations, by method and route.
-        cache_misses: Reads of the cache that found nothing.
-    """
-
-    counts: dict[Row, int] = field(default_factory=dict)
-    sums: dict[tuple[str, str], float] = field(default_factory=dict)
-    timed: dict[tuple[str, str], int] = field(default_factory=dict)
-    cache_misses: int = 0
-
-    def mean_seconds(self, method: str, route: str) -> float:
-        """Return the mean duration of a route's requests in seconds, or 0 if there are none."""
-        request = (method, route)
-        return self.sums[request] / self.timed[request] if self.timed.get(request) else 0.0
-
-
-# The metrics of requests, and the label that a row shows with method and route. A query has no such label.
-COUNTERS = {
-    "http_requests_total": "status",
-    "http_request_exceptions_total": "exception",
-    "http_request_db_queries_total": "queries",
-    "http_request_db_repeated_queries_total": "repeated",
-}
-
-
-def scrape(server: Server) -> Measured:
-    """Scrape a shop, and return the numbers that the demo compares."""
-    measured = Measured()
-    status, text = fetch(server.port, "GET", "/metrics")
-    for family in text_string_to_metric_families(text if status == 200 else ""):
-        for sample in family.samples:
-            add_sample(measured, sample.name, sample.labels, sample.value)
-    return measured
-
-
-def add_sample(measured: Measured, name: str, labels: dict[str, str], value: float) -> None:
-    """Add one sample of a scrape, if the demo compares it."""
-    method, route = labels.get("method", ""), labels.get("route", "")
-    if name in COUNTERS and value and route != "_none":  # the worker's own queries, at its start
-        detail = COUNTERS[name]
-        measured.counts[method, route, labels.get(detail, detail)] = int(value)
-    elif name == "http_request_duration_seconds_sum":
-        measured.sums[method, route] = value
-    elif name == "http_request_duration_seconds_count":
-        measured.timed[method, route] = int(value)
-    elif name == "http_requests_in_progress":
-        measured.counts[IN_PROGRESS] = int(value)
-    elif name == "shop_orders_total":
-        measured.counts["", name, labels["payment"]] = int(value)
-    elif name == "cache_operations_total" and labels["operation"] == "get":
-        measured.counts[CACHE_READS] = measured.counts.get(CACHE_READS, 0) + int(value)
-        if labels["result"] == "miss":
-            measured.cache_misses += int(value)
-
-
-def differences(answers: Sequence[Answer], measured: Measured) -> Iterator[str]:
-    """Yield a message for each wrong answer, count or duration."""
-    unexpected = Counter(
-        (answer.hit, answer.status) for answer in answers if answer.status != answer.hit.status
-    )
-    for (hit, status), times in unexpected.items():
-        seen = f"answered {status}" if status else "not answered"
-        yield f"{hit.method} {hit.path} was {seen} {times} times, where {hit.status} is right"
-    sent = count_sent(answers, measured.cache_misses)
-    for row in sorted(sent.keys() | measured.counts.keys()):
-        counted = measured.counts.get(row, "none")
-        if counted != sent[row]:
-            yield f"{' '.join(row).strip()}: {sent[row]} sent, {counted} measured"
-    requests = Counter((answer.hit.label, answer.hit.route) for answer in answers)
-    for request in sorted(requests.keys() | measured.timed.keys()):
-        timed = measured.timed.get(request, "none")
-        if timed != requests[request]:
-            yield f"{' '.join(request)}: {requests[request]} sent, {timed} timed"
-    for hit in LOAD:
-        mean = measured.mean_seconds(hit.label, hit.route)
-        if mean < hit.seconds:
-            yield f"{hit.method} {hit.route} takes {hit.seconds} s at least, but {mean:.6f} s were measured"
-
-
-def scrape_settled(server: Server, answers: Sequence[Answer]) -> Measured:
-    """Scrape until the numbers agree, or for ten seconds.
-
-    A client can have the last byte of a file before the server finishes the request.
-    """
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while True:
-        measured = scrape(server)
-        if not any(differences(answers, measured)) or time.monotonic() > deadline:
-            return measured
-        time.sleep(0.1)
-
-
-def print_table(sent: Counter[Row], measured: Measured) -> None:
-    """Print a table of sent and measured requests, at most 80 columns wide."""
-    say(f"  {'method':<8}{'route':<29}{'what':<15}{'sent':>6}{'measured':>10}{'mean ms':>10}")
-    shown = set()
-    # First the requests by route, then the metrics without method and route.
-    for row in sorted(sent.keys() | measured.counts.keys(), key=lambda row: (row[0] == "", row[1], row)):
-        method, route, detail = row
-        mean = ""
-        if method and (method, route) not in shown:
-            shown.add((method, route))
-            mean = f"{measured.mean_seconds(method, route) * 1000:.1f}"
-        counted = measured.counts.get(row, "none")
-        mark = " " if counted == sent[row] else "!"
-        say(f"{mark} {method or '-':<8}{route:<29}{detail:<15}{sent[row]:>6}{counted:>10}{mean:>10}".rstrip())
-
-
-def compare(servers: Sequence[Server], answers: Sequence[Answer]) -> None:
-    """Scrape each shop and print its table.
-
-    Raises:
-        DemoError: The numbers do not agree.
-    """
-    wrong = []
-    for server in servers:
-        own = [answer for answer in answers if answer.port == server.port]
-        measured = scrape_settled(server, own)
-        say(f"\n{server.name}")
-        print_table(count_sent(own, measured.cache_misses), measured)
-        wrong += [f"  {server.name}: {text}" for text in differences(own, measured)]
-    if wrong:
-        raise DemoError("\n".join(["These do not agree:", *wrong]))
-    say("\nEvery row agrees. A mean is that of a method and route, over all statuses.")
-    say("_OTHER: an unknown method. _unmatched: 40 paths without a route.")
-    say("queries: of the database. repeated: more than twice in one request.")
-    say("/reviews has them by intent: it queries the reviews of each product (N+1).")
-
-
-def serve(servers: Sequence[Server], seconds: float, stop: Event) -> None:
+def serve(processes: Sequence[Process], seconds: float, stop: Event) -> None:
     """Continue to serve for a number of seconds, or until ``stop`` is set.
 
     Raises:
-        DemoError: A server exited.
+        DemoError: A process exited.
     """
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0 and not stop.wait(min(left, 0.5)):
-        for server in servers:
-            server.check()
+        for process in processes:
+            process.check()
 
 
-def run(servers: Sequence[Server], seconds: float, stop: Event) -> None:
-    """Run the steps of the demo with servers that are starting.
+def send_and_compare(servers: Sequence[Server], stop: Event) -> None:
+    """Send the load to servers that are starting, and compare it with their metrics.
 
     Raises:
         DemoError: A step failed, or ``stop`` was set before the comparison.
@@ -184,7 +52,7 @@ def run(servers: Sequence[Server], seconds: float, stop: Event) -> None:
     for server in servers:
         server.wait_until_ready(stop)
         check_stop(stop)
-        say(f"   {server.name:<7} {server.url}")
+        say(f"   {server.shop:<7} {server.url}")
     times = sum(hit.times for hit in LOAD)
     say(f"2. Sending {times} requests to each: pages, orders, errors, a stream, nonsense ...")
     started = time.monotonic()
@@ -193,11 +61,66 @@ def run(servers: Sequence[Server], seconds: float, stop: Event) -> None:
     say(f"   all done after {time.monotonic() - started:.1f} s")
     say("3. Scraping /metrics of each and comparing ...")
     compare(servers, answers)
-    if seconds:
-        say("\nBoth are still serving. Have a look, and end them with Ctrl-C:")
-        for server in servers:
-            say(f"   {server.name:<7} {server.url}   {server.url}/metrics")
-        serve(servers, seconds, stop)
+
+
+def start_prometheus(folder: Path, servers: Sequence[Server], processes: list[Process], stop: Event) -> None:
+    """Start a Prometheus that scrapes the servers, and print what to look at.
+
+    Args:
+        folder: A new directory for its files.
+        servers: The servers that it scrapes.
+        processes: It is added to these, which end with the demo.
+        stop: Ends the start early.
+
+    Raises:
+        DemoError: A step failed.
+    """
+    say(f"\n4. Making {HOURS} hours of history for Prometheus ...")
+    prepare(folder, servers, stop)
+    if stop.is_set():
+        return
+    say(f"   Starting Prometheus, which scrapes the shops every {SCRAPE_SECONDS} s ...")
+    prometheus = Prometheus(folder)
+    processes.append(prometheus)
+    pages = prometheus.wait_until_ready(stop)
+    for name, url in pages.items():
+        say(f"   {name:<11}{url}")
+    say("   The history is made up. The counters start at zero where it ends.")
+
+
+def run(folder: Path, seconds: float, with_prometheus: bool, processes: list[Process], stop: Event) -> None:
+    """Run the steps of the demo.
+
+    Args:
+        folder: A directory for all files.
+        seconds: How long to serve after the comparison.
+        with_prometheus: Whether to start a Prometheus.
+        processes: Each process that is started is added. They are to be ended after the demo.
+        stop: Ends the demo early.
+
+    Raises:
+        DemoError: A step failed, or ``stop`` was set before the comparison.
+    """
+    servers = []
+    for name, app in SHOPS.items():
+        servers.append(Server(name, app, folder / name))
+        processes.append(servers[-1])
+    say("The live page of each shop:")
+    for server in servers:
+        say(f"   {server.shop:<7} {server.live_url}")
+    say(f"\n1. Starting the example shops under gunicorn, each with {WORKERS} workers ...")
+    send_and_compare(servers, stop)
+    with ExitStack() as stack:
+        if seconds:
+            stack.enter_context(Traffic([server.port for server in servers]))
+        if with_prometheus:
+            start_prometheus(folder / "prometheus", servers, processes, stop)
+        if seconds and not stop.is_set():
+            say("\nBoth are still serving. Have a look, and end them with Ctrl-C:")
+            for server in servers:
+                say(f"   {server.shop:<7} {server.live_url}   {server.url}/metrics")
+            say("From now on they get a light load. The numbers above do not contain it.")
+            serve(processes, seconds, stop)
 
 
 def check_stop(stop: Event) -> None:
@@ -222,38 +145,42 @@ def serving_seconds() -> float:
     return seconds
 
 
-def demonstrate(stop: Event) -> None:
+def demonstrate(with_prometheus: bool, stop: Event) -> None:
     """Run the whole demo, and remove all its processes and files.
 
     Raises:
-        DemoError: As :func:`run` and :func:`serving_seconds`.
+        DemoError: As :func:`run` and :func:`serving_seconds`; or Prometheus is not installed.
     """
     seconds = serving_seconds()
-    say(f"1. Starting the example shops under gunicorn, each with {WORKERS} workers ...")
+    if with_prometheus:
+        require_programs()
     with tempfile.TemporaryDirectory(prefix="web-prom-demo-") as folder:
-        servers: list[Server] = []
+        processes: list[Process] = []
         try:
-            for name, app in SHOPS.items():
-                servers.append(Server(name, app, Path(folder, name)))
-            run(servers, seconds, stop)
+            run(Path(folder), seconds, with_prometheus, processes, stop)
         finally:
-            stop_all(servers)
+            stop_all(processes)
 
 
 def main() -> int:
     """Run the demo until its end or until a signal, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        description="Serve the example shops, and compare requests with metrics."
+    )
+    parser.add_argument("--prometheus", action="store_true", help="add a Prometheus with rules and a history")
+    given = parser.parse_args()
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     try:
-        demonstrate(stop)
+        demonstrate(given.prometheus, stop)
     except DemoError as error:
         say(f"\n{error}")
         return 1
     except BrokenPipeError:  # the reader has closed the pipe, as in `make demo | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    say("\nBoth servers have ended.")
+    say("\nAll servers have ended.")
     return 0
 
 

@@ -112,13 +112,18 @@ def fetch(port: int, method: str, path: str, form: str = "", timeout: float = 30
         return answer.status, answer.read().decode()
 
 
+def send_hit(port: int, hit: Hit, timeout: float = 30.0) -> int:
+    """Send the request of a hit to a local port, and return the status of the answer."""
+    return fetch(port, hit.method, hit.path, hit.form, timeout)[0]
+
+
 def send_load(ports: Iterable[int], stop: Event) -> list[Answer]:
     """Send the load to all ports at once, in random order. Send nothing more when ``stop`` is set."""
 
     def send(job: tuple[int, Hit]) -> Answer:
         port, hit = job
         try:
-            status = 0 if stop.is_set() else fetch(port, hit.method, hit.path, hit.form)[0]
+            status = 0 if stop.is_set() else send_hit(port, hit)
         except (OSError, HTTPException):
             status = 0
         return Answer(port, hit, status)

@@ -6,20 +6,21 @@ SHOP_DATABASE can name another database, for example ``postgresql+psycopg://shop
 from __future__ import annotations
 
 import os
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from sqlalchemy import ForeignKey, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool
 
-URL = os.environ.get("SHOP_DATABASE", "sqlite://")
+IN_MEMORY = "sqlite:///file:shop?mode=memory&cache=shared&uri=true"
+URL = os.environ.get("SHOP_DATABASE", IN_MEMORY)
 
 NAMES = ("teapot", "kettle", "samovar", "tray", "cup", "saucer", "spoon", "strainer", "tin", "cosy")
 EUROS = (39, 59, 240, 25, 12, 6, 4, 9, 15, 19)
 
-# A database in memory belongs to its connection, so all threads share one.
-_IN_MEMORY: dict[str, Any] = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
-engine = create_engine(URL, **(_IN_MEMORY if URL == "sqlite://" else {}))
+# The connections share the database, which exists as long as one of them is open. Threads take turns in them.
+_ANY_THREAD = {"check_same_thread": False} if URL == IN_MEMORY else {}
+engine = create_engine(URL, poolclass=QueuePool, connect_args=_ANY_THREAD)
 
 
 class ProductPage(TypedDict):

@@ -2,156 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
+import json
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.request import urlopen
-from uuid import uuid4
 
 import pytest
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-MARK = "WEB_PROM_TEST_DEMO"
-# How long the demo may take on a busy machine.
-PATIENCE_SECONDS = 180.0
-SERVING = "Both are still serving."
-
-
-class Demo:
-    """The demo as a process group of its own, whose descendants can be found by a mark in their environment.
-
-    Args:
-        folder: A directory of the test's own.
-        change: Statements that change the modules ``demo``, ``demo_load`` and ``demo_servers`` first.
-        **environ: Variables that the demo is given.
-    """
-
-    def __init__(self, folder: Path, change: str = "", **environ: str) -> None:
-        self.temporary = folder / "tmp"
-        self.temporary.mkdir()
-        self._mark = uuid4().hex
-        self.output = ""
-        script = EXAMPLES / "demo.py"
-        if change:
-            script = folder / "changed.py"
-            script.write_text(
-                f"import sys\nsys.path.insert(0, {str(EXAMPLES)!r})\n"
-                f"import demo, demo_load, demo_servers\n{change}\nsys.exit(demo.main())\n"
-            )
-        inherited = {name: value for name, value in os.environ.items() if name != "DEMO_SECONDS"}
-        self._errors = folder / "stderr"
-        with self._errors.open("w") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, str(script)],
-                env={**inherited, "TMPDIR": str(self.temporary), MARK: self._mark, **environ},
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                start_new_session=True,
-            )
-
-    def read_until(self, text: str) -> None:
-        """Read the output up to a line that contains ``text``."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.output += line
-            if text in line:
-                return
-        pytest.fail(f"the demo ended without {text!r}:\n{self.output}")
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process group, as a terminal does."""
-        os.killpg(self.process.pid, number)
-
-    def end(self) -> int:
-        """Wait for the end and return the exit code; fail if it leaves anything behind, or a traceback."""
-        assert self.process.stdout is not None
-        if not self.process.stdout.closed:
-            self.output += self.process.communicate(timeout=PATIENCE_SECONDS)[0]
-        self.process.wait(PATIENCE_SECONDS)
-        assert self._errors.read_text() == ""
-        assert self.descendants() == []
-        assert list(self.temporary.iterdir()) == []
-        for port in re.findall(r"http://127\.0\.0\.1:(\d+)", self.output):
-            with socket.create_server(("127.0.0.1", int(port))):
-                pass
-        return self.process.returncode
-
-    def descendants(self) -> list[int]:
-        """Return the ids of the demo's processes without the demo itself."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                marked = f"{MARK}={self._mark}".encode() in path.read_bytes().split(b"\0")
-            except OSError:
-                continue  # it has ended, or is somebody else's
-            if marked and int(path.parent.name) != self.process.pid:
-                found.append(int(path.parent.name))
-        return sorted(found)
-
-    def masters(self) -> list[int]:
-        """Return the ids of the gunicorn masters: the demo's own children."""
-        return [pid for pid in self.descendants() if f"PPid:\t{self.process.pid}\n" in _status(pid)]
-
-    def tables(self) -> dict[str, dict[str, tuple[str, str, str]]]:
-        """Return each shop's table: requests sent, requests measured and their mean, by row."""
-        tables: dict[str, dict[str, tuple[str, str, str]]] = {}
-        for block in self.output.split("\n\n"):
-            name, *lines = block.splitlines()
-            if lines and lines[0].lstrip().startswith("method"):
-                tables[name] = {
-                    " ".join(line[:54].split()): (line[54:60].strip(), line[60:70].strip(), line[70:].strip())
-                    for line in lines[1:]
-                }
-        return tables
-
-
-def _status(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return ""
-
-
-@pytest.fixture
-def run_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
-    """Return a function that starts a demo; its processes are killed at the end of the test."""
-    started: list[Demo] = []
-
-    def run(change: str = "", **environ: str) -> Demo:
-        started.append(Demo(tmp_path, change, **environ))
-        return started[-1]
-
-    yield run
-    for demo in started:
-        for pid in demo.descendants():
-            os.kill(pid, signal.SIGKILL)
-        demo.process.kill()
-        demo.process.wait()
-        if demo.process.stdout is not None:
-            demo.process.stdout.close()
+from tests.examples.demo_process import PATIENCE_SECONDS, SERVING, Demo
+from tests.servers.process import wait_until
 
 
 @pytest.fixture(scope="module")
-def demo_module() -> Iterator[Any]:
-    """Return the demo as a module, for tests without a server."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        yield importlib.import_module("demo")
-    finally:
-        sys.path.remove(str(EXAMPLES))
-        for name in set(sys.modules) - before:
-            if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(EXAMPLES)):
-                del sys.modules[name]
+def demo_module(import_example: Callable[[str], ModuleType]) -> ModuleType:
+    """Return the comparison of the demo, for tests without a server."""
+    return import_example("demo_comparison")
 
 
 @pytest.fixture
@@ -200,7 +71,9 @@ def test_demo_detects_workers_without_a_shared_directory(
     """Without web-prom's hooks a scrape shows one worker of two: exit code 1, and the rows are named."""
     plain = tmp_path / "plain.py"
     plain.touch()
-    change = f"demo.SHOPS.pop('Django'); demo.SETTLE_SECONDS = 0; demo_servers.CONFIG = {str(plain)!r}"
+    change = (
+        f"demo.SHOPS.pop('Django'); demo_comparison.SETTLE_SECONDS = 0; demo_servers.CONFIG = {str(plain)!r}"
+    )
     demo = run_demo(change, DEMO_SECONDS="0")
     assert demo.end() == 1
     assert re.search(r"^! GET +/ +200 +60 +\d+", demo.output, re.MULTILINE), demo.output
@@ -218,12 +91,47 @@ def test_demo_ends_at_ctrl_c(run_demo: Callable[..., Demo]) -> None:
     """Ctrl-C reaches the whole process group. The printed addresses answer before it."""
     demo = run_demo()
     demo.read_until(SERVING)
-    demo.read_until("Django")
+    demo.read_until("From now on")
     for url in re.findall(r"http://\S+", demo.output.partition(SERVING)[2]):
         with urlopen(url, timeout=PATIENCE_SECONDS) as response:
             assert response.status == 200
     demo.signal(signal.SIGINT)
     assert demo.end() == 0, demo.output
+
+
+def test_demo_prints_the_live_pages_first_and_goes_on_to_send_requests(run_demo: Callable[..., Demo]) -> None:
+    """The load after the comparison adds errors, slow requests and repeated queries to the live page."""
+    demo = run_demo("demo.SHOPS.pop('Django'); import demo_traffic; demo_traffic.MEAN_RATE = 100")
+    demo.read_until("1. Starting")
+    assert demo.output.startswith("The live page of each shop:\n   Flask   http://127.0.0.1:")
+    url = demo.output.split()[7]
+    with urlopen(url, timeout=PATIENCE_SECONDS) as page:
+        assert page.status == 200
+    demo.read_until("From now on")
+    compared = {row: int(sent) for row, (sent, _, _) in demo.tables()["Flask"].items()}
+    # The rows of the comparison whose numbers the load has to change.
+    rows = {
+        ("/broken", "500"): compared["GET /broken 500"],
+        ("/search", "200"): compared["GET /search 200"],
+        ("/products/<int:number>", "200"): compared["GET /products/<int:number> 200"],
+    }
+
+    def has_grown() -> bool:
+        found = json.load(urlopen(f"{url}snapshot.json", timeout=PATIENCE_SECONDS))
+        routes = {route["route"]: route for route in found["requests"]["routes"] if route["method"] == "GET"}
+        repeated = routes["/reviews"]["repeated_queries"] > compared["GET /reviews repeated"]
+        return repeated and all(
+            routes[name]["statuses"][status] > number for (name, status), number in rows.items()
+        )
+
+    wait_until(has_grown, "the load to change the live page")
+    demo.signal(signal.SIGINT)
+    assert demo.end() == 0, demo.output
+
+
+def test_demo_shows_the_live_page_to_this_machine_only(import_example: Callable[[str], ModuleType]) -> None:
+    """The page is closed to other networks. It needs no password, so its address can be clicked."""
+    assert import_example("demo_servers").LIVE == {"PROM_LIVE": "1", "PROM_ALLOWED_NETWORKS": "127.0.0.1"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
