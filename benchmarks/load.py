@@ -27,6 +27,7 @@ from web_prom.advice.erlang import mean_wait
 from web_prom.advice.scrapes import Window
 from web_prom.advice.verdict import Verdict
 from web_prom.cli.fetch import UnreadableScrapeError, fetch
+from web_prom.live.advised_scrape import AdvisedScrape
 
 ROOT = Path(__file__).resolve().parent.parent
 APP = "benchmarks.loaded_app:app"
@@ -193,12 +194,11 @@ def measure(shape: Shape, paths: Sequence[str], rate: float, seconds: float) -> 
         url = f"http://127.0.0.1:{metrics}/metrics"
         send(port, [paths[0]] * 5, 20.0, 0.2)
         time.sleep(1.5)  # a process publishes its measurements once a second
-        before = fetch(url, {}, PATIENCE_SECONDS)
+        before = AdvisedScrape(fetch(url, {}, PATIENCE_SECONDS), time.time())
         latencies = send(port, paths, rate, seconds)
         time.sleep(1.5)
-        after = fetch(url, {}, PATIENCE_SECONDS)
-    # The rates are those of the time of the load.
-    after.at = before.at + seconds
+        # The rates are those of the time of the load.
+        after = AdvisedScrape(fetch(url, {}, PATIENCE_SECONDS), before.at + seconds)
     window = Window(after, before)
     about_workers = [verdict for verdict in verdicts(window) if verdict.name.startswith("workers")]
     return Measured(about_workers[0] if about_workers else None, window, statistics.fmean(latencies))

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
-from web_prom.cli import check, serve, version
+from web_prom.cli import check, serve, top, version
 from web_prom.cli.parser import Command, make_parser
 
 COMMANDS: dict[str, Command] = {
     "serve": serve,
     "check": check,
+    "top": top,
     "version": version,
 }
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments; by default those of the process.
     """
     parser = make_parser(COMMANDS)
-    with suppress(ImportError):
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
         import argcomplete
 
         argcomplete.autocomplete(parser)

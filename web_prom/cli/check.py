@@ -48,15 +48,16 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from web_prom.advice.scrapes import Window
     from web_prom.advice.verdict import Severity
     from web_prom.cli.fetch import UnreadableScrapeError, fetch
+    from web_prom.live.advised_scrape import AdvisedScrape
 
     try:
         headers = headers_of(given)
-        before = fetch(given.url, headers, given.timeout)
+        before = None
         if given.window:
+            before = AdvisedScrape(fetch(given.url, headers, given.timeout), time.time())
             time.sleep(given.window)
-            window = Window(fetch(given.url, headers, given.timeout), before)
-        else:
-            window = Window(before)
+        scrape = fetch(given.url, headers, given.timeout)
+        window = Window(AdvisedScrape(scrape, time.time()), before)
     except (UnreadableScrapeError, UnreadableTokenError) as error:
         if given.json:
             print(json.dumps({"error": str(error)}))

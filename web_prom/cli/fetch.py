@@ -1,20 +1,12 @@
-"""Scrapes of a URL, with limits: nothing hangs, and nothing fills the memory."""
+"""Scrapes of a URL for a command, with limits: nothing hangs, and nothing fills the memory."""
 
 from __future__ import annotations
 
-import gzip
-import http.client
-import io
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
-from web_prom.advice.scrapes import Scrape
-
-MAX_BYTES = 50 * 2**20
-"""The longest text that is read."""
+from web_prom.errors import SnapshotError
+from web_prom.live.remote import RemoteScrape
+from web_prom.live.text_samples import Scrape, TextFormatError, TextReader
 
 
 class UnreadableScrapeError(Exception):
@@ -32,69 +24,14 @@ def fetch(url: str, headers: Mapping[str, str], timeout: float) -> Scrape:
     Raises:
         UnreadableScrapeError: It cannot be had, or is no metrics.
     """
-    _check(url)
-    request = urllib.request.Request(  # noqa: S310 - http and https alone, see above
-        url, headers={"Accept": "text/plain; version=0.0.4", "Accept-Encoding": "gzip", **headers}
-    )
-    deadline = time.monotonic() + timeout
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
-            at = time.time()
-            data = _read(response, deadline)
-            if response.headers.get("Content-Encoding") == "gzip":
-                data = _decompressed(data)
-        return Scrape(data.decode("utf-8"), at)
-    except urllib.error.HTTPError as error:
-        hint = (
-            "; give what it asks for with --header or --bearer-token-file" if error.code in (401, 403) else ""
-        )
-        raise UnreadableScrapeError(f"{url} answered {error.code} {error.reason}{hint}") from error
-    except TimeoutError as error:
-        raise UnreadableScrapeError(f"{url} did not answer within {timeout:g} s") from error
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, TimeoutError):
-            raise UnreadableScrapeError(f"{url} did not answer within {timeout:g} s") from error
-        raise UnreadableScrapeError(f"{url} cannot be reached: {error.reason}") from error
-    except (http.client.HTTPException, OSError, EOFError) as error:
-        raise UnreadableScrapeError(f"{url} broke off its answer: {error!r}") from error
-    except ValueError as error:
-        raise UnreadableScrapeError(f"{url} answered something else than metrics: {error}") from error
+        return TextReader().read(RemoteScrape(url, headers, timeout)())
+    except (SnapshotError, TextFormatError) as error:
+        raise UnreadableScrapeError(reason(url, error)) from error
 
 
-def _check(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number, a host that is no address
-        right = False
-    if not right:
-        raise UnreadableScrapeError(f"{url!r} is no URL of metrics: write http://HOST:PORT/metrics")
-
-
-def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while part := response.read1(1 << 16):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_BYTES:
-            raise _too_long()
-        # Each wait has a time-out of its own, which a slow sender never reaches.
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    return b"".join(parts)
-
-
-def _decompressed(data: bytes) -> bytes:
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-        text = file.read(MAX_BYTES + 1)
-    if len(text) > MAX_BYTES:
-        raise _too_long()
-    return text
-
-
-def _too_long() -> UnreadableScrapeError:
-    return UnreadableScrapeError(
-        f"the answer is longer than {MAX_BYTES // 2**20} MiB; ask for less with ?name[]=, or look for "
-        "labels with too many values"
-    )
+def reason(url: str, error: Exception) -> str:
+    """Return a sentence that says why a URL gave no metrics, with the option that helps."""
+    if isinstance(error, TextFormatError):
+        return f"{url} answered something else than metrics: {error}"
+    return str(error).replace("with a header or a bearer token", "with --header or --bearer-token-file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+MIN_SECONDS = 0.1
 MAX_SECONDS = 3600.0
 
 
@@ -54,6 +55,23 @@ def seconds(text: str) -> float:
         found = -1.0
     if not 0 <= found <= MAX_SECONDS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {MAX_SECONDS:g}")
+    return found
+
+
+def positive_seconds(text: str) -> float:
+    """Return a number of seconds that is at least a tenth.
+
+    Raises:
+        ArgumentTypeError: The text is no number from 0.1 to an hour.
+    """
+    try:
+        found = seconds(text)
+    except argparse.ArgumentTypeError:
+        found = 0.0
+    if found < MIN_SECONDS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds from {MIN_SECONDS} to {MAX_SECONDS:g}"
+        )
     return found
 
 

@@ -10,10 +10,25 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Mapping
+from threading import Lock, Thread
+from typing import Any
 from urllib.parse import urlsplit
 
 from web_prom.errors import SnapshotError
 from web_prom.live.text_samples import MAX_BYTES
+
+# For an answer that arrives as the timeout ends.
+_GRACE_SECONDS = 0.5
+
+
+class _RedirectsOfOneHost(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to the same host and port: the headers may have a password."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:  # noqa: PLR0917
+        """Return the next request, or None: the redirect is then an error."""
+        if urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
+            return None
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class RemoteScrape:
@@ -32,29 +47,61 @@ class RemoteScrape:
         self.url = url
         self._headers = dict(headers or {})
         self._timeout = timeout
+        self._opener = urllib.request.build_opener(_RedirectsOfOneHost)
+        self._running = Lock()
         _check(url)
 
     def __call__(self) -> bytes:
         """Return what the URL answers.
 
+        The scrape runs in a daemon thread. A name server or a service that sends its headers slowly can make
+        it take longer than the timeout. It is then left alone, and a further scrape fails until it has ended.
+
         Raises:
             SnapshotError: It cannot be had, or it is no text of metrics. The message says why.
         """
+        if not self._running.acquire(blocking=False):
+            raise self._late()
+        found: list[bytes | BaseException] = []
+        thread = Thread(target=self._run, args=(found,), name="web-prom-remote", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._running.release()
+            raise SnapshotError(f"{self.url} cannot be read now: {error}") from error
+        thread.join(self._timeout + _GRACE_SECONDS)
+        if not found:
+            raise self._late()
+        if isinstance(found[0], BaseException):
+            raise found[0]
+        return found[0]
+
+    def _run(self, found: list[bytes | BaseException]) -> None:
+        try:
+            found.append(self._read())
+        except BaseException as error:
+            found.append(error)
+        finally:
+            self._running.release()
+
+    def _read(self) -> bytes:
         request = urllib.request.Request(  # noqa: S310 - http and https alone, see _check
             self.url,
             headers={"Accept": "text/plain; version=0.0.4", "Accept-Encoding": "gzip", **self._headers},
         )
         deadline = time.monotonic() + self._timeout
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
+            with self._opener.open(request, timeout=self._timeout) as response:
                 data = _read(response, deadline)
                 if response.headers.get("Content-Encoding") == "gzip":
                     data = _decompressed(data)
                 _check_type(response.headers.get_content_type(), self.url)
                 return data
         except urllib.error.HTTPError as error:
-            hint = "; give what it asks for" if error.code in (401, 403) else ""
-            raise SnapshotError(f"{self.url} answered {error.code} {error.reason}{hint}") from error
+            with error:
+                raise SnapshotError(
+                    f"{self.url} answered {error.code} {_clean(error.reason)}{_hint(error)}"
+                ) from error
         except TimeoutError as error:
             raise self._late() from error
         except urllib.error.URLError as error:
@@ -76,6 +123,19 @@ def _check(url: str) -> None:
         right = False
     if not right or any(sign.isspace() or not sign.isprintable() for sign in url):
         raise SnapshotError(f"{url!r} is no URL of metrics: write http://HOST:PORT/metrics")
+
+
+def _hint(error: urllib.error.HTTPError) -> str:
+    if error.code in (401, 403):
+        return "; give what it asks for with a header or a bearer token"
+    target = error.headers.get("Location") if error.headers else None
+    if target and 300 <= error.code < 400:
+        return f"; name the address to which it redirects: {_clean(target)}"
+    return ""
+
+
+def _clean(text: str) -> str:
+    return "".join(sign if sign.isprintable() else "?" for sign in str(text)[:200])
 
 
 def _check_type(content_type: str, url: str) -> None:

@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.web_prom.cli.services import Answer, serving, text
 from web_prom.__main__ import main
-from web_prom.cli import fetch
-
-Answer = Callable[[BaseHTTPRequestHandler], None]
-
-
-@contextlib.contextmanager
-def serving(answer: Answer) -> Iterator[str]:
-    """Answer GET with a function; yield the URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            with contextlib.suppress(ConnectionError):
-                answer(self)
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/metrics"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def text(body: str, status: int = 200) -> Answer:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        data = body.encode()
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
-
-    return answer
+from web_prom.live import remote
 
 
 def check(url: str, *options: str) -> int:
@@ -200,7 +161,7 @@ def test_check_gives_up_on_a_server_that_sends_slowly(capsys: pytest.CaptureFixt
 def test_check_reads_no_more_than_its_limit(
     compressed: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(remote, "MAX_BYTES", 1_000_000)
     data = b"# " + b"x" * (2 << 20) + b"\n"
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -211,7 +172,7 @@ def test_check_reads_no_more_than_its_limit(
         handler.wfile.write(gzip.compress(data) if compressed else data)
 
     with serving(answer) as url:
-        assert "longer than 1 MiB" in unreadable(url, capsys, "--timeout", "10")
+        assert "longer than 1 MB" in unreadable(url, capsys, "--timeout", "10")
 
 
 def test_check_says_that_an_answer_broke_off(capsys: pytest.CaptureFixture[str]) -> None:
