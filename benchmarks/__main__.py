@@ -8,6 +8,7 @@ from collections.abc import Callable
 from benchmarks import (
     calls,
     growth,
+    live,
     load,
     outgoing,
     queries,
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[Effort], None]] = {
     "restarts": restarts.run,
     "ticks": ticks.run,
     "saturation": saturation.run,
+    "live": live.run,
 }
 # growth writes a picture into docs/, and load takes minutes: they only run if they are named.
 ONLY_BY_NAME = ("growth", "load")
