@@ -45,9 +45,7 @@ def run(effort: Effort) -> None:
     print(f"{TITLE:34}{'CPU':>10}{'of a core':>12}{'99 % delay':>12}{'worst':>10}")
     for name in ("no snapshot", "first", "later", "answer"):
         print(_row(name, result[name]))
-    print(
-        f"  memory for the history and the series: {result['memory'] / 1e6:.1f} MB in the worker that takes it"
-    )
+    print(f"  memory of the worker that takes the snapshots: {result['memory'] / 1e6:.1f} MB more")
     print(flush=True)
 
 
