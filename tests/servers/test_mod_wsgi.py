@@ -24,6 +24,8 @@ from tests.servers.client import reset
 from tests.servers.prefork import Prefork, running
 from tests.servers.process import ROOT, Scratch, wait_until
 
+# What the Flask shop and web-prom import.
+NEEDED = ("flask>=2.3", "flask-caching>=2", "sqlalchemy>=2", "prometheus-client>=0.20,<1")
 EXAMPLES = ROOT / "examples" / "servers"
 DAEMONS, EMBEDDED = "apache.conf", "apache_embedded.conf"
 
@@ -56,7 +58,7 @@ def venv() -> Iterator[Path]:
         Path(folder).chmod(0o755)
         subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", folder], check=True)
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", f"{folder}/bin/python"]
-        subprocess.run([*pip, "install", "--quiet", "flask>=2.3", "prometheus-client>=0.20,<1"], check=True)
+        subprocess.run([*pip, "install", "--quiet", *NEEDED], check=True)
         yield Path(folder)
 
 
