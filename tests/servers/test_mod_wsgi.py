@@ -26,6 +26,15 @@ from tests.servers.process import ROOT, Scratch, wait_until
 
 # What the Flask shop and web-prom import.
 NEEDED = ("flask>=2.3", "flask-caching>=2", "sqlalchemy>=2", "prometheus-client>=0.20,<1")
+# SQLAlchemy, which the shop uses, cannot be imported in two interpreters of a process.
+SECOND = """
+from flask import Flask
+from flask_prom import FlaskProm
+
+application = Flask("second")
+application.add_url_rule("/", "home", lambda: "second")
+FlaskProm(application)
+"""
 EXAMPLES = ROOT / "examples" / "servers"
 DAEMONS, EMBEDDED = "apache.conf", "apache_embedded.conf"
 
@@ -177,14 +186,17 @@ def test_file_response_is_measured_until_its_end_or_a_disconnect(site: Site) -> 
 
 def test_second_interpreter_of_one_process_is_refused(site: Site) -> None:
     """Without application-group each script has an interpreter. The second one is refused."""
-    shutil.copy(site.shop / "shop.wsgi", site.shop / "second.wsgi")
+    script = (site.shop / "shop.wsgi").read_text("utf-8")
+    (site.shop / "second.wsgi").write_text(
+        replaced(script, ("from flask_shop import app as application", SECOND))
+    )
     alias = "WSGIScriptAlias / /srv/shop/shop.wsgi process-group=shop application-group=%{GLOBAL}"
     apart = "\n".join(
         f"WSGIScriptAlias {path} /srv/shop/{script} process-group=shop"
         for path, script in (("/second", "second.wsgi"), ("/", "shop.wsgi"))
     )
     with site.serving(DAEMONS, ("processes=2", "processes=1"), (alias, apart)) as server:
-        assert server.get("/second/")[0] == 200
+        assert server.get("/second/")[0] == 200, server.log()
         assert "which another interpreter of process" in server.log()
         assert "application-group=%{GLOBAL}" in server.log()
         assert server.get("/second/metrics")[0] == 500

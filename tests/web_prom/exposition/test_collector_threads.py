@@ -38,12 +38,14 @@ class RecordingCollector:
     def __init__(self, name: str, value: float = 1, act: Callable[[], object] = int) -> None:
         self.name, self.value, self._act = name, value, act
         self.threads: list[threading.Thread] = []
+        self.called = threading.Event()
 
     def describe(self) -> list[Any]:
         return []
 
     def collect(self) -> Iterator[Any]:
         self.threads.append(threading.current_thread())
+        self.called.set()
         yield GaugeMetricFamily(f"{self.name}_first", "Help.", value=0)
         self._act()
         yield GaugeMetricFamily(self.name, "Help.", value=self.value)
@@ -114,6 +116,7 @@ def test_late_collector_is_not_called_again_before_it_ends(
     """Scrapes meanwhile do not contain it and count the failure. Later scrapes contain it."""
     scrape = register_and_expose(registry, hanging, limit=SHORT)
     assert [failures(scrape()) for _ in range(3)] == [{"BlockingCollector": count} for count in (1, 2, 3)]
+    assert hanging.called.wait(PATIENCE_SECONDS)
     assert len(hanging.threads) == 1
     hanging.let.set()
     more, found = 1, scrape()
