@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from web_prom.cli import check, serve, top, version
+from web_prom.cli import check, live, serve, top, version
 from web_prom.cli.parser import Command, make_parser
 
 COMMANDS: dict[str, Command] = {
     "serve": serve,
+    "live": live,
     "check": check,
     "top": top,
     "version": version,

@@ -86,7 +86,15 @@ ALLOWED = {
     "upstream": set(),
     "advice": {"metrics.conventions", "metrics.namings"},
     "live": {"advice", "config", "exposition", "metrics", "multiprocess"},
-    "cli": {"advice", "config", "exporter", "live", "multiprocess.directory"},
+    "cli": {
+        "advice",
+        "config",
+        "exporter",
+        "exposition",
+        "http_server",
+        "live",
+        "multiprocess.directory",
+    },
     "exporter": {"config", "exposition", "http_server", "live", "multiprocess.directory"},
 }
 ANYWHERE = {

@@ -13,10 +13,14 @@ class UnreadableTokenError(Exception):
     """The file with the token cannot be read."""
 
 
-def add_scrape_options(parser: argparse.ArgumentParser) -> None:
+def add_scrape_options(parser: argparse.ArgumentParser, timeout: float = 10.0) -> None:
     """Add the options of a scrape: ``--timeout``, ``--header`` and ``--bearer-token-file``."""
     parser.add_argument(
-        "--timeout", type=seconds, default=10.0, metavar="SECONDS", help="for each scrape; default: 10"
+        "--timeout",
+        type=seconds,
+        default=timeout,
+        metavar="SECONDS",
+        help=f"for each scrape; default: {timeout:g}",
     )
     parser.add_argument(
         "--header",
