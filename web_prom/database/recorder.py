@@ -11,7 +11,7 @@ from web_prom.database.conventions import DURATION_BUCKETS
 from web_prom.database.operation_names import operation_name
 from web_prom.database.pools import Pool
 from web_prom.metrics.conventions import MetricSpec
-from web_prom.metrics.labels import EMPTY, OVERFLOW
+from web_prom.metrics.labels import EMPTY, OVERFLOW, clean_label_value
 from web_prom.metrics.operation_recorder import OperationRecorder, Write
 from web_prom.metrics.query_tally import (
     NO_REQUEST,
@@ -100,12 +100,12 @@ class DatabaseRecorder(OperationRecorder):
             counters = self._outside = self.recorder.query_counters(NO_REQUEST, NO_REQUEST)
         counters.add(totals)
 
-    def count_task(self, name: str, tally: QueryTally) -> None:
+    def count_task(self, name: object, tally: QueryTally) -> None:
         """Close the tally of a task, and count its queries under the name of the task."""
         try:
             totals = tally.close()
             if totals is not None:
-                self.recorder.query_counters(TASK, name).add(totals)
+                self.recorder.query_counters(TASK, clean_label_value(name)).add(totals)
         except Exception:
             self.recorder.record_internal_error("database")
 

@@ -24,7 +24,8 @@ def task(name: str) -> Iterator[None]:
     to it if they get its context. An exception of the block passes unchanged.
 
     Args:
-        name: The task's name. The number of names must be bounded; ``PROM_MAX_LABEL_SETS`` limits it.
+        name: The task's name. It is cut to 128 characters. The number of names must be bounded;
+            ``PROM_MAX_LABEL_SETS`` limits it.
     """
     recorder = default_recorder() or create_recorder()
     if recorder is None:

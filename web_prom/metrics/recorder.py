@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -24,6 +23,7 @@ from web_prom.metrics.labels import (
 )
 from web_prom.metrics.limited_metric import LimitedMetric
 from web_prom.metrics.naming_families import set_info, with_further
+from web_prom.metrics.problems import Problems
 from web_prom.metrics.query_tally import OutsideQueries, QueryCounters, TallyWriter
 from web_prom.metrics.queue_time import QueueTime, flush_queue_times
 from web_prom.metrics.request_attributes import RequestAttributes
@@ -32,8 +32,6 @@ from web_prom.metrics.routes import route_is_excluded
 from web_prom.metrics.writers import GaugeUpdater, RequestWriter, gauge_updaters, make_writer
 from web_prom.multiprocess.writing.activation import is_shared
 from web_prom.runtime import this_process
-
-logger = logging.getLogger("web_prom")
 
 # The start of most requests.
 _USUAL_START: Mapping[str, str] = {"method": "GET", "scheme": "http"}
@@ -98,6 +96,7 @@ class Recorder:
         self.registry = registry
         self.families = families_for(registry, config, owner)
         self.naming = self.families.naming
+        self._problems = Problems(self.families, owner, config.max_label_sets)
         self.request_starts = RequestStartCache(
             self.naming.start_attributes, known_methods(config.extra_methods), self._gauge_updaters
         )
@@ -113,7 +112,6 @@ class Recorder:
         self._zero_errors = config.zero_errors and not config.extra_labels
         self.abandoned: deque[tuple[Finishable, float]] = deque()
         self._constant_values = tuple(config.constant_labels.values())
-        self._warned: set[str] = set()
         self.database: OutsideQueries | None = None
         self.queue_time = (
             QueueTime(lambda: self.constant_child(self.families.queue_time), self.record_internal_error)
@@ -160,19 +158,7 @@ class Recorder:
 
     def record_internal_error(self, stage: str) -> None:
         """Count an error of the instrumentation, and log the first one of each stage. Never raises."""
-        try:
-            self.families.errors.labels(stage).inc()
-            if stage not in self._warned:
-                self._warned.add(stage)
-                logger.warning(
-                    "error in stage '%s' of the measurement of %s; "
-                    "counted in web_prom_instrumentation_errors_total",
-                    stage,
-                    self.owner,
-                    exc_info=True,
-                )
-        except Exception:
-            logger.debug("an instrumentation error could not be counted", exc_info=True)
+        self._problems.count_error(stage)
 
     def on_scrape(self) -> None:
         """Finish the requests that were dropped without an end, so that they are in the scrape."""
@@ -255,7 +241,7 @@ class Recorder:
         """
         child, overflow = family.child_and_overflow(attributes, self._constant_values)
         if overflow:
-            self._count_overflow(family.name)
+            self._problems.count_overflow(family.name)
         return child, overflow
 
     def query_counters(self, method: str, route: str) -> QueryCounters:
@@ -274,7 +260,7 @@ class Recorder:
         labels = (*self._attributes.labels(extra), *self._constant_values)
         child, overflow = family.child_and_overflow(attributes, labels)
         if overflow:
-            self._count_overflow(family.name)
+            self._problems.count_overflow(family.name)
         return child, overflow
 
     def _create_error_counter(self, requests: LimitedMetric, attributes: Mapping[str, str]) -> None:
@@ -295,17 +281,6 @@ class Recorder:
         gauge = self.families.in_progress
         in_flight = self.families.in_flight.setdefault(values, [])
         return gauge_updaters(gauge.labels(*values) if values else gauge, in_flight)
-
-    def _count_overflow(self, family: str) -> None:
-        self.families.overflow.labels(family).inc()
-        if family not in self._warned:
-            self._warned.add(family)
-            logger.warning(
-                "%s has %d label sets, as many as PROM_MAX_LABEL_SETS allows. Further label sets are "
-                "counted under _overflow. The usual reason is a label with an unlimited number of values.",
-                family,
-                self.config.max_label_sets,
-            )
 
 
 def _update_of(child: Any) -> Callable[[float], None]:

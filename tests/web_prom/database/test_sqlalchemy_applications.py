@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from tests.web_prom.database.conftest import MakeEngine
 from tests.web_prom.database.support import Shop
-from tests.web_prom.support import python
+from tests.web_prom.support import errors, python
 from web_prom.database import instrument, task, uninstrument
 from web_prom.database.activation import default_recorder, find_recorder
 from web_prom.database.sqlalchemy_names import namespace_of, system_name
@@ -125,6 +125,14 @@ def test_task_has_its_own_queries(shop: Shop, engine: Any) -> None:
     assert shop.by_route("queries", "nightly?report", "_task") == 4
     assert shop.by_route("repeated_queries", "nightly?report", "_task") == 2
     assert shop.by_route("queries", "_none", "_none") == 1
+
+
+@pytest.mark.parametrize(("name", "label"), [("x" * 1000, "x" * 128), (None, "None"), ("a\nb\x1b", "a?b?")])
+def test_task_with_an_unusual_name_is_counted(shop: Shop, engine: Any, name: Any, label: str) -> None:
+    with task(name):
+        select(engine)
+    assert shop.by_route("queries", label, "_task") == 1
+    assert errors(shop.registry) == {}
 
 
 def test_task_names_are_limited(registry: CollectorRegistry, engine: Any) -> None:
