@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from web_prom.config import addresses, credentials, parsers
 from web_prom.config.addresses import Address, Network
+from web_prom.config.consistency import check_together
 from web_prom.config.credentials import Secret
 from web_prom.config.naming_defaults import naming_defaults
-from web_prom.config.raw_values import PREFIX, check_value, read_raw_values
-from web_prom.errors import ConfigError
+from web_prom.config.raw_values import check_value, read_raw_values
 from web_prom.hooks import ExtraLabel, ScrapeCheck
-from web_prom.metrics.conventions import DATABASE_LABELS, DEFAULT_SIZE_BUCKETS, NAMINGS, PROMETHEUS
+from web_prom.metrics.conventions import DEFAULT_SIZE_BUCKETS, NAMINGS, PROMETHEUS
 
 DEFAULT_DURATION_BUCKETS = PROMETHEUS.duration_buckets
 
@@ -253,48 +253,8 @@ class Config:
         checked = {name: check_value(FIELDS[name], source, value) for name, (source, value) in raw.items()}
         naming = NAMINGS[checked.get("naming", cls.naming)]
         config = cls(**naming_defaults(naming, checked))
-        config._check_together()
+        check_together(config)
         return config
-
-    def _check_together(self) -> None:
-        both = self.constant_labels.keys() & self.extra_labels.keys()
-        if both:
-            raise ConfigError(
-                f"label {sorted(both)[0]!r} is in PROM_CONSTANT_LABELS and in PROM_EXTRA_LABELS; "
-                "keep it in one of them"
-            )
-        naming = NAMINGS[self.naming]
-        for label in (*self.constant_labels, *self.extra_labels):
-            if label in naming.labels:
-                raise ConfigError(
-                    f"label {label!r} is a label of web-prom's own metrics if PROM_NAMING is "
-                    f"{self.naming!r}; use another name"
-                )
-        taken = self.constant_labels.keys() & DATABASE_LABELS if self.database else ()
-        if taken:
-            raise ConfigError(
-                f"label {sorted(taken)[0]!r} in PROM_CONSTANT_LABELS is a label of the metrics of databases; "
-                "use another name, or switch PROM_DATABASE off"
-            )
-        if self.status_classes and naming.has_numeric_status:
-            raise ConfigError(
-                f"PROM_STATUS_CLASSES is on and PROM_NAMING is {self.naming!r}, in which the status must be "
-                "a number; switch PROM_STATUS_CLASSES off, and compute the classes in a query or a "
-                "recording rule"
-            )
-        self._check_addresses()
-
-    def _check_addresses(self) -> None:
-        if self.live and self.live_path.rstrip("/") == self.path.rstrip("/"):
-            raise ConfigError("PROM_LIVE_PATH and PROM_PATH are the same; use two paths")
-        for name in ("bearer_token", "basic_auth"):
-            if getattr(self, name) and getattr(self, f"{name}_file"):
-                key = PREFIX + name.upper()
-                raise ConfigError(f"{key} and {key}_FILE are both set; keep one of them")
-        for name in ("keyfile", "client_cafile"):
-            if getattr(self, name) and not self.certfile:
-                key = PREFIX + name.upper()
-                raise ConfigError(f"{key} is set and PROM_CERTFILE is not; set both or neither")
 
 
 FIELDS: Mapping[str, Field[Any]] = {item.name: item for item in fields(Config)}

@@ -6,6 +6,8 @@ requests have several namings, which are in :mod:`web_prom.metrics.namings`. All
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from web_prom.metrics.namings import NAMINGS, OPENTELEMETRY, PROMETHEUS, MetricSpec, Naming, same_names
 
 __all__ = ["NAMINGS", "OPENTELEMETRY", "PROMETHEUS", "MetricSpec", "Naming", "same_names"]
@@ -57,21 +59,30 @@ WEBSOCKET_MESSAGES = MetricSpec(
     labels=same_names("route", "direction"),
 )
 
-DATABASE_LABELS = frozenset(
-    {
-        "db_client_connection_pool_name",
-        "db_client_connection_state",
-        "db_namespace",
-        "db_operation_name",
-        "db_system_name",
-        "error_type",
-        "method",
-        "operation",
-        "outcome",
-        "route",
-    }
-)
-"""The label names of the families that ``PROM_DATABASE`` switches on."""
+SETTING_LABELS: Mapping[str, frozenset[str]] = {
+    "database": frozenset(
+        {
+            "db_client_connection_pool_name",
+            "db_client_connection_state",
+            "db_namespace",
+            "db_operation_name",
+            "db_system_name",
+            "error_type",
+            "method",
+            "operation",
+            "outcome",
+            "route",
+        }
+    ),
+    "cache": frozenset({"cache", "operation", "result"}),
+    "http_client": frozenset(
+        {"error_type", "http_request_method", "http_response_status_code", "server_address"}
+    ),
+    "models": frozenset({"model", "operation"}),
+    "migrations": frozenset({"db_namespace"}),
+    "templates": frozenset({"engine", "template"}),
+}
+"""The label names of the families that a setting switches on, by the field of the setting."""
 
 DB_QUERIES = MetricSpec(
     name="http_request_db_queries_total",

@@ -145,6 +145,12 @@ class Naming:
         further = (family.spec for family in self.further)
         return frozenset(label for family in (*families, *further) if family for label in family.labels)
 
+    @property
+    def translated_labels(self) -> frozenset[str]:
+        """The label names of all families in :attr:`translations`."""
+        every = (translation for each in self.translations.values() for translation in each)
+        return frozenset(label for translation in every for label in translation.spec.labels)
+
 
 def same_names(*labels: str) -> dict[str, str]:
     """Return labels that have the names of their attributes."""
