@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 JOBS ?= $(shell expr 3 + $$(nproc 2>/dev/null || echo 2))
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help demo demo-prometheus test test-fast soak fuzz coverage lint docs style types types-here types-darwin types-win32 documents dist bench clean
+.PHONY: help demo demo-prometheus test test-fast soak fuzz coverage lint docs style types types-here types-darwin types-win32 documents dist bench pictures clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,9 @@ documents: $(VENV)/.lint
 docs: $(VENV)/.docs ## Build the documentation site in build/docs; a warning is an error
 	@$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet -b html docs build/docs
 	@echo "build/docs/index.html"
+
+pictures: $(VENV)/.test ## Make the pictures of the live page in the documentation, with Debian's chromium
+	@$(BIN)/python -m tests.live_page.pictures
 
 dist: $(VENV)/.dist ## Build the source distribution and the wheel in dist, and check them
 	@rm -rf dist

@@ -38,6 +38,15 @@ def _find_links(app: Sphinx, doctree: nodes.document) -> None:
             _replace(app, node, parts.path, parts.fragment)
 
 
+def _find_images(app: Sphinx, doctree: nodes.document) -> None:
+    """Make the images of an included document relative to its own folder, as its links are."""
+    for node in doctree.findall(nodes.image):
+        source, _ = get_source_line(node)
+        if source and "://" not in node["uri"] and Path(source).name in _INCLUDED:
+            target = (Path(source).parent / node["uri"]).resolve()
+            node["uri"] = f"/{target.relative_to(app.srcdir).as_posix()}"
+
+
 def _replace(app: Sphinx, node: Any, path: str, fragment: str) -> None:
     # An included document is the source of its own nodes; its links are relative to its own folder.
     source, _ = get_source_line(node)
@@ -78,5 +87,7 @@ def _sections(env: BuildEnvironment, page: str) -> frozenset[str]:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension."""
     app.connect("doctree-read", _find_links)
+    # Sphinx collects the images of a page at the same event.
+    app.connect("doctree-read", _find_images, priority=100)
     app.connect("doctree-resolved", _resolve_links)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

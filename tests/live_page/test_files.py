@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import web_prom.live.assets
+from tests.live_page.pictures import MAX_BYTES, PICTURES
 from web_prom.live.assets import assets, page
 
 FOLDER = Path(web_prom.live.assets.__file__).with_name("assets")
+DOCS = Path(__file__).parents[2] / "docs"
 VENDORED = json.loads((FOLDER / "vendor" / "vendored.json").read_text("utf-8"))
 
 
@@ -52,3 +54,14 @@ def test_page_asks_for_nothing_from_elsewhere() -> None:
     texts = {path.name: path.read_text("utf-8").replace("http://www.w3.org/2000/svg", "") for path in own}
 
     assert {name for name, text in texts.items() if re.search(r"https?:|@import|url\(", text)} == set()
+
+
+def test_pictures_of_the_documentation_are_small_and_used() -> None:
+    pictures = {path.name: path.stat().st_size for path in (DOCS / "pictures").iterdir()}
+    text = "".join(
+        path.read_text("utf-8") for path in (DOCS / "how-to" / "live.rst", DOCS.parent / "README.rst")
+    )
+
+    assert {name: size for name, size in pictures.items() if size >= MAX_BYTES} == {}
+    assert set(pictures) == {picture.name for picture in PICTURES}
+    assert {name for name in pictures if f"pictures/{name}" not in text} == set()

@@ -176,7 +176,7 @@ export class TimeChart extends Card {
   }
 }
 
-/** Requests per second by their duration, over time: a column for each step, a row for each bucket; darker is more. */
+/** Requests per second by their duration, over time: a column for each step, a row for each bucket; a stronger colour is more. */
 export class HeatMap extends Card {
   /** @param {{format: (bound: number|null) => string, formatRate: (rate: number) => string, note: string}} options */
   constructor(title, options) {

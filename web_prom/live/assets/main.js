@@ -70,7 +70,7 @@ function show() {
   if (!moves || (isFirst && !place)) return;
   const target = place && document.getElementById(place);
   if (target) {
-    target.scrollIntoView({ block: "center" });
+    target.scrollIntoView({ block: "start" });
     target.focus({ preventScroll: true });
   } else if (isOther) {
     scrollTo(0, 0);

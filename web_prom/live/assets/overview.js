@@ -137,14 +137,14 @@ export class Overview {
     const figures = [
       ["Requests/s", rate(window?.rate), window ? `the last ${age(window.elapsed)}` : "waiting for a second snapshot"],
       ["Server errors", percent(window?.errors), "of requests", isHighShare(window?.errors)],
-      ["Median (p50)", at(0.5), "estimate from buckets"],
-      ["p95", at(0.95), "estimate from buckets"],
-      ["p99", at(0.99), "estimate from buckets"],
+      ["Median (p50)", at(0.5), "estimate"],
+      ["p95", at(0.95), "estimate"],
+      ["p99", at(0.99), "estimate"],
       ["In progress", count(latest.requests.in_progress), "requests now"],
     ];
     const utilisation = window?.utilisation;
     figures.push(["Workers busy", percent(utilisation), utilisation == null ? "capacity not known" : "of their capacity", utilisation > 0.8]);
-    if (latest.queue_time) figures.push(["Queue time p95", duration(window?.queueCounts && quantile(latest.queue_time.buckets, window.queueCounts, 0.95)), "wait for a worker, estimate"]);
+    if (latest.queue_time) figures.push(["Queue time p95", duration(window?.queueCounts && quantile(latest.queue_time.buckets, window.queueCounts, 0.95)), "estimated wait"]);
     return figures;
   }
 
@@ -196,7 +196,7 @@ export class Overview {
       format: (bound) => (bound === null ? "longer" : `≤ ${duration(bound)}`),
       formatRate: rate,
       place: "heat",
-      note: "darker is more per second",
+      note: "a stronger colour is more per second",
     });
     const workers = new TimeChart("Workers", [
       { name: "busy, of their capacity", colour: "line-a", value: (step) => step.utilisation },

@@ -99,9 +99,9 @@ function figuresOf(row) {
     row.rate == null ? ["Requests", count(row.requests), "since the service started"] : ["Requests/s", rate(row.rate), `${count(row.requests)} requests`],
     ["Server errors", percent(row.errors), "of requests", row.errors > 0.01],
     ["Mean", duration(row.mean), "exact"],
-    ["Median (p50)", duration(row.p50), "estimate from buckets"],
-    ["p95", duration(row.p95), "estimate from buckets"],
-    ["p99", duration(row.p99), "estimate from buckets"],
+    ["Median (p50)", duration(row.p50), "estimate"],
+    ["p95", duration(row.p95), "estimate"],
+    ["p99", duration(row.p99), "estimate"],
     ["Share of time", percent(row.share), "of all requests"],
   ];
   if (row.queries != null) {
