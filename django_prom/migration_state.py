@@ -15,6 +15,7 @@ from django.db import connections, router
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
+from web_prom.family_names import MIGRATIONS_APPLIED, MIGRATIONS_UNAPPLIED
 from web_prom.metrics.conventions import MetricSpec, same_names
 from web_prom.metrics.recorder import Recorder
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
@@ -25,13 +26,13 @@ from web_prom.multiprocess.writing.watch_thread import each_second
 from web_prom.posix import at_fork
 
 APPLIED = MetricSpec(
-    name="django_migrations_applied",
+    name=MIGRATIONS_APPLIED,
     documentation="Migrations that are applied to a database.",
     labels=same_names("db_namespace"),
 )
 
 UNAPPLIED = MetricSpec(
-    name="django_migrations_unapplied",
+    name=MIGRATIONS_UNAPPLIED,
     documentation="Migrations of the project that are not applied to a database.",
     labels=same_names("db_namespace"),
 )

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from web_prom.cli import check, live, serve, top, version
+from web_prom.cli import check, live, rules, serve, top, version
 from web_prom.cli.parser import Command, make_parser
 
 COMMANDS: dict[str, Command] = {
@@ -15,6 +15,7 @@ COMMANDS: dict[str, Command] = {
     "live": live,
     "check": check,
     "top": top,
+    "rules": rules,
     "version": version,
 }
 

@@ -86,6 +86,7 @@ ALLOWED = {
     "upstream": set(),
     "advice": {"metrics.conventions", "metrics.namings"},
     "live": {"advice", "config", "exposition", "metrics", "multiprocess"},
+    "rules": {"advice", "config", "database.conventions", "metrics.conventions"},
     "cli": {
         "advice",
         "config",
@@ -94,11 +95,13 @@ ALLOWED = {
         "http_server",
         "live",
         "multiprocess.directory",
+        "rules",
     },
     "exporter": {"config", "exposition", "http_server", "live", "multiprocess.directory"},
 }
 ANYWHERE = {
     "errors",
+    "family_names",
     "gunicorn_types",
     "hooks",
     "log_limit",

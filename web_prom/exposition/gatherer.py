@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import RestrictedRegistry
 
+from web_prom import family_names
 from web_prom.exposition.collector_errors import CollectorErrorHandler
 from web_prom.exposition.collectors import (
     collectors_not_in_files,
@@ -104,11 +105,11 @@ class Gatherer:
             self._add_this_process(text)
             about_workers = []
         series = _gauge(
-            "web_prom_scrape_series", "Samples in this scrape, without those about the scrape.", text.series
+            family_names.SCRAPE_SERIES, "Samples in this scrape, without those about the scrape.", text.series
         )
         text.add([*about_workers, series])
         seconds = perf_counter() - started
-        text.add([_gauge("web_prom_scrape_duration_seconds", "Duration of this scrape in seconds.", seconds)])
+        text.add([_gauge(family_names.SCRAPE_DURATION, "Duration of this scrape in seconds.", seconds)])
         return text.finish()
 
     def _prepare_recorders(self) -> None:
@@ -167,7 +168,9 @@ class Gatherer:
                 sum(pid != server for pid in workers.values()),
             ),
             _gauge("web_prom_files", "Value files, including those of past workers.", collector.files),
-            _gauge("web_prom_damaged_files", "Value files that could not be read.", collector.corrupt_files),
+            _gauge(
+                family_names.DAMAGED_FILES, "Value files that could not be read.", collector.corrupt_files
+            ),
             _gauge(
                 "web_prom_ambiguous_families",
                 "Families whose samples have different labels, because two libraries use one name.",

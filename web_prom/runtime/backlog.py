@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from web_prom import family_names
 from web_prom.errors import raise_if_exhausted
 from web_prom.runtime.sock_diag import Listener, listen_overflows, listeners
 
@@ -47,10 +48,10 @@ class Backlog:
         if not (has_server or self._has_listened):
             return []
         waiting = GaugeMetricFamily(
-            "http_server_backlog", "Connections that wait to be accepted by a worker.", labels=["listener"]
+            family_names.BACKLOG, "Connections that wait to be accepted by a worker.", labels=["listener"]
         )
         limit = GaugeMetricFamily(
-            "http_server_backlog_limit",
+            family_names.BACKLOG_LIMIT,
             "Connections that may wait to be accepted before the kernel refuses more.",
             labels=["listener"],
         )
@@ -66,7 +67,7 @@ class Backlog:
         if overflows is not None:
             found.append(
                 CounterMetricFamily(
-                    "http_server_listen_overflows",
+                    family_names.LISTEN_OVERFLOWS,
                     "TCP connections that the kernel refused because a queue was full, in this "
                     "network namespace.",
                     value=overflows,

@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 
+from web_prom import family_names
 from web_prom.runtime import garbage_collection
 from web_prom.runtime.garbage_collection import GarbageCollections
 from web_prom.runtime.loop_lag import AsyncioLag, GeventLag
@@ -106,15 +107,15 @@ class Measurements:
         found: list[Metric] = []
         if self.capacity is not None:
             capacity = GaugeMetricFamily(
-                "http_server_worker_capacity", "Requests that a worker serves at once.", labels=["worker"]
+                family_names.WORKER_CAPACITY, "Requests that a worker serves at once.", labels=["worker"]
             )
             capacity.add_metric([worker], self.capacity)
             found.append(capacity)
         found += [
             _histogram(name, documentation, durations)
             for name, documentation, durations in (
-                ("asyncio_loop_lag_seconds", "Seconds that timers of event loops were late.", self._loop_lag),
-                ("gevent_hub_lag_seconds", "Seconds that timers of gevent's hubs were late.", self._hub_lag),
+                (family_names.LOOP_LAG, "Seconds that timers of event loops were late.", self._loop_lag),
+                (family_names.HUB_LAG, "Seconds that timers of gevent's hubs were late.", self._hub_lag),
                 (
                     "asgiref_thread_wait_seconds",
                     "Seconds that a call waited for asgiref's one thread for sync code.",

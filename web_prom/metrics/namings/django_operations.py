@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from web_prom.family_names import MIGRATIONS_APPLIED, MIGRATIONS_UNAPPLIED
 from web_prom.metrics.namings.model import MetricSpec, Translation
 
 # Django's names of the systems. OpenTelemetry has others for these.
@@ -112,7 +113,7 @@ TRANSLATIONS: Mapping[str, tuple[Translation, ...]] = {
         _model_counter("updates", "changed"),
         _model_counter("deletes", "deleted"),
     ),
-    "django_migrations_applied": _migrations("applied"),
-    "django_migrations_unapplied": _migrations("unapplied"),
+    MIGRATIONS_APPLIED: _migrations("applied"),
+    MIGRATIONS_UNAPPLIED: _migrations("unapplied"),
 }
 """The families by the default name of the family that each replaces."""

@@ -8,19 +8,17 @@ import os
 from collections import deque
 from time import monotonic
 
+from web_prom.family_names import STORAGE_ERRORS
 from web_prom.multiprocess.file_format import entry_key
 from web_prom.multiprocess.writing.value_file import ValueFile
 
 logger = logging.getLogger("web_prom")
 
-STORAGE_ERRORS = "web_prom_storage_errors"
-"""The metric that counts them, without the suffix ``_total``."""
-
 _HELP = (
     "Failures to make, open or extend a value file, such as on a full disk, where values wait in memory "
     "meanwhile; damaged files that were put aside; and files that were removed while a process used them."
 )
-_KEY = entry_key(STORAGE_ERRORS, f"{STORAGE_ERRORS}_total", (), (), _HELP)
+_KEY = entry_key(STORAGE_ERRORS.removesuffix("_total"), STORAGE_ERRORS, (), (), _HELP)
 _LOG_SECONDS = 3600.0
 
 
@@ -62,5 +60,5 @@ class StorageErrors:
             if now >= self._log_at.get(kind, now):
                 self._log_at[kind] = now + _LOG_SECONDS
                 logger.warning(
-                    "the metrics of process %s: %s; counted in %s_total", os.getpid(), error, STORAGE_ERRORS
+                    "the metrics of process %s: %s; counted in %s", os.getpid(), error, STORAGE_ERRORS
                 )

@@ -22,11 +22,11 @@ from tests.web_prom.multiprocess.test_regular_file import KINDS
 from tests.web_prom.multiprocess.writing.storage import contents, counter, run
 from tests.web_prom.support import ROOT, serve
 from web_prom import collector_for, make_wsgi_app
+from web_prom.family_names import STORAGE_ERRORS
 from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
 from web_prom.multiprocess.file_entries import CorruptFileError
 from web_prom.multiprocess.file_format import HEADER, FileName
 from web_prom.multiprocess.writing import current_storage, process_files
-from web_prom.multiprocess.writing.storage_errors import STORAGE_ERRORS
 from web_prom.multiprocess.writing.value_file import ValueFile
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -34,7 +34,7 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a
 
 def errors(slot: int, directory: Path) -> float:
     """Return the number of errors in the file of a slot."""
-    return contents(directory / f"counter_s{slot}.db")[f"{STORAGE_ERRORS}_total"][0]
+    return contents(directory / f"counter_s{slot}.db")[STORAGE_ERRORS][0]
 
 
 def gauge(name: str, mode: str = "all") -> Any:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.web_prom.multiprocess.writing.storage import contents, counter, run, successor
+from web_prom.family_names import STORAGE_ERRORS
 from web_prom.multiprocess.writing import current_storage, process_files, slot_files
 from web_prom.multiprocess.writing.shared_value import SharedValue
-from web_prom.multiprocess.writing.storage_errors import STORAGE_ERRORS
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_fault_28_process_that_starts_on_a_full_disk_writes_when_there_is_room(
         room,
     )
     found = contents(small / "counter_s0.db")
-    assert found == {f"{STORAGE_ERRORS}_total": (1, 0), "c_total": (3, 0)}
+    assert found == {STORAGE_ERRORS: (1, 0), "c_total": (3, 0)}
     later = room == "later"
     assert contents(small / "histogram_s0.db")["h_sum"] == ((3, 2) if later else (1.5, 1))
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.web_prom.multiprocess.writing.storage import contents, counter, run, successor
+from web_prom.family_names import STORAGE_ERRORS
 from web_prom.multiprocess.directory.slots import slots_of
 from web_prom.multiprocess.file_format import HEADER, FileName, pack_entry
 from web_prom.multiprocess.writing import process_files
 from web_prom.multiprocess.writing.shared_value import SharedValue
-from web_prom.multiprocess.writing.storage_errors import STORAGE_ERRORS
 
 
 def test_storage_continues_the_values_of_its_slot(shared: Path) -> None:
@@ -54,7 +54,7 @@ def test_fault_25_corrupt_file_is_renamed_and_created_again(
     SharedValue("summary", "s", "s_count", (), (), "Help.").inc(1)
     for name in ("counter_s0.db", "summary_s0.db"):
         assert (shared / f"{name}.damaged").read_bytes() == damaged
-    assert contents(shared / "counter_s0.db") == {f"{STORAGE_ERRORS}_total": (2, 0), "c_total": (1, 0)}
+    assert contents(shared / "counter_s0.db") == {STORAGE_ERRORS: (2, 0), "c_total": (1, 0)}
     assert contents(shared / "summary_s0.db") == {"s_count": (1, 0)}
     assert "counter_s0.db is corrupt" in caplog.text
     assert FileName.parse("counter_s0.db.damaged") is None
@@ -109,9 +109,9 @@ def test_storage_reads_the_directory_variable_again_after_a_fork(tmp_path: Path)
     assert sorted(contents(tmp_path / "a" / "counter_s0.db")) == [
         "c_total",
         "d_total",
-        f"{STORAGE_ERRORS}_total",
+        STORAGE_ERRORS,
     ]
-    assert sorted(contents(tmp_path / "b" / "counter_s0.db")) == ["c_total", f"{STORAGE_ERRORS}_total"]
+    assert sorted(contents(tmp_path / "b" / "counter_s0.db")) == ["c_total", STORAGE_ERRORS]
 
 
 def test_storage_counts_an_error_without_a_directory_and_keeps_values(
@@ -133,4 +133,4 @@ def test_storage_counts_an_error_without_a_directory_and_keeps_values(
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(shared))
     clock[0] += 1
     cell.inc(1)
-    assert contents(shared / "counter_s0.db") == {f"{STORAGE_ERRORS}_total": (2, 0), "c_total": (3, 0)}
+    assert contents(shared / "counter_s0.db") == {STORAGE_ERRORS: (2, 0), "c_total": (3, 0)}

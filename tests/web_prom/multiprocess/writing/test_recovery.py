@@ -15,9 +15,9 @@ import pytest
 
 from tests.web_prom.support import ROOT, python
 from web_prom import collector_for
+from web_prom.family_names import STORAGE_ERRORS
 from web_prom.multiprocess.directory.slots import LOCK_NAME
 from web_prom.multiprocess.writing import current_storage, slot_files
-from web_prom.multiprocess.writing.storage_errors import STORAGE_ERRORS
 
 pytestmark = pytest.mark.slow
 
@@ -126,7 +126,7 @@ def found(directory: Path) -> dict[str, Any]:
         "latest": {sample.labels["who"]: sample.value for sample in samples if sample.name == "latest"},
         "busy": by_name.get("busy"),
         "seconds": by_name.get("seconds_count"),
-        "errors": by_name.get(f"{STORAGE_ERRORS}_total"),
+        "errors": by_name.get(STORAGE_ERRORS),
         "pids": sorted(collector.workers.values()),
         "damaged": collector.corrupt_files,
     }
@@ -367,7 +367,7 @@ def test_fault_42_values_wait_on_a_full_disk_until_there_is_room(
             cell.inc(1)
         assert not list(shared.glob("*.db*"))
     current_storage.recover_files()
-    assert contents(shared / "counter_s0.db") == {"c_total": (6, 0), f"{STORAGE_ERRORS}_total": (4, 0)}
+    assert contents(shared / "counter_s0.db") == {"c_total": (6, 0), STORAGE_ERRORS: (4, 0)}
 
 
 def test_fault_42_threads_lose_no_value_while_their_files_are_removed(shared: Path) -> None:

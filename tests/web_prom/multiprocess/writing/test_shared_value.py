@@ -20,10 +20,10 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Exemplar
 
+from web_prom.family_names import STORAGE_ERRORS
 from web_prom.multiprocess.writing import current_storage, process_files
 from web_prom.multiprocess.writing.process_files import ProcessStorage
 from web_prom.multiprocess.writing.shared_value import SharedValue
-from web_prom.multiprocess.writing.storage_errors import STORAGE_ERRORS
 from web_prom.multiprocess.writing.value_file import INITIAL_BYTES
 
 MODES = sorted(Gauge._MULTIPROC_MODES)
