@@ -52,6 +52,8 @@ def errors(window: Window) -> Iterator[Verdict]:
 def repeated_queries(window: Window) -> Iterator[Verdict]:
     """Look for routes that send the same query many times in each request (N+1)."""
     repeated = _by_route(window, window.sample_name(DB_REPEATED_QUERIES.name))
+    if not any(repeated.values()):
+        return
     queries = _by_route(window, window.sample_name(DB_QUERIES.name))
     finished = _statuses(window)[0]
     means = {
@@ -131,9 +133,13 @@ def _statuses(window: Window) -> tuple[dict[Route, float], dict[Route, float]]:
         return finished, failed
     spec = naming.requests or naming.duration
     name = window.sample_name(spec.name if naming.requests else f"{spec.name}_count")
-    status_label = _label(spec, "status")
+    status_label, method_label = _label(spec, "status"), _label(spec, "method")
+    route_labels = _label(spec, "route"), _label(spec, "template")
     for labels, growth in window.growth(name):
-        route = _route(spec, labels)
+        if not growth:
+            continue
+        template = labels.get(route_labels[0]) or labels.get(route_labels[1]) or "_unmatched"
+        route = labels.get(method_label, ""), template
         finished[route] = finished.get(route, 0.0) + growth
         if labels.get(status_label, "").startswith("5"):
             failed[route] = failed.get(route, 0.0) + growth
@@ -174,11 +180,6 @@ def _maxima(window: Window, name: str) -> dict[str, float]:
         database = point.labels.get("db_namespace") or point.labels.get("connection") or "default"
         found[database] = max(found.get(database, 0.0), point.value)
     return found
-
-
-def _route(spec: MetricSpec, labels: Mapping[str, str]) -> Route:
-    route = labels.get(_label(spec, "route"), "") or labels.get(_label(spec, "template"), "")
-    return labels.get(_label(spec, "method"), ""), route or "_unmatched"
 
 
 def _label(spec: MetricSpec, attribute: str) -> str:
