@@ -115,11 +115,19 @@ def test_migrations_error_of_a_database_is_counted(
 
 
 def test_migrations_are_read_by_a_thread_after_the_first_scrape(
-    state: MigrationState, gauges: Any, site: Site
+    state: MigrationState, gauges: Any, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No scrape waits. A minute later a scrape starts the next reading."""
+    scraped, read = threading.Event(), migration_state._read_applied
+
+    def read_after_the_scrape(alias: str) -> Any:
+        assert scraped.wait(60)
+        return read(alias)
+
+    monkeypatch.setattr(migration_state, "_read_applied", read_after_the_scrape)
     assert site("/metrics") == "200"
     assert "django_migrations_unapplied{" not in site.text
+    scraped.set()
     wait_until(lambda: len(gauges()) == 2, "the reading")
     record("default", INITIAL)
     site("/metrics")
