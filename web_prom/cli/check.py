@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from web_prom.advice.verdict import Verdict
 
 HELP = "say what is wrong with a running service, and what to do"
-DESCRIPTION = "Scrape a service twice and say what is wrong with it, and what to do."
+DESCRIPTION = (
+    "Scrape a service twice and say what is wrong with it, and what to do: verdicts, mistakes of its set-up, "
+    "names that break the rules of 'promtool check metrics', and the families with the most series."
+)
 EPILOG = """\
-Exit code: 0 if nothing is wrong, 1 if there are warnings, 2 if something is critical or an option is not
-allowed, 3 if the URL gives no metrics."""
+The verdicts alone decide the exit code: 0 if nothing is wrong, 1 if there are warnings, 2 if something is
+critical or an option is not allowed, 3 if the URL gives no metrics."""
 
 UNREADABLE = 3
 _WIDTH = 80
@@ -47,16 +50,20 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from web_prom.advice.advise import verdicts
     from web_prom.advice.scrapes import Window
     from web_prom.advice.verdict import Severity
-    from web_prom.cli.fetch import UnreadableScrapeError, fetch
+    from web_prom.cli.cardinality import cardinality
+    from web_prom.cli.fetch import UnreadableScrapeError, fetch_snapshot
+    from web_prom.cli.lint import lint
+    from web_prom.cli.report import costs_as_text, mistakes_as_text, remarks_as_text, set_up_mistakes
     from web_prom.live.advised_scrape import AdvisedScrape
 
+    earlier = before = None
     try:
         headers = headers_of(given)
-        before = None
         if given.window:
-            before = AdvisedScrape(fetch(given.url, headers, given.timeout), time.time())
+            earlier, _ = fetch_snapshot(given.url, headers, given.timeout)
+            before = AdvisedScrape(earlier, time.time())
             time.sleep(given.window)
-        scrape = fetch(given.url, headers, given.timeout)
+        scrape, snapshot = fetch_snapshot(given.url, headers, given.timeout)
         window = Window(AdvisedScrape(scrape, time.time()), before)
     except (UnreadableScrapeError, UnreadableTokenError) as error:
         if given.json:
@@ -65,10 +72,19 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             print(f"cannot check: {error}", file=sys.stderr)
         return UNREADABLE
     found = verdicts(window)
+    costs, remarks, mistakes = cardinality(scrape), lint(scrape, earlier), set_up_mistakes(scrape, snapshot)
     if given.json:
-        print(json.dumps({"verdicts": [verdict.as_json() for verdict in found]}, indent=2))
+        document = {
+            "verdicts": [verdict.as_json() for verdict in found],
+            "set_up": mistakes,
+            "cardinality": costs.as_json(),
+            "lint": [remark._asdict() for remark in remarks],
+        }
+        print(json.dumps(document, indent=2))
     else:
         print(as_text(found))
+        for lines in (mistakes_as_text(mistakes), remarks_as_text(remarks), costs_as_text(costs)):
+            print(*["", *lines] if lines else [], sep="\n", end="\n" if lines else "")
     worst = max(verdict.severity for verdict in found)
     return {Severity.WARNING: 1, Severity.CRITICAL: 2}.get(worst, 0)
 
