@@ -19,7 +19,7 @@ MOST_AT_ONCE = 4
 
 # The percentage of the requests that each route gets. Its hits have the same proportions as in the load.
 PERCENTAGES = {
-    "/": 33.0,
+    "/": 32.5,
     PRODUCT: 35.0,
     "/orders": 12.0,
     "/reviews": 5.0,
@@ -27,7 +27,7 @@ PERCENTAGES = {
     "_unmatched": 4.0,
     "/search": 3.0,
     "/report": 1.5,
-    "/broken": 1.5,
+    "/broken": 2.0,
 }
 
 
