@@ -16,6 +16,7 @@ from tests.live_page.service import Service, serve
 PATIENCE_MS = 30_000
 """How long the page may take on a busy machine."""
 
+READY = "main > div, main > .error:not([hidden])"
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
     "--no-sandbox",
@@ -62,12 +63,13 @@ class Pages:
         self.problems: list[str] = []
         self.expected: list[str] = []
 
-    def open(self, url: str, *, has_clock: bool = False, **options: Any) -> Page:
+    def open(self, url: str, *, has_clock: bool = False, ready: str = READY, **options: Any) -> Page:
         """Open an address in a new profile and return the page when it shows numbers or a problem.
 
         Args:
             url: The address.
             has_clock: Whether the test moves the page's clock.
+            ready: The selector of what the page shows when it is ready.
             options: Of the profile, as Playwright's ``new_context`` takes them.
         """
         context = self._browser.new_context(timezone_id="UTC", **options)
@@ -79,7 +81,7 @@ class Pages:
         if has_clock:
             page.clock.install()
         page.goto(url)
-        page.wait_for_selector("main > div, main > .error:not([hidden])")
+        page.wait_for_selector(ready)
         return page
 
     def close(self) -> None:

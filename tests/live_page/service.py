@@ -32,6 +32,7 @@ class Service:
         asked: The documents that were asked for, in order.
         change: Changes a snapshot before it is sent.
         refusal: The answer to everything, in the place of the page's own.
+        may_sign_in: Whether a client that is refused may give a token.
         holds: Whether the same snapshot is sent again.
     """
 
@@ -43,6 +44,7 @@ class Service:
         self.asked: list[str] = []
         self.change: Callable[[dict[str, Any]], None] = lambda document: None
         self.refusal: Response | None = None
+        self.may_sign_in = False
         self.holds = False
         self.has_history = True
 
@@ -63,7 +65,7 @@ class Service:
 
     def refusal_for(self, _environ: object) -> Refusal | None:
         """Return the refusal that the test has set, or None."""
-        return Refusal(self.refusal) if self.refusal else None
+        return Refusal(self.refusal, self.may_sign_in) if self.refusal else None
 
     def sign_in(self, _environ: object) -> list[Header] | None:
         """Return that nobody gave a token."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.live_page.conftest import Pages
 from tests.live_page.service import Service
+from web_prom.exposition.http import text_response
 
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 LOOKS: dict[str, dict[str, Any]] = {
@@ -34,3 +36,18 @@ def test_page_has_no_finding_of_axe(pages: Pages, service: Service, axe: str, lo
         ]
 
     assert findings == []
+
+
+def test_sign_in_has_no_finding_of_axe(pages: Pages, service: Service, axe: str) -> None:
+    pages.expected.append("Failed to load resource")
+    service.refusal = text_response("401 Unauthorized", "no\n")
+    service.may_sign_in = True
+    page = pages.open(service.url, color_scheme="dark", ready="#token")
+    page.get_by_label("Token").fill("wrong")
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_role("status")).to_have_text("The service does not accept this token.")
+    page.evaluate(axe)
+
+    found = page.evaluate("(tags) => axe.run({ runOnly: tags })", TAGS)
+
+    assert [violation["id"] for violation in found["violations"]] == []

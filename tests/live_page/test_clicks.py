@@ -145,6 +145,16 @@ def test_page_shows_the_inside_of_requests(pages: Pages, service: Service) -> No
     expect(page.get_by_role("table", name="Caches").get_by_role("row", name="get")).to_contain_text("96 %")
 
 
+def test_page_window_selects_what_the_figures_are_of(pages: Pages, service: Service) -> None:
+    page = pages.open(service.url)
+    expect(page.locator(".figure").first).to_contain_text("the last 5 min")
+
+    page.get_by_label("Window").select_option("1 min")
+
+    expect(page.locator(".figure").first).to_contain_text("the last 60 s")
+    expect(page.locator("#routes h2")).not_to_contain_text("min")
+
+
 def test_page_fits_a_phone(pages: Pages, service: Service) -> None:
     page = pages.open(service.url, viewport={"width": 390, "height": 800})
     widths = {}

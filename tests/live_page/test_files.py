@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import web_prom.advice
 import web_prom.live.assets
 from tests.live_page.pictures import MAX_BYTES, PICTURES
 from web_prom.live.assets import assets, page
@@ -54,6 +55,14 @@ def test_page_asks_for_nothing_from_elsewhere() -> None:
     texts = {path.name: path.read_text("utf-8").replace("http://www.w3.org/2000/svg", "") for path in own}
 
     assert {name for name, text in texts.items() if re.search(r"https?:|@import|url\(", text)} == set()
+
+
+def test_each_verdict_has_a_place_with_its_numbers() -> None:
+    advice = Path(web_prom.advice.__file__).parent.glob("*.py")
+    names = {name for path in advice for name in re.findall(r'\bname="([a-z_]+)"', path.read_text("utf-8"))}
+    script = (FOLDER / "parts.js").read_text("utf-8").split("const places = {")[1].split("};")[0]
+
+    assert set(re.findall(r"^  ([a-z_]+):", script, re.MULTILINE)) == names
 
 
 def test_pictures_of_the_documentation_are_small_and_used() -> None:

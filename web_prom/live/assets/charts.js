@@ -130,7 +130,7 @@ export class TimeChart extends Card {
   }
 
   #settings(width, height) {
-    const { format, stacked, least = 1e-3 } = this.options;
+    const { format, stacked, least = 0 } = this.options;
     const line = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font };
     const stepAt = (index) => this.steps[index ?? this.steps.length - 1];
     return {
@@ -138,7 +138,7 @@ export class TimeChart extends Card {
       height,
       legend: { live: true },
       cursor: { y: false, points: { size: 6 }, sync: { key: "time" }, drag: { x: false, y: false } },
-      scales: { y: { range: (_plot, _low, high) => [0, Math.max(high * 1.1, least)] } },
+      scales: { y: { range: (_plot, _low, high) => [0, Math.max(high * 1.1 || 1, least)] } },
       axes: [
         { ...line, size: 28, grid: { show: false }, space: 70, values: (_plot, times) => times.map(this.#isShort() ? clock : shortClock) },
         { ...line, size: axisWidth, values: (_plot, values) => values.map(format) },

@@ -34,8 +34,12 @@ export class Figures {
 
 const words = { ok: "OK", info: "Info", warning: "Warning", critical: "Critical" };
 
-// Where the numbers of a verdict are. Those without an entry are about the set-up.
+// Where the numbers of each verdict are.
+const setUp = ["#/setup", "set-up"];
 const places = {
+  errors: ["#/@errors", "errors"],
+  repeated_queries: ["#/@routes", "routes"],
+  pool_exhausted: ["#/inside@pools", "pools"],
   workers_full: ["#/@saturation", "workers"],
   workers_idle: ["#/@saturation", "workers"],
   workers: ["#/@saturation", "workers"],
@@ -47,6 +51,14 @@ const places = {
   listen_overflows: ["#/workers@sockets", "sockets"],
   memory_growing: ["#/workers@memory", "memory"],
   restarts: ["#/workers@workers", "workers"],
+  corrupt_files: setUp,
+  files_pile_up: setUp,
+  instrumentation_errors: setUp,
+  label_overflow: setUp,
+  slow_scrape: setUp,
+  storage_errors: setUp,
+  unapplied_migrations: setUp,
+  values_not_shared: setUp,
   healthy: null,
 };
 
@@ -69,7 +81,7 @@ export class Statements {
 }
 
 function statement({ name, severity, word, summary, remedy, numbers = {}, isCheck }) {
-  const place = isCheck ? null : name in places ? places[name] : ["#/setup", "set-up"];
+  const place = isCheck ? null : (places[name] ?? null);
   const said = Object.entries(numbers).map(([key, value]) => `${key.replace(/_(seconds|bytes)$/, "").replaceAll("_", " ")} ${formatNumber(key, value)}`);
   return make(
     `li.verdict.${severity}`,
