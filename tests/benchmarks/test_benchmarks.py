@@ -92,6 +92,14 @@ def test_ticks_prints_a_table() -> None:
     assert rows == ["no scrape", "no scrape", *scraped]
 
 
+def test_live_prints_a_table() -> None:
+    """A row without snapshots, and one for each kind of work."""
+    done = benchmarks("live", "--quick")
+    assert done.returncode == 0, done.stderr
+    rows = [line[2:30].rstrip() for line in done.stdout.split("worst\n")[1].splitlines() if "%" in line]
+    assert rows == ["no snapshot", "first", "later", "answer"]
+
+
 def test_registry_prints_a_table() -> None:
     """The table is printed only if both outputs are equal."""
     done = benchmarks("registry", "--quick", "--rounds=1")
