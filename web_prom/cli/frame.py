@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from web_prom.cli.numbers import age, clean, count, duration, in_bytes, percent, rate, sparkline
+from web_prom.cli.numbers import age, count, duration, in_bytes, percent, rate, sparkline
 from web_prom.cli.targets import View
+from web_prom.cli.terminal_text import clean, cut, padded, width_of
 from web_prom.live.model import RouteRow, exception_table, quantile
 
 MIN_WIDTH = 40
@@ -247,7 +247,7 @@ def _routes(view: View, order: Order, width: int, rows: int) -> list[Line]:
     header += [Span(column.name.rjust(column.width + 1), "header") for column in columns]
     lines: list[Line] = [header]
     for row in order.sorted(view.routes)[:rows]:
-        line = [Span(_padded(cut(clean(row.key), room), room))]
+        line = [Span(padded(cut(clean(row.key), room), room))]
         for column in columns:
             span = column.show(row)
             line += [Span(" " * (column.width + 1 - width_of(span.text))), span]
@@ -272,29 +272,8 @@ def _workers(view: View) -> list[Line]:
         return []
     lines: list[Line] = [[Span(f"{'Worker':<14} {'CPU':>8} {'memory':>8} {'age':>8} {'files':>6}", "header")]]
     for row in view.workers[:_MAX_WORKERS]:
-        name = _padded(cut(clean(row.worker), 14), 14)
+        name = padded(cut(clean(row.worker), 14), 14)
         values = f"{percent(row.cpu):>8} {in_bytes(row.memory):>8} {age(row.age):>8} {count(row.files):>6}"
         lines.append([Span(f"{name} {values}")])
     left = len(view.workers) - _MAX_WORKERS
     return [*lines, [Span(f"and {left} more", "dim")]] if left > 0 else lines
-
-
-def width_of(text: str) -> int:
-    """Return how many columns a terminal uses for text."""
-    return sum(
-        0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
-        for sign in text
-    )
-
-
-def cut(text: str, width: int) -> str:
-    """Return text that uses no more than some columns."""
-    if width_of(text) <= width:
-        return text
-    while text and width_of(text) > width - 1:
-        text = text[:-1]
-    return f"{text}…" if width > 0 else ""
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - width_of(text))

@@ -4,20 +4,7 @@ from __future__ import annotations
 
 ABSENT = "\u2013"
 
-_BARS = "▁▂▃▄▅▆▇█"
-_ASCII = str.maketrans(
-    {**dict(zip(_BARS, "_..--==#", strict=True)), ABSENT: "-", "µ": "u", "·": "|", "…": "~"}
-)
-
-
-def to_ascii(text: str) -> str:
-    """Return text for a terminal that shows ASCII only."""
-    return text.translate(_ASCII).encode("ascii", "replace").decode()
-
-
-def clean(text: str) -> str:
-    """Return text of a service without characters that change a terminal."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+BARS = "▁▂▃▄▅▆▇█"
 
 
 def count(value: float | None) -> str:
@@ -88,8 +75,8 @@ def sparkline(values: list[float], width: int) -> str:
     shown = values[-width:]
     highest = max(shown, default=0.0)
     if not highest:
-        return _BARS[0] * len(shown)
-    return "".join(_BARS[min(int(max(value, 0.0) / highest * len(_BARS)), len(_BARS) - 1)] for value in shown)
+        return BARS[0] * len(shown)
+    return "".join(BARS[min(int(max(value, 0.0) / highest * len(BARS)), len(BARS) - 1)] for value in shown)
 
 
 def _trimmed(value: float, digits: int) -> str:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TextIO
 
 from web_prom.cli.frame import Line
-from web_prom.cli.numbers import to_ascii
+from web_prom.cli.terminal_text import to_ascii
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from web_prom.cli.cardinality import Cardinality
-from web_prom.cli.frame import cut
 from web_prom.cli.lint import Remark
-from web_prom.cli.numbers import clean
+from web_prom.cli.terminal_text import clean, cut
 from web_prom.live.checks import SetUpChecks
 from web_prom.live.text_samples import Scrape
 

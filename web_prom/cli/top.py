@@ -193,9 +193,10 @@ def _show_blocks(targets: Sequence[Target], order: Order, given: argparse.Namesp
 
 def _show_screen(targets: Sequence[Target], order: Order, stream: TextIO) -> int:
     """Fill a terminal until a key or a signal ends it."""
-    from web_prom.cli.frame import SORT_KEYS, Span, cut, frame
+    from web_prom.cli.frame import SORT_KEYS, Span, frame
     from web_prom.cli.output import Painter
     from web_prom.cli.terminal import Terminal, size_of
+    from web_prom.cli.terminal_text import cut
 
     names = {key.key: name for name, key in SORT_KEYS.items()}
     painter = Painter(stream)

@@ -14,10 +14,11 @@ import pytest
 from tests.web_prom.cli.services import Answer, growing, serving, shop, text
 from web_prom.__main__ import main
 from web_prom.cli import output
-from web_prom.cli.frame import Order, frame, width_of
-from web_prom.cli.numbers import ABSENT, age, count, duration, in_bytes, percent, rate, sparkline, to_ascii
+from web_prom.cli.frame import Order, frame
+from web_prom.cli.numbers import ABSENT, age, count, duration, in_bytes, percent, rate, sparkline
 from web_prom.cli.output import Painter
 from web_prom.cli.targets import View
+from web_prom.cli.terminal_text import to_ascii, width_of
 from web_prom.live.model import RouteRow
 
 
