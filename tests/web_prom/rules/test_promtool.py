@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from tests.pages import ROOT, code_blocks
 from tests.programs import needs_program
 from tests.web_prom.rules.scenarios import SCENARIOS, SERIES, UP, Series, errors
 from web_prom.config.settings import Config
@@ -243,6 +244,15 @@ def test_alerts_fire_and_stay_silent(tmp_path: Path) -> None:
         options = RuleOptions(config=Config.load({"naming": naming}))
         paths.append(write(tmp_path, naming, options, units_of_naming(*series)))
     assert promtool("test", "rules", *paths).count("SUCCESS") == len(paths)
+
+
+def test_promtool_parses_the_queries_of_the_runbooks(tmp_path: Path) -> None:
+    queries = code_blocks((ROOT / "docs" / "runbooks" / "alerts.rst").read_text("utf-8"), "promql")
+    assert len(queries) == len(alerts())
+    rules = [{"record": f"queries:n{number}", "expr": query} for number, query in enumerate(queries, 100)]
+    path = tmp_path / "queries.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    assert f"SUCCESS: {len(queries)} rules found" in promtool("check", "rules", path)
 
 
 def test_each_alert_has_a_scenario() -> None:
