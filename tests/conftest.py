@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures.thread import _worker
@@ -43,6 +44,18 @@ def _measures_itself_anew() -> Iterator[None]:
     yield
     measurements.collections.stop()
     Measurements.__init__(measurements)
+
+
+@pytest.fixture(autouse=True)
+def _measures_no_database_of_other_tests() -> Iterator[None]:
+    """Have no query counted by an application of a test before, whose objects may still exist."""
+    yield
+    activation = sys.modules.get("web_prom.database.activation")
+    query_tally = sys.modules.get("web_prom.metrics.query_tally")
+    if activation is not None:
+        activation._recorders.clear()
+    if query_tally is not None:
+        query_tally.current_tally.set(None)
 
 
 @pytest.fixture(autouse=True)
