@@ -5,19 +5,18 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.live_page.service import Service, serve
+from tests.programs import needs_program
 
 PATIENCE_MS = 30_000
 """How long the page may take on a busy machine."""
 
 READY = "main > div, main > .error:not([hidden])"
-CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -34,10 +33,10 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Start Debian's Chromium with an empty profile."""
-    assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing: install Debian's package chromium"
+    path = needs_program("chromium", package="chromium")
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        started = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield started
         started.close()
 
@@ -107,8 +106,7 @@ def pages(browser: Browser) -> Iterator[Pages]:
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the script of axe-core, which npm fetches."""
     folder = tmp_path_factory.mktemp("axe")
-    npm = shutil.which("npm")
-    assert npm, "npm is missing: the checks of accessibility fetch axe-core with it"
+    npm = needs_program("npm", package="npm")
     packed = subprocess.run(
         [npm, "pack", "axe-core@4", "--silent"],
         cwd=folder,
