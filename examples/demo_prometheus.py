@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,9 @@ from urllib.parse import urlencode
 
 from demo_history import HOURS, write_lines
 from demo_load import fetch
-from demo_servers import ROOT, DemoError, Process, Server, clean_environment
+from demo_servers import DemoError, Process, Server, clean_environment
 
 SCRAPE_SECONDS = 2
-RULES = [ROOT / "examples" / "prometheus" / f"{name}.yml" for name in ("recording", "alerts", "saturation")]
 PROGRAMS = ("prometheus", "promtool")
 MISSING = """\
 There is no program '{program}' on PATH. Debian has it in the package prometheus:
@@ -131,12 +131,12 @@ def prepare(folder: Path, servers: Sequence[Server], stop: Event) -> None:
         stop: Ends the preparation early.
 
     Raises:
-        DemoError: promtool failed.
+        DemoError: ``web-prom rules`` or promtool failed.
     """
     for name in ("rules", "consoles"):
         Path(folder, name).mkdir(parents=True)
-    for rules in RULES:
-        shutil.copy(rules, folder / "rules")
+    command = [sys.executable, "-m", "web_prom", "rules"]
+    Process("web-prom rules", command, folder / "rules" / "shops.yml", clean_environment(folder)).finish(stop)
     jobs = "".join(JOB.format(job=_job(server), port=server.port) for server in servers)
     Path(folder, "prometheus.yml").write_text(CONFIGURATION.format(seconds=SCRAPE_SECONDS) + jobs)
     _write_history(folder, servers, stop)

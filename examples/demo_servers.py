@@ -94,14 +94,15 @@ class Process:
         """Wait until the process exits by itself. If ``stop`` is set, end it.
 
         Raises:
-            DemoError: The exit code is not 0.
+            DemoError: The exit code is not 0, and ``stop`` is not set.
         """
         while self._process.poll() is None:
             if stop.wait(0.05):
                 self.stop()
                 self.wait()
                 return
-        if self._process.returncode:
+        # Ctrl-C also ends a process that has just been forked and has no session of its own yet.
+        if self._process.returncode and not stop.is_set():
             raise self._exit_error()
 
     def check(self) -> None:

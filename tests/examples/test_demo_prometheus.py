@@ -95,6 +95,9 @@ def test_demo_prometheus_has_rules_and_a_history(with_prometheus: Callable[..., 
     rules = wait_until(lambda: _evaluated(asked), "the evaluation of all rules")
     assert {rule["health"] for rule in rules} == {"ok"}, rules
     assert {rule["type"] for rule in rules} == {"alerting", "recording"}
+    alerts = {rule["name"]: rule["state"] for rule in rules if rule["type"] == "alerting"}
+    wait_until(lambda: _pending(asked) >= {"ErrorBudgetBurns", "RepeatedQueries"}, "alerts that are pending")
+    assert alerts["AllTargetsGone"] == "inactive"
     for name in ("Prometheus", "queries", "rules", "alerts"):
         assert "<html" in asked.read(re.findall(rf"   {name} +http://127\.0\.0\.1:\d+/(\S*)", demo.output)[0])
 
@@ -106,6 +109,11 @@ def test_demo_prometheus_has_rules_and_a_history(with_prometheus: Callable[..., 
     demo.signal(signal.SIGINT)
     assert demo.end() == 0, demo.output
     assert max(map(len, demo.output.splitlines())) <= 80
+
+
+def _pending(asked: Asked) -> set[str]:
+    """Return the names of the alerts that fire, or are about to."""
+    return {item["metric"]["alertname"] for item in asked.ask("query", query="ALERTS")["result"]}
 
 
 def _evaluated(asked: Asked) -> list[dict[str, Any]]:
