@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from web_prom.cli import check, live, rules, serve, top, version
+from web_prom.cli import check, dashboard, live, rules, serve, top, version
 from web_prom.cli.parser import Command, make_parser
 
 COMMANDS: dict[str, Command] = {
@@ -16,6 +16,7 @@ COMMANDS: dict[str, Command] = {
     "check": check,
     "top": top,
     "rules": rules,
+    "dashboard": dashboard,
     "version": version,
 }
 

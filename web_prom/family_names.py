@@ -19,3 +19,16 @@ STORAGE_ERRORS = "web_prom_storage_errors_total"
 
 MIGRATIONS_APPLIED = "django_migrations_applied"
 MIGRATIONS_UNAPPLIED = "django_migrations_unapplied"
+
+MODEL_CHANGES = "django_model_changes_total"
+
+TEMPLATE_RENDER = "template_render_duration_seconds"
+
+GC_DURATION = "python_gc_duration_seconds"
+
+# These are the names of prometheus_client. In a scrape of several workers they have the label "worker".
+PROCESS_START_TIME = "process_start_time_seconds"
+PROCESS_CPU = "process_cpu_seconds_total"
+PROCESS_RESIDENT_MEMORY = "process_resident_memory_bytes"
+PROCESS_OPEN_FDS = "process_open_fds"
+PROCESS_MAX_FDS = "process_max_fds"

@@ -86,10 +86,18 @@ ALLOWED = {
     "upstream": set(),
     "advice": {"metrics.conventions", "metrics.namings"},
     "live": {"advice", "config", "exposition", "metrics", "multiprocess"},
+    "dashboards": {
+        "cache.conventions",
+        "config",
+        "database.conventions",
+        "http_client.conventions",
+        "metrics.conventions",
+    },
     "rules": {"advice", "config", "database.conventions", "metrics.conventions"},
     "cli": {
         "advice",
         "config",
+        "dashboards",
         "exporter",
         "exposition",
         "http_server",
