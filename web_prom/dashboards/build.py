@@ -8,7 +8,7 @@ from typing import Any
 from web_prom import family_names
 from web_prom.dashboards import database, route, service, workers
 from web_prom.dashboards.model import Dashboard, Row
-from web_prom.dashboards.names import RATE, Names
+from web_prom.dashboards.names import RANGE, RATE, Names
 from web_prom.dashboards.options import DashboardOptions
 from web_prom.dashboards.panel_json import DATASOURCE, Json, panel_json, text_json
 
@@ -116,24 +116,31 @@ def _query_variable(name: str, label: str, query: str, *, several: bool = True) 
 
 
 def _annotations(names: Names) -> list[Json]:
-    starts = names.of(family_names.PROCESS_START_TIME)
-    newest, oldest = f"max by (job, instance) ({starts}", f"min by (job) ({starts}"
     return [
         _annotation(
             "Worker starts",
-            f"{newest}) > {newest} offset {RATE})",
+            _rises("max by (job, instance)", names),
             color="orange",
             title="A worker started",
             text="{{instance}}",
         ),
         _annotation(
             "Deploys",
-            f"{oldest}) > {oldest} offset {RATE})",
+            _rises("min by (job)", names),
             color="blue",
             title="All processes are new: a deploy or a restart",
             text="{{job}}",
         ),
     ]
+
+
+def _rises(aggregation: str, names: Names) -> str:
+    """Return an expression that has a result for some time after an aggregate of start times rose."""
+    starts = names.of(family_names.PROCESS_START_TIME)
+    # Without a scrape at that time, for example while all instances are down, the last value before counts.
+    earlier = f"{aggregation} ({starts} offset {RATE})"
+    last = f"max{aggregation[3:]} (last_over_time({starts}[{RANGE}] offset {RATE}))"
+    return f"{aggregation} ({starts}) > ({earlier} or {last})"
 
 
 def _annotation(name: str, expr: str, *, color: str, title: str, text: str) -> Json:

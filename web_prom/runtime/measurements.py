@@ -175,7 +175,7 @@ class Measurements:
 
     def _collections_family(self) -> Metric:
         family = HistogramMetricFamily(
-            "python_gc_duration_seconds",
+            family_names.GC_DURATION,
             "Seconds that a collection of garbage stopped a process.",
             labels=["generation"],
         )

@@ -85,7 +85,7 @@ def selected(expr: str) -> Selected:
 
     def visit(node: Any) -> None:
         if isinstance(node, promql_parser.VectorSelector):
-            series.append((node.name, {matcher.name for matcher in node.matchers.matchers}))
+            series.append((str(node.name), {matcher.name for matcher in node.matchers.matchers}))
         elif isinstance(node, promql_parser.AggregateExpr) and node.modifier:
             groups.update(node.modifier.labels)
 

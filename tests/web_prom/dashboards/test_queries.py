@@ -93,7 +93,7 @@ def test_divisions_are_guarded_against_no_requests(made: tuple[Naming, list[Aske
 
     def visit(node: Any) -> None:
         if isinstance(node, promql_parser.BinaryExpr) and str(node.op) == "/":
-            divisor = str(node.rhs.prettify())
+            divisor = " ".join(str(node.rhs.prettify()).split())
             unguarded = (family_names.WORKER_CAPACITY, family_names.PROCESS_MAX_FDS)
             assert "> 0" in divisor or any(name in divisor for name in unguarded), divisor
 
