@@ -18,6 +18,7 @@ from tests.servers.process import HOOKS, ROOT, Gunicorn, Scratch, scratch, wait_
 from tests.servers.prometheus import Prometheus
 from tests.web_prom.dashboards.queries import EXAMPLE, Asked, interpolate, queries, selected
 from web_prom.dashboards import DASHBOARDS, DashboardOptions, build_dashboard
+from web_prom.dashboards.names import Names
 
 INTERVAL = 1
 WINDOW = 5 * INTERVAL
@@ -157,6 +158,14 @@ def server(place: Scratch, shop: str, workers: int) -> Gunicorn:
     return Gunicorn(place, chdir, app=APPS[app], workers=workers, config=config, environ=environ)
 
 
+def rising_routes(prometheus: Prometheus, job: str) -> float:
+    """Return the number of routes of which Prometheus sees requests now."""
+    _, naming, namespace, _ = SHOPS[job]
+    names = Names(DashboardOptions(naming=naming, namespace=namespace))
+    rates = names.sum_rate(names.duration, by=names.route, part="_count", window=f"{WINDOW}s")
+    return prometheus.number(interpolate(f"count({rates} > 0)", {**EXAMPLE, "job": job}))
+
+
 @pytest.fixture(scope="module")
 def observed() -> Iterator[Observed]:
     """Run everything once; the tests only query."""
@@ -170,9 +179,11 @@ def observed() -> Iterator[Observed]:
         servers = [each for found in jobs.values() for each in found]
         prometheus = stack.enter_context(Prometheus(place.folder, configuration(jobs)))
         with load(servers):
-            prometheus.wait_for_scrapes(jobs, 3)
+            prometheus.wait_for_scrapes(jobs, 1)
             began = time.time()
-            prometheus.wait_for_scrapes(jobs, 4)
+            prometheus.wait_for_scrapes(jobs, WINDOW + 1)
+            for job in jobs:
+                wait_until(lambda job=job: rising_routes(prometheus, job) == len(PATHS) + 1, job)  # type: ignore[misc]
             newest = prometheus.number("max(process_start_time_seconds)")
             for each in servers:
                 each.signal(signal.SIGHUP)
