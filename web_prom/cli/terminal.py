@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from typing import Any, TextIO
 
 _ENTER = "\x1b[?1049h\x1b[?25l"  # the other screen, without a cursor
@@ -86,7 +85,7 @@ class Terminal:
 
     def _prepare(self) -> None:
         # Windows has no termios.
-        if sys.stdin is not None and sys.stdin.isatty() and find_spec("termios") is not None:
+        if sys.platform != "win32" and sys.stdin is not None and sys.stdin.isatty():
             import termios
             import tty
 
@@ -98,7 +97,7 @@ class Terminal:
     def _restore(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             self._write(_LEAVE)
-        if self._modes is not None:
+        if sys.platform != "win32" and self._modes is not None:
             import termios
 
             with contextlib.suppress(termios.error):
@@ -106,7 +105,8 @@ class Terminal:
 
     def _suspend(self, *_: object) -> None:
         self._restore()
-        os.kill(os.getpid(), signal.SIGSTOP)
+        if sys.platform != "win32":
+            os.kill(os.getpid(), signal.SIGSTOP)
         self._prepare()
 
     def _write(self, text: str) -> None:
