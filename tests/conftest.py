@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from prometheus_client import REGISTRY, CollectorRegistry, values
 
 from tests.servers.caches import memcached_server, redis_server  # noqa: F401
@@ -27,6 +28,10 @@ _SERVER_FIXTURES = {"browser", "postgresql", "mariadb", "redis_server", "memcach
 
 # Tests name each series that they expect. Those at 0 have tests of their own (test_zero_errors.py).
 os.environ["PROM_ZERO_ERRORS"] = "false"
+
+# An example may take any time on a busy machine.
+settings.register_profile("web-prom", deadline=None)
+settings.load_profile("web-prom")
 
 # How long a thread that is about to end may still take; nothing waits that long when all is well.
 _GRACE_SECONDS = 30.0

@@ -92,6 +92,13 @@ def test_page_states_a_failure_and_recovers(
     expect(page.locator("#state")).to_have_text("live")
 
 
+def test_page_reads_its_numbers_if_its_address_has_a_password(pages: Pages, service: Service) -> None:
+    """A browser refuses to fetch an address that has a password."""
+    page = pages.open(service.url.replace("://", "://operator:secret@"))
+    expect(page.locator(".error")).to_be_hidden()
+    expect(page.locator(".figures")).to_be_visible()
+
+
 def test_page_states_that_the_service_cannot_be_reached(pages: Pages, service: Service) -> None:
     pages.expected.append("Failed to load resource")
     page = pages.open(service.url)

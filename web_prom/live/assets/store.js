@@ -124,6 +124,14 @@ function accumulated(points) {
   };
 }
 
+/** Return the address of a document. fetch() refuses an address with the password that the page's own may have. */
+function addressOf(name) {
+  const address = new URL(name, document.baseURI);
+  address.username = "";
+  address.password = "";
+  return address;
+}
+
 /**
  * Read a document of the service.
  *
@@ -132,7 +140,7 @@ function accumulated(points) {
 export async function read(name, timeout = 10_000) {
   let response;
   try {
-    response = await fetch(name, { cache: "no-store", signal: AbortSignal.timeout(timeout) });
+    response = await fetch(addressOf(name), { cache: "no-store", signal: AbortSignal.timeout(timeout) });
   } catch (error) {
     const slow = error.name === "TimeoutError";
     throw new Error(slow ? `The service gave no answer in ${timeout / 1000} s.` : "The service cannot be reached.");
