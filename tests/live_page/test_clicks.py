@@ -76,7 +76,9 @@ def test_page_route_opens_with_its_history_and_goes_back(pages: Pages, service: 
     expect(page.get_by_role("table", name="Exception")).to_contain_text("PaymentError")
     duration = page.get_by_role("region", name="Duration", exact=True)
     duration.get_by_text("Numbers").click()
-    assert duration.get_by_role("row").count() > 10  # one for each minute before the page was open
+    expect(
+        duration.get_by_role("row").nth(10)
+    ).to_be_visible()  # one for each minute before the page was open
     page.go_back()
 
     expect(routes(page)).to_be_visible()
@@ -115,6 +117,7 @@ def test_page_charts_have_a_finding_and_the_same_numbers_as_a_table(pages: Pages
     assert len(sentences) == 6
     assert all(re.fullmatch(r"[A-Z][a-z ]+\. .+\.", sentence) for sentence in sentences), sentences
     table = page.get_by_role("region", name="Numbers of Requests per second")
+    expect(table.locator("tbody tr").first).to_be_visible()
     now = sum(float(text) for text in table.locator("tbody tr").first.locator("td").all_inner_texts())
     stated = re.search(r"([\d.]+) per second now", sentences[0])
     assert stated
