@@ -21,7 +21,7 @@ from web_prom.runtime.measurements import Measurements
 from web_prom.runtime.this_process import measurements
 
 # Tests in these folders start servers and programs, or run for a long time: they are all marked as slow.
-_SLOW_FOLDERS = ("benchmarks", "django_suite", "examples", "fuzz", "opentelemetry", "servers")
+_SLOW_FOLDERS = ("benchmarks", "django_suite", "examples", "fuzz", "live_page", "opentelemetry", "servers")
 
 # Tests that use these fixtures are marked as tests of real servers, in whichever folder they are.
 _SERVER_FIXTURES = {"browser", "postgresql", "mariadb", "redis_server", "memcached_server"}
