@@ -183,7 +183,7 @@ def test_applications_on_two_registries_count_in_both(registry: CollectorRegistr
 
 
 def test_constant_label_of_the_family_is_refused(registry: CollectorRegistry) -> None:
-    config = Config.load({"constant_labels": {"server_address": "x"}, "http_client": True})
+    config = Config(constant_labels={"server_address": "x"}, http_client=True)
     with pytest.raises(ConfigError, match="server_address"):
         PrometheusMiddleware(application, registry=registry, config=config)
 
