@@ -85,7 +85,8 @@ def start_prometheus(folder: Path, servers: Sequence[Server], processes: list[Pr
     pages = prometheus.wait_until_ready(stop)
     for name, url in pages.items():
         say(f"   {name:<11}{url}")
-    say("   The rules are those of `web-prom rules`.")
+    say("   The rules are those of `web-prom rules`. For Grafana, `web-prom dashboard`")
+    say("   prints dashboards: docs/how-to/grafana.rst.")
     say("   After some minutes /broken and /reviews make alerts fire, by intent.")
     say("   The history is made up. The counters start at zero where it ends.")
 
