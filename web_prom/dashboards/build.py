@@ -21,7 +21,7 @@ DASHBOARDS: Mapping[str, Callable[[Names], Dashboard]] = {
 """What makes each dashboard, by name."""
 
 SCHEMA_VERSION = 42
-"""The classic schema of Grafana 12 and 13. Older releases load it too, as far as they know its fields."""
+"""The classic schema of Grafana 13. Older releases load it too, as far as they know its fields."""
 
 COLUMNS = 24
 _TEXT_HEIGHT = 4

@@ -77,7 +77,7 @@ class SnapshotReader:
 
 def reduced(snapshot: dict[str, Any]) -> dict[str, Any]:
     """Return the point of the history that a snapshot makes: totals over all routes and workers."""
-    requests, queue = snapshot["requests"], snapshot["queue_time"]
+    requests, queue, loop = snapshot["requests"], snapshot["queue_time"], snapshot["event_loop"]
     statuses: dict[str, float] = {}
     for row in requests["routes"]:
         for status, value in row["statuses"].items():
@@ -92,6 +92,8 @@ def reduced(snapshot: dict[str, Any]) -> dict[str, Any]:
         "in_progress": requests["in_progress"],
         "queue_seconds": queue and queue["seconds"],
         "queue_count": queue and math.fsum(queue["counts"]),
+        "queue_counts": queue and queue["counts"],
+        "loop_counts": loop and loop["counts"],
         **{
             member: _sum_known([worker[member] for worker in snapshot["workers"]])
             for member in ("capacity", "cpu_seconds", "resident_bytes")
