@@ -69,9 +69,7 @@ def test_templates_of_an_environment_that_exists_are_measured(registry: Collecto
 def test_templates_are_not_measured_by_default() -> None:
     """The module is not imported, and Flask's application is not changed."""
     code = """
-        import sys, warnings
-        # Flask 2.3's test client asks for it.
-        warnings.filterwarnings("ignore", "The '__version__' attribute", DeprecationWarning)
+        import sys
         from flask import Flask
         from flask_prom import FlaskProm
         app = Flask("shop")
