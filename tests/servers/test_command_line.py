@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.servers.process import Gunicorn, Scratch
+from tests.servers.process import Gunicorn, Scratch, wait_until
 from web_prom.__main__ import main
 
 pytestmark = pytest.mark.packages
@@ -15,6 +15,7 @@ pytestmark = pytest.mark.packages
 
 def test_top_shows_the_numbers_of_the_metrics(place: Scratch, capsys: pytest.CaptureFixture[str]) -> None:
     with Gunicorn(place, workers=3) as server:
+        wait_until(lambda: server.value("web_prom_workers") == 3, "all workers", shown=server.log)
         for at in range(40):
             server.get(f"/items/{at % 4}")  # every fourth is a 404
         for _ in range(5):
