@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from django_prom import conf, migration_state
 from django_prom.migration_state import MigrationState, migrated_databases, unapplied_migrations
 from tests.servers.process import wait_until
+from web_prom.multiprocess.writing.watch_thread import each_second
 
 from .conftest import Site
 from .shop.database import sqlite_databases
@@ -48,11 +49,16 @@ def project(tmp_path: Path, django_db_blocker: Any) -> Iterator[None]:
 
 
 @pytest.fixture
-def state(project: None, monkeypatch: pytest.MonkeyPatch) -> MigrationState:
+def state(project: None) -> Iterator[MigrationState]:
     """Return the state of a project that a server has loaded."""
     assert conf.instrumentation() is not None
     (found,) = migration_state._running
-    return found
+    # A thread that an earlier test has started calls it once a second.
+    each_second.remove(migration_state.tick)
+    found.wait(60)
+    found.forget_thread()
+    yield found
+    each_second.append(migration_state.tick)
 
 
 @pytest.fixture
