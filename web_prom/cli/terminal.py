@@ -37,6 +37,7 @@ class Terminal:
         self._stream = stream
         self._modes: list[Any] | None = None
         self._handlers: dict[int, Any] = {}
+        self._is_writing = self._must_suspend = False
 
     @property
     def has_keys(self) -> bool:
@@ -46,7 +47,7 @@ class Terminal:
     def __enter__(self) -> Terminal:
         """Open the other screen."""
         self._prepare()
-        for name, handler in (("SIGTERM", _end), ("SIGTSTP", self._suspend)):
+        for name, handler in (("SIGTERM", _end), ("SIGTSTP", self._on_suspend)):
             number = getattr(signal, name, None)
             if number is not None:
                 self._handlers[number] = signal.signal(number, handler)
@@ -103,15 +104,29 @@ class Terminal:
             with contextlib.suppress(termios.error):
                 termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._modes)
 
-    def _suspend(self, *_: object) -> None:
+    def _on_suspend(self, *_: object) -> None:
+        # A signal can come in the middle of a write, where the stream accepts no other write.
+        if self._is_writing:
+            self._must_suspend = True
+        else:
+            self._suspend()
+
+    def _suspend(self) -> None:
+        self._must_suspend = False
         self._restore()
         if sys.platform != "win32":
             os.kill(os.getpid(), signal.SIGSTOP)
         self._prepare()
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        self._is_writing = True
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        finally:
+            self._is_writing = False
+        if self._must_suspend:
+            self._suspend()
 
 
 def is_screen(stream: TextIO) -> bool:

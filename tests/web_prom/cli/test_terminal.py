@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import pty
 import re
@@ -21,6 +22,7 @@ import pytest
 
 from tests.web_prom.cli.services import growing, serving
 from tests.web_prom.support import ROOT
+from web_prom.cli.terminal import Terminal
 
 PATIENCE_SECONDS = 20.0
 
@@ -153,6 +155,38 @@ def test_top_can_be_suspended(screen: Screen) -> None:
     screen.wait_for(r"\x1b\[\?1049h.*GET /orders")
     screen.press(b"q")
     assert screen.end() == 0
+
+
+def test_terminal_is_suspended_after_the_write_that_a_signal_interrupts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stream raises an error if the handler of a signal writes in the middle of a write."""
+    written: list[str] = []
+    stopped: list[int] = []
+
+    class Interrupted(io.StringIO):
+        is_interrupted = False
+
+        def write(self, text: str) -> int:
+            assert not self.is_interrupted, "reentrant call"
+            self.is_interrupted = True
+            if text.startswith("\x1b[H"):
+                signal.raise_signal(signal.SIGTSTP)
+            written.append(text)
+            self.is_interrupted = False
+            return len(text)
+
+    monkeypatch.setattr(os, "kill", lambda _pid, number: stopped.append(number))
+    with Terminal(Interrupted()) as terminal:
+        terminal.show(["one"])
+    assert stopped == [signal.SIGSTOP]
+    assert [text[:8] for text in written] == [
+        "\x1b[?1049h",
+        "\x1b[Hone\x1b[",
+        "\x1b[?25h\x1b[",
+        "\x1b[?1049h",
+        "\x1b[?25h\x1b[",
+    ]
 
 
 def test_top_uses_no_screen_on_a_dumb_terminal() -> None:
