@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Tests of servers mostly wait, so there are more workers than cores.
 JOBS ?= $(shell expr 3 + $$(nproc 2>/dev/null || echo 2))
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+# In CI a test that fails is tried once more, and listed: see .ci/matrix.py.
+RERUNS = $(if $(CI),--reruns 1 -rR)
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(RERUNS)
 
 .PHONY: help demo demo-prometheus test test-fast soak fuzz coverage lint docs style types types-here types-darwin types-win32 documents dist bench pictures clean
 
@@ -34,7 +36,7 @@ coverage: $(VENV)-coverage/.done ## Run the tests of single units and of servers
 	@$(COVERAGE) combine --quiet && $(COVERAGE) report
 
 # The same tests as with the oldest Python of the version matrix.
-COVERED_PYTEST = $(VENV)-coverage/bin/python -m pytest $(shell $(PYTHON) .ci/matrix.py --ignored)
+COVERED_PYTEST = $(VENV)-coverage/bin/python -m pytest $(shell $(PYTHON) .ci/matrix.py --ignored) $(RERUNS)
 COVERAGE = COVERAGE_PROCESS_START= $(VENV)-coverage/bin/python -m coverage
 
 lint: style types documents ## Check style, types and README (faster with -j2)
