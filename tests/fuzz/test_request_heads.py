@@ -263,7 +263,8 @@ def test_fault_76_server_answers_each_head_once_or_rejects_it(
             refused = statuses[len(expected) :]
             assert statuses[: len(expected)] == [200] * len(expected), sent
             assert refused in ([], [400]), sent
-    assert caplog.records == []
+    # A thread of an earlier test may have logged something else.
+    assert [record for record in caplog.records if "http_server" in record.pathname] == []
 
 
 def meanings(sent: bytes) -> list[tuple[str, str]]:

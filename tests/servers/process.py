@@ -7,7 +7,6 @@ import http.client
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -215,10 +214,6 @@ class Gunicorn:
             wait_until(lambda: not self.processes(), "all processes to end", shown=self.log)
         finally:
             self._kill()
-        if kind is None:
-            with contextlib.closing(socket.socket()) as listener:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind(("127.0.0.1", self.port))
 
     def log(self) -> str:
         """Return what the server wrote to stdout and stderr so far."""
