@@ -90,7 +90,7 @@ def reset() -> None:
 def system_name(vendor: str, driver_connection: Any) -> str:
     """Return the name of a database system in OpenTelemetry's spelling.
 
-    MariaDB is told from MySQL by the version that the server sends when a connection is opened.
+    The version that the server sends to a new connection says whether it is MariaDB or MySQL.
 
     Args:
         vendor: Django's name of the system.

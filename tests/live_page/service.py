@@ -26,7 +26,7 @@ class Service:
 
     Attributes:
         url: The address of the page.
-        interval_seconds: The interval that the page is told.
+        interval_seconds: The interval that the snapshot states.
         step: The step of the latest snapshot.
         started: The step at which the service started last.
         asked: The documents that were asked for, in order.

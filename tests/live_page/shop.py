@@ -51,7 +51,7 @@ def snapshot(steps: int, *, started: int = 0, interval_seconds: float = 5.0) -> 
     Args:
         steps: The number of steps since `BEGIN`.
         started: The step at which the service started: its counters began at zero there.
-        interval_seconds: The interval that the page is told.
+        interval_seconds: The interval that the snapshot states.
     """
     served = steps - started
     requests = _requests(started, steps)

@@ -31,7 +31,7 @@ def make_live_app(
     Args:
         registry: The registry whose metrics are shown.
         config: The settings; by default those in the environment. They say who may see the page.
-        public: Show the page to everybody if the settings restrict nobody. Otherwise the answer is then 403.
+        public: Show the page to every client if no access control is set. Otherwise the answer is then 403.
             Set it only if the program that mounts the page restricts access itself.
         title: What the page calls the service.
 

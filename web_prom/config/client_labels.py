@@ -97,7 +97,7 @@ def header(name: str, *, allowed: Iterable[str] | None = None, limit: int | None
         limit: As for :func:`limited`.
 
     Raises:
-        ConfigError: An argument is not allowed. Headers with secrets are not: whoever reads the metrics would
+        ConfigError: An argument is not allowed. Headers with secrets are not: readers of the metrics would
             read them.
     """
     if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):

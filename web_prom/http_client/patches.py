@@ -41,7 +41,7 @@ def patch_method(cls: type, name: str, make: MakeWrapper) -> bool:
 
 
 def restore_methods() -> None:
-    """Restore all replaced methods that nobody else has replaced since. No request may be running."""
+    """Restore all replaced methods that no other code has replaced. No request may be running."""
     with _lock:
         for (cls, name), (wrapper, original) in list(_patched.items()):
             if cls.__dict__.get(name) is wrapper:

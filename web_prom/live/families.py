@@ -47,7 +47,7 @@ class Families:
         self._found: set[str] = set()
 
     def unused(self) -> Iterator[Family]:
-        """Yield the families that nobody has asked for."""
+        """Yield the families that no section has used."""
         return (
             family
             for name, family in self._by_name.items()

@@ -135,7 +135,7 @@ def standalone_mount(registry: MetricSource, config: Config | None, *, public: b
     Args:
         registry: The registry whose metrics are shown.
         config: The settings; by default those in the environment.
-        public: Whether everybody may see the page if the settings restrict nobody.
+        public: Whether every client may see the page if no access control is set.
         title: What the page calls the service.
 
     Raises:

@@ -1,4 +1,4 @@
-// The page: it polls while somebody looks, and shows one view at a time.
+// The page: it polls while it is visible, and shows one view at a time.
 
 import { InsideView } from "./inside_view.js";
 import { MetricsView } from "./metrics_view.js";
