@@ -26,6 +26,10 @@ class MeasuredConnection:
 
     Args:
         connection: The connection object. It is not changed: see :meth:`add`.
+
+    Attributes:
+        execute: The execute wrapper: executes a query and measures it. It does not read the parameters, which
+            can be a generator.
     """
 
     def __init__(self, connection: Any) -> None:
@@ -37,6 +41,7 @@ class MeasuredConnection:
         self._pool: Pool | None = None
         self._opened: float | None = None
         self._replaced: list[str] = []
+        self.execute = self._make_execute()
 
     @classmethod
     def add(cls, connection: Any) -> None:
@@ -66,26 +71,32 @@ class MeasuredConnection:
         if measured is None:
             return
         wrappers = connection.execute_wrappers
-        wrappers[:] = [wrapper for wrapper in wrappers if getattr(wrapper, "__self__", None) is not measured]
+        wrappers[:] = [wrapper for wrapper in wrappers if wrapper is not measured.execute]
         for name in measured._replaced:
             vars(connection).pop(name, None)
 
-    def execute(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
-        """Execute a query and measure it. The parameters are not read: they can be a generator."""
-        if self._recorder is not measuring.recorder or self._database is None:
-            self._bind()
-        database = self._database
-        if database is None:
-            return execute(sql, params, many, context)
-        started = perf_counter()
-        try:
-            result = execute(sql, params, many, context)
-        except BaseException as error:
-            database.observe(sql, perf_counter() - started, error)
-            remove_own_frame(error)
-            raise
-        database.observe(sql, perf_counter() - started)
-        return result
+    def _make_execute(self) -> Callable[..., Any]:
+        """Return the execute wrapper. Django calls a function faster than a method."""
+
+        def execute_and_measure(
+            execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
+        ) -> Any:
+            if self._recorder is not measuring.recorder or self._database is None:
+                self._bind()
+            database = self._database
+            if database is None:
+                return execute(sql, params, many, context)
+            started = perf_counter()
+            try:
+                result = execute(sql, params, many, context)
+            except BaseException as error:
+                database.observe(sql, perf_counter() - started, error)
+                remove_own_frame(error)
+                raise
+            database.observe(sql, perf_counter() - started)
+            return result
+
+        return execute_and_measure
 
     def database(self) -> Database | None:
         """Return what records the queries, or None if databases are not measured."""

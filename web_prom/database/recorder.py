@@ -23,6 +23,8 @@ from web_prom.metrics.query_tally import (
 )
 from web_prom.metrics.recorder import Recorder
 
+_current_tally = current_tally.get
+
 MAX_CACHED_TEXTS = 500
 """How many SQL texts of a database have a bound child. If there are more, the cache begins again."""
 
@@ -144,6 +146,7 @@ class Database:
             seconds: The duration.
             error: The exception that the query raised, or None.
         """
+        # The usual path is written out, because each call of a function takes time in each query.
         try:
             if error is None:
                 try:
@@ -155,7 +158,7 @@ class Database:
                 sql = _as_text(sql)
                 write = self._write_for(operation_name(sql), error_name(error))
             write(seconds, None)
-            tally = current_tally.get()
+            tally = _current_tally()
             if tally is None or not tally.add(sql, seconds):
                 self._recorder.count_outside(QueryTotals(1, seconds, 0))
         except Exception:
