@@ -29,7 +29,7 @@ def wrappers(alias: str = "default") -> list[Any]:
 
 def is_ours(wrapper: Any) -> bool:
     """Tell whether an execute wrapper is the one of web-prom."""
-    return wrapper.__qualname__.startswith(f"{MeasuredConnection.__name__}.")
+    return str(wrapper.__qualname__).startswith(f"{MeasuredConnection.__name__}.")
 
 
 def test_queries_are_observed_by_system_alias_and_operation(measured: Measured) -> None:
