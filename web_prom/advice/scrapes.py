@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from prometheus_client.metrics_core import Metric
@@ -43,11 +43,23 @@ class Scrape:
             for sample in family.samples:
                 key = frozenset(sample.labels.items())
                 samples[sample.name][key] = Point(sample.labels, sample.value)
-        self.samples: Mapping[str, Mapping[Labels, Point]] = dict(samples)
+        self._samples: Mapping[str, Mapping[Labels, Point]] = dict(samples)
 
-    def points(self, name: str) -> Iterable[Point]:
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the samples."""
+        return self._samples.keys()
+
+    def points(self, name: str) -> Collection[Point]:
         """Return the samples of a name, none where it is missing."""
-        return self.samples[name].values() if name in self.samples else ()
+        return self._samples[name].values() if name in self._samples else ()
+
+    def growth(self, name: str, before: Scrape) -> Iterator[tuple[Mapping[str, str], float]]:
+        """Yield, for each sample of a counter, its labels and by how much it grew since an earlier scrape."""
+        earlier = {frozenset(point.labels.items()): point.value for point in before.points(name)}
+        for key, point in self._samples.get(name, {}).items():
+            former = earlier.get(key, 0.0)
+            yield point.labels, point.value - former if former <= point.value else point.value
 
     def total(self, name: str) -> float | None:
         """Return the sum of all samples of a name, or None where there are none."""
@@ -124,25 +136,20 @@ class Window:
         """Return the name of samples in the later scrape, with any namespace before it, or ""."""
         found = self._names.get(name)
         if found is None:
-            every = self.after.samples
+            every = self.after.names
             found = name if name in every else next((each for each in every if each.endswith(f"_{name}")), "")
             self._names[name] = found
         return found
 
     def growth(self, name: str) -> Iterator[tuple[Mapping[str, str], float]]:
         """Yield, for each sample of a counter, its labels and by how much it grew; nothing for one scrape."""
-        if self.before is None:
-            return
-        earlier: Mapping[Labels, Point] = self.before.samples.get(name, {})
-        for key, point in self.after.samples.get(name, {}).items():
-            former = earlier.get(key)
-            begun = former.value if former and former.value <= point.value else 0.0
-            yield point.labels, point.value - begun
+        if self.before is not None:
+            yield from self.after.growth(name, self.before)
 
     def _histogram_name(self, *names: str) -> str:
         """Return the first of these histograms that the scrape has, with its namespace, or ""."""
         for name in names:
-            for sample in self.after.samples:
+            for sample in self.after.names:
                 if sample == f"{name}_sum" or sample.endswith(f"_{name}_sum"):
                     return sample.removesuffix("_sum")
         return ""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from web_prom.live.text_samples import Family, Scrape, Series
+from web_prom.live.text_samples import Family, Scrape, Series, SeriesList
 
 Labels = Mapping[str, str]
 
@@ -28,13 +28,17 @@ class Histogram(NamedTuple):
     counts: list[float]
 
 
-class _Positions(NamedTuple):
-    """Where the values of a histogram are. Missing ones are at -1, where a 0 is put."""
+class _Layout(NamedTuple):
+    """Where the values of histograms are: each list has a position for each label set.
 
-    labels: Labels
-    total: int
-    observed: int
-    buckets: list[int]
+    Missing values are at -1, where a 0 is put. Lists of numbers cost the garbage collector nothing.
+    """
+
+    bounds: list[float]
+    labels: list[Labels]
+    totals: list[int]
+    observed: list[int]
+    buckets: list[list[int]]
 
 
 class Families:
@@ -86,8 +90,8 @@ class Families:
 
     def samples_of(self, family: Family) -> list[tuple[Labels, float]]:
         """Return the labels and values of a family, without the times at which series were created."""
-        values = self._values
-        return [(series.labels, values[series.at]) for series in lasting(family)]
+        series = lasting(family)
+        return list(zip(series.labels, map(self._values.__getitem__, series.positions), strict=True))
 
     def total(self, name: str) -> float | None:
         """Return the sum of the values of a family, or None if the scrape has no such family."""
@@ -101,31 +105,28 @@ class Families:
 
     def histograms_of(self, family: Family) -> tuple[list[float], list[Histogram]]:
         """Return the upper bounds and the histograms of a family. A summary has one bucket."""
-        layout = family.derived.get("layout")
+        layout: _Layout | None = family.derived.get("layout")
         if layout is None:
             layout = family.derived["layout"] = _layout(family.series)
-        bounds, positions = layout
-        values = self._values
-        found = []
-        for labels, total, observed, buckets in positions:
-            below, counts = 0.0, []
-            for at in buckets:
-                # Another worker may have written between two buckets.
-                upper = values[at]
-                if upper > below:
-                    counts.append(upper - below)
-                    below = upper
-                else:
-                    counts.append(0.0)
-            found.append(Histogram(labels, values[total], values[observed], counts))
-        return bounds, found
+        value_at = self._values.__getitem__
+        below = [0.0] * len(layout.labels)
+        columns = []
+        for positions in layout.buckets:
+            upper = list(map(value_at, positions))
+            # Another worker may have written between two buckets.
+            grown = [high - low if high > low else 0.0 for high, low in zip(upper, below, strict=True)]
+            columns.append(grown)
+            below = list(map(max, upper, below))
+        counts = map(list, zip(*columns, strict=True))
+        totals, observed = map(value_at, layout.totals), map(value_at, layout.observed)
+        return layout.bounds, list(map(Histogram, layout.labels, totals, observed, counts))
 
 
-def lasting(family: Family) -> list[Series]:
+def lasting(family: Family) -> SeriesList:
     """Return the series of a family, without the times at which series were created."""
-    found: list[Series] | None = family.derived.get("lasting")
+    found: SeriesList | None = family.derived.get("lasting")
     if found is None:
-        found = [series for series in family.series if not series.name.endswith("_created")]
+        found = SeriesList(series for series in family.series if not series.name.endswith("_created"))
         family.derived["lasting"] = found
     return found
 
@@ -165,7 +166,7 @@ def _base(family: Family) -> str:
     return family.name.removesuffix("_total")
 
 
-def _layout(every: Iterable[Series]) -> tuple[list[float], list[_Positions]]:
+def _layout(every: Iterable[Series]) -> _Layout:
     """Return the upper bounds of a family, and the positions of the values of each label set."""
     found: dict[tuple[str, ...], tuple[dict[str, str], dict[str, int], dict[float, int]]] = {}
     for name, labels, at in every:
@@ -176,15 +177,12 @@ def _layout(every: Iterable[Series]) -> tuple[list[float], list[_Positions]]:
         else:
             others[name.rpartition("_")[2]] = at
     bounds = sorted({math.inf}.union(*(buckets for _, _, buckets in found.values())))
-    positions = []
+    layout = _Layout(bounds, [], [], [], [[] for _ in bounds])
     for own, others, buckets in found.values():
         count = others.get("count", buckets.get(math.inf, -1))
-        positions.append(
-            _Positions(
-                own,
-                others.get("sum", -1),
-                count,
-                [buckets.get(bound, count if bound == math.inf else -1) for bound in bounds],
-            )
-        )
-    return bounds, positions
+        layout.labels.append(own)
+        layout.totals.append(others.get("sum", -1))
+        layout.observed.append(count)
+        for bound, positions in zip(bounds, layout.buckets, strict=True):
+            positions.append(buckets.get(bound, count if bound == math.inf else -1))
+    return layout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from heapq import nlargest
 from typing import Any
 
 from web_prom.live.families import Families, json_bounds, lasting
@@ -36,19 +37,9 @@ def own_section(families: Families) -> list[dict[str, Any]]:
 
 
 def _family(families: Families, family: Family) -> dict[str, Any]:
-    is_distribution = family.type in ("histogram", "summary")
-    if is_distribution:
-        described = _distributions(families, family)
-    else:
-        described = {
-            "series": [
-                {"labels": series.labels, "value": families.value(series)} for series in lasting(family)
-            ]
-        }
-    names = dict.fromkeys(name for series in family.series for name in series.labels)
-    labels = [name for name in names if not (is_distribution and name in ("le", "quantile"))]
-    series = sorted(described["series"], key=lambda each: -(each.get("value", each.get("count")) or 0.0))
-    for each in series:
+    described = (_distributions if family.type in ("histogram", "summary") else _values)(families, family)
+    labels = _label_names(family)
+    for each in described["series"]:
         each["labels"] = [each["labels"].get(name, "") for name in labels]
     return {
         "name": family.name,
@@ -56,25 +47,48 @@ def _family(families: Families, family: Family) -> dict[str, Any]:
         "help": family.help,
         "unit": _unit(family.name),
         "labels": labels,
-        "series": series[:MAX_SERIES],
-        "buckets": described.get("buckets"),
+        **described,
+    }
+
+
+def _label_names(family: Family) -> list[str]:
+    names: list[str] | None = family.derived.get("label names")
+    if names is None:
+        found = dict.fromkeys(name for labels in family.series.labels for name in labels)
+        added = ("le", "quantile") if family.type in ("histogram", "summary") else ()
+        names = family.derived["label names"] = [name for name in found if name not in added]
+    return names
+
+
+def _values(families: Families, family: Family) -> dict[str, Any]:
+    series = lasting(family)
+    # Values that are not finite count as 0.
+    found = nlargest(MAX_SERIES, series, key=lambda each: families.value(each) or 0.0)
+    return {
+        "series": [{"labels": each.labels, "value": families.value(each)} for each in found],
+        "buckets": None,
         "left_out": max(len(series) - MAX_SERIES, 0),
     }
 
 
 def _distributions(families: Families, family: Family) -> dict[str, Any]:
     bounds, histograms = families.histograms_of(family)
+    has_buckets = family.type == "histogram"
     rows = []
-    for histogram in histograms:
+    for histogram in nlargest(MAX_SERIES, histograms, key=lambda each: each.observed):
         row: dict[str, Any] = {
             "labels": histogram.labels,
             "count": histogram.observed,
             "sum": histogram.seconds,
         }
-        if family.type == "histogram":
+        if has_buckets:
             row["counts"] = histogram.counts
         rows.append(row)
-    return {"series": rows, "buckets": json_bounds(bounds) if family.type == "histogram" else None}
+    return {
+        "series": rows,
+        "buckets": json_bounds(bounds) if has_buckets else None,
+        "left_out": max(len(histograms) - MAX_SERIES, 0),
+    }
 
 
 def _unit(name: str, units: Iterable[str] = _UNITS) -> str:

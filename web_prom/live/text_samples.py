@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 from operator import ne
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
+
+from web_prom.live.text_labels import parse_series, unescape
 
 # A scrape of a service with more is not shown. It would take seconds and hundreds of megabytes.
 MAX_BYTES = 50_000_000
 
-_ESCAPES = {"\\": "\\", '"': '"', "n": "\n"}
+# One call that splits a large text would keep all other threads waiting.
+_SPLIT_BYTES = 250_000
 
 
 class TextFormatError(ValueError):
@@ -31,6 +35,49 @@ class Series(NamedTuple):
     at: int
 
 
+class SeriesList(Sequence[Series]):
+    """Series in columns. A :class:`Series` is made when it is read.
+
+    The garbage collector does not visit names, positions, and labels that are strings. It would visit each
+    :class:`Series` that exists: with 10,000 of them, a full collection stops all threads for 10 ms.
+
+    Attributes:
+        names: The name of each sample.
+        labels: The labels of each sample.
+        positions: The position of each value.
+    """
+
+    def __init__(self, every: Iterator[Series] | tuple[()] = ()) -> None:
+        self.names: list[str] = []
+        self.labels: list[Mapping[str, str]] = []
+        self.positions: list[int] = []
+        for series in every:
+            self.add(*series)
+
+    def add(self, name: str, labels: Mapping[str, str], at: int) -> None:
+        """Add a series."""
+        self.names.append(name)
+        self.labels.append(labels)
+        self.positions.append(at)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Series: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Series]: ...
+
+    def __getitem__(self, index: int | slice) -> Series | Sequence[Series]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        return Series(self.names[index], self.labels[index], self.positions[index])
+
+    def __iter__(self) -> Iterator[Series]:
+        return map(Series, self.names, self.labels, self.positions)
+
+
 class Family:
     """A metric family, without its values.
 
@@ -47,7 +94,7 @@ class Family:
         self.name = name
         self.type = "unknown"
         self.help = ""
-        self.series: list[Series] = []
+        self.series = SeriesList()
         self.derived: dict[str, Any] = {}
 
 
@@ -76,11 +123,13 @@ class TextReader:
         self._text: list[bytes] = []
         # For each line: the length of the text before the value, and the position of the value. A line
         # without a value has the length 0.
-        self._places: list[tuple[int, int]] = []
+        self._lengths: list[int] = []
+        self._positions: list[int] = []
+        # By position.
+        self._series = SeriesList()
         self._values: list[float] = []
         self._not_finite: set[int] = set()
         self._families: dict[str, Family] = {}
-        self._parsed: dict[bytes, tuple[str, dict[str, str]]] = {}
 
     def read(self, text: bytes) -> Scrape:
         """Return the families of a scrape, in the order of the text.
@@ -93,7 +142,7 @@ class TextReader:
         """
         if len(text) > MAX_BYTES:
             raise TextFormatError(f"the text has more than {MAX_BYTES // 1_000_000} MB")
-        lines = text.split(b"\n")
+        lines = _split(text)
         if not self._read_changes(lines):
             self._read_all(lines)
         return Scrape(self._families, self._values, frozenset(self._not_finite))
@@ -102,49 +151,71 @@ class TextReader:
         """Read the lines that changed. Return whether the lines have the same series as those before."""
         if len(lines) != len(self._text):
             return False
-        changed = [at for at, differs in enumerate(map(ne, lines, self._text)) if differs]
+        changed = list(compress(range(len(lines)), map(ne, lines, self._text)))
         values, not_finite = list(self._values), set(self._not_finite)
         try:
             for at in changed:
-                line, (length, position) = lines[at], self._places[at]
+                line, length = lines[at], self._lengths[at]
                 if not length or not line.startswith(self._text[at][:length]):
                     return False
-                _set(values, not_finite, position, float(line[length:]))
+                _set(values, not_finite, self._positions[at], float(line[length:]))
         except ValueError:  # a timestamp, or no number
             return False
         self._text, self._values, self._not_finite = lines, values, not_finite
         return True
 
     def _read_all(self, lines: list[bytes]) -> None:
-        families: dict[str, Family] = {}
+        known = {
+            line[:length]: position
+            for line, length, position in zip(self._text, self._lengths, self._positions, strict=True)
+            if length
+        }
+        former = self._series
+        every, families = SeriesList(), dict[str, Family]()
         values: list[float] = []
         not_finite: set[int] = set()
-        places: list[tuple[int, int]] = []
-        known, self._parsed = self._parsed, {}
+        lengths: list[int] = []
+        positions: list[int] = []
+        strings: dict[str, str] = {}
         current = Family("")
-        self._text = []
         for line in lines:
+            positions.append(len(values))
             if line.startswith(b"#") or not line.strip():
                 current = _read_comment(line, families, current)
-                places.append((0, 0))
+                lengths.append(0)
                 continue
             end = line.rfind(b"}") + 1 or line.find(b" ")
-            key = line[:end]
+            at = known.get(line[: end + 1])
+            labels: Mapping[str, str]
             try:
-                parsed = known.get(key) or _parse_series(key)
+                if at is None:
+                    name, labels = parse_series(line[:end], strings)
+                else:
+                    name, labels = former.names[at], former.labels[at]
                 value = float(line[end:].split(None, 1)[0])
             except (ValueError, IndexError):
                 raise _error(line) from None
-            self._parsed[key] = parsed
-            name, labels = parsed
             if not _belongs(name, current):
                 current = families.setdefault(name, Family(name))
-            current.series.append(Series(name, labels, len(values)))
-            places.append((end + 1, len(values)))
+            current.series.add(name, labels, len(values))
+            every.add(name, labels, len(values))
+            lengths.append(end + 1)
             values.append(0.0)
             _set(values, not_finite, len(values) - 1, value)
-        self._text, self._places, self._families = lines, places, families
+        self._text, self._lengths, self._positions = lines, lengths, positions
+        self._series, self._families = every, families
         self._values, self._not_finite = values, not_finite
+
+
+def _split(text: bytes) -> list[bytes]:
+    """Return the lines of a text, without their ends."""
+    lines: list[bytes] = []
+    start = 0
+    while (end := text.find(b"\n", start + _SPLIT_BYTES)) >= 0:
+        lines += text[start:end].split(b"\n")
+        start = end + 1
+    lines += text[start:].split(b"\n")
+    return lines
 
 
 def _set(values: list[float], not_finite: set[int], at: int, value: float) -> None:
@@ -175,70 +246,8 @@ def _read_comment(line: bytes, families: dict[str, Family], current: Family) -> 
     if words[1] == "TYPE":
         family.type = words[3].strip()
     else:
-        family.help = "".join(_unescape(words[3]))
+        family.help = unescape(words[3])
     return family
-
-
-def _parse_series(key: bytes) -> tuple[str, dict[str, str]]:
-    """Return the name and the labels of a series.
-
-    Raises:
-        ValueError: The text is not a series.
-    """
-    text = key.decode("utf-8", "replace")
-    name, brace, rest = text.partition("{")
-    name = name.strip()
-    labels: dict[str, str] = {}
-    rest = rest.removesuffix("}") if brace else ""
-    while rest.strip(", "):
-        label, value, rest = _parse_label(rest)
-        if label is None:  # a name that is quoted: {"http.requests", ...}
-            name = value
-        else:
-            labels[label] = value
-    if not name or any(sign.isspace() for sign in name):
-        raise ValueError(text)
-    return name, labels
-
-
-def _parse_label(text: str) -> tuple[str | None, str, str]:
-    """Return the first label's name and value, and the text after it.
-
-    The name is None if there is only a value.
-
-    Raises:
-        ValueError: The text does not begin with a label.
-    """
-    text = text.lstrip(", ")
-    label: str | None = None
-    if not text.startswith('"'):
-        label, equals, text = text.partition("=")
-        text = text.lstrip()
-        if not equals or not text.startswith('"'):
-            raise ValueError(text)
-    at = 1
-    while text[at] != '"':
-        at += 2 if text[at] == "\\" else 1
-    value, rest = "".join(_unescape(text[1:at])), text[at + 1 :]
-    if label is None and rest.lstrip().startswith("="):  # a quoted label name
-        name = value
-        _none, value, rest = _parse_label(rest.lstrip()[1:])
-        return name, value, rest
-    return None if label is None else label.strip(), value, rest
-
-
-def _unescape(text: str) -> Iterator[str]:
-    escaped = False
-    for sign in text:
-        if escaped:
-            yield _ESCAPES.get(sign, "\\" + sign)
-            escaped = False
-        elif sign == "\\":
-            escaped = True
-        else:
-            yield sign
-    if escaped:
-        yield "\\"
 
 
 def _error(line: bytes) -> TextFormatError:
