@@ -15,6 +15,7 @@ from web_prom.advice.scrapes import Window
 from web_prom.errors import SnapshotError
 from web_prom.live.advised_scrape import AdvisedScrape
 from web_prom.live.history import INTERVAL_SECONDS, KEPT_SECONDS
+from web_prom.live.json_text import to_json
 from web_prom.live.snapshot import SnapshotReader
 from web_prom.live.store import FindDirectory, MemoryStore, SharedStore, Store
 from web_prom.live.text_samples import TextFormatError
@@ -93,7 +94,7 @@ class SnapshotSource:
         with self._own_lock():
             store = self._current_store()
             store.refresh()
-            return _to_json(store.history.document(time.time()))
+            return store.history.to_json(time.time())
 
     def keep_history(self) -> None:
         """Take a snapshot if it is the turn of this process. Call it about once a second.
@@ -138,7 +139,7 @@ class SnapshotSource:
         snapshot["checks"] = self._checks(snapshot)
         snapshot["verdicts"] = self._verdicts(now)
         snapshot["cost"]["snapshot_seconds"] = perf_counter() - started
-        body = _to_json(snapshot)
+        body = to_json(snapshot)
         store.put(snapshot, body)
         return body
 
@@ -150,7 +151,3 @@ class SnapshotSource:
         self._advised.append(latest)
         del self._advised[:-_MAX_ADVISED]
         return [verdict.as_json() for verdict in verdicts(Window(latest, before))]
-
-
-def _to_json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()

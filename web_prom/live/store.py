@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -109,10 +108,10 @@ class SharedStore:
             self.refresh()
             if snapshot["time"] - self.history.latest < INTERVAL_SECONDS * 0.8:
                 return
-            self._files.add_line(_to_line(self.history.entry(snapshot)))
+            self._files.add_line(self.history.entry(snapshot).to_line())
             self.refresh()
             if self._lines > _MAX_LINES:
-                self._files.replace_lines([_to_line(entry) for entry in self.history.entries()])
+                self._files.replace_lines([entry.to_line() for entry in self.history.entries()])
         except OSError as error:
             remark = self._failures.admit(type(error).__qualname__)
             if remark is not None:
@@ -132,10 +131,6 @@ class SharedStore:
         self._lines += len(lines)
         for line in lines:
             try:
-                self.history.add(json.loads(line))
-            except (ValueError, KeyError, TypeError):  # a disk was full in the middle of a line
+                self.history.add(Entry.from_line(line))
+            except ValueError:  # a disk was full in the middle of a line
                 logger.debug("a line of the live page's history cannot be read", exc_info=True)
-
-
-def _to_line(entry: Entry) -> bytes:
-    return json.dumps(entry, separators=(",", ":"), allow_nan=False).encode()
