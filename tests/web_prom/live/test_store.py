@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -280,3 +281,35 @@ def test_keeper_takes_snapshots_until_it_is_stopped() -> None:
 
 def test_kept_seconds_are_what_the_page_shows() -> None:
     assert KEPT_SECONDS == 900
+
+
+def test_snapshots_keep_few_objects_for_the_garbage_collector(clock: Clock) -> None:
+    """A full collection visits them all while no other thread runs."""
+    routes = 500
+    scrapes = iter(range(1000))
+
+    def service() -> bytes:
+        count = next(scrapes)
+        lines = ["# TYPE http_request_duration_seconds histogram"]
+        for number in range(routes):
+            labels = f'method="GET",route="/{number}"'
+            lines += [
+                f'http_request_duration_seconds_bucket{{{labels},le="{le}"}} {count}'
+                for le in ("0.1", "1.0", "+Inf")
+            ]
+            lines.append(f"http_request_duration_seconds_sum{{{labels}}} {count}")
+            lines.append(f'http_requests_total{{{labels},status="200"}} {count}')
+        return "\n".join([*lines, ""]).encode()
+
+    source = make(service)
+    source.keep_history()
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(100):
+        clock.now += 5
+        source.keep_history()
+    gc.collect()
+    assert len(gc.get_objects()) - before < 1000
+    del source
+    gc.collect()
+    assert before - len(gc.get_objects()) < routes
