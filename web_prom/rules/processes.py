@@ -70,7 +70,7 @@ def _databases(names: Names) -> list[Alert]:
     return [
         Alert(
             alert="DatabasePoolExhausted",
-            expr=f"{_rises(names.of(timeouts), f'job, {pool}', '5m')}",
+            expr=_rises(names, names.of(timeouts), f"job, {pool}", "5m"),
             severity="page",
             summary=(
                 f"{{{{ $labels.job }}}}: requests get no connection of the pool {{{{ $labels.{pool} }}}} "
@@ -144,13 +144,13 @@ def _exporter(names: Names, options: RuleOptions) -> list[Alert]:
         ),
         Alert(
             alert="StorageErrors",
-            expr=_rises(names.plain(family_names.STORAGE_ERRORS), "job, instance", "15m"),
+            expr=_rises(names, names.plain(family_names.STORAGE_ERRORS), "job, instance", "15m"),
             severity="ticket",
             summary="{{ $labels.job }}: {{ $labels.instance }} cannot write its value files",
         ),
         Alert(
             alert="InstrumentationErrors",
-            expr=_rises(names.plain(ERRORS.name), "job, stage", "15m"),
+            expr=_rises(names, names.plain(ERRORS.name), "job, stage", "15m"),
             severity="ticket",
             summary=(
                 "{{ $labels.job }}: errors in the instrumentation ({{ $labels.stage }}); its log has the "
@@ -174,14 +174,16 @@ def _exporter(names: Names, options: RuleOptions) -> list[Alert]:
     return found
 
 
-def _rises(counter: str, labels: str, window: str) -> str:
+def _rises(names: Names, counter: str, labels: str, window: str) -> str:
     """Return an expression for a counter that rose.
 
-    increase() does not see the first error: the series begins with it.
+    increase() does not see the first error, because the series begins with it. A series can begin with old
+    errors if its target was not up before the window. These do not count.
     """
     return (
         f"sum by ({labels}) (increase({counter}[{window}])) > 0\n"
         f"or sum by ({labels}) (\n"
         f"  {counter} unless {counter} offset {window}\n"
+        f"  and on (job, instance) ({names.plain('up')} offset {window} == 1)\n"
         ") > 0"
     )

@@ -103,10 +103,16 @@ def rises(counter: str, labels: Mapping[str, str], summary: str) -> Scenario:
         at=60,
         fires={
             "a rise": {counter: "5x57 7x20"},
-            "the first error": {counter: "_x57 1x20"},
+            "the first error": {UP: "1x75", counter: "_x57 1x20"},
             "a rise after a reset": {counter: "5x55 0 1x20"},
         },
-        silent={"no rise": {counter: "5x75"}, "no series": {}, "a reset": {counter: "5x55 0x20"}},
+        silent={
+            "no rise": {counter: "5x75"},
+            "no series": {},
+            "a reset": {counter: "5x55 0x20"},
+            "errors before Prometheus started": {UP: "_x57 1x20", counter: "_x57 7x20"},
+            "errors before the target was down": {UP: "1x9 0x47 1x20", counter: "7x9 _x47 7x20"},
+        },
     )
 
 
