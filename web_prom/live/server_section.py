@@ -15,13 +15,18 @@ _WORKER_VALUES = {
 }
 
 
-def server_sections(families: Families) -> dict[str, Any]:
-    """Return the sections ``workers``, ``server``, ``queue_time`` and ``event_loop``."""
+def server_sections(families: Families, requests: float | None) -> dict[str, Any]:
+    """Return the sections ``workers``, ``server``, ``queue_time`` and ``event_loop``.
+
+    Args:
+        families: The families of the scrape.
+        requests: The requests that the service finished; None if no request was measured.
+    """
     waiting = by_label(families.samples("http_server_backlog"), "listener")
     limits = by_label(families.samples("http_server_backlog_limit"), "listener")
     return {
         "queue_time": one_histogram(*families.histograms("http_request_queue_seconds")),
-        "workers": _workers(families),
+        "workers": _workers(families, requests),
         "server": {
             "listeners": [
                 {"listener": listener, "waiting": value, "limit": limits.get(listener)}
@@ -34,7 +39,7 @@ def server_sections(families: Families) -> dict[str, Any]:
     }
 
 
-def _workers(families: Families) -> list[dict[str, Any]]:
+def _workers(families: Families, requests: float | None) -> list[dict[str, Any]]:
     """Return a row for each process. A service of one process has no label ``worker`` on some families."""
     values = {member: by_label(families.samples(name), "worker") for member, name in _WORKER_VALUES.items()}
     workers = sorted(
@@ -47,11 +52,14 @@ def _workers(families: Families) -> list[dict[str, Any]]:
             if "" in found:
                 found.setdefault(only, found.pop(""))
         workers = [only]
+    # Value files that workers share also have the sums of earlier workers, without the sum at which the
+    # present worker began.
+    is_one_process = len(workers) == 1 and families.find("web_prom_workers") is None
     return [
         {
             "worker": worker,
             **{member: found.get(worker) for member, found in values.items()},
-            "requests": None,
+            "requests": requests if is_one_process else None,
         }
         for worker in workers
     ]

@@ -56,14 +56,15 @@ class SnapshotReader:
         started = perf_counter() if started is None else started
         scrape = self._reader.read(text)
         families = Families(scrape)
+        requests = request_section(families)
         document: dict[str, Any] = {
             "version": VERSION,
             "time": at,
             "title": self._title,
             "interval_seconds": self._interval_seconds,
             "web_prom": self._version,
-            "requests": request_section(families),
-            **server_sections(families),
+            "requests": requests,
+            **server_sections(families, _finished(requests)),
             **inside_sections(families),
         }
         document["own"] = own_section(families)
@@ -73,6 +74,12 @@ class SnapshotReader:
         }
         self.scrape = scrape
         return document
+
+
+def _finished(requests: dict[str, Any]) -> float | None:
+    """Return the requests of all routes; None if no request was measured."""
+    counts = [value for row in requests["routes"] for value in row["statuses"].values()]
+    return math.fsum(counts) if counts else None
 
 
 def reduced(snapshot: dict[str, Any]) -> dict[str, Any]:

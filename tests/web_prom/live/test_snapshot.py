@@ -6,7 +6,15 @@ import contextlib
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    Summary,
+    generate_latest,
+)
 
 from tests.web_prom.live.support import valid
 from tests.web_prom.support import hello, serve
@@ -32,6 +40,11 @@ NAMINGS = pytest.mark.parametrize(
 )
 
 
+REQUESTS = (
+    "# TYPE http_request_duration_seconds histogram\n"
+    'http_request_duration_seconds_bucket{method="GET",route="/",le="+Inf"} 7\n'
+    'http_requests_total{method="GET",route="/",status="200"} 7\n'
+)
 POOL = 'db_client_connection_pool_name="p"'
 
 
@@ -180,6 +193,29 @@ def test_server_sections_have_workers_and_queues() -> None:
         "listen_overflows": 2,
     }
     assert snapshot["queue_time"] == {"buckets": [0.1, None], "counts": [4, 0], "seconds": 0.2}
+
+
+def test_worker_has_its_requests_if_the_service_is_one_process(registry: CollectorRegistry) -> None:
+    ProcessCollector(registry=registry)
+    served(registry)
+    (worker,) = valid(take_snapshot(registry))["workers"]
+    assert worker["requests"] == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "requests"),
+    [
+        ("process_start_time_seconds 5\n", None),
+        ('process_start_time_seconds{worker="0"} 5\nweb_prom_workers 1\n' + REQUESTS, None),
+        ("".join(f'process_start_time_seconds{{worker="{n}"}} 5\n' for n in range(2)) + REQUESTS, None),
+        ("process_start_time_seconds 5\n" + REQUESTS, 7),
+    ],
+    ids=["not measured", "one of several workers that shared a slot", "two workers", "one process"],
+)
+def test_worker_has_no_requests_if_they_are_not_known(text: str, requests: float | None) -> None:
+    """The files of one slot also have the requests of workers that ended."""
+    workers = valid(take_snapshot(text))["workers"]
+    assert {worker["requests"] for worker in workers} == {requests}
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf"])

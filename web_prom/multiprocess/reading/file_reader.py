@@ -126,7 +126,7 @@ class FileReader:
             # In most cases this is the whole file: files rarely grow.
             data = os.pread(descriptor, max(known, _READ_BYTES), 0)
             if len(data) < known:
-                data = _read_rest(descriptor, data, known)
+                data = _read_start(descriptor, known)
             used, number = HEADER.unpack_from(data) if len(data) >= HEADER.size else (0, 0)
             if used == 0:
                 self._check_creation(os.fstat(descriptor))
@@ -138,7 +138,7 @@ class FileReader:
                     size = os.fstat(descriptor).st_size
                     has = f"has {size}" if size < used else "never had them all written"
                     raise CorruptFileError(f"it claims to use {used} bytes and {has}")
-                data = _read_rest(descriptor, data, used)
+                data = _read_start(descriptor, used)
                 if used > len(data):
                     raise CorruptFileError(f"it claims to use {used} bytes and has {len(data)}")
             if not number:
@@ -201,8 +201,10 @@ def _signature_of(descriptor: int) -> _Signature:
     return _Signature(status.st_dev, status.st_ino, status.st_size, *times, header)
 
 
-def _read_rest(descriptor: int, data: bytes, length: int) -> bytes:
+def _read_start(descriptor: int, length: int) -> bytes:
     """Return the first ``length`` bytes, or fewer if the file is shorter."""
+    # All bytes again: a call that reads lets other threads run, and one that joins bytes does not.
+    data = os.pread(descriptor, length, 0)
     while len(data) < length:  # one call may return fewer bytes than asked for
         more = os.pread(descriptor, length - len(data), len(data))
         if not more:
