@@ -9,6 +9,8 @@ _ESCAPES = {"\\": "\\", '"': '"', "n": "\n"}
 # Labels in the usual spelling. Both take a time in proportion to the text, also for one that does not match.
 _are_usual = re.compile(r'(?:[a-zA-Z_][a-zA-Z0-9_]*="[^"\\]*",?)*').fullmatch
 _find_usual = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="([^"\\]*)"').findall
+_QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
+_SEPARATORS, _SPACES = re.compile("[, ]*"), re.compile(r"\s*")
 
 
 def parse_series(key: bytes, strings: dict[str, str]) -> tuple[str, dict[str, str]]:
@@ -29,56 +31,64 @@ def parse_series(key: bytes, strings: dict[str, str]) -> tuple[str, dict[str, st
         found = _find_usual(rest)
     else:
         name, found = _parse_labels(name, rest)
-    if len(name.split()) != 1:
+    if name.split() != [name]:
         raise ValueError(text)
     intern = strings.setdefault
     return intern(name, name), {intern(label, label): intern(value, value) for label, value in found}
 
 
-def _parse_labels(name: str, rest: str) -> tuple[str, list[tuple[str, str]]]:
+def _parse_labels(name: str, text: str) -> tuple[str, list[tuple[str, str]]]:
     """Return the name and the labels of a series in any spelling.
 
     Args:
         name: The text before the labels.
-        rest: The text of the labels.
+        text: The text of the labels.
 
     Raises:
         ValueError: The text is not a series.
     """
     labels: list[tuple[str, str]] = []
-    while rest.strip(", "):
-        label, value, rest = _parse_label(rest)
+    at = _after(_SEPARATORS, text, 0)
+    while at < len(text):
+        label, value, at = _parse_label(text, at)
         if label is None:  # a name that is quoted: {"http.requests", ...}
             name = value
         else:
             labels.append((label, value))
+        at = _after(_SEPARATORS, text, at)
     return name, labels
 
 
-def _parse_label(text: str) -> tuple[str | None, str, str]:
-    """Return the first label's name and value, and the text after it.
+def _parse_label(text: str, at: int) -> tuple[str | None, str, int]:
+    """Return the name and the value of the label at a position, and the position after it.
 
     The name is None if there is only a value.
 
     Raises:
-        ValueError: The text does not begin with a label.
+        ValueError: There is no label.
     """
-    text = text.lstrip(", ")
-    label: str | None = None
-    if not text.startswith('"'):
-        label, equals, text = text.partition("=")
-        text = text.lstrip()
-        if not equals or not text.startswith('"'):
-            raise ValueError(text)
-    at = 1
-    while text[at] != '"':
-        at += 2 if text[at] == "\\" else 1
-    value, rest = unescape(text[1:at]), text[at + 1 :]
-    if label is None and rest.lstrip().startswith("="):  # a quoted label name
-        name = value
-        _none, value, rest = _parse_label(rest.lstrip()[1:])
-        return name, value, rest
-    return None if label is None else label.strip(), value, rest
+    if text[at] != '"':
+        equals = text.index("=", at)
+        return text[at:equals].strip(), *_parse_quoted(text, equals + 1)
+    value, end = _parse_quoted(text, at)
+    equals = _after(_SPACES, text, end)
+    if text[equals : equals + 1] != "=":
+        return None, value, end
+    return value, *_parse_quoted(text, equals + 1)  # a quoted label name
+
+
+def _parse_quoted(text: str, at: int) -> tuple[str, int]:
+    """Return the text in quotation marks at a position, and the position after it."""
+    found = _QUOTED.match(text, _after(_SPACES, text, at))
+    if found is None:
+        raise ValueError(text)
+    return unescape(found[1]), found.end()
+
+
+def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Return the position after a pattern, which also matches nothing."""
+    found = pattern.match(text, at)
+    return at if found is None else found.end()
 
 
 def unescape(text: str) -> str:

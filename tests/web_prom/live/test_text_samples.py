@@ -116,6 +116,18 @@ def test_read_accepts_all_spellings_of_a_series(line: str, labels: dict[str, str
     assert (dict(found), value) == (labels, 4.0)
 
 
+@pytest.mark.parametrize("end", [" 4", '"broken" 4'], ids=["good", "broken"])
+def test_read_takes_a_time_in_proportion_to_the_line(end: str) -> None:
+    """Copies of the rest of the line for each label would take hours."""
+    labels = " , ".join(f'n{number}="1"' for number in range(100_000))
+    line = f"a{{{labels}}}{end}"
+    if end == " 4":
+        assert len(read(TextReader().read(line.encode()))[0][1]) == 100_000
+    else:
+        with pytest.raises(TextFormatError):
+            TextReader().read(line.encode())
+
+
 @pytest.mark.parametrize(
     "text", ["<!doctype html>", '{"a": 1}', "a", "a x", 'a{b="1} 2', "a{b=1} 2", "a{b} 2", "two words 2 3 x"]
 )
