@@ -257,7 +257,7 @@ def test_full_disk_loses_no_request(place: Scratch, small_disk: Path) -> None:
             before = sum(clients.answered.values())
             wait_until(lambda: sum(clients.answered.values()) > before + 200, "answers after it")
         settle(scraper, clients, server)
-        assert sum(clients.unanswered.values()) == 0, "nobody noticed"
+        assert sum(clients.unanswered.values()) == 0, "a client got no answer"
 
 
 def test_exhausted_descriptors_lose_no_request(place: Scratch) -> None:

@@ -206,7 +206,7 @@ def run(code: str, path: Path, *arguments: str) -> str:
 
 
 def test_share_values_imports_files_of_prometheus_client(tmp_path: Path) -> None:
-    """The variable was set at the import; instruments of a registry that nobody told us of are among them."""
+    """The variable was set at the import. The metrics of a registry that was not passed are among them."""
     printed = run(
         """
         own = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""The switch with a process's first value: nobody has to ask for it, and nothing happens before."""
+"""The switch with a process's first value: it needs no call, and nothing happens before."""
 
 from __future__ import annotations
 

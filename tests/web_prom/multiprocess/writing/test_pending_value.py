@@ -230,4 +230,4 @@ def test_flush_of_an_idle_value_is_part_of_the_next_write(
     clock[0] += 1
     known.inc(1)
     assert contents(shared / "summary_s0.db") == {"s_count": (5, 0)}
-    assert known.file.guard is current_storage.process_storage().guard, "and then nobody asks any more"
+    assert known.file.guard is current_storage.process_storage().guard, "the guard is known"

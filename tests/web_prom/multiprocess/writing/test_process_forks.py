@@ -235,5 +235,5 @@ def test_fault_21_killed_processes_leave_a_bounded_number_of_files_and_lose_no_v
         tmp_path,
     )
     gauge, files = map(float, printed)
-    assert gauge <= 4, "phantoms of slots that nobody holds, which the reader passes over"
+    assert gauge <= 4, "files of slots that no process holds, which the reader ignores"
     assert files <= 5 * 3

@@ -211,7 +211,7 @@ REMOVALS = [
 def test_fault_42_idle_processes_recover_all_values(
     directory: Path, start: Start, remove: Callable[[Path], None]
 ) -> None:
-    """Nobody writes and nobody answers a scrape afterwards, and an exporter sees no total fall."""
+    """No process writes or answers a scrape afterwards, and an exporter sees no total fall."""
     processes = [start(name) for name in "ABC"]
     for number, process in enumerate(processes):
         process.write(10 + number)
