@@ -22,6 +22,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parents[2]
+WSGI_APP = "tests.servers.apps.wsgi_app:app"
 FLASK_APP = "tests.servers.apps.flask_app:app"
 DJANGO_APP = "tests.servers.apps.django_app:application"
 HOOKS = "python:web_prom.gunicorn"
@@ -60,7 +61,7 @@ def wait_until(
         time.sleep(min(0.02 + (now - begun) / 20, 0.2))
 
 
-def command(*arguments: str, config: str | Path | None = HOOKS, app: str = FLASK_APP) -> list[str]:
+def command(*arguments: str, config: str | Path | None = HOOKS, app: str = WSGI_APP) -> list[str]:
     """Return the command line of a gunicorn on a port that is free."""
     # Not `python -m gunicorn`: an upgrade executes sys.argv, with gunicorn's own folder first on sys.path.
     script = str(Path(sysconfig.get_path("scripts"), "gunicorn"))
@@ -142,7 +143,7 @@ class Gunicorn:
         place: Where its files are.
         arguments: More of its command line.
         config: Its configuration file; None for none.
-        app: The application.
+        app: The application. By default it uses no framework, because it then starts in half the time.
         workers: How many.
         worker_class: Of which kind.
         environ: Added to its environment.
@@ -158,7 +159,7 @@ class Gunicorn:
         place: Scratch,
         *arguments: str,
         config: str | Path | None = HOOKS,
-        app: str = FLASK_APP,
+        app: str = WSGI_APP,
         workers: int = 2,
         worker_class: str = "sync",
         environ: Mapping[str, str] | None = None,

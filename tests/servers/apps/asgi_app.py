@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import AsyncIterator
@@ -131,3 +132,5 @@ app = PrometheusMiddleware(
     response_size=True,
     allow_scrape=wait_for_file,
 )
+# A process ends faster where the garbage collector does not visit its modules.
+gc.freeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Iterator
@@ -123,3 +124,5 @@ urlpatterns = [
 
 django.setup()
 application = WSGIHandler()
+# A process ends faster where the garbage collector does not visit its modules.
+gc.freeze()

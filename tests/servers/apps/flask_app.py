@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Iterator
@@ -108,3 +109,7 @@ def hold() -> Response:
         time.sleep(60)
 
     return Response(chunks())
+
+
+# A process ends faster where the garbage collector does not visit its modules.
+gc.freeze()
