@@ -12,7 +12,13 @@ from django_prom.conf import Instrumentation
 from django_prom.recording import RequestRecording
 from django_prom.signals import STARTED_KEY
 from web_prom.metrics.labels import STATUS_TEXTS
-from web_prom.metrics.layers import ForwardingRecording, MeasuredProtocols, find_outer, forward, is_counted_by
+from web_prom.metrics.layers import (
+    ForwardingRecording,
+    find_outer,
+    forward,
+    is_counted_by,
+    measured_protocols,
+)
 from web_prom.metrics.recording import RECORDING_KEY, Recording
 from web_prom.runtime.this_process import measurements
 
@@ -135,6 +141,6 @@ def _find_outer(meta: dict[str, Any], scope: Any) -> Any:
             recording = scope.get(RECORDING_KEY)
             if recording is not None and recording.recorder.mount_path is not None:
                 recording = ForwardingRecording(recording)
-        elif MeasuredProtocols.asgi:
+        elif measured_protocols.asgi:
             recording = find_outer(meta)
     return None if recording is None or recording.finished else recording

@@ -15,7 +15,7 @@ from web_prom.exposition.http import Exposition
 from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.hooks import ExtraLabel, RouteResolver
 from web_prom.metrics.labels import sanitize_label_value
-from web_prom.metrics.layers import MeasuredProtocols, affected_recordings, find_outer
+from web_prom.metrics.layers import affected_recordings, find_outer, measured_protocols
 from web_prom.metrics.recorder import Recorder
 from web_prom.metrics.recording import RECORDING_KEY, Recording
 
@@ -38,7 +38,7 @@ def set_route(environ: Mapping[str, Any], template: str) -> None:
         template: The route template (``/users/<id>``). The number of templates must not depend on clients.
     """
     recording = environ.get(RECORDING_KEY)
-    if recording is None and MeasuredProtocols.asgi and "REQUEST_METHOD" in environ:
+    if recording is None and measured_protocols.asgi and "REQUEST_METHOD" in environ:
         recording = find_outer(environ)  # type: ignore[arg-type]  # an environ is mutable
     for each in affected_recordings(recording):
         each.route = each.explicit_route = sanitize_label_value(template)

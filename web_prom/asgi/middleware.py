@@ -24,10 +24,10 @@ from web_prom.hooks import RouteResolver
 from web_prom.metrics.layers import (
     A2WSGI_ENVIRON_KEY,
     ForwardingRecording,
-    MeasuredProtocols,
     current_recording,
     find_outer_asgi,
     is_counted_by,
+    measured_protocols,
 )
 from web_prom.metrics.recording import RECORDING_KEY, Recording
 from web_prom.metrics.request_start import ASGI_KEYS, start_key_getter
@@ -91,7 +91,7 @@ class PrometheusMiddleware(Middleware):
                 raise
             self._enabled, self._app = False, FailedApp(error)
         if self._enabled:
-            MeasuredProtocols.asgi = True
+            measured_protocols.asgi = True
             record_quart_exceptions(resolver.app)
             self.recorder.mount_path = resolver.mount_path
             self._scrape_paths = self._answered_paths(scrape_paths(self._config.path))

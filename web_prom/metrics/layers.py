@@ -25,14 +25,19 @@ can be the recording of another request.
 
 
 class MeasuredProtocols:
-    """The protocols of the measured applications of this process.
+    """The protocols of the measured applications of a process.
 
     Attributes:
         asgi: Whether there is a measured ASGI application. If not, a WSGI request has no outer ASGI
             request, and is not slowed down by the search for one.
     """
 
-    asgi = False
+    def __init__(self) -> None:
+        self.asgi = False
+
+
+measured_protocols = MeasuredProtocols()
+"""Those of this process. It is an object, because a class is read more slowly."""
 
 
 class ForwardingRecording:

@@ -29,7 +29,7 @@ from web_prom.metrics.queue_time import QueueTime, flush_queue_times
 from web_prom.metrics.request_attributes import RequestAttributes
 from web_prom.metrics.request_start import RequestStartCache
 from web_prom.metrics.routes import route_is_excluded
-from web_prom.metrics.writers import GaugeUpdater, RequestWriter, gauge_updaters, make_writer
+from web_prom.metrics.writers import GaugeUpdater, WriteRequest, gauge_updaters, make_writer
 from web_prom.multiprocess.writing.activation import is_shared
 from web_prom.runtime import this_process
 
@@ -67,8 +67,8 @@ class Recorder:
     Attributes:
         extra_labels: The functions of :class:`web_prom.metrics.request_attributes.RequestAttributes`.
         compute_extra_values: Its method ``compute``.
-        writers: The writers by what the requests have in common (:data:`WriterKey`); None if such requests
-            are not measured.
+        writers: The functions that write requests, by what the requests have in common
+            (:data:`WriterKey`); None if such requests are not measured.
         request_starts: The starts of requests that are in use.
         abandoned: Requests that were dropped without an end, with the time of that.
         database: The database recorder of the application, or None if ``PROM_DATABASE`` is off.
@@ -148,7 +148,7 @@ class Recorder:
 
     def drop_writers(self) -> None:
         """Drop the writers. The next requests look up their children again."""
-        self.writers: dict[WriterKey, RequestWriter | None] = {}
+        self.writers: dict[WriterKey, WriteRequest | None] = {}
 
     def shares_families_with(self, other: Recorder) -> bool:
         """Tell whether both recorders write to the same families, so that only one may count a request."""
@@ -173,8 +173,8 @@ class Recorder:
                 return
             recording.finish(ended)
 
-    def writer_for(self, key: WriterKey) -> RequestWriter | None:
-        """Return the writer for requests with this key, or None if they are not measured."""
+    def writer_for(self, key: WriterKey) -> WriteRequest | None:
+        """Return the function that writes requests with this key, or None if they are not measured."""
         # Some servers do not show their capacity before a request. Few requests come here.
         this_process.detect_capacity()
         request_start, route, code, extra, *errors = key
@@ -208,8 +208,8 @@ class Recorder:
             self._create_error_counter(requests, attributes)
         # Values that a client or the application can invent without a limit are not kept as keys.
         if not folded and status != OTHER:
-            self.writers[key] = writer
-        return writer
+            self.writers[key] = writer.write
+        return writer.write
 
     def count_exception(self, error: BaseException, key: WriterKey) -> None:
         """Count one exception of a request, if the naming has a family of exceptions."""

@@ -25,6 +25,9 @@ GaugeUpdater = Callable[[int], object]
 OptionalHistogram = tuple[str, Callable[[float], None]]
 """The attribute of a recording that has a measured value, and the ``observe`` of its histogram."""
 
+WriteRequest = Callable[[float, Any], None]
+"""The ``write`` of a :class:`RequestWriter`."""
+
 _lock = Lock()
 """Held while the values of a request are written: one lock for all values, not one for each."""
 

@@ -39,16 +39,17 @@ class WSGIExchange(Recording):
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], object]:
         """Start the response; read its status and its Content-Length, and resolve the route."""
-        if exc_info is None:
-            self._write = self._start_response(status, headers)
-        else:
-            self._write = self._start_response(status, headers, exc_info)
+        start_response = self._start_response
+        self._write = (
+            start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
+        )
         try:
             self.status = status[:3]
             name, self.content_length = headers[-1] if headers else _NO_HEADER
             if name != "Content-Length":  # frameworks add it last
                 self.content_length = _find_content_length(headers)
-            self.recorder.resolve_route(self)
+            resolve_route = self.recorder.resolve_route
+            resolve_route(self)
         except Exception:
             self.recorder.record_internal_error("annotate")
         return self.write

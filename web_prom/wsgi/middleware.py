@@ -13,11 +13,12 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from web_prom.config.settings import Config
 from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.hooks import ExtraLabel, RouteResolver
-from web_prom.metrics.layers import MeasuredProtocols, find_outer, forward, is_counted_by
+from web_prom.metrics.layers import find_outer, forward, is_counted_by, measured_protocols
 from web_prom.metrics.recording import RECORDING_KEY
 from web_prom.metrics.request_start import WSGI_KEYS, start_key_getter
 from web_prom.metrics.websocket import WEBSOCKET_LABELS
 from web_prom.middleware import Middleware, scrape_paths, set_route
+from web_prom.runtime.tcp_info import SOCKET_KEY
 from web_prom.types import Environ, Headers, StartResponse, WSGIApp
 from web_prom.wsgi.endpoint import metrics_app
 from web_prom.wsgi.exchange import WSGIExchange, WSGIExchangeWithSizes
@@ -124,12 +125,13 @@ class PrometheusMiddleware(Middleware):
             return self._app(environ, start_response)
         if environ.get("PATH_INFO", "") in self._scrape_paths:
             return self._metrics_app(environ, start_response)
-        outer = find_outer(environ) if RECORDING_KEY in environ or MeasuredProtocols.asgi else None
+        outer = find_outer(environ) if RECORDING_KEY in environ or measured_protocols.asgi else None
         if outer is not None and is_counted_by(outer, self.recorder):
             return self._app(environ, self._with_outer_route(outer, start_response))
         try:
             make = self._exchange_factory(environ) if "HTTP_UPGRADE" in environ else self._exchange_class
-            exchange = environ[RECORDING_KEY] = make(self.recorder, self._start_key(environ))
+            start_key = self._start_key
+            exchange = environ[RECORDING_KEY] = make(self.recorder, start_key(environ))
         except Exception:
             without_method = self._start_without_method(environ)
             if without_method is None:
@@ -137,8 +139,11 @@ class PrometheusMiddleware(Middleware):
             exchange = without_method
         exchange._start_response = start_response
         exchange.content_length = ""
-        if self._observe_queue_time is not None:
-            self._observe_queue_time(environ)
+        # Most servers give neither key, and then observe() does nothing.
+        if SOCKET_KEY in environ or "HTTP_X_REQUEST_START" in environ:
+            observe_queue_time = self._observe_queue_time
+            if observe_queue_time is not None:
+                observe_queue_time(environ)
         if self._measures_sizes:
             exchange.on_start(environ)
         start = (
@@ -149,8 +154,9 @@ class PrometheusMiddleware(Middleware):
         if outer is not None:
             exchange.outer = outer
             start = self._with_forwarding(exchange, start)
+        app = self._app
         try:
-            body = self._app(environ, start)
+            body = app(environ, start)
         except BaseException as error:
             if outer is not None:
                 forward(exchange, outer)

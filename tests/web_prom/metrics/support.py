@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.web_prom.support import App, Environ, hello
 from web_prom import PrometheusMiddleware
+from web_prom.metrics.recorder import Recorder
 from web_prom.wsgi import set_route
 
 
@@ -26,3 +27,8 @@ def measure(registry: CollectorRegistry, app: App = routed, **options: Any) -> P
 def label(_request: Any, _response: Any) -> str:
     """Return the value of an extra label."""
     return "x"
+
+
+def names_of_writes(recorder: Recorder) -> list[str]:
+    """Return the qualified names of the functions that write an application's requests."""
+    return [getattr(write, "__qualname__", "") for write in recorder.writers.values()]

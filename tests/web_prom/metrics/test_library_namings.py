@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.web_prom.metrics.support import names_of_writes
 from tests.web_prom.support import Environ, hello, samples, serve
 from web_prom.cache.recorder import CacheRecorder
 from web_prom.config import Config
@@ -16,7 +17,6 @@ from web_prom.errors import ConfigError
 from web_prom.metrics.conventions import NAMINGS
 from web_prom.metrics.labels import UNMATCHED
 from web_prom.metrics.recorder import Recorder
-from web_prom.metrics.writers import InMemoryWriter
 from web_prom.multiprocess.reading.collector import WorkersCollector
 from web_prom.wsgi import PrometheusMiddleware, set_route
 
@@ -74,11 +74,11 @@ def test_families_of_the_default_naming_keep_their_route(naming: str, registry: 
 
 
 def test_default_naming_adds_nothing_to_a_request(registry: CollectorRegistry) -> None:
-    """The writer of a request is the same object as without the families of other namings."""
+    """The function that writes a request is the same as without the families of other namings."""
     app = PrometheusMiddleware(shop, registry=registry)
     serve(app)
     assert app.recorder.extra_labels == ()
-    assert [type(writer) for writer in app.recorder.writers.values()] == [InMemoryWriter]
+    assert names_of_writes(app.recorder) == ["in_memory_write.<locals>.count_and_write"]
 
 
 def test_naming_changes_defaults_and_no_explicit_setting() -> None:
