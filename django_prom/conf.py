@@ -41,7 +41,6 @@ class Instrumentation:
     Attributes:
         recorder: The recorder of the project.
         recording_class: The class of the recordings of requests.
-        measures_start: Whether more than the start time is measured at the start of a request.
         suffixes: The possible ends of a path at which a scrape is answered.
         start_key: Returns the key of a request in the recorder's ``request_starts``.
         labels_need_thread: Whether an extra label tried to use the database in the event loop.
@@ -54,8 +53,7 @@ class Instrumentation:
         # Most management commands serve no request.
         from django_prom.recording import recording_class
 
-        self.recording_class = recording_class(config)
-        self.measures_start = self.recording_class.measures_sizes or bool(config.queue_time)
+        self.recording_class = recording_class(self.recorder)
         self.suffixes = tuple(path[1:] for path in scrape_paths(config.path)) or ("",)
         self.start_key = start_key_getter(self.recorder.naming.start_attributes)
         if config.live:

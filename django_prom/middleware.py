@@ -18,7 +18,6 @@ from django_prom.routes import is_metrics_path
 from django_prom.unmeasured import discard_scrape, isolated
 from django_prom.views import answer_in_thread, exposition_response
 from web_prom.errors import WebPromError
-from web_prom.metrics.recording import Recording
 
 GetResponse = Callable[[HttpRequest], Any]
 
@@ -67,16 +66,21 @@ class PrometheusMiddleware:
         # The exact test takes ten times as long, and few paths end like this.
         if request.path_info.endswith(instrumentation.suffixes) and is_metrics_path(request):
             return answer_in_thread(request)
-        recording = self._start(instrumentation, request)
+        recording = on_request(instrumentation, request, self._has_handler)
         if recording is None:
             with isolated(request):
                 return self._get_response(request)
+        if not self._is_first:
+            signals.finish_with_request(recording)
+        get_response = self._get_response
         try:
-            response = self._get_response(request)
+            response = get_response(request)
         except BaseException as error:
             on_exception(recording, request, error)
             raise
         on_response(recording, request, response)
+        if recording.recorder.extra_labels:
+            recording.compute_extra_labels(request, response)
         return response
 
     async def _serve(self, request: HttpRequest) -> Any:
@@ -87,25 +91,22 @@ class PrometheusMiddleware:
             # In the event loop, a scrape of many workers would block every other request.
             discard_scrape(request)
             return await sync_to_async(exposition_response, thread_sensitive=False)(request)
-        recording = self._start(instrumentation, request)
+        recording = on_request(instrumentation, request, self._has_handler)
         if recording is None:
             with isolated(request):
                 return await self._get_response(request)
+        if not self._is_first:
+            signals.finish_with_request(recording)
+        get_response = self._get_response
         try:
-            response = await self._get_response(request)
-            on_response(recording, request, response, labels=False)
+            response = await get_response(request)
+            on_response(recording, request, response)
             if recording.recorder.extra_labels:
                 await compute_extra_labels(instrumentation, recording, request, response)
         except BaseException as error:
             on_exception(recording, request, error)
             raise
         return response
-
-    def _start(self, instrumentation: conf.Instrumentation, request: HttpRequest) -> Recording | None:
-        recording = on_request(instrumentation, request, has_handler=self._has_handler)
-        if recording is not None and not self._is_first:
-            signals.finish_with_request(recording)
-        return recording
 
 
 def watch_exceptions(get_response: GetResponse) -> GetResponse:

@@ -12,8 +12,8 @@ from django.http.response import HttpResponseBase
 from django_prom.signals import EarlyInput
 from django_prom.streaming import record_stream
 from web_prom.asgi.disconnects import is_cancelled
-from web_prom.config import Config
 from web_prom.metrics.body_sizes import BodySizeRecording
+from web_prom.metrics.recorder import Recorder
 from web_prom.metrics.recording import Recording
 
 
@@ -25,9 +25,6 @@ class RequestRecording(Recording):
     both are freed when the server drops the response. A recording that is not finished is then put into a
     queue.
     """
-
-    measures_sizes = False
-    """Whether body sizes and the time to the first byte are measured."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A cache above the middleware pickles the response, including the functions that close it.
@@ -61,7 +58,6 @@ class RequestRecording(Recording):
 class RequestRecordingWithSizes(BodySizeRecording, RequestRecording):
     """A recording that also measures the sizes of the bodies and the time to the first byte."""
 
-    measures_sizes = True
     response_size: int | None = None
 
     def on_start(self, request: HttpRequest) -> None:
@@ -100,11 +96,10 @@ class RequestRecordingWithSizes(BodySizeRecording, RequestRecording):
         self.add_response_bytes(len(encoded))
 
 
-def recording_class(config: Config) -> type[RequestRecording]:
-    """Return the class of the recordings for a project's settings."""
-    measures_sizes = config.request_size or config.response_size or config.first_byte
-    kind = RequestRecordingWithSizes if measures_sizes else RequestRecording
-    if not config.database:
+def recording_class(recorder: Recorder) -> type[RequestRecording]:
+    """Return the class of the recordings of a project."""
+    kind = RequestRecordingWithSizes if recorder.measures_sizes else RequestRecording
+    if not recorder.config.database:
         return kind
     from web_prom.metrics.query_recording import with_queries
 

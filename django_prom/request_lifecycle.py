@@ -20,11 +20,12 @@ from web_prom.metrics.layers import (
     measured_protocols,
 )
 from web_prom.metrics.recording import RECORDING_KEY, Recording
+from web_prom.runtime.tcp_info import SOCKET_KEY
 from web_prom.runtime.this_process import measurements
 
 
 def on_request(  # noqa: C901 - in one function, because more calls would make each request slower
-    instrumentation: Instrumentation, request: HttpRequest, *, has_handler: bool = True
+    instrumentation: Instrumentation, request: HttpRequest, has_handler: bool
 ) -> Recording | None:
     """Return the recording of a client's request: a new one, or that of an outer layer.
 
@@ -52,7 +53,9 @@ def on_request(  # noqa: C901 - in one function, because more calls would make e
                 started = scope.pop(STARTED_KEY, None)
             if has_handler and started is None:
                 return None
-        outer = _find_outer(meta, scope)
+        outer = None
+        if RECORDING_KEY in meta or (measured_protocols.asgi if scope is None else RECORDING_KEY in scope):
+            outer = _find_outer(meta, scope)
         if outer is not None:
             inner = outer.outer if isinstance(outer, ForwardingRecording) else outer
             if hasattr(inner, "request_id") and inner.status is None:
@@ -61,21 +64,19 @@ def on_request(  # noqa: C901 - in one function, because more calls would make e
             if is_counted_by(outer, recorder):
                 meta[RECORDING_KEY] = outer
                 return outer  # type: ignore[no-any-return]  # it has the attributes of a recording
-        recording = meta[RECORDING_KEY] = instrumentation.recording_class(
-            recorder, instrumentation.start_key(request)
-        )
+        recording_class, start_key = instrumentation.recording_class, instrumentation.start_key
+        recording = meta[RECORDING_KEY] = recording_class(recorder, start_key(request), started)
         recording.request_id = id(request)
         if outer is not None:
             recording.outer = outer
-        if started is not None:
-            recording.started = started
         if scope is not None:
             scope[RECORDING_KEY] = recording
             measurements.loop.start()
     except Exception:
         recorder.record_internal_error("start")
         return None
-    if instrumentation.measures_start:
+    # Most requests have neither key, and then there is no queue time to observe.
+    if recorder.measures_sizes or SOCKET_KEY in meta or "HTTP_X_REQUEST_START" in meta:
         try:
             recording.on_start(request)
         except Exception:
@@ -83,37 +84,37 @@ def on_request(  # noqa: C901 - in one function, because more calls would make e
     return recording
 
 
-def on_response(
-    recording: Recording, request: HttpRequest, response: HttpResponseBase, *, labels: bool = True
-) -> None:
-    """Store the status, the route and the labels, and finish the recording with the body. Never raises.
+def on_response(recording: Recording, request: HttpRequest, response: HttpResponseBase) -> None:
+    """Store the status and the route, and finish the recording with the body. Never raises.
 
     Args:
         recording: The recording of the request.
         request: Django's request.
         response: Django's response.
-        labels: Whether to compute the extra labels too.
     """
-    recorder = recording.recorder
     try:
         if isinstance(recording, RequestRecording):
             code = response.status_code
             recording.status = STATUS_TEXTS.get(code) or f"{code:d}"
             response._resource_closers.append(recording.finish)
-            if recording.measures_sizes or response.streaming:
+            if recording.recorder.measures_sizes or response.streaming:
                 recording.wrap_body(request, response)
     except Exception:
-        recorder.record_internal_error("follow")
+        recording.recorder.record_internal_error("follow")
     try:
         match = request.resolver_match
         route = None if match is None else routes.route_cache.get((match.route, match.func))
-        _set_route(recording, routes.find_route(request, response) if route is None else route)
-        if labels and recorder.extra_labels:
-            recording.compute_extra_labels(request, response)
+        if route is None:
+            _set_route(recording, routes.find_route(request, response))
+        else:  # the same as _set_route(), without the call
+            if recording.explicit_route is None:
+                recording.route = route.template
+            if route.excluded:
+                recording.measured = False
         if isinstance(recording, RequestRecording) and recording.outer is not None:
             forward(recording, recording.outer)
     except Exception:
-        recorder.record_internal_error("annotate")
+        recording.recorder.record_internal_error("annotate")
 
 
 def on_exception(recording: Recording, request: HttpRequest, error: BaseException) -> None:

@@ -112,8 +112,7 @@ class Middleware:
                 from web_prom.live.mount import LiveMount
 
                 self._live = LiveMount(self._exposition, self._config, owner, is_debug=is_debug)
-            measured = (self._config.request_size, self._config.response_size, self._config.first_byte)
-            self._measures_sizes = any(measured)
+            self._measures_sizes = self.recorder.measures_sizes
             if self._config.database:
                 from web_prom.database.activation import activate
                 from web_prom.database.sqlalchemy_hooks import instrument_all

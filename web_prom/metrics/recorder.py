@@ -71,6 +71,7 @@ class Recorder:
             (:data:`WriterKey`); None if such requests are not measured.
         request_starts: The starts of requests that are in use.
         abandoned: Requests that were dropped without an end, with the time of that.
+        measures_sizes: Whether body sizes or the time to the first byte are measured.
         database: The database recorder of the application, or None if ``PROM_DATABASE`` is off.
 
     Raises:
@@ -110,6 +111,7 @@ class Recorder:
         self.compute_extra_values = self._attributes.compute
         # A client may choose the values of extra labels.
         self._zero_errors = config.zero_errors and not config.extra_labels
+        self.measures_sizes = bool(config.request_size or config.response_size or config.first_byte)
         self.abandoned: deque[tuple[Finishable, float]] = deque()
         self._constant_values = tuple(config.constant_labels.values())
         self.database: OutsideQueries | None = None

@@ -35,6 +35,11 @@ class Recording:
         request_size, response_size: Sizes of the bodies in bytes, if they are measured.
         first_byte: Seconds to the first byte, if it is measured.
         request_id: ``id()`` of the framework's request object. Only Django's adapter sets it.
+
+    Args:
+        recorder: The recorder of the application.
+        start_key: The key of the request's start in ``request_starts`` of the recorder.
+        started: ``perf_counter()`` when the application was called, if that is not now.
     """
 
     # The interpreter specialises neither a store to a name that the class has too, nor a load of a default
@@ -43,7 +48,7 @@ class Recording:
     body_failed = False
     request_id: int
 
-    def __init__(self, recorder: Recorder, start_key: Any) -> None:
+    def __init__(self, recorder: Recorder, start_key: Any, started: float | None = None) -> None:
         self.finished = True  # nothing must be undone before the gauge is incremented
         self.recorder = recorder
         request_start: RequestStart = recorder.request_starts[start_key]
@@ -62,7 +67,7 @@ class Recording:
         add_at_start = request_start.add_at_start
         add_at_start(1)
         self.finished = False
-        self.started = perf_counter()
+        self.started = perf_counter() if started is None else started
 
     def add_exception(self, error: BaseException) -> None:
         """Keep an exception. It is counted at the end if the request ends in a server error."""
