@@ -19,8 +19,8 @@ from web_prom.metrics.layers import (
     is_counted_by,
     measured_protocols,
 )
+from web_prom.metrics.queue_time import CONNECTION_KEY, HEADER_KEY
 from web_prom.metrics.recording import RECORDING_KEY, Recording
-from web_prom.runtime.tcp_info import SOCKET_KEY
 from web_prom.runtime.this_process import measurements
 
 
@@ -76,7 +76,7 @@ def on_request(  # noqa: C901 - in one function, because more calls would make e
         recorder.record_internal_error("start")
         return None
     # Most requests have neither key, and then there is no queue time to observe.
-    if recorder.measures_sizes or SOCKET_KEY in meta or "HTTP_X_REQUEST_START" in meta:
+    if recorder.measures_sizes or CONNECTION_KEY in meta or HEADER_KEY in meta:
         try:
             recording.on_start(request)
         except Exception:

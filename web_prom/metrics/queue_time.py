@@ -26,6 +26,12 @@ from web_prom.runtime.tcp_info import (
 )
 from web_prom.upstream.values import values_of
 
+HEADER_KEY = "HTTP_X_REQUEST_START"
+"""The key of a proxy's ``X-Request-Start`` in an environ."""
+
+CONNECTION_KEY = SOCKET_KEY
+"""The key of a request's socket in an environ. A request with neither key is not observed."""
+
 # A longer time means that a clock or the header is wrong.
 MAX_QUEUE_SECONDS = 3600.0
 
@@ -76,10 +82,10 @@ class QueueTime:
     def observe(self, environ: Mapping[str, Any]) -> None:
         """Measure a request that starts, by its WSGI environ. Never raises."""
         try:
-            if "HTTP_X_REQUEST_START" in environ:
-                self.observe_header(environ["HTTP_X_REQUEST_START"])
+            if HEADER_KEY in environ:
+                self.observe_header(environ[HEADER_KEY])
                 return
-            connection = environ.get(SOCKET_KEY)
+            connection = environ.get(CONNECTION_KEY)
             # gunicorn gives no address of the client if the socket is a UNIX socket.
             if connection is None or not HAS_TCP_INFO or not environ.get("REMOTE_ADDR"):
                 return

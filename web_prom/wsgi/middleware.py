@@ -14,11 +14,11 @@ from web_prom.config.settings import Config
 from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.hooks import ExtraLabel, RouteResolver
 from web_prom.metrics.layers import find_outer, forward, is_counted_by, measured_protocols
+from web_prom.metrics.queue_time import CONNECTION_KEY, HEADER_KEY
 from web_prom.metrics.recording import RECORDING_KEY
 from web_prom.metrics.request_start import WSGI_KEYS, start_key_getter
 from web_prom.metrics.websocket import WEBSOCKET_LABELS
 from web_prom.middleware import Middleware, scrape_paths, set_route
-from web_prom.runtime.tcp_info import SOCKET_KEY
 from web_prom.types import Environ, Headers, StartResponse, WSGIApp
 from web_prom.wsgi.endpoint import metrics_app
 from web_prom.wsgi.exchange import WSGIExchange, WSGIExchangeWithSizes
@@ -140,7 +140,7 @@ class PrometheusMiddleware(Middleware):
         exchange._start_response = start_response
         exchange.content_length = ""
         # Most servers give neither key, and then observe() does nothing.
-        if SOCKET_KEY in environ or "HTTP_X_REQUEST_START" in environ:
+        if CONNECTION_KEY in environ or HEADER_KEY in environ:
             observe_queue_time = self._observe_queue_time
             if observe_queue_time is not None:
                 observe_queue_time(environ)
