@@ -9,8 +9,9 @@ from typing import Any
 from django_prom.database.cursors import measure_cursors
 from django_prom.database.measuring import measuring, record_internal_error, system_name
 from django_prom.database.psycopg_pools import has_pool, is_counted_by_pool, watch_pool
+from web_prom.database.error_names import error_name
 from web_prom.database.pools import Pool
-from web_prom.database.recorder import Database, DatabaseRecorder, error_name
+from web_prom.database.recorder import Database, DatabaseRecorder
 from web_prom.database.tracebacks import remove_own_frame
 
 KEY = "_web_prom"

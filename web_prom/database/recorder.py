@@ -8,6 +8,7 @@ from prometheus_client import Counter, Histogram
 
 from web_prom.database import conventions
 from web_prom.database.conventions import DURATION_BUCKETS
+from web_prom.database.error_names import driver_error_name, error_name
 from web_prom.database.operation_names import operation_name
 from web_prom.database.pools import Pool
 from web_prom.metrics.conventions import MetricSpec
@@ -131,7 +132,7 @@ class Database:
     def drop_writers(self) -> None:
         """Drop all children and writers. The next queries look them up again."""
         self.writes: dict[Any, Write] = {}
-        self._by_name: dict[tuple[str, str], Write] = {}
+        self._by_name: dict[tuple[str, str, str], Write] = {}
         self._counters: dict[str, Any] = {}
 
     def observe(self, sql: Any, seconds: float, error: BaseException | None = None) -> None:
@@ -156,7 +157,7 @@ class Database:
                     write = self._write_for_text(sql)
             else:
                 sql = _as_text(sql)
-                write = self._write_for(operation_name(sql), error_name(error))
+                write = self._write_for_error(operation_name(sql), error)
             write(seconds, None)
             tally = _current_tally()
             if tally is None or not tally.add(sql, seconds):
@@ -175,7 +176,7 @@ class Database:
             error: The name of the error, or an empty string.
         """
         try:
-            self._write_for(name, error)(seconds, None)
+            self._write_for(name, error, error)(seconds, None)
             totals = QueryTotals(1, seconds, 0)
             tally = current_tally.get()
             if tally is None or not tally.add_totals(totals):
@@ -194,8 +195,9 @@ class Database:
             error: The exception that it raised, or None. Then the transaction is not counted.
         """
         try:
-            name = EMPTY if error is None else error_name(error)
-            self._write_for(outcome.upper(), name)(seconds, None)
+            name = outcome.upper()
+            write = self._write_for(name) if error is None else self._write_for_error(name, error)
+            write(seconds, None)
             totals = QueryTotals(0, seconds, 0)
             tally = current_tally.get()
             if tally is None or not tally.add_totals(totals):
@@ -228,16 +230,19 @@ class Database:
 
     def _write_for_text(self, sql: str) -> Write:
         writes = self.writes
-        write = self._write_for(operation_name(sql), EMPTY)
+        write = self._write_for(operation_name(sql))
         if len(sql) <= MAX_CACHED_LENGTH:
             if len(writes) >= MAX_CACHED_TEXTS:
                 writes.clear()
             writes[sql] = write
         return write
 
-    def _write_for(self, name: str, error: str) -> Write:
+    def _write_for_error(self, name: str, error: BaseException) -> Write:
+        return self._write_for(name, error_name(error), driver_error_name(error))
+
+    def _write_for(self, name: str, error: str = EMPTY, driver_error: str = EMPTY) -> Write:
         by_name = self._by_name
-        write = by_name.get((name, error))
+        write = by_name.get((name, error, driver_error))
         if write is None:
             family = self._recorder.families.limited_family(
                 Histogram,
@@ -245,10 +250,15 @@ class Database:
                 bounded=("db_operation_name",),
                 buckets=DURATION_BUCKETS,
             )
-            attributes = {**self._labels, "db_operation_name": name, "error_type": error}
+            attributes = {
+                **self._labels,
+                "db_operation_name": name,
+                "error_type": error,
+                "driver_error": driver_error,
+            }
             write, keep = self._recorder.histogram_write(family, attributes, DURATION_BUCKETS)
             if keep or error == EMPTY:
-                by_name[name, error] = write
+                by_name[name, error, driver_error] = write
         return write
 
 
@@ -262,25 +272,3 @@ def _as_text(sql: Any) -> str:
         return str(sql.as_string(None)) if hasattr(sql, "as_string") else str(sql)
     except Exception:  # psycopg2's Composed needs a connection
         return ""
-
-
-def error_name(error: BaseException) -> str:
-    """Return the name of an exception's class, or of the class of PEP 249 that it is derived from.
-
-    So psycopg's ``UniqueViolation`` is an ``IntegrityError``, as Django and SQLAlchemy call it.
-    """
-    kinds = type(error).__mro__
-    return next((kind.__name__ for kind in kinds if kind.__name__ in _PEP_249), type(error).__qualname__)
-
-
-_PEP_249 = frozenset(
-    {
-        "DataError",
-        "IntegrityError",
-        "InterfaceError",
-        "InternalError",
-        "NotSupportedError",
-        "OperationalError",
-        "ProgrammingError",
-    }
-)

@@ -70,6 +70,20 @@ def test_error_has_the_name_of_pep_249_or_of_its_class(shop: Shop, error: BaseEx
     assert shop.operations("INSERT") == 0
 
 
+@pytest.mark.parametrize(
+    ("cause", "name"), [(UniqueViolation(), "UniqueViolation"), (None, "IntegrityError")]
+)
+def test_naming_of_django_prometheus_has_the_exception_of_the_driver(
+    registry: CollectorRegistry, cause: BaseException | None, name: str
+) -> None:
+    shop = Shop(registry, naming="django-prometheus")
+    error = type("IntegrityError", (Exception,), {})()  # as Django raises it
+    error.__cause__ = cause
+    for _ in range(2):
+        observe(shop, "INSERT INTO cart VALUES (1)", error=error)
+    assert shop.value("django_db_errors_total", alias="shop.db", vendor="sqlite", type=name) == 2
+
+
 class Composed:
     """A query as an object of psycopg."""
 

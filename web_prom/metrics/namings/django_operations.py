@@ -83,7 +83,7 @@ TRANSLATIONS: Mapping[str, tuple[Translation, ...]] = {
             spec=_spec(
                 "db_errors_total",
                 "Counter of execution errors by database, vendor and exception type.",
-                {**_OF_QUERY, "type": "error_type"},
+                {**_OF_QUERY, "type": "driver_error"},
             ),
             values=_VENDORS,
             unless={**_NOT_EXECUTED, "error_type": ("",)},
