@@ -40,7 +40,7 @@ class CacheRecorder(OperationRecorder):
     def __init__(self, recorder: Recorder, backend_of: Callable[[str], str] = str) -> None:
         self._backend_of = backend_of
         self.writers: Writers = {}
-        self._key_writers: dict[WriterKey, Callable[[float], object]] = {}
+        self._key_writers: dict[WriterKey, Callable[..., object]] = {}
         super().__init__(recorder)
 
     def drop_writers(self) -> None:
@@ -78,11 +78,15 @@ class CacheRecorder(OperationRecorder):
     ) -> None:
         """Count the hits and misses of an operation on many keys, and observe one duration. Never raises."""
         try:
+            writers = self._key_writers
             if hits > 0:
-                self._write_keys((cache, operation, "hit"), backend, hits)
+                key = cache, operation, "hit"
+                (writers.get(key) or self._key_writer(key, backend))(hits)
             if misses > 0:
-                self._write_keys((cache, operation, "miss"), backend, misses)
-            self._write_keys((cache, operation, "ok"), backend, seconds)
+                key = cache, operation, "miss"
+                (writers.get(key) or self._key_writer(key, backend))(misses)
+            key = cache, operation, "ok"
+            (writers.get(key) or self._key_writer(key, backend))(seconds, None)
         except Exception:
             self.record_internal_error()
 
@@ -98,18 +102,16 @@ class CacheRecorder(OperationRecorder):
     def _histogram_family(self) -> LimitedMetric:
         return self.families.limited_family(Histogram, DURATION, bounded=_BOUNDED, buckets=DURATION_BUCKETS)
 
-    def _write_keys(self, key: WriterKey, backend: str, amount: float) -> None:
-        write = self._key_writers.get(key)
-        if write is None:
-            if key[2] == "ok":
-                child, may_keep = self._child(self._histogram_family, key, backend)
-                write = child.observe
-            else:
-                child, may_keep = self._child(self._counter_family, key, backend)
-                write = child.inc
-            if may_keep:
-                self._key_writers[key] = write
-        write(amount)
+    def _key_writer(self, key: WriterKey, backend: str) -> Callable[..., object]:
+        if key[2] == "ok":
+            child, may_keep = self._child(self._histogram_family, key, backend)
+            write: Callable[..., object] = make_writer(None, child, DURATION_BUCKETS, ()).write
+        else:
+            child, may_keep = self._child(self._counter_family, key, backend)
+            write = child.inc
+        if may_keep:
+            self._key_writers[key] = write
+        return write
 
     def _child(self, family: LimitedMetric, key: WriterKey, backend: str) -> tuple[Any, bool]:
         """Return a child, and whether it may be kept under the key."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-import threading
 from collections.abc import Callable
+from threading import get_ident
 from time import perf_counter
 from typing import Any
 
@@ -53,10 +53,14 @@ def wrap(
 
 
 def _wrap_call(method: Method, operation: str, rule: CallRule, target_of: TargetGetter) -> Method:
+    writes_result = type(rule).observe is CallRule.observe
+
     def measured(*args: Any, **kwargs: Any) -> Any:
         target = target_of(id(args[0])) if args else None
-        outer = None if target is None else around(target)
-        if target is None or outer is not None:
+        outer = None
+        if target is None or (
+            (target.threads or current_call.get() is not None) and (outer := around(target)) is not None
+        ):
             try:
                 value = method(*args, **kwargs)
             except BaseException as error:
@@ -67,20 +71,27 @@ def _wrap_call(method: Method, operation: str, rule: CallRule, target_of: Target
         call = Call()
         call.target = target
         args, kwargs = rule.prepare(call, args, kwargs)
-        thread = threading.get_ident()
-        target.threads[thread] = call
+        threads, thread = target.threads, get_ident()
+        threads[thread] = call
         started = perf_counter()
         try:
-            value = method(*args, **kwargs)
+            value = method(*args, **kwargs) if kwargs else method(*args)
             seconds = perf_counter() - started
         except BaseException as error:
             target.observe(operation, rule.failure(call, error), perf_counter() - started)
             hide_frame(error)
             raise
         finally:
-            target.threads.pop(thread, None)
+            threads.pop(thread, None)
         try:
-            rule.observe(target, operation, call, value, seconds)
+            write = None
+            if writes_result:
+                result = rule.result(call, value)
+                write = target.source.writers.get((target.name, operation, result))
+            if write is None:
+                rule.observe(target, operation, call, value, seconds)
+            else:
+                write(seconds, None)
         except Exception:
             target.record_internal_error()
         return value
@@ -138,7 +149,7 @@ def _wrap(method: Method, operation: str, rule: Rule, target_of: TargetGetter) -
             except BaseException as error:
                 hide_frame(error)
                 raise
-        thread = threading.get_ident()
+        thread = get_ident()
         target.threads[thread] = target
         started = perf_counter()
         try:
@@ -166,16 +177,19 @@ def _wrap_exact_get(method: Method, operation: str, target_of: TargetGetter) -> 
 
     def get(self: Any, key: Any, default: Any = None, version: Any = None) -> Any:
         target = target_of(id(self))
-        outer = None
-        if target is None or (
-            (target.threads or current_call.get() is not None) and (outer := around(target)) is not None
-        ):
+        outer: object | None = None
+        if target is not None:  # the same as around(), without the call
+            threads = target.threads
+            outer = threads.get(get_ident()) if threads else None
+            if outer is None and (in_task := current_call.get()) is not None and in_task.target is target:
+                outer = in_task
+        if target is None or outer is not None:
             try:
                 value = method(self, key, default if target is None else MISSING, version)
             except BaseException as error:
                 hide_frame(error)
                 raise
-            if isinstance(outer, Call):
+            if outer.__class__ is Call:
                 outer.add_get(value is not MISSING)
             return default if value is MISSING else value
         started = perf_counter()

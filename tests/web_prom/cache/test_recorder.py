@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.web_prom.support import samples
-from web_prom.cache.calls import Rule
+from web_prom.cache.calls import Call, GetOrSet, Rule
 from web_prom.cache.conventions import DURATION_BUCKETS
 from web_prom.cache.methods import Library, is_measured, measure, restore
 from web_prom.cache.recorder import CacheRecorder, LazyRecorderSource
@@ -124,3 +127,27 @@ def test_second_measure_replaces_the_name(registry: CollectorRegistry, library: 
     store.put("a", 1)
     assert samples(registry, "cache_operations_total", "cache") == {("second",): 1}
     assert isinstance(vars(Store)["size"], property)
+
+
+async def value_later() -> int:
+    """Return a value, for a backend that awaits it."""
+    return 1
+
+
+def marked() -> int:
+    """Return a value. From Python 3.12 on, it has the mark of a coroutine function."""
+    return 1
+
+
+getattr(inspect, "markcoroutinefunction", vars)(marked)
+
+
+@pytest.mark.parametrize(
+    "function", [int, len, lambda: 1, partial(int, 1), value_later, partial(value_later), marked]
+)
+def test_get_or_set_gives_coroutine_functions_to_the_backend_unchanged(
+    function: Callable[[], object],
+) -> None:
+    """A backend may look whether its default is one. Another function is wrapped: see GetOrSet."""
+    (_, _, given), _ = GetOrSet().prepare(Call(), (object(), "key", function), {})
+    assert (given is function) == inspect.iscoroutinefunction(function)
