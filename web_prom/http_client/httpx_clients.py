@@ -30,8 +30,6 @@ def patch(httpx: ModuleType) -> bool:
 def _make_send(original: Any) -> Any:
     def _send_single_request(self: Any, request: Any) -> Any:
         targets = targets_of(self)
-        if not targets:
-            return original(self, request)
         started = perf_counter()
         try:
             response = original(self, request)
@@ -48,8 +46,6 @@ def _make_send(original: Any) -> Any:
 def _make_async_send(original: Any) -> Any:
     async def _send_single_request(self: Any, request: Any) -> Any:
         targets = targets_of(self)
-        if not targets:
-            return await original(self, request)
         started = perf_counter()
         try:
             response = await original(self, request)
@@ -72,6 +68,8 @@ def _record(
     error: BaseException | None = None,
 ) -> None:
     seconds = perf_counter() - started
+    if not targets:
+        return
     try:
         outcome = response.status_code if error is None else type(error).__qualname__
         record(targets, request.method, request.url.raw_host, outcome, seconds)

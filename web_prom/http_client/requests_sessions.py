@@ -18,7 +18,11 @@ def patch(requests: ModuleType) -> bool:
 
     def make_get_adapter(original: Any) -> Any:
         def get_adapter(self: Any, url: Any) -> Any:
-            adapter = original(self, url)
+            try:
+                adapter = original(self, url)
+            except BaseException as error:
+                drop_frame(error)
+                raise
             if not isinstance(adapter, http_adapter):
                 _patch_adapter(adapter)
             return adapter
@@ -42,17 +46,18 @@ def patch_session(session: Any, base: type) -> None:
 
 def _make_session_send(original: Any) -> Any:
     def send(self: Any, request: Any, **kwargs: Any) -> Any:
-        if ATTRIBUTE not in self.__dict__:
-            return original(self, request, **kwargs)
+        is_measured = ATTRIBUTE in self.__dict__
         outer = current_call.get()
-        current_call.set(Call(targets_of(self), request))
+        if is_measured:
+            current_call.set(Call(targets_of(self), request))
         try:
             return original(self, request, **kwargs)
         except BaseException as error:
             drop_frame(error)
             raise
         finally:
-            current_call.set(outer)
+            if is_measured:
+                current_call.set(outer)
 
     return send
 
@@ -68,10 +73,9 @@ def _make_adapter_send(original: Any) -> Any:
     def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         outer = current_call.get()
         targets = ProcessTargets.targets if outer is None else outer.targets
-        if not targets:
-            return original(self, request, *args, **kwargs)
         call = Call(targets, request)
-        current_call.set(call)
+        if targets:
+            current_call.set(call)
         started = perf_counter()
         try:
             response = original(self, request, *args, **kwargs)
@@ -80,7 +84,8 @@ def _make_adapter_send(original: Any) -> Any:
             drop_frame(error)
             raise
         finally:
-            current_call.set(outer)
+            if targets:
+                current_call.set(outer)
         _record(call, getattr(response, "status_code", None), perf_counter() - started)
         return response
 
@@ -89,7 +94,7 @@ def _make_adapter_send(original: Any) -> Any:
 
 def _record(call: Call, outcome: Any, seconds: float) -> None:
     """Observe a request, unless urllib3 has counted it."""
-    if call.is_counted:
+    if call.is_counted or not call.targets:
         return
     try:
         record(call.targets, call.owner.method, host_of(call.owner.url), outcome, seconds)

@@ -60,17 +60,17 @@ def patch_manager(manager: Any, base: type) -> None:
 
 def _make_manager_urlopen(original: Any) -> Any:
     def urlopen(self: Any, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
-        outer = current_call.get()
-        if outer is not None or ATTRIBUTE not in self.__dict__:
-            return original(self, method, url, *args, **kwargs)
-        current_call.set(Call(targets_of(self), self))
+        is_measured = ATTRIBUTE in self.__dict__ and current_call.get() is None
+        if is_measured:
+            current_call.set(Call(targets_of(self), self))
         try:
             return original(self, method, url, *args, **kwargs)
         except BaseException as error:
             drop_frame(error)
             raise
         finally:
-            current_call.set(None)
+            if is_measured:
+                current_call.set(None)
 
     return urlopen
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import flask
+import httpx
 import pytest
 import requests
 import urllib3
@@ -67,6 +70,36 @@ def test_instrument_measures_a_proxy_manager(registry: CollectorRegistry, server
     instrument(manager, registry=registry)
     manager.request("GET", "http://shop.example/redirect/1", redirect=False)
     assert calls(registry) == {("GET", "shop.example", "302", ""): 1}
+
+
+def test_sessions_that_are_not_measured_raise_their_own_tracebacks(
+    registry: CollectorRegistry, server: Server
+) -> None:
+    class Failing(requests.adapters.BaseAdapter):
+        def send(self, *args: Any, **kwargs: Any) -> Any:
+            raise OSError
+
+    session, own = requests.Session(), requests.Session()
+    session.mount("own:", Failing())
+    own.mount("own:", Failing())
+    manager, client = urllib3.PoolManager(), httpx.Client()
+    for each in (session, manager, client):
+        instrument(each, registry=registry)
+    calls: list[Callable[[], object]] = [
+        lambda: session.get("nothing://"),
+        lambda: session.get("own://"),
+        lambda: own.get("own://"),
+        lambda: own.get(f"{server.url}/drop"),
+        lambda: urllib3.PoolManager().request("GET", f"{server.url}/drop", retries=False),
+        lambda: httpx.Client().get(f"{server.url}/drop"),
+    ]
+    for call in calls:
+        with pytest.raises(Exception) as raised:  # noqa: PT011
+            call()
+        files = {frame.filename for frame in traceback.extract_tb(raised.value.__traceback__)}
+        kept = [name for name in files if "web_prom/http_client" in name and "/tests/" not in name]
+        # Python 3.10 does not let an exception handler remove its own frame.
+        assert (kept == []) is (sys.version_info >= (3, 11))
 
 
 def test_instrument_refuses_other_objects() -> None:
