@@ -6,10 +6,11 @@ from __future__ import annotations
 def error_name(error: BaseException) -> str:
     """Return the name of an exception's class, or of the class of PEP 249 that it is derived from.
 
-    So psycopg's ``UniqueViolation`` is an ``IntegrityError``, as Django and SQLAlchemy call it.
+    So psycopg's ``UniqueViolation`` is an ``IntegrityError``, as Django and SQLAlchemy call it. A name has no
+    class around it: SQLAlchemy's adapter of asyncpg has the exceptions inside a class.
     """
     kinds = type(error).__mro__
-    return next((kind.__name__ for kind in kinds if kind.__name__ in _PEP_249), type(error).__qualname__)
+    return next((kind.__name__ for kind in kinds if kind.__name__ in _PEP_249), type(error).__name__)
 
 
 def driver_error_name(error: BaseException) -> str:
@@ -25,6 +26,7 @@ def driver_error_name(error: BaseException) -> str:
 _PEP_249 = frozenset(
     {
         "DataError",
+        "DatabaseError",
         "IntegrityError",
         "InterfaceError",
         "InternalError",

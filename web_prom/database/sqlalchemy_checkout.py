@@ -14,6 +14,7 @@ from functools import wraps
 from time import perf_counter
 from typing import Any
 
+from web_prom.database.error_names import error_name
 from web_prom.database.sqlalchemy_dialect import add_hooks
 from web_prom.database.sqlalchemy_engine import EngineRecorder, record_internal_error
 from web_prom.database.tracebacks import remove_own_frame
@@ -194,7 +195,7 @@ class Checkouts:
             if isinstance(error, self._timeout_error):
                 pool.count_timeout()
             elif checkout.connecting is not None:
-                pool.count_failure(type(error).__qualname__)
+                pool.count_failure(error_name(error))
         except Exception:
             record_internal_error(checkout.engine_recorder)
 

@@ -60,6 +60,7 @@ class UniqueViolation(type("IntegrityError", (Exception,), {})):  # type: ignore
     ("error", "name"),
     [
         (UniqueViolation(), "IntegrityError"),
+        (type("Error", (Exception,), {"__qualname__": "AsyncAdapt_asyncpg_dbapi.Error"})(), "Error"),
         (OSError(), "OSError"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
     ],
