@@ -25,7 +25,7 @@ from web_prom.multiprocess.file_format import FileName
 from web_prom.multiprocess.writing.activation import share_values
 
 TITLE = "restarts"
-WORKERS = {"quick": 60, "full": 1000}
+WORKERS = {"quick": 24, "full": 1000}
 AT_ONCE = 4
 WRITES = 50
 SITES = [f"site {number}" for number in range(20)]
