@@ -31,12 +31,6 @@ if find_spec("pylibmc"):  # it has no wheels for newer Pythons
     RUNS["pylibmc"] = ("cache.tests.PyLibMCCacheTests", f"{BACKENDS}.memcached.PyLibMCCache", Memcached)
 
 
-@pytest.fixture(scope="session")
-def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of Django's tests."""
-    return fetch_sdist("django", tmp_path_factory.getbasetemp().parent / "sdists") / "tests"
-
-
 class Run:
     """A run of Django's tests, which goes on while the test does something else."""
 
@@ -74,7 +68,10 @@ class Run:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_django_tests_have_the_same_results(suite: Path, tmp_path: Path, name: str) -> None:
+def test_django_tests_have_the_same_results(
+    tmp_path: Path, request: pytest.FixtureRequest, name: str
+) -> None:
+    suite = fetch_sdist("django", request) / "tests"
     label, backend, server = RUNS[name]
     with ExitStack() as stack:
         runs = []

@@ -49,13 +49,12 @@ DIFFERENCES = (
 
 
 @pytest.fixture(scope="session")
-def their_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def their_path(request: pytest.FixtureRequest) -> Path:
     """The folder of django-prometheus.
 
     It is not installed: its releases do not allow each Django that the tests run with.
     """
-    folder = tmp_path_factory.getbasetemp().parent / "sdists"
-    return fetch_sdist("django-prometheus", folder, RELEASE)
+    return fetch_sdist("django-prometheus", request, RELEASE)
 
 
 @pytest.fixture(scope="session")

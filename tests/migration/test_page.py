@@ -40,8 +40,8 @@ def test_page_names_each_argument(functions: tuple[Callable[..., Any], ...]) -> 
     assert arguments(*functions) - NAMES == set()
 
 
-def test_page_names_each_setting_of_django_prometheus(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = fetch_sdist("django-prometheus", tmp_path_factory.getbasetemp().parent / "sdists", RELEASE)
+def test_page_names_each_setting_of_django_prometheus(request: pytest.FixtureRequest) -> None:
+    folder = fetch_sdist("django-prometheus", request, RELEASE)
     sources = [path.read_text("utf-8") for path in (folder / "django_prometheus").rglob("*.py")]
     found = {name for text in sources for name in re.findall(r'settings, "(PROMETHEUS_\w+)"', text)}
     read = {name for text in sources for name in re.findall(r"settings\.(PROMETHEUS_\w+)", text)}
@@ -49,8 +49,8 @@ def test_page_names_each_setting_of_django_prometheus(tmp_path_factory: pytest.T
     assert (found | read) - NAMES == set()
 
 
-def test_page_names_each_metric_of_django_prometheus(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = fetch_sdist("django-prometheus", tmp_path_factory.getbasetemp().parent / "sdists", RELEASE)
+def test_page_names_each_metric_of_django_prometheus(request: pytest.FixtureRequest) -> None:
+    folder = fetch_sdist("django-prometheus", request, RELEASE)
     text = "".join(path.read_text("utf-8") for path in _modules(folder / "django_prometheus"))
     metrics = set(re.findall(r'"(django_(?:http|db|cache|model|migrations)_\w+)"', text))
     assert len(metrics) > 30

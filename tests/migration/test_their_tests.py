@@ -107,12 +107,6 @@ STARLETTE = {
 }
 
 
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the archives."""
-    return tmp_path_factory.getbasetemp().parent / "sdists"
-
-
 def check(
     files: Sequence[Path], base: Sequence[str], shim: str, expected: dict[str, str], reports: Path
 ) -> None:
@@ -127,15 +121,15 @@ def check(
     assert sorted(expected.keys() - failed) == [], "these tests pass, or do not exist any more"
 
 
-def test_tests_of_flask_exporter(folder: Path, tmp_path: Path) -> None:
-    tests = fetch_sdist("prometheus-flask-exporter", folder) / "tests"
+def test_tests_of_flask_exporter(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    tests = fetch_sdist("prometheus-flask-exporter", request) / "tests"
     names = ("app_factory", "defaults", "endpoint", "group_by", "metric_initialization", "metrics")
     files = [tests / f"test_{name}.py" for name in names]
     check(files, ["flask_helper"], "flask_shim", FLASK, tmp_path)
 
 
-def test_tests_of_starlette_exporter(folder: Path, tmp_path: Path) -> None:
-    tests = fetch_sdist("starlette-exporter", folder) / "tests"
+def test_tests_of_starlette_exporter(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    tests = fetch_sdist("starlette-exporter", request) / "tests"
     static = tests / "static" / "test.txt"  # not in the archive
     static.parent.mkdir(exist_ok=True)
     static.write_text("test")

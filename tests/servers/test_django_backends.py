@@ -45,9 +45,9 @@ def show():
 
 
 @pytest.fixture(scope="module")
-def django_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def django_tests(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the tests of the installed Django, whose projects have django_prom installed."""
-    source = fetch_sdist("django", tmp_path_factory.getbasetemp().parent / "sdists")
+    source = fetch_sdist("django", request)
     copy = tmp_path_factory.mktemp("django") / "tests"
     copy.mkdir()
     for name in ("runtests.py", "urls.py", "__init__.py", "templates", "requirements", *APPS):
