@@ -58,7 +58,7 @@ def when_ready(server):
     print("my own when_ready", flush=True)
 """
     )
-    with Gunicorn(place, "--max-requests=20", config=config) as server:
+    with Gunicorn(place, "--max-requests=40", config=config) as server:
         check_all_workers_are_counted(server)
         wait_until(lambda: "my own child_exit" in server.log(), "the wrapped hook")
         assert "my own when_ready" in server.log()
@@ -186,24 +186,36 @@ kill(lives)
     "begins", ["slots.acquire()", "slots.skip(slots.acquire())", "slots.holders()", "clean()"]
 )
 def test_child_exit_never_waits_in_a_signal_handler(place: Scratch, begins: str) -> None:
-    """Older gunicorn calls it in a handler: the interrupted code continues only after the handler returns."""
+    """Older gunicorn calls it in a handler: the interrupted code continues only after the handler returns.
+
+    The signal arrives at each line of the code once, on each path of calls that leads to the line.
+    """
     code = f"""
 import prometheus_client.multiprocess
-from web_prom.multiprocess.directory import lockfile, slots as module
+from web_prom.multiprocess.directory import lockfile, process_states, slot_file, slots as module
 
-files = {{lockfile.__file__, module.__file__}}
+files = {{each.__file__ for each in (lockfile, process_states, slot_file, module)}}
 signal.signal(signal.SIGUSR1, lambda *_: gunicorn.child_exit(server, worker))
 
 def clean():
     with slots.exclusive() as alone:
         assert not alone
 
+def position(frame):
+    lines = []
+    while frame.f_code.co_filename in files:
+        lines.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return tuple(lines)
+
+seen = set()
+
 def trace(frame, event, argument):
     if frame.f_code.co_filename not in files:
         return None
-    if event == "line":
-        left[0] -= 1
-        if left[0] == -1:
+    if event == "line" and len(seen) <= steps:
+        seen.add(position(frame))
+        if len(seen) > steps:
             signal.raise_signal(signal.SIGUSR1)
     return trace
 
@@ -211,27 +223,33 @@ dead, lives = hold(), hold()
 kill(dead)
 steps = 0
 while True:
-    left = [steps]
+    reading, writing = os.pipe()
+    until, end = os.pipe()
     pid = os.fork()
     if not pid:
+        os.close(end)
         worker.pid = os.getpid()  # the worst case: what is being taken seems to be a dead worker's
         signal.alarm(20)  # there is no other way out if it waits for ever
         sys.settrace(trace)
         {begins}
         sys.settrace(None)
-        mine, child = slots.acquire(), os.fork()
-        if not child:
-            os._exit(slots.acquire() == mine)
-        ended = os.waitpid(child, 0)[1]
-        os._exit(10 if ended else 0 if left[0] < 0 else 1)
+        os.write(writing, bytes([slots.acquire(), len(seen) > steps]))
+        os.read(until, 1)
+        os._exit(0)
+    os.close(writing)
+    told = os.read(reading, 2)
+    holder = slots.holders().get(told[0]) if told else None
+    slots.close()  # the next child opens the file itself
+    for descriptor in (reading, until, end):
+        os.close(descriptor)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if status:
+    if status or holder != pid or not told[1]:
         break
     steps += 1
-print(status, steps > 15)
+print(status, holder == pid, steps > 15)
 kill(lives)
 """
-    assert run_hooks(place, code) == ["1 True"]
+    assert run_hooks(place, code) == ["0 True True"]
 
 
 def test_child_exit_never_raises_and_logs_what_it_could_not_remove(place: Scratch) -> None:
@@ -257,10 +275,11 @@ def test_hooks_cause_no_warning_of_gevent(place: Scratch, preload: bool) -> None
     options = ["--preload"] if preload else []
 
     def warnings(app: str, config: str | None) -> list[str]:
-        with Gunicorn(place, *options, app=app, config=config, worker_class="gevent") as server:
-            workers = server.workers()
-            server.signal(signal.SIGKILL, workers[0])
-            wait_until(lambda: int(server.get("/")[2]) not in workers, "the new worker to answer")
+        with Gunicorn(place, *options, app=app, config=config, workers=1, worker_class="gevent") as server:
+            first = int(server.get("/")[2])
+            server.signal(signal.SIGKILL, first)
+            wait_until(lambda: first not in server.processes(), "the first worker to die")
+            assert int(server.get("/")[2]) != first
             return [line for line in server.log().splitlines() if "Warn" in line or "Patch" in line]
 
     assert warnings(FLASK_APP, HOOKS) == warnings("tests.servers.apps.plain_app:app", None)
