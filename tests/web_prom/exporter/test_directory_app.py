@@ -28,11 +28,10 @@ WRITES = """
 """
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """Return a directory to which two processes have written."""
-    made = tmp_path / "shared"
-    made.mkdir()
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory to which two processes have written. The tests only read it."""
+    made = tmp_path_factory.mktemp("shared")
     for _ in range(2):
         python(WRITES, PROMETHEUS_MULTIPROC_DIR=str(made))
     return made
