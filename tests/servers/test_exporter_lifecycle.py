@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from tests.certificates import make, trusting
 from tests.servers.exporting import ANY_PORT, Exporting, Scrapers, ask, listening_inode
 from tests.servers.load import Load, agree, held
-from tests.servers.process import Gunicorn, Scratch, command, run, wait_until
+from tests.servers.process import Gunicorn, Scratch, command, run, scratch, wait_until
 from tests.servers.prometheus import Prometheus
 
 pytestmark = pytest.mark.packages
@@ -27,13 +28,38 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Exporting]:
+    """Run a server for all tests after which it serves on, with one exporter."""
+    environ = {"PROM_BIND": f"127.0.0.1:{_free_port()}"}
+    with scratch() as place, Exporting(place, workers=1, bind=None, environ=environ) as running:
+        yield running
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        return int(reserved.getsockname()[1])
+
+
+def exporters_so_far(server: Exporting) -> int:
+    """Return how many exporters were started in all."""
+    return server.log().count("Metrics at: ")
+
+
+def is_counted(server: Exporting) -> bool:
+    """Return whether the exporter reports one more request after a request."""
+    before = server.total("http_requests_total")
+    assert server.get("/")[0] == 200
+    return bool(wait_until(lambda: server.total("http_requests_total") == before + 1, "the request"))
+
+
 # End -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
 def test_exporter_ends_with_the_server(place: Scratch, number: int) -> None:
     """It answers scrapes until the master has ended, and no process is left then."""
-    with Exporting(place) as server:
+    with Exporting(place, workers=1) as server:
         server.get("/")
         server.signal(number)
         assert server.wait() == 0
@@ -44,7 +70,7 @@ def test_exporter_ends_with_the_server(place: Scratch, number: int) -> None:
 def test_exporter_ends_when_the_master_is_killed(place: Scratch) -> None:
     """A busy worker does not notice the end of its master, and holds everything that a fork inherits."""
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(place.folder / "shared")}
-    with Exporting(place, environ=environ) as server, held(server) as worker:
+    with Exporting(place, workers=1, environ=environ) as server, held(server) as worker:
         server.signal(signal.SIGKILL)
         wait_until(
             lambda: not server.exporters() + server.supervisors(), "the exporter to end", shown=server.log
@@ -57,7 +83,7 @@ def test_exporter_ends_when_the_master_is_killed(place: Scratch) -> None:
 
 def test_exporter_ignores_ctrl_c(place: Scratch) -> None:
     """A terminal sends SIGINT to all processes; the exporter runs until the server has ended."""
-    with Exporting(place) as server:
+    with Exporting(place, workers=1) as server:
         (exporter,) = server.exporters()
         for number in (signal.SIGINT, signal.SIGHUP):
             for pid in (exporter, *server.supervisors()):
@@ -71,7 +97,7 @@ def test_exporter_ignores_ctrl_c(place: Scratch) -> None:
 
 def test_exporter_answers_a_scrape_in_progress_at_shutdown(place: Scratch) -> None:
     """The connection is open, and its request arrives while the server shuts down."""
-    with Exporting(place) as server, held(server) as worker:
+    with Exporting(place, workers=1) as server, held(server) as worker:
         with socket.create_connection(("127.0.0.1", server.metrics_port), 30) as scraper:
             scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
             (supervisor,) = server.supervisors()
@@ -93,21 +119,21 @@ def _listens(port: int) -> bool:
 # Replacement -------------------------------------------------------------------------------------
 
 
-def test_killed_exporter_is_replaced_without_a_refused_scrape(place: Scratch) -> None:
-    with Exporting(place) as server:
-        server.get("/")
-        (exporter,) = server.exporters()
-        server.signal(signal.SIGKILL, exporter)
-        wait_until(lambda: not alive(exporter), "the exporter to die")
-        assert server.total("http_requests_total") == 1
-        assert server.exporters() != [exporter]
-        assert f"the exporter (pid {exporter}) was ended by SIGKILL; starting it again" in server.log()
+def test_killed_exporter_is_replaced_without_a_refused_scrape(server: Exporting) -> None:
+    before = server.total("http_requests_total")
+    (exporter,) = server.exporters()
+    server.signal(signal.SIGKILL, exporter)
+    wait_until(lambda: not alive(exporter), "the exporter to die")
+    assert server.total("http_requests_total") == before
+    assert server.exporters() != [exporter]
+    assert f"the exporter (pid {exporter}) was ended by SIGKILL; starting it again" in server.log()
+    assert is_counted(server)
 
 
 def test_exporter_that_cannot_start_is_retried_with_backoff(place: Scratch) -> None:
     """The server is not affected. Once the cause is removed, the exporter starts."""
     missing = place.folder / "late.pem"
-    with Gunicorn(place, environ={"PROM_BIND": ANY_PORT, "PROM_CERTFILE": str(missing)}) as server:
+    with Gunicorn(place, workers=1, environ={"PROM_BIND": ANY_PORT, "PROM_CERTFILE": str(missing)}) as server:
         wait_until(lambda: "again in 0.4 s" in server.log(), "three attempts", shown=server.log)
         attempts = re.findall(r"ended with code (\d); starting it again in (\S+) s", server.log())
         assert attempts[:3] == [("2", "0.1"), ("2", "0.2"), ("2", "0.4")]
@@ -122,37 +148,35 @@ def test_exporter_that_cannot_start_is_retried_with_backoff(place: Scratch) -> N
         assert ask(int(port), tls=trusting(certificate))[0] == 200
 
 
-def test_fault_74_killed_supervisor_is_replaced_with_its_exporter(place: Scratch) -> None:
+def test_fault_74_killed_supervisor_is_replaced_with_its_exporter(server: Exporting) -> None:
     """It happens twice, without a reload, and is logged."""
-    with Exporting(place, bind=None, environ={"PROM_BIND": f"127.0.0.1:{_free_port()}"}) as server:
-        server.get("/")
-        for count in (2, 3):
-            (supervisor,) = server.supervisors()
-            server.signal(signal.SIGKILL, supervisor)
-            assert server.wait_for_exporters(count) == server.metrics_port
-            assert server.total("http_requests_total") == 1
-            assert server.log().count("[ERROR] The exporter's supervisor has exited") == count - 1
-        assert len(server.supervisors()) == len(server.exporters()) == 1
-        # A reload finds it alive and keeps it.
-        before = server.exporters()
-        server.signal(signal.SIGHUP)
-        server.wait_for_boots(4)
-        assert server.exporters() == before
+    line = "[ERROR] The exporter's supervisor has exited"
+    started, logged = exporters_so_far(server), server.log().count(line)
+    for count in (1, 2):
+        (supervisor,) = server.supervisors()
+        server.signal(signal.SIGKILL, supervisor)
+        assert server.wait_for_exporters(started + count) == server.metrics_port
+        assert is_counted(server)
+        assert server.log().count(line) == logged + count
+    assert len(server.supervisors()) == len(server.exporters()) == 1
+    # A reload finds it alive and keeps it.
+    before = server.exporters()
+    reload(server)
+    assert server.exporters() == before
 
 
-def test_fault_74_exporter_that_hangs_is_replaced(place: Scratch) -> None:
-    with Exporting(place) as server:
-        server.get("/")
-        (exporter,) = server.exporters()
-        server.signal(signal.SIGSTOP, exporter)
-        assert server.wait_for_exporters(2) == server.metrics_port
-        assert server.total("http_requests_total") == 1
-        assert f"[ERROR] the exporter (pid {exporter}) hangs; it is killed" in server.log()
-        assert not alive(exporter)
+def test_fault_74_exporter_that_hangs_is_replaced(server: Exporting) -> None:
+    started = exporters_so_far(server)
+    (exporter,) = server.exporters()
+    server.signal(signal.SIGSTOP, exporter)
+    assert server.wait_for_exporters(started + 1) == server.metrics_port
+    assert is_counted(server)
+    assert f"[ERROR] the exporter (pid {exporter}) hangs; it is killed" in server.log()
+    assert not alive(exporter)
 
 
 def test_fault_74_nothing_is_restarted_at_shutdown(place: Scratch) -> None:
-    with Exporting(place) as server, held(server) as worker:
+    with Exporting(place, workers=1) as server, held(server) as worker:
         server.signal(signal.SIGTERM)
         server.signal(signal.SIGKILL, server.supervisors()[0])
         wait_until(lambda: not server.supervisors(), "the supervisor to end")
@@ -161,16 +185,11 @@ def test_fault_74_nothing_is_restarted_at_shutdown(place: Scratch) -> None:
         assert server.processes() == {}
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        return int(reserved.getsockname()[1])
-
-
 def test_port_in_use_is_logged_and_the_server_continues(place: Scratch) -> None:
     """The exporter binds the port once it is free."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        server = Gunicorn(place, environ={"PROM_BIND": address})
+        server = Gunicorn(place, workers=1, environ={"PROM_BIND": address})
         server.__enter__()
         with contextlib.ExitStack() as stack:
             stack.push(server)
@@ -195,15 +214,21 @@ def test_invalid_exporter_settings_stop_the_start(place: Scratch) -> None:
 # Reload and upgrade ----------------------------------------------------------------------------------
 
 
-def test_reload_keeps_the_exporter(place: Scratch) -> None:
+def reload(server: Exporting) -> None:
+    """Reload a server that has one worker, and wait for the next worker."""
+    boots = server.log().count("Booting worker")
+    server.signal(signal.SIGHUP)
+    server.wait_for_boots(boots + 1)
+
+
+def test_reload_keeps_the_exporter(server: Exporting) -> None:
     """No setting of the exporter changed."""
-    with Exporting(place) as server, Scrapers(server.metrics_port) as scrapers:
-        before = server.exporters()
-        for boots in (4, 6):
-            server.signal(signal.SIGHUP)
-            server.wait_for_boots(boots)
+    before = server.exporters()
+    with Scrapers(server.metrics_port) as scrapers:
+        for _ in range(2):
+            reload(server)
             scrapers.wait_for_more()
-        assert server.exporters() == before
+    assert server.exporters() == before
     assert scrapers.failures == []
 
 
@@ -215,7 +240,7 @@ def test_reload_applies_changed_settings_without_a_refused_scrape(place: Scratch
         config.write_text(f"from web_prom.gunicorn import *\nraw_env = {list(settings)}\n")
 
     asking_for(f"PROM_BIND={ANY_PORT}")
-    with Exporting(place, bind=None, config=config) as server:
+    with Exporting(place, workers=1, bind=None, config=config) as server:
         with Scrapers(server.metrics_port) as scrapers:
             scrapers.wait_for_more()
             asking_for(f"PROM_BIND={ANY_PORT}", "PROM_PATH=/metrics/")
@@ -235,11 +260,13 @@ def test_reload_applies_changed_settings_without_a_refused_scrape(place: Scratch
 def test_reload_with_invalid_settings_keeps_the_exporter(place: Scratch) -> None:
     """This application has no settings, so it cannot reject them."""
     config = place.configuration(f"from web_prom.gunicorn import *\nraw_env = ['PROM_BIND={ANY_PORT}']\n")
-    with Exporting(place, bind=None, config=config, app="wsgiref.simple_server:demo_app") as server:
+    with Exporting(
+        place, workers=1, bind=None, config=config, app="wsgiref.simple_server:demo_app"
+    ) as server:
         before = server.exporters()
         config.write_text("from web_prom.gunicorn import *\nraw_env = ['PROM_BIND=nonsense']\n")
         server.signal(signal.SIGHUP)
-        server.wait_for_boots(4)
+        server.wait_for_boots(2)
         assert "The exporter is not changed: PROM_BIND in the environment is 'nonsense'" in server.log()
         assert server.exporters() == before
         assert ask(server.metrics_port)[0] == 200
@@ -247,12 +274,12 @@ def test_reload_with_invalid_settings_keeps_the_exporter(place: Scratch) -> None
 
 def test_upgrade_keeps_the_port_without_a_failed_scrape(place: Scratch) -> None:
     """Two exporters answer at one port while there are two servers; later there is one of each."""
-    with Exporting(place, "--preload") as server:
-        with Scrapers(server.metrics_port) as scrapers, Load(server, 500) as load:
+    with Exporting(place, "--preload", workers=1) as server:
+        with Scrapers(server.metrics_port) as scrapers, Load(server, 300) as load:
             (former,) = server.exporters()
             server.signal(signal.SIGUSR2)
             assert server.wait_for_exporters(2) == server.metrics_port
-            server.wait_for_boots(4)
+            server.wait_for_boots(2)
             scrapers.wait_for_more()
             server.signal(signal.SIGTERM)
             assert server.wait() == 0
@@ -275,7 +302,7 @@ def test_prometheus_sees_the_target_up_throughout(place: Scratch) -> None:
         "PROM_CLIENT_CAFILE": str(client[0]),
         "PROM_BEARER_TOKEN_FILE": str(place.folder / "token"),
     }
-    with Exporting(place, environ=environ) as server:
+    with Exporting(place, workers=1, environ=environ) as server:
         # A scrape waits for the start of an interpreter while the exporter is replaced.
         configuration = f"""
             global: {{scrape_interval: 4s, scrape_timeout: 4s}}
@@ -294,7 +321,7 @@ def test_prometheus_sees_the_target_up_throughout(place: Scratch) -> None:
             prometheus.wait_for_scrapes(jobs, 1)
             server.signal(signal.SIGUSR2)
             server.wait_for_exporters(3)
-            server.wait_for_boots(4)
+            server.wait_for_boots(2)
             prometheus.wait_for_scrapes(jobs, 1)
             server.signal(signal.SIGTERM)
             assert server.wait() == 0
@@ -304,12 +331,12 @@ def test_prometheus_sees_the_target_up_throughout(place: Scratch) -> None:
 
 def test_aborted_upgrade_fails_no_scrape(place: Scratch) -> None:
     """The new server ends first. A second upgrade finds the port, too."""
-    with Exporting(place) as server, Scrapers(server.metrics_port) as scrapers:
+    with Exporting(place, workers=1) as server, Scrapers(server.metrics_port) as scrapers:
         for exporters in (2, 3):
             (former,) = server.exporters()
             server.signal(signal.SIGUSR2)
             server.wait_for_exporters(exporters)
-            server.wait_for_boots(2 * exporters)
+            server.wait_for_boots(exporters)
             (new,) = {pid for pid, parent in server.processes().items() if parent == server.pid} & _masters(
                 server
             )
@@ -325,13 +352,11 @@ def _masters(server: Exporting) -> set[int]:
     return {parents[pid] for pid in server.supervisors()}
 
 
-def test_second_server_does_not_share_the_exporters_port(place: Scratch) -> None:
+def test_second_server_does_not_share_the_exporters_port(place: Scratch, server: Exporting) -> None:
     """Otherwise each would answer every second scrape."""
-    with (
-        Exporting(place) as server,
-        Gunicorn(place, environ={"PROM_BIND": f"127.0.0.1:{server.metrics_port}"}) as other,
-    ):
+    before = server.total("http_requests_total")
+    with Gunicorn(place, workers=1, environ={"PROM_BIND": f"127.0.0.1:{server.metrics_port}"}) as other:
         assert "No exporter yet" in other.log()
         other.get("/")
         for _ in range(10):
-            assert server.total("http_requests_total") == 0
+            assert server.total("http_requests_total") == before
