@@ -10,6 +10,6 @@ IMPORTED = "from web_prom.gunicorn import child_exit, nworkers_changed, on_exit,
 
 def check_all_workers_are_counted(server: Gunicorn) -> None:
     """Check that the metrics of a short load agree with the access log."""
-    with Load(server, 100):
+    with Load(server, 60):
         pass
-    assert sum(agree(server).values()) == 100
+    assert sum(agree(server).values()) == 60

@@ -48,13 +48,13 @@ def test_daemon_removes_its_directory(place: Scratch) -> None:
 
 def test_next_start_removes_the_directory_of_a_killed_server(place: Scratch) -> None:
     """No process of that server is left to remove it."""
-    with Gunicorn(place) as server:
+    with Gunicorn(place, workers=1) as server:
         check_all_workers_are_counted(server)
         for pid in server.processes():
             server.signal(signal.SIGKILL, pid)
         server.wait()
     (left,) = place.shared_directories()
-    with Gunicorn(place) as server:
+    with Gunicorn(place, workers=1) as server:
         (made,) = place.shared_directories()
         assert made != left
         assert server.value("http_requests_total") == 0
@@ -68,7 +68,7 @@ def test_worker_of_a_killed_master_keeps_the_directory(place: Scratch) -> None:
             server.signal(signal.SIGKILL)
             server.wait()
             assert len(server.processes()) == 1
-            with Gunicorn(place):
+            with Gunicorn(place, workers=1):
                 assert left in place.shared_directories()
             assert place.shared_directories() == [left]
         for worker in server.processes():
@@ -84,7 +84,7 @@ def test_fault_27_second_server_shares_the_directory(place: Scratch) -> None:
     with Gunicorn(place, environ=environ) as first:
         assert [first.get("/")[0] for _ in range(10)] == [200] * 10
         wait_until(lambda: first.value("http_requests_total") == 10, "ten requests")
-        with Gunicorn(place, environ=environ) as second:
+        with Gunicorn(place, workers=1, environ=environ) as second:
             assert second.value("http_requests_total") == 10
             assert [second.get("/")[0] for _ in range(5)] == [200] * 5
             wait_until(lambda: first.value("http_requests_total") == 15, "fifteen requests")
@@ -102,8 +102,8 @@ def test_fault_27_second_server_shares_the_directory(place: Scratch) -> None:
 def test_worker_killed_at_shutdown_leaves_no_request_in_progress(place: Scratch) -> None:
     """The worker outlives the graceful timeout, and its master ends right after it kills the worker."""
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(place.folder / "named")}
-    with Gunicorn(place, environ=environ) as stays:
-        with Gunicorn(place, "--graceful-timeout=1", environ=environ) as goes, held(goes):
+    with Gunicorn(place, workers=1, environ=environ) as stays:
+        with Gunicorn(place, "--graceful-timeout=1", workers=1, environ=environ) as goes, held(goes):
             assert stays.value("http_requests_in_progress") == 1
             goes.signal(signal.SIGTERM)
             assert goes.wait() == 0
@@ -114,10 +114,10 @@ def test_start_removes_value_files_of_a_former_server_and_no_others(place: Scrat
     """Other files in the directory belong to the user."""
     named = place.folder / "named"
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(named)}
-    with Gunicorn(place, environ=environ) as server:
+    with Gunicorn(place, workers=1, environ=environ) as server:
         check_all_workers_are_counted(server)
     (named / "orders.sqlite").write_text("the user's")
     assert list(named.glob("counter_*.db"))
-    with Gunicorn(place, environ=environ) as server:
+    with Gunicorn(place, workers=1, environ=environ) as server:
         assert server.value("http_requests_total") == 0
     assert (named / "orders.sqlite").read_text() == "the user's"

@@ -18,14 +18,14 @@ pytestmark = pytest.mark.packages
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a server as another user")
 
 
-UNUSABLE = "file/below"  # `file` is a file: not even root can make a directory below it
-# `file` is a file: not even root can make a directory below it
+# `file` is a file: not even root can make a directory below it.
+UNUSABLE = "file/below"
 
 
 @pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
 def test_fault_56_empty_variable_counts_as_absent(place: Scratch, name: str) -> None:
     """Gunicorn sets the variable again in each worker."""
-    with Gunicorn(place, f"--env={name}=", environ={name: ""}) as server:
+    with Gunicorn(place, f"--env={name}=", workers=1, environ={name: ""}) as server:
         check_all_workers_are_counted(server)
         assert list(place.temporary.glob("*/counter_s*.db"))
     assert not list(place.folder.glob("*.db"))
@@ -36,7 +36,7 @@ def test_fault_38_lower_case_variable_names_the_directory(place: Scratch, way: s
     shared = place.folder / "shared"
     named = {"prometheus_multiproc_dir": str(shared)}
     options = [f"--env=prometheus_multiproc_dir={shared}"] if way == "--env" else []
-    with Gunicorn(place, *options, environ={} if options else named) as server:
+    with Gunicorn(place, *options, workers=1, environ={} if options else named) as server:
         check_all_workers_are_counted(server)
         owners = {path.stem.rpartition("_")[2] for path in shared.glob("*.db")}
         assert owners
@@ -86,13 +86,13 @@ def test_configured_directory_is_used(place: Scratch, manner: str, preload: bool
         options += ["--env", variable]
     config = place.configuration(f"{IMPORTED}raw_env = [{variable!r}]") if manner == "raw_env" else HOOKS
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(named)} if manner == "environment" else {}
-    with Gunicorn(place, *options, config=config, environ=environ) as server:
+    with Gunicorn(place, *options, config=config, workers=1, environ=environ) as server:
         assert place.shared_directories() == []
         check_all_workers_are_counted(server)
         workers = set(server.workers())
-        wait_until(lambda: workers <= {*slots_of(named).holders().values()}, "both workers to write there")
+        wait_until(lambda: workers <= {*slots_of(named).holders().values()}, "the worker to write there")
         server.signal(signal.SIGHUP)
-        server.wait_for_boots(4)
+        server.wait_for_boots(2)
         counts = server.value("http_requests_total")
         assert server.get("/")[0] == 200
         wait_until(lambda: server.value("http_requests_total") == counts + 1, "the request to be counted")
@@ -102,31 +102,31 @@ def test_configured_directory_is_used(place: Scratch, manner: str, preload: bool
 def test_reload_changes_the_directory(place: Scratch) -> None:
     """New workers write there. A private directory that older workers used is removed at the end."""
     config = place.configuration(IMPORTED)
-    with Gunicorn(place, config=config) as server:
+    with Gunicorn(place, config=config, workers=1) as server:
         check_all_workers_are_counted(server)
         named = place.folder / "named"
         config.write_text(f"{IMPORTED}raw_env = ['PROMETHEUS_MULTIPROC_DIR={named}']")
         server.signal(signal.SIGHUP)
-        server.wait_for_boots(4)
-        wait_until(lambda: len(server.workers()) == 2, "the older workers to end")
+        server.wait_for_boots(2)
+        wait_until(lambda: len(server.workers()) == 1, "the older worker to end")
         assert len(place.shared_directories()) == 1
         assert server.get("/")[0] == 200
         wait_until(lambda: server.value("http_requests_total") == 1, "the request to be counted")
         config.write_text(IMPORTED)
         server.signal(signal.SIGHUP)
-        server.wait_for_boots(6)
-        wait_until(lambda: len(server.workers()) == 2, "the older workers to end")
-        assert server.value("http_requests_total") == 100  # nothing names another: back to the first
+        server.wait_for_boots(3)
+        wait_until(lambda: len(server.workers()) == 1, "the older worker to end")
+        assert server.value("http_requests_total") == 60  # nothing names another: back to the first
 
 
 def test_reload_with_unusable_directory_keeps_the_former_one(place: Scratch) -> None:
     """A reload must not end a server that serves."""
     config = place.configuration(IMPORTED)
-    with Gunicorn(place, config=config) as server:
+    with Gunicorn(place, config=config, workers=1) as server:
         config.write_text(f"{IMPORTED}raw_env = ['PROMETHEUS_MULTIPROC_DIR={UNUSABLE}']")
         server.signal(signal.SIGHUP)
-        server.wait_for_boots(4)
-        wait_until(lambda: len(server.workers()) == 2, "the older workers to end")
+        server.wait_for_boots(2)
+        wait_until(lambda: len(server.workers()) == 1, "the older worker to end")
         (made,) = place.shared_directories()
         assert re.search(rf"\[ERROR\] PROMETHEUS_MULTIPROC_DIR is .*; {made} stays in use", server.log())
         check_all_workers_are_counted(server)
@@ -147,14 +147,14 @@ def test_workers_of_another_user_can_write(place: Scratch, preload: bool, named:
     )
     options = ["--user=nobody", "--group=nogroup", *(["--preload"] if preload else [])]
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(place.folder / "named")} if named else {}
-    with Gunicorn(place, *options, config=config, app="flask_app:app", environ=environ) as server:
+    with Gunicorn(place, *options, config=config, app="flask_app:app", workers=1, environ=environ) as server:
         folder = place.folder / "named" if named else place.shared_directories()[0]
         assert folder.owner() == "nobody"
         assert folder.stat().st_mode & 0o777 == 0o700
         check_all_workers_are_counted(server)
         assert {path.owner() for path in folder.glob("*.db")} == {"nobody"}
         server.signal(signal.SIGUSR2)
-        server.wait_for_boots(4)
+        server.wait_for_boots(2)
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
         before = server.value("http_requests_total")
