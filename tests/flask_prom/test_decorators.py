@@ -100,6 +100,15 @@ def test_response_of_an_exception_has_the_status_of_flask(
     assert metrics.errors == {}
 
 
+def test_view_of_an_application_without_the_extension_has_the_labels(
+    metrics: Metrics, count: Decorator
+) -> None:
+    app = Flask(__name__)
+    app.add_url_rule("/<item>", view_func=count(lambda item: (item, 201)), endpoint="item")
+    assert app.test_client().get("/a").status_code == 201
+    assert counted(metrics) == {("a", "201", "GET"): 1}
+
+
 def test_class_based_views_are_measured(make_app: MakeApp, metrics: Metrics, count: Decorator) -> None:
     app = make_app()
 
