@@ -85,16 +85,16 @@ class MeasuredConnection:
             if self._recorder is not measuring.recorder or self._database is None:
                 self._bind()
             database = self._database
-            if database is None:
-                return execute(sql, params, many, context)
             started = perf_counter()
             try:
                 result = execute(sql, params, many, context)
             except BaseException as error:
-                database.observe(sql, perf_counter() - started, error)
+                if database is not None:
+                    database.observe(sql, perf_counter() - started, error)
                 remove_own_frame(error)
                 raise
-            database.observe(sql, perf_counter() - started)
+            if database is not None:
+                database.observe(sql, perf_counter() - started)
             return result
 
         return execute_and_measure
@@ -186,16 +186,16 @@ class MeasuredConnection:
     def _ending(self, outcome: str, connection: Any, end: Callable[..., Any]) -> Callable[..., Any]:
         def end_transaction(*args: Any, **kwargs: Any) -> Any:
             database = None if connection.connection is None else self.database()
-            if database is None:
-                return end(*args, **kwargs)
             started = perf_counter()
             try:
                 result = end(*args, **kwargs)
             except BaseException as error:
-                database.observe_transaction(outcome, perf_counter() - started, error)
+                if database is not None:
+                    database.observe_transaction(outcome, perf_counter() - started, error)
                 remove_own_frame(error)
                 raise
-            database.observe_transaction(outcome, perf_counter() - started)
+            if database is not None:
+                database.observe_transaction(outcome, perf_counter() - started)
             return result
 
         return end_transaction

@@ -107,19 +107,25 @@ class MeasuredCursor:
         """Call a stored procedure and measure it."""
         call: Callable[..., Any] = super().callproc  # type: ignore[misc]
         name = args[0] if args else kwargs.get("procname", "")
-        return _measured_call(_database(self.db), f"CALL {name}", call, args, kwargs)
+        try:
+            return _measured_call(_database(self.db), f"CALL {name}", call, args, kwargs)
+        except BaseException as error:
+            remove_own_frame(error)
+            raise
 
 
 def _measured_copy(connection: Any, method: Callable[..., Any], name: str) -> Callable[..., Any]:
     def copy(*args: Any, **kwargs: Any) -> Any:
         database = _database(connection)
-        if database is None:
-            return method(*args, **kwargs)
-        if name == "copy":
-            statement = args[0] if args else kwargs.get("statement", "COPY")
-            return _Copy(method(*args, **kwargs), database, statement)
-        statement = args[0] if name == "copy_expert" and args else kwargs.get("sql", "COPY")
-        return _measured_call(database, statement, method, args, kwargs)
+        try:
+            if name == "copy" and database is not None:
+                statement = args[0] if args else kwargs.get("statement", "COPY")
+                return _Copy(method(*args, **kwargs), database, statement)
+            statement = args[0] if name == "copy_expert" and args else kwargs.get("sql", "COPY")
+            return _measured_call(database, statement, method, args, kwargs)
+        except BaseException as error:
+            remove_own_frame(error)
+            raise
 
     return copy
 
@@ -127,16 +133,16 @@ def _measured_copy(connection: Any, method: Callable[..., Any], name: str) -> Ca
 def _measured_call(
     database: Database | None, sql: Any, call: Callable[..., Any], args: Any, kwargs: Any
 ) -> Any:
-    if database is None:
-        return call(*args, **kwargs)
     started = perf_counter()
     try:
         result = call(*args, **kwargs)
     except BaseException as error:
-        database.observe(sql, perf_counter() - started, error)
+        if database is not None:
+            database.observe(sql, perf_counter() - started, error)
         remove_own_frame(error)
         raise
-    database.observe(sql, perf_counter() - started)
+    if database is not None:
+        database.observe(sql, perf_counter() - started)
     return result
 
 

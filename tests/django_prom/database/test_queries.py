@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from django_prom import conf
 from django_prom.database.connection import MeasuredConnection
+from django_prom.database.measuring import measuring
 from tests.web_prom.support import samples
 from web_prom.database.recorder import Database
 
@@ -69,9 +70,16 @@ def test_queries_raise_the_exception_of_the_database_unchanged(measured: Measure
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 adds the frame again")
-def test_tracebacks_of_the_database_have_no_frame_of_the_measurement(measured: Measured) -> None:
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_tracebacks_of_the_database_have_no_frame_of_the_measurement(
+    measured: Measured, is_recorded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_recorded:  # as in a management command, if there is a shared directory
+        monkeypatch.setattr(measuring, "recorder", None)
+        monkeypatch.setattr(measuring, "_is_settled", True)
     with pytest.raises(DatabaseError) as caught:
         ask("SELECT a FROM nowhere")
+    assert bool(measured.operations()) is is_recorded
     modules = [entry.frame.f_globals["__name__"] for entry in caught.traceback]
     assert not [module for module in modules if module.startswith(("django_prom", "web_prom"))]
     assert [entry.name for entry in caught.traceback][:3] == [
