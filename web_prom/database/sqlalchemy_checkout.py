@@ -135,9 +135,11 @@ class Checkouts:
     def on_reset(self, dbapi_connection: Any, record: Any, reset_state: Any) -> None:
         """Record how long a connection was used: a listener of ``reset``.
 
-        The pool's own rollback comes after it, and is not a transaction of the application.
+        The pool's own rollback comes after it, and is not a transaction of the application. A connection that
+        has left its pool has no record.
         """
-        self._end_use(record)
+        if record is not None:
+            self._end_use(record)
 
     def on_detach(self, dbapi_connection: Any, record: Any) -> None:
         """Record a connection that leaves its pool: a listener of ``detach``."""

@@ -128,16 +128,17 @@ def _measured_end(
     engine_recorder: EngineRecorder, outcome: str, is_measured: Callable[[Any], bool], end: Method
 ) -> Method:
     def measured(dbapi_connection: Any) -> Any:
-        if _in_two_phase.get() or not is_measured(dbapi_connection):
-            return end(dbapi_connection)
+        is_transaction = not _in_two_phase.get() and is_measured(dbapi_connection)
         started = perf_counter()
         try:
             result = end(dbapi_connection)
         except BaseException as error:
-            engine_recorder.observe_transaction(outcome, perf_counter() - started, error)
+            if is_transaction:
+                engine_recorder.observe_transaction(outcome, perf_counter() - started, error)
             remove_own_frame(error)
             raise
-        engine_recorder.observe_transaction(outcome, perf_counter() - started)
+        if is_transaction:
+            engine_recorder.observe_transaction(outcome, perf_counter() - started)
         return result
 
     return measured
@@ -148,6 +149,9 @@ def _two_phase(engine_recorder: EngineRecorder, outcome: str, end: Method) -> Me
         token = _in_two_phase.set(True)
         try:
             result = end(*args, **options)
+        except BaseException as error:
+            remove_own_frame(error)
+            raise
         finally:
             _in_two_phase.reset(token)
         engine_recorder.count_transaction(outcome)
@@ -158,7 +162,11 @@ def _two_phase(engine_recorder: EngineRecorder, outcome: str, end: Method) -> Me
 
 def _counted(engine_recorder: EngineRecorder, operation: str, run: Method) -> Method:
     def counted(*args: Any, **options: Any) -> Any:
-        result = run(*args, **options)
+        try:
+            result = run(*args, **options)
+        except BaseException as error:
+            remove_own_frame(error)
+            raise
         engine_recorder.count_savepoint(operation)
         return result
 

@@ -182,6 +182,7 @@ def test_invalidated_and_detached_connections_are_closed(shop: Shop, make_engine
     assert shop.pool("closed_total") == 2
     assert shop.pool("use_time_seconds_count") == 2
     assert shop.pool("opened_total") == 2
+    assert shop.internal_errors("database") == 0
 
 
 def test_raw_connection_is_measured(shop: Shop, make_engine: MakeEngine) -> None:

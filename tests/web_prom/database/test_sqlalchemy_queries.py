@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -73,10 +75,36 @@ def test_error_is_counted_by_class_and_stays_the_same(
     assert shop.operations(operation, error) == 1
     assert shop.operations(operation) == 0
     assert shop.by_route("queries", "_none", "_none") == 1
-    trace: Any = raised.value.__traceback__
-    while trace is not None and sys.version_info >= (3, 11):  # Python 3.10 adds the frame again
+    assert_no_own_frame(raised.value)
+
+
+def assert_no_own_frame(error: BaseException) -> None:
+    """Assert that a traceback has no frame of the hooks. Python 3.10 adds it again."""
+    trace: Any = error.__traceback__
+    while trace is not None and sys.version_info >= (3, 11):
         assert "web_prom/database" not in trace.tb_frame.f_code.co_filename.replace("tests/web_prom", "")
         trace = trace.tb_next
+
+
+def test_traceback_of_the_end_of_a_transaction_or_savepoint_has_no_frame_of_the_hooks(
+    shop: Shop, engine: Any
+) -> None:
+    with engine.connect() as connection:
+        driver_connection = connection.connection.dbapi_connection
+        calls: list[Callable[[], object]] = [
+            connection.begin_nested,
+            lambda: engine.dialect.do_commit(driver_connection),
+            lambda: engine.dialect.do_commit_twophase(connection, "x"),
+        ]
+        connection.connection.detach()
+        driver_connection.close()
+        for call in calls:
+            with pytest.raises(
+                (exc.ProgrammingError, sqlite3.ProgrammingError, NotImplementedError)
+            ) as raised:
+                call()
+            assert_no_own_frame(raised.value)
+            assert_no_own_frame(raised.value.__cause__ or raised.value)
 
 
 def test_error_of_a_fetch_is_no_second_query(shop: Shop, engine: Any) -> None:
