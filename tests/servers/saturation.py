@@ -19,7 +19,7 @@ from tests.servers.exporting import Exporting
 from tests.servers.process import PATIENCE_SECONDS, Scratch, scratch, wait_until
 
 APP = "tests.servers.apps.saturated_app:app"
-LOOP_APP = "tests.servers.apps.saturated_app:loop_app"
+ASGI_APP = "tests.servers.apps.saturated_asgi_app:app"
 
 QUEUE = "http_request_queue_seconds"
 CAPACITY = "http_server_worker_capacity"
@@ -61,7 +61,7 @@ if HAS_EVENTLET:
     SETUPS["eventlet"] = Setup("eventlet", 60, ("--worker-connections=60",))
     SETUPS["eventlet, https"] = Setup("eventlet", 61, ("--worker-connections=61",), tls=True)
 if HAS_ASGI:
-    SETUPS["asgi"] = Setup("asgi", 70, ("--worker-connections=70",), {"app": LOOP_APP})
+    SETUPS["asgi"] = Setup("asgi", 70, ("--worker-connections=70",), {"app": ASGI_APP})
 
 
 class Shared(Exporting):
