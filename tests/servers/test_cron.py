@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.programs import needs_program
 from tests.servers.client import Client
-from tests.servers.process import FLASK_APP, PATIENCE_SECONDS, ROOT, Gunicorn, Scratch, wait_until
+from tests.servers.process import PATIENCE_SECONDS, ROOT, Gunicorn, Scratch, wait_until
 from web_prom.multiprocess.file_format import FileName
 
 NIGHTLY = ROOT / "examples" / "jobs" / "nightly.py"
@@ -153,7 +153,7 @@ def test_job_writes_to_a_directory_that_a_server_exposes(place: Scratch) -> None
     """The counts of an ended job stay, and the next job continues with its slot."""
     directory = place.folder / "shared"
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
-    with Gunicorn(place, environ=environ, app=FLASK_APP) as server:
+    with Gunicorn(place, environ=environ) as server:
         succeeds_and_then_fails(
             server, lambda catalogue: nightly(place, "--shared", catalogue=catalogue, environ=environ)
         )

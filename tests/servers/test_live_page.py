@@ -36,7 +36,7 @@ def show_numbers_of_the_metrics(server: Gunicorn) -> dict[str, Any]:
 
     def agrees() -> bool:
         snapshot = read(server, "snapshot.json")
-        return measured(snapshot) == expected and len(snapshot["workers"]) == 3
+        return measured(snapshot) == expected and len(snapshot["workers"]) == 2
 
     wait_until(agrees, "the numbers", shown=server.log)
     snapshot = valid(read(server, "snapshot.json"))
@@ -51,17 +51,17 @@ def show_numbers_of_the_metrics(server: Gunicorn) -> dict[str, Any]:
 def test_page_shows_all_workers_and_the_numbers_of_the_metrics(
     place: Scratch, app: str, worker_class: str
 ) -> None:
-    with Gunicorn(place, app=app, worker_class=worker_class, workers=3, environ=ENVIRON) as server:
+    with Gunicorn(place, app=app, worker_class=worker_class, environ=ENVIRON) as server:
         show_numbers_of_the_metrics(server)
 
 
 def test_page_goes_on_after_the_death_of_all_workers(place: Scratch) -> None:
     """One of them took the snapshots."""
-    with Gunicorn(place, workers=3, environ=ENVIRON) as server:
+    with Gunicorn(place, environ=ENVIRON) as server:
         before = show_numbers_of_the_metrics(server)
         for pid in server.workers():
             server.signal(signal.SIGKILL, pid)
-        server.wait_for_boots(6)
+        server.wait_for_boots(4)
         assert server.get("/items/1")[0] == 200
         wait_until(
             lambda: read(server, "history.json")["points"][-1]["statuses"] == {"2xx": 31},

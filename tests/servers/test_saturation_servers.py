@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.prefork import Prefork, running
-from tests.servers.process import FLASK_APP, Scratch, wait_until
+from tests.servers.process import WSGI_APP, Scratch, wait_until
 
 ASGI_APP = "tests.servers.apps.asgi_app:app"
 CAPACITY = "http_server_worker_capacity"
@@ -19,18 +19,18 @@ CAPACITY = "http_server_worker_capacity"
 
 def waitress(port: int) -> list[str]:
     """Return the command line of a waitress with three threads."""
-    return [sys.executable, "-m", "waitress", f"--listen=127.0.0.1:{port}", "--threads=3", FLASK_APP]
+    return [sys.executable, "-m", "waitress", f"--listen=127.0.0.1:{port}", "--threads=3", WSGI_APP]
 
 
 def granian(port: int) -> list[str]:
     """Return the command line of a granian whose workers have five threads each."""
     options = ["--interface", "wsgi", "--workers", "2", "--blocking-threads", "5"]
-    return [script("granian"), *options, "--host", "127.0.0.1", "--port", str(port), FLASK_APP]
+    return [script("granian"), *options, "--host", "127.0.0.1", "--port", str(port), WSGI_APP]
 
 
 def hypercorn(port: int) -> list[str]:
     """Return the command line of a hypercorn that serves WSGI in the thread pool of its event loop."""
-    return [script("hypercorn"), "--workers", "1", "--bind", f"127.0.0.1:{port}", f"wsgi:{FLASK_APP}"]
+    return [script("hypercorn"), "--workers", "1", "--bind", f"127.0.0.1:{port}", f"wsgi:{WSGI_APP}"]
 
 
 def uvicorn(port: int) -> list[str]:
@@ -52,7 +52,7 @@ def uvicorn_h11(port: int) -> list[str]:
 def uwsgi(port: int) -> list[str]:
     """Return the command line of a uWSGI whose workers have six threads each."""
     options = ["--need-app", "--master", "--processes", "2", "--threads", "6", "--die-on-term"]
-    return [script("uwsgi"), *options, "--http-socket", f"127.0.0.1:{port}", "--module", FLASK_APP]
+    return [script("uwsgi"), *options, "--http-socket", f"127.0.0.1:{port}", "--module", WSGI_APP]
 
 
 def script(name: str) -> str:

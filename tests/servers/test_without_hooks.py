@@ -20,7 +20,7 @@ from tests.servers.prefork import running
 from tests.servers.process import Scratch, wait_until
 from web_prom.multiprocess.file_format import FileName
 
-WORKERS = 3
+WORKERS = 2
 
 
 def uvicorn(port: int) -> list[str]:
@@ -33,7 +33,7 @@ def uwsgi(port: int) -> list[str]:
     """Return the command line of a uWSGI whose master imports the application and forks."""
     script = str(Path(sysconfig.get_path("scripts"), "uwsgi"))
     options = [f"--http-socket=127.0.0.1:{port}", f"--processes={WORKERS}", "--master", "--die-on-term"]
-    return [script, *options, "--need-app", "--module=tests.servers.apps.flask_app:app"]
+    return [script, *options, "--need-app", "--module=tests.servers.apps.wsgi_app:app"]
 
 
 def lazy_uwsgi(port: int) -> list[str]:
@@ -45,7 +45,7 @@ def granian(port: int) -> list[str]:
     """Return the command line of a granian whose workers call a WSGI application in several threads."""
     script = str(Path(sysconfig.get_path("scripts"), "granian"))
     options = [f"--port={port}", f"--workers={WORKERS}", "--interface=wsgi", "--blocking-threads=4"]
-    return [script, *options, "tests.servers.apps.flask_app:app"]
+    return [script, *options, "tests.servers.apps.wsgi_app:app"]
 
 
 @pytest.mark.parametrize("command", [uvicorn, uwsgi, lazy_uwsgi])
