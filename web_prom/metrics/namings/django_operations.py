@@ -18,6 +18,7 @@ _BACKENDS = {
     "django.core.cache.backends.memcached.PyMemcacheCache": "memcached",
     "django.core.cache.backends.redis.RedisCache": "native_redis",
     "django_redis.cache.RedisCache": "redis",
+    "django_memcached_consul.memcached.MemcachedCache": "django_memcached_consul",
 }
 
 _OF_QUERY = {"alias": "db_namespace", "vendor": "db_system_name"}
