@@ -16,7 +16,8 @@ Microseconds of CPU time that each variant adds to a query, two cache operations
 and the quartiles of the differences in {rounds} rounds of {requests}. In each round every variant runs the
 same in one process. The database is SQLite in memory, and the cache is in memory. bare: without measurement.
 floor: perf_counter() and one bound observe() of prometheus_client around each query and each cache operation;
-for a request, also the floor of the request benchmark. web-prom observes the query, and counts it and its
+for a request, also the floor of the request benchmark. get_or_set and get_many run operations inside; their
+floor is that of each of these. web-prom observes the query, and counts it and its
 template for its route. It counts and observes each cache operation. django-prometheus only counts hits.
 """
 
@@ -45,6 +46,7 @@ class Case(NamedTuple):
 CASES = (
     Case("Query of Django", "queries_django", 1.5, {"django-prometheus": 2.0}),
     Case("Django cache, hit and set", "caches_django", 1.5, {}),
+    Case("Django cache, get_or_set and get_many", "caches_inside", 1.5, {}),
     Case("Query of SQLAlchemy", "queries_sqlalchemy", 1.5, {}),
     Case(
         "Django request, 5 queries, 2 cache hits", "queries_django_requests", None, {"django-prometheus": 3.0}

@@ -82,6 +82,7 @@ def test_queries_prints_a_table_for_each_subject(benchmarks: Callable[..., Done]
         for subject in (
             "Query of Django",
             "Django cache, hit and set",
+            "Django cache, get_or_set and get_many",
             "Query of SQLAlchemy",
             "Django request, 5 queries, 2 cache hits",
         )

@@ -17,6 +17,9 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """The positional and the keyword arguments of a method. The first one is the cache."""
 
 
+_SEQUENCES = frozenset({list, tuple})
+
+
 class Call:
     """A cache operation that runs now, and what a :class:`CallRule` needs to know.
 
@@ -203,7 +206,7 @@ class GetMany(CallRule):
         """Keep the keys. The keys of an iterator are kept when the backend takes them."""
         keys = args[1] if len(args) > 1 else kwargs.get("keys")
         # A backend may ask for the length of what has one, and what has one can be read twice.
-        if type(keys) is list or hasattr(type(keys), "__len__") or not hasattr(type(keys), "__iter__"):
+        if type(keys) in _SEQUENCES or hasattr(type(keys), "__len__") or not hasattr(type(keys), "__iter__"):
             call.keys = keys
             return args, kwargs
         call.keys = []
@@ -215,7 +218,7 @@ class GetMany(CallRule):
     def observe(self, target: Target, operation: str, call: Call, value: Any, seconds: float) -> None:
         """Count the keys."""
         hits, keys = len(value), call.keys
-        misses = 0 if type(keys) is list and hits == len(keys) else len(set(keys)) - hits
+        misses = 0 if type(keys) in _SEQUENCES and hits == len(keys) else len(set(keys)) - hits
         target.observe_keys(operation, hits, misses, seconds)
 
 

@@ -54,6 +54,7 @@ def wrap(
 
 def _wrap_call(method: Method, operation: str, rule: CallRule, target_of: TargetGetter) -> Method:
     writes_result = type(rule).observe is CallRule.observe
+    prepare, result_of = rule.prepare, rule.result
 
     def measured(*args: Any, **kwargs: Any) -> Any:
         target = target_of(id(args[0])) if args else None
@@ -70,7 +71,7 @@ def _wrap_call(method: Method, operation: str, rule: CallRule, target_of: Target
             return value
         call = Call()
         call.target = target
-        args, kwargs = rule.prepare(call, args, kwargs)
+        args, kwargs = prepare(call, args, kwargs)
         threads, thread = target.threads, get_ident()
         threads[thread] = call
         started = perf_counter()
@@ -86,8 +87,7 @@ def _wrap_call(method: Method, operation: str, rule: CallRule, target_of: Target
         try:
             write = None
             if writes_result:
-                result = rule.result(call, value)
-                write = target.source.writers.get((target.name, operation, result))
+                write = target.source.writers.get((target.name, operation, result_of(call, value)))
             if write is None:
                 rule.observe(target, operation, call, value, seconds)
             else:
