@@ -212,7 +212,16 @@ class Gunicorn:
         try:
             for pid in self.masters():
                 self.signal(signal.SIGTERM, pid)
-            wait_until(lambda: not self.processes(), "all processes to end", shown=self.log)
+            begun = time.monotonic()
+
+            def ended() -> bool:
+                if time.monotonic() - begun > 1:
+                    # A worker ignores its master's signal if it has not set its signal handlers by then.
+                    for pid in self.workers():
+                        self.signal(signal.SIGTERM, pid)
+                return not self.processes()
+
+            wait_until(ended, "all processes to end", shown=self.log)
         finally:
             self._kill()
 
