@@ -65,6 +65,7 @@ def snapshot(steps: int, *, started: int = 0, interval_seconds: float = 5.0) -> 
         "cost": {"snapshot_seconds": 0.0041, "series": 1312},
         "verdicts": _VERDICTS,
         "requests": requests,
+        "websockets": None,
         "queue_time": _queue_time(total),
         "workers": [
             {
@@ -260,7 +261,8 @@ def _own(served: int, steps: int) -> list[Document]:
             "labels": [],
             "buckets": None,
         }
-        return {**described, "buckets": None, "left_out": 0, **members, "series": series}
+        total = sum(each["value"] for each in series) if kind == "counter" else None
+        return {**described, "total": total, "left_out": 0, **members, "series": series}
 
     values = [
         {"labels": ["card"], "value": served * 30},

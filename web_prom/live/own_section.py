@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from heapq import nlargest
 from typing import Any
@@ -65,10 +66,17 @@ def _values(families: Families, family: Family) -> dict[str, Any]:
     # Values that are not finite count as 0.
     found = nlargest(MAX_SERIES, series, key=lambda each: families.value(each) or 0.0)
     return {
+        "total": _total(families, family),
         "series": [{"labels": each.labels, "value": families.value(each)} for each in found],
         "buckets": None,
         "left_out": max(len(series) - MAX_SERIES, 0),
     }
+
+
+def _total(families: Families, family: Family) -> float | None:
+    if family.type != "counter":
+        return None
+    return math.fsum(value for _, value in families.samples_of(family))
 
 
 def _distributions(families: Families, family: Family) -> dict[str, Any]:
@@ -85,6 +93,7 @@ def _distributions(families: Families, family: Family) -> dict[str, Any]:
             row["counts"] = histogram.counts
         rows.append(row)
     return {
+        "total": None,
         "series": rows,
         "buckets": json_bounds(bounds) if has_buckets else None,
         "left_out": max(len(histograms) - MAX_SERIES, 0),

@@ -14,6 +14,7 @@ from web_prom.live.own_section import own_section
 from web_prom.live.request_section import request_section
 from web_prom.live.server_section import server_sections
 from web_prom.live.text_samples import Scrape, TextReader
+from web_prom.live.websocket_section import websocket_section
 
 VERSION = 1
 """The version of the document. It changes if a member changes its meaning or is removed."""
@@ -64,6 +65,7 @@ class SnapshotReader:
             "interval_seconds": self._interval_seconds,
             "web_prom": self._version,
             "requests": requests,
+            "websockets": websocket_section(families),
             **server_sections(families, _finished(requests)),
             **inside_sections(families),
         }

@@ -253,3 +253,59 @@ def test_checks_name_routes_that_are_not_known(registry: CollectorRegistry) -> N
     assert checks["routes"]["ok"] is False
     assert "100%" in checks["routes"]["summary"]
     assert "set_route" in checks["routes"]["remedy"]
+
+
+WEBSOCKETS = """\
+# TYPE websocket_connections_in_progress gauge
+websocket_connections_in_progress 2
+# TYPE websocket_connections counter
+websocket_connections_total{route="/chat/{room}",code="1000"} 5
+websocket_connections_total{route="/chat/{room}",code="_rejected"} 3
+# TYPE websocket_messages counter
+websocket_messages_total{route="/chat/{room}",direction="received"} 40
+websocket_messages_total{route="/chat/{room}",direction="sent"} 90
+websocket_messages_total{route="/feed",direction="sent"} 7
+# TYPE websocket_connection_duration_seconds histogram
+websocket_connection_duration_seconds_bucket{route="/chat/{room}",le="1.0"} 3
+websocket_connection_duration_seconds_bucket{route="/chat/{room}",le="+Inf"} 8
+websocket_connection_duration_seconds_sum{route="/chat/{room}"} 120
+websocket_connection_duration_seconds_count{route="/chat/{room}"} 8
+"""
+
+
+@pytest.mark.parametrize("prefix", ["", "shop_"])
+def test_websockets_have_a_row_for_each_route(prefix: str) -> None:
+    text = WEBSOCKETS.replace("websocket_", f"{prefix}websocket_")
+
+    assert valid(take_snapshot(text))["websockets"] == {
+        "buckets": [1, None],
+        "in_progress": 2,
+        "routes": [
+            {
+                "route": "/chat/{room}",
+                "codes": {"1000": 5, "_rejected": 3},
+                "received": 40,
+                "sent": 90,
+                "seconds": 120,
+                "counts": [3, 5],
+            },
+            {"route": "/feed", "codes": {}, "received": 0, "sent": 7, "seconds": 0, "counts": [0, 0]},
+        ],
+        "left_out": 0,
+    }
+
+
+def test_websockets_are_null_without_a_family_of_them() -> None:
+    assert valid(take_snapshot(REQUESTS))["websockets"] is None
+
+
+def test_total_of_a_counter_has_the_series_that_are_left_out(registry: CollectorRegistry) -> None:
+    counter = Counter("orders", "", ["item"], registry=registry)
+    for item in range(MAX_SERIES + 5):
+        counter.labels(str(item)).inc(2)
+    Gauge("carts", "", registry=registry).set(1)
+
+    own = {family["name"]: family for family in valid(take_snapshot(registry))["own"]}
+
+    assert own["orders_total"]["total"] == 2 * (MAX_SERIES + 5)
+    assert own["carts"]["total"] is None

@@ -20,6 +20,7 @@ const shortClock = (time) => clock(time).slice(0, 5);
  * @property {string} name
  * @property {string} colour The name of a CSS variable.
  * @property {(step: object) => (number|null)} value
+ * @property {(value: number) => string} [write] How a value is written; as on the axis if left out.
  * @property {number[]} [dash]
  */
 
@@ -126,7 +127,7 @@ export class TimeChart extends Card {
 
   #text(series, step) {
     const value = step ? series.value(step) : null;
-    return value == null ? "–" : this.options.format(value);
+    return value == null ? "–" : (series.write ?? this.options.format)(value);
   }
 
   #settings(width, height) {
@@ -138,7 +139,7 @@ export class TimeChart extends Card {
       height,
       legend: { live: true },
       cursor: { y: false, points: { size: 6 }, sync: { key: "time" }, drag: { x: false, y: false } },
-      scales: { y: { range: (_plot, _low, high) => [0, Math.max(high * 1.1 || 1, least)] } },
+      scales: { x: { range: (_plot, low, high) => (this.steps.length > 1 ? [low, high] : [low - 60, low]) }, y: { range: (_plot, low, high) => [Math.min(low * 1.1, 0), low < 0 ? Math.max(high * 1.1, 0) : Math.max(high * 1.1 || 1, least)] } },
       axes: [
         { ...line, size: 28, grid: { show: false }, space: 70, values: (_plot, times) => times.map(this.#isShort() ? clock : shortClock) },
         { ...line, size: axisWidth, values: (_plot, values) => values.map(format) },
@@ -228,9 +229,9 @@ export class HeatMap extends Card {
     });
     context.textAlign = "center";
     const span = area.last - area.first;
-    const every = [60, 120, 300, 600].find((each) => (span / each) * 70 <= width - axisWidth) ?? 900;
+    const every = [5, 15, 30, 60, 120, 300, 600].find((each) => (span / each) * 70 <= width - axisWidth) ?? 900;
     for (let time = Math.ceil(area.first / every) * every; time <= area.last; time += every) {
-      if (area.x(time) < width - 18) context.fillText(shortClock(time), area.x(time), area.height - 4);
+      if (area.x(time) < width - 24) context.fillText((every < 60 ? clock : shortClock)(time), area.x(time), area.height - 4);
     }
   }
 

@@ -1,14 +1,16 @@
 // The service's own metrics: a chart and a table for each family, by its type.
 
 import { TimeChart } from "./charts.js";
-import { growth, growthOfCounts, quantile, sum } from "./model.js";
-import { numberColumn } from "./parts.js";
+import { growth, growthOfCounts, isHighest, quantile, sum } from "./model.js";
+import { estimate, numberColumn } from "./parts.js";
 import { Table } from "./table.js";
-import { count, formatOf, make, rate } from "./text.js";
+import { age, count, formatOf, make, rate } from "./text.js";
 
 const colours = ["line-a", "line-b", "s2xx", "s5xx", "s3xx", "other"];
 const shownAtFirst = 24;
-const nameOf = (series) => series.labels.join(", ") || "all";
+const nameOf = ({ labels }) => (labels.length ? labels.map((value) => value || "(empty)").join(", ") : "all");
+const shortName = (series) => shortened(nameOf(series));
+const shortened = (name) => (name.length > 48 ? `${name.slice(0, 47)}…` : name);
 const valueOf = (series) => series.value ?? series.count ?? 0;
 
 export class MetricsView {
@@ -77,15 +79,17 @@ class FamilyCard {
     const kinds = { counter: counterChart, histogram: histogramChart, summary: summaryChart };
     const kind = (kinds[family.type] ?? gaugeChart)(family);
     this.stepsOf = kind.stepsOf;
-    const note = [family.type, kind.note, family.series.length > colours.length && family.type !== "histogram" ? `the ${colours.length} highest of ${family.series.length + family.left_out}` : ""].filter(Boolean).join(", ");
+    const note = [family.type, kind.note, shownNote(family)].filter(Boolean).join(", ");
     this.chart = new TimeChart(family.name, kind.series, {
       format: kind.format,
       note,
       height: 150,
-      say: (steps) => `${family.help} ${steps.length ? kind.say(steps.at(-1)) : "The chart begins with the next snapshot."}`.trim(),
+      least: kind.least,
+      say: (steps) => `${family.help} ${steps.length ? kind.say(steps.at(-1), steps) : "The chart begins with the next snapshot."}`.trim(),
     });
     const columns = [{ name: family.labels.join(", ") || "Series", value: nameOf }, ...kind.columns];
-    this.table = new Table(family.name, columns, { sortBy: 1, limit: 6 });
+    const leftOut = family.left_out ? `${count(family.left_out)} more series have lower values.` : "";
+    this.table = new Table(family.name, columns, { sortBy: 1, limit: 6, rest: leftOut });
     this.chart.element.append(this.table.element);
     this.element = this.chart.element;
   }
@@ -101,6 +105,13 @@ class FamilyCard {
   }
 }
 
+/** Say which series of a family a chart has, if it does not have all. */
+function shownNote({ type, series, left_out: leftOut }) {
+  const shown = type === "histogram" ? series.length : Math.min(series.length, colours.length);
+  const all = series.length + leftOut;
+  return shown < all ? `the ${shown} highest of ${count(all)}` : "";
+}
+
 /** Return the steps between each two snapshots of a family. */
 function pairs(past, step) {
   return past.slice(1).map((now, at) => {
@@ -110,7 +121,7 @@ function pairs(past, step) {
 }
 
 function lines(family) {
-  return family.series.slice(0, colours.length).map((each) => ({ name: nameOf(each), key: each.labels.join("\u0000") }));
+  return family.series.slice(0, colours.length).map((each) => ({ name: shortName(each), key: each.labels.join("\u0000") }));
 }
 
 function found(family, key) {
@@ -135,13 +146,34 @@ function counterChart(family) {
     note: "per second",
     format: rate,
     series: seriesOf(shown),
-    stepsOf: (past) => pairs(past, (now, before, elapsed) => ({ values: ratesOf(now, before, elapsed, shown) })),
-    say: (step) => `${rate(sum(step.values.map((value) => value ?? 0)))} per second now.`,
+    stepsOf: (past) => pairs(past, (now, before, elapsed) => ({ values: ratesOf(now, before, elapsed, shown), all: growth(now.total, before.total) / elapsed })),
+    say: (step) => `${rate(step.all)} per second now.`,
     columns: [numberColumn("Total", valueOf)],
   };
 }
 
+/** Gauges with a point in time: the chart and the table have how long ago it was. 0 is no time. */
+function timestampChart(family) {
+  const shown = lines(family);
+  const ago = (value) => (value == null ? "–" : value < 0 ? `in ${age(-value)}` : `${age(value)} ago`);
+  const since = (time, series) => (series?.value ? time - series.value : null);
+  let now = 0;
+  return {
+    note: "time since then",
+    format: age,
+    least: 60,
+    series: seriesOf(shown).map((each) => ({ ...each, write: ago })),
+    stepsOf: (past) => {
+      now = past.at(-1)?.time ?? now;
+      return past.map(({ time, family: each }) => ({ time, values: shown.map(({ key }) => since(time, found(each, key))) }));
+    },
+    say: (step) => (shown.length === 1 && step.values[0] != null ? `It was ${ago(step.values[0])}.` : ""),
+    columns: [numberColumn("Time", (row) => since(now, row), ago)],
+  };
+}
+
 function gaugeChart(family) {
+  if (family.name.endsWith("_timestamp_seconds")) return timestampChart(family);
   const shown = lines(family);
   const format = formatOf(family.unit);
   return {
@@ -161,24 +193,29 @@ function histogramChart(family) {
   const format = formatOf(family.unit);
   const { buckets } = family;
   const estimated = (wanted) => (step) => quantile(buckets, step.counts, wanted);
+  const write = (value) => estimate(buckets, value, format);
   return {
     note: "estimates from buckets",
     format,
     series: [
-      { name: "p99", colour: "p99", value: estimated(0.99) },
-      { name: "p95", colour: "p95", value: estimated(0.95), dash: [8, 3] },
-      { name: "p50", colour: "p50", value: estimated(0.5), dash: [2, 3] },
+      { name: "p99", colour: "p99", value: estimated(0.99), write },
+      { name: "p95", colour: "p95", value: estimated(0.95), write, dash: [8, 3] },
+      { name: "p50", colour: "p50", value: estimated(0.5), write, dash: [2, 3] },
     ],
     stepsOf: (past) =>
       pairs(past, (now, before) => {
         const counts = now.series.map((each) => growthOfCounts(each.counts, found(before, each.labels.join("\u0000"))?.counts));
         return { counts: buckets.map((_, at) => sum(counts.map((each) => each[at] ?? 0))) };
       }),
-    say: (step) => (sum(step.counts) ? `95 % are less than ${format(estimated(0.95)(step))} now.` : "Nothing was observed just now."),
+    say: (step) => {
+      const p95 = estimated(0.95)(step);
+      if (p95 == null) return "Nothing was observed just now.";
+      return isHighest(buckets, p95) ? `5 % or more are greater than ${format(p95)} now.` : `95 % are less than ${format(p95)} now.`;
+    },
     columns: [
       numberColumn("Count", valueOf),
       numberColumn("Mean", meanOf, format),
-      numberColumn("p95", (row) => quantile(buckets, row.counts, 0.95), format, "Since the service started: an estimate from buckets"),
+      numberColumn("p95", (row) => quantile(buckets, row.counts, 0.95), write, "Since the service started: an estimate from buckets"),
     ],
   };
 }
@@ -198,7 +235,7 @@ function summaryChart(family) {
           return observed ? growth(series.sum, former?.sum ?? 0) / observed : null;
         }),
       })),
-    say: () => "",
+    say: (step) => (shown.length === 1 && step.values[0] != null ? `The mean is ${format(step.values[0])} now.` : ""),
     columns: [numberColumn("Count", valueOf), numberColumn("Mean", meanOf, format)],
   };
 }

@@ -76,6 +76,11 @@ export function quantile(bounds, counts, wanted) {
   return lower;
 }
 
+/** Tell whether an estimate is the highest bound: what was observed may be above it. */
+export function isHighest(bounds, value) {
+  return value != null && bounds.length > 1 && value >= bounds.at(-2);
+}
+
 /** Return "2xx" for "200". */
 export function statusClass(status) {
   return /^[1-5]/.test(status) ? `${status[0]}xx` : "other";

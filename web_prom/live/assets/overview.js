@@ -1,10 +1,11 @@
 // The first view: verdicts, figures, charts over time, routes and exceptions.
 
 import { HeatMap, TimeChart, sparkline } from "./charts.js";
-import { exceptionTable, quantile, routeTable, sum, sumOfCounts } from "./model.js";
-import { Figures, Statements, bar, card, marked, numberColumn, routeLink } from "./parts.js";
+import { exceptionTable, isHighest, quantile, routeTable, sum, sumOfCounts } from "./model.js";
+import { Figures, Statements, bar, card, estimate, marked, numberColumn, routeLink } from "./parts.js";
 import { Table } from "./table.js";
 import { age, count, duration, make, percent, rate, setText } from "./text.js";
+import { WebSocketView } from "./websocket_view.js";
 
 const classes = [
   ["2xx", "2xx success"],
@@ -13,6 +14,23 @@ const classes = [
   ["5xx", "5xx server error"],
 ];
 export const waiting = "Waiting for a second snapshot.";
+
+/** Say how long most took, from an estimate of the 95th percentile. Above the highest bound, only the others are known. */
+function mostSentence(bounds, p95, are, end, none) {
+  if (p95 == null) return none;
+  return isHighest(bounds, p95) ? `5 % or more ${are} longer than ${duration(p95)} ${end}.` : `95 % ${are} less than ${duration(p95)} ${end}.`;
+}
+
+/** Say how long requests took. */
+export function durationSentence(bounds, counts) {
+  return mostSentence(bounds, quantile(bounds, counts, 0.95), "took", "now", "No request ended just now.").replace(/\.$/, half(bounds, counts));
+}
+
+function half(bounds, counts) {
+  const p50 = quantile(bounds, counts, 0.5);
+  return p50 == null || isHighest(bounds, p50) ? "." : `, half less than ${duration(p50)}.`;
+}
+
 const isHighShare = (value) => value > 0.01;
 
 /** Return the columns of a table of routes. Those of the database are left out where it is not measured. */
@@ -22,7 +40,7 @@ function routeColumns(store, hasQueries) {
     { name: "Trend", kind: "trend", value: (row) => row.rate, show: (row) => sparkline(store.rates(row.key)), title: "Requests per second over the last 15 minutes" },
     { name: "Requests/s", kind: "number", value: (row) => row.rate ?? row.requests, show: (row) => (row.rate == null ? `${count(row.requests)} in all` : rate(row.rate)) },
     { name: "Errors", kind: "number", value: (row) => row.errors, show: (row) => marked(percent(row.errors), isHighShare(row.errors)), title: "Share of requests that ended in a server error (5xx)" },
-    numberColumn("p95", (row) => row.p95, duration, "95 % of requests took less: an estimate from buckets"),
+    numberColumn("p95", (row) => row.p95, (value) => estimate(store.latest.requests.buckets, value, duration), "95 % of requests took less: an estimate from buckets"),
   ];
   if (hasQueries) {
     columns.push(numberColumn("Queries", (row) => row.queries, rate, "Database queries per request"), {
@@ -44,6 +62,8 @@ export class Overview {
     this.figures = new Figures();
     this.charts = this.#charts();
     this.waits = null;
+    this.webSockets = null;
+    this.webSocketsHolder = make("div.holder.wide", { hidden: true });
     this.waitsCard = make("div.holder");
     this.empty = make("p.empty.card");
     this.routeNote = make("span.note");
@@ -58,7 +78,7 @@ export class Overview {
       { sortBy: 2, limit: 10, empty: "No view raised an exception in this window." },
     );
     const cards = [...Object.values(this.charts).map((chart) => chart.element), this.waitsCard];
-    this.cards = make("div.cards", {}, ...cards, this.routeCard, card("Exceptions by type and route", { place: "exceptions" }, this.exceptions.element));
+    this.cards = make("div.cards", {}, ...cards, this.routeCard, card("Exceptions by type and route", { place: "exceptions" }, this.exceptions.element), this.webSocketsHolder);
     this.element = make("div", {}, this.verdicts.element, this.figures.element, this.empty, this.cards);
   }
 
@@ -77,14 +97,25 @@ export class Overview {
     const rows = routeTable(latest.requests, before?.requests ?? null, elapsed);
     this.#showRoutes(rows, elapsed);
     this.exceptions.update(exceptionTable(rows));
+    this.#showWebSockets(windowSeconds);
   }
 
   redraw() {
-    for (const chart of [...Object.values(this.charts), this.waits]) chart?.redraw();
+    for (const each of [...Object.values(this.charts), this.waits, this.webSockets]) each?.redraw();
   }
 
   close() {
-    for (const chart of [...Object.values(this.charts), this.waits]) chart?.close();
+    for (const each of [...Object.values(this.charts), this.waits, this.webSockets]) each?.close();
+  }
+
+  #showWebSockets(windowSeconds) {
+    if (!this.store.latest.websockets) return;
+    if (!this.webSockets) {
+      this.webSockets = new WebSocketView(this.store);
+      this.webSocketsHolder.append(this.webSockets.element);
+      this.webSocketsHolder.hidden = false;
+    }
+    this.webSockets.update(windowSeconds);
   }
 
   /** Show the chart of queue time and loop lag, with what is measured of the two. */
@@ -106,7 +137,8 @@ export class Overview {
     const { latest } = this.store;
     const { routes, buckets } = latest.requests;
     let reason = "";
-    if (!routes.length && buckets.length <= 1 && latest.own.length) {
+    if (latest.websockets) reason = "";
+    else if (!routes.length && buckets.length <= 1 && latest.own.length) {
       reason = "The service has no metrics of HTTP requests that this page knows. Its other metrics are under “Own metrics”.";
     } else if (!routes.length) {
       reason = `No request was measured yet. Send one to the service: it appears here within ${age(latest.interval_seconds)}.`;
@@ -133,7 +165,8 @@ export class Overview {
 
   #figures(window) {
     const { latest } = this.store;
-    const at = (wanted) => duration(window && quantile(latest.requests.buckets, window.counts, wanted));
+    const estimated = (bounds, counts, wanted) => estimate(bounds, counts && quantile(bounds, counts, wanted), duration);
+    const at = (wanted) => estimated(latest.requests.buckets, window?.counts, wanted);
     const figures = [
       ["Requests/s", rate(window?.rate), window ? `the last ${age(window.elapsed)}` : "waiting for a second snapshot"],
       ["Server errors", percent(window?.errors), "of requests", isHighShare(window?.errors)],
@@ -144,7 +177,7 @@ export class Overview {
     ];
     const utilisation = window?.utilisation;
     figures.push(["Workers busy", percent(utilisation), utilisation == null ? "capacity not known" : "of their capacity", utilisation > 0.8]);
-    if (latest.queue_time) figures.push(["Queue time p95", duration(window?.queueCounts && quantile(latest.queue_time.buckets, window.queueCounts, 0.95)), "estimated wait"]);
+    if (latest.queue_time) figures.push(["Queue time p95", estimated(latest.queue_time.buckets, window?.queueCounts, 0.95), "estimated wait"]);
     return figures;
   }
 
@@ -162,6 +195,7 @@ export class Overview {
   #charts() {
     const bounds = () => this.store.latest.requests.buckets;
     const estimated = (wanted) => (step) => quantile(bounds(), step.counts, wanted);
+    const write = (value) => estimate(bounds(), value, duration);
     const requests = new TimeChart(
       "Requests per second",
       classes.map(([name, label]) => ({ name: label, colour: `s${name}`, value: (step) => step.perSecond[name] ?? 0 })).reverse(),
@@ -183,14 +217,14 @@ export class Overview {
       say: (steps) => (steps.length ? `${percent(steps.at(-1).errors)} of requests end in a server error now.` : waiting),
     });
     const latency = new TimeChart("Duration of requests", [
-      { name: "p99", colour: "p99", value: estimated(0.99) },
-      { name: "p95", colour: "p95", value: estimated(0.95), dash: [8, 3] },
-      { name: "p50", colour: "p50", value: estimated(0.5), dash: [2, 3] },
+      { name: "p99", colour: "p99", value: estimated(0.99), write },
+      { name: "p95", colour: "p95", value: estimated(0.95), write, dash: [8, 3] },
+      { name: "p50", colour: "p50", value: estimated(0.5), write, dash: [2, 3] },
     ], {
       format: duration,
       place: "duration",
       note: "estimates from buckets",
-      say: (steps) => (steps.length ? `95 % took less than ${duration(estimated(0.95)(steps.at(-1)))} now, half less than ${duration(estimated(0.5)(steps.at(-1)))}.` : waiting),
+      say: (steps) => (steps.length ? durationSentence(bounds(), steps.at(-1).counts) : waiting),
     });
     const heat = new HeatMap("Requests by duration", {
       format: (bound) => (bound === null ? "longer" : `≤ ${duration(bound)}`),
@@ -223,17 +257,19 @@ export class Overview {
     const queue = estimated("queue_time", "queueCounts");
     const loop = estimated("event_loop", "loopCounts");
     const series = [];
+    const writes = (section) => (value) => estimate(this.store.latest[section]?.buckets ?? [], value, duration);
     if (hasQueue) {
-      series.push({ name: "queue time p95", colour: "line-a", value: queue });
+      series.push({ name: "queue time p95", colour: "line-a", value: queue, write: writes("queue_time") });
       series.push({ name: "queue time mean", colour: "s2xx", value: (step) => step.queueMean, dash: [2, 3] });
     }
-    if (hasLoop) series.push({ name: "event loop lag p95", colour: "line-b", value: loop, dash: [8, 3] });
+    if (hasLoop) series.push({ name: "event loop lag p95", colour: "line-b", value: loop, write: writes("event_loop"), dash: [8, 3] });
     const say = (steps) => {
       const step = steps.at(-1);
       if (!step) return waiting;
       const sentences = [];
-      if (hasQueue) sentences.push(`95 % of requests wait less than ${duration(queue(step))} for a worker.`);
-      if (hasLoop) sentences.push(`95 % of the event loop's turns are less than ${duration(loop(step))} late.`);
+      const { queue_time: queues, event_loop: loops } = this.store.latest;
+      if (hasQueue) sentences.push(mostSentence(queues?.buckets, queue(step), "of requests wait", "for a worker", "No request was served just now."));
+      if (hasLoop) sentences.push(mostSentence(loops?.buckets, loop(step), "of the event loop's turns are", "late", "The event loop's lag is not known just now."));
       return sentences.join(" ");
     };
     return new TimeChart("Waiting", series, { format: duration, place: "waiting", note: "p95: an estimate from buckets", say });

@@ -1,5 +1,6 @@
 // Parts that several views have: figures, statements with a remedy, and cells of tables.
 
+import { isHighest } from "./model.js";
 import { bytes, count, duration, make, makeSvg, percent, rate, setText } from "./text.js";
 
 /** A card over the whole width, with a heading and an optional place that links lead to. */
@@ -90,7 +91,7 @@ function statement({ name, severity, word, summary, remedy, numbers = {}, isChec
     make("span.summary", {}, summary),
     remedy ? make("span.remedy", {}, remedy) : null,
     said.length || place
-      ? make("span.numbers", {}, said.join(" · "), said.length && place ? " · " : "", place ? make("a", { href: place[0], "data-key": name }, `Show ${place[1]}`) : null)
+      ? make("span.numbers", {}, said.join(" · "), said.length && place ? "\u00a0· " : "", place ? make("a", { href: place[0], "data-key": name }, `Show ${place[1]}`) : null)
       : null,
   );
 }
@@ -118,6 +119,11 @@ export function bar(share) {
 
 export function marked(text, isHigh) {
   return isHigh ? make("span.high", {}, text) : text;
+}
+
+/** Write the estimate of a quantile. Of what is above the highest bound, no more is known. */
+export function estimate(bounds, value, format) {
+  return (isHighest(bounds, value) ? "≥ " : "") + format(value);
 }
 
 /** A column of numbers. */

@@ -2,8 +2,8 @@
 
 import { TimeChart } from "./charts.js";
 import { between, keyOf, pointOf, quantile, routeTable } from "./model.js";
-import { waiting } from "./overview.js";
-import { Figures, card, numberColumn } from "./parts.js";
+import { durationSentence, waiting } from "./overview.js";
+import { Figures, card, estimate, numberColumn } from "./parts.js";
 import { Table } from "./table.js";
 import { age, count, duration, make, percent, rate, setText } from "./text.js";
 
@@ -49,7 +49,7 @@ export class RouteView {
     const row = routeTable(store.latest.requests, before?.requests ?? null, elapsed).find((each) => each.key === this.key);
     setText(this.period, elapsed ? `the last ${age(elapsed)}` : "since the service started");
     this.empty.hidden = Boolean(row);
-    this.figures.update(row ? figuresOf(row) : []);
+    this.figures.update(row ? figuresOf(row, store.latest.requests.buckets) : []);
     const seen = (counters) => Object.entries(counters ?? {}).filter(([, value]) => value > 0);
     this.statuses.update(seen(row?.statuses));
     this.exceptions.update(seen(row?.exceptions));
@@ -76,32 +76,34 @@ export class RouteView {
   #charts() {
     const bounds = () => this.store.latest.requests.buckets;
     const estimated = (wanted) => (step) => quantile(bounds(), step.counts, wanted);
+    const write = (value) => estimate(bounds(), value, duration);
     return [
       new TimeChart("Requests per second", [
         { name: "5xx server error", colour: "s5xx", value: (step) => step.perSecond["5xx"] ?? 0 },
         { name: "all others", colour: "s2xx", value: (step) => step.rate - (step.perSecond["5xx"] ?? 0) },
       ], { format: rate, stacked: true, say: (steps) => (steps.length ? `${rate(steps.at(-1).rate)} per second now.` : waiting) }),
       new TimeChart("Duration", [
-        { name: "p99", colour: "p99", value: estimated(0.99) },
-        { name: "p95", colour: "p95", value: estimated(0.95), dash: [8, 3] },
-        { name: "p50", colour: "p50", value: estimated(0.5), dash: [2, 3] },
+        { name: "p99", colour: "p99", value: estimated(0.99), write },
+        { name: "p95", colour: "p95", value: estimated(0.95), write, dash: [8, 3] },
+        { name: "p50", colour: "p50", value: estimated(0.5), write, dash: [2, 3] },
       ], {
         format: duration,
         note: "estimates from buckets",
-        say: (steps) => (steps.length ? `95 % took less than ${duration(estimated(0.95)(steps.at(-1)))} now.` : waiting),
+        say: (steps) => (steps.length ? durationSentence(bounds(), steps.at(-1).counts) : waiting),
       }),
     ];
   }
 }
 
-function figuresOf(row) {
+function figuresOf(row, bounds) {
+  const written = (value) => estimate(bounds, value, duration);
   const figures = [
     row.rate == null ? ["Requests", count(row.requests), "since the service started"] : ["Requests/s", rate(row.rate), `${count(row.requests)} requests`],
     ["Server errors", percent(row.errors), "of requests", row.errors > 0.01],
     ["Mean", duration(row.mean), "exact"],
-    ["Median (p50)", duration(row.p50), "estimate"],
-    ["p95", duration(row.p95), "estimate"],
-    ["p99", duration(row.p99), "estimate"],
+    ["Median (p50)", written(row.p50), "estimate"],
+    ["p95", written(row.p95), "estimate"],
+    ["p99", written(row.p99), "estimate"],
     ["Share of time", percent(row.share), "of all requests"],
   ];
   if (row.queries != null) {

@@ -15,7 +15,7 @@ export class Table {
   /**
    * @param {string} label What the table is, for screen readers.
    * @param {Column[]} columns
-   * @param {{sortBy?: number, descending?: boolean, empty?: string, filter?: string, limit?: number}} options
+   * @param {{sortBy?: number, descending?: boolean, empty?: string, filter?: string, limit?: number, rest?: string}} options The member "rest" says what is missing after the last row.
    */
   constructor(label, columns, options = {}) {
     this.columns = columns;
@@ -29,9 +29,10 @@ export class Table {
     this.body = make("tbody");
     this.more = make("button.more", { type: "button", hidden: true, onclick: () => this.#showAll() });
     this.note = make("p.empty", { hidden: true });
+    this.rest = make("p.note", { hidden: true }, options.rest ?? "");
     const table = make("table", { "aria-label": label }, make("thead", {}, make("tr", {}, ...this.heads)), this.body);
     const scroller = make("div.scroller", { tabindex: "0", role: "region", "aria-label": `Table: ${label}` }, table);
-    this.element = make("div.table", {}, options.filter ? this.#filter(options.filter) : null, scroller, this.note, this.more);
+    this.element = make("div.table", {}, options.filter ? this.#filter(options.filter) : null, scroller, this.note, this.more, this.rest);
   }
 
   /** Show other rows. The order and the filter stay. */
@@ -84,7 +85,8 @@ export class Table {
     this.body.replaceChildren(...shown.slice(0, limit).map((row) => this.#line(row)));
     if (focused) this.body.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
     this.more.hidden = shown.length <= limit;
-    this.more.textContent = `Show all ${shown.length} rows`;
+    this.rest.hidden = !this.options.rest || shown.length > limit;
+    this.more.textContent = `Show ${this.options.rest ? "" : "all "}${shown.length} rows`;
     this.note.hidden = shown.length > 0;
     this.note.textContent = this.rows.length ? "No row contains this text." : (this.options.empty ?? "Nothing yet.");
   }

@@ -1,7 +1,7 @@
 // Workers: what each costs, and the sockets that requests wait at.
 
 import { TimeChart } from "./charts.js";
-import { growth } from "./model.js";
+import { growth, sum } from "./model.js";
 import { card, numberColumn } from "./parts.js";
 import { Table } from "./table.js";
 import { age, bytes, count, make, percent, setText } from "./text.js";
@@ -57,7 +57,17 @@ export class WorkersView {
     for (const chart of this.charts) chart.update(steps);
     this.listeners.update(latest.server.listeners);
     const refused = latest.server.listen_overflows;
-    setText(this.refused, refused == null ? "" : refused ? `The kernel refused ${count(refused)} connections because a queue was full.` : "The kernel refused no connection.");
+    setText(this.refused, refused == null ? "" : this.#refusedText(refused));
+  }
+
+  /** Say how many connections were refused. The kernel counts since it started, for all programs. */
+  #refusedText(all) {
+    const { sections } = this.store;
+    const [first] = sections;
+    const refused = sum(sections.slice(1).map((now, at) => growth(now.server.listen_overflows ?? 0, sections[at].server.listen_overflows ?? 0)));
+    const since = `in the last ${age(this.store.latest.time - first.time)}`;
+    const news = sections.length < 2 ? "" : refused ? `The kernel refused ${count(refused)} connections ${since} because a queue was full. ` : `The kernel refused no connection ${since}. `;
+    return `${news}Since this host or container started, it refused ${count(all)} connections to all programs.`;
   }
 
   redraw() {
