@@ -42,6 +42,7 @@ BOTH = frozenset(APPS)
 _POOL = "{{db_client_connection_pool_name}}"
 _FAILED = "Connections that failed, and waits that timed out"
 _NO_POOL = "the shops' databases are in memory, where no connection fails, and Django's have no pool"
+_NO_WEBSOCKETS = "the shops have no WebSockets"
 _NO_CALLS = "the shops send no requests to other servers"
 NOT_IN_DEMO: dict[str, tuple[frozenset[str], str]] = {
     "Requests per second by status class: 3xx": (BOTH, "the shops redirect nobody"),
@@ -63,6 +64,9 @@ NOT_IN_DEMO: dict[str, tuple[frozenset[str], str]] = {
     "Duration of templates, p95: {{template}}": (frozenset({"flask"}), "the Flask shop has no templates"),
     "Lag of event loops, p99: asyncio": (BOTH, "gunicorn's sync workers have no event loop"),
     "Lag of event loops, p99: gevent": (BOTH, "gunicorn's sync workers have no hub"),
+    "Open WebSockets: {{instance}}": (BOTH, _NO_WEBSOCKETS),
+    "WebSockets that end, per second, by close code: {{code}}": (BOTH, _NO_WEBSOCKETS),
+    "WebSocket messages per second: {{direction}}": (BOTH, _NO_WEBSOCKETS),
     "Values counted under _overflow: {{family}}": (BOTH, "the shops have few routes"),
     "Faults of the measurement: errors of the instrumentation": (BOTH, "there are none"),
 }

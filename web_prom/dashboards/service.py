@@ -32,6 +32,7 @@ def dashboard(names: Names) -> Dashboard:
             Row("Requests", request_panels(names)),
             Row("Routes", (_routes(names),), height=11),
             Row("Errors and load", (exceptions_panel(names), _in_progress(names))),
+            Row("WebSockets", _websockets(names)),
         ),
     )
 
@@ -146,4 +147,36 @@ def _in_progress(names: Names) -> Panel:
         " not, they wait for something: a database, a lock or another service.",
         unit="short",
         queries=(Query(f"sum by (instance) ({names.of(names.in_progress)})", "{{instance}}"),),
+    )
+
+
+def _websockets(names: Names) -> tuple[Panel, ...]:
+    return (
+        Panel(
+            title="Open WebSockets",
+            description="Connections that are open now, by instance. A drop to nothing: a deploy or a proxy "
+            "closed them all, and the clients connect again at the same time. No line: the service has no "
+            "WebSockets.",
+            unit="short",
+            width=8,
+            queries=(
+                Query(f"sum by (instance) ({names.of(conventions.WEBSOCKETS_IN_PROGRESS)})", "{{instance}}"),
+            ),
+        ),
+        Panel(
+            title="WebSockets that end, per second, by close code",
+            description="1000 and 1001 are ordinary ends. 1006: the connection broke. 1011: the application "
+            "failed. _rejected: the application did not accept the connection.",
+            unit="cps",
+            width=8,
+            queries=(Query(names.sum_rate(conventions.WEBSOCKETS, by="code"), "{{code}}"),),
+        ),
+        Panel(
+            title="WebSocket messages per second",
+            description="Messages from clients and to them. If one message is sent to each open connection, "
+            "the rate grows with their number.",
+            unit="cps",
+            width=8,
+            queries=(Query(names.sum_rate(conventions.WEBSOCKET_MESSAGES, by="direction"), "{{direction}}"),),
+        ),
     )

@@ -123,6 +123,11 @@ def _check(url: str) -> None:
         right = False
     if not right or any(sign.isspace() or not sign.isprintable() for sign in url):
         raise SnapshotError(f"{url!r} is no URL of metrics: write http://HOST:PORT/metrics")
+    if "@" in parts.netloc:
+        raise SnapshotError(
+            f"the URL of {parts.netloc.rpartition('@')[2]} has a user or a password; give them "
+            "with a header or a bearer token, for example 'Authorization: Basic ...'"
+        )
 
 
 def _hint(error: urllib.error.HTTPError) -> str:

@@ -76,3 +76,12 @@ def test_control_characters_of_an_answer_are_not_printed() -> None:
 
     with serving(answer) as url:
         assert "\x1b" not in refused(url)
+
+
+@pytest.mark.parametrize("user", ["u:p4ss@", "u@", "@"])
+def test_password_in_a_url_is_refused_and_not_printed(user: str) -> None:
+    message = refused(f"http://{user}localhost:1/metrics")
+
+    assert "--header" in message
+    assert "localhost:1" in message
+    assert "p4ss" not in message

@@ -61,6 +61,7 @@ def alerts(text: str) -> dict[str, dict[str, Any]]:
         (["--latency-slo", "100"], "--latency-slo 100 allows no failure"),
         (["--latency", "0.3"], "in seconds: 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5"),
         (["--latency", "soon"], "'soon' is not a number"),
+        (["--latency", "-1"], "'-1' is not a number from 0 on"),
         (["--buckets", "1,2"], "in seconds: 1, 2. Choose one"),
         (["--naming", "statsd"], "allowed: 'prometheus' or 'opentelemetry' or"),
         (["--namespace", "my-shop"], "letters, digits and '_'"),
