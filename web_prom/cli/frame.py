@@ -157,7 +157,7 @@ def _figures(view: View, width: int) -> list[Line]:
             ("Requests/s", rate(window.rate), ""),
             ("Errors", percent(window.errors), bad),
             *(
-                (f"p{wanted * 100:.0f}", duration(quantile(bounds, window.counts, wanted)), "")
+                (f"p{wanted * 100:.0f}", _estimate(bounds, quantile(bounds, window.counts, wanted)), "")
                 for wanted in (0.5, 0.95, 0.99)
             ),
             *figures,
@@ -174,6 +174,13 @@ def _figures(view: View, width: int) -> list[Line]:
             lines.append([])
         lines[-1] += [Span(f"{name} ", "dim"), Span(value, style or "bold"), Span("  ")]
     return [*lines, *_sparklines(view, width)]
+
+
+def _estimate(bounds: Sequence[float | None], value: float | None) -> str:
+    """Return an estimated duration. Of what is above the highest bound, no more is known."""
+    highest = bounds[-2] if len(bounds) > 1 else None
+    is_highest = value is not None and highest is not None and value >= highest
+    return f"{'≥ ' if is_highest else ''}{duration(value)}"
 
 
 def _sparklines(view: View, width: int) -> list[Line]:
@@ -213,14 +220,16 @@ def _columns(view: View, width: int) -> list[_Column]:
     def trend(row: RouteRow) -> Span:
         return Span(sparkline(view.trends.get(row.key, []), _TREND_WIDTH), "bar")
 
+    assert view.snapshot is not None
+    bounds = view.snapshot["requests"]["buckets"]
     columns = [
         _Column("rate", 7, lambda row: Span(rate(row.rate)))
         if view.window
         else _Column("requests", 8, lambda row: Span(count(row.requests))),
         _Column("errors", 7, errors),
-        _Column("p50", 7, lambda row: Span(duration(row.p50))),
-        _Column("p95", 7, lambda row: Span(duration(row.p95))),
-        _Column("p99", 7, lambda row: Span(duration(row.p99))),
+        _Column("p50", 7, lambda row: Span(_estimate(bounds, row.p50))),
+        _Column("p95", 7, lambda row: Span(_estimate(bounds, row.p95))),
+        _Column("p99", 7, lambda row: Span(_estimate(bounds, row.p99))),
         _Column("queries", 7, queries),
         _Column("time", 7, lambda row: Span(percent(row.share))),
         _Column("trend", _TREND_WIDTH, trend),

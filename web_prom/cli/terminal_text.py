@@ -7,7 +7,7 @@ import unicodedata
 from web_prom.cli.numbers import ABSENT, BARS
 
 _ASCII = str.maketrans(
-    {**dict(zip(BARS, "_..--==#", strict=True)), ABSENT: "-", "µ": "u", "·": "|", "…": "~"}
+    {**dict(zip(BARS, "_..--==#", strict=True)), ABSENT: "-", "µ": "u", "·": "|", "…": "~", "≥": ">"}
 )
 
 

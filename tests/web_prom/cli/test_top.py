@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import socket
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,20 @@ def test_top_prints_rates_between_two_scrapes(capsys: pytest.CaptureFixture[str]
     assert "64 MB" in printed
     assert "\x1b" not in printed
     assert max(map(width_of, printed.splitlines())) <= 80
+
+
+def test_top_states_no_percentile_above_the_highest_bucket(capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = itertools.count(10, 10)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        requests = next(numbers)
+        text(shop(requests=requests).replace(f'le="0.1"}} {requests}', 'le="0.1"} 0'))(handler)
+
+    with serving(answer) as url:
+        assert top(url, "--once") == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("GET /orders"))
+    assert "≥ 100 ms" in line
+    assert width_of(line) <= 80
 
 
 def test_top_shows_several_services_of_which_one_is_bad(capsys: pytest.CaptureFixture[str]) -> None:
