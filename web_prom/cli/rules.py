@@ -92,6 +92,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_OPTIONS = {"naming": "--naming", "namespace": "--namespace", "duration_buckets": "--buckets"}
+"""The options of the command by the settings that they are."""
+
+
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Print the rules, and return the exit code."""
     # prometheus_client reads the environment when it is imported, and `serve` changes the environment first.
@@ -116,7 +120,10 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             runbooks=RUNBOOKS if given.runbooks is None else given.runbooks,
         )
     except ConfigError as error:
-        parser.error(str(error))
+        message = str(error)
+        for name, option in _OPTIONS.items():
+            message = message.replace(f"option {name!r}", option)
+        parser.error(message)
     print(as_yaml(rule_groups(options, given.part or PARTS), options), end="")
     return 0
 
