@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import cache
 from importlib import import_module
@@ -29,6 +29,9 @@ def check_with_kubernetes(resource: dict[str, Any], version: str) -> None:
     kubernetes_validate.validate(resource, wanted, strict=True)
 
 
+Problems = Callable[[dict[str, Any]], list[str]]
+
+
 @cache
 def validator_of(kind: str) -> Any:
     """Return what validates a resource of the Prometheus operator, unknown fields refused."""
@@ -47,9 +50,13 @@ def _parts(schema: Any) -> Iterator[dict[str, Any]]:
         yield from _parts(child)
 
 
-def problems(resource: dict[str, Any]) -> list[str]:
-    """Return the errors of a resource of the Prometheus operator."""
-    return [error.message for error in validator_of(resource["kind"]).iter_errors(resource)]
+@pytest.fixture(scope="module")
+def problems() -> Problems:
+    """Return a function that returns the errors of a resource of the Prometheus operator.
+
+    One process runs all tests with this fixture, because the import of the models takes seconds.
+    """
+    return lambda resource: [each.message for each in validator_of(resource["kind"]).iter_errors(resource)]
 
 
 CORE = [name for name, resource in resources().items() if "monitoring" not in resource["apiVersion"]]
@@ -71,12 +78,12 @@ def test_kubernetes_schema_rejects_a_misspelt_field(version: str) -> None:
 
 
 @pytest.mark.parametrize("name", MONITORS)
-def test_monitor_is_valid_for_the_operator(name: str) -> None:
+def test_monitor_is_valid_for_the_operator(problems: Problems, name: str) -> None:
     assert problems(resources()[name]) == []
 
 
 @named([PROMETHEUS / "recording.yml", PROMETHEUS / "alerts.yml"])
-def test_rules_are_a_valid_prometheusrule_spec(path: Path) -> None:
+def test_rules_are_a_valid_prometheusrule_spec(problems: Problems, path: Path) -> None:
     (rules,) = documents(path)
     rule = {
         "apiVersion": "monitoring.coreos.com/v1",
@@ -90,7 +97,7 @@ def test_rules_are_a_valid_prometheusrule_spec(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MONITORS)
-def test_operator_schema_rejects_a_misspelt_field_or_wrong_value(name: str) -> None:
+def test_operator_schema_rejects_a_misspelt_field_or_wrong_value(problems: Problems, name: str) -> None:
     resource = resources()[name]
     (endpoint,) = resource["spec"].get("podMetricsEndpoints") or resource["spec"]["endpoints"]
     for key, value in (("intervall", "15s"), ("interval", "15 seconds"), ("honorLabels", "perhaps")):
