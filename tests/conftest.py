@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -83,10 +84,31 @@ def _leaves_nothing_behind() -> Iterator[None]:
     assert not left, "the test left behind: " + ", ".join(left)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import the tests of slow folders for ``make test-fast``, which runs none of them."""
+    in_slow_folder = (
+        collection_path.parent == config.rootpath / "tests" and collection_path.name in _SLOW_FOLDERS
+    )
+    return True if in_slow_folder and config.option.markexpr == "not slow" else None
+
+
 def pytest_configure() -> None:
     """Restore the handler of SIGINT, which the background jobs of a shell and their children ignore."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Keep the garbage collector away from the modules and test items, which exist until the end.
+
+    Many tests call :func:`gc.collect`. Otherwise each call would visit these objects, about a million.
+    """
+    gc.disable()
+    collected = yield
+    gc.freeze()
+    gc.enable()
+    return collected
 
 
 @pytest.hookimpl(wrapper=True)
@@ -169,9 +191,10 @@ def _threads() -> set[threading.Thread]:
 def _children() -> set[int]:
     """Return the ids of this process's children, zombies included."""
     found: set[int] = set()
-    for path in Path("/proc/self/task").glob("*/children"):
+    for thread in os.listdir("/proc/self/task"):
         try:
-            found.update(map(int, path.read_text().split()))
+            with open(f"/proc/self/task/{thread}/children", "rb", buffering=0) as children:
+                found.update(map(int, children.read().split()))
         except OSError:  # the thread has ended meanwhile
             continue
     return found
