@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from configparser import ConfigParser
 from importlib.metadata import PackageNotFoundError
@@ -37,6 +38,19 @@ FORBIDDEN = {
 CONFIGURATION_FILES = {"web_prom.gunicorn"}
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Return all nodes of the syntax tree of a file."""
+    return list(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_nodes() -> Iterator[None]:
+    """Keep these tests in one worker, which parses each file once, and free the memory after them."""
+    yield
+    nodes.cache_clear()
+
+
 def sources(package: str) -> Iterator[tuple[str, Path]]:
     """Yield the name and the file of each module of a package."""
     for path in sorted((ROOT / package).rglob("*.py")):
@@ -46,7 +60,7 @@ def sources(package: str) -> Iterator[tuple[str, Path]]:
 
 def imported(module: str, path: Path) -> Iterator[str]:
     """Yield the names of all modules that a file imports at any place."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -123,7 +137,7 @@ ANYWHERE = {
 
 def targets(path: Path) -> Iterator[str]:
     """Yield the modules of the core that a module imports, also for annotations, without `web_prom.`."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name.removeprefix("web_prom.") for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("web_prom"):
@@ -176,7 +190,7 @@ def test_modules_have_no_import_circle() -> None:
 def test_modules_do_not_catch_import_errors(package: str) -> None:
     """An optional dependency has a package of its own, so no module has to try an import."""
     for module, path in sources(package):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.Try):
                 body = [inner for statement in node.body for inner in ast.walk(statement)]
                 tried = any(isinstance(inner, ast.Import | ast.ImportFrom) for inner in body)
@@ -320,10 +334,9 @@ def test_unknown_name_raises_attribute_error() -> None:
 def test_modules_have_docstrings() -> None:
     for package in PACKAGES:
         for module, path in sources(package):
-            text = path.read_text("utf-8")
-            if text:
-                documentation = ast.get_docstring(ast.parse(text))
-                assert documentation, module
+            tree = nodes(path)[0]
+            assert isinstance(tree, ast.Module)
+            assert not tree.body or ast.get_docstring(tree), module
 
 
 # Private names of prometheus_client ------------------------------------------------------------------
@@ -345,11 +358,12 @@ LOOK_UPS = {"getattr", "setattr", "hasattr", "delattr", "attrgetter"}
 OWN = {"other._value", "_thread._count", "replaced._file", "slots._states"}
 
 
+@functools.cache
 def private_names(path: Path) -> set[str]:
     """Return the private names that the modules of a package define or set."""
     names: set[str] = set()
     for module in path.rglob("*.py"):
-        for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        for node in nodes(module):
             if isinstance(node, ast.FunctionDef):
                 names.add(node.name)
             elif isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Store):
@@ -359,7 +373,7 @@ def private_names(path: Path) -> set[str]:
 
 def used_attributes(path: Path) -> Iterator[tuple[str, str]]:
     """Give each attribute that a module uses of anything but ``self``, with its source text."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in {"self", "cls"}:
             yield node.attr, ast.unparse(node)
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in LOOK_UPS:
@@ -384,7 +398,7 @@ def test_private_modules_of_prometheus_client_are_imported_only_in_upstream(pack
     for module, path in sources(package):
         if module.startswith("web_prom.upstream"):
             continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("prometheus_client"):
                 assert (node.module or "").removeprefix("prometheus_client") in PUBLIC_MODULES, module
                 names = {alias.name for alias in node.names}
