@@ -23,6 +23,8 @@ demo-prometheus: $(VENV)/.demo ## The same with a Prometheus: its rules, and six
 test: $(VENV)/.test ## Run the whole test suite, JOBS tests at a time
 	@$(PYTEST) $(ARGS)
 
+# These tests seldom wait, and each worker imports all of them: one worker more than there are cores.
+test-fast: JOBS = $(shell expr 1 + $$(nproc 2>/dev/null || echo 2))
 test-fast: $(VENV)/.test ## Run the tests of single units, without servers and other slow tests, in under a minute
 	@$(PYTEST) -m "not slow" $(ARGS)
 
