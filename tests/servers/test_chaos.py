@@ -20,14 +20,14 @@ import pytest
 from tests.servers.chaos import REQUESTS, Chaos, Clients, Request, Scraper, most_files_of_a_kind, send, settle
 from tests.servers.exporting import Exporting
 from tests.servers.prefork import Prefork, running
-from tests.servers.process import FLASK_APP, PATIENCE_SECONDS, Scratch, wait_until
+from tests.servers.process import PATIENCE_SECONDS, WSGI_APP, Scratch, wait_until
 
 ASGI_APP = "tests.servers.apps.asgi_app:app"
 CHAOS_APP = "tests.servers.apps.chaos_app:app"
 GUNICORNS = [
-    ("sync", FLASK_APP),
-    ("gthread", FLASK_APP),
-    ("gevent", FLASK_APP),
+    ("sync", WSGI_APP),
+    ("gthread", WSGI_APP),
+    ("gevent", WSGI_APP),
     ("asgi", ASGI_APP),
     ("uvicorn_worker.UvicornWorker", ASGI_APP),
 ]

@@ -43,7 +43,9 @@ def test_fault_07_sendfile_response_finishes_its_request(place: Scratch, app: st
     """The server gets the object that it created, closes it, and the bytes are counted."""
     config = place.configuration(WATCH_SENDFILE.format(hooks="yes"))
     environ = {"PROM_RESPONSE_SIZE": "yes"}
-    with Gunicorn(place, config=config, app=app, worker_class=worker_class, environ=environ) as server:
+    with Gunicorn(
+        place, config=config, app=app, workers=1, worker_class=worker_class, environ=environ
+    ) as server:
         status, _, body = server.get("/file")
         assert (status, body) == (200, (place.folder / "file").read_bytes())
         wait_until(lambda: server.value("http_requests_total", route="/file") == 1, "the request to finish")
@@ -56,7 +58,7 @@ def test_fault_07_sendfile_response_finishes_its_request(place: Scratch, app: st
 def test_fault_07_server_uses_sendfile_without_web_prom(place: Scratch) -> None:
     """The test above compares with this."""
     config = place.configuration(WATCH_SENDFILE.format(hooks=""))
-    with Gunicorn(place, config=config, app=PLAIN_APP) as server:
+    with Gunicorn(place, config=config, app=PLAIN_APP, workers=1) as server:
         assert server.get("/file")[0] == 200
     noted = [json.loads(line) for line in (place.folder / "sendfile.json").read_text().splitlines()]
     assert noted == [["/file", True]]
@@ -102,7 +104,7 @@ def test_fault_16_directory_set_after_the_import_of_prometheus_client_is_used(
 @pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
 def test_fault_31_content_type_follows_the_accept_header(place: Scratch, app: str) -> None:
     """Prometheus 3 refuses a scrape whose type is missing or unknown."""
-    with Gunicorn(place, app=app) as server:
+    with Gunicorn(place, app=app, workers=1) as server:
         _, plain, _ = server.get("/metrics", Accept="text/plain;version=0.0.4")
         assert plain["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
@@ -114,7 +116,7 @@ def test_fault_31_content_type_follows_the_accept_header(place: Scratch, app: st
 @pytest.mark.parametrize("app", [FLASK_APP, DJANGO_APP], ids=["flask", "django"])
 def test_fault_32_invalid_headers_and_other_methods_are_answered(place: Scratch, app: str) -> None:
     """An invalid version, a weight of zero, Vary, and HEAD."""
-    with Gunicorn(place, app=app) as server:
+    with Gunicorn(place, app=app, workers=1) as server:
         status, headers, _ = server.get("/metrics", Accept="application/openmetrics-text; version=abc")
         assert status == 200
         assert {"Accept", "Accept-Encoding"} <= set(headers["Vary"].split(", "))

@@ -96,9 +96,9 @@ def test_fault_42_idle_workers_keep_their_totals_when_the_directory_is_removed(
     place: Scratch, worker_class: str, arguments: tuple[str, ...]
 ) -> None:
     """The directory is private. The exporter, which only reads, works throughout."""
-    with Exporting(place, *arguments, worker_class=worker_class, workers=3) as server:
+    with Exporting(place, *arguments, worker_class=worker_class, workers=2) as server:
         (directory,) = place.shared_directories()
-        idle = 0 if arguments else 3  # a worker that inherits the application takes a slot as it serves
+        idle = 0 if arguments else 2  # a worker that inherits the application takes a slot as it serves
         wait_until(lambda: server.total("web_prom_workers") >= idle, "all workers", shown=server.log)
         sent = 0
         for remove in REMOVALS:
@@ -111,7 +111,7 @@ def test_fault_42_idle_workers_keep_their_totals_when_the_directory_is_removed(
             assert server.value(REQUESTS, route="/") == sent
         former = set(server.servers()) - {server.pid}
         server.signal(signal.SIGHUP)
-        server.wait_for_boots(6)
+        server.wait_for_boots(4)
         # A gthread worker of gunicorn 21 resets connections that it accepts while it ends.
         wait_until(lambda: not former & set(server.servers()), "the former workers to end", shown=server.log)
         send(server)

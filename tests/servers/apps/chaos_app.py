@@ -1,4 +1,4 @@
-"""The Flask application with few descriptors and a view that takes all of them for a moment."""
+"""The application without a framework, with few descriptors and a view that takes them all for a moment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import resource
 import time
 
-from tests.servers.apps.flask_app import app
+from tests.servers.apps.wsgi_app import READ, VIEWS, Answer, Environ, app
 
 __all__ = ["app"]
 
@@ -16,8 +16,7 @@ _DESCRIPTORS = 96
 resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, _DESCRIPTORS))
 
 
-@app.get("/exhaust")
-def exhaust() -> str:
+def exhaust(environ: Environ) -> Answer:
     """Take all free descriptors for a twentieth of a second."""
     taken = []
     try:
@@ -28,4 +27,7 @@ def exhaust() -> str:
     finally:
         for number in taken:
             os.close(number)
-    return str(len(taken))
+    return "200 OK", [str(len(taken)).encode()]
+
+
+VIEWS["/exhaust"] = READ, exhaust
