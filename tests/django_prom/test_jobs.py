@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.web_prom.support import python
+
+pytestmark = pytest.mark.slow  # the tests start processes
 
 PROJECT = """
     import sys

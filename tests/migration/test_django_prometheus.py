@@ -17,6 +17,8 @@ from tests.migration import compare
 from tests.migration.compare import Difference, Report, Samples, assert_equal, like_ours, rename
 from tests.sdists import fetch_sdist
 
+pytestmark = pytest.mark.slow  # the tests start processes
+
 ROOT = Path(__file__).parents[2]
 RELEASE = "2.5.0"
 

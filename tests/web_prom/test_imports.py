@@ -244,6 +244,7 @@ WATCHED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "frameworks"), [("web_prom", []), ("flask_prom", ["flask"])], ids=["web_prom", "flask_prom"]
 )
@@ -264,6 +265,7 @@ LOADED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_import_loads_no_other_framework(package: str) -> None:
     """In a new interpreter, so that no other test has loaded one."""
@@ -283,6 +285,7 @@ def test_import_of_web_prom_loads_no_other_module() -> None:
     assert not loaded & {"prometheus_client", "logging", "threading", "socket", "ssl"}
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("module", ["web_prom.wsgi", "web_prom.exporter.run", "flask_prom"])
 def test_import_without_asgi_does_not_load_asyncio(module: str) -> None:

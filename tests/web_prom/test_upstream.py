@@ -15,6 +15,8 @@ import pytest
 
 from tests.web_prom.support import ROOT, python
 
+pytestmark = pytest.mark.slow  # the tests start processes
+
 # Renames a name in all of prometheus_client as it is imported, so that only web-prom misses it.
 RENAME = """
     import importlib.abc, importlib.machinery, json, logging, os, re, sys

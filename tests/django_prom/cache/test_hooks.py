@@ -176,6 +176,7 @@ OFF = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("setting", ["", "PROM_CACHE=True, PROM_ENABLED=False"])
 def test_setting_that_is_off_imports_nothing_and_changes_no_class(setting: str) -> None:

@@ -172,6 +172,7 @@ def test_refusal_of_a_test_to_use_the_database_works_as_before(
     assert measured.operations() == {}
 
 
+@pytest.mark.slow
 def test_modules_of_databases_are_imported_only_if_the_setting_is_on() -> None:
     """With ``PROM_DATABASE`` off, neither a request nor a query runs a statement more."""
     program = """

@@ -22,6 +22,8 @@ from tests.web_prom.cli.services import growing, serving
 from tests.web_prom.support import ROOT
 from web_prom.__main__ import main
 
+pytestmark = pytest.mark.slow  # the tests start processes
+
 PATIENCE_SECONDS = 30.0
 
 

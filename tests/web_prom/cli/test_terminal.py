@@ -24,6 +24,8 @@ from tests.web_prom.cli.services import growing, serving
 from tests.web_prom.support import ROOT
 from web_prom.cli.terminal import Terminal
 
+pytestmark = pytest.mark.slow  # the tests start processes
+
 PATIENCE_SECONDS = 20.0
 
 

@@ -300,6 +300,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["early", "late"])
 def test_values_of_all_workers_are_added_up(open_path: Path, when: str) -> None:
     """Values that become shared late, and a worker that is forked after that, lose nothing."""

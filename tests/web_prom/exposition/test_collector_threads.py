@@ -394,6 +394,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 def test_timeout_applies_with_shared_values(tmp_path: Any) -> None:
     """The answering process runs the collectors once, and the merged scrape contains their failures."""
     code = (
@@ -412,6 +413,7 @@ def test_timeout_applies_with_shared_values(tmp_path: Any) -> None:
     assert python(code, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) == "True 1.0 1.0\nFalse 1.0\n"
 
 
+@pytest.mark.slow
 def test_forked_child_starts_its_own_threads() -> None:
     """A child does not inherit threads. A collector that blocks in the parent is not late in the child."""
     code = (
@@ -442,6 +444,7 @@ def test_running_collector_does_not_delay_the_end_of_a_program() -> None:
     assert python(code) == "False\n"
 
 
+@pytest.mark.slow
 def test_works_with_patches_of_gevent() -> None:
     """Threads are greenlets then. A collector that waits for a socket does not block the scrape."""
     code = (

@@ -12,6 +12,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from tests.web_prom.exposition.workers import CUSTOM, scraped
 from tests.web_prom.multiprocess.test_many_processes import VARIABLE, run
 
+pytestmark = pytest.mark.slow  # the tests start processes
+
 SCRAPE_METRICS = [
     "web_prom_workers",
     "web_prom_files",

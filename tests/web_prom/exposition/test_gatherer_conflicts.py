@@ -10,6 +10,8 @@ import pytest
 from tests.web_prom.exposition.workers import CUSTOM, scraped
 from tests.web_prom.multiprocess.test_many_processes import VARIABLE, Scrape, run
 
+pytestmark = pytest.mark.slow  # the tests start processes
+
 
 def test_family_whose_name_is_used_already_is_left_out_and_counted(tmp_path: Path) -> None:
     """Prometheus would reject the whole scrape."""

@@ -231,6 +231,7 @@ def test_family_has_one_name_under_each_naming(
     del app
 
 
+@pytest.mark.slow
 def test_many_threads_are_counted_exactly(
     registry: CollectorRegistry, server: Server, measured: CallRecorder
 ) -> None:

@@ -42,6 +42,7 @@ def failing(times: int, error: BaseException, function: Callable[..., Any]) -> C
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["start_http_server", "exporter"])
 def test_fault_68_scrape_is_answered_after_descriptors_were_exhausted(server: str) -> None:
     printed = python(

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from web_prom.live.json_text import to_json
@@ -23,6 +23,7 @@ values: Any = some.recursive(
 )
 
 
+@settings(max_examples=30)
 @given(document=some.dictionaries(some.text(max_size=5), values, max_size=5))
 def test_to_json_is_that_of_one_call(document: dict[str, Any]) -> None:
     assert to_json(document) == json.dumps(document, separators=(",", ":")).encode()

@@ -207,5 +207,6 @@ SHARED = """
 """
 
 
+@pytest.mark.slow
 def test_queue_time_with_shared_values_is_written_within_a_second() -> None:
     assert python(SHARED).strip() == "5.0"

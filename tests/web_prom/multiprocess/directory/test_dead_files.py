@@ -73,6 +73,7 @@ def test_fault_39_prometheus_client_reads_the_same_values_from_merged_files(
         )
 
 
+@pytest.mark.slow
 def test_fault_39_number_of_files_is_bounded_after_thousands_of_processes(
     tmp_path: Path, collector: WorkersCollector
 ) -> None:
@@ -284,6 +285,7 @@ READER = """
 """
 
 
+@pytest.mark.slow
 def test_fault_39_scrapes_during_merges_never_decrease_or_count_twice(tmp_path: Path) -> None:
     """Two processes scrape and merge, while other processes start, count and die."""
     readers = [start(tmp_path, READER, tmp_path) for _ in range(2)]

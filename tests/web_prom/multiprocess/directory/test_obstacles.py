@@ -129,6 +129,7 @@ def test_fault_72_obstacle_in_place_of_a_removed_lock_file(shared: Path, kind: s
     assert contents(shared / "counter_s0.db")["c_total"] == (3, 0)
 
 
+@pytest.mark.slow
 @ROOT_ONLY
 @pytest.mark.parametrize("kind", KINDS)
 def test_fault_72_obstacle_of_another_user_in_place_of_the_lock_file_breaks_no_request(

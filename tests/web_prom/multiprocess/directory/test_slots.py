@@ -67,6 +67,7 @@ def test_acquire_in_several_threads_returns_one_slot(tmp_path: Path) -> None:
     assert found == [0] * 8
 
 
+@pytest.mark.slow
 def test_fault_21_four_hundred_killed_processes_leave_five_records_at_most(tmp_path: Path) -> None:
     """Four processes at a time acquire slots, while the previous four may still be dying."""
     code = """

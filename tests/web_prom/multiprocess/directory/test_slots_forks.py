@@ -18,6 +18,8 @@ from web_prom.multiprocess.directory import (
 )
 from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
 
+pytestmark = pytest.mark.slow  # the tests start processes
+
 
 @pytest.mark.parametrize("fork", ["os.fork", "bare_fork"])
 def test_fork_acquires_its_own_slot_and_its_end_releases_only_that(fork: str, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from tests.web_prom.multiprocess.directory.holders import HELPERS, Hold, Holder,
 from tests.web_prom.support import ROOT
 from web_prom.multiprocess.directory.slots import slots_of
 
+pytestmark = pytest.mark.slow  # the tests start processes
+
 
 def test_reserve_free_reserves_only_a_slot_without_a_holder(tmp_path: Path, hold: Hold) -> None:
     holder, dead = hold(), hold()

@@ -282,7 +282,7 @@ def _equal_sample(mine: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
 Files.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
 
 
-test_merged_values_are_those_of_prometheus_client = Files.TestCase
+test_merged_values_are_those_of_prometheus_client = pytest.mark.slow(Files.TestCase)
 
 
 @pytest.fixture

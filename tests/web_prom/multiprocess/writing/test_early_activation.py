@@ -9,6 +9,8 @@ import pytest
 
 from tests.web_prom.support import python
 
+pytestmark = pytest.mark.slow  # the tests start processes
+
 
 def value_files(path: Path) -> list[str]:
     return sorted(name for name in os.listdir(path) if name.endswith(".db"))

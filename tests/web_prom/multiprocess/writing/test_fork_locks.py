@@ -8,6 +8,8 @@ import pytest
 
 from tests.web_prom.support import python
 
+pytestmark = pytest.mark.slow  # the tests start processes
+
 PRELUDE = """
     import os, signal, sys, threading, time, warnings
     warnings.simplefilter("ignore")  # Python 3.12 warns of such forks

@@ -9,6 +9,8 @@ import pytest
 
 from tests.web_prom.multiprocess.writing.storage import run
 
+pytestmark = pytest.mark.slow  # the tests start processes
+
 # How a fork is noticed: by a page that the kernel wipes, or where it cannot, by the process id.
 KERNELS = pytest.mark.parametrize("kernel", ["", "old"])
 FORKS = pytest.mark.parametrize("fork", ["os.fork", "bare_fork"])
