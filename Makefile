@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Tests of servers mostly wait, so there are more workers than cores.
 JOBS ?= $(shell expr 3 + $$(nproc 2>/dev/null || echo 2))
 # In CI a test that fails is tried once more, and listed: see .ci/matrix.py.
-RERUNS = $(if $(CI),--reruns 1 -rR)
+RERUNS = $(if $(CI),-p rerunfailures --reruns 1 -rR)
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(RERUNS)
 
 .PHONY: help demo demo-prometheus test test-fast soak fuzz coverage lint docs style types types-here types-darwin types-win32 documents dist bench pictures clean

@@ -57,7 +57,7 @@ IN_BETWEEN_TESTS = (*ONCE, "-m", "(not slow or versions) and not once")
 
 # A test that fails is tried once more, and listed. Of 6,000 tests, many of processes and sockets,
 # one in a run fails by chance on a busy machine. A test that fails twice fails the row.
-RERUNS = ("--reruns", "1", "-rR")
+RERUNS = ("-p", "rerunfailures", "--reruns", "1", "-rR")
 
 
 class Row(NamedTuple):
