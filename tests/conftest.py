@@ -32,6 +32,7 @@ os.environ["PROM_ZERO_ERRORS"] = "false"
 
 # An example may take any time on a busy machine.
 settings.register_profile("web-prom", deadline=None)
+settings.register_profile("web-prom fast", deadline=None, max_examples=20)
 settings.load_profile("web-prom")
 
 # How long a thread that is about to end may still take; nothing waits that long when all is well.
@@ -92,8 +93,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if in_slow_folder and config.option.markexpr == "not slow" else None
 
 
-def pytest_configure() -> None:
-    """Restore the handler of SIGINT, which the background jobs of a shell and their children ignore."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples for ``make test-fast``. Restore the handler of SIGINT.
+
+    The background jobs of a shell and their children ignore this signal.
+    """
+    if config.option.markexpr == "not slow":
+        settings.load_profile("web-prom fast")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

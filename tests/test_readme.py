@@ -107,6 +107,7 @@ def exposed(text: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_readme_table_has_every_metric(tmp_path: Path) -> None:
     """With its type and labels, as an application exposes it that measures everything."""
     one, several = python(APPLICATION), python(APPLICATION, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))

@@ -195,6 +195,7 @@ USERS = """
 """
 
 
+@pytest.mark.slow
 def test_fault_51_label_can_read_the_user(tmp_path: Path) -> None:
     """Django's user is not loaded when the response is created."""
     printed = python(USERS, str(tmp_path / "db")).splitlines()

@@ -239,6 +239,7 @@ def test_model_changes_names_that_cannot_be_counted_prevent_the_start(name: str,
             WSGIHandler()
 
 
+@pytest.mark.slow
 def test_model_changes_is_not_imported_if_the_setting_is_off() -> None:
     code = """
         import sys

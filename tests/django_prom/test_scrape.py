@@ -299,6 +299,7 @@ ROWS = """
 """
 
 
+@pytest.mark.slow
 def test_database_connection_of_a_collector_is_closed(tmp_path: Path) -> None:
     """The collector runs in its own thread, where no request starts or ends."""
     assert python(ROWS, str(tmp_path / "db.sqlite3")) == "True False None\n"

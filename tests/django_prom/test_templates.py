@@ -108,6 +108,7 @@ def test_templates_stop_with_the_setting(counts: Any) -> None:
     assert counts() == {}
 
 
+@pytest.mark.slow
 def test_templates_are_not_measured_by_default() -> None:
     """No module is imported, and Django's class is not changed."""
     code = """

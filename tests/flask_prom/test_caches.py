@@ -227,6 +227,7 @@ OFF = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 def test_setting_that_is_off_imports_nothing() -> None:
     assert python(OFF).strip() == "[]"

@@ -187,6 +187,7 @@ def test_click_commands_are_measured(registry: CollectorRegistry, metrics: Metri
         prom.count("greetings_total", "Greetings.", labels=labels, registry=registry)(greet)
 
 
+@pytest.mark.slow
 def test_adapter_alone_imports_no_decorator() -> None:
     code = """
         import sys, flask_prom

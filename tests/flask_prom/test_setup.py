@@ -293,6 +293,7 @@ def user(user):
 """
 
 
+@pytest.mark.slow
 def test_fault_14_init_app_works_under_the_debug_reloader(tmp_path: Path) -> None:
     """`flask run --debug` imports the application in two processes; the one that serves is measured."""
     (tmp_path / "shop.py").write_text(APPLICATION)

@@ -66,6 +66,7 @@ def test_templates_of_an_environment_that_exists_are_measured(registry: Collecto
     assert counts(Metrics(registry)) == {("_string", "jinja2"): 1}
 
 
+@pytest.mark.slow
 def test_templates_are_not_measured_by_default() -> None:
     """The module is not imported, and Flask's application is not changed."""
     code = """

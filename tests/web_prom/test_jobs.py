@@ -215,6 +215,7 @@ def test_rq_job_runs_if_nothing_is_measured() -> None:
     assert Measured().perform_job(Job()) == "shop.jobs.query"
 
 
+@pytest.mark.slow
 def test_jobs_import_neither_celery_nor_databases() -> None:
     code = """
         import sys

@@ -340,6 +340,7 @@ FORKED = """
 """
 
 
+@pytest.mark.slow
 def test_forked_child_starts_its_own_threads() -> None:
     assert python(FORKED).strip() == "0"
 
@@ -400,6 +401,7 @@ MERGED = """
 """
 
 
+@pytest.mark.slow
 def test_make_asgi_app_reports_the_totals_of_all_workers(tmp_path: Path) -> None:
     printed = python(MERGED, str(tmp_path))
     assert printed.strip() == """['http_requests_total{method="GET",route="_unmatched",status="200"} 3.0']"""

@@ -83,6 +83,7 @@ def platform_version() -> str:
     return ".".join(map(str, sys.version_info[:3]))
 
 
+@pytest.mark.slow
 def test_closed_pipe_ends_a_command_without_a_traceback() -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -97,6 +98,7 @@ def test_closed_pipe_ends_a_command_without_a_traceback() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 def test_shell_completes_commands_and_options(tmp_path: Path) -> None:
     pytest.importorskip("argcomplete")
     found = tmp_path / "found"

@@ -186,6 +186,7 @@ def test_application_that_is_gone_is_replaced_by_the_one_before(shop: Shop, engi
     assert find_recorder(CollectorRegistry()) is None
 
 
+@pytest.mark.slow
 def test_program_without_an_application_instruments_an_engine() -> None:
     code = """
         import sys
@@ -225,6 +226,7 @@ OFF = """
 """
 
 
+@pytest.mark.slow
 def test_off_imports_nothing_and_adds_nothing_to_a_request() -> None:
     """The classes of the exchanges are those without a tally."""
     assert python(OFF).strip() == "[]"

@@ -78,6 +78,7 @@ def test_forked_workers_write_to_their_own_slots(shared: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_values_that_are_shared_late_are_carried_over(tmp_path: Path) -> None:
     """Functions are decorated, and called, before the directory is named."""
     code = """
@@ -115,6 +116,7 @@ def test_values_that_are_shared_late_are_carried_over(tmp_path: Path) -> None:
     assert sorted(lines) == ["a_seconds_count 4.0", "a_total a 3.0", "a_total inside 1.0", "busy 0.0"]
 
 
+@pytest.mark.slow
 def test_functions_that_are_decorated_in_a_worker_write_to_slots(tmp_path: Path) -> None:
     code = """
         import os

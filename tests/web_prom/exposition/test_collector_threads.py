@@ -433,6 +433,7 @@ def test_forked_child_starts_its_own_threads() -> None:
     assert python(code) == "0\n"
 
 
+@pytest.mark.slow
 def test_running_collector_does_not_delay_the_end_of_a_program() -> None:
     code = (
         PROGRAM

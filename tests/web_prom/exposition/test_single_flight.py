@@ -343,6 +343,7 @@ def test_child_forked_during_a_run_is_not_blocked() -> None:
     assert printed.split() == ["7", "8"]
 
 
+@pytest.mark.slow
 def test_greenlets_share_a_run_when_gevent_patches_late() -> None:
     """A blocked thread would stop all greenlets."""
     pytest.importorskip("gevent")

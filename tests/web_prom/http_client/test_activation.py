@@ -317,6 +317,7 @@ LATE = """
 """
 
 
+@pytest.mark.slow
 def test_values_that_become_shared_late_and_a_fork_are_counted_once(tmp_path: Path) -> None:
     """Two applications write to the directory, and each request is counted once."""
     assert python(LATE, str(tmp_path)).split() == ["4.0", "4"]
@@ -355,9 +356,11 @@ LATER = """
 """
 
 
+@pytest.mark.slow
 def test_off_imports_and_patches_nothing() -> None:
     assert python(OFF).strip() == "off"
 
 
+@pytest.mark.slow
 def test_library_that_is_imported_later_is_measured() -> None:
     assert python(LATER).strip() == "requests"

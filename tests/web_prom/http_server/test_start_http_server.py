@@ -290,6 +290,7 @@ def test_tls_versions_are_set_by_arguments(registry: CollectorRegistry, tmp_path
 # Processes -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_scrape_contains_the_totals_of_all_processes(tmp_path: Path) -> None:
     """The parent serves. The totals contain the counts of its children, including dead ones."""
     code = """
@@ -358,6 +359,7 @@ def test_forked_child_does_not_wait_for_a_scrape_of_its_parent(registry: Collect
         forking.shutdown()
 
 
+@pytest.mark.slow
 def test_server_ends_with_the_program(tmp_path: Path) -> None:
     """A finished script waits neither for its server nor for a connected client."""
     code = """
@@ -371,6 +373,7 @@ def test_server_ends_with_the_program(tmp_path: Path) -> None:
     assert python(code.replace('print("done")', 'client.detach(); print("done")')) == "done\n"
 
 
+@pytest.mark.slow
 def test_works_with_patches_of_gevent(tmp_path: Path) -> None:
     """Threads are greenlets then, as in a queue worker with greenlets."""
     code = """

@@ -147,6 +147,7 @@ def test_exporter_shows_the_page(tmp_path: Path, started: list[HistoryKeeper]) -
     assert off(environ_of("/live/")).status[:3] == "404"
 
 
+@pytest.mark.slow
 def test_off_imports_nothing() -> None:
     """Neither in a middleware nor in Flask nor in the exporter."""
     code = """

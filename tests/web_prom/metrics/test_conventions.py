@@ -363,6 +363,7 @@ def test_opentelemetry_writer_of_shared_values(registry: CollectorRegistry, shar
     assert active(registry) == {("GET", "http"): 0}
 
 
+@pytest.mark.slow
 def test_opentelemetry_totals_of_many_workers(tmp_path: Path) -> None:
     """The merged values are right, also after a worker was killed during a request."""
     printed = python(
@@ -391,6 +392,7 @@ def test_opentelemetry_totals_of_many_workers(tmp_path: Path) -> None:
     assert "http_requests" not in printed
 
 
+@pytest.mark.slow
 def test_gauge_is_zero_after_a_request_during_which_values_became_shared(tmp_path: Path) -> None:
     """The request starts with values in memory and ends with shared values."""
     printed = python(

@@ -86,6 +86,7 @@ def test_attack_with_many_values_over_restarts_leaves_the_limit_of_values(shared
     assert found == {**{f"0-{number}": 1 for number in range(LIMIT)}, "_overflow": 10_000 - LIMIT}
 
 
+@pytest.mark.slow
 def test_limit_holds_over_workers_that_run_at_the_same_time(shared: Path) -> None:
     """Forked workers have slots of their own; all of them together have the limit of values."""
     next_holder()

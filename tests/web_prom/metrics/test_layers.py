@@ -346,6 +346,7 @@ def test_websocket_counts_once_in_each_registry(registry: CollectorRegistry) -> 
         assert counted == {("/chat", "1000"): 1}
 
 
+@pytest.mark.slow
 def test_fault_87_registries_with_one_directory_count_once(tmp_path: Path) -> None:
     """Both write to the same files."""
     printed = python(

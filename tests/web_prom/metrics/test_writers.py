@@ -174,6 +174,7 @@ def test_mmap_writer_increments_the_revision(counted: bool, shared: Path) -> Non
     assert total.file.view[total.position + 1] == 3
 
 
+@pytest.mark.slow
 def test_mmap_writer_after_a_fork_writes_to_the_files_of_the_child(tmp_path: Path) -> None:
     """The files of the child do not contain the values of the parent."""
     printed = python(
@@ -273,6 +274,7 @@ def test_gauge_updaters_carry_over_requests_once_when_values_become_shared(
     assert registry.get_sample_value("progress") == 0
 
 
+@pytest.mark.slow
 def test_gauge_is_zero_after_a_request_during_which_values_became_shared(tmp_path: Path) -> None:
     """The request starts with values in memory and ends with shared values."""
     printed = python(

@@ -262,6 +262,7 @@ def test_each_alert_has_a_scenario() -> None:
     assert all(scenario.fires and scenario.silent for scenario in SCENARIOS.values())
 
 
+@pytest.mark.slow
 def test_promtool_accepts_the_rules_of_each_naming(tmp_path: Path) -> None:
     """One promtool checks all files; the names of the jobs need escapes."""
     paths = []

@@ -179,6 +179,7 @@ ASGIREF = """
 """
 
 
+@pytest.mark.slow
 def test_measurements_start_no_thread_of_asgiref() -> None:
     assert python(ASGIREF).strip() == "0 []"
 

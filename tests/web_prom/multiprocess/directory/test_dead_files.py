@@ -32,6 +32,7 @@ from web_prom.multiprocess.file_format import FileName
 from web_prom.multiprocess.reading.collector import WorkersCollector
 
 
+@pytest.mark.slow
 def test_fault_39_files_of_dead_processes_are_merged_at_a_scrape(
     tmp_path: Path, collector: WorkersCollector
 ) -> None:
@@ -53,6 +54,7 @@ def test_fault_39_files_of_dead_processes_are_merged_at_a_scrape(
         assert samples(collector, f"gauge_{mode}") == {}
 
 
+@pytest.mark.slow
 def test_fault_39_prometheus_client_reads_the_same_values_from_merged_files(
     tmp_path: Path, collector: WorkersCollector
 ) -> None:

@@ -89,6 +89,7 @@ WORKER = """
 """
 
 
+@pytest.mark.slow
 def test_fault_38_worker_with_the_lower_case_spelling_writes_to_a_slot(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -98,6 +99,7 @@ def test_fault_38_worker_with_the_lower_case_spelling_writes_to_a_slot(tmp_path:
     assert all("_s0.db" in name for name in value_files(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [UPPER, OLD_DIR_VARIABLE])
 def test_fault_56_empty_variable_counts_as_unset(tmp_path: Path, name: str) -> None:
     """No files stay in the working directory, and earlier counts are kept."""
@@ -138,6 +140,7 @@ def test_fault_56_empty_variable_counts_as_unset(tmp_path: Path, name: str) -> N
     ]
 
 
+@pytest.mark.slow
 def test_fault_56_warning_for_several_workers_with_an_empty_variable(tmp_path: Path) -> None:
     printed = run(
         """
@@ -154,6 +157,7 @@ def test_fault_56_warning_for_several_workers_with_an_empty_variable(tmp_path: P
     assert "this server has several workers and PROMETHEUS_MULTIPROC_DIR is not set" in printed
 
 
+@pytest.mark.slow
 def test_fault_78_relative_path_is_resolved_when_values_become_shared(tmp_path: Path) -> None:
     """The working directory may change before the first value is created, and in a child."""
     (tmp_path / "elsewhere").mkdir()

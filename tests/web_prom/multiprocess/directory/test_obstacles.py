@@ -291,6 +291,7 @@ def test_fault_73_permissions_of_an_older_release_are_removed(shared: Path) -> N
     assert (shared / LOCK_NAME).stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 @ROOT_ONLY
 def test_fault_73_reader_without_access_to_the_lock_file_shows_all_slots(shared: Path) -> None:
     """For example an exporter that runs as another user."""

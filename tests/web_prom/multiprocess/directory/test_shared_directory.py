@@ -210,6 +210,7 @@ def test_remove_dead_worker_removes_only_its_live_gauges(name: str, tmp_path: Pa
     shared.release()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("successor_recorded", [True, False])
 def test_remove_dead_worker_keeps_the_live_gauges_of_the_slot_s_next_holder(
     successor_recorded: bool, tmp_path: Path
@@ -234,6 +235,7 @@ def test_remove_dead_worker_keeps_the_live_gauges_of_the_slot_s_next_holder(
     shared.release()
 
 
+@pytest.mark.slow
 def test_remove_dead_worker_that_interrupts_another_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from web_prom.multiprocess.directory import (
 from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
 
 
+@pytest.mark.slow
 def test_acquire_returns_the_lowest_free_slot_and_keeps_it(tmp_path: Path, hold: Hold) -> None:
     first, second, third = hold(), hold(), hold()
     assert [first.slot, second.slot, third.slot] == [0, 1, 2]
@@ -26,6 +27,7 @@ def test_acquire_returns_the_lowest_free_slot_and_keeps_it(tmp_path: Path, hold:
     assert hold().slot == 3
 
 
+@pytest.mark.slow
 def test_kernel_releases_the_slot_of_a_killed_process(tmp_path: Path, hold: Hold) -> None:
     killed, lives = hold(), hold()
     killed.kill()
@@ -117,6 +119,7 @@ def test_acquire_returns_a_lower_slot_that_became_free_during_the_search(
     assert sorted(mine.holders()) == [0, 1], "the higher slot is released"
 
 
+@pytest.mark.slow
 def test_holders_returns_living_processes_and_this_one(tmp_path: Path, hold: Hold) -> None:
     holders = [hold() for _ in range(5)]
     for dead in (holders[1], holders[3]):
@@ -136,6 +139,7 @@ def test_holders_acquires_no_slot_and_creates_no_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_holders_needs_only_permission_to_read(tmp_path: Path, hold: Hold) -> None:
     """An exporter can run as another user, or on a volume that is mounted read-only."""
@@ -161,6 +165,7 @@ def test_holders_needs_only_permission_to_read(tmp_path: Path, hold: Hold) -> No
     assert "name a directory" in error
 
 
+@pytest.mark.slow
 def test_holders_returns_all_of_many_in_any_order_of_acquisition(tmp_path: Path) -> None:
     """The kernel reports one conflicting lock: the oldest, not the lowest."""
     code = """
@@ -190,6 +195,7 @@ def test_holders_returns_all_of_many_in_any_order_of_acquisition(tmp_path: Path)
     assert program(code, tmp_path) == ["True 36 True"]
 
 
+@pytest.mark.slow
 def test_find_by_pid_returns_the_slots_that_a_process_acquired_last(tmp_path: Path, hold: Hold) -> None:
     assert slots_of(tmp_path).find_by_pid(1) == []
     first, second = hold(), hold()

@@ -205,6 +205,7 @@ def run(code: str, path: Path, *arguments: str) -> str:
     return python(PRELUDE + textwrap.dedent(code), *arguments, PROMETHEUS_MULTIPROC_DIR=str(path))
 
 
+@pytest.mark.slow
 def test_share_values_imports_files_of_prometheus_client(tmp_path: Path) -> None:
     """The variable was set at the import. The metrics of a registry that was not passed are among them."""
     printed = run(
@@ -246,6 +247,7 @@ def test_share_values_imports_files_of_prometheus_client(tmp_path: Path) -> None
     assert printed == "done\n"
 
 
+@pytest.mark.slow
 def test_share_values_adds_imported_files_to_values_of_the_former_slot_holder(tmp_path: Path) -> None:
     code = """
         counter, unset = Counter("c", "Help."), Gauge("unset", "Help.", multiprocess_mode="sum")
@@ -262,6 +264,7 @@ def test_share_values_adds_imported_files_to_values_of_the_former_slot_holder(tm
     assert run(code, tmp_path, "second").split() == ["6.0", "3.0", "2.0", "7.0", "3"]
 
 
+@pytest.mark.slow
 def test_share_values_keeps_files_of_other_processes(tmp_path: Path) -> None:
     printed = run(
         """
@@ -286,6 +289,7 @@ def test_share_values_keeps_files_of_other_processes(tmp_path: Path) -> None:
     assert printed.split() == ["18.0", "3"]
 
 
+@pytest.mark.slow
 def test_share_values_in_a_fork_keeps_files_of_the_parent(tmp_path: Path) -> None:
     """It absorbs what it wrote itself, and its parent goes on."""
     printed = run(
@@ -308,6 +312,7 @@ def test_share_values_in_a_fork_keeps_files_of_the_parent(tmp_path: Path) -> Non
     assert printed.split() == ["202.0"]
 
 
+@pytest.mark.slow
 def test_share_values_keeps_a_corrupt_file_and_imports_the_others(tmp_path: Path) -> None:
     printed = run(
         """
@@ -328,6 +333,7 @@ def test_share_values_keeps_a_corrupt_file_and_imports_the_others(tmp_path: Path
     assert "gauge_sum_" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fork", ["os.fork", "ctypes.PyDLL(None).fork"])
 def test_share_values_in_a_fork_does_not_wait_for_a_thread_of_the_parent(tmp_path: Path, fork: str) -> None:
     """With at-fork hooks and without."""

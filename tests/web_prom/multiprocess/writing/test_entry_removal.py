@@ -137,6 +137,7 @@ def run(code: str, directory: Path) -> None:
     python(textwrap.dedent(PRELUDE) + textwrap.dedent(code), str(directory))
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 def test_fault_44_remove_keeps_label_sets_of_other_processes(tmp_path: Path) -> None:
     """A child removes what it inherited; the parent's own stays until the parent removes it too."""
@@ -167,6 +168,7 @@ def test_fault_44_remove_keeps_label_sets_of_other_processes(tmp_path: Path) -> 
     run(code, tmp_path)
 
 
+@pytest.mark.slow
 def test_fault_44_share_values_replaces_the_methods(tmp_path: Path) -> None:
     """Instruments from before and after it, also of values that prometheus_client has made itself."""
     code = """
@@ -199,6 +201,7 @@ def test_fault_44_share_values_replaces_the_methods(tmp_path: Path) -> None:
     python(code, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_clear_of_web_proms_metrics_is_followed_by_new_label_sets(tmp_path: Path) -> None:
     """Values that requests are bound to go on at the same places, from zero."""
     code = """
@@ -223,6 +226,7 @@ def test_clear_of_web_proms_metrics_is_followed_by_new_label_sets(tmp_path: Path
     python(code, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_removed_entries_do_not_change_what_prometheus_client_merges(tmp_path: Path) -> None:
     """Its own collector may show a removed label set, and merges the others as if it were not there."""
     code = """

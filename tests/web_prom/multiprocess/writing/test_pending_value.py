@@ -46,6 +46,7 @@ def empty():
 """
 
 
+@pytest.mark.slow
 def test_fault_28_full_disk_is_counted_and_loses_no_value(small: Path) -> None:
     """The process lives, no call raises, and every number is in the files once there is room."""
     printed = run(
@@ -110,6 +111,7 @@ def test_fault_28_prometheus_client_alone_is_killed_by_a_full_disk(small: Path) 
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ["at the end", "later"])
 def test_fault_28_process_that_starts_on_a_full_disk_writes_when_there_is_room(
     small: Path, room: str
@@ -141,6 +143,7 @@ def test_fault_28_process_that_starts_on_a_full_disk_writes_when_there_is_room(
     assert contents(small / "histogram_s0.db")["h_sum"] == ((3, 2) if later else (1.5, 1))
 
 
+@pytest.mark.slow
 def test_fault_28_fork_does_not_write_pending_values_of_its_parent(small: Path) -> None:
     printed = run(
         FULL

@@ -60,6 +60,7 @@ def test_fault_25_corrupt_file_is_renamed_and_created_again(
     assert FileName.parse("counter_s0.db.damaged") is None
 
 
+@pytest.mark.slow
 def test_storage_skips_a_slot_with_files_of_another_user(open_path: Path) -> None:
     """Left by a server that ran as another user."""
     open_path.chmod(0o777)
@@ -91,6 +92,7 @@ def test_storage_skips_a_slot_with_files_of_another_user(open_path: Path) -> Non
     ]
 
 
+@pytest.mark.slow
 def test_storage_reads_the_directory_variable_again_after_a_fork(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

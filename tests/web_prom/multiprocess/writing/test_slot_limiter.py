@@ -255,6 +255,7 @@ def test_limit_holds_on_a_full_disk(shared: Path, monkeypatch: pytest.MonkeyPatc
     assert tenants(shared).keys() == {*"abcde", "_overflow"}
 
 
+@pytest.mark.slow
 def test_fault_40_fork_counts_the_label_sets_of_its_own_slot(tmp_path: Path) -> None:
     """What the parent admitted, and keeps bound, does not count there."""
     code = """

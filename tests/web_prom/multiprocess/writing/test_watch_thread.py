@@ -39,6 +39,7 @@ print(threads() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux tells the threads of a process")
 def test_fault_42_watch_thread_is_stopped_before_a_fork(tmp_path: Path) -> None:
     """Python warns of it, and what the thread has locked would stay locked."""
