@@ -184,15 +184,16 @@ class TextReader:
                 current = _read_comment(line, families, current)
                 lengths.append(0)
                 continue
-            end = line.rfind(b"}") + 1 or line.find(b" ")
-            at = known.get(line[: end + 1])
+            sample = _without_exemplar(line)
+            end = sample.rfind(b"}") + 1 or sample.find(b" ")
+            at = known.get(sample[: end + 1])
             labels: Mapping[str, str]
             try:
                 if at is None:
-                    name, labels = parse_series(line[:end], strings)
+                    name, labels = parse_series(sample[:end], strings)
                 else:
                     name, labels = former.names[at], former.labels[at]
-                value = float(line[end:].split(None, 1)[0])
+                value = float(sample[end:].split(None, 1)[0])
             except (ValueError, IndexError):
                 raise _error(line) from None
             if not _belongs(name, current):
@@ -205,6 +206,18 @@ class TextReader:
         self._text, self._lengths, self._positions = lines, lengths, positions
         self._series, self._families = every, families
         self._values, self._not_finite = values, not_finite
+
+
+def _without_exemplar(line: bytes) -> bytes:
+    """Return a line of OpenMetrics without the exemplar after the value."""
+    at = line.find(b" # {")
+    while at >= 0:
+        before = line[:at]
+        # In a label value, an odd number of quotes is before the mark.
+        if (before.count(b'"') - before.count(b'\\"')) % 2 == 0:
+            return before
+        at = line.find(b" # {", at + 1)
+    return line
 
 
 def _split(text: bytes) -> list[bytes]:

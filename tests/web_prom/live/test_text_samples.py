@@ -142,3 +142,11 @@ def test_read_says_which_line_is_wrong(text: str) -> None:
 def test_read_refuses_more_than_50_mb() -> None:
     with pytest.raises(TextFormatError, match="50 MB"):
         TextReader().read(b"#" * (MAX_BYTES + 1))
+
+
+def test_read_ignores_exemplars() -> None:
+    lines = (b'a_bucket{le="1",path="x # {y"} 5 # {trace="t"} 0.5', b"a_total 3 # {} 0.25 1.5")
+    scrape = TextReader().read(b"\n".join(lines))
+    (bucket,), (total,) = (family.series for family in scrape.families.values())
+    assert (bucket.labels, scrape.values[bucket.at]) == ({"le": "1", "path": "x # {y"}, 5)
+    assert (total.labels, scrape.values[total.at]) == ({}, 3)
