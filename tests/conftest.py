@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures.thread import _worker
 from pathlib import Path
 from typing import Any
@@ -46,17 +46,14 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture(autouse=True)
-def _measures_itself_anew() -> Iterator[None]:
-    """Have no test see what the tests before it have measured of this process."""
+def _measures_nothing_of_other_tests() -> Iterator[None]:
+    """Remove what a test has measured of this process. Stop its applications from counting queries.
+
+    The objects of these applications may still exist in the tests after it.
+    """
     yield
     measurements.collections.stop()
     Measurements.__init__(measurements)
-
-
-@pytest.fixture(autouse=True)
-def _measures_no_database_of_other_tests() -> Iterator[None]:
-    """Have no query counted by an application of a test before, whose objects may still exist."""
-    yield
     activation = sys.modules.get("web_prom.database.activation")
     query_tally = sys.modules.get("web_prom.metrics.query_tally")
     if activation is not None:
@@ -117,6 +114,16 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     return collected
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    """Keep the processor time of ``--dist loadgroup`` in proportion to the number of tests."""
+    if config.option.dist != "loadgroup":
+        return None
+    from tests.scheduling import Scheduling
+
+    return Scheduling(config, log)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
     """Mark the slow tests, share the tests out to xdist's workers, and start the slow tests first.
@@ -124,14 +131,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
     With ``--dist loadgroup`` each test goes to the next free worker on its own. Tests that share a fixture of
     module scope, for example a server, go to one worker together: a group for each value of its parameter.
     """
+    folders: dict[Path, str] = {}
+    shared: dict[int, tuple[list[str], str]] = {}
     for item in items:
-        folder = item.path.relative_to(item.config.rootpath).parts[1]
+        folder = folders.get(item.path)
+        if folder is None:
+            folder = folders[item.path] = item.path.relative_to(item.config.rootpath).parts[1]
         starts_server = not _SERVER_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
         if folder in _SLOW_FOLDERS or starts_server:
             item.add_marker(pytest.mark.slow)
         if folder == "servers" or starts_server:
             item.add_marker(pytest.mark.servers)
-        group = _group(item)
+        group = _group(item, shared)
         if group:
             item.add_marker(pytest.mark.xdist_group(group))
     yield  # pytest-randomly shuffles the tests
@@ -140,9 +151,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fail if this pytest-xdist does not keep a group in one worker: each worker would start the servers."""
-    grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
     if getattr(session.config.option, "loadgroup", False):
-        assert all(item.nodeid.endswith("@" + _group(item)) for item in grouped)
+        groups = ((item, item.get_closest_marker("xdist_group")) for item in session.items)
+        assert all(item.nodeid.endswith(f"@{group.args[0]}") for item, group in groups if group)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -160,29 +171,40 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def _group(item: pytest.Item) -> str:
+def _group(item: pytest.Item, shared: dict[int, tuple[list[str], str]]) -> str:
     """Return what names the group of a test.
 
     That is its module and the parameters of its fixtures of module scope. For a test without such a fixture
     it is the names of its fixtures of session scope that these tests define, for example a database server.
     The name is empty for a test that uses neither.
+
+    Args:
+        item: The test.
+        shared: The names of the fixtures of module scope, and of session scope, by the id of what all tests
+            of a function share.
     """
     if not isinstance(item, pytest.Function):
         return ""
+    found = shared.get(id(item._fixtureinfo))
+    if found is None:
+        found = shared[id(item._fixtureinfo)] = _shared_fixtures(item._fixtureinfo.name2fixturedefs)
+    of_module, of_session = found
+    if not of_module:
+        return of_session
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    fixtures = sorted(item._fixtureinfo.name2fixturedefs.items())
-    shared = {
-        name: str(parameters.get(name, ""))
-        for name, definitions in fixtures
-        if any(definition.scope == "module" for definition in definitions)
-    }
-    if shared:
-        return " ".join(filter(None, [item.module.__name__, *shared.values()]))
-    return " ".join(
-        name
-        for name, definitions in fixtures
-        if any(each.scope == "session" and each.func.__module__.startswith("tests.") for each in definitions)
-    )
+    values_of_module = (str(parameters.get(name, "")) for name in of_module)
+    return " ".join(filter(None, [item.module.__name__, *values_of_module]))
+
+
+def _shared_fixtures(fixtures: Mapping[str, Sequence[pytest.FixtureDef[Any]]]) -> tuple[list[str], str]:
+    """Return the names of the fixtures of module scope, and of these tests' fixtures of session scope."""
+    of_module, of_session = [], []
+    for name, definitions in sorted(fixtures.items()):
+        if any(each.scope == "module" for each in definitions):
+            of_module.append(name)
+        if any(each.scope == "session" and each.func.__module__.startswith("tests.") for each in definitions):
+            of_session.append(name)
+    return of_module, " ".join(of_session)
 
 
 def _threads() -> set[threading.Thread]:
@@ -196,6 +218,10 @@ def _threads() -> set[threading.Thread]:
 
 def _children() -> set[int]:
     """Return the ids of this process's children, zombies included."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # there is none
+        return set()
     found: set[int] = set()
     for thread in os.listdir("/proc/self/task"):
         try:
