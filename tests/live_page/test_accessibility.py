@@ -16,6 +16,9 @@ LOOKS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light", "viewport": {"width": 1400, "height": 900}},
     "dark phone": {"color_scheme": "dark", "viewport": {"width": 390, "height": 800}},
 }
+# axe also reports what it finds no fault with: that is a hundred times as much.
+RUN = """(tags) => axe.run({ runOnly: tags, resultTypes: ["violations"] })
+    .then(({ violations }) => violations)"""
 SECTIONS = ("Workers", "Inside requests", "Own metrics", "Set-up", "Overview")
 
 
@@ -29,10 +32,10 @@ def test_page_has_no_finding_of_axe(pages: Pages, service: Service, axe: str, lo
         page.get_by_role("link", name=section, exact=True).click()
         for summary in page.locator("summary").all():
             summary.click()
-        found = page.evaluate("(tags) => axe.run({ runOnly: tags })", TAGS)
+        found = page.evaluate(RUN, TAGS)
         findings += [
             (section, violation["id"], [node["html"][:200] for node in violation["nodes"]][:3])
-            for violation in found["violations"]
+            for violation in found
         ]
 
     assert findings == []
@@ -48,6 +51,6 @@ def test_sign_in_has_no_finding_of_axe(pages: Pages, service: Service, axe: str)
     expect(page.get_by_role("status")).to_have_text("The service does not accept this token.")
     page.evaluate(axe)
 
-    found = page.evaluate("(tags) => axe.run({ runOnly: tags })", TAGS)
+    found = page.evaluate(RUN, TAGS)
 
-    assert [violation["id"] for violation in found["violations"]] == []
+    assert [violation["id"] for violation in found] == []
