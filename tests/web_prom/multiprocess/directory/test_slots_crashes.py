@@ -6,13 +6,13 @@ import textwrap
 
 import pytest
 
-from tests.web_prom.multiprocess.directory.holders import program
-from tests.web_prom.multiprocess.memory import memory_directory
+from tests.web_prom.multiprocess.directory.holders import HELPERS
+from tests.web_prom.multiprocess.forking import forking_program, memory_directory
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 KILLED = """
-    import gc, shutil
+    import shutil
     from web_prom.multiprocess.directory import lockfile, network_filesystem, private_directory
     from web_prom.multiprocess.directory import self_test as selftest
     from web_prom.multiprocess.directory import shared_directory, slot_file
@@ -27,8 +27,7 @@ KILLED = """
 
     def killed_at(step, function):
         \"\"\"Call a function in a fork that kills itself before a line; return whether it did.\"\"\"
-        # Without the at-fork hooks of Python's modules, which take a third of the time of a fork.
-        pid = bare_fork()
+        pid = quick_fork()
         if not pid:
             left = [step]
             def trace(frame, event, argument):
@@ -48,9 +47,6 @@ KILLED = """
 
     def each_step(function, prepare, check):
         \"\"\"Check what is left after a kill at each of a function's lines.\"\"\"
-        # A collection in a fork would copy the memory of all objects.
-        gc.freeze()
-        gc.disable()
         for step in range(10_000):
             prepare()
             killed = killed_at(step, function)
@@ -102,8 +98,7 @@ KILLED = """
 def run(*parts: str) -> int:
     """Run code that prints the number of kills, and return the number."""
     with memory_directory() as path:
-        (printed,) = program("".join(map(textwrap.dedent, (KILLED, *parts))), path)
-    return int(printed)
+        return int(forking_program(HELPERS + "".join(map(textwrap.dedent, (KILLED, *parts))), str(path)))
 
 
 @pytest.mark.parametrize("before", ["nothing", "a dead one's record", "a living holder"])

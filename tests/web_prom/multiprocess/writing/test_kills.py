@@ -6,14 +6,13 @@ import textwrap
 
 import pytest
 
-from tests.web_prom.multiprocess.memory import memory_directory
-from tests.web_prom.support import python
+from tests.web_prom.multiprocess.forking import forking_program, memory_directory
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 # Kills a process at the n-th line that it runs of the modules that write; then another takes the slot over.
 HARNESS = """
-import ctypes, gc, os, shutil, signal, sys
+import os, shutil, signal, sys
 from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, values
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -29,13 +28,6 @@ MODULES = (current_storage, process_files, slot_files, storage_errors, value_fil
 WATCHED = {module.__file__ for module in MODULES}
 root = Path(sys.argv[1])
 root.mkdir()
-
-# As uWSGI does: without the at-fork hooks of Python's modules, which take a third of the time of a fork.
-fork = ctypes.PyDLL(None).fork
-
-# A collection in a fork would copy the memory of all objects.
-gc.freeze()
-gc.disable()
 
 def killer(line):
     "Return a trace function that kills at the n-th line. Only the first two times of each line count."
@@ -78,7 +70,7 @@ def in_this_process(work):
 def in_child(work):
     "Run work(acknowledge) in a fork; return what was acknowledged before it ended, and its status."
     reading, writing = os.pipe()
-    pid = fork()
+    pid = quick_fork()
     if not pid:
         try:
             os.close(reading)
@@ -188,5 +180,5 @@ def test_kill_at_any_line_loses_no_value(before: bool) -> None:
     with memory_directory() as path:
         while line == end:
             begin, end = end, end + 200
-            line = int(python(code, str(path / str(begin)), str(before), str(begin), str(end)))
+            line = int(forking_program(code, str(path / str(begin)), str(before), str(begin), str(end)))
     assert line > 250

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.web_prom.multiprocess.writing.storage import run
+from tests.web_prom.multiprocess.forking import forking_program, memory_directory
+from tests.web_prom.multiprocess.writing.storage import PRELUDE, run
 
 pytestmark = pytest.mark.slow  # the tests start processes
 
@@ -206,12 +207,9 @@ def test_started_programs_and_replaced_programs_are_counted(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_fault_21_killed_processes_leave_a_bounded_number_of_files_and_lose_no_value(
-    tmp_path: Path,
-) -> None:
+def test_fault_21_killed_processes_leave_a_bounded_number_of_files_and_lose_no_value() -> None:
     """400 of them, four at a time, each killed after its last write; one gauge of theirs must not stay."""
-    printed = run(
-        """
+    code = """
         counter, duration = Counter("c", "Help."), Histogram("h", "Help.")
         gauge = Gauge("g", "Help.", multiprocess_mode="livesum")
         def work(times):
@@ -233,9 +231,9 @@ def test_fault_21_killed_processes_leave_a_bounded_number_of_files_and_lose_no_v
             living.remove(os.wait()[0])
         assert total() == total("h_count") == expected == total("h_sum") * 2
         print(total("g"), len(list(Path(directory).glob("*.db"))))
-        """,
-        tmp_path,
-    )
-    gauge, files = map(float, printed)
+    """
+    with memory_directory() as path:
+        printed = forking_program(PRELUDE + textwrap.dedent(code), PROMETHEUS_MULTIPROC_DIR=str(path))
+    gauge, files = map(float, printed.split())
     assert gauge <= 4, "files of slots that no process holds, which the reader ignores"
     assert files <= 5 * 3
