@@ -18,8 +18,8 @@ JOB = "shop in the east"
 
 def with_short_windows(rules: str) -> str:
     """Return rules whose windows and waits are seconds; what they compute stays."""
-    rules, ranges = re.subn(r"\[\d+[mhd]\]", "[6s]", rules)
-    rules, waits = re.subn(r"for: \d+m", "for: 1s", rules)
+    rules, ranges = re.subn(r"\[\d+[mhd]\]", "[3s]", rules)
+    rules, waits = re.subn(r"for: \d+m", "for: 500ms", rules)
     assert ranges > 20
     assert waits > 10
     return rules
@@ -35,8 +35,8 @@ def test_broken_application_pages(place: Scratch, capsys: pytest.CaptureFixture[
         Alertmanager(place.folder, webhook.url) as alertmanager,
         Gunicorn(place, worker_class="gthread") as server,
     ):
-        configuration = scraping({f'"{JOB}"': server}, interval="1s").replace(
-            "scrape_interval: 1s", "scrape_interval: 1s, evaluation_interval: 1s"
+        configuration = scraping({f'"{JOB}"': server}, interval="500ms").replace(
+            "scrape_interval: 500ms", "scrape_interval: 500ms, evaluation_interval: 500ms"
         )
         configuration += (
             "rule_files: [rules.yml]\nalerting:\n  alertmanagers:\n"

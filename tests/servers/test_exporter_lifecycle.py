@@ -303,6 +303,11 @@ def test_prometheus_sees_the_target_up_throughout(place: Scratch) -> None:
         "PROM_BEARER_TOKEN_FILE": str(place.folder / "token"),
     }
     with Exporting(place, workers=1, environ=environ) as server:
+        # Prometheus scrapes each of the targets, which are the same exporter, at another time.
+        targets = [
+            f"{{targets: ['127.0.0.1:{server.metrics_port}'], labels: {{copy: '{number}'}}}}"
+            for number in range(8)
+        ]
         # A scrape waits for the start of an interpreter while the exporter is replaced.
         configuration = f"""
             global: {{scrape_interval: 4s, scrape_timeout: 4s}}
@@ -311,22 +316,31 @@ def test_prometheus_sees_the_target_up_throughout(place: Scratch) -> None:
                 scheme: https
                 tls_config: {{ca_file: {ours[0]}, cert_file: {client[0]}, key_file: {client[1]}}}
                 authorization: {{credentials_file: {place.folder}/token}}
-                static_configs: [targets: ["127.0.0.1:{server.metrics_port}"]]
+                static_configs: [{", ".join(targets)}]
         """
         with Prometheus(place.folder, configuration) as prometheus:
-            jobs: dict[str, Gunicorn] = {"shop": server}
-            prometheus.wait_for_scrapes(jobs, 1)
+            wait_for_scrapes(prometheus, 1)
             server.signal(signal.SIGKILL, server.exporters()[0])
             server.wait_for_exporters(2)
-            prometheus.wait_for_scrapes(jobs, 1)
+            wait_for_scrapes(prometheus, 4)
             server.signal(signal.SIGUSR2)
             server.wait_for_exporters(3)
             server.wait_for_boots(2)
-            prometheus.wait_for_scrapes(jobs, 1)
+            wait_for_scrapes(prometheus, 4)
             server.signal(signal.SIGTERM)
             assert server.wait() == 0
-            prometheus.wait_for_scrapes(jobs, 2)
-            assert prometheus.number('min_over_time(up{job="shop"}[1h])') == 1
+            wait_for_scrapes(prometheus, 8)
+            assert prometheus.number('min(min_over_time(up{job="shop"}[1h]))') == 1
+
+
+def wait_for_scrapes(prometheus: Prometheus, more: int) -> None:
+    """Wait until it has scraped so many targets more."""
+
+    def scrapes() -> float:
+        return prometheus.number("sum(count_over_time(up[1h]))")
+
+    wanted = scrapes() + more
+    wait_until(lambda: scrapes() >= wanted, "scrapes")
 
 
 def test_aborted_upgrade_fails_no_scrape(place: Scratch) -> None:
