@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.programs import needs_program
-from tests.servers.process import PATIENCE_SECONDS, wait_until
+from tests.servers.listening import ListeningProgram
 
 
 class Webhook:
@@ -52,59 +49,22 @@ class Webhook:
         self._server.server_close()
 
 
-class Alertmanager:
+class Alertmanager(ListeningProgram):
     """A running Alertmanager that posts all alerts to a webhook at once, as a context manager.
 
     Args:
         folder: Where its files are.
         webhook: The address.
-
-    Attributes:
-        port: Where it listens, on loopback.
     """
 
-    port: int
-
     def __init__(self, folder: Path, webhook: str) -> None:
-        self._program = needs_program("prometheus-alertmanager", package="prometheus-alertmanager")
-        self._folder = folder
-        self._log = folder / "alertmanager.txt"
+        options = {
+            "config.file": folder / "alertmanager.yml",
+            "storage.path": folder / "alertmanager",
+            "cluster.listen-address": "",
+        }
+        name = "prometheus-alertmanager"
+        super().__init__(name, package=name, folder=folder, options=options)
         route = "{receiver: test, group_by: [job, alertname], group_wait: 0s, group_interval: 1s}"
         receiver = f"{{name: test, webhook_configs: [{{url: '{webhook}'}}]}}"
         (folder / "alertmanager.yml").write_text(f"route: {route}\nreceivers: [{receiver}]\n")
-
-    def __enter__(self) -> Alertmanager:
-        options = {
-            "config.file": self._folder / "alertmanager.yml",
-            "storage.path": self._folder / "alertmanager",
-            "web.listen-address": "127.0.0.1:0",
-            "cluster.listen-address": "",
-        }
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [self._program, *(f"--{name}={value}" for name, value in options.items())],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self._folder,
-            )
-        try:
-            self.port = int(wait_until(self._listening, "Alertmanager", shown=self.log)[1])
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def log(self) -> str:
-        """Return what it wrote to stdout and stderr so far."""
-        return self._log.read_text("utf-8", "replace")
-
-    def _listening(self) -> re.Match[str] | None:
-        assert self._process.poll() is None, self.log()
-        return re.search(r'"?Listening on"? address=127\.0\.0\.1:(\d+)', self.log())
-
-    def _end(self) -> None:
-        self._process.terminate()
-        self._process.wait(PATIENCE_SECONDS)

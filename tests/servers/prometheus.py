@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
-import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.programs import needs_program
+from tests.servers.listening import ListeningProgram
 from tests.servers.process import PATIENCE_SECONDS, Gunicorn, wait_until
 
 
@@ -31,7 +29,7 @@ def scraping(targets: Mapping[str, Gunicorn], *, interval: str = "2s") -> str:
     return f"global: {{scrape_interval: {interval}}}\nscrape_configs:\n{jobs}"
 
 
-class Prometheus:
+class Prometheus(ListeningProgram):
     """A running Prometheus, as a context manager: ready at the start of the block, ended after it.
 
     Args:
@@ -40,61 +38,20 @@ class Prometheus:
         options: More of its command line.
 
     Attributes:
-        port: Where it listens, on loopback.
         at: The time for which it is asked, in seconds since the epoch; None for now.
     """
 
-    port: int
     at: float | None = None
 
     def __init__(self, folder: Path, configuration: str, *options: str) -> None:
-        self._program = needs_program("prometheus", package="prometheus")
-        self._folder = folder
-        self._options = options
+        files = {"config.file": folder / "prometheus.yml", "storage.tsdb.path": folder / "data"}
+        super().__init__("prometheus", *options, package="prometheus", folder=folder, options=files)
         (folder / "prometheus.yml").write_text(configuration)
-        self._log = folder / "prometheus.txt"
-
-    def __enter__(self) -> Prometheus:
-        options = {
-            "config.file": self._folder / "prometheus.yml",
-            "storage.tsdb.path": self._folder / "data",
-            "web.listen-address": "127.0.0.1:0",
-        }
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [self._program, *(f"--{name}={value}" for name, value in options.items()), *self._options],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self._folder,
-            )
-        try:
-            listening = wait_until(self._listening, "Prometheus", shown=self.log)
-            self.port = int(listening[1])
-            wait_until(self._is_ready, "Prometheus to be ready", shown=self.log)
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def log(self) -> str:
-        """Return what it wrote to stdout and stderr so far."""
-        return self._log.read_text("utf-8", "replace")
-
-    def _listening(self) -> re.Match[str] | None:
-        assert self._process.poll() is None, self.log()
-        return re.search(r'"Listening on".* address=127\.0\.0\.1:(\d+)', self.log())
 
     def _is_ready(self) -> bool:
         with closing(http.client.HTTPConnection("127.0.0.1", self.port)) as connection:
             connection.request("GET", "/-/ready")
             return connection.getresponse().status == http.client.OK
-
-    def _end(self) -> None:
-        self._process.terminate()
-        self._process.wait(PATIENCE_SECONDS)
 
     def ask(self, path: str, **parameters: str) -> Any:
         """Return the data that its HTTP API answers with."""
