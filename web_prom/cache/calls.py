@@ -1,78 +1,19 @@
-"""The cache operations that run now, and the rules for what came of an operation."""
+"""The rules for what came of a call of an operation."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
-from functools import partial
-from inspect import CO_COROUTINE, iscoroutinefunction
-from types import FunctionType
+from collections.abc import Iterator
 from typing import Any
 
 from web_prom.cache.conventions import Result
 from web_prom.cache.recorder import Target
+from web_prom.cache.running import Call
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """The positional and the keyword arguments of a method. The first one is the cache."""
 
-
-_SEQUENCES = frozenset({list, tuple})
-
-
-class Call:
-    """A cache operation that runs now, and what a :class:`CallRule` needs to know.
-
-    Attributes:
-        target: The target of the cache. None after the end of the operation: a task that started inside the
-            operation may go on.
-        found: Whether the first ``get`` inside the operation found its key; None if there was none.
-        found_any: Whether a ``get`` inside the operation found its key.
-        keys: The keys of an operation on many keys.
-        default: The default of a ``get``.
-        raised: The exception of the user's function that ``get_or_set`` called.
-    """
-
-    # An object of a class without __init__ takes half the time.
-    target: Target | None = None
-    found: bool | None = None
-    found_any: bool = False
-    keys: Any = None
-    default: Any = None
-    raised: BaseException | None = None
-
-    def add_get(self, found: bool) -> None:
-        """Keep whether a ``get`` inside the operation found its key."""
-        if self.found is None:
-            self.found = found
-        if found:
-            self.found_any = True
-
-
-current_call: ContextVar[Call | None] = ContextVar("web_prom_cache_call", default=None)
-"""The innermost asynchronous operation that runs. Others are in :attr:`Target.threads`."""
-
-
-def around(target: Target) -> object | None:
-    """Return the operation of the same cache around the code that runs now, or None.
-
-    A backend may implement an operation by other operations of the same cache. These are not counted. If the
-    operation has no :class:`Call`, it is another object.
-    """
-    call = target.threads.get(threading.get_ident())
-    if call is not None:
-        return call
-    in_task = current_call.get()
-    return in_task if in_task is not None and in_task.target is target else None
-
-
-def hide_frame(error: BaseException) -> None:
-    """Remove the first frame of a traceback, the caller's. Its bare ``raise`` does not add it again.
-
-    Python 3.10 adds it.
-    """
-    if error.__traceback__ is not None:
-        error.__traceback__ = error.__traceback__.tb_next
+SEQUENCES = frozenset({list, tuple})
+"""The usual types of many keys."""
 
 
 # Rules that need to know nothing but the value or the exception.
@@ -175,13 +116,11 @@ class Get(CallRule):
 
     def found(self, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> bool:
         """Compare the value with the default."""
-        call = Call()
-        self.prepare(call, args, kwargs)
-        return self.result(call, value) == "hit"
+        return value is not _default_of(args, kwargs)
 
     def prepare(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """Keep the default."""
-        call.default = args[2] if len(args) > 2 else kwargs.get("default")
+        call.default = _default_of(args, kwargs)
         return args, kwargs
 
     def result(self, call: Call, value: Any) -> Result:
@@ -205,20 +144,17 @@ class GetMany(CallRule):
     def prepare(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """Keep the keys. The keys of an iterator are kept when the backend takes them."""
         keys = args[1] if len(args) > 1 else kwargs.get("keys")
-        # A backend may ask for the length of what has one, and what has one can be read twice.
-        if type(keys) in _SEQUENCES or hasattr(type(keys), "__len__") or not hasattr(type(keys), "__iter__"):
-            call.keys = keys
+        given, call.keys = record_keys(keys)
+        if given is keys:
             return args, kwargs
-        call.keys = []
-        recorded = _record_keys(keys, call.keys)
         if len(args) > 1:
-            return (args[0], recorded, *args[2:]), kwargs
-        return args, {**kwargs, "keys": recorded}
+            return (args[0], given, *args[2:]), kwargs
+        return args, {**kwargs, "keys": given}
 
     def observe(self, target: Target, operation: str, call: Call, value: Any, seconds: float) -> None:
         """Count the keys."""
         hits, keys = len(value), call.keys
-        misses = 0 if type(keys) in _SEQUENCES and hits == len(keys) else len(set(keys)) - hits
+        misses = 0 if type(keys) in SEQUENCES and hits == len(keys) else len(set(keys)) - hits
         target.observe_keys(operation, hits, misses, seconds)
 
 
@@ -237,10 +173,10 @@ class GetOrSet(CallRule):
 
     def prepare(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """Let operations in the user's function count as operations of their own."""
-        default = args[2] if len(args) > 2 else kwargs.get("default")
-        if not callable(default) or _is_coroutine_function(default):
+        default = _default_of(args, kwargs)
+        outside = call.outside(default) if callable(default) else default
+        if outside is default:
             return args, kwargs
-        outside = partial(_call_outside, call, default)
         if len(args) > 2:
             return (*args[:2], outside, *args[3:]), kwargs
         return args, {**kwargs, "default": outside}
@@ -256,35 +192,20 @@ class GetOrSet(CallRule):
         return "miss" if of_user else "error"
 
 
-def _is_coroutine_function(function: Callable[..., Any]) -> bool:
-    # The same as iscoroutinefunction() for the usual kinds of functions, in a tenth of the time. A function
-    # with attributes may have a mark of asyncio.
-    if type(function) is FunctionType and not function.__dict__:
-        return bool(function.__code__.co_flags & CO_COROUTINE)
-    return type(function) is not type and iscoroutinefunction(function)
+def record_keys(keys: Any) -> tuple[Any, Any]:
+    """Return the keys for the backend, and the keys to count when it has taken them."""
+    # A backend may ask for the length of what has one, and what has one can be read twice.
+    if type(keys) in SEQUENCES or hasattr(type(keys), "__len__") or not hasattr(type(keys), "__iter__"):
+        return keys, keys
+    recorded: list[Any] = []
+    return _record_keys(keys, recorded), recorded
+
+
+def _default_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[2] if len(args) > 2 else kwargs.get("default")
 
 
 def _record_keys(keys: Any, recorded: list[Any]) -> Iterator[Any]:
     for key in keys:
         recorded.append(key)
         yield key
-
-
-def _call_outside(call: Call, function: Callable[[], Any]) -> Any:
-    """Call a function as if it were called outside the operation."""
-    target = call.target
-    threads, thread = {} if target is None else target.threads, threading.get_ident()
-    in_thread, in_task = threads.pop(thread, None), current_call.get()
-    if in_task is not None:
-        current_call.set(None)
-    try:
-        return function()
-    except BaseException as error:
-        call.raised = error
-        hide_frame(error)
-        raise
-    finally:
-        if in_thread is not None:
-            threads[thread] = in_thread
-        if in_task is not None:
-            current_call.set(in_task)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from inspect import signature
 from threading import RLock
 from types import FunctionType
 from typing import Any
 from weakref import ref
 
 from web_prom.cache.calls import CallRule, Rule
+from web_prom.cache.positional import GET, parameters_of
 from web_prom.cache.recorder import RecorderSource, Target
 from web_prom.cache.wrappers import wrap
 from web_prom.posix import at_fork
@@ -47,7 +47,8 @@ class Library:
         return (
             method.__module__.startswith(self.exact_modules)
             and method.__name__ == "get"
-            and str(signature(method)) == "(self, key, default=None, version=None)"
+            and parameters_of(method) == GET
+            and method.__defaults__ == (None, None)
             and others.isdisjoint(method.__code__.co_names)
         )
 

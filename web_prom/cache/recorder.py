@@ -13,6 +13,7 @@ from web_prom.metrics.limited_metric import LimitedMetric
 from web_prom.metrics.operation_recorder import OperationRecorder
 from web_prom.metrics.recorder import Recorder
 from web_prom.metrics.writers import make_writer
+from web_prom.upstream.values import values_of
 
 _BOUNDED = ("operation", "result")
 
@@ -108,7 +109,8 @@ class CacheRecorder(OperationRecorder):
             write: Callable[..., object] = make_writer(None, child, DURATION_BUCKETS, ()).write
         else:
             child, may_keep = self._child(self._counter_family, key, backend)
-            write = child.inc
+            values = values_of(child)
+            write = child.inc if values is None else values[0].inc
         if may_keep:
             self._key_writers[key] = write
         return write
@@ -178,8 +180,8 @@ class Target:
 
     Attributes:
         name, source, backend: As given.
-        threads: The operation that each thread runs now: a :class:`web_prom.cache.calls.Call`, or for an
-            operation whose rule does not need one, this object.
+        threads: The operation that each thread runs now: a :class:`web_prom.cache.running.Call`, or this
+            object for an operation that needs none.
     """
 
     __slots__ = ("backend", "name", "source", "threads")

@@ -2,32 +2,26 @@
 
 Each calls the method once, with the cache and the arguments of the caller, and returns its value or raises
 its exception. Other objects of the class, and operations inside an operation of the same cache, pass through.
+The functions of this module take any arguments. Those of :mod:`web_prom.cache.positional` are faster.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
 from threading import get_ident
 from time import perf_counter
+from types import FunctionType
 from typing import Any
 
-from web_prom.cache.calls import Call, CallRule, Rule, around, current_call, hide_frame
+from web_prom.cache.calls import CallRule, Rule
 from web_prom.cache.conventions import Result
-from web_prom.cache.recorder import Target
-
-Method = Callable[..., Any]
-
-TargetGetter = Callable[[int], Target | None]
-"""Returns the target of the object with an ``id()``, or None if the object is not measured."""
-
-MISSING = object()
-"""The default for a ``get`` that only returns it. No stored value is this object."""
+from web_prom.cache.positional import Method, TargetGetter, wrap_by_parameters, wrap_get
+from web_prom.cache.running import Call, around, current_call, hide_frame, new_call
 
 
 def wrap(
-    method: Method, operation: str, rule: Rule | CallRule, target_of: TargetGetter, *, exact: bool
+    method: FunctionType, operation: str, rule: Rule | CallRule, target_of: TargetGetter, *, exact: bool
 ) -> Method:
     """Return the function for the place of a method.
 
@@ -42,7 +36,9 @@ def wrap(
     if inspect.iscoroutinefunction(method):
         function = _wrap_async(method, operation, _as_call_rule(rule), target_of)
     elif exact:
-        function = _wrap_exact_get(method, operation, target_of)
+        function = wrap_get(method, operation, target_of)
+    elif (by_parameters := wrap_by_parameters(method, operation, rule, target_of)) is not None:
+        function = by_parameters
     elif isinstance(rule, CallRule):
         function = _wrap_call(method, operation, rule, target_of)
     else:
@@ -53,6 +49,7 @@ def wrap(
 
 
 def _wrap_call(method: Method, operation: str, rule: CallRule, target_of: TargetGetter) -> Method:
+    """Return the function for any method whose rule needs to know more about the call."""
     writes_result = type(rule).observe is CallRule.observe
     prepare, result_of = rule.prepare, rule.result
 
@@ -69,12 +66,11 @@ def _wrap_call(method: Method, operation: str, rule: CallRule, target_of: Target
                 raise
             _keep_found(outer, rule, value, args, kwargs)
             return value
-        call = Call()
-        call.target = target
+        call = new_call(target)
         args, kwargs = prepare(call, args, kwargs)
         threads, thread = target.threads, get_ident()
-        threads[thread] = call
         started = perf_counter()
+        threads[thread] = call
         try:
             value = method(*args, **kwargs) if kwargs else method(*args)
             seconds = perf_counter() - started
@@ -100,6 +96,8 @@ def _wrap_call(method: Method, operation: str, rule: CallRule, target_of: Target
 
 
 def _wrap_async(method: Method, operation: str, rule: CallRule, target_of: TargetGetter) -> Method:
+    """Return the function for a coroutine function. A context variable holds the operation of a task."""
+
     async def measured(*args: Any, **kwargs: Any) -> Any:
         target = target_of(id(args[0])) if args else None
         outer = None if target is None else around(target)
@@ -111,8 +109,7 @@ def _wrap_async(method: Method, operation: str, rule: CallRule, target_of: Targe
                 raise
             _keep_found(outer, rule, value, args, kwargs)
             return value
-        call = Call()
-        call.target = target
+        call = new_call(target)
         args, kwargs = rule.prepare(call, args, kwargs)
         before = current_call.get()
         current_call.set(call)
@@ -135,23 +132,24 @@ def _wrap_async(method: Method, operation: str, rule: CallRule, target_of: Targe
     return measured
 
 
-# The two functions below contain what the others call, because calls take half of the time of a measurement.
-
-
 def _wrap(method: Method, operation: str, rule: Rule, target_of: TargetGetter) -> Method:
+    """Return the function for any method whose rule needs only the value. It creates no call."""
+
     def measured(*args: Any, **kwargs: Any) -> Any:
         target = target_of(id(args[0])) if args else None
-        if target is None or (
-            (target.threads or current_call.get() is not None) and around(target) is not None
+        thread = get_ident()
+        if (
+            target is None
+            or thread in target.threads
+            or ((in_task := current_call.get()) is not None and in_task.target is target)
         ):
             try:
                 return method(*args, **kwargs)
             except BaseException as error:
                 hide_frame(error)
                 raise
-        thread = get_ident()
-        target.threads[thread] = target
         started = perf_counter()
+        target.threads[thread] = target
         try:
             value = method(*args, **kwargs) if kwargs else method(*args)
             seconds = perf_counter() - started
@@ -170,46 +168,6 @@ def _wrap(method: Method, operation: str, rule: Rule, target_of: TargetGetter) -
         return value
 
     return measured
-
-
-def _wrap_exact_get(method: Method, operation: str, target_of: TargetGetter) -> Method:
-    """Return the function for a ``get`` of which :func:`wrap` says what it does."""
-
-    def get(self: Any, key: Any, default: Any = None, version: Any = None) -> Any:
-        target = target_of(id(self))
-        outer: object | None = None
-        if target is not None:  # the same as around(), without the call
-            threads = target.threads
-            outer = threads.get(get_ident()) if threads else None
-            if outer is None and (in_task := current_call.get()) is not None and in_task.target is target:
-                outer = in_task
-        if target is None or outer is not None:
-            try:
-                value = method(self, key, default if target is None else MISSING, version)
-            except BaseException as error:
-                hide_frame(error)
-                raise
-            if outer.__class__ is Call:
-                outer.add_get(value is not MISSING)
-            return default if value is MISSING else value
-        started = perf_counter()
-        try:
-            value = method(self, key, MISSING, version)
-        except BaseException as error:
-            target.observe(operation, "error", perf_counter() - started)
-            hide_frame(error)
-            raise
-        seconds = perf_counter() - started
-        result: Result = "hit"
-        if value is MISSING:
-            value, result = default, "miss"
-        try:
-            target.source.writers[target.name, operation, result](seconds, None)
-        except Exception:
-            target.observe(operation, result, seconds)
-        return value
-
-    return get
 
 
 def _keep_found(

@@ -11,10 +11,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.web_prom.support import samples
-from web_prom.cache.calls import Call, GetOrSet, Rule
+from web_prom.cache.calls import GetOrSet, Rule
 from web_prom.cache.conventions import DURATION_BUCKETS
 from web_prom.cache.methods import Library, is_measured, measure, restore
-from web_prom.cache.recorder import CacheRecorder, LazyRecorderSource
+from web_prom.cache.recorder import CacheRecorder, LazyRecorderSource, Target
+from web_prom.cache.running import new_call
 from web_prom.config import Config
 from web_prom.metrics.recorder import Recorder
 
@@ -149,5 +150,6 @@ def test_get_or_set_gives_coroutine_functions_to_the_backend_unchanged(
     function: Callable[[], object],
 ) -> None:
     """A backend may look whether its default is one. Another function is wrapped: see GetOrSet."""
-    (_, _, given), _ = GetOrSet().prepare(Call(), (object(), "key", function), {})
+    call = new_call(Target("store", LazyRecorderSource(lambda: None), "Store"))
+    (_, _, given), _ = GetOrSet().prepare(call, (object(), "key", function), {})
     assert (given is function) == inspect.iscoroutinefunction(function)
