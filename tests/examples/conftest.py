@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -15,23 +14,27 @@ import pytest
 from tests.examples.demo_process import EXAMPLES, Demo
 
 
-@pytest.fixture
-def run_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
-    """Return a function that starts a demo; its processes are killed at the end of the test."""
+@contextmanager
+def running_demos(folder: Path) -> Iterator[Callable[..., Demo]]:
+    """Give a function that starts a demo in a folder; its processes are killed at the end of the block."""
     started: list[Demo] = []
 
     def run(change: str = "", *arguments: str, **environ: str) -> Demo:
-        started.append(Demo(tmp_path, change, *arguments, **environ))
+        started.append(Demo(folder, change, *arguments, **environ))
         return started[-1]
 
-    yield run
-    for demo in started:
-        for pid in demo.descendants():
-            os.kill(pid, signal.SIGKILL)
-        demo.process.kill()
-        demo.process.wait()
-        if demo.process.stdout is not None:
-            demo.process.stdout.close()
+    try:
+        yield run
+    finally:
+        for demo in started:
+            demo.kill()
+
+
+@pytest.fixture
+def run_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    """Return a function that starts a demo; its processes are killed at the end of the test."""
+    with running_demos(tmp_path) as run:
+        yield run
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,15 @@ class Demo:
                 pass
         return self.process.returncode
 
+    def kill(self) -> None:
+        """Kill the demo and its processes."""
+        for pid in self.descendants():
+            os.kill(pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
     def descendants(self) -> list[int]:
         """Return the ids of the demo's processes without the demo itself."""
         found = []

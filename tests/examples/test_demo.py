@@ -7,19 +7,21 @@ import os
 import re
 import signal
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 from types import ModuleType
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
+from tests.examples.conftest import running_demos
 from tests.examples.demo_process import PATIENCE_SECONDS, SERVING, Demo
 from tests.servers.process import wait_until
 
-# Changes of the demo for tests that look at its processes only: one small application, which starts faster.
-HELLO = "demo.SHOPS = {'Flask': 'wsgiref.simple_server:demo_app'}"
+# Changes of the demo for tests that look at its processes only: they start faster with one small application.
+HELLO = "demo.SHOPS = {'Flask': 'wsgiref.simple_server:demo_app'}; demo_servers.WORKERS = 1"
 NO_COMPARISON = f"{HELLO}; demo.compare = lambda *_: None"
 
 
@@ -41,20 +43,86 @@ def agreeing(demo_module: Any) -> tuple[list[Any], Any]:
     return answers, measured
 
 
-def test_demo_agrees_for_both_shops_and_leaves_nothing(run_demo: Callable[..., Demo], tmp_path: Path) -> None:
-    """Run the demo as `DEMO_SECONDS=0 make demo` does, with settings of the user.
+@dataclass
+class WholeRun:
+    """A demo with both shops that has served until Ctrl-C.
+
+    Attributes:
+        demo: The demo.
+        exit_code: Its exit code.
+        early_status: The status of Flask's live page before the comparison.
+        statuses: The status of each address that was printed after the comparison.
+        compared: The requests of Flask's table, by row.
+        routes: The routes of Flask's live page during the load after the comparison.
+    """
+
+    demo: Demo
+    exit_code: int
+    early_status: int
+    statuses: dict[str, int]
+    compared: dict[str, int]
+    routes: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> WholeRun:
+    """Run the demo as `make demo` does, with settings of the user, and with more load after the comparison.
 
     A shared directory would add up both shops, and the other settings would rename rows.
     """
-    shared = tmp_path / "shared"
+    folder = tmp_path_factory.mktemp("demo")
     foreign = {
-        "PROMETHEUS_MULTIPROC_DIR": str(shared),
+        "PROMETHEUS_MULTIPROC_DIR": str(folder / "shared"),
         "PROM_STATUS_CLASSES": "1",
         "GUNICORN_CMD_ARGS": "-w 1",
+        "DJANGO_SETTINGS_MODULE": "elsewhere",
     }
-    demo = run_demo(DEMO_SECONDS="0", DJANGO_SETTINGS_MODULE="elsewhere", **foreign)
-    assert demo.end() == 0, demo.output
-    assert not shared.exists()
+    with running_demos(folder) as run_demo:
+        demo = run_demo("import demo_traffic; demo_traffic.MEAN_RATE = 100", **foreign)
+        demo.read_until("1. Starting")
+        live_page = demo.output.split()[7]
+        early_status = status_of(live_page)
+        demo.read_until(SERVING)
+        demo.read_until("From now on")
+        addresses = re.findall(r"http://\S+", demo.output.partition(SERVING)[2])
+        statuses = {address: status_of(address) for address in addresses}
+        compared = {row: int(sent) for row, (sent, _, _) in demo.tables()["Flask"].items()}
+
+        def grown_routes() -> dict[str, Any] | None:
+            found = json.load(urlopen(f"{live_page}snapshot.json", timeout=PATIENCE_SECONDS))
+            routes = {
+                route["route"]: route for route in found["requests"]["routes"] if route["method"] == "GET"
+            }
+            return routes if has_grown(routes, compared) else None
+
+        routes = wait_until(grown_routes, "the load to change the live page")
+        demo.signal(signal.SIGINT)
+        return WholeRun(demo, demo.end(), early_status, statuses, compared, routes)
+
+
+def status_of(address: str) -> int:
+    with urlopen(address, timeout=PATIENCE_SECONDS) as response:
+        return int(response.status)
+
+
+def has_grown(routes: dict[str, Any], compared: dict[str, int]) -> bool:
+    """Return whether the live page has more errors, slow requests and repeated queries than were compared."""
+    rows = {
+        ("/broken", "500"): compared["GET /broken 500"],
+        ("/search", "200"): compared["GET /search 200"],
+        ("/products/<int:number>", "200"): compared["GET /products/<int:number> 200"],
+    }
+    repeated = routes["/reviews"]["repeated_queries"] > compared["GET /reviews repeated"]
+    return repeated and all(
+        routes[route]["statuses"][status] > number for (route, status), number in rows.items()
+    )
+
+
+def test_demo_agrees_for_both_shops_and_leaves_nothing(whole_run: WholeRun) -> None:
+    """The settings of the user change nothing."""
+    demo = whole_run.demo
+    assert whole_run.exit_code == 0, demo.output
+    assert not demo.temporary.with_name("shared").exists()
     tables = demo.tables()
     assert tables.keys() == {"Flask", "Django"}
     for table in tables.values():
@@ -64,6 +132,20 @@ def test_demo_agrees_for_both_shops_and_leaves_nothing(run_demo: Callable[..., D
         assert table["GET /broken RuntimeError"][:2] == ("6", "6")
         assert float(table["GET /report 200"][2]) >= 300
     assert max(map(len, demo.output.splitlines())) <= 80
+
+
+def test_demo_ends_at_ctrl_c(whole_run: WholeRun) -> None:
+    """Ctrl-C reaches the whole process group. The printed addresses answer before it."""
+    assert len(whole_run.statuses) == 4
+    assert set(whole_run.statuses.values()) == {200}
+    assert whole_run.exit_code == 0, whole_run.demo.output
+
+
+def test_demo_prints_the_live_pages_first_and_goes_on_to_send_requests(whole_run: WholeRun) -> None:
+    """The load after the comparison adds errors, slow requests and repeated queries to the live page."""
+    assert whole_run.demo.output.startswith("The live page of each shop:\n   Flask   http://127.0.0.1:")
+    assert whole_run.early_status == 200
+    assert has_grown(whole_run.routes, whole_run.compared)
 
 
 def test_demo_detects_workers_without_a_shared_directory(
@@ -81,53 +163,12 @@ def test_demo_detects_workers_without_a_shared_directory(
     assert re.search(r"These do not agree:\n(.+\n)*  Flask: GET / 200: 60 sent, \d+ measured", demo.output)
 
 
-def test_demo_ends_after_the_given_seconds(run_demo: Callable[..., Demo]) -> None:
+@pytest.mark.parametrize(("seconds", "serves"), [("0", False), ("0.1", True)])
+def test_demo_ends_after_the_given_seconds(run_demo: Callable[..., Demo], seconds: str, serves: bool) -> None:
     """With DEMO_SECONDS=n it serves for n seconds after the comparison."""
-    demo = run_demo(NO_COMPARISON, DEMO_SECONDS="0.1")
+    demo = run_demo(NO_COMPARISON, DEMO_SECONDS=seconds)
     assert demo.end() == 0
-    assert SERVING in demo.output
-
-
-def test_demo_ends_at_ctrl_c(run_demo: Callable[..., Demo]) -> None:
-    """Ctrl-C reaches the whole process group. The printed addresses answer before it."""
-    demo = run_demo()
-    demo.read_until(SERVING)
-    demo.read_until("From now on")
-    for url in re.findall(r"http://\S+", demo.output.partition(SERVING)[2]):
-        with urlopen(url, timeout=PATIENCE_SECONDS) as response:
-            assert response.status == 200
-    demo.signal(signal.SIGINT)
-    assert demo.end() == 0, demo.output
-
-
-def test_demo_prints_the_live_pages_first_and_goes_on_to_send_requests(run_demo: Callable[..., Demo]) -> None:
-    """The load after the comparison adds errors, slow requests and repeated queries to the live page."""
-    demo = run_demo("demo.SHOPS.pop('Django'); import demo_traffic; demo_traffic.MEAN_RATE = 100")
-    demo.read_until("1. Starting")
-    assert demo.output.startswith("The live page of each shop:\n   Flask   http://127.0.0.1:")
-    url = demo.output.split()[7]
-    with urlopen(url, timeout=PATIENCE_SECONDS) as page:
-        assert page.status == 200
-    demo.read_until("From now on")
-    compared = {row: int(sent) for row, (sent, _, _) in demo.tables()["Flask"].items()}
-    # The rows of the comparison whose numbers the load has to change.
-    rows = {
-        ("/broken", "500"): compared["GET /broken 500"],
-        ("/search", "200"): compared["GET /search 200"],
-        ("/products/<int:number>", "200"): compared["GET /products/<int:number> 200"],
-    }
-
-    def has_grown() -> bool:
-        found = json.load(urlopen(f"{url}snapshot.json", timeout=PATIENCE_SECONDS))
-        routes = {route["route"]: route for route in found["requests"]["routes"] if route["method"] == "GET"}
-        repeated = routes["/reviews"]["repeated_queries"] > compared["GET /reviews repeated"]
-        return repeated and all(
-            routes[name]["statuses"][status] > number for (name, status), number in rows.items()
-        )
-
-    wait_until(has_grown, "the load to change the live page")
-    demo.signal(signal.SIGINT)
-    assert demo.end() == 0, demo.output
+    assert (SERVING in demo.output) is serves
 
 
 def test_demo_shows_the_live_page_to_this_machine_only(import_example: Callable[[str], ModuleType]) -> None:
@@ -167,13 +208,23 @@ def test_demo_reports_a_server_that_dies(run_demo: Callable[..., Demo]) -> None:
 
 
 @pytest.mark.parametrize("given", ["soon", "-1", "nan", ""])
-def test_demo_rejects_seconds_that_are_not_a_number(run_demo: Callable[..., Demo], given: str) -> None:
+def test_demo_rejects_seconds_that_are_not_a_number(
+    import_example: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
     """The message names the variable, its value, and the allowed values."""
-    demo = run_demo(DEMO_SECONDS=given)
-    assert demo.end() == 1
-    assert (
-        demo.output.strip() == f"DEMO_SECONDS is {given!r}; allowed: a number of seconds, for example 0 or 60"
+    monkeypatch.setenv("DEMO_SECONDS", given)
+    with pytest.raises(import_example("demo_servers").DemoError) as raised:
+        import_example("demo").demonstrate(with_prometheus=False, stop=Event())
+    assert str(raised.value) == (
+        f"DEMO_SECONDS is {given!r}; allowed: a number of seconds, for example 0 or 60"
     )
+
+
+def test_demo_prints_why_it_cannot_start(run_demo: Callable[..., Demo]) -> None:
+    """It starts nothing."""
+    demo = run_demo(DEMO_SECONDS="soon")
+    assert demo.end() == 1
+    assert demo.output.startswith("\nDEMO_SECONDS is 'soon'; allowed: ")
 
 
 def test_demo_ends_without_traceback_when_its_output_is_closed(run_demo: Callable[..., Demo]) -> None:
