@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,12 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 Done = subprocess.CompletedProcess[str]
 
 
-def run_process(*arguments: str, **environ: str) -> Done:
+def run_process(*arguments: str) -> Done:
     """Run the command line in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", *arguments],
         cwd=ROOT,
-        env={**os.environ, **environ},
         capture_output=True,
         text=True,
         check=False,
@@ -100,8 +98,8 @@ def test_restarts_loses_nothing_and_leaves_few_files() -> None:
     assert not [row for row in rows[:3] if row.endswith("missed")], done.stdout
 
 
-def test_load_prints_a_row_before_and_after_the_advice() -> None:
-    done = run_process("load", "--quick", "--only", "I/O-bound")
+def test_load_prints_a_row_before_and_after_the_advice(benchmarks: Callable[..., Done]) -> None:
+    done = benchmarks("load", "--quick", "--only", "I/O-bound")
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("  --workers")]
     assert len(rows) == 2, done.stdout
@@ -162,10 +160,12 @@ def test_scrapes_prints_both_and_the_goals(benchmarks: Callable[..., Done]) -> N
     assert (done.returncode, "8 processes x 95,000 series;" in done.stderr) == (1, True)
 
 
-def test_growth_without_matplotlib_names_what_is_missing(tmp_path: Path) -> None:
+def test_growth_without_matplotlib_names_what_is_missing(
+    benchmarks: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only the benchmarks need matplotlib."""
-    (tmp_path / "matplotlib.py").write_text("raise ImportError")
-    done = run_process("growth", "--rounds=1", PYTHONPATH=str(tmp_path))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = benchmarks("growth", "--rounds=1")
     assert (done.returncode, "install web-prom[bench]" in done.stderr) == (1, True)
 
 
