@@ -68,9 +68,9 @@ class Asked:
 
 @pytest.fixture
 def with_prometheus(run_demo: Callable[..., Demo]) -> Callable[..., Demo]:
-    """Return a function that starts the demo with a Prometheus."""
+    """Return a function that starts the demo with a Prometheus, and with one worker for each shop."""
     needs_program("prometheus", package="prometheus")
-    return lambda change="", **environ: run_demo(change, "--prometheus", **environ)
+    return lambda change="": run_demo(f"demo_servers.WORKERS = 1; {change}", "--prometheus")
 
 
 def test_demo_prometheus_has_rules_and_a_history(with_prometheus: Callable[..., Demo]) -> None:
