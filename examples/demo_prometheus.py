@@ -156,7 +156,9 @@ def _write_history(folder: Path, servers: Sequence[Server], stop: Event) -> None
             lines.writelines(write_lines(scrape, labels, end, stop))
         lines.write("# EOF\n")
     if not stop.is_set():
-        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet"]
+        # promtool reads the whole file again for each block. By default a block has two hours.
+        options = ["--quiet", "--max-block-duration=24h"]
+        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", *options]
         Process(
             "promtool", [*command, text, folder / "data"], folder / "promtool.log", clean_environment(folder)
         ).finish(stop)
