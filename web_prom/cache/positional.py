@@ -20,7 +20,7 @@ from typing import Any
 from web_prom.cache.calls import SEQUENCES, CallRule, GetMany, GetOrSet, Rule, record_keys
 from web_prom.cache.conventions import Result
 from web_prom.cache.recorder import Target
-from web_prom.cache.running import Call, around, current_call, hide_frame, new_call
+from web_prom.cache.running import Call, around, current_call, hide_frame
 
 Method = Callable[..., Any]
 
@@ -164,7 +164,11 @@ def _wrap_get_or_set(method: Method, operation: str, rule: GetOrSet, target_of: 
             except BaseException as error:
                 hide_frame(error)
                 raise
-        call = new_call(target)
+        call = Call()  # as in new_call(), without what other rules need
+        call.target = target
+        call.found = None
+        call.found_any = False
+        call.raised = None
         if callable(default):
             default = call.outside(default)
         started = perf_counter()
@@ -224,7 +228,11 @@ def _wrap_get_many(method: Method, operation: str, target_of: TargetGetter) -> M
         try:
             hits = len(value)
             misses = 0 if type(counted) in SEQUENCES and hits == len(counted) else len(set(counted)) - hits
-            target.observe_keys(operation, hits, misses, seconds)
+            write = None if misses else target.source.found_all_writers.get((target.name, operation))
+            if write is None:
+                target.observe_keys(operation, hits, misses, seconds)
+            else:
+                write(hits, seconds)
         except Exception:
             target.record_internal_error()
         return value

@@ -24,6 +24,10 @@ Writers = dict[WriterKey, Callable[[float, object], object]]
 """Functions that count an operation and observe its duration. They ignore the second argument."""
 
 
+FoundAllWriters = dict[tuple[str, str], Callable[[int, float], object]]
+"""Functions that count the keys of an operation that found all of them, and observe its duration."""
+
+
 class CacheRecorder(OperationRecorder):
     """Writes the operations of the caches of one application.
 
@@ -36,17 +40,21 @@ class CacheRecorder(OperationRecorder):
     Attributes:
         writers: The functions that write an operation, by name of the cache, operation and result. It is
             always the same object.
+        found_all_writers: The functions that write an operation on many keys that found all of them, by name
+            of the cache and operation. It is always the same object.
     """
 
     def __init__(self, recorder: Recorder, backend_of: Callable[[str], str] = str) -> None:
         self._backend_of = backend_of
         self.writers: Writers = {}
+        self.found_all_writers: FoundAllWriters = {}
         self._key_writers: dict[WriterKey, Callable[..., object]] = {}
         super().__init__(recorder)
 
     def drop_writers(self) -> None:
         """Drop the writers. The next operations look them up again."""
         self.writers.clear()
+        self.found_all_writers.clear()
         self._key_writers.clear()
 
     def observe(
@@ -88,6 +96,8 @@ class CacheRecorder(OperationRecorder):
                 (writers.get(key) or self._key_writer(key, backend))(misses)
             key = cache, operation, "ok"
             (writers.get(key) or self._key_writer(key, backend))(seconds, None)
+            if hits > 0:
+                self._keep_found_all_writer(cache, operation)
         except Exception:
             self.record_internal_error()
 
@@ -115,6 +125,19 @@ class CacheRecorder(OperationRecorder):
             self._key_writers[key] = write
         return write
 
+    def _keep_found_all_writer(self, cache: str, operation: str) -> None:
+        """Keep one function for the hits and the duration, if both writers may be kept."""
+        count = self._key_writers.get((cache, operation, "hit"))
+        observe = self._key_writers.get((cache, operation, "ok"))
+        if count is None or observe is None:
+            return
+
+        def write(hits: int, seconds: float) -> None:
+            count(hits)
+            observe(seconds, None)
+
+        self.found_all_writers[cache, operation] = write
+
     def _child(self, family: LimitedMetric, key: WriterKey, backend: str) -> tuple[Any, bool]:
         """Return a child, and whether it may be kept under the key."""
         attributes = dict(zip(("cache", *_BOUNDED), key, strict=True), backend=backend)
@@ -133,12 +156,13 @@ class RecorderSource:
         recorder: The recorder. Its application keeps it alive.
 
     Attributes:
-        writers: The writers of the recorder; empty if there is none.
+        writers, found_all_writers: Those of the recorder; empty if there is none.
     """
 
     def __init__(self, recorder: CacheRecorder) -> None:
         self._reference = ref(recorder)
         self.writers = recorder.writers
+        self.found_all_writers = recorder.found_all_writers
 
     def recorder(self) -> CacheRecorder | None:
         """Return the recorder, or None."""
@@ -160,13 +184,15 @@ class LazyRecorderSource(RecorderSource):
         """Find the recorder again at the next operation."""
         self._recorder: CacheRecorder | None = None
         self.writers: Writers = {}
+        self.found_all_writers: FoundAllWriters = {}
 
     def recorder(self) -> CacheRecorder | None:
         """Return the recorder, or None."""
         if self._recorder is None:
             found = self._find()
             if found is not None:
-                self._recorder, self.writers = found, found.writers
+                self._recorder = found
+                self.writers, self.found_all_writers = found.writers, found.found_all_writers
         return self._recorder
 
 

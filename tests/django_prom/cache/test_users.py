@@ -79,11 +79,16 @@ WORKERS = """
     from web_prom import collector_for
     conf.instrumentation()
     cache.get("a")
+    cache.set("c", 1)
+    for _ in range(3):
+        cache.get_many(["c", "c"])
+        cache.get_many(["c"])
     for _ in range(3):
         child = os.fork()
         if child == 0:
             cache.get("a")
             cache.get_many(["a", "b"])
+            cache.get_many(["c"])
             os._exit(0)
         os.waitpid(child, 0)
     cache.get("a")
@@ -96,7 +101,12 @@ WORKERS = """
 
 def test_operations_of_all_workers_are_in_one_scrape(tmp_path: Path) -> None:
     output = python(WORKERS, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
-    assert sorted(output.splitlines()) == ["get miss 5.0", "get_many miss 6.0"]
+    assert sorted(output.splitlines()) == [
+        "get miss 5.0",
+        "get_many hit 9.0",
+        "get_many miss 6.0",
+        "set ok 1.0",
+    ]
 
 
 def test_naming_of_django_prometheus_has_the_kind_of_the_backend(registry: CollectorRegistry) -> None:

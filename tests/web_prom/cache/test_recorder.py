@@ -57,14 +57,36 @@ def test_caches_over_the_limit_are_counted_under_overflow(registry: CollectorReg
     assert found == {("a",): 1, ("b",): 1, ("_overflow",): 2}
 
 
+def test_caches_over_the_limit_share_the_counts_of_their_keys(registry: CollectorRegistry) -> None:
+    _kept, caches = recorder_with(registry, max_label_sets=1)
+    for name in "abb":
+        caches.observe_keys(name, "get_many", 2, 0, 0.1)
+    assert samples(registry, "cache_operations_total", "cache") == {("a",): 2, ("_overflow",): 4}
+    assert list(caches.found_all_writers) == [("a", "get_many")]
+
+
+def test_function_for_operations_that_found_all_keys_counts_the_same(registry: CollectorRegistry) -> None:
+    _kept, caches = recorder_with(registry)
+    caches.observe_keys("default", "get_many", 0, 1, 0.1)
+    assert caches.found_all_writers == {}
+    caches.observe_keys("default", "get_many", 3, 0, 0.1)
+    caches.found_all_writers["default", "get_many"](2, 0.1)
+    results = samples(registry, "cache_operations_total", "result")
+    assert results == {("hit",): 5, ("miss",): 1}
+    durations = samples(registry, "cache_operation_duration_seconds_count", "operation", "result")
+    assert durations == {("get_many", "ok"): 3}
+
+
 def test_operations_after_the_values_are_replaced_are_counted(registry: CollectorRegistry) -> None:
     kept, caches = recorder_with(registry)
     caches.observe("default", "get", "hit", 0.1)
+    caches.observe_keys("default", "get_many", 1, 0, 0.1)
     for collector in list(registry._collector_to_names):
         registry.unregister(collector)
     kept.families.ensure_registered()
     kept.families.rebind_values()
     assert caches.writers == {}
+    assert caches.found_all_writers == {}
     caches.observe("default", "get", "hit", 0.1)
     caches.observe_keys("default", "get_many", 1, 0, 0.1)
     found = samples(registry, "cache_operations_total", "operation")
