@@ -13,9 +13,10 @@ def meter_provider() -> Any:
     Raises:
         NotImplementedError: The process writes values that workers share.
     """
+    if is_shared():
+        raise NotImplementedError("it has no values that several workers share")
+
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-    if is_shared():
-        raise NotImplementedError("it has no values that several workers share")
     return MeterProvider(metric_readers=[InMemoryMetricReader()])

@@ -86,10 +86,11 @@ def _prometheus_flask_exporter(paths: int) -> Variant:
 
 
 def _opentelemetry(paths: int) -> Variant:
+    provider = meter_provider()
     from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
     app = _application(paths)
-    FlaskInstrumentor.instrument_app(app, meter_provider=meter_provider())
+    FlaskInstrumentor.instrument_app(app, meter_provider=provider)
     return Variant("OpenTelemetry", app)
 
 
