@@ -23,6 +23,10 @@ from tests.servers.process import wait_until
 # Changes of the demo for tests that look at its processes only: they start faster with one small application.
 HELLO = "demo.SHOPS = {'Flask': 'wsgiref.simple_server:demo_app'}; demo_servers.WORKERS = 1"
 NO_COMPARISON = f"{HELLO}; demo.compare = lambda *_: None"
+# After the comparison more requests, and errors and slow pages as often as other pages.
+MORE_TRAFFIC = (
+    "import demo_traffic as load; load.MEAN_RATE = 100; load.PERCENTAGES = dict.fromkeys(load.PERCENTAGES, 1)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,7 @@ class WholeRun:
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> WholeRun:
-    """Run the demo as `make demo` does, with settings of the user, and with more load after the comparison.
+    """Run the demo as `make demo` does, with settings of the user, and with other traffic at the end.
 
     A shared directory would add up both shops, and the other settings would rename rows.
     """
@@ -78,7 +82,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> WholeRun:
         "DJANGO_SETTINGS_MODULE": "elsewhere",
     }
     with running_demos(folder) as run_demo:
-        demo = run_demo("import demo_traffic; demo_traffic.MEAN_RATE = 100", **foreign)
+        demo = run_demo(MORE_TRAFFIC, **foreign)
         demo.read_until("1. Starting")
         live_page = demo.output.split()[7]
         early_status = status_of(live_page)
