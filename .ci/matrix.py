@@ -197,6 +197,7 @@ def run(row: Row, environment: Future[str]) -> tuple[bool, float]:
     begun = time.monotonic()
     # With CI in the environment a skipped test is a failure.
     environ = {key: value for key, value in os.environ.items() if key != "CI" or not row.skips}
+    environ["FRESH_INTERPRETERS"] = "1"  # `make test` forks the programs of tests from a template process
     jobs = os.environ.get("JOBS") or str((os.cpu_count() or 2) + 3)
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", jobs, "--dist", "loadgroup"]
     done = subprocess.run([*command, *RERUNS, *row.tests], env=environ, check=False)

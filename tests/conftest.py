@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 from prometheus_client import REGISTRY, CollectorRegistry, values
 
+from tests import interpreters
 from tests.servers.caches import memcached_server, redis_server  # noqa: F401
 from tests.servers.databases import mariadb, postgresql  # noqa: F401
 from web_prom.runtime.measurements import Measurements
@@ -150,10 +151,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Fail if this pytest-xdist does not keep a group in one worker: each worker would start the servers."""
+    """Start the template process of :mod:`tests.interpreters`. Check that each group stays in one worker.
+
+    Otherwise each worker would start the servers of a group.
+    """
     if getattr(session.config.option, "loadgroup", False):
         groups = ((item, item.get_closest_marker("xdist_group")) for item in session.items)
         assert all(item.nodeid.endswith(f"@{group.args[0]}") for item, group in groups if group)
+    starts_programs = any(item.get_closest_marker("slow") for item in session.items)
+    if starts_programs and not session.config.option.collectonly:
+        interpreters.template.start()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

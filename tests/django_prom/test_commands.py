@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import interpreters
 from web_prom import collector_for
 
 pytestmark = pytest.mark.slow
@@ -101,7 +102,7 @@ class Project:
 
     def manage(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a management command until it ends."""
-        return subprocess.run(
+        return interpreters.run(
             self._command(*arguments),
             cwd=self.root,
             env=self._environ(**environ),
@@ -118,7 +119,7 @@ class Project:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         with (self.root / "log").open("wb") as output:
-            server = subprocess.Popen(
+            server = interpreters.Popen(
                 self._command("runserver", f"127.0.0.1:{port}", *options),
                 cwd=self.root,
                 env=self._environ(**environ),
@@ -252,7 +253,7 @@ def test_check_deploy_command_warns_of_open_metrics(project: Project) -> None:
 def test_server_with_wrong_settings_does_not_start(project: Project) -> None:
     """The last line has the reason. gunicorn imports the same callable."""
     project.add("PROM_PAHT = '/metrics'")
-    done = subprocess.run(
+    done = interpreters.run(
         [sys.executable, "-B", "-c", "from django.core.wsgi import get_wsgi_application as g; g()"],
         cwd=project.root,
         env={**project._environ(), "DJANGO_SETTINGS_MODULE": "shop.settings"},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import interpreters
 from tests.web_prom.support import ROOT
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ VALUES = "asked 7.0,collected 7.0"
 
 def run(action: str, max_age: int | None, tmp_path: Path) -> list[str]:
     """Run the project in a process of its own, and return the lines that it printed."""
-    done = subprocess.run(
+    done = interpreters.run(
         [
             sys.executable,
             "-B",

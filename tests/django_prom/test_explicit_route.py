@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from django.test import override_settings
 from prometheus_client import CollectorRegistry
 
 from django_prom import set_route
+from tests import interpreters
 from tests.web_prom.support import ROOT, Server, errors, exceptions, requests, samples
 from web_prom.wsgi import PrometheusMiddleware as WSGIMiddleware
 
@@ -106,7 +106,7 @@ def test_fault_84_set_route_works_below_a_wsgi_middleware(registry: CollectorReg
 
 def printed_samples(module: str, folder: Path) -> list[str]:
     """Run a module of the tests in a process of its own, and return the samples that it printed."""
-    done = subprocess.run(
+    done = interpreters.run(
         [sys.executable, "-B", "-m", f"tests.django_prom.{module}", str(folder)],
         cwd=ROOT,
         capture_output=True,

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests import interpreters
 from tests.sdists import fetch_sdist
 from tests.servers.caches import Memcached, Redis
 from tests.web_prom.support import ROOT
@@ -37,7 +38,7 @@ class Run:
     def __init__(self, suite: Path, report: Path, label: str, caches: Any, *, measured: bool) -> None:
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("PROM", "DJANGO"))}
         self._report = report
-        self._process = subprocess.Popen(
+        self._process = interpreters.Popen(
             [
                 sys.executable,
                 "runtests.py",

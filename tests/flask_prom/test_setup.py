@@ -26,6 +26,7 @@ from webtest import TestApp
 from werkzeug.test import Client
 
 from flask_prom import FlaskProm
+from tests import interpreters
 from tests.flask_prom.conftest import MakeApp, Metrics
 from web_prom import PrometheusMiddleware
 from web_prom.errors import ConfigError, ConflictError, WebPromError
@@ -302,7 +303,7 @@ def test_fault_14_init_app_works_under_the_debug_reloader(tmp_path: Path) -> Non
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "flask", "--app", "shop", "run", "--debug", "--port", str(port)]
     # A new session: the child of the reloader must end with its parent.
-    server = subprocess.Popen(
+    server = interpreters.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     try:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests import interpreters
 from tests.servers.client import Client
 from tests.servers.process import PATIENCE_SECONDS, Scratch, living_processes, wait_until
 from web_prom.multiprocess.directory.slots import slots_of
@@ -43,7 +44,7 @@ class Prefork(Client):
         self.sent = self.dropped = 0
         self._path = place.folder / "server.log"
         with self._path.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = interpreters.Popen(
                 command(self.port),
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -21,6 +21,8 @@ from typing import NamedTuple, TypeVar
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import interpreters
+
 ROOT = Path(__file__).parents[2]
 WSGI_APP = "tests.servers.apps.wsgi_app:app"
 FLASK_APP = "tests.servers.apps.flask_app:app"
@@ -185,7 +187,7 @@ class Gunicorn:
 
     def __enter__(self) -> Gunicorn:
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = interpreters.Popen(
                 self._command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -303,7 +305,7 @@ class Gunicorn:
 
 def run(place: Scratch, arguments: Sequence[str], **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a gunicorn that is expected to end by itself."""
-    return subprocess.run(
+    return interpreters.run(
         arguments,
         capture_output=True,
         text=True,

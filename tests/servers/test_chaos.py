@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import interpreters
 from tests.servers.chaos import REQUESTS, Chaos, Clients, Request, Scraper, most_files_of_a_kind, send, settle
 from tests.servers.exporting import Exporting
 from tests.servers.prefork import Prefork, running
@@ -188,7 +189,7 @@ def exporter(place: Scratch, directory: Path) -> Iterator[int]:
     """Run an exporter for a directory; yield its port."""
     path = place.folder / "exporter.log"
     with path.open("wb") as log:
-        process = subprocess.Popen(
+        process = interpreters.Popen(
             [sys.executable, "-m", "web_prom", "serve", "--dir", str(directory), "--bind", "127.0.0.1:0"],
             stdout=log,
             stderr=subprocess.STDOUT,

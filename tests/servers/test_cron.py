@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from tests import interpreters
 from tests.programs import needs_program
 from tests.servers.client import Client
 from tests.servers.process import PATIENCE_SECONDS, ROOT, Gunicorn, Scratch, wait_until
@@ -38,7 +39,7 @@ class Program(Client):
             self.port = int(free.getsockname()[1])
         address = f"--web.listen-address=127.0.0.1:{self.port}"
         with self._path.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = interpreters.Popen(
                 [self._program, address, *self._options],
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -87,7 +88,7 @@ def nightly(
     place: Scratch, *way: str, catalogue: Path = CATALOGUE, environ: Mapping[str, str] | None = None
 ) -> int:
     """Run the job; return its exit code."""
-    return subprocess.run(
+    return interpreters.run(
         [sys.executable, str(NIGHTLY), *way, str(catalogue)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -189,7 +190,7 @@ def test_live_gauges_of_an_ended_job_are_removed(place: Scratch) -> None:
         wait_until(lambda: server.value("web_prom_workers") == 2, "both workers")
         command = [sys.executable, "-c", GAUGES]
         for _ in range(2):
-            subprocess.run(command, env={**place.environ, **environ}, cwd=place.folder, check=True)
+            interpreters.run(command, env={**place.environ, **environ}, cwd=place.folder, check=True)
         found = {
             name: [sample.value for sample in family.samples]
             for name, family in server.scrape().items()
@@ -217,7 +218,7 @@ sys.stdin.read()
 @contextlib.contextmanager
 def pushing(place: Scratch, gateway: Program, directory: Path, count: int) -> Iterator[None]:
     """Run a process that counts in the directory, pushes both registries, and stays alive."""
-    process = subprocess.Popen(
+    process = interpreters.Popen(
         [sys.executable, "-c", PUSH, gateway.url, str(count), str(directory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

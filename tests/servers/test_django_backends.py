@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests import interpreters
 from tests.sdists import fetch_sdist
 from tests.servers.databases import DatabaseServer
 from tests.web_prom.support import ROOT
@@ -68,7 +68,7 @@ def run_with(folder: Path, labels: Sequence[str], databases: dict[str, Any]) -> 
     (folder / "measured.py").write_text(SETTINGS.format(databases=databases))
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("PROM", "DJANGO"))}
     command = [sys.executable, "runtests.py", "--settings=measured", "--parallel=1", *labels]
-    done = subprocess.run(
+    done = interpreters.run(
         command,
         cwd=folder,
         env={**environ, "PYTHONPATH": str(ROOT)},

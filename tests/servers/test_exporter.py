@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import interpreters
 from tests.certificates import make, trusting
 from tests.servers.exporting import ANY_PORT, Exporting, ask, descriptors, listening_inode
 from tests.servers.load import Load, agree, held
@@ -201,7 +202,7 @@ def test_fault_20_commands_open_no_port(place: Scratch, code: str) -> None:
         port = reserved.getsockname()[1]
     after = f"\nimport socket; socket.create_server(('127.0.0.1', {port})).close()"
     environ = {**place.environ, "PROM_BIND": f"127.0.0.1:{port}"}
-    subprocess.run([sys.executable, "-c", code + after], env=environ, check=True, timeout=60)
+    interpreters.run([sys.executable, "-c", code + after], env=environ, check=True, timeout=60)
 
 
 @pytest.mark.parametrize("environ", [{}, {"PROM_BIND": ANY_PORT, "PROM_ENABLED": "no"}])

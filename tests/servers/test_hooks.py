@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 import sys
 
 import pytest
 
+from tests import interpreters
 from tests.servers.hooks import IMPORTED, check_all_workers_are_counted
 from tests.servers.process import FLASK_APP, HOOKS, ROOT, Gunicorn, Scratch, run, wait_until
 
@@ -294,4 +294,4 @@ import prometheus_client.multiprocess
 from gevent import monkey
 monkey.patch_all()
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    interpreters.run([sys.executable, "-c", code], check=True)

@@ -19,6 +19,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from tests import interpreters
 from tests.servers.client import Account, Client, reset
 from tests.servers.process import PATIENCE_SECONDS, Scratch, wait_until
 
@@ -41,7 +42,7 @@ class Uvicorn(Client):
 
     def __enter__(self) -> Uvicorn:
         with self._path.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = interpreters.Popen(
                 self._command,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -15,6 +15,8 @@ from wsgiref.util import setup_testing_defaults
 
 from prometheus_client import CollectorRegistry
 
+from tests import interpreters
+
 if TYPE_CHECKING:  # fresh interpreters import this module too
     import pytest
 
@@ -149,7 +151,9 @@ def seconds(registry: CollectorRegistry, name: str = "http_request_duration_seco
 
 
 def python(code: str, *arguments: str, **environ: str) -> str:
-    """Run code in a fresh interpreter and return what it printed; it must exit with 0.
+    """Run code in a process of its own and return what it printed; it must exit with 0.
+
+    Modules of other libraries may be loaded already, see :mod:`tests.interpreters`.
 
     Args:
         code: The program; it may be indented.
@@ -157,10 +161,24 @@ def python(code: str, *arguments: str, **environ: str) -> str:
         **environ: Environment variables, beside those of this process that concern neither us nor
             prometheus_client.
     """
+    return _output(interpreters.run, code, arguments, environ)
+
+
+def fresh_python(code: str, *arguments: str) -> str:
+    """Run code in a fresh interpreter, which has loaded nothing, and return what it printed."""
+    return _output(subprocess.run, code, arguments, {})
+
+
+def _output(
+    run: Callable[..., subprocess.CompletedProcess[str]],
+    code: str,
+    arguments: tuple[str, ...],
+    environ: dict[str, str],
+) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("PROM")}
     # Flask 2.3's test client asks for this attribute of Werkzeug.
     warnings = ("-W", "error", "-W", "ignore:The '__version__' attribute:DeprecationWarning")
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-B", *warnings, "-c", textwrap.dedent(code), *arguments],
         cwd=ROOT,
         env={**kept, **environ},

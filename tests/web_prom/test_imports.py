@@ -13,7 +13,7 @@ import prometheus_client
 import pytest
 
 import web_prom
-from tests.web_prom.support import ROOT, python
+from tests.web_prom.support import ROOT, fresh_python, python
 
 PACKAGES = ("web_prom", "flask_prom", "django_prom")
 SERVERS = {"gunicorn", "uvicorn", "hypercorn", "waitress", "uwsgi", "gevent"}
@@ -273,7 +273,7 @@ def test_import_loads_no_other_framework(package: str) -> None:
         modules = ["django_prom"]  # its other modules are Django's to load
     else:
         modules = [module for module, _ in sources(package) if module not in CONFIGURATION_FILES]
-    loaded = set(python(LOADED, *modules).split())
+    loaded = set(fresh_python(LOADED, *modules).split())
     assert package in loaded
     assert not loaded & FORBIDDEN[package]
 
@@ -281,7 +281,7 @@ def test_import_loads_no_other_framework(package: str) -> None:
 @pytest.mark.unmeasured
 def test_import_of_web_prom_loads_no_other_module() -> None:
     """A worker of type gevent patches the standard library after gunicorn has read its configuration."""
-    loaded = set(python(LOADED, "web_prom").split())
+    loaded = set(fresh_python(LOADED, "web_prom").split())
     assert not loaded & {"prometheus_client", "logging", "threading", "socket", "ssl"}
 
 
@@ -290,7 +290,7 @@ def test_import_of_web_prom_loads_no_other_module() -> None:
 @pytest.mark.parametrize("module", ["web_prom.wsgi", "web_prom.exporter.run", "flask_prom"])
 def test_import_without_asgi_does_not_load_asyncio(module: str) -> None:
     """It takes a tenth of the time that a worker takes to start."""
-    assert "asyncio" not in python(LOADED, module).split()
+    assert "asyncio" not in fresh_python(LOADED, module).split()
 
 
 # The public names ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import interpreters
 from tests.web_prom.http_server.serving import PATIENCE_SECONDS, ask
 from tests.web_prom.support import ROOT, python
 
@@ -57,7 +58,7 @@ def test_fault_71_memory_with_64_clients_that_do_not_read_seven_megabytes(tmp_pa
 @contextlib.contextmanager
 def exporter(directory: Path) -> Iterator[tuple[int, int]]:
     command = [sys.executable, "-m", "web_prom", "serve", "--dir", str(directory), "--bind", "127.0.0.1:0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with interpreters.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stderr is not None
             found = re.search(r":(\d+)/", process.stderr.readline())

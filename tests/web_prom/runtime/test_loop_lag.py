@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import subprocess
 import sys
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests import interpreters
 from tests.web_prom.support import python
 from web_prom.runtime.loop_lag import INTERVAL_SECONDS, AsyncioLag
 
@@ -177,6 +177,6 @@ def test_gevent_lag_does_nothing_without_gevent() -> None:
         "print('gevent' in sys.modules)"
     )
     assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        interpreters.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "False\n"
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import interpreters
 from tests.web_prom.multiprocess.reading.value_files import Worker, key_of, web_prom_file
 from tests.web_prom.support import samples
 from web_prom.multiprocess.file_format import HEADER, pack_entry
@@ -231,7 +231,7 @@ def test_file_that_is_truncated_during_a_scrape_kills_no_process(worker: Worker)
     for number in range(5000):
         worker.inc("a", {"x": str(number)})
     path = worker.directory / "counter_s0.db"
-    ended = subprocess.run(
+    ended = interpreters.run(
         [sys.executable, "-c", TRUNCATED, str(path)], capture_output=True, text=True, timeout=120, check=False
     )
     assert (ended.returncode, ended.stdout) == (0, "[0, 5000]\n"), ended.stderr

@@ -1,0 +1,185 @@
+"""The pytest process's side of the template: it asks for programs, which become its own child processes."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import dataclasses
+import inspect
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.interpreters.command import parse
+
+ROOT = Path(__file__).parents[2]
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+# These variables change the interpreter or a library at its start. The template applies the first three.
+_APPLIED = frozenset({"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"})
+_READ_AT_IMPORT = frozenset(
+    {"WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "TZ", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET"}
+)
+
+# Arguments of subprocess that the template does not know.
+_UNSUPPORTED = ("preexec_fn", "shell", "startupinfo", "gid", "gids", "uid", "umask", "process_group")
+
+
+class Template:
+    """The template process of this process, and the socket to it. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+
+    def start(self) -> None:
+        """Start the template process, unless programs are to have fresh interpreters."""
+        fresh = os.environ.get("FRESH_INTERPRETERS") or os.environ.get("COVERAGE_PROCESS_START")
+        if self._process is not None or sys.platform != "linux" or fresh:
+            return
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            code = "from tests.interpreters.template import main; main()"
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code, str(theirs.fileno())],
+                cwd=ROOT,
+                env=_plain_environment(),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        self._owner = os.getpid()
+        atexit.register(self._end)
+
+    def is_running(self) -> bool:
+        """Return whether this process, not a parent of it, has started the template process."""
+        return self._owner == os.getpid()
+
+    def fork(self, request: dict[str, Any], descriptors: Mapping[int, int]) -> int:
+        """Start a program and return its process id. It is a child of this process.
+
+        Args:
+            request: The program, see :class:`tests.interpreters.template.Program`.
+            descriptors: The program's open files: their numbers there and here.
+
+        Raises:
+            RuntimeError: The template process has ended.
+        """
+        request = {**request, "descriptors": list(descriptors), "parent": os.getpid()}
+        text = json.dumps(request).encode()
+        with self._lock:
+            # The template's fork forks again and ends. This process adopts what it leaves.
+            self._adopt_orphans(True)
+            try:
+                header = len(text).to_bytes(4, "big")
+                socket.send_fds(self._socket, [header], list(descriptors.values()))
+                self._socket.sendall(text)
+                answer = self._socket.recv(4)
+            finally:
+                self._adopt_orphans(False)
+        if len(answer) != 4:
+            raise RuntimeError("the template process has ended; its error is in the output of pytest")
+        return int.from_bytes(answer, "big")
+
+    def _end(self) -> None:
+        if self.is_running() and self._process is not None:
+            self._socket.close()
+            self._process.wait()
+
+    def _adopt_orphans(self, adopts: bool) -> None:
+        if self._libc.prctl(_PR_SET_CHILD_SUBREAPER, int(adopts), 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+template = Template()
+
+
+class Popen(subprocess.Popen[Any]):
+    """``subprocess.Popen`` whose programs in Python are forks of the template, where that is the same."""
+
+    def _execute_child(self, *arguments: Any) -> None:
+        execute: Any = super()._execute_child  # type: ignore[misc] # typeshed does not name it
+        given = inspect.signature(execute).bind(*arguments).arguments
+        request = _request(given)
+        if request is None:
+            execute(*arguments)
+            return
+        ends = (given["p2cread"], given["c2pwrite"], given["errwrite"])
+        descriptors = {number: number if end == -1 else end for number, end in enumerate(ends)}
+        descriptors.update((descriptor, descriptor) for descriptor in given["pass_fds"])
+        self.pid = template.fork(request, descriptors)
+        self._child_created = True
+        self._close_pipe_fds(  # type: ignore[attr-defined] # ends of both processes
+            *(given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite"))
+        )
+
+
+def run(
+    command: Any,
+    *,
+    input: str | None = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **options: Any,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program as ``subprocess.run`` does, with :class:`Popen`. Its output is text."""
+    options["text"] = True
+    if input is not None:
+        options["stdin"] = subprocess.PIPE
+    if capture_output:
+        options["stdout"] = options["stderr"] = subprocess.PIPE
+    with Popen(command, **options) as process:
+        try:
+            stdout, stderr = process.communicate(input, timeout)
+        except BaseException:
+            process.kill()
+            raise
+    done = subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+    if check:
+        done.check_returncode()
+    return done
+
+
+def _request(given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the template is asked for, or None if a fresh interpreter is to run the program."""
+    words = given["args"]
+    if not template.is_running() or not isinstance(words, (list, tuple)):
+        return None
+    words = [os.fsdecode(word) for word in words]
+    command = parse(words[1:]) if words[:1] == [sys.executable] else None
+    unsupported = not all(_is_default(given.get(name)) for name in _UNSUPPORTED)
+    environ = {**(os.environ if given["env"] is None else given["env"])}
+    if command is None or unsupported or _starts_differently(environ):
+        return None
+    return {
+        "words": words,
+        "command": dataclasses.asdict(command),
+        "environ": environ,
+        "folder": None if given["cwd"] is None else os.fsdecode(given["cwd"]),
+        "new_session": bool(given["start_new_session"]),
+    }
+
+
+def _is_default(value: object) -> bool:
+    return value is None or value is False or value == -1
+
+
+def _starts_differently(environ: Mapping[str, str]) -> bool:
+    """Return whether a program reads a variable before a fork of the template can set it."""
+    plain = _plain_environment()
+    names = {name for name in {*environ, *plain} if name.startswith("PYTHON") or name in _READ_AT_IMPORT}
+    return any(environ.get(name) != plain.get(name) for name in names - _APPLIED)
+
+
+def _plain_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _APPLIED}

@@ -1,0 +1,186 @@
+"""The template process: it imports libraries once, and forks for each program that a test starts."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import io
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from tests.interpreters.command import Command
+
+# What programs of tests import most, apart from web-prom and prometheus_client.
+_LIBRARIES = (
+    *("asyncio", "concurrent.futures.thread", "ctypes", "dataclasses", "decimal", "email.message"),
+    *("http.client", "http.server", "inspect", "logging.config", "mmap", "multiprocessing", "sqlite3", "ssl"),
+    *("statistics", "unittest.mock", "urllib.request", "wsgiref.simple_server", "xml.etree.ElementTree"),
+    *("gunicorn.app.wsgiapp", "gunicorn.workers.gthread", "gunicorn.workers.sync"),
+    *("flask", "flask.testing", "werkzeug.serving"),
+    *("django.core.handlers.asgi", "django.core.handlers.wsgi", "django.core.management", "django.test"),
+    *("starlette.applications", "uvicorn", "uvicorn.protocols.http.h11_impl"),
+)
+
+# Received descriptors are moved above those that a program asks for.
+_FREE_DESCRIPTORS = 500
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that a test starts.
+
+    Attributes:
+        words: Its command line.
+        command: The command line as understood.
+        environ: Its environment.
+        folder: Its working directory; None for that of this process.
+        new_session: Whether it leads a session of its own.
+        descriptors: The numbers of its open files, in the order in which they are received.
+        parent: The id of the process that becomes its parent.
+    """
+
+    words: list[str]
+    command: Command
+    environ: dict[str, str]
+    folder: str | None
+    new_session: bool
+    descriptors: list[int]
+    parent: int
+
+    def prepare(self, received: list[int]) -> None:
+        """Make this process, a fork of the template, what a fresh interpreter would be."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.new_session:
+            os.setsid()
+        self._open(received)
+        if self.folder is not None:
+            os.chdir(self.folder)
+        os.environ.clear()
+        os.environ.update(self.environ)
+        if self.command.unbuffered or self.environ.get("PYTHONUNBUFFERED"):
+            for name in ("stdout", "stderr"):
+                old = getattr(sys, name)
+                raw = io.FileIO(old.fileno(), "w", closefd=False)
+                new = io.TextIOWrapper(raw, old.encoding, old.errors, write_through=True)
+                setattr(sys, name, new)
+                setattr(sys, f"__{name}__", new)
+        sys.dont_write_bytecode = not self.command.writes_bytecode or bool(
+            self.environ.get("PYTHONDONTWRITEBYTECODE")
+        )
+        sys.orig_argv[:] = self.words
+        sys.path[1:1] = filter(None, self.environ.get("PYTHONPATH", "").split(os.pathsep))
+        sys.warnoptions[:] = self.command.warnings
+        warnings._processoptions(list(self.command.warnings))  # type: ignore[attr-defined] # what the start calls
+        while os.getppid() != self.parent:  # the process between has not ended yet
+            time.sleep(0.0005)
+
+    def run(self) -> None:
+        """Run the program as the interpreter would."""
+        command, main = self.command, sys.modules["__main__"]
+        names = main.__dict__
+        for name in set(names) - set(vars(ModuleType("empty"))) - {"__builtins__", "__annotations__"}:
+            del names[name]
+        if command.kind == "module":
+            sys.path[0] = os.getcwd()
+            sys.argv[:] = ["-m", *command.arguments]
+            runpy._run_module_as_main(command.target)  # type: ignore[attr-defined] # what `python -m` calls
+        elif command.kind == "code":
+            sys.path[0] = ""
+            sys.argv[:] = ["-c", *command.arguments]
+            exec(compile(command.target, "<string>", "exec", dont_inherit=True), names)
+        else:
+            sys.path[0] = str(Path(command.target).resolve().parent)
+            sys.argv[:] = [command.target, *command.arguments]
+            names["__file__"] = os.path.abspath(command.target)
+            names["__cached__"] = None
+            source = Path(command.target).read_bytes()
+            exec(compile(source, command.target, "exec", dont_inherit=True), names)
+
+    def _open(self, received: list[int]) -> None:
+        import fcntl
+
+        moved = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _FREE_DESCRIPTORS) for each in received]
+        for each in received:
+            os.close(each)
+        for number, descriptor in zip(self.descriptors, moved, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def main() -> None:
+    """Serve the process that started this one; in a fork run a program."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the tests
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    atexit.register(_keep_modules, loaded := set(sys.modules), [])  # the last function that an exit calls
+    for name in _LIBRARIES:
+        with contextlib.suppress(ImportError):  # the version matrix has not all of them
+            importlib.import_module(name)
+    assert not {"web_prom", "prometheus_client"} & sys.modules.keys()
+    assert tempfile.tempdir is None
+    loaded.symmetric_difference_update(sys.modules)
+    gc.collect()
+    gc.freeze()
+    program = _serve(connection)
+    if program is None:
+        return
+    try:
+        program.run()
+    except Exception as error:
+        error.__traceback__ = _without_template(error.__traceback__)
+        sys.excepthook(type(error), error, error.__traceback__)
+        sys.exit(1)
+
+
+def _serve(connection: socket.socket) -> Program | None:
+    """Return the program in its process, and None in the template once no more is asked."""
+    while True:
+        header, received, _, _ = socket.recv_fds(connection, 4, 64)
+        if not header:
+            return None
+        length, text = int.from_bytes(header, "big"), b""
+        while len(text) < length:
+            text += connection.recv(length - len(text))
+        told: dict[str, Any] = json.loads(text)
+        program = Program(**{**told, "command": Command(**told["command"])})
+        reading, writing = os.pipe()
+        between = os.fork()
+        if not between:
+            pid = os.fork()
+            if pid:
+                os.write(writing, pid.to_bytes(4, "big"))
+                os._exit(0)
+            connection.close()
+            os.close(reading)
+            os.close(writing)
+            program.prepare(received)
+            return program
+        os.waitpid(between, 0)
+        connection.sendall(os.read(reading, 4))
+        for descriptor in (reading, writing, *received):
+            os.close(descriptor)
+
+
+def _keep_modules(names: set[str], kept: list[Any]) -> None:
+    """Keep the template's modules from the end of an interpreter, which would take their objects apart."""
+    kept.append(kept)  # a cycle, which the garbage collector does not visit: it is frozen
+    kept += [sys.modules.pop(name) for name in names & sys.modules.keys()]
+
+
+def _without_template(trace: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback that a fresh interpreter would show."""
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") in {__name__, "runpy"}:
+        trace = trace.tb_next
+    return trace

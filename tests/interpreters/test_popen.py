@@ -1,0 +1,152 @@
+"""A program in a fork of the template is started as in a fresh interpreter."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import interpreters
+
+pytestmark = [pytest.mark.slow, pytest.mark.once]
+
+PROBE = """
+import gc, json, os, signal, sys, tempfile, threading, warnings
+main = sys.modules["__main__"]
+descriptors = [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
+print(json.dumps({
+    "argv": sys.argv, "orig_argv": sys.orig_argv, "path": sys.path, "warnoptions": sys.warnoptions,
+    "filters": [[action, str(category)] for action, _, category, _, _ in warnings.filters][:3],
+    "bytecode": sys.dont_write_bytecode, "environ": dict(os.environ), "folder": os.getcwd(),
+    "name": __name__, "file": globals().get("__file__"), "spec": getattr(__spec__, "name", None),
+    "main": main.__dict__ is globals(),
+    "names": sorted(name for name in globals() if name.startswith("__")),
+    "leader": os.getsid(0) == os.getpid(), "parent": os.getppid(), "descriptors": sorted(descriptors),
+    "handlers": [str(signal.getsignal(number)) for number in range(1, 32)],
+    "threads": threading.active_count(), "errors": sys.stdout.errors, "encoding": sys.stdout.encoding,
+    "tty": sys.stdin.isatty(), "read": sys.stdin.read(), "temporary": tempfile.gettempdir(),
+    "loaded": [name for name in sys.modules if name.startswith(("web_prom", "prometheus_client"))],
+}))
+print("warned", file=sys.stderr)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _template() -> None:
+    if not interpreters.template.is_running():
+        pytest.skip("programs have fresh interpreters here")
+
+
+def forks(*options: str, **arguments: Any) -> bool:
+    """Return whether a program is a fork of the template: it has modules that it did not import."""
+    command = [sys.executable, *options, "-c", "import sys; print('gunicorn' in sys.modules)"]
+    return interpreters.run(command, capture_output=True, check=True, **arguments).stdout == "True\n"
+
+
+@pytest.mark.parametrize("kind", ["code", "module", "script", "package"])
+@pytest.mark.parametrize("options", [[], ["-B", "-W", "error", "-W", "ignore::UserWarning"], ["-u"]])
+def test_fork_is_started_like_a_fresh_interpreter(kind: str, options: list[str], tmp_path: Path) -> None:
+    """The program sees the same of its start, in each way to name it."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "probe.py").write_text(PROBE)
+    (tmp_path / "folder" / "pack").mkdir()
+    (tmp_path / "folder" / "pack" / "__main__.py").write_text(PROBE)
+    words = {
+        "code": ["-c", PROBE],
+        "module": ["-m", "probe"],
+        "package": ["-m", "pack"],
+        "script": ["folder/probe.py"],
+    }[kind]
+    command = [sys.executable, *options, *words, "one", "--two"]
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path / "folder"), "TMPDIR": str(tmp_path), "X": "ä"}
+    told = []
+    for run in (subprocess.run, interpreters.run):
+        done = run(
+            command,
+            cwd=tmp_path,
+            env=environ,
+            input="asked",
+            capture_output=True,
+            text=True,
+            check=True,
+            start_new_session=True,
+        )
+        told.append((json.loads(done.stdout), done.stderr))
+    (fresh, fresh_errors), (forked, forked_errors) = told
+    assert forked == fresh
+    assert forked_errors == fresh_errors
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "pass",
+        "import sys; sys.exit(3)",
+        "import sys; sys.exit('a word')",
+        "import os; os._exit(4)",
+        "import os; os.kill(os.getpid(), 15)",
+        "import os; print('flushed'); os.close(0)",
+        "def f(): raise ValueError('ü')\nf()",
+        "import runpy; runpy.run_path('missing')",
+        "import atexit; atexit.register(print, 'the end')",
+        "import threading, time; threading.Thread(target=lambda: (time.sleep(0.1), print('late'))).start()",
+        "this is no code",
+    ],
+)
+def test_fork_ends_like_a_fresh_interpreter(code: str) -> None:
+    """Exit code, output and traceback are the same."""
+    command = [sys.executable, "-c", code]
+    fresh = subprocess.run(command, capture_output=True, text=True, check=False)
+    forked = interpreters.run(command, capture_output=True)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (fresh.returncode, fresh.stdout, fresh.stderr)
+
+
+def test_interrupted_fork_ends_by_the_signal() -> None:
+    """SIGINT raises KeyboardInterrupt in the program, and its parent sees the signal."""
+    code = "import time; print('ready', flush=True); time.sleep(60)"
+    with interpreters.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert stderr.endswith("KeyboardInterrupt\n")
+
+
+def test_fork_has_the_descriptors_that_it_is_given() -> None:
+    """Under the numbers of the parent, and no others."""
+    reading, writing = os.pipe()
+    with contextlib.ExitStack() as opened:
+        opened.callback(os.close, reading)
+        code = f"import os; os.write({writing}, b'here')"
+        interpreters.run([sys.executable, "-c", code], pass_fds=[writing], check=True)
+        os.close(writing)
+        assert os.read(reading, 10) == b"here"
+        assert os.read(reading, 10) == b""
+
+
+def test_fork_is_a_child_that_can_be_waited_for() -> None:
+    """As any other child process of the tests."""
+    process = interpreters.Popen([sys.executable, "-c", "import sys; sys.exit(7)"])
+    pid, status = os.waitpid(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert (pid, process.returncode) == (process.pid, 7)
+
+
+def test_what_a_fork_cannot_be_has_a_fresh_interpreter() -> None:
+    """Other options, variables that are read too early, another user, another program."""
+    assert forks()
+    assert forks("-B", "-u", env={**os.environ, "PYTHONPATH": "/nowhere", "HOME": "/nowhere"})
+    assert not forks("-I")
+    assert not forks("-X", "utf8")
+    assert not forks(env={**os.environ, "PYTHONHASHSEED": "1"})
+    assert not forks(env={**os.environ, "WEB_CONCURRENCY": "3"})
+    assert not forks(umask=0o77)
+    assert not forks(user=os.getuid())
