@@ -49,7 +49,7 @@ class Observed:
                 pass
         self.before = {job: agree(server) for job, server in self.servers.items()}
         self.prometheus = stack.enter_context(Prometheus(place.folder, scraping(self.servers)))
-        self.prometheus.wait_for_scrapes(self.servers, 2)
+        self.prometheus.wait_for_scrapes(self.servers, 1)
         self.began = time.time()
         for _ in range(4):
             for server in self.servers.values():
