@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from tests.web_prom.multiprocess.directory.dead_processes import DEAD, dead, owners, start, write
+from tests.web_prom.multiprocess.forking import memory_directory
 from tests.web_prom.support import environ_of, samples
 from web_prom.config import Config
 from web_prom.exporter.directory_app import DirectoryMetricsApp
@@ -75,13 +77,18 @@ def test_fault_39_prometheus_client_reads_the_same_values_from_merged_files(
         )
 
 
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    with memory_directory() as path:
+        yield path
+
+
 @pytest.mark.slow
-def test_fault_39_number_of_files_is_bounded_after_thousands_of_processes(
-    tmp_path: Path, collector: WorkersCollector
-) -> None:
+def test_fault_39_number_of_files_is_bounded_after_thousands_of_processes(memory: Path) -> None:
+    collector = WorkersCollector(memory)
     for scrape in range(20):
         for number in range(100):
-            worker = dead(tmp_path, scrape * 100 + number)
+            worker = dead(memory, scrape * 100 + number)
             worker.inc("jobs", {"kind": str(number % 3)}, 0.1)
             worker.gauge("livesum", "busy", 1.0)
             worker.close()
@@ -89,7 +96,7 @@ def test_fault_39_number_of_files_is_bounded_after_thousands_of_processes(
         assert sum(found.values()) == pytest.approx((scrape + 1) * 10)
         assert samples(collector, "busy") == {}
         assert collector.files == 1
-        assert sorted(os.listdir(tmp_path)) == [f"counter_dead{scrape + 1}.db", MERGE_LOCK_NAME]
+        assert sorted(os.listdir(memory)) == [f"counter_dead{scrape + 1}.db", MERGE_LOCK_NAME]
 
 
 def test_fault_39_reader_without_permission_to_write_changes_nothing(
@@ -240,10 +247,10 @@ def merge_and_be_killed(directory: Path, steps: int) -> bool:
 
 
 @pytest.mark.slow
-def test_fault_39_merge_after_a_kill_at_any_step_counts_each_process_once(tmp_path: Path) -> None:
+def test_fault_39_merge_after_a_kill_at_any_step_counts_each_process_once(memory: Path) -> None:
     killed = 0
     for step in range(200):
-        directory = tmp_path / str(step)
+        directory = memory / str(step)
         directory.mkdir()
         collector = WorkersCollector(directory)
         expected = 0.0
