@@ -157,7 +157,8 @@ def test_demo_detects_workers_without_a_shared_directory(
 ) -> None:
     """Without web-prom's hooks a scrape shows one worker of two: exit code 1, and the rows are named."""
     plain = tmp_path / "plain.py"
-    plain.touch()
+    # Both workers are ready at once. A worker that starts late could leave all requests to the other one.
+    plain.write_text("preload_app = True\n")
     change = (
         f"demo.SHOPS.pop('Django'); demo_comparison.SETTLE_SECONDS = 0; demo_servers.CONFIG = {str(plain)!r}"
     )
