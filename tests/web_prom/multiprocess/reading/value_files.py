@@ -54,7 +54,8 @@ class WebPromFile:
     def __init__(self, path: Path, identity: int) -> None:
         self.path = path
         self._identity = identity
-        self._places: dict[str, int] = {}
+        # The position of the value of each key, in doubles.
+        self._positions: dict[bytes, int] = {}
         self._used = HEADER.size
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         os.ftruncate(self._file, 4096)
@@ -72,11 +73,13 @@ class WebPromFile:
 
     def all_keys(self) -> list[str]:
         """Return the keys of all entries."""
-        return list(self._places)
+        return [key.decode() for key in self._positions]
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove whole label sets."""
-        entry_removal.remove(self._name, self._view, [(key.encode(), self._places[key] // 8) for key in keys])
+        entry_removal.remove(
+            self._name, self._view, [(key.encode(), self._positions[key.encode()]) for key in keys]
+        )
 
     def append(self, data: bytes) -> None:
         """Append bytes, and include them in the count of bytes in use."""
@@ -98,13 +101,12 @@ class WebPromFile:
         os.close(self._file)
 
     def _place(self, key: str) -> int:
-        if key not in self._places:
-            encoded = key.encode()
-            self._places[key] = self._used + value_offset(len(encoded))
+        encoded = key.encode()
+        if encoded not in self._positions:
+            self._positions[encoded] = (self._used + value_offset(len(encoded))) // 8
             self.append(pack_entry(encoded))
-        places = {each.encode(): place // 8 for each, place in self._places.items()}
-        entry_removal.restore(self._name, self._view, places, key.encode())
-        return self._places[key]
+        entry_removal.restore(self._name, self._view, self._positions, encoded)
+        return self._positions[encoded] * 8
 
     def _put_header(self) -> None:
         if os.fstat(self._file).st_size < self._used:
