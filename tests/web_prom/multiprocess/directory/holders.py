@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+from tests import interpreters
 from tests.web_prom.support import ROOT, python
 
 HELPERS = """
@@ -56,7 +57,7 @@ class Holder:
     def __init__(self, path: Path) -> None:
         code = "import sys; from web_prom.multiprocess.directory.slots import slots_of\n"
         code += "print(slots_of(sys.argv[1]).acquire(), flush=True); sys.stdin.read()"
-        self.process = subprocess.Popen(
+        self.process = interpreters.Popen(
             [sys.executable, "-c", code, str(path)],
             cwd=ROOT,
             stdin=subprocess.PIPE,

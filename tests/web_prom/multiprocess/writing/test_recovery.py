@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import interpreters
 from tests.web_prom.support import ROOT, python
 from web_prom import collector_for
 from web_prom.family_names import STORAGE_ERRORS
@@ -56,7 +57,7 @@ class Process:
         self.log = directory.with_name(f"{name}.log")
         self.written = 0
         with self.log.open("w") as log:
-            self._process = subprocess.Popen(
+            self._process = interpreters.Popen(
                 [sys.executable, "-c", WORKER, name],
                 cwd=ROOT,
                 env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)},
