@@ -13,6 +13,8 @@ from uuid import uuid4
 
 import pytest
 
+from tests import interpreters
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MARK = "WEB_PROM_TEST_DEMO"
 # How long the demo may take on a busy machine.
@@ -46,7 +48,7 @@ class Demo:
         inherited = {name: value for name, value in os.environ.items() if name != "DEMO_SECONDS"}
         self._errors = folder / "stderr"
         with self._errors.open("w") as errors:
-            self.process = subprocess.Popen(
+            self.process = interpreters.Popen(
                 [sys.executable, str(script), *arguments],
                 env={**inherited, "TMPDIR": str(self.temporary), MARK: self._mark, **environ},
                 stdout=subprocess.PIPE,

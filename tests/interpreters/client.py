@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 
 _PR_SET_CHILD_SUBREAPER = 36
 
-# These variables change the interpreter or a library at its start. The template applies the first three.
-_APPLIED = frozenset({"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"})
+# These variables change the interpreter or a library at its start. The template applies some of them.
+_APPLIED = frozenset({"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONWARNINGS"})
 _READ_AT_IMPORT = frozenset(
     {"WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "TZ", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET"}
 )

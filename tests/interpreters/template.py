@@ -82,8 +82,9 @@ class Program:
         )
         sys.orig_argv[:] = self.words
         sys.path[1:1] = filter(None, self.environ.get("PYTHONPATH", "").split(os.pathsep))
-        sys.warnoptions[:] = self.command.warnings
-        warnings._processoptions(list(self.command.warnings))  # type: ignore[attr-defined] # what the start calls
+        asked = filter(None, self.environ.get("PYTHONWARNINGS", "").split(","))
+        sys.warnoptions[:] = [*asked, *self.command.warnings]
+        warnings._processoptions(sys.warnoptions)  # type: ignore[attr-defined] # what the start calls
         while os.getppid() != self.parent:  # the process between has not ended yet
             time.sleep(0.0005)
 

@@ -66,6 +66,7 @@ def test_fork_is_started_like_a_fresh_interpreter(kind: str, options: list[str],
     }[kind]
     command = [sys.executable, *options, *words, "one", "--two"]
     environ = {**os.environ, "PYTHONPATH": str(tmp_path / "folder"), "TMPDIR": str(tmp_path), "X": "ä"}
+    environ["PYTHONWARNINGS"] = "default,ignore::ImportWarning"
     told = []
     for run in (subprocess.run, interpreters.run):
         done = run(

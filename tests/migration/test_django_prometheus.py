@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests import interpreters
 from tests.migration import compare
 from tests.migration.compare import Difference, Report, Samples, assert_equal, like_ours, rename
 from tests.sdists import fetch_sdist
@@ -71,7 +71,7 @@ def run(mode: str, database: Path, path: Path = ROOT, **settings: Any) -> Report
     if mode != "migrate":  # each run changes a copy
         database = Path(shutil.copy(database, database.with_name(f"{mode}.sqlite3")))
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PROM")}
-    finished = subprocess.run(
+    finished = interpreters.run(
         (sys.executable, "-m", "tests.migration.django_run", mode, str(database), json.dumps(settings)),
         cwd=ROOT,
         env={**environ, "PYTHONPATH": str(path), "DJANGO_SETTINGS_MODULE": ""},

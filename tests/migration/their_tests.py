@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
+
+from tests import interpreters
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +28,7 @@ def run_tests(
         ``passed``, or the first line of the failure or of the reason to skip, by the class and the name of
         each test.
     """
-    finished = subprocess.run(
+    finished = interpreters.run(
         (
             *(sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", f"--rootdir={files[0].parent}"),
             *(part for name in plugins for part in ("-p", f"tests.migration.plugins.{name}")),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from typing import Any
 
 import pytest
 
+from tests import interpreters
 from tests.opentelemetry.pair import DURATION
 from tests.web_prom.support import ROOT
 
@@ -60,7 +60,7 @@ def framework(request: pytest.FixtureRequest) -> str:
 def measured(framework: str) -> dict[str, Any]:
     """Return the measurements of one framework's application by both, in a separate process."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PROM", "OTEL_"))}
-    done = subprocess.run(
+    done = interpreters.run(
         [sys.executable, "-B", "-m", "tests.opentelemetry.pair", framework],
         cwd=ROOT,
         env={**environ, "OTEL_SEMCONV_STABILITY_OPT_IN": "http"},

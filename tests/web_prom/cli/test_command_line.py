@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import interpreters
 from tests.pages import ROOT
 from web_prom.__main__ import COMMANDS, main
 
@@ -88,14 +89,14 @@ def test_closed_pipe_ends_a_command_without_a_traceback() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
-        done = subprocess.run(
+        done = interpreters.run(
             [sys.executable, "-u", "-m", "web_prom", "version"],
             stdout=pipe,
             stderr=subprocess.PIPE,
             timeout=60,
             check=False,
         )
-    assert (done.returncode, done.stderr) == (141, b"")
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.slow
@@ -109,7 +110,7 @@ def test_shell_completes_commands_and_options(tmp_path: Path) -> None:
             "COMP_LINE": line,
             "COMP_POINT": str(len(line)),
         }
-        subprocess.run(
+        interpreters.run(
             [sys.executable, "-m", "web_prom"], env={**os.environ, **environ}, timeout=60, check=True
         )
         assert found.read_text().strip() == expected

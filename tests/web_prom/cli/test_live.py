@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests import interpreters
 from tests.web_prom.cli.services import growing, serving
 from tests.web_prom.support import ROOT
 from web_prom.__main__ import main
@@ -55,7 +56,7 @@ class Page:
 
 @contextlib.contextmanager
 def showing(*arguments: str) -> Iterator[Page]:
-    process = subprocess.Popen(
+    process = interpreters.Popen(
         [sys.executable, "-m", "web_prom", "live", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

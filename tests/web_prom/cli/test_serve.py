@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import interpreters
 from tests.certificates import make, trusting
 from tests.programs import needs_program
 from tests.web_prom.http_server.serving import PATIENCE_SECONDS, ask
@@ -36,7 +37,7 @@ def environ_with(more: Mapping[str, str]) -> dict[str, str]:
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a command that is expected to end by itself."""
-    return subprocess.run(
+    return interpreters.run(
         [sys.executable, "-m", "web_prom", *arguments],
         env=environ_with(environ),
         capture_output=True,
@@ -80,7 +81,7 @@ def serving(
     """Start an exporter and wait until it listens."""
     log = tmp_path / f"log{len(list(tmp_path.glob('log*')))}"
     with log.open("wb") as stream:
-        started = subprocess.Popen(
+        started = interpreters.Popen(
             [*wrapped, sys.executable, "-m", "web_prom", "serve", *arguments],
             env=environ_with(environ),
             stderr=stream,
