@@ -36,6 +36,9 @@ settings.register_profile("web-prom", deadline=None)
 settings.register_profile("web-prom fast", deadline=None, max_examples=20)
 settings.load_profile("web-prom")
 
+# The name of this worker of pytest-xdist, or empty.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+
 # How long a thread that is about to end may still take; nothing waits that long when all is well.
 _GRACE_SECONDS = 30.0
 
@@ -115,6 +118,19 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     return collected
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, pytest.CollectReport]:
+    """Let each worker start with other modules of a folder: it reads those that others have compiled.
+
+    Otherwise all workers compile all modules at the same time, when they run for the first time.
+    """
+    report: pytest.CollectReport = yield
+    if isinstance(collector, pytest.Directory) and _WORKER:
+        start = len(report.result) * int(_WORKER.lstrip("gw")) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        report.result[:] = report.result[start:] + report.result[:start]
+    return report
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
     """Keep the processor time of ``--dist loadgroup`` in proportion to the number of tests."""
@@ -125,13 +141,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | Non
     return Scheduling(config, log)
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
     """Mark the slow tests, share the tests out to xdist's workers, and start the slow tests first.
 
     With ``--dist loadgroup`` each test goes to the next free worker on its own. Tests that share a fixture of
     module scope, for example a server, go to one worker together: a group for each value of its parameter.
     """
+    if _WORKER:  # all workers need the same order
+        items.sort(key=lambda item: item.path)
     folders: dict[Path, str] = {}
     shared: dict[int, tuple[list[str], str]] = {}
     for item in items:
