@@ -21,7 +21,8 @@ class FlaskRequests:
     def make_response(self, request: Any, result: Any, error: BaseException | None, /) -> BaseResponse | None:
         """Return a response with the status and the headers that Flask makes from the result of a view.
 
-        It has no body. The response of an exception is that of Flask without error handlers.
+        It has no body. The response of an exception is that of Flask without error handlers. That of a WSGI
+        application is not known.
         """
         if not isinstance(request, Request) or not has_app_context():
             return None
@@ -38,6 +39,10 @@ class FlaskRequests:
                     status = part  # type: ignore[assignment]
                 else:
                     headers = part
+        if isinstance(body, HTTPException) and body is result:
+            return body.get_response()
+        if callable(body) and not isinstance(body, BaseResponse):  # a WSGI application, which is not called
+            return None
         response = self._make(status, headers)
         if isinstance(body, dict | list):
             response.mimetype = "application/json"

@@ -9,6 +9,7 @@ import pytest
 from flask import Flask, Response, abort, g, jsonify, redirect, request, stream_with_context
 from flask.views import MethodView
 from prometheus_client import CollectorRegistry
+from werkzeug.exceptions import NotFound
 
 import web_prom as prom
 from tests.flask_prom.conftest import MakeApp, Metrics
@@ -52,7 +53,8 @@ RESULTS: dict[str, tuple[Any, str]] = {
     "generator": (lambda: (part for part in "abc"), "200"),
     "redirect": (lambda: redirect("/"), "302"),
     "json": (lambda: jsonify(1), "200"),
-    "WSGI application": (lambda: lambda environ, start: start("418 x", []) or [b"tea"], "200"),
+    "exception": (lambda: NotFound(), "404"),  # noqa: PLW0108 - the values are functions
+    "WSGI application": (lambda: lambda environ, start: start("418 x", []) or [b"tea"], ""),
 }
 
 
