@@ -110,17 +110,28 @@ def parse_optional_callable(value: object) -> Callable[..., Any] | None:
 
 
 def parse_buckets(value: object) -> tuple[float, ...]:
-    """Accept ascending upper bounds. ``+Inf`` at the end may be omitted."""
+    """Accept ascending upper bounds from 0 on. ``+Inf`` at the end may be omitted."""
     allowed = "upper bounds as numbers from 0 on in ascending order, at least one, for example 0.1, 0.5, 1"
+    try:
+        bounds = parse_bounds(value)
+    except ValueError:
+        raise ValueError(allowed) from None
+    # prometheus_client omits the sum of a histogram with a negative bound.
+    if bounds[0] < 0:
+        raise ValueError(allowed)
+    return bounds
+
+
+def parse_bounds(value: object) -> tuple[float, ...]:
+    """Accept ascending upper bounds of any sign. ``+Inf`` at the end may be omitted."""
+    allowed = "upper bounds as numbers in ascending order, at least one, for example 1, 2, 5"
     try:
         bounds = [float(item) for item in parse_items(value)]
     except (TypeError, ValueError, OverflowError):
         raise ValueError(allowed) from None
     if bounds and bounds[-1] == math.inf:
         bounds.pop()
-    # prometheus_client omits the sum of a histogram with a negative bound.
-    finite = bool(bounds) and all(map(math.isfinite, bounds))
-    if not finite or bounds[0] < 0 or bounds != sorted(set(bounds)):
+    if not bounds or not all(map(math.isfinite, bounds)) or bounds != sorted(set(bounds)):
         raise ValueError(allowed)
     return tuple(bounds)
 

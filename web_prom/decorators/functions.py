@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Summary
 
+from web_prom.config.parsers import parse_bounds
 from web_prom.config.settings import DEFAULT_DURATION_BUCKETS
 from web_prom.decorators.call_labels import MISSING, Arguments, Keywords, compile_function, signature_of
 from web_prom.decorators.limited_family import LimitedFamily
@@ -272,4 +273,8 @@ def _distribution(
 ) -> LimitedFamily:
     if summary:
         return make_family(Summary, name, documentation, **options)
-    return make_family(Histogram, name, documentation, buckets=tuple(buckets), **options)
+    try:
+        bounds = parse_bounds(buckets)
+    except ValueError as error:
+        raise ConfigError(f"buckets is {buckets!r}; allowed: {error}") from None
+    return make_family(Histogram, name, documentation, buckets=bounds, **options)

@@ -50,7 +50,8 @@ def make_family(
         **options: Further arguments of the metric.
 
     Raises:
-        ConfigError: The limit is not a whole number of at least 1, or the labels are not a mapping.
+        ConfigError: The limit is not a whole number of at least 1, the labels are not a mapping, or the name
+            of a label is not a text.
         ConflictError: The registry has this name with another definition, labels or limit.
     """
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
@@ -58,6 +59,10 @@ def make_family(
     labels = {} if labels is None else labels
     if not isinstance(labels, Mapping):
         raise ConfigError(f"labels is {labels!r}; allowed: a mapping from names to constants or functions")
+    # An empty name would make the whole scrape unreadable.
+    for label in labels:
+        if not isinstance(label, str) or not label:
+            raise ConfigError(f"labels has the name {label!r}; allowed: a text that is not empty")
     metric = get_or_create_at(
         _location_of_user(), kind, name, documentation, tuple(labels), registry=registry, **options
     )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import partial, wraps
 from time import perf_counter
-from types import FunctionType
+from types import FunctionType, coroutine
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 from web_prom.decorators.call_labels import MISSING, Arguments, Keywords
@@ -19,6 +19,9 @@ S = TypeVar("S")
 
 Enter = Callable[[Arguments, Keywords], Any]
 Leave = Callable[[Any, Arguments, Keywords, Any, "BaseException | None"], object]
+
+_CACHE_METHODS = ("cache_info", "cache_clear")
+"""Methods of ``functools.lru_cache`` that are not in the dictionary that ``wraps`` copies."""
 
 
 class Observer(NamedTuple):
@@ -54,7 +57,8 @@ def wrap(function: Any, make_observer: Callable[[Callable[..., Any]], Observer])
         return type(function)(
             wrap(function.fget, make_observer), function.fset, function.fdel, function.__doc__
         )
-    if inspect.isclass(function) or not (inspect.isroutine(function) or isinstance(function, partial)):
+    is_function = isinstance(function, partial) or (inspect.isroutine(function) and callable(function))
+    if inspect.isclass(function) or not is_function:
         raise TypeError(
             f"{function!r} is not a function; put the decorator directly above the function, below "
             "decorators that replace it by another object"
@@ -67,11 +71,18 @@ def _wrap_function(function: Callable[P, R], observer: Observer) -> Callable[P, 
         wrapper: Any = _wrap_async_generator(function, *observer)
     elif inspect.isgeneratorfunction(function):
         wrapper = _wrap_generator(function, *observer)
+        code = getattr(function, "__code__", None)  # a partial function has none
+        if code is not None and code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+            wrapper = coroutine(wrapper)
     elif inspect.iscoroutinefunction(function) or _is_marked_as_coroutine(function):
         wrapper = _wrap_coroutine(cast("Callable[P, Coroutine[Any, Any, Any]]", function), *observer)
     else:
         wrapper = _wrap_sync(function, *observer)
-    return cast("Callable[P, R]", wraps(function)(_with_globals_of(function, wrapper)))
+    wrapper = wraps(function)(_with_globals_of(function, wrapper))
+    for name in _CACHE_METHODS:
+        if hasattr(function, name) and not hasattr(wrapper, name):
+            setattr(wrapper, name, getattr(function, name))
+    return cast("Callable[P, R]", wrapper)
 
 
 def _with_globals_of(function: Any, wrapper: FunctionType) -> FunctionType:
@@ -165,14 +176,23 @@ def _wrap_async_generator(
 ) -> Callable[P, AsyncGenerator[Y, S]]:
     clock, missing, every = perf_counter, MISSING, BaseException
     closed, end = GeneratorExit, StopAsyncIteration
+    get_hooks, set_hooks = sys.get_asyncgen_hooks, sys.set_asyncgen_hooks
 
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Y, S]:
         token = clock() if enter is None else enter(args, kwargs)
         thrown: list[BaseException] = []
         try:
             generator = function(*args, **kwargs)
+            # At its end, an event loop closes all generators that it knows at the same time. It must not know
+            # this one, because the wrapper closes it.
+            hooks = get_hooks()
+            set_hooks(None, None)
             try:
-                value = await generator.__anext__()
+                first = generator.__anext__()
+            finally:
+                set_hooks(*hooks)
+            try:
+                value = await first
                 while True:
                     try:
                         sent = yield value

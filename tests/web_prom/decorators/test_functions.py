@@ -282,6 +282,36 @@ def test_closed_coroutine_and_async_generator_are_measured(registry: CollectorRe
     assert samples(registry, "closed_total", "exception") == {("GeneratorExit",): 1}
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_event_loop_closes_decorated_async_generators(
+    number: int, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It closes all open ones at the same time: only the outermost one of a call may be among them."""
+    closed = []
+
+    async def rows() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    decorated = rows
+    for index in range(number):
+        decorated = prom.track_in_progress(f"rows_{index}", "Rows.", registry=registry)(decorated)
+    left = []
+
+    async def leave_open() -> None:
+        left.append(decorated())
+        await left[0].__anext__()
+
+    asyncio.run(leave_open())
+    flush()
+    assert closed == [True]
+    assert [registry.get_sample_value(f"rows_{index}") for index in range(number)] == [0] * number
+    assert caplog.records == []
+
+
 def suspended() -> Awaitable[None]:
     """Return an awaitable that suspends its coroutine once."""
 
@@ -318,11 +348,33 @@ def test_decorators_of_equal_definition_share_a_family(registry: CollectorRegist
         ({"labels": ["kind"]}, "labels is .*; allowed: a mapping"),
         ({"exceptions": "ValueError"}, "exceptions is 'ValueError'; allowed: a class of exceptions"),
         ({"exceptions": ValueError("a")}, "allowed: a class of exceptions"),
+        ({"labels": {"": "x"}}, "labels has the name ''; allowed: a text that is not empty"),
+        ({"labels": {1: "x"}}, "labels has the name 1; allowed: a text"),
     ],
 )
 def test_wrong_option_is_an_error(options: Any, message: str, registry: CollectorRegistry) -> None:
     with pytest.raises(prom.ConfigError, match=message):
         prom.count("a_total", "A.", registry=registry, **options)
+
+
+@pytest.mark.parametrize(
+    "buckets", ["a", "", (), (1, 1), (2, 1), ("a",), (float("nan"),), (float("inf"),), 5, None, (1, None)]
+)
+def test_wrong_buckets_are_an_error(buckets: Any, registry: CollectorRegistry) -> None:
+    """Those that prometheus_client accepts would lose each observation, or make a series twice."""
+    with pytest.raises(
+        prom.ConfigError, match=r"buckets is .*; allowed: upper bounds as numbers in ascending"
+    ):
+        prom.time("a_seconds", "A.", buckets=buckets, registry=registry)
+    with pytest.raises(prom.ConfigError, match="buckets is "):
+        prom.observe("a", "A.", lambda: 1, buckets=buckets, registry=registry)
+
+
+def test_buckets_may_be_negative_and_end_with_infinity(registry: CollectorRegistry) -> None:
+    bounds = (value for value in (-1, 0, 1, float("inf")))
+    prom.observe("drift", "Drift.", lambda result: result, buckets=bounds, registry=registry)(lambda: -0.5)()
+    found = samples(registry, "drift_bucket", "le")
+    assert found == {("-1.0",): 0, ("0.0",): 1, ("1.0",): 1, ("+Inf",): 1}
 
 
 def test_fault_34_label_function_that_raises_leaves_the_call_alone(

@@ -9,6 +9,7 @@ import inspect
 import pickle
 import sys
 import traceback
+import types
 import typing
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
@@ -279,11 +280,41 @@ def test_methods_are_measured_on_either_side_of_their_decorator(registry: Collec
     assert len(found) == 7
 
 
+def twice(item: Any) -> Generator[Any, None, None]:
+    """Yield an object twice."""
+    yield item
+    yield item
+
+
 def test_functions_of_other_types_are_measured(count: Any, registry: CollectorRegistry) -> None:
     assert count(len)("abc") == 3
     assert count(functools.partial(len, "ab"))() == 2
     assert count(functools.lru_cache(lambda: 7))() == 7
-    assert registry.get_sample_value("calls_total") == 3
+    assert list(count(functools.partial(twice, "a"))()) == ["a", "a"]
+    assert registry.get_sample_value("calls_total") == 4
+
+
+def test_decorated_cache_of_functools_can_be_cleared(count: Any) -> None:
+    cached = count(functools.lru_cache(lambda: 7))
+    cached()
+    assert cached.cache_info().currsize == 1
+    cached.cache_clear()
+    assert cached.cache_info().currsize == 0
+
+
+def test_generator_that_is_a_coroutine_can_be_awaited(count: Any, registry: CollectorRegistry) -> None:
+    @types.coroutine
+    def pause() -> Generator[None, None, str]:
+        yield
+        return "a"
+
+    decorated = count(pause)
+
+    async def wait() -> Any:
+        return await decorated()
+
+    assert asyncio.run(wait()) == "a"
+    assert registry.get_sample_value("calls_total") == 1
 
 
 class Callables:
@@ -291,7 +322,18 @@ class Callables:
         """Do nothing."""
 
 
-@pytest.mark.parametrize("thing", [Callables, Callables(), 3, property()])
+@pytest.mark.parametrize(
+    "thing",
+    [
+        Callables,
+        Callables(),
+        3,
+        property(),
+        functools.cached_property(len),
+        functools.partialmethod(len),
+        functools.singledispatchmethod(len),
+    ],
+)
 def test_what_is_not_a_function_is_refused(count: Any, thing: object) -> None:
     with pytest.raises(TypeError, match="is not a function; put the decorator directly above the function"):
         count(thing)
