@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.django_prom import configured_project  # noqa: F401  # to import modules of django_prom
 from tests.manifests import named
 from tests.pages import PAGES, ROOT
 

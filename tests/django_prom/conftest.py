@@ -7,13 +7,12 @@ from typing import Any, TypeVar
 
 import pytest
 from django.core.handlers.wsgi import WSGIHandler
-from django.test import Client, override_settings
+from django.test import override_settings
 from prometheus_client import CollectorRegistry
 
 from django_prom import conf
 from tests.web_prom.support import Clock, Server, environ_of
 
-from . import configured_project  # noqa: F401  # before the views are imported
 from .views import hooks
 
 Test = TypeVar("Test", bound=Callable[..., Any])
@@ -29,12 +28,6 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[CollectorRegistry]:
     hooks.clear()
     monkeypatch.undo()
     conf.reset()
-
-
-@pytest.fixture
-def client() -> Client:
-    """Return Django's test client."""
-    return Client()
 
 
 @pytest.fixture

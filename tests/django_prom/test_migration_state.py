@@ -40,11 +40,11 @@ class Router:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[None]:
+def project(tmp_path: Path, django_db_blocker: Any) -> Iterator[None]:
     """Install apps with migrations, and create two empty databases."""
     databases = sqlite_databases(tmp_path, "default", "other")
     settings = override_settings(INSTALLED_APPS=APPS, PROM_MIGRATIONS=True)
-    with databases, settings:
+    with django_db_blocker.unblock(), databases, settings:
         yield
 
 

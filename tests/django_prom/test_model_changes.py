@@ -29,10 +29,10 @@ Changes = dict[tuple[str, str], float]
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Any]:
+def shop(tmp_path: Path, django_db_blocker: Any) -> Iterator[Any]:
     """Install the app with its tables; return its models."""
     databases = sqlite_databases(tmp_path, "default")
-    with override_settings(INSTALLED_APPS=APPS), databases:
+    with django_db_blocker.unblock(), override_settings(INSTALLED_APPS=APPS), databases:
         models = apps.get_app_config("shop").models_module
         assert models is not None
         create_tables("default", models.Order, models.GiftOrder, models.Tag, models.Line)

@@ -12,7 +12,7 @@ from django.core.asgi import get_asgi_application
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
-from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory, override_settings
+from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from prometheus_client import CollectorRegistry
 
 from django_prom.middleware_install import MIDDLEWARE as OURS
@@ -184,16 +184,18 @@ def test_fault_80_inner_request_in_a_lower_position_is_not_counted(
 
 
 @pytest.mark.parametrize("above", [[], [f"{HERE}.replacing", OURS]])
-def test_fault_80_test_client_in_a_view_is_counted(above: list[str], registry: CollectorRegistry) -> None:
+def test_fault_80_test_client_in_a_view_is_counted(
+    above: list[str], registry: CollectorRegistry, settings: Any
+) -> None:
     """It sends request_started as a server does. Each request has its own end."""
 
     def ask(request: Any) -> None:
         del views.hooks["view"]
         assert Client().get("/users/1/").status_code == 200
 
+    settings.MIDDLEWARE = above
     views.hooks["view"] = ask
-    with override_settings(MIDDLEWARE=above):
-        assert Site()("/foo/") == "200"
+    assert Site()("/foo/") == "200"
     assert requests(registry) == {("GET", "/foo/", "200"): 1, ("GET", "/users/<int:pk>/", "200"): 1}
     assert in_progress(registry) == 0
 
