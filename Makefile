@@ -9,7 +9,10 @@ JOBS ?= $(shell expr 3 + $$(nproc 2>/dev/null || echo 2))
 RERUNS = $(if $(CI),-p rerunfailures --reruns 1 -rR)
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(RERUNS)
 
-.PHONY: help demo demo-prometheus test test-fast soak fuzz coverage lint docs style types types-here types-darwin types-win32 documents dist bench pictures clean
+# Hundreds of processes would compile the same modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo demo-prometheus test compiled test-fast soak fuzz coverage lint docs style types types-here types-darwin types-win32 documents dist bench pictures clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,8 +23,12 @@ demo: $(VENV)/.demo ## Serve the examples with their live pages, send requests, 
 demo-prometheus: $(VENV)/.demo ## The same with a Prometheus: its rules, and six hours of made-up history
 	@$(BIN)/python examples/demo.py --prometheus
 
-test: $(VENV)/.test ## Run the whole test suite, JOBS tests at a time
+test: $(VENV)/.test compiled ## Run the whole test suite, JOBS tests at a time
 	@$(PYTEST) $(ARGS)
+
+# The servers of tests write no .pyc files.
+compiled: $(VENV)/.test
+	@$(BIN)/python -m compileall -q $(COMPILED)
 
 # These tests seldom wait, and each worker imports all of them: one worker more than there are cores.
 test-fast: JOBS = $(shell expr 1 + $$(nproc 2>/dev/null || echo 2))
@@ -33,6 +40,7 @@ soak: $(VENV)/.test ## Kill, stop, reload and upgrade real servers at random for
 
 coverage: $(VENV)-coverage/.done ## Run the tests of single units and of servers that depend on versions, and print which lines and branches none of them runs
 	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(VENV)-coverage/bin/python -m compileall -q $(COMPILED)
 	@$(COVERED_PYTEST) -n $(JOBS) --dist loadgroup -m "(not servers or versions) and not unmeasured and not once" $(ARGS)
 	@COVERAGE_PROCESS_START= $(COVERED_PYTEST) -m "unmeasured and not once" $(ARGS)
 	@$(COVERAGE) combine --quiet && $(COVERAGE) report
@@ -83,6 +91,7 @@ bench: $(VENV)-bench/.done ## Measure what requests and scrapes cost, beside oth
 	@$(VENV)-bench/bin/python -m benchmarks $(ARGS)
 
 PACKAGES := web_prom flask_prom django_prom
+COMPILED := $(PACKAGES) examples tests
 # Shared values, the exporter process and netlink sockets: other platforms import these modules and do not use them.
 POSIX_ONLY := ^web_prom/(multiprocess/|gunicorn|exporter/|http_server/listener|runtime/sock_diag)
 
