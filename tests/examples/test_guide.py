@@ -90,7 +90,7 @@ def the_loop_goes_on(printed: Printed, _shell: Console) -> None:
 
 CHECKS: dict[str, Callable[[Printed, Console], None]] = {
     "Four types of instruments": the_formula_is_right,
-    "Two workers under uvicorn": single_workers_do_not_know_all,
+    "Four workers under uvicorn": single_workers_do_not_know_all,
     "Summary or Histogram": the_truth_is_known,
     "Three common mistakes": single_workers_do_not_know_all,
     "asyncio": the_loop_goes_on,
