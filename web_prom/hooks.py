@@ -1,8 +1,9 @@
-"""Types of the functions that users and framework adapters pass to web-prom."""
+"""Types of the functions that users and framework adapters pass to web-prom, and a check of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 
@@ -25,6 +26,19 @@ class ScrapeCheck(Protocol):
 
     def __call__(self, environ: Mapping[str, Any], /) -> object:
         """Return a true value if the scrape with this WSGI environ is allowed."""
+
+
+def takes_arguments(function: Callable[..., Any], number: int) -> bool:
+    """Return whether a function can be called with this number of arguments, as far as that can be known."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*[None] * number)
+    except TypeError:
+        return False
+    return True
 
 
 class RecordedRequest(Protocol):

@@ -192,7 +192,7 @@ def test_model_changes_has_constant_labels_and_namespace(
     shop: Any, count: Any, registry: CollectorRegistry
 ) -> None:
     labels = {"zone": "eu"}
-    count("shop.Order", PROM_CONSTANT_LABELS=labels, PROM_NAMESPACE="mine", PROM_EXTRA_LABELS={"a": repr})
+    count("shop.Order", PROM_CONSTANT_LABELS=labels, PROM_NAMESPACE="mine", PROM_EXTRA_LABELS={"a": max})
     shop.Order.objects.create()
     found = {"model": "shop.Order", "operation": "created", **labels}
     assert registry.get_sample_value("mine_django_model_changes_total", found) == 1

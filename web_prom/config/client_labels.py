@@ -9,7 +9,7 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 from web_prom.errors import ConfigError
-from web_prom.hooks import ExtraLabel
+from web_prom.hooks import ExtraLabel, takes_arguments
 from web_prom.metrics.labels import EMPTY, clean_label_value
 
 NOT_ALLOWED = "_other"
@@ -68,8 +68,11 @@ def limited(
     Raises:
         ConfigError: An argument is not allowed.
     """
-    if not callable(function) or iscoroutinefunction(function):
-        raise ConfigError(f"the function of a label is {function!r}; allowed: a callable that is not async")
+    if not callable(function) or iscoroutinefunction(function) or not takes_arguments(function, 2):
+        raise ConfigError(
+            f"the function of a label is {function!r}; allowed: a callable that is not async, of (request, "
+            "response)"
+        )
     if allowed is not None and limit is not None:
         raise ConfigError(f"a label has allowed={allowed!r} and limit={limit!r}; allowed: one of the two")
     limit = DEFAULT_LIMIT if limit is None else limit

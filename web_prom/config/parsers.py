@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from web_prom.config.client_labels import parse_header_label
-from web_prom.hooks import ExtraLabel
+from web_prom.errors import ConfigError
+from web_prom.hooks import ExtraLabel, ScrapeCheck, takes_arguments
 from web_prom.metrics.conventions import NAMINGS
 from web_prom.metrics.labels import sanitize_label_value
 
@@ -92,21 +93,26 @@ def parse_constant_labels(value: object) -> dict[str, str]:
 
 def parse_extra_labels(value: object) -> dict[str, ExtraLabel]:
     """Accept label names with the callables that compute the values, their dotted paths, or headers."""
-    return {name: _parse_extra_label(function) for name, function in _parse_mapping(value).items()}
+    return {name: _parse_extra_label(name, function) for name, function in _parse_mapping(value).items()}
 
 
-def _parse_extra_label(value: object) -> ExtraLabel:
+def _parse_extra_label(name: str, value: object) -> ExtraLabel:
     if isinstance(value, str) and value.startswith("header:"):
-        return parse_header_label(value)
+        try:
+            return parse_header_label(value)
+        except ConfigError as error:
+            raise ConfigError(f"label {name!r}: {error}") from None
     try:
-        return _parse_callable(value)
+        return _parse_callable(value, "request", "response")
     except ValueError as error:
-        raise ValueError(f"{error}; or a header, for example 'header:X-API-Version:1|2|3'") from None
+        raise ValueError(
+            f"{error}; or a header, for example 'header:X-API-Version:1|2|3' (label {name!r})"
+        ) from None
 
 
-def parse_optional_callable(value: object) -> Callable[..., Any] | None:
-    """Accept a callable, the dotted path of one, or None."""
-    return None if value is None else _parse_callable(value)
+def parse_scrape_check(value: object) -> ScrapeCheck | None:
+    """Accept a callable with one argument, the dotted path of one, or None."""
+    return None if value is None else _parse_callable(value, "environ")
 
 
 def parse_buckets(value: object) -> tuple[float, ...]:
@@ -233,8 +239,9 @@ def _check_label_name(name: object) -> None:
         )
 
 
-def _parse_callable(value: object) -> Callable[..., Any]:
-    allowed = "a callable that is not async, or the dotted path of one that can be imported"
+def _parse_callable(value: object, *arguments: str) -> Callable[..., Any]:
+    call = ", ".join(arguments)
+    allowed = f"a callable that is not async, of ({call}), or the dotted path of one that can be imported"
     found: Any = value
     if isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)*[:.]\w+", value):
         module, name = re.split(r"[:.](?=\w+$)", value)
@@ -243,6 +250,6 @@ def _parse_callable(value: object) -> Callable[..., Any]:
         except ImportError as error:
             raise ValueError(f"{allowed} ({error})") from None
     # A coroutine is always true, so an async check would allow every scrape.
-    if not callable(found) or iscoroutinefunction(found):
+    if not callable(found) or iscoroutinefunction(found) or not takes_arguments(found, len(arguments)):
         raise ValueError(allowed)
     return found  # type: ignore[no-any-return]

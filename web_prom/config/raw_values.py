@@ -88,4 +88,6 @@ def check_value(setting: Field[Any], source: str, value: object) -> Any:
         return setting.metadata["parse"](value)
     except ValueError as error:
         shown = repr(value) if setting.metadata["is_printable"](value) else "a value that is not shown"
-        raise ConfigError(f"{source} is {shown}; allowed: {error}") from None
+        # The message of a ConfigError says itself what is allowed.
+        separator = ":" if isinstance(error, ConfigError) else "; allowed:"
+        raise ConfigError(f"{source} is {shown}{separator} {error}") from None

@@ -182,7 +182,7 @@ class Config:
     )
     allow_scrape: ScrapeCheck | None = _setting(
         None,
-        parsers.parse_optional_callable,
+        parsers.parse_scrape_check,
         "`callable(environ)` that returns true if the scrape is allowed.",
     )
     collector_timeout: float = _setting(

@@ -65,7 +65,7 @@ def test_setting_accepts_labels_and_texts() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("header:", "the name of a header is ''; allowed: a name"),
+        ("header:", "is 'a=header:': label 'a': the name of a header is ''; allowed: a name"),
         ("header:X Tenant", "'X Tenant'; allowed: a name"),
         ("header:Cookie", "'Cookie' has secrets; allowed: headers"),
         ("header:X-Version:", "allowed has ''; allowed: texts"),
@@ -94,6 +94,8 @@ def test_wrong_text_is_an_error_at_start(text: str, message: str) -> None:
         ({"allowed": ()}, "allowed is empty; allowed: at least one text"),
         ({"function": async_label}, "a callable that is not async"),
         ({"function": "x"}, "a callable that is not async"),
+        ({"function": lambda: ""}, r"is <function .*allowed: a callable .* of \(request, response\)"),
+        ({"function": prom.header}, r"allowed: a callable .* of \(request, response\)"),
     ],
 )
 def test_wrong_argument_is_an_error(arguments: dict[str, Any], message: str) -> None:
@@ -105,3 +107,20 @@ def test_wrong_argument_is_an_error(arguments: dict[str, Any], message: str) -> 
 def test_wrong_header_is_an_error(name: Any) -> None:
     with pytest.raises(prom.ConfigError, match="allowed: "):
         prom.header(name)
+
+
+@pytest.mark.parametrize("function", [lambda: "x", lambda request: "x", lambda request, response, other: "x"])
+def test_function_with_other_parameters_is_an_error_at_start(function: Any) -> None:
+    """Each request would have an empty label."""
+    message = r"allowed: a callable that is not async, of \(request, response\).*\(label 'tenant'\)"
+    with pytest.raises(prom.ConfigError, match=message):
+        Config.load({"extra_labels": {"shop": lambda request, response: "x", "tenant": function}})
+    with pytest.raises(prom.ConfigError, match=r"option 'allow_scrape' is .* of \(environ\)"):
+        Config.load({"allow_scrape": lambda: True})
+
+
+def test_callables_whose_parameters_are_not_known_or_optional_are_allowed() -> None:
+    functions: list[Any] = [max, lambda *call: "x", lambda request, response, more=1: "x"]
+    for function in functions:
+        config = Config.load({"extra_labels": {"a": function}, "allow_scrape": lambda environ, more=1: True})
+        assert config.extra_labels["a"] is function
