@@ -75,14 +75,20 @@ class FlaskRouteResolver:
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             return self._match(request, None, next(iter(error.valid_methods)))
         if isinstance(error, RequestRedirect):
-            path = urlsplit(error.new_url).path
-            return self._match(request, path.removeprefix(request.root_path.rstrip("/")), request.method)
+            return self._match_target(request, error, request.method)
         return None
+
+    def _match_target(self, request: Request, redirect: RequestRedirect, method: str) -> Rule | None:
+        path = urlsplit(redirect.new_url).path.removeprefix(request.root_path.rstrip("/"))
+        return self._match(request, path, method)
 
     def _match(self, request: Request, path: str | None, method: str | None) -> Rule | None:
         """Return the rule that matches a path and a method, by default those of the request; or None."""
         adapter = self._app.create_url_adapter(request)
         try:
             return None if adapter is None else adapter.match(path, method, return_rule=True)[0]
+        except RequestRedirect as redirect:
+            # With another method than that of the request, the path of the request can be a redirect.
+            return self._match_target(request, redirect, method) if path is None and method else None
         except HTTPException:
             return None

@@ -40,6 +40,22 @@ def test_fault_10_routing_exceptions_have_a_bounded_number_of_routes(
     }
 
 
+def test_wrong_method_of_a_path_that_is_a_redirect_keeps_the_route(
+    make_app: MakeApp, metrics: Metrics
+) -> None:
+    """``GET /pages/1`` leads to ``/pages/``, because 1 is the default."""
+    app = make_app()
+
+    @app.get("/pages/", defaults={"number": 1})
+    @app.get("/pages/<int:number>")
+    def page(number: int) -> str:
+        return ""
+
+    assert app.test_client().get("/pages/1").status_code == 308
+    assert app.test_client().post("/pages/1").status_code == 405
+    assert metrics.requests == {("GET", "/pages/", "308"): 1, ("POST", "/pages/", "405"): 1}
+
+
 def test_fault_11_unknown_methods_share_one_series(make_app: MakeApp, metrics: Metrics) -> None:
     """A hundred unknown methods have one series."""
     app = make_app()
