@@ -29,7 +29,7 @@ from web_prom.metrics.queue_time import QueueTime, flush_queue_times
 from web_prom.metrics.request_attributes import RequestAttributes
 from web_prom.metrics.request_start import RequestStartCache
 from web_prom.metrics.routes import route_is_excluded
-from web_prom.metrics.writers import GaugeUpdater, WriteRequest, gauge_updaters, make_writer
+from web_prom.metrics.writers import GaugeUpdater, WriteRequest, gauge_updaters, make_writer, shared_gauge
 from web_prom.multiprocess.writing.activation import is_shared
 from web_prom.runtime import this_process
 
@@ -202,6 +202,7 @@ class Recorder:
             child(self.families.duration),
             self.config.duration_buckets,
             [(field, _update_of(child(family))) for field, family in self._optional_histograms],
+            shared_gauge(request_start.add_at_end),
         )
         writer = with_further(writer, self.naming, self.families.further, attributes, child)
         if self.config.database:

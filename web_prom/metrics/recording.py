@@ -31,6 +31,7 @@ class Recording:
         measured: Whether the request is counted and timed. False for an excluded view.
         body_failed: Whether the response body failed after the response had started.
         finished: Whether the request was observed.
+        in_progress: Whether the gauge of requests in progress contains the request.
         started: ``perf_counter()`` when the application was called, in seconds.
         request_size, response_size: Sizes of the bodies in bytes, if they are measured.
         first_byte: Seconds to the first byte, if it is measured.
@@ -60,6 +61,7 @@ class Recording:
         self.outer: Any = None
         self.measured = True
         self._errors: list[BaseException] | None = None
+        self.in_progress = True
         if recorder.abandoned:
             recorder.finish_abandoned()
         # A function in an attribute is loaded first and then called, here and in other places of a request:
@@ -116,19 +118,22 @@ class Recording:
         write = None
         try:
             request_start = self.request_start
-            add_at_end = request_start.add_at_end
-            add_at_end(-1)
-            if self.measured:
-                duration = (perf_counter() if ended is None else ended) - self.started
-                key: WriterKey = (request_start, self.route, self.status, self.extra)
-                if errors is not None and recorder.naming.has_error_label and self._is_server_error:
-                    key = (*key, type(errors[-1]).__qualname__)
-                try:
-                    write = recorder.writers[key]
-                except KeyError:
-                    write = recorder.writer_for(key)
-                if write is not None:
-                    write(duration, self)
+            try:
+                if self.measured:
+                    duration = (perf_counter() if ended is None else ended) - self.started
+                    key: WriterKey = (request_start, self.route, self.status, self.extra)
+                    if errors is not None and recorder.naming.has_error_label and self._is_server_error:
+                        key = (*key, type(errors[-1]).__qualname__)
+                    try:
+                        write = recorder.writers[key]
+                    except KeyError:
+                        write = recorder.writer_for(key)
+                    if write is not None:
+                        write(duration, self)
+            finally:
+                if self.in_progress:  # not if the writer has decremented the gauge
+                    add_at_end = request_start.add_at_end
+                    add_at_end(-1)
         except Exception:
             recorder.record_internal_error("finish")
         if errors is not None:

@@ -9,11 +9,8 @@ from typing import Any, Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from web_prom.multiprocess.writing.current_storage import process_storage
-from web_prom.multiprocess.writing.pending_value import UNATTACHED, PendingValue
-from web_prom.multiprocess.writing.process_files import ProcessStorage
+from web_prom.metrics.mmap_writers import MmapHistogramWriter, MmapWriter
 from web_prom.multiprocess.writing.shared_value import SharedValue
-from web_prom.multiprocess.writing.value_file import ValueFile
 from web_prom.posix import at_fork
 from web_prom.upstream.children import remove_callback
 from web_prom.upstream.value_class import InMemoryValue
@@ -53,6 +50,7 @@ def make_writer(
     duration: Histogram,
     bounds: Sequence[float],
     optional_histograms: Sequence[OptionalHistogram],
+    gauge: SharedValue | None = None,
 ) -> RequestWriter:
     """Return a writer for one label set.
 
@@ -61,6 +59,8 @@ def make_writer(
         duration: The child of the histogram of durations.
         bounds: The upper bounds of its buckets.
         optional_histograms: Histograms of measured values, which only some configurations have.
+        gauge: The shared value of the gauge of requests in progress. If all other values are shared, the
+            writer decrements it under the same lock, and sets ``in_progress`` of the recording to False.
     """
     counted = [] if requests is None else values_of(requests)
     observed = values_of(duration)
@@ -74,9 +74,9 @@ def make_writer(
         elif not all(map(_is_shared, (*counted, *observed))):
             writer = GenericWriter(count, total, buckets, bounds)
         elif count is None:
-            writer = MmapHistogramWriter(total, buckets, bounds)
+            writer = MmapHistogramWriter(total, buckets, bounds, gauge)
         else:
-            writer = MmapWriter(count, total, buckets, bounds)
+            writer = MmapWriter(count, total, buckets, bounds, gauge)
     return ExtendedWriter(writer, optional_histograms) if optional_histograms else writer
 
 
@@ -132,105 +132,6 @@ class PublicWriter:
         self._observe(duration)
 
 
-class MmapHistogramWriter:
-    """Writes a histogram whose values are in the files that all workers share.
-
-    It keeps the positions of the values in the mapped file. They are valid while the process is the same
-    and no value waits in memory.
-    """
-
-    __slots__ = ("_bounds", "_buckets", "_histograms", "_positions", "_sum")
-
-    def __init__(self, total: Any, buckets: Sequence[Any], bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._sum = total
-        self._buckets = tuple(buckets)
-        # With this value, the first write goes through the storage of the process and finds the positions.
-        self._histograms: ValueFile | PendingValue = UNATTACHED
-        self._positions: tuple[Any, ...] = ()
-
-    def write(self, duration: float, recording: Any) -> None:
-        """Write one request."""
-        histograms = self._histograms
-        if not histograms.guard[0]:
-            self._write_through_storage(duration)
-            return
-        sum_at, buckets_at = self._positions
-        bucket_at = buckets_at[bisect_left(self._bounds, duration)]
-        with histograms.lock:
-            view = histograms.view
-            view[sum_at] += duration
-            view[bucket_at] += 1.0
-            view[sum_at + 1] += 1.0  # the revision, as SharedValue.inc does
-
-    def _write_through_storage(self, duration: float) -> None:
-        storage = process_storage()
-        with storage.lock:
-            if self._histograms.owner is not storage and self._attach(storage):
-                self._keep_positions()
-            self._inc_values(duration)
-        storage.log_errors()
-
-    def _attach(self, storage: ProcessStorage) -> bool:
-        """Attach the values to the storage, and tell whether all of them are in its files."""
-        return not any(
-            isinstance(storage.attach(value), PendingValue) for value in (self._sum, *self._buckets)
-        )
-
-    def _keep_positions(self) -> None:
-        self._positions = self._sum.position, tuple(bucket.position for bucket in self._buckets)
-        self._histograms = self._sum.file  # last, because other threads then use the positions
-
-    def _inc_values(self, duration: float) -> None:
-        self._sum.inc(duration)
-        self._buckets[bisect_left(self._bounds, duration)].inc(1.0)
-
-
-class MmapWriter(MmapHistogramWriter):
-    """Writes a counter of requests and a histogram whose values are in the files that all workers share.
-
-    The files of a process have one lock.
-    """
-
-    __slots__ = ("_count", "_counters")
-
-    def __init__(self, count: Any, total: Any, buckets: Sequence[Any], bounds: Sequence[float]) -> None:
-        super().__init__(total, buckets, bounds)
-        self._count = count
-        self._counters: ValueFile | PendingValue = UNATTACHED
-
-    def write(self, duration: float, recording: Any) -> None:
-        """Write one request."""
-        histograms = self._histograms
-        if not histograms.guard[0]:
-            self._write_through_storage(duration)
-            return
-        count_at, sum_at, buckets_at = self._positions
-        bucket_at = buckets_at[bisect_left(self._bounds, duration)]
-        with histograms.lock:
-            self._counters.view[count_at] += 1.0
-            view = histograms.view
-            view[sum_at] += duration
-            view[bucket_at] += 1.0
-            view[sum_at + 1] += 1.0  # the revision, as SharedValue.inc does
-
-    def _attach(self, storage: ProcessStorage) -> bool:
-        return not isinstance(storage.attach(self._count), PendingValue) and super()._attach(storage)
-
-    def _keep_positions(self) -> None:
-        self._positions = (
-            self._count.position,
-            self._sum.position,
-            tuple(bucket.position for bucket in self._buckets),
-        )
-        self._counters = self._count.file
-        self._histograms = self._sum.file  # last, because other threads then use the positions
-
-    def _inc_values(self, duration: float) -> None:
-        self._count.inc(1.0)
-        super()._inc_values(duration)
-
-
 class ExtendedWriter:
     """A writer that also observes the measured values that only some configurations have."""
 
@@ -271,6 +172,12 @@ def gauge_updaters(gauge: Gauge, in_flight: list[int]) -> tuple[GaugeUpdater, Ga
         value.inc(len(in_flight))
         in_flight.clear()
     return value.inc, value.inc
+
+
+def shared_gauge(updater: GaugeUpdater) -> SharedValue | None:
+    """Return the shared value to which an updater of :func:`gauge_updaters` adds, or None."""
+    value = getattr(updater, "__self__", None)
+    return value if type(value) is SharedValue else None
 
 
 def _ignore(_amount: float) -> None:

@@ -15,12 +15,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, valu
 
 from tests.web_prom.support import python
 from web_prom.metrics import writers
+from web_prom.metrics.mmap_writers import MmapHistogramWriter, MmapWriter
 from web_prom.metrics.writers import (
     ExtendedWriter,
     GenericWriter,
     InMemoryWriter,
-    MmapHistogramWriter,
-    MmapWriter,
     gauge_updaters,
     make_writer,
 )
