@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,26 @@ def test_model_changes_counts_no_rolled_back_change(shop: Any, count: Any) -> No
         shop.Order.objects.create()
         assert changes() == {}
     assert changes() == {("shop.Order", "created"): 2}
+
+
+def test_model_changes_of_on_commit_have_its_limits(shop: Any, count: Any) -> None:
+    """The page names them: savepoints without ``atomic()``, and a callback that raises."""
+    changes = count("shop.Order")
+    with transaction.atomic():
+        savepoint = transaction.savepoint()
+        shop.Order.objects.create()
+        transaction.savepoint_rollback(savepoint)
+    assert changes() == {("shop.Order", "created"): 1}
+
+    def fail() -> None:
+        raise KeyError
+
+    for robust in (True, False):
+        with suppress(KeyError), transaction.atomic():
+            shop.Order.objects.create()
+            transaction.on_commit(fail, robust=robust)
+            shop.Order.objects.create()
+    assert changes() == {("shop.Order", "created"): 4}
 
 
 def test_model_changes_of_a_transaction_need_one_callback(shop: Any, count: Any) -> None:

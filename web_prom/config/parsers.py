@@ -246,8 +246,8 @@ def _parse_callable(value: object, *arguments: str) -> Callable[..., Any]:
     if isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)*[:.]\w+", value):
         module, name = re.split(r"[:.](?=\w+$)", value)
         try:
-            found = getattr(import_module(module), name, None)
-        except ImportError as error:
+            found = getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
             raise ValueError(f"{allowed} ({error})") from None
     # A coroutine is always true, so an async check would allow every scrape.
     if not callable(found) or iscoroutinefunction(found) or not takes_arguments(found, len(arguments)):

@@ -104,6 +104,8 @@ def test_config_error_contains_the_import_error() -> None:
     with pytest.raises(ConfigError, match=r"dotted path.*no_such_module") as raised:
         load(allow_scrape="no_such_module.f")
     assert "allowed: a callable" in str(raised.value)
+    with pytest.raises(ConfigError, match=r"\(module 'logging' has no attribute 'no_such_name'\)"):
+        load(allow_scrape="logging.no_such_name")
 
 
 def test_load_rejects_a_label_that_is_constant_and_extra() -> None:
