@@ -103,9 +103,13 @@ def test_max_requests_loses_no_request(place: Scratch, worker_class: str, preloa
         assert load.errors == []
         assert all(account[key] >= count for key, count in load.answered.items())
         check_the_rest(server, account)
-        # A gevent worker checks its number of requests once a second.
-        restarts = 2 if worker_class == "gevent" else 4
-        wait_until(lambda: server.log().count("Autorestarting worker") >= restarts, f"{restarts} restarts")
+        # A gevent worker checks its number of requests once a second, and one may serve nearly all of them.
+        restarts = 1 if worker_class == "gevent" else 4
+        wait_until(
+            lambda: server.log().count("Autorestarting worker") >= restarts,
+            f"{restarts} restarts",
+            shown=server.log,
+        )
 
 
 @pytest.mark.versions

@@ -111,8 +111,9 @@ def test_instrument_uses_the_settings_of_the_application(registry: CollectorRegi
     session = requests.Session()
     instrument(session, registry=registry)
     config = Config.load({"namespace": "shop", "constant_labels": {"zone": "a"}})
-    PrometheusMiddleware(application, registry=registry, config=config)
+    middleware = PrometheusMiddleware(application, registry=registry, config=config)
     session.get(server.url)
+    del middleware  # the settings are found as long as it exists
     (labels,) = (
         sample.labels
         for metric in registry.collect()
