@@ -51,6 +51,7 @@ def test_page_does_not_ask_while_nobody_looks(pages: Pages, service: Service) ->
 
 def test_page_does_not_ask_while_it_is_paused(pages: Pages, service: Service) -> None:
     page = pages.open(service.url, has_clock=True)
+    page.wait_for_load_state("networkidle")  # no request is on its way
     pause = page.get_by_role("button", name="Pause")
     pause.click()
     expect(pause).to_have_attribute("aria-pressed", "true")
