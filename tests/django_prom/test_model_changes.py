@@ -105,9 +105,9 @@ def test_model_changes_of_on_commit_have_its_limits(shop: Any, count: Any) -> No
     """The page names them: savepoints without ``atomic()``, and a callback that raises."""
     changes = count("shop.Order")
     with transaction.atomic():
-        savepoint = transaction.savepoint()
+        savepoint = connection.savepoint()
         shop.Order.objects.create()
-        transaction.savepoint_rollback(savepoint)
+        connection.savepoint_rollback(savepoint)
     assert changes() == {("shop.Order", "created"): 1}
 
     def fail() -> None:
