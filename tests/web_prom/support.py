@@ -164,9 +164,9 @@ def python(code: str, *arguments: str, **environ: str) -> str:
     return _output(interpreters.run, code, arguments, environ)
 
 
-def fresh_python(code: str, *arguments: str) -> str:
-    """Run code in a fresh interpreter, which has loaded nothing, and return what it printed."""
-    return _output(subprocess.run, code, arguments, {})
+def fresh_python(code: str, *arguments: str, **environ: str) -> str:
+    """Run code as :func:`python` does, in a fresh interpreter, which has loaded nothing."""
+    return _output(subprocess.run, code, arguments, environ)
 
 
 def _output(

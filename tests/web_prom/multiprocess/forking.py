@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.web_prom.support import ROOT
+from tests.web_prom.support import fresh_python
 
 _MEMORY = Path("/dev/shm")
 
@@ -41,15 +38,4 @@ def forking_program(code: str, *arguments: str, **environ: str) -> str:
     The interpreter has loaded only what the code imports, because the time of a fork grows with the memory
     of the process.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("PROM")}
-    done = subprocess.run(
-        [sys.executable, "-B", "-W", "error", "-c", _FORK + textwrap.dedent(code), *arguments],
-        cwd=ROOT,
-        env={**kept, **environ},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return fresh_python(_FORK + textwrap.dedent(code), *arguments, **environ)
