@@ -29,7 +29,6 @@ class Service:
         interval_seconds: The interval that the snapshot states.
         step: The step of the latest snapshot.
         started: The step at which the service started last.
-        asked: The documents that were asked for, in order.
         change: Changes a snapshot before it is sent.
         refusal: The answer to everything, in the place of the page's own.
         may_sign_in: Whether a client that is refused may give a token.
@@ -41,7 +40,6 @@ class Service:
         self.interval_seconds = interval_seconds
         self.step = FIRST - 1
         self.started = 0
-        self.asked: list[str] = []
         self.change: Callable[[dict[str, Any]], None] = lambda document: None
         self.refusal: Response | None = None
         self.may_sign_in = False
@@ -50,7 +48,6 @@ class Service:
 
     def snapshot_json(self) -> bytes:
         """Return the next snapshot."""
-        self.asked.append("snapshot")
         if not self.holds or self.step < FIRST:
             self.step += 1
         document = shop.snapshot(self.step, started=self.started, interval_seconds=self.interval_seconds)
@@ -59,7 +56,6 @@ class Service:
 
     def history_json(self) -> bytes:
         """Return the history up to the latest snapshot."""
-        self.asked.append("history")
         document = shop.history(self.step if self.has_history else 0)
         return json.dumps(document).encode()
 

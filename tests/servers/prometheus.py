@@ -75,11 +75,11 @@ class Prometheus(ListeningProgram):
         return next(iter(found.values()), 0.0)
 
     def scrapes(self, job: str) -> float:
-        """Return how often Prometheus scraped a job: the smallest number of its targets."""
-        return self.number(f'min(count_over_time(up{{job="{job}"}}[1h]))')
+        """Return how often Prometheus scraped a job with success: the smallest number of its targets."""
+        return self.number(f'min(sum_over_time(up{{job="{job}"}}[1h]))')
 
     def wait_for_scrapes(self, jobs: Iterable[str], more: int) -> None:
-        """Wait until it has scraped each job so many times more."""
+        """Wait until it has scraped each job so many times more with success."""
         for job, goal in {job: self.scrapes(job) + more for job in jobs}.items():
             wait_until(lambda job=job, goal=goal: self.scrapes(job) >= goal, f"a scrape of {job}")  # type: ignore[misc]
 

@@ -191,7 +191,8 @@ def observed() -> Iterator[Observed]:
             newest = prometheus.number("max(process_start_time_seconds)")
             for each in servers:
                 each.signal(signal.SIGHUP)
-            wait_until(lambda: prometheus.number("min(process_start_time_seconds)") > newest, "new workers")
+            restarted = f"count(min by (job) (process_start_time_seconds) > {newest!r})"
+            wait_until(lambda: prometheus.number(restarted) == len(jobs), "new workers of each shop")
             prometheus.wait_for_scrapes(jobs, 2)
         yield Observed(prometheus, began, time.time())
 

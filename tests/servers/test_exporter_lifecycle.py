@@ -334,10 +334,10 @@ def test_prometheus_sees_the_target_up_throughout(place: Scratch) -> None:
 
 
 def wait_for_scrapes(prometheus: Prometheus, more: int) -> None:
-    """Wait until it has scraped so many targets more."""
+    """Wait until it has scraped so many targets more with success."""
 
     def scrapes() -> float:
-        return prometheus.number("sum(count_over_time(up[1h]))")
+        return prometheus.number("sum(sum_over_time(up[1h]))")
 
     wanted = scrapes() + more
     wait_until(lambda: scrapes() >= wanted, "scrapes")
