@@ -76,7 +76,7 @@ docs: $(VENV)/.docs ## Build the documentation site in build/docs; a warning is 
 	@$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet -b html docs build/docs
 	@echo "build/docs/index.html"
 
-pictures: $(VENV)/.test ## Make the pictures of the live page in the documentation, with Debian's chromium
+pictures: $(VENV)/.test ## Make the pictures of the live page in the documentation, with Debian's chromium-headless-shell
 	@$(BIN)/python -m tests.live_page.pictures
 
 dist: $(VENV)/.dist ## Build the source distribution and the wheel in dist, and check them

@@ -49,12 +49,17 @@ FLAGS = (
 )
 
 
+def chromium() -> str:
+    """Return the path of the Chromium without a window, which takes a quarter less processor time."""
+    return needs_program("chromium-headless-shell", package="chromium-headless-shell")
+
+
 # Playwright keeps an event loop running in its thread, which tests with a loop of their own do not stand: no
 # test of another module may come between.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Start Debian's Chromium with an empty profile."""
-    path = needs_program("chromium", package="chromium")
+    path = chromium()
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=list(FLAGS))

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 from playwright.sync_api import sync_playwright
 
-from tests.live_page.conftest import FLAGS
+from tests.live_page.conftest import FLAGS, chromium
 from tests.live_page.service import Service, serve
-from tests.programs import needs_program
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 MAX_BYTES = 150_000
@@ -40,9 +39,7 @@ def main() -> None:
     service = Service(interval_seconds=600.0)
     service.holds = True
     with serve(service), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=needs_program("chromium", package="chromium"), args=list(FLAGS)
-        )
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
         for picture in PICTURES:
             options: dict[str, Any] = {"color_scheme": picture.scheme}
             context = browser.new_context(

@@ -29,7 +29,9 @@ def test_page_has_no_finding_of_axe(pages: Pages, service: Service, axe: str, lo
     page.evaluate(axe)
     findings = []
     for section in SECTIONS:
-        page.get_by_role("link", name=section, exact=True).click()
+        link = page.get_by_role("link", name=section, exact=True)
+        link.click()
+        expect(link).to_have_attribute("aria-current", "page")
         for summary in page.locator("summary").all():
             summary.click()
         found = page.evaluate(RUN, TAGS)
