@@ -17,6 +17,41 @@ from tests.servers.process import PATIENCE_SECONDS, wait_until
 Account = Counter[tuple[str, str, str]]
 
 
+class Metrics:
+    """The answer to one scrape. A family is parsed when it is asked for: most of the text is buckets.
+
+    Args:
+        text: The metrics.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def families(self, prefix: str = "") -> dict[str, Metric]:
+        """Return the families whose names begin so, by name."""
+        comments = (f"# HELP {prefix}", f"# TYPE {prefix}")
+        lines = [line for line in self._text.split("\n") if line.startswith((prefix, *comments))]
+        return {family.name: family for family in text_string_to_metric_families("\n".join(lines) + "\n")}
+
+    def samples(self, family: str, name: str, *labels: str) -> dict[tuple[str, ...], float]:
+        """Return the samples of a name that are not zero, by some of their labels."""
+        found = self.families(family).get(family)
+        return {
+            tuple(sample.labels[label] for label in labels): sample.value
+            for sample in (found.samples if found else ())
+            if sample.name == name and sample.value
+        }
+
+    def requests(self) -> Account:
+        """Return the requests by method, route and status."""
+        found = self.samples("http_requests", "http_requests_total", "method", "route", "status")
+        return Counter({(key[0], key[1], key[2]): int(number) for key, number in found.items()})
+
+    def gauge(self, name: str) -> float:
+        """Return the value of a gauge."""
+        return sum(self.samples(name, name).values())
+
+
 class Client:
     """The clients of a server on loopback; the classes of running servers inherit from it.
 
@@ -45,25 +80,23 @@ class Client:
             response = opened.getresponse()
             return response.status, response.read()
 
-    def scrape(self) -> dict[str, Metric]:
-        """Return the families of one scrape by name."""
+    def metrics(self) -> Metrics:
+        """Return the answer to one scrape."""
         status, body = self.get("/metrics")
         assert status == 200, self.log()
-        return {family.name: family for family in text_string_to_metric_families(body.decode())}
+        return Metrics(body.decode())
+
+    def scrape(self) -> dict[str, Metric]:
+        """Return the families of one scrape by name."""
+        return self.metrics().families()
 
     def samples(self, family: str, name: str, *labels: str) -> dict[tuple[str, ...], float]:
         """Return the samples of a name that are not zero, by some of their labels."""
-        found = self.scrape().get(family)
-        return {
-            tuple(sample.labels[label] for label in labels): sample.value
-            for sample in (found.samples if found else ())
-            if sample.name == name and sample.value
-        }
+        return self.metrics().samples(family, name, *labels)
 
     def requests(self) -> Account:
         """Return the requests by method, route and status."""
-        found = self.samples("http_requests", "http_requests_total", "method", "route", "status")
-        return Counter({(key[0], key[1], key[2]): int(number) for key, number in found.items()})
+        return self.metrics().requests()
 
     def exceptions(self) -> dict[tuple[str, ...], float]:
         """Return the exceptions by route and type."""
@@ -77,7 +110,7 @@ class Client:
 
     def gauge(self, name: str) -> float:
         """Return the value of a gauge."""
-        return sum(self.samples(name, name).values())
+        return self.metrics().gauge(name)
 
     def rest(self) -> Account:
         """Wait until no request is in progress, and return how many were counted.
@@ -91,15 +124,17 @@ class Client:
         """Wait until so many requests were counted and none is in progress; fail with the difference."""
 
         def settled() -> bool:
-            return self.requests() == expected and not self.gauge("http_requests_in_progress")
+            metrics = self.metrics()
+            return metrics.requests() == expected and not metrics.gauge("http_requests_in_progress")
 
         with contextlib.suppress(AssertionError):
             wait_until(settled, "requests to finish")
-        counted, in_progress = self.requests(), self.gauge("http_requests_in_progress")
+        metrics = self.metrics()
+        counted, in_progress = metrics.requests(), metrics.gauge("http_requests_in_progress")
         assert counted == expected, f"{counted} instead of {expected}; {in_progress}; {self.log()}"
         assert in_progress == 0
         name = "web_prom_instrumentation_errors"
-        assert self.samples(name, f"{name}_total", "stage") == {}
+        assert metrics.samples(name, f"{name}_total", "stage") == {}
 
     def raw(self, text: str) -> socket.socket:
         """Send the head of a request on a plain socket, and return that."""
