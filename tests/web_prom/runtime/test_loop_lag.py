@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import sys
 import threading
 import time
 import weakref
@@ -14,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests import interpreters
-from tests.web_prom.support import python
+from tests.web_prom.support import fresh_python, python
 from web_prom.runtime.loop_lag import INTERVAL_SECONDS, AsyncioLag
 
 pytestmark = pytest.mark.slow
@@ -176,7 +174,4 @@ def test_gevent_lag_does_nothing_without_gevent() -> None:
         "import sys; from web_prom.runtime.loop_lag import GeventLag; GeventLag(print).start();"
         "print('gevent' in sys.modules)"
     )
-    assert (
-        interpreters.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "False\n"
-    )
+    assert fresh_python(code) == "False\n"
