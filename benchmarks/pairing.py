@@ -81,7 +81,7 @@ def compare(
     shuffle = random.Random(0).shuffle
     _warm_up(variants, environs, requests, serve)
     gc.collect()
-    gc.freeze()  # objects that exist before are not traversed by the garbage collector
+    gc.freeze()  # from now on, the garbage collector does not traverse the objects that exist
     for done in range(rounds):
         shuffle(order)
         first = done * requests % len(environs)
@@ -91,7 +91,6 @@ def compare(
             gc.collect()
             seconds[variant.name].append(serve(variant.app, turn))
         progress(done + 1)
-    gc.unfreeze()
     return _costs(seconds)
 
 
