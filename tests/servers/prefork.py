@@ -62,7 +62,7 @@ class Prefork(Client):
     def processes(self) -> set[int]:
         """Return the processes of the server that are alive."""
         self._process.poll()
-        return {each.pid for each in living_processes() if each.session == self.pid}
+        return {each.pid for each in living_processes(self.pid)}
 
     def workers(self) -> set[int]:
         """Return the processes that serve requests or will do so: all but the first one."""

@@ -72,24 +72,25 @@ def command(*arguments: str, config: str | Path | None = HOOKS, app: str = WSGI_
 
 
 class Process(NamedTuple):
-    """A process of this machine that is alive: its id, and those of its parent and its session."""
+    """A process that is alive: its id, and that of its parent."""
 
     pid: int
     parent: int
-    session: int
 
 
-def living_processes() -> Iterator[Process]:
-    """Yield the processes of this machine that are alive. Tests call this many times a second."""
+def living_processes(session: int) -> Iterator[Process]:
+    """Yield the processes of a session that are alive. Tests call this many times a second."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
+                if os.getsid(int(name)) != session:
+                    continue
                 with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split(None, 4)
+                    fields = file.read().rpartition(b")")[2].split(None, 2)
             except OSError:
                 continue
             if fields[0] not in b"ZX":
-                yield Process(int(name), int(fields[1]), int(fields[3]))
+                yield Process(int(name), int(fields[1]))
 
 
 class Scratch:
@@ -252,7 +253,7 @@ class Gunicorn:
     def processes(self) -> dict[int, int]:
         """Return the processes of the server that are alive, each with its parent."""
         self._process.poll()
-        return {each.pid: each.parent for each in living_processes() if each.session == self.pid}
+        return {each.pid: each.parent for each in living_processes(self.pid)}
 
     def masters(self) -> list[int]:
         """Return the processes that have children, or whose parent does not belong to the server."""
