@@ -29,11 +29,12 @@ _LIBRARIES = (
     *("asyncio", "concurrent.futures.thread", "ctypes", "dataclasses", "decimal", "email.message"),
     *("http.client", "http.server", "inspect", "logging.config", "mmap", "multiprocessing", "sqlite3", "ssl"),
     *("statistics", "unittest.mock", "urllib.request", "wsgiref.simple_server", "xml.etree.ElementTree"),
-    *("gunicorn.app.wsgiapp", "gunicorn.workers.ggevent", "gunicorn.workers.gthread", "gunicorn.workers.sync"),
+    *("gunicorn.app.wsgiapp", *(f"gunicorn.workers.{name}" for name in ("ggevent", "gthread", "sync"))),
     *("flask", "flask.testing", "werkzeug.serving"),
     *("django.core.handlers.asgi", "django.core.handlers.wsgi", "django.core.management", "django.test"),
     *("starlette.applications", "uvicorn", "uvicorn.protocols.http.h11_impl"),
-    *("gevent.events", "gevent.local", "gevent.select", "gevent.selectors", "gevent.ssl", "gevent.subprocess"),
+    *("gevent.events", "gevent.local", "gevent.select", "gevent.selectors", "gevent.signal", "gevent.ssl"),
+    *("gevent.subprocess", "gevent.threading"),
 )
 
 # Received descriptors are moved above those that a program asks for.
