@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 import sysconfig
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -52,10 +53,10 @@ class Documented(NamedTuple):
 
         def command(port: int) -> list[str]:
             words = shlex.split(self.line.strip().removeprefix(_VARIABLE))
-            words[0] = str(Path(sysconfig.get_path("scripts"), words[0]))
             words[words.index("--workers") + 1] = str(WORKERS)
             options = [option.format(port) for option in _OPTIONS[self.program]]
-            return [*words[:-1], *options, app or words[-1]]
+            script = str(Path(sysconfig.get_path("scripts"), self.program))
+            return [sys.executable, script, *words[1:-1], *options, app or words[-1]]
 
         return command
 

@@ -1,4 +1,4 @@
-"""FastAPI under each ASGI server: an invalid setting is an error at the start, and nothing is served."""
+"""Starlette under each ASGI server: an invalid setting is an error at the start, and nothing is served."""
 
 from __future__ import annotations
 
