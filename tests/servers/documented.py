@@ -23,9 +23,10 @@ _COMMAND = re.compile(
     re.MULTILINE,
 )
 # The options for the port; without them each listens on port 8000 of loopback. A busy machine may
-# take longer than the five seconds that uvicorn waits for a new worker.
+# take longer than the five seconds that uvicorn waits for a new worker. gunicorn's ASGI worker sometimes
+# waits until its timeout for a connection that the client has closed.
 _OPTIONS = {
-    "gunicorn": ["--bind=127.0.0.1:{}"],
+    "gunicorn": ["--bind=127.0.0.1:{}", "--graceful-timeout=2"],
     "uvicorn": ["--port={}", "--timeout-worker-healthcheck=20"],
     "hypercorn": ["--bind=127.0.0.1:{}"],
     "granian": ["--port={}"],

@@ -22,6 +22,9 @@ from web_prom.multiprocess.directory.slots import slots_of
 EXAMPLES = ROOT / "examples" / "servers"
 COMMANDS = commands()
 
+# Its workers start in half the time of those of the example.
+APP = "tests.servers.apps.asgi_app:app"
+
 # By docs/how-to/servers.rst: servers that end with a killed worker; workers that end with the supervisor.
 ENDS_WITH_A_WORKER = ("hypercorn",)
 LEAVES_NO_WORKERS = ("gunicorn-asgi",)
@@ -62,6 +65,8 @@ class Sender:
                 answered = False
             self.answered += answered
             self.unanswered += not answered
+            # Without a pause it takes the processor from the workers, which then start later.
+            self._ended.wait(0.01)
 
 
 @pytest.fixture
@@ -105,7 +110,8 @@ def test_fault_22_killed_worker_keeps_its_counts(name: str, place: Scratch, dire
 @pytest.mark.parametrize("name", [pytest.param(name, marks=requirements(name)) for name in COMMANDS])
 def test_reload_and_killed_supervisor_keep_the_counts(name: str, place: Scratch, directory: Path) -> None:
     """The next server continues them. With web-prom's hooks it starts at zero, because no worker is left."""
-    with typed(name, place, directory) as first:
+    command = COMMANDS[name].serving(APP)
+    with running(place, command, directory) as first:
         _reload_under_load(first)
         os.kill(first.pid, signal.SIGKILL)
         wait_until(lambda: first.pid not in first.processes(), "the supervisor to end")
@@ -114,7 +120,7 @@ def test_reload_and_killed_supervisor_keep_the_counts(name: str, place: Scratch,
         else:
             first.send(5)
     wait_until(lambda: not slots_of(directory).holders(), "all slots to be free")
-    with typed(name, place, directory) as second:
+    with running(place, command, directory) as second:
         if not COMMANDS[name].has_hooks:
             second.sent += first.sent
             second.dropped += first.dropped
