@@ -183,9 +183,15 @@ kill(lives)
 
 
 @pytest.mark.parametrize(
-    "begins", ["slots.acquire()", "slots.skip(slots.acquire())", "slots.holders()", "clean()"]
+    ("before", "begins"),
+    [
+        ("", "slots.acquire()"),
+        ("slot = slots.acquire()", "slots.skip(slot)"),
+        ("", "slots.holders()"),
+        ("", "clean()"),
+    ],
 )
-def test_child_exit_never_waits_in_a_signal_handler(place: Scratch, begins: str) -> None:
+def test_child_exit_never_waits_in_a_signal_handler(place: Scratch, before: str, begins: str) -> None:
     """Older gunicorn calls it in a handler: the interrupted code continues only after the handler returns.
 
     The signal arrives at each line of the code once, on each path of calls that leads to the line.
@@ -213,10 +219,12 @@ seen = set()
 def trace(frame, event, argument):
     if frame.f_code.co_filename not in files:
         return None
-    if event == "line" and len(seen) <= steps:
+    if event == "line":
         seen.add(position(frame))
         if len(seen) > steps:
+            sys.settrace(None)
             signal.raise_signal(signal.SIGUSR1)
+            return None
     return trace
 
 dead, lives = hold(), hold()
@@ -230,6 +238,7 @@ while True:
         os.close(end)
         worker.pid = os.getpid()  # the worst case: what is being taken seems to be a dead worker's
         signal.alarm(20)  # there is no other way out if it waits for ever
+        {before}
         sys.settrace(trace)
         {begins}
         sys.settrace(None)
