@@ -20,6 +20,7 @@ from web_prom.multiprocess.directory.slots import slots_of
 
 REQUESTS = "http_requests_total"
 ERRORS = "web_prom_storage_errors_total"
+TOTALS = (REQUESTS, "http_requests_in_progress", "http_request_duration_seconds_count")
 
 
 class NoDirectoryError(Exception):
@@ -46,14 +47,15 @@ def vanishing(server: Exporting, directory: Path) -> Iterator[None]:
     A scrape fails while there is no directory.
     """
     # A master that imported the application writes, too, but is not a worker.
-    before, holders = seen(server), len(slots_of(directory).holders())
-    errors = server.total(ERRORS)
+    *before, errors = seen(server, *TOTALS, ERRORS)
+    holders = len(slots_of(directory).holders())
     yield
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         with contextlib.suppress(NoDirectoryError):
-            assert seen(server) == before, server.log()
-            if seen(server, ERRORS)[0] >= errors + holders and not seen(server, "web_prom_damaged_files")[0]:
+            *totals, noticed, damaged = seen(server, *TOTALS, ERRORS, "web_prom_damaged_files")
+            assert totals == before, server.log()
+            if noticed >= errors + holders and not damaged:
                 break
         assert time.monotonic() < deadline, (errors, holders, server.log())
         time.sleep(0.05)
@@ -83,7 +85,6 @@ def seen(server: Exporting, *names: str) -> list[float]:
     samples = [
         sample for family in text_string_to_metric_families(body.decode()) for sample in family.samples
     ]
-    names = names or (REQUESTS, "http_requests_in_progress", "http_request_duration_seconds_count")
     return [sum(sample.value for sample in samples if sample.name == name) for name in names]
 
 
@@ -102,9 +103,9 @@ def test_fault_42_idle_workers_keep_their_totals_when_the_directory_is_removed(
         wait_until(lambda: server.total("web_prom_workers") >= idle, "all workers", shown=server.log)
         sent = 0
         for remove in REMOVALS:
-            for _ in range(30):
+            for _ in range(10):
                 send(server)
-            sent += 30
+            sent += 10
             wait_until(lambda: server.total(REQUESTS) == sent, "all requests", shown=server.log)  # noqa: B023
             with vanishing(server, directory):
                 remove(directory)
