@@ -84,6 +84,7 @@ class FlaskProm:
             ConflictError: The application is already instrumented with other settings, or another
                 application on the same registry has other settings.
             DirectoryError: PROMETHEUS_MULTIPROC_DIR cannot be used.
+            TypeError: The registry of this object is not a registry.
         """
         config = Config.load(self._options, settings=app.config, environ=os.environ)
         existing = app.extensions.get(EXTENSION)

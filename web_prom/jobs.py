@@ -19,6 +19,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from web_prom.config import Config
 from web_prom.metrics.recorder import Recorder
 from web_prom.posix import at_fork
+from web_prom.upstream.registry import check_registry
 
 __all__ = ["JobQueries", "instrument_celery"]
 
@@ -52,7 +53,9 @@ def instrument_celery(*, registry: CollectorRegistry = REGISTRY, **options: obje
 
     Raises:
         ConfigError: A setting is unknown or not allowed.
+        TypeError: ``registry`` is not a registry.
     """
+    check_registry(registry, "collect", "register")
     config = Config.load({"database": True, **options}, environ=os.environ)
     _setup.own = config, registry
     _setup.reset()

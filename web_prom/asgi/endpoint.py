@@ -40,6 +40,7 @@ def make_asgi_app(registry: Any = REGISTRY, disable_compression: bool = False) -
     Raises:
         ConfigError: PROM_COLLECTOR_TIMEOUT in the environment is not allowed.
         DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
+        TypeError: ``registry`` has no method ``collect``.
     """
     exposition = standalone_exposition(registry, compress=not disable_compression)
 

@@ -16,6 +16,7 @@ from web_prom.cache.recorder import CacheRecorder, RecorderSource
 from web_prom.config.settings import Config
 from web_prom.metrics.families import existing_families
 from web_prom.metrics.recorder import Recorder
+from web_prom.upstream.registry import check_registry
 
 LIBRARY = Library(
     methods={
@@ -73,7 +74,7 @@ def instrument(cache: Any, *, name: str | None = None, registry: CollectorRegist
             settings of the environment.
 
     Raises:
-        TypeError: The object is not a cache of Flask-Caching.
+        TypeError: The object is not a cache of Flask-Caching, or ``registry`` is not a registry.
         WebPromError: A setting is not allowed, or another application uses the registry with other settings.
     """
     backend = _find_backend(cache)
@@ -123,6 +124,7 @@ def _backends(app: Any) -> dict[Any, Any]:
 
 
 def _recorder_for(registry: CollectorRegistry) -> CacheRecorder:
+    check_registry(registry, "collect", "register")
     for known in _own_recorders:
         if known.recorder.registry is registry:
             return known

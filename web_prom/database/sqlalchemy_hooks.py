@@ -26,6 +26,7 @@ from web_prom.database.sqlalchemy_names import namespace_of
 from web_prom.metrics.families import existing_families
 from web_prom.metrics.recorder import Recorder
 from web_prom.posix import at_fork
+from web_prom.upstream.registry import check_registry
 
 logger = logging.getLogger("web_prom")
 
@@ -95,7 +96,7 @@ def instrument(engine: Any, *, registry: CollectorRegistry | None = None) -> Non
             of the environment.
 
     Raises:
-        TypeError: The object is not an engine.
+        TypeError: The object is not an engine, or ``registry`` is not a registry.
         WebPromError: A setting is not allowed, or another application uses the registry with other settings.
     """
     engine = _sync_engine(engine)
@@ -137,6 +138,7 @@ def _sync_engine(engine: Any) -> Any:
 
 
 def _recorder_for(registry: CollectorRegistry) -> DatabaseRecorder:
+    check_registry(registry, "collect", "register")
     found = find_recorder(registry)
     if found is not None:
         return found

@@ -81,7 +81,7 @@ def count(
     Raises:
         ConfigError: A label's function has a parameter that is not known, or an argument is not allowed.
         ConflictError: The registry has this name with another definition, labels or limit.
-        TypeError: The decorated object is not a function.
+        TypeError: The decorated object is not a function, or ``registry`` is not a registry.
     """
     try:
         isinstance(None, exceptions or ())

@@ -36,7 +36,7 @@ from web_prom.multiprocess.writing.current_storage import recover_files
 from web_prom.runtime import this_process
 from web_prom.runtime.backlog import Backlog
 from web_prom.runtime.process_details import process_detail_families
-from web_prom.upstream.registry import has_collectors, restriction_of
+from web_prom.upstream.registry import check_registry, has_collectors, restriction_of
 
 
 class Gatherer:
@@ -53,6 +53,9 @@ class Gatherer:
             (:mod:`web_prom.exposition.scrape_context`).
         process_details: Whether threads, page faults and context switches of the processes are collected.
 
+    Raises:
+        TypeError: The registry has no ``collect()``.
+
     Attributes:
         context: The context managers that the caller enters around a scrape.
     """
@@ -66,6 +69,8 @@ class Gatherer:
         context: ContextFactory | None = None,
         process_details: bool = False,
     ) -> None:
+        if registry is not None:
+            check_registry(registry, "collect")
         self._source = registry
         self._directory = directory
         self._registry: MetricSource | None = registry

@@ -83,7 +83,7 @@ def instrument(session: Any, *, registry: CollectorRegistry = REGISTRY) -> None:
         registry: The registry of the family.
 
     Raises:
-        TypeError: The object is none of these.
+        TypeError: The object is none of these, or ``registry`` is not a registry.
     """
     name, base = _find_class(session)
     _patch(sys.modules[name])

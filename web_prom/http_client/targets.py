@@ -16,6 +16,7 @@ from web_prom.metrics.families import existing_families
 from web_prom.metrics.recorder import Recorder
 from web_prom.multiprocess.writing.activation import is_shared
 from web_prom.posix import at_fork
+from web_prom.upstream.registry import check_registry
 
 logger = logging.getLogger("web_prom")
 
@@ -137,7 +138,12 @@ _measurements: WeakKeyDictionary[CollectorRegistry, ref[Measurement]] = WeakKeyD
 
 
 def measurement_in(registry: CollectorRegistry) -> Measurement:
-    """Return the measurement of single sessions in a registry. Sessions keep it alive."""
+    """Return the measurement of single sessions in a registry. Sessions keep it alive.
+
+    Raises:
+        TypeError: The object is not a registry.
+    """
+    check_registry(registry, "collect", "register")
     with _lock:
         reference = _measurements.get(registry)
         found = reference() if reference else None

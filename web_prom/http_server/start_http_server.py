@@ -131,6 +131,7 @@ def start_http_server(  # noqa: PLR0917 - prometheus_client's parameters, in its
         ConfigError: A value is not allowed, or a certificate cannot be used.
         DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
         ListenError: The address cannot be used. Its ``errno`` is that of the system call.
+        TypeError: ``registry`` has no method ``collect``.
     """
     given = {
         "certfile": certfile,
@@ -155,8 +156,8 @@ def start_http_server(  # noqa: PLR0917 - prometheus_client's parameters, in its
         maximum=tls_max_version,
     )
     share_values(*[registry] if isinstance(registry, CollectorRegistry) else [])
-    listener = _listen(port, addr)
-    server = MetricsServer(listener, Exposition(registry, config).respond, certificates)
+    exposition = Exposition(registry, config)
+    server = MetricsServer(_listen(port, addr), exposition.respond, certificates)
     _register_fork_hook()
     _servers[server] = registry
     server.thread.start()

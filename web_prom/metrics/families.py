@@ -27,6 +27,7 @@ from web_prom.multiprocess.writing.activation import is_shared, share_values
 from web_prom.multiprocess.writing.early_activation import switch_at_first_value
 from web_prom.multiprocess.writing.slot_limiter import is_in_slots
 from web_prom.posix import at_fork
+from web_prom.upstream.registry import check_registry
 
 # A process that imports an adapter and never creates its middleware writes to a slot too.
 switch_at_first_value()
@@ -227,10 +228,12 @@ def families_for(registry: CollectorRegistry, config: Config, owner: str) -> Met
         owner: The application's name, for error messages.
 
     Raises:
+        TypeError: The object is not a registry.
         ConflictError: The families of the registry were created with other settings, or the registry has
             another metric with one of their names.
         DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
     """
+    check_registry(registry, "collect", "register")
     with _lock:
         if share_values(registry, *_by_registry):
             for other in list(_by_registry.values()):

@@ -13,7 +13,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.errors import ConflictError
 from web_prom.upstream.children import family_of, has_children, label_names, options_of
-from web_prom.upstream.registry import find_collector
+from web_prom.upstream.registry import check_registry, find_collector
 
 MetricType = TypeVar("MetricType", bound=MetricWrapperBase)
 
@@ -64,6 +64,7 @@ def get_or_create(
     Raises:
         ConflictError: The registry has this name with another definition. The message shows both.
         ValueError: prometheus_client does not accept the definition.
+        TypeError: ``registry`` is not a registry.
     """
     caller = sys._getframe(1)
     location = f"{caller.f_code.co_filename}:{caller.f_lineno}"
@@ -91,6 +92,7 @@ def get_or_create_at(
         registry: See there.
         **options: See there.
     """
+    check_registry(registry, "collect", "register")
     labelnames = tuple(labelnames)
     with _lock:
         existing = find(_full_name(kind, name, options), registry)

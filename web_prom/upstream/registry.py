@@ -20,6 +20,23 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from web_prom.upstream.checks import PROBE, checked
 
 
+def check_registry(registry: object, *methods: str) -> None:
+    """Raise an error that says how to correct it if an argument is not a registry.
+
+    Args:
+        registry: What the caller gave.
+        methods: The names of the methods that the registry must have.
+
+    Raises:
+        TypeError: The object is a class, or has not all of these methods.
+    """
+    if isinstance(registry, type) or not all(callable(getattr(registry, name, None)) for name in methods):
+        raise TypeError(
+            f"registry is {registry!r}, which is not a CollectorRegistry of prometheus_client; "
+            "give an instance of it, or omit the argument to use the default registry"
+        )
+
+
 @checked("collectors of registries", "scrapes take longer, and fail if one collector fails")
 def has_collectors() -> bool:
     """Check where a registry has its collectors. Without it, all attributes are searched."""

@@ -26,6 +26,7 @@ def make_wsgi_app(registry: MetricSource = REGISTRY, disable_compression: bool =
     Raises:
         ConfigError: PROM_COLLECTOR_TIMEOUT in the environment is not allowed.
         DirectoryError: PROMETHEUS_MULTIPROC_DIR names a directory that cannot be used.
+        TypeError: ``registry`` has no method ``collect``.
     """
     return metrics_app(standalone_exposition(registry, compress=not disable_compression))
 

@@ -66,6 +66,7 @@ class PrometheusMiddleware(Middleware):
         ConfigError: A setting is unknown or not allowed.
         ConflictError: An application with other settings uses the registry.
         DirectoryError: PROMETHEUS_MULTIPROC_DIR cannot be used.
+        TypeError: ``registry`` is not a registry.
     """
 
     def __init__(
