@@ -132,8 +132,6 @@ def main() -> None:
     for name in _LIBRARIES:
         with contextlib.suppress(ImportError):  # the version matrix has not all of them
             importlib.import_module(name)
-    # To replace the standard library, gevent asks 26 times. Each time, all installed packages would be read.
-    importlib.metadata.entry_points = importlib.metadata.entry_points().select
     assert not {"web_prom", "prometheus_client"} & sys.modules.keys()
     _remember_entry_points()
     assert tempfile.tempdir is None
