@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Any
@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 
 from tests import interpreters
 from tests.servers.client import Account, Client, reset
-from tests.servers.process import PATIENCE_SECONDS, Scratch, wait_until
+from tests.servers.process import PATIENCE_SECONDS, Scratch, scratch, wait_until
 
 pytestmark = pytest.mark.versions
 
@@ -83,15 +83,9 @@ PROTOCOLS = ["h11", *(["httptools"] if find_spec("httptools") else [])]
 
 
 @pytest.fixture(scope="module", params=PROTOCOLS)
-def protocol(request: pytest.FixtureRequest) -> str:
-    """Return each of uvicorn's HTTP implementations that is installed."""
-    return str(request.param)
-
-
-@pytest.fixture
-def server(place: Scratch, protocol: str) -> Iterator[Uvicorn]:
-    """Return a server."""
-    with Uvicorn(place, f"--http={protocol}") as running:
+def server(request: pytest.FixtureRequest) -> Iterator[Uvicorn]:
+    """Return a server with each of uvicorn's HTTP implementations that is installed. Its tests share it."""
+    with scratch() as place, Uvicorn(place, f"--http={request.param}") as running:
         yield running
 
 
@@ -110,8 +104,23 @@ KINDS = [
 ]
 
 
+def sizes(server: Uvicorn, name: str) -> Counter[str]:
+    """Return the sums of a histogram of sizes by route."""
+    found = server.samples(f"http_{name}_size_bytes", f"http_{name}_size_bytes_sum", "route")
+    return Counter({route: int(total) for (route,), total in found.items()})
+
+
+def raised(server: Uvicorn, before: Mapping[tuple[str, ...], float]) -> Counter[tuple[str, ...]]:
+    """Return the exceptions since those before by route and type."""
+    found = Counter({key: int(count) for key, count in server.exceptions().items()})
+    found.subtract({key: int(count) for key, count in before.items()})
+    return +found
+
+
 def test_requests_are_counted_as_sent(server: Uvicorn) -> None:
     """Several concurrent clients, each with a persistent connection."""
+    before, exceptions = server.rest(), server.exceptions()
+    sent, read = sizes(server, "response"), sizes(server, "request")
     expected: Account = Counter()
     lock = threading.Lock()
     wrong: list[Any] = []
@@ -141,68 +150,72 @@ def test_requests_are_counted_as_sent(server: Uvicorn) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-    server.settle(expected)
+    server.settle(before + expected)
     assert sum(expected.values()) == 4 * 11 * len(KINDS)
-    assert server.exceptions() == {("/error", "RuntimeError"): 44}
+    assert raised(server, exceptions) == {("/error", "RuntimeError"): 44}
     counts = server.samples(
         "http_request_duration_seconds", "http_request_duration_seconds_count", "method", "route"
     )
-    for method, route in {key[:2] for key in expected}:
-        assert counts[method, route] == sum(n for key, n in expected.items() if key[:2] == (method, route))
-    sizes = server.samples("http_response_size_bytes", "http_response_size_bytes_sum", "route")
-    assert sizes["/stream",] == 44 * 10_000
-    read = server.samples("http_request_size_bytes", "http_request_size_bytes_sum", "route")
-    assert read == {("/orders",): 4400}
+    counted = before + expected
+    for method, route in {key[:2] for key in counted}:
+        assert counts[method, route] == sum(n for key, n in counted.items() if key[:2] == (method, route))
+    assert sizes(server, "response")["/stream"] == sent["/stream"] + 44 * 10_000
+    assert sizes(server, "request") == read + Counter({"/orders": 4400})
 
 
 def test_fault_01_stream_is_in_progress_until_its_end(server: Uvicorn) -> None:
+    before, exceptions = server.rest(), server.exceptions()
     with contextlib.closing(server.raw("GET /endless HTTP/1.1\nHost: x\n\n")) as opened:
         assert b"200 OK" in opened.recv(100)
         assert server.gauge("http_requests_in_progress") == 1
-        assert server.requests() == {}
+        assert server.requests() == before
         reset(opened)
-    server.settle(Counter({("GET", "/endless", "200"): 1}))
-    assert server.exceptions() == {}
+    server.settle(before + Counter({("GET", "/endless", "200"): 1}))
+    assert server.exceptions() == exceptions
 
 
 def test_fault_02_clients_that_disconnect_during_the_response_are_counted(server: Uvicorn) -> None:
+    before, exceptions = server.rest(), server.exceptions()
     for number in range(10):
         opened = server.raw("GET /endless HTTP/1.1\nHost: x\n\n")
         assert b"200 OK" in opened.recv(100)
         if number % 2:
             reset(opened)
         opened.close()
-    server.settle(Counter({("GET", "/endless", "200"): 10}))
-    assert server.exceptions() == {}
+    server.settle(before + Counter({("GET", "/endless", "200"): 10}))
+    assert server.exceptions() == exceptions
 
 
 def test_fault_02_body_that_fails_keeps_its_status(server: Uvicorn) -> None:
+    before, exceptions = server.rest(), server.exceptions()
     with pytest.raises(http.client.IncompleteRead):
         server.get("/breaks-half-way")
-    server.settle(Counter({("GET", "/breaks-half-way", "200"): 1}))
-    ((route, _),) = server.exceptions()
+    server.settle(before + Counter({("GET", "/breaks-half-way", "200"): 1}))
+    ((route, _),) = raised(server, exceptions)
     assert route == "/breaks-half-way"
 
 
 def test_clients_that_disconnect_before_the_response_are_499(server: Uvicorn) -> None:
     """They disconnect in the middle of the request body, or while the application works."""
+    before, exceptions = server.rest(), server.exceptions()
     waiting = server.raw("GET /patient HTTP/1.1\nHost: x\n\n")
     wait_until(lambda: server.gauge("http_requests_in_progress") == 1, "the request to arrive")
     waiting.close()
     asking = server.raw("POST /orders HTTP/1.1\nHost: x\nContent-Length: 100\n\nxyz")
     wait_until(lambda: server.gauge("http_requests_in_progress") >= 1, "the request to arrive")
     asking.close()
-    server.settle(Counter({("GET", "/patient", "499"): 1, ("POST", "/orders", "499"): 1}))
-    assert server.exceptions() == {}
+    server.settle(before + Counter({("GET", "/patient", "499"): 1, ("POST", "/orders", "499"): 1}))
+    assert server.exceptions() == exceptions
 
 
 def test_scrapes_are_answered_and_not_counted(server: Uvicorn) -> None:
+    before = server.rest()
     for path in ("/metrics", "/mounted/", "/mounted/anything"):
         for method, status in (("GET", 200), ("HEAD", 200), ("OPTIONS", 200), ("POST", 405)):
             answered, body = server.get(path, method)
             assert answered == status
             assert (b"http_requests_in_progress" in body) is (method == "GET")
-    server.settle(Counter())
+    server.settle(before)
 
 
 # WebSockets ------------------------------------------------------------------------------------------
@@ -212,10 +225,10 @@ WEBSOCKETS = ["websockets", "websockets-sansio"]
 ROUTE = "/echo/{room}"
 
 
-@pytest.fixture(params=WEBSOCKETS)
-def chat(request: pytest.FixtureRequest, place: Scratch) -> Iterator[Uvicorn]:
-    """Return a server with each of uvicorn's implementations on top of websockets."""
-    with Uvicorn(place, "--http=h11", f"--ws={request.param}") as running:
+@pytest.fixture(scope="module", params=WEBSOCKETS)
+def chat(request: pytest.FixtureRequest) -> Iterator[Uvicorn]:
+    """Return a server with each of uvicorn's implementations on top of websockets. Its tests share it."""
+    with scratch() as place, Uvicorn(place, "--http=h11", f"--ws={request.param}") as running:
         yield running
 
 
@@ -224,8 +237,9 @@ def url(server: Uvicorn, path: str) -> str:
     return f"ws://127.0.0.1:{server.port}{path}"
 
 
-def ended(server: Uvicorn, expected: dict[tuple[str, str], int]) -> None:
-    """Wait until so many connections have ended and none is open; fail with the difference."""
+def ended(server: Uvicorn, before: Mapping[tuple[str, ...], float], more: dict[tuple[str, ...], int]) -> None:
+    """Wait until so many more connections have ended and none is open; fail with the difference."""
+    expected = Counter(before) + Counter(more)
     with contextlib.suppress(AssertionError):
         wait_until(lambda: server.connections() == expected, "the connections to end")
     assert server.connections() == expected
@@ -234,6 +248,7 @@ def ended(server: Uvicorn, expected: dict[tuple[str, str], int]) -> None:
 
 
 def test_websocket_messages_and_closes_are_counted(chat: Uvicorn) -> None:
+    before, messages, timed = chat.connections(), moved(chat), durations(chat)
     for code in (1000, 1001, 3000, 4000):
         with connect(url(chat, f"/echo/{code}")) as websocket:
             for number in range(3):
@@ -241,39 +256,52 @@ def test_websocket_messages_and_closes_are_counted(chat: Uvicorn) -> None:
                 assert websocket.recv() == str(number)
             assert chat.gauge("websocket_connections_in_progress") == 1
             websocket.close(code)
-    ended(chat, {(ROUTE, "1000"): 1, (ROUTE, "1001"): 1, (ROUTE, "_OTHER"): 2})
+    ended(chat, before, {(ROUTE, "1000"): 1, (ROUTE, "1001"): 1, (ROUTE, "_OTHER"): 2})
+    assert moved(chat) == messages + Counter({(ROUTE, "received"): 12, (ROUTE, "sent"): 12})
+    assert durations(chat) == timed + Counter({(ROUTE,): 4})
+
+
+def moved(server: Uvicorn) -> Counter[tuple[str, ...]]:
+    """Return the messages by route and direction."""
     name = "websocket_messages"
-    assert chat.samples(name, f"{name}_total", "route", "direction") == {
-        (ROUTE, "received"): 12,
-        (ROUTE, "sent"): 12,
-    }
+    found = server.samples(name, f"{name}_total", "route", "direction")
+    return Counter({key: int(count) for key, count in found.items()})
+
+
+def durations(server: Uvicorn) -> Counter[tuple[str, ...]]:
+    """Return how many connections were timed by route."""
     name = "websocket_connection_duration_seconds"
-    assert chat.samples(name, f"{name}_count", "route") == {(ROUTE,): 4}
+    found = server.samples(name, f"{name}_count", "route")
+    return Counter({key: int(count) for key, count in found.items()})
 
 
 def test_websocket_close_and_failure_of_the_application_are_counted(chat: Uvicorn) -> None:
+    before = chat.connections()
     for text in ("close", "raise"):
         with connect(url(chat, "/echo/1")) as websocket:
             websocket.send(text)
             with pytest.raises(ConnectionClosed):
                 websocket.recv()
-    ended(chat, {(ROUTE, "1008"): 1, (ROUTE, "1011"): 1})
+    ended(chat, before, {(ROUTE, "1008"): 1, (ROUTE, "1011"): 1})
 
 
 def test_rejected_handshakes_are_counted(chat: Uvicorn) -> None:
+    before = chat.connections()
     for path in ("/refused", "/no/such/room"):
         with pytest.raises(InvalidStatus), connect(url(chat, path)):
             pass
-    ended(chat, {("/refused", "_rejected"): 1, ("_unmatched", "_rejected"): 1})
+    ended(chat, before, {("/refused", "_rejected"): 1, ("_unmatched", "_rejected"): 1})
 
 
 def test_lost_websocket_connections_are_counted(chat: Uvicorn) -> None:
     """The connection ends without a close frame; the code is the server's, which is not always 1006."""
+    before = Counter(chat.connections())
+    ended_before = sum(before.values())
     for _ in range(3):
         with connect(url(chat, "/echo/1")) as websocket:
             websocket.send("x")
             assert websocket.recv() == "x"
             reset(websocket.socket)
-    wait_until(lambda: sum(chat.connections().values()) == 3, "the connections to end")
-    assert set(chat.connections()) <= {(ROUTE, "1005"), (ROUTE, "1006")}
+    wait_until(lambda: sum(chat.connections().values()) == ended_before + 3, "the connections to end")
+    assert set(Counter(chat.connections()) - before) <= {(ROUTE, "1005"), (ROUTE, "1006")}
     assert chat.gauge("websocket_connections_in_progress") == 0
