@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
+import builtins
 import contextlib
 import gc
 import importlib
@@ -15,9 +17,12 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import warnings
+import weakref
 from dataclasses import dataclass
+from importlib.machinery import BuiltinImporter
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -93,10 +98,10 @@ class Program:
 
     def run(self) -> None:
         """Run the program as the interpreter would."""
-        command, main = self.command, sys.modules["__main__"]
+        command = self.command
+        sys.modules["__main__"] = main = ModuleType("__main__")
         names = main.__dict__
-        for name in set(names) - set(vars(ModuleType("empty"))) - {"__builtins__", "__annotations__"}:
-            del names[name]
+        names.update(__builtins__=builtins, __annotations__={}, __loader__=BuiltinImporter, __doc__=None)
         if command.kind == "module":
             sys.path[0] = os.getcwd()
             sys.argv[:] = ["-m", *command.arguments]
@@ -136,17 +141,25 @@ def main() -> None:
     _remember_entry_points()
     assert tempfile.tempdir is None
     loaded.symmetric_difference_update(sys.modules)
+    count = len(sys.modules)
     gc.collect()
     gc.freeze()
     program = _serve(connection)
     if program is None:
         return
+    code = 0
     try:
         program.run()
+    except SystemExit as error:
+        if error.code is not None and not isinstance(error.code, int):
+            raise  # the interpreter prints it
+        code = error.code or 0
     except Exception as error:
         error.__traceback__ = _without_template(error.__traceback__)
         sys.excepthook(type(error), error, error.__traceback__)
-        sys.exit(1)
+        code = 1
+    _end(code, count)
+    sys.exit(code)
 
 
 def _serve(connection: socket.socket) -> Program | None:
@@ -192,6 +205,56 @@ def _remember_entry_points() -> None:
         return known[places].select(**wanted)
 
     importlib.metadata.entry_points = entry_points
+
+
+def _end(code: int, count: int) -> None:
+    """End a program as the interpreter does, except that the modules and objects of the template remain.
+
+    To take these apart, the process would copy most of the memory that it shares with the template. Return if
+    the interpreter must end the program: only it can stop threads, and report a broken pipe.
+
+    Args:
+        code: The exit code.
+        count: The number of modules of the template.
+    """
+    try:
+        threading._shutdown()  # type: ignore[attr-defined] # waits for threads that are no daemons
+    except BaseException as error:
+        print(f"Exception ignored in: {threading!r}", file=sys.stderr)
+        sys.excepthook(type(error), error, error.__traceback__)
+    if _thread._count():
+        return
+    atexit.unregister(_keep_modules)
+    atexit._run_exitfuncs()
+    try:
+        _flush()
+    except OSError:
+        return
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    own = [sys.modules.pop("__main__")]
+    while len(sys.modules) >= count:
+        own.append(sys.modules.popitem()[1])
+    sys.path = sys.meta_path = None  # type: ignore[assignment] # nothing can be imported any more
+    remaining = [weakref.ref(module) for module in own if isinstance(module, ModuleType)]
+    own.clear()
+    gc.collect()
+    for reference in remaining:
+        module = reference()
+        if module is not None:
+            vars(module).update(dict.fromkeys(vars(module).keys() - {"__builtins__"}))
+    del module
+    gc.collect()
+    with contextlib.suppress(OSError):
+        _flush()
+    os._exit(code & 0xFF)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
 
 
 def _keep_modules(names: set[str], kept: list[Any]) -> None:
