@@ -27,6 +27,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
+from tests.interpreters import known_code
 from tests.interpreters.command import Command
 
 # What programs of tests import most, apart from web-prom and prometheus_client.
@@ -41,6 +42,9 @@ _LIBRARIES = (
     *("gevent.events", "gevent.local", "gevent.select", "gevent.selectors", "gevent.signal", "gevent.ssl"),
     *("gevent.subprocess", "gevent.threading"),
 )
+
+# What each program imports itself.
+_OWN_PACKAGES = ("prometheus_client", "web_prom", "flask_prom", "django_prom")
 
 # Received descriptors are moved above those that a program asks for.
 _FREE_DESCRIPTORS = 500
@@ -139,6 +143,8 @@ def main() -> None:
             importlib.import_module(name)
     assert not {"web_prom", "prometheus_client"} & sys.modules.keys()
     _remember_entry_points()
+    for name in _OWN_PACKAGES:
+        known_code.read(name)
     assert tempfile.tempdir is None
     loaded.symmetric_difference_update(sys.modules)
     count = len(sys.modules)

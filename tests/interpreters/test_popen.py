@@ -194,3 +194,22 @@ print(sorted(map(str, entry_points(group="console_scripts"))), entry_points(name
     assert "gunicorn.app.wsgiapp:run" in before
     assert "added:main" not in before
     assert "added:main" in after
+
+
+def test_fork_imports_the_packages_that_it_would_find(tmp_path: Path) -> None:
+    """Known code is that of the installed packages. Another folder can have a package of the same name."""
+    code = """
+import inspect, sys, web_prom.config.settings as settings, web_prom.wsgi as package
+print([module.__file__ for name, module in sorted(sys.modules.items()) if name.startswith("web_prom")])
+print(settings.__spec__.has_location, settings.__spec__.origin, settings.__cached__, package.__path__)
+print(settings.__spec__.submodule_search_locations, package.__spec__.submodule_search_locations)
+print(inspect.getsource(settings), package.PrometheusMiddleware.__call__.__code__.co_filename)
+"""
+    (tmp_path / "web_prom").mkdir()
+    (tmp_path / "web_prom" / "__init__.py").touch()
+    (tmp_path / "web_prom" / "config.py").write_text("place = 'another folder'")
+    other = "from web_prom.config import place; print(place)"
+    for program, folder in ((code, None), (other, tmp_path)):
+        command = [sys.executable, "-c", program]
+        fresh = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        assert interpreters.run(command, cwd=folder, capture_output=True, check=True).stdout == fresh.stdout
