@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.pairing import BARE, Cost, Variant, compare
+from tests import interpreters
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,19 +22,17 @@ Done = subprocess.CompletedProcess[str]
 
 def run_process(*arguments: str) -> Done:
     """Run the command line in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
+    return interpreters.run(
+        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, timeout=180
     )
 
 
 @pytest.fixture
 def benchmarks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Return a function that runs the command line in this process. What it measures has processes."""
+    programs = SimpleNamespace(run=interpreters.run, Popen=interpreters.Popen, PIPE=subprocess.PIPE)
+    for name in ("live", "load", "paired_table", "registry", "scrapes", "ticks"):
+        monkeypatch.setattr(f"benchmarks.{name}.subprocess", programs)
 
     def run(*arguments: str) -> Done:
         monkeypatch.chdir(ROOT)

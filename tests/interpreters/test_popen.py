@@ -108,7 +108,7 @@ def test_fork_is_started_like_a_fresh_interpreter(kind: str, options: list[str],
         "last = Last(); signal.signal(signal.SIGTERM, print)",
         "class Last:\n def __del__(self): import colorsys\nlast = Last()",
         "import os\nif os.fork(): print(os.wait()[1])\nelse: raise SystemExit(3)",
-        "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); print('lost')",
+        "import sys; sys.stdout = open('/dev/full', 'w', 100); print('lost')",
         "this is no code",
     ],
 )
