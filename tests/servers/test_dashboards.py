@@ -90,7 +90,7 @@ def load(servers: Iterable[Gunicorn]) -> Iterator[None]:
     ended = threading.Event()
 
     def send(server: Gunicorn) -> None:
-        while not ended.wait(0.2):
+        while not ended.wait(0.6):
             for path in PATHS:
                 with suppress(OSError, http.client.HTTPException):  # while the workers are replaced
                     server.get(path)
