@@ -58,7 +58,7 @@ def when_ready(server):
     print("my own when_ready", flush=True)
 """
     )
-    with Gunicorn(place, "--max-requests=20", config=config) as server:
+    with Gunicorn(place, "--max-requests=10", config=config) as server:
         check_all_workers_are_counted(server)
         wait_until(lambda: "my own child_exit" in server.log(), "the wrapped hook")
         assert "my own when_ready" in server.log()

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from tests.servers.hooks import IMPORTED, check_all_workers_are_counted
+from tests.servers.hooks import IMPORTED, REQUESTS, check_all_workers_are_counted
 from tests.servers.process import HOOKS, ROOT, Gunicorn, Scratch, command, run, wait_until
 from web_prom.multiprocess.directory.slots import slots_of
 
@@ -116,7 +116,7 @@ def test_reload_changes_the_directory(place: Scratch) -> None:
         server.signal(signal.SIGHUP)
         server.wait_for_boots(3)
         wait_until(lambda: len(server.workers()) == 1, "the older worker to end")
-        assert server.value("http_requests_total") == 60  # nothing names another: back to the first
+        assert server.value("http_requests_total") == REQUESTS  # nothing names another: back to the first
 
 
 def test_reload_with_unusable_directory_keeps_the_former_one(place: Scratch) -> None:
