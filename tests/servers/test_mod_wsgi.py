@@ -61,13 +61,19 @@ Include {folder}/site.conf
 
 @pytest.fixture(scope="module")
 def venv() -> Iterator[Path]:
-    """Make an environment for the Python that Debian's mod_wsgi is built with, which other users can read."""
+    """Make an environment with web-prom for the Python of Debian's mod_wsgi. Other users can read it."""
     needs_program("/usr/sbin/apache2", package="apache2 libapache2-mod-wsgi-py3")
     with tempfile.TemporaryDirectory(prefix="web-prom-mod-wsgi-") as folder:
         Path(folder).chmod(0o755)
         subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", folder], check=True)
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", f"{folder}/bin/python"]
         subprocess.run([*pip, "install", "--quiet", *NEEDED], check=True)
+        (packages,) = Path(folder).glob("lib/python3*/site-packages")
+        copies = [str(packages / name) for name in ("web_prom", "flask_prom")]
+        for copy in copies:
+            shutil.copytree(ROOT / Path(copy).name, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        # Apache's user cannot write here: each process would compile them again.
+        subprocess.run([f"{folder}/bin/python", "-m", "compileall", "-q", *copies], check=True)
         yield Path(folder)
 
 
@@ -87,8 +93,6 @@ class Site:
         self.shop = place.folder / "shop"
         self.directory = place.folder / "shared"
         shutil.copytree(ROOT / "examples", self.shop)
-        for package in ("web_prom", "flask_prom"):
-            shutil.copytree(ROOT / package, self.shop / package, ignore=shutil.ignore_patterns("__pycache__"))
         self.replaced = [("/srv/shop/venv", str(venv)), ("/srv/shop", str(self.shop))]
         script = (EXAMPLES / "shop.wsgi").read_text("utf-8")
         (self.shop / "shop.wsgi").write_text(replaced(script, ("/dev/shm/shop-metrics", str(self.directory))))
