@@ -55,6 +55,9 @@ LoadModule wsgi_module /usr/lib/apache2/modules/mod_wsgi.so
 User www-data
 Group www-data
 StartServers 2
+<IfModule mpm_prefork_module>
+MinSpareServers 1
+</IfModule>
 Include {folder}/site.conf
 """
 
