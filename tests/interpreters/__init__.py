@@ -3,7 +3,8 @@
 Most of the time of a fresh interpreter is imports: 0.3 s for an application of Flask, and again in each
 worker of its server. The template process, one for each pytest process, imports the larger modules of the
 standard library and the frameworks once. It imports nothing of web-prom or prometheus_client, so each program
-imports these itself.
+imports these itself. It has only read their code. At its end, a program takes apart the modules that it has
+imported, and leaves those of the template.
 
 :class:`Popen` and :func:`run` take what ``subprocess`` takes. They start a fresh interpreter where a fork
 would not be the same: other options of Python, variables that an interpreter or a library reads at its start,
