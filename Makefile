@@ -36,7 +36,7 @@ test-fast: $(VENV)/.test ## Run the tests of single units, without servers and o
 	@$(PYTEST) -m "not slow" $(ARGS)
 
 soak: $(VENV)/.test ## Kill, stop, reload and upgrade real servers at random for five minutes (SOAK_SECONDS)
-	@SOAK_SECONDS=$${SOAK_SECONDS:-300} $(BIN)/python -m pytest -s tests/servers/test_chaos.py $(ARGS)
+	@SOAK_SECONDS=$${SOAK_SECONDS:-300} $(BIN)/python -m pytest $(RERUNS) -s tests/servers/test_chaos.py $(ARGS)
 
 coverage: $(VENV)-coverage/.done ## Run the tests of single units and of servers that depend on versions, and print which lines and branches none of them runs
 	@rm -rf build/coverage && mkdir -p build/coverage

@@ -31,6 +31,14 @@ def instrument_engine(registry: Any) -> None:
     database.instrument(sqlalchemy.create_engine("sqlite://"), registry=registry)
 
 
+def instrument_cache(registry: Any) -> None:
+    flask_caching = pytest.importorskip("flask_caching")
+    from web_prom import cache
+
+    found = flask_caching.Cache(Flask("shop"), config={"CACHE_TYPE": "SimpleCache"})
+    cache.instrument(found, registry=registry)
+
+
 def instrument_session(registry: Any) -> None:
     requests = pytest.importorskip("requests")
     from web_prom import http_client
@@ -38,7 +46,6 @@ def instrument_session(registry: Any) -> None:
     http_client.instrument(requests.Session(), registry=registry)
 
 
-# None has a meaning for an extension and an engine: the default.
 OF_APPLICATIONS: dict[str, Callable[[Any], object]] = {
     "FlaskProm": lambda registry: FlaskProm(Flask("shop"), registry=registry),
     "middleware of WSGI": lambda registry: web_prom.PrometheusMiddleware(wsgi_app, registry=registry),
@@ -46,6 +53,7 @@ OF_APPLICATIONS: dict[str, Callable[[Any], object]] = {
     "get_or_create": lambda registry: web_prom.get_or_create(Counter, "sold", "Help.", registry=registry),
     "decorator": lambda registry: web_prom.count("sold", "Help.", registry=registry)(wsgi_app),
     "engine": instrument_engine,
+    "cache": instrument_cache,
     "session": instrument_session,
     "jobs": lambda registry: jobs.instrument_celery(registry=registry),
 }
@@ -56,7 +64,11 @@ OF_SCRAPES: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.parametrize("mistake", ["shop", 0, prometheus_client, CollectorRegistry, {}], ids=repr)
+@pytest.mark.parametrize(
+    "mistake",
+    ["shop", 0, prometheus_client, CollectorRegistry, {}],
+    ids=["text", "number", "module", "class", "mapping"],
+)
 @pytest.mark.parametrize("name", [*OF_APPLICATIONS, *OF_SCRAPES])
 def test_object_that_is_not_a_registry_is_refused_at_start(name: str, mistake: object) -> None:
     call = {**OF_APPLICATIONS, **OF_SCRAPES}[name]
