@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,9 @@ ROOT = Path(__file__).parents[2]
 
 _PR_SET_CHILD_SUBREAPER = 36
 
-# These variables change the interpreter or a library at its start. The template applies some of them.
+# Variables that start so change the interpreter at its start. The template applies some of them.
+_INTERPRETER = "PYTHON"
 _APPLIED = frozenset({"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONWARNINGS"})
-_READ_AT_IMPORT = frozenset(
-    {"WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "TZ", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET"}
-)
 
 # Arguments of subprocess that the template does not know.
 _UNSUPPORTED = ("preexec_fn", "shell", "startupinfo", "gid", "gids", "uid", "umask", "process_group")
@@ -159,7 +157,7 @@ def _request(given: Mapping[str, Any]) -> dict[str, Any] | None:
     command = parse(words[1:]) if words[:1] == [sys.executable] else None
     unsupported = not all(_is_default(given.get(name)) for name in _UNSUPPORTED)
     environ = {**(os.environ if given["env"] is None else given["env"])}
-    if command is None or unsupported or _starts_differently(environ):
+    if command is None or unsupported or _starts_differently(environ) or _uses_gevent(words, environ):
         return None
     return {
         "words": words,
@@ -175,10 +173,15 @@ def _is_default(value: object) -> bool:
 
 
 def _starts_differently(environ: Mapping[str, str]) -> bool:
-    """Return whether a program reads a variable before a fork of the template can set it."""
+    """Return whether the interpreter reads a variable before a fork of the template can set it."""
     plain = _plain_environment()
-    names = {name for name in {*environ, *plain} if name.startswith("PYTHON") or name in _READ_AT_IMPORT}
+    names = {name for name in {*environ, *plain} if name.startswith(_INTERPRETER)}
     return any(environ.get(name) != plain.get(name) for name in names - _APPLIED)
+
+
+def _uses_gevent(words: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Return whether gevent patches modules in a program: other modules must not have imported from them."""
+    return any("gevent" in text for text in (*words, *environ.values()))
 
 
 def _plain_environment() -> dict[str, str]:

@@ -8,7 +8,6 @@ import builtins
 import contextlib
 import gc
 import importlib
-import importlib.metadata
 import io
 import json
 import os
@@ -30,21 +29,23 @@ from typing import Any
 from tests.interpreters import known_code
 from tests.interpreters.command import Command
 
-# What programs of tests import most, apart from web-prom and prometheus_client.
+# What programs of tests import most. The product looks for servers and asynchronous libraries among the
+# modules that are loaded, so these are not here.
 _LIBRARIES = (
-    *("asyncio", "concurrent.futures.thread", "ctypes", "dataclasses", "decimal", "email.message"),
-    *("http.client", "http.server", "inspect", "logging.config", "mmap", "multiprocessing", "sqlite3", "ssl"),
-    *("statistics", "unittest.mock", "urllib.request", "wsgiref.simple_server", "xml.etree.ElementTree"),
-    *("gunicorn.app.wsgiapp", *(f"gunicorn.workers.{name}" for name in ("ggevent", "gthread", "sync"))),
+    *("argparse", "asyncio", "concurrent.futures.thread", "ctypes", "dataclasses", "decimal"),
+    *("email.message", "http.client", "http.server", "inspect", "logging.config", "mmap"),
+    *("multiprocessing", "resource", "sqlite3", "ssl", "statistics", "timeit", "unittest.mock"),
+    *("urllib.request", "wsgiref.simple_server", "xml.etree.ElementTree"),
     *("flask", "flask.testing", "werkzeug.serving"),
-    *("django.core.handlers.asgi", "django.core.handlers.wsgi", "django.core.management", "django.test"),
-    *("starlette.applications", "uvicorn", "uvicorn.protocols.http.h11_impl"),
-    *("gevent.events", "gevent.local", "gevent.select", "gevent.selectors", "gevent.signal", "gevent.ssl"),
-    *("gevent.subprocess", "gevent.threading"),
+    *("django.core.handlers.wsgi", "django.core.management", "django.test"),
 )
 
-# What each program imports itself.
-_OWN_PACKAGES = ("prometheus_client", "web_prom", "flask_prom", "django_prom")
+# What each program imports itself. gunicorn and prometheus_client, for example, read variables, the working
+# directory or the user when they are imported.
+_READ_PACKAGES = (
+    *("prometheus_client", "web_prom", "flask_prom", "django_prom"),
+    *("gunicorn", "uvicorn", "anyio", "starlette", "sqlalchemy"),
+)
 
 # Received descriptors are moved above those that a program asks for.
 _FREE_DESCRIPTORS = 500
@@ -82,6 +83,7 @@ class Program:
             os.chdir(self.folder)
         os.environ.clear()
         os.environ.update(self.environ)
+        time.tzset()  # TZ; Django sets it in the process of the tests
         if self.command.unbuffered or self.environ.get("PYTHONUNBUFFERED"):
             for name in ("stdout", "stderr"):
                 old = getattr(sys, name)
@@ -141,9 +143,8 @@ def main() -> None:
     for name in _LIBRARIES:
         with contextlib.suppress(ImportError):  # the version matrix has not all of them
             importlib.import_module(name)
-    assert not {"web_prom", "prometheus_client"} & sys.modules.keys()
-    _remember_entry_points()
-    for name in _OWN_PACKAGES:
+    assert not set(_READ_PACKAGES) & sys.modules.keys()
+    for name in _READ_PACKAGES:
         known_code.read(name)
     assert tempfile.tempdir is None
     loaded.symmetric_difference_update(sys.modules)
@@ -195,22 +196,6 @@ def _serve(connection: socket.socket) -> Program | None:
         connection.sendall(os.read(reading, 4))
         for descriptor in (reading, writing, *received):
             os.close(descriptor)
-
-
-def _remember_entry_points() -> None:
-    """Read the entry points of the installed distributions once in a process, for each ``sys.path``.
-
-    Each worker with gevent asks for them 25 times, while gevent patches modules: 0.4 s of its start.
-    """
-    read, known = importlib.metadata.entry_points, {}
-
-    def entry_points(**wanted: Any) -> Any:
-        places = tuple(sys.path)
-        if places not in known:
-            known[places] = read()
-        return known[places].select(**wanted)
-
-    importlib.metadata.entry_points = entry_points
 
 
 def _end(code: int, count: int) -> None:

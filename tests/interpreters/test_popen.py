@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests import interpreters
+from tests.servers.process import Scratch
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
 
@@ -47,7 +48,7 @@ def _template() -> None:
 
 def forks(*options: str, **arguments: Any) -> bool:
     """Return whether a program is a fork of the template: it has modules that it did not import."""
-    command = [sys.executable, *options, "-c", "import sys; print('gunicorn' in sys.modules)"]
+    command = [sys.executable, *options, "-c", "import sys; print('flask' in sys.modules)"]
     return interpreters.run(command, capture_output=True, check=True, **arguments).stdout == "True\n"
 
 
@@ -165,35 +166,27 @@ def test_what_a_fork_cannot_be_has_a_fresh_interpreter() -> None:
     """Other options, variables that are read too early, another user, another program."""
     assert forks()
     assert forks("-B", "-u", env={**os.environ, "PYTHONPATH": "/nowhere", "HOME": "/nowhere"})
+    assert forks(env={"PATH": os.environ["PATH"], "TZ": "Asia/Tokyo"})
     assert not forks("-I")
+    assert not forks(env={**os.environ, "GUNICORN_CMD_ARGS": "--worker-class=gevent"})
     assert not forks("-X", "utf8")
     assert not forks(env={**os.environ, "PYTHONHASHSEED": "1"})
-    assert not forks(env={**os.environ, "WEB_CONCURRENCY": "3"})
     assert not forks(umask=0o77)
     assert not forks(user=os.getuid())
 
 
-def test_fork_finds_the_entry_points_of_its_path(tmp_path: Path) -> None:
-    """Those of the installed distributions, and those of a folder that the program adds."""
-    (tmp_path / "added-1.0.dist-info").mkdir()
-    (tmp_path / "added-1.0.dist-info" / "METADATA").write_text("Name: added\nVersion: 1.0\n")
-    (tmp_path / "added-1.0.dist-info" / "entry_points.txt").write_text(
-        "[console_scripts]\nadded = added:main\n"
-    )
-    code = """
-import sys
-from importlib.metadata import entry_points
-print(sorted(map(str, entry_points(group="console_scripts"))))
-sys.path.append(sys.argv[1])
-print(sorted(map(str, entry_points(group="console_scripts"))), entry_points(name="added", group="none"))
-"""
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    fresh = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert interpreters.run(command, capture_output=True, check=True).stdout == fresh.stdout
-    before, after = fresh.stdout.splitlines()
-    assert "gunicorn.app.wsgiapp:run" in before
-    assert "added:main" not in before
-    assert "added:main" in after
+def test_servers_are_forks(tmp_path: Path) -> None:
+    """The template can apply all of their environment. Django has changed that of the tests."""
+    assert forks(env=Scratch(tmp_path).environ)
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])
+def test_fork_has_its_time_zone(zone: str | None) -> None:
+    """That of its own environment. Django changes the time zone of the process of the tests."""
+    environ = {"PATH": os.environ["PATH"]} | ({} if zone is None else {"TZ": zone})
+    command = [sys.executable, "-c", "import time; print(time.tzname, time.localtime(0))"]
+    fresh = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert interpreters.run(command, env=environ, capture_output=True, check=True).stdout == fresh.stdout
 
 
 def test_fork_imports_the_packages_that_it_would_find(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_fault_74_nothing_is_restarted_at_shutdown(place: Scratch) -> None:
         wait_until(lambda: not server.supervisors(), "the supervisor to end")
         server.signal(signal.SIGKILL, worker)
         assert server.wait() == 0
-        assert server.processes() == {}
+        wait_until(lambda: not server.processes(), "the exporter of the killed supervisor to end")
 
 
 def test_port_in_use_is_logged_and_the_server_continues(place: Scratch) -> None:

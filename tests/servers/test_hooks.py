@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 import sys
 
 import pytest
 
-from tests import interpreters
 from tests.servers.hooks import IMPORTED, check_all_workers_are_counted
 from tests.servers.process import FLASK_APP, HOOKS, ROOT, Gunicorn, Scratch, run, wait_until
 
@@ -23,7 +23,10 @@ import json, sys
 import web_prom.gunicorn
 print(json.dumps(sorted(sys.modules)))
 """
-    told = run(place, [sys.executable, "-c", code])
+    # A fork of the template would have other modules.
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=place.environ, capture_output=True, text=True, check=True
+    )
     assert told.stderr == ""
     modules = set(json.loads(told.stdout))
     assert not modules & {"gunicorn", "prometheus_client", "ssl", "http.client", "asyncio", "socket"}
@@ -303,4 +306,4 @@ import prometheus_client.multiprocess
 from gevent import monkey
 monkey.patch_all()
 """
-    interpreters.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True)
