@@ -22,8 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 _PR_SET_CHILD_SUBREAPER = 36
 
-# Variables that start so change the interpreter at its start. The template applies some of them.
-_INTERPRETER = "PYTHON"
+# Python reads these variables at its start. The template applies them to a fork.
 _APPLIED = frozenset({"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONWARNINGS"})
 
 # Arguments of subprocess that the template does not know.
@@ -175,7 +174,7 @@ def _is_default(value: object) -> bool:
 def _starts_differently(environ: Mapping[str, str]) -> bool:
     """Return whether the interpreter reads a variable before a fork of the template can set it."""
     plain = _plain_environment()
-    names = {name for name in {*environ, *plain} if name.startswith(_INTERPRETER)}
+    names = {name for name in {*environ, *plain} if name.startswith("PYTHON")}
     return any(environ.get(name) != plain.get(name) for name in names - _APPLIED)
 
 

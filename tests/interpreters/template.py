@@ -29,8 +29,8 @@ from typing import Any
 from tests.interpreters import known_code
 from tests.interpreters.command import Command
 
-# What programs of tests import most. The product looks for servers and asynchronous libraries among the
-# modules that are loaded, so these are not here.
+# What programs of tests import most. Programs look for gunicorn, gevent and AnyIO among the modules that are
+# loaded, so these are not here, nor what imports them.
 _LIBRARIES = (
     *("argparse", "asyncio", "concurrent.futures.thread", "ctypes", "dataclasses", "decimal"),
     *("email.message", "http.client", "http.server", "inspect", "logging.config", "mmap"),
