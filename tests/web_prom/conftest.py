@@ -12,7 +12,7 @@ from prometheus_client import values
 from tests.web_prom.multiprocess.writing.label_sets import Scrape
 from tests.web_prom.support import Clock, Waits
 from web_prom.multiprocess.directory.slots import slots_of
-from web_prom.multiprocess.writing import current_storage, metric_removal, process_files
+from web_prom.multiprocess.writing import current_storage, definitions, metric_removal, process_files
 from web_prom.multiprocess.writing.shared_value import SharedValue
 
 
@@ -43,6 +43,9 @@ def shared(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(values, "ValueClass", SharedValue)
     metric_removal.install()
     monkeypatch.setattr(current_storage, "_last", process_files.ProcessStorage())
+    monkeypatch.setattr(definitions, "_label_names", {})  # other tests have families of the same names
+    monkeypatch.setattr(definitions, "_checked", set())
+    monkeypatch.setattr(definitions, "_warned", set())
     yield directory
     current_storage.process_storage().close()
     slots_of(directory)._file.close()

@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 
 from tests.web_prom.support import hello, python, requests, serve
 from web_prom import ConflictError, PrometheusMiddleware
-from web_prom.multiprocess.writing import definitions
 
 pytestmark = pytest.mark.slow
 
@@ -21,14 +20,6 @@ pytestmark = pytest.mark.slow
 def registry() -> CollectorRegistry:
     """Return a new registry for the test."""
     return CollectorRegistry()
-
-
-@pytest.fixture(autouse=True)
-def no_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the definitions of other tests."""
-    monkeypatch.setattr(definitions, "_label_names", {})
-    monkeypatch.setattr(definitions, "_checked", set())
-    monkeypatch.setattr(definitions, "_warned", set())
 
 
 def other_metric(registry: CollectorRegistry) -> Counter:
