@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from prometheus_client import values
 
+from tests.web_prom.support import open_descriptors
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory import lockfile, self_test
 from web_prom.multiprocess.directory.lockfile import LockFile
@@ -82,11 +83,6 @@ BROKEN: dict[str, Break] = {
 }
 
 
-def _count_descriptors() -> int:
-    """Return the open descriptors. Fewer than before is right: objects of earlier tests are collected."""
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-
-
 @pytest.mark.parametrize(
     ("fault", "break_it"), BROKEN.items(), ids=[each.__name__ for each in BROKEN.values()]
 )
@@ -105,10 +101,10 @@ def test_fault_60_broken_filesystem_is_refused_with_the_remedy(
 
 
 def test_fault_60_working_filesystem_passes_and_no_file_stays(tmp_path: Path) -> None:
-    before = _count_descriptors()
+    before = open_descriptors()
     check_filesystem(tmp_path)
     assert os.listdir(tmp_path) == []
-    assert _count_descriptors() <= before
+    assert open_descriptors() <= before
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE])
@@ -140,10 +136,10 @@ def test_fault_60_server_tests_the_directory_and_closes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     locks_without_exclusion(monkeypatch)
-    before = _count_descriptors()
+    before = open_descriptors()
     with pytest.raises(DirectoryError, match="two holders"):
         SharedDirectory(tmp_path)
-    assert _count_descriptors() <= before
+    assert open_descriptors() <= before
 
 
 def test_fault_60_process_without_hooks_tests_the_directory(

@@ -11,7 +11,7 @@ from prometheus_client import multiprocess
 from tests.web_prom.multiprocess.directory.directories import VALUES, fill, names
 from tests.web_prom.multiprocess.directory.holders import Hold, Holder
 from tests.web_prom.multiprocess.reading.value_files import Worker
-from tests.web_prom.support import python
+from tests.web_prom.support import open_descriptors, python
 from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory.shared_directory import SharedDirectory
 from web_prom.multiprocess.directory.slots import LOCK_NAME, slots_of
@@ -93,12 +93,11 @@ def test_release_can_be_called_twice(tmp_path: Path) -> None:
 def test_release_closes_all_descriptors(tmp_path: Path) -> None:
     """This includes the lock file of the slots, which is opened if there are files to remove."""
     fill(tmp_path)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     SharedDirectory(tmp_path).release()
     with pytest.raises(DirectoryError):
         SharedDirectory("/proc/web_prom")
-    # Objects of earlier tests may have been collected meanwhile.
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert open_descriptors() <= before
 
 
 FORKS = """

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
+from tests.web_prom.support import open_descriptors
 from web_prom.multiprocess.file_entries import CorruptFileError
 from web_prom.multiprocess.file_format import HEADER, LENGTH, pack_entry
 from web_prom.multiprocess.writing import value_file
@@ -39,11 +40,6 @@ def write(path: Path, *bodies: bytes, used: int | None = None, size: int = INITI
 
 def has_holes(path: Path) -> bool:
     return path.stat().st_blocks * 512 < path.stat().st_size
-
-
-def descriptors() -> int:
-    """Return the open descriptors. Fewer than before is right: objects of earlier tests are collected."""
-    return len(os.listdir("/proc/self/fd"))
 
 
 @given(st.lists(st.tuples(st.text(max_size=3000), st.floats(allow_nan=False)), max_size=40))
@@ -82,14 +78,14 @@ def test_value_file_reserves_all_space_when_it_grows(tmp_path: Path) -> None:
 
 
 def test_value_file_uses_one_descriptor_before_and_after_it_grows(tmp_path: Path) -> None:
-    before = descriptors()
+    before = open_descriptors()
     file = ValueFile(tmp_path / "counter_s0.db")
-    assert descriptors() <= before + 1
+    assert len(open_descriptors() - before) <= 1
     for number in range(300):
         file.locate(key_of(f"{number:01000}"))
-    assert descriptors() <= before + 1
+    assert len(open_descriptors() - before) <= 1
     file.close()
-    assert descriptors() <= before
+    assert open_descriptors() <= before
 
 
 def test_locate_grows_for_a_long_key(tmp_path: Path) -> None:
@@ -168,11 +164,11 @@ def test_fault_25_corrupt_file_is_detected_before_it_is_written(
 ) -> None:
     path = tmp_path / "counter_s0.db"
     write(path, *bodies, used=used)
-    before, open_before = path.read_bytes(), descriptors()
+    before, open_before = path.read_bytes(), open_descriptors()
     with pytest.raises(CorruptFileError, match=r"counter_s0\.db"):
         ValueFile(path)
     assert path.read_bytes() == before
-    assert descriptors() <= open_before
+    assert open_descriptors() <= open_before
 
 
 def test_value_file_without_its_end_is_corrupt(tmp_path: Path) -> None:
@@ -191,12 +187,12 @@ def test_value_file_leaves_nothing_if_there_is_no_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An empty one would be in every reader's way."""
-    before = descriptors()
+    before = open_descriptors()
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space"):
         ValueFile(tmp_path / "counter_s0.db")
     assert not list(tmp_path.iterdir())
-    assert descriptors() <= before
+    assert open_descriptors() <= before
 
 
 def test_locate_changes_nothing_if_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,13 +200,13 @@ def test_locate_changes_nothing_if_there_is_no_room(tmp_path: Path, monkeypatch:
     file = ValueFile(path)
     at = file.locate(KEY)
     file.view[at] = 1
-    before = descriptors()
+    before = open_descriptors()
     with monkeypatch.context() as patched:
         patched.setattr(os, "posix_fallocate", full)
         with pytest.raises(OSError, match="No space"):
             file.locate(key_of("x" * INITIAL_BYTES))
     file.view[at] += 1
-    assert descriptors() <= before
+    assert open_descriptors() <= before
     assert contents(path) == [(KEY.decode(), 2.0, 0.0)]
     at = file.locate(key_of("x" * INITIAL_BYTES))
     file.view[at] = 3
