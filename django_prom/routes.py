@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
@@ -22,8 +21,7 @@ from web_prom.metrics.routes import is_excluded
 _MAX_CACHED_ROUTES = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """The route of a resolved URL.
 
     Attributes:

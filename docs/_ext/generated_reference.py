@@ -6,7 +6,6 @@ import ast
 import io
 import os
 from contextlib import redirect_stdout, suppress
-from dataclasses import fields
 from pathlib import Path
 from unittest import mock
 
@@ -90,9 +89,7 @@ class RequestMetrics(_Generated):
             **dict.fromkeys(("in_progress", "info"), "gauge"),
             **dict.fromkeys(("request_size", "response_size"), naming.size_kind),
         }
-        described = [
-            (getattr(naming, field.name), kinds.get(field.name, "histogram")) for field in fields(naming)
-        ]
+        described = [(value, kinds.get(name, "histogram")) for name, value in naming._asdict().items()]
         described += [(family.spec, family.kind) for family in naming.further]
         described += [(spec, "counter") for spec in naming.further_exceptions]
         text = ""

@@ -12,10 +12,9 @@ would have the functions, too, and change the original.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from threading import RLock
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import ref
 
 from web_prom.cache.calls import CallRule, Rule
@@ -25,8 +24,7 @@ from web_prom.cache.wrappers import wrap
 from web_prom.posix import at_fork
 
 
-@dataclass(frozen=True, kw_only=True)
-class Library:
+class Library(NamedTuple):
     """The operations of the caches of one library.
 
     Attributes:

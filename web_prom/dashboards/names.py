@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from web_prom.dashboards.options import DashboardOptions
 from web_prom.metrics.conventions import MetricSpec
 
@@ -39,7 +37,7 @@ class Names:
         self._namespace = options.namespace
         naming = options.conventions
         self.duration = naming.duration
-        self.requests = naming.requests or replace(self.duration, name=f"{self.duration.name}_count")
+        self.requests = naming.requests or self.duration._replace(name=f"{self.duration.name}_count")
         self.in_progress = naming.in_progress
         self.request_size, self.response_size = naming.request_size, naming.response_size
         self._exceptions = naming.exceptions

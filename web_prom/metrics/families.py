@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import Any, Protocol
@@ -104,7 +103,7 @@ class MetricFamilies(FamilyFactory):
         naming = self.naming
         duration = naming.duration
         if self.config.duration_status and "status" not in duration.labels.values():
-            duration = replace(duration, labels={**duration.labels, "status": "status"})
+            duration = duration._replace(labels={**duration.labels, "status": "status"})
         self.requests = self._family(Counter, naming.requests) if naming.requests else None
         self.duration = self._family(Histogram, duration, buckets=self.config.duration_buckets)
         self.exception_counters = exception_counters(naming, self._family)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from web_prom.metrics.conventions import NAMINGS, MetricSpec, Naming
 from web_prom.rules.model import RuleOptions
@@ -34,7 +33,7 @@ class Names:
         self.naming = NAMINGS[options.config.naming]
         # Where the counter of requests has no label for the route, the count of the durations has it.
         counted = self.naming.duration
-        self.requests = replace(counted, name=f"{counted.name}_count")
+        self.requests = counted._replace(name=f"{counted.name}_count")
         if self.naming.requests is not None and _label(self.naming.requests, *_ROUTE):
             self.requests = _counter(self.naming.requests)
         exceptions = self.naming.exceptions
@@ -90,7 +89,7 @@ def _job_matcher(jobs: tuple[str, ...]) -> tuple[str, ...]:
 
 def _counter(spec: MetricSpec) -> MetricSpec:
     """Return a counter with the name of its series: prometheus_client adds the suffix."""
-    return replace(spec, name=f"{spec.name.removesuffix('_total')}_total")
+    return spec._replace(name=f"{spec.name.removesuffix('_total')}_total")
 
 
 def _label(spec: MetricSpec, *attributes: str) -> str:

@@ -29,7 +29,7 @@ OTHER_LABELS = {"worker", "listener", "generation", "model", "operation", "db_na
 
 def all_specs(naming: Naming) -> list[MetricSpec]:
     """Return the families of a naming and those of all tables."""
-    of_requests = [value for value in vars(naming).values() if isinstance(value, MetricSpec)]
+    of_requests = [value for value in naming if isinstance(value, MetricSpec)]
     tables = (conventions, database, cache, calls)
     every = [value for table in tables for value in vars(table).values() if isinstance(value, MetricSpec)]
     return [*of_requests, *every, RENDER_TIME]

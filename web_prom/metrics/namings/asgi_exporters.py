@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from web_prom.metrics.namings.flask_exporter import CLIENT_BUCKETS
 from web_prom.metrics.namings.model import FurtherFamily, MetricSpec, same_names
 from web_prom.metrics.namings.prometheus import PROMETHEUS
@@ -15,8 +13,7 @@ def _starlette(name: str, documentation: str, **labels: str) -> MetricSpec:
 
 _STARLETTE_LABELS = {"method": "method", "path": "view", "status_code": "status"}
 
-STARLETTE_EXPORTER = replace(
-    PROMETHEUS,
+STARLETTE_EXPORTER = PROMETHEUS._replace(
     requests=_starlette("requests_total", "Total HTTP requests", **_STARLETTE_LABELS),
     duration=_starlette("request_duration_seconds", "HTTP request duration, in seconds", **_STARLETTE_LABELS),
     duration_buckets=CLIENT_BUCKETS,
@@ -34,8 +31,7 @@ STARLETTE_EXPORTER = replace(
 
 _HANDLER = {"handler": "view"}
 
-FASTAPI_INSTRUMENTATOR = replace(
-    PROMETHEUS,
+FASTAPI_INSTRUMENTATOR = PROMETHEUS._replace(
     requests=MetricSpec(
         name="http_requests_total",
         documentation="Total number of requests by method, status and handler.",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from web_prom.metrics.namings.django_operations import TRANSLATIONS
 from web_prom.metrics.namings.model import FurtherFamily, MetricSpec, same_names
 from web_prom.metrics.namings.prometheus import PROMETHEUS
@@ -28,8 +26,7 @@ def _counter(name: str, documentation: str, *labels: str, condition: str = "") -
     return FurtherFamily(spec=_spec(name, documentation, *labels), condition=condition)
 
 
-DJANGO_PROMETHEUS = replace(
-    PROMETHEUS,
+DJANGO_PROMETHEUS = PROMETHEUS._replace(
     requests=_spec(
         "responses_total_by_status_view_method",
         "Count of responses by status, view, method.",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from web_prom.metrics.namings.model import MetricSpec, Naming
 from web_prom.metrics.namings.prometheus import PROMETHEUS
 
@@ -20,8 +18,7 @@ def _duration(label: str, attribute: str) -> MetricSpec:
     return _spec("http_request_duration_seconds", "Flask HTTP request duration in seconds", **labels)
 
 
-by_path = replace(
-    PROMETHEUS,
+by_path = PROMETHEUS._replace(
     requests=_spec("http_request_total", "Total number of HTTP requests", method="method", status="status"),
     duration=_duration("path", "view"),
     duration_buckets=CLIENT_BUCKETS,
@@ -34,8 +31,8 @@ by_path = replace(
     info=_spec("exporter_info", "Information about the Prometheus Flask exporter", version="version"),
 )
 
-by_url_rule: Naming = replace(by_path, duration=_duration("url_rule", "view"), unmatched="None")
+by_url_rule: Naming = by_path._replace(duration=_duration("url_rule", "view"), unmatched="None")
 
-by_endpoint: Naming = replace(
-    by_path, duration=_duration("endpoint", "view"), unmatched="None", request_attributes=("view",)
+by_endpoint: Naming = by_path._replace(
+    duration=_duration("endpoint", "view"), unmatched="None", request_attributes=("view",)
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from web_prom.metrics.labels import OTHER, UNMATCHED
 
@@ -14,9 +14,10 @@ START_ATTRIBUTES = ("method", "scheme", "protocol")
 Kind = Literal["counter", "histogram", "summary"]
 """The type of a metric family."""
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
-@dataclass(frozen=True, kw_only=True)
-class MetricSpec:
+
+class MetricSpec(NamedTuple):
     """Name, help and labels of one metric family.
 
     Attributes:
@@ -38,8 +39,7 @@ class MetricSpec:
     prefix: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FurtherFamily:
+class FurtherFamily(NamedTuple):
     """A family that finished requests write in addition to :attr:`Naming.requests` and ``duration``.
 
     Attributes:
@@ -55,8 +55,7 @@ class FurtherFamily:
     condition: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Translation:
+class Translation(NamedTuple):
     """A family that is written in the place of a family of the default naming.
 
     Attributes:
@@ -69,9 +68,9 @@ class Translation:
 
     spec: MetricSpec
     kind: Literal["counter", "gauge", "histogram"] = "counter"
-    values: Mapping[str, str] = field(default_factory=dict)
-    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    unless: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    values: Mapping[str, str] = _NONE
+    where: Mapping[str, tuple[str, ...]] = _NONE
+    unless: Mapping[str, tuple[str, ...]] = _NONE
 
     def applies(self, attributes: Mapping[str, str]) -> bool:
         """Return whether a value with these attributes is written."""
@@ -80,8 +79,7 @@ class Translation:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Naming:
+class Naming(NamedTuple):
     """The families of requests under one value of the setting ``PROM_NAMING``.
 
     Attributes:
@@ -124,8 +122,8 @@ class Naming:
     unmatched: str = UNMATCHED
     other_method: str = OTHER
     request_attributes: tuple[str, ...] = ()
-    translations: Mapping[str, tuple[Translation, ...]] = field(default_factory=dict)
-    defaults: Mapping[str, object] = field(default_factory=dict)
+    translations: Mapping[str, tuple[Translation, ...]] = _NONE
+    defaults: Mapping[str, object] = _NONE
 
     @property
     def start_attributes(self) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
@@ -63,8 +62,7 @@ class OtherInterpreterError(OSError):
     """Another interpreter of this process uses the file. Locks do not exclude each other in one process."""
 
 
-@dataclass(frozen=True)
-class _OpenFile:
+class _OpenFile(NamedTuple):
     """An open descriptor, with the identity of the file that it was opened for."""
 
     descriptor: int
