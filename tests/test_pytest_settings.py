@@ -35,6 +35,20 @@ def test_pytest_does_not_load_rerunfailures() -> None:
     assert "pytest-rerunfailures" not in plugins
 
 
+@pytest.mark.slow
+def test_pytest_imports_no_library_that_the_tests_do_not_use() -> None:
+    """Tests could import them: no import is prevented any more."""
+    code = """
+import sys, pytest
+class Names:
+    def pytest_sessionstart(self):
+        print([name for name in ("faker", "polyfactory", "pytest_randomly") if name in sys.modules])
+pytest.main(["-q", "-s", "--collect-only", "--noconftest", "tests/unused_libraries.py"], [Names()])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "['pytest_randomly']"
+
+
 class Worker:
     """Takes the place of a worker of pytest-xdist, and keeps the indexes of the tests that it is sent."""
 

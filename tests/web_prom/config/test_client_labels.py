@@ -53,7 +53,9 @@ def test_setting_accepts_labels_and_texts() -> None:
     label = prom.header("X-Tenant", limit=7)
     config = Config.load({"extra_labels": {"tenant": label, "version": "header:X-Version:1|2"}})
     assert config.extra_labels["tenant"] is label
-    assert vars(config.extra_labels["version"])["allowed"] == {"1", "2"}
+    version = config.extra_labels["version"]
+    assert isinstance(version, ClientLabel)
+    assert version.allowed == frozenset({"1", "2"})
     config = Config.load(environ={"PROM_EXTRA_LABELS": "tenant=header:X-Tenant, v=header:X-Version:a:b|2"})
     assert [
         (name, label.allowed, label.limit)
