@@ -79,7 +79,9 @@ def _leaves_nothing_behind() -> Iterator[None]:
         thread.join(_GRACE_SECONDS)
         if thread.is_alive():
             left.append(f"the thread {thread.name}")
-    left += [f"the child process {pid}" for pid in sorted(_children() - children)]
+    left += [
+        f"the child process {pid}" for pid in sorted(_children() - children - interpreters.template_pids())
+    ]
     for collector in set(REGISTRY._collector_to_names) - collectors:
         left.append(f"{collector!r} on the default registry")
         REGISTRY.unregister(collector)  # the tests after this one did nothing wrong

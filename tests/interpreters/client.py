@@ -30,9 +30,14 @@ _UNSUPPORTED = ("preexec_fn", "shell", "startupinfo", "gid", "gids", "uid", "uma
 
 
 class Template:
-    """The template process of this process, and the socket to it. Safe to use from any thread."""
+    """A template process of this process, and the socket to it. Safe to use from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        options: More of its command line.
+    """
+
+    def __init__(self, *options: str) -> None:
+        self._options = options
         self._lock = threading.Lock()
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,7 +52,7 @@ class Template:
         with theirs:
             code = "from tests.interpreters.template import main; main()"
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code, str(theirs.fileno())],
+                [sys.executable, "-c", code, str(theirs.fileno()), *self._options],
                 cwd=ROOT,
                 env=_plain_environment(),
                 pass_fds=[theirs.fileno()],
@@ -56,6 +61,11 @@ class Template:
             )
         self._owner = os.getpid()
         atexit.register(self._end)
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the template process, if it is a child of this process."""
+        return self._process.pid if self.is_running() and self._process is not None else None
 
     def is_running(self) -> bool:
         """Return whether this process, not a parent of it, has started the template process."""
@@ -74,6 +84,7 @@ class Template:
         request = {**request, "descriptors": list(descriptors), "parent": os.getpid()}
         text = json.dumps(request).encode()
         with self._lock:
+            self.start()
             # The template's fork forks again and ends. This process adopts what it leaves.
             self._adopt_orphans(True)
             try:
@@ -99,6 +110,9 @@ class Template:
 
 template = Template()
 
+# It starts with its first program.
+_gevent_template = Template("gevent")
+
 
 class Popen(subprocess.Popen[Any]):
     """``subprocess.Popen`` whose programs in Python are forks of the template, where that is the same."""
@@ -113,7 +127,8 @@ class Popen(subprocess.Popen[Any]):
         ends = (given["p2cread"], given["c2pwrite"], given["errwrite"])
         descriptors = {number: number if end == -1 else end for number, end in enumerate(ends)}
         descriptors.update((descriptor, descriptor) for descriptor in given["pass_fds"])
-        self.pid = template.fork(request, descriptors)
+        uses_gevent = _uses_gevent(request["words"], request["environ"])
+        self.pid = (_gevent_template if uses_gevent else template).fork(request, descriptors)
         self._child_created = True
         self._close_pipe_fds(  # type: ignore[attr-defined] # ends of both processes
             *(given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite"))
@@ -147,6 +162,11 @@ def run(
     return done
 
 
+def template_pids() -> set[int | None]:
+    """Return the ids of the template processes. They remain until this process ends."""
+    return {template.pid, _gevent_template.pid}
+
+
 def _request(given: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what the template is asked for, or None if a fresh interpreter is to run the program."""
     words = given["args"]
@@ -156,7 +176,7 @@ def _request(given: Mapping[str, Any]) -> dict[str, Any] | None:
     command = parse(words[1:]) if words[:1] == [sys.executable] else None
     unsupported = not all(_is_default(given.get(name)) for name in _UNSUPPORTED)
     environ = {**(os.environ if given["env"] is None else given["env"])}
-    if command is None or unsupported or _starts_differently(environ) or _uses_gevent(words, environ):
+    if command is None or unsupported or _starts_differently(environ):
         return None
     return {
         "words": words,
@@ -179,7 +199,7 @@ def _starts_differently(environ: Mapping[str, str]) -> bool:
 
 
 def _uses_gevent(words: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """Return whether gevent patches modules in a program: other modules must not have imported from them."""
+    """Return whether gevent patches modules in a program. Other modules must import from them later."""
     return any("gevent" in text for text in (*words, *environ.values()))
 
 

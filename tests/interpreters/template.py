@@ -26,11 +26,12 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from tests.interpreters import known_code
+from tests.interpreters import entry_points, known_code
 from tests.interpreters.command import Command
 
 # What programs of tests import most. Programs look for gunicorn, gevent and AnyIO among the modules that are
-# loaded, so these are not here, nor what imports them.
+# loaded, so these are not here, nor what imports them. A template for programs with gevent imports nothing of
+# this: gevent patches modules before other modules import from them.
 _LIBRARIES = (
     *("argparse", "asyncio", "concurrent.futures.thread", "ctypes", "dataclasses", "decimal"),
     *("email.message", "http.client", "http.server", "inspect", "logging.config", "mmap"),
@@ -45,6 +46,10 @@ _LIBRARIES = (
 _READ_PACKAGES = (
     *("prometheus_client", "web_prom", "flask_prom", "django_prom"),
     *("gunicorn", "uvicorn", "anyio", "starlette", "sqlalchemy"),
+)
+_READ_FOR_GEVENT = (
+    *("prometheus_client", "web_prom", "flask_prom", "django_prom", "gunicorn"),
+    *("gevent", "flask", "werkzeug", "jinja2", "click"),
 )
 
 # Received descriptors are moved above those that a program asks for.
@@ -138,13 +143,16 @@ class Program:
 def main() -> None:
     """Serve the process that started this one; in a fork run a program."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the tests
-    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection, for_gevent = socket.socket(fileno=int(sys.argv[1])), bool(sys.argv[2:])
     atexit.register(_keep_modules, loaded := set(sys.modules), [])  # the last function that an exit calls
-    for name in _LIBRARIES:
+    if for_gevent:
+        entry_points.remember()
+    for name in () if for_gevent else _LIBRARIES:
         with contextlib.suppress(ImportError):  # the version matrix has not all of them
             importlib.import_module(name)
-    assert not set(_READ_PACKAGES) & sys.modules.keys()
-    for name in _READ_PACKAGES:
+    packages = _READ_FOR_GEVENT if for_gevent else _READ_PACKAGES
+    assert not set(packages) & sys.modules.keys()
+    for name in packages:
         known_code.read(name)
     assert tempfile.tempdir is None
     loaded.symmetric_difference_update(sys.modules)
@@ -158,14 +166,15 @@ def main() -> None:
     try:
         program.run()
     except SystemExit as error:
-        if error.code is not None and not isinstance(error.code, int):
-            raise  # the interpreter prints it
+        if for_gevent or (error.code is not None and not isinstance(error.code, int)):
+            raise  # the interpreter ends the program, and prints a text
         code = error.code or 0
     except Exception as error:
         error.__traceback__ = _without_template(error.__traceback__)
         sys.excepthook(type(error), error, error.__traceback__)
         code = 1
-    _end(code, count)
+    if not for_gevent:
+        _end(code, count)
     sys.exit(code)
 
 

@@ -168,11 +168,43 @@ def test_what_a_fork_cannot_be_has_a_fresh_interpreter() -> None:
     assert forks("-B", "-u", env={**os.environ, "PYTHONPATH": "/nowhere", "HOME": "/nowhere"})
     assert forks(env={"PATH": os.environ["PATH"], "TZ": "Asia/Tokyo"})
     assert not forks("-I")
-    assert not forks(env={**os.environ, "GUNICORN_CMD_ARGS": "--worker-class=gevent"})
     assert not forks("-X", "utf8")
     assert not forks(env={**os.environ, "PYTHONHASHSEED": "1"})
     assert not forks(umask=0o77)
     assert not forks(user=os.getuid())
+
+
+def test_program_with_gevent_is_a_fork_that_has_imported_nothing() -> None:
+    """Flask, for example, must import from modules that gevent has patched."""
+    code = (
+        "import sys; print('tests.interpreters' in sys.modules, 'flask' in sys.modules, 'ssl' in sys.modules)"
+    )
+    environ = {**os.environ, "GUNICORN_CMD_ARGS": "--worker-class=gevent"}
+    done = interpreters.run([sys.executable, "-c", code], env=environ, capture_output=True, check=True)
+    assert done.stdout == "True False False\n"
+
+
+def test_program_with_gevent_finds_the_entry_points_of_its_path(tmp_path: Path) -> None:
+    """Those of the installed distributions, and those of a folder that the program adds."""
+    (tmp_path / "added-1.0.dist-info").mkdir()
+    (tmp_path / "added-1.0.dist-info" / "METADATA").write_text("Name: added\nVersion: 1.0\n")
+    (tmp_path / "added-1.0.dist-info" / "entry_points.txt").write_text(
+        "[console_scripts]\nadded = added:main\n"
+    )
+    code = """
+import sys
+from importlib.metadata import entry_points
+print(sorted(map(str, entry_points(group="console_scripts"))))
+sys.path.append(sys.argv[1])
+print(sorted(map(str, entry_points(group="console_scripts"))), entry_points(name="added", group="none"))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path), "gevent"]
+    fresh = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert interpreters.run(command, capture_output=True, check=True).stdout == fresh.stdout
+    before, after = fresh.stdout.splitlines()
+    assert "gunicorn.app.wsgiapp:run" in before
+    assert "added:main" not in before
+    assert "added:main" in after
 
 
 def test_servers_are_forks(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def wait_until(
         now = time.monotonic()
         assert now < deadline, f"{waited}\n{shown()}"
         # Most conditions ask a server, which needs the processor to become ready.
-        time.sleep(min(0.02 + (now - begun) / 20, 0.2))
+        time.sleep(min(0.03 + (now - begun) / 10, 0.2))
 
 
 def command(*arguments: str, config: str | Path | None = HOOKS, app: str = WSGI_APP) -> list[str]:
