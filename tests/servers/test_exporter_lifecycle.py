@@ -63,7 +63,7 @@ def test_exporter_ends_with_the_server(place: Scratch, number: int) -> None:
         server.get("/")
         server.signal(number)
         assert server.wait() == 0
-        assert server.processes() == {}
+        wait_until(lambda: not server.processes(), "all processes to end", shown=server.log)
         assert "[ERROR] the exporter" not in server.log()
 
 
@@ -92,7 +92,7 @@ def test_exporter_ignores_ctrl_c(place: Scratch) -> None:
         assert server.exporters() == [exporter]
         os.killpg(server.pid, signal.SIGINT)
         assert server.wait() == 0
-        assert server.processes() == {}
+        wait_until(lambda: not server.processes(), "all processes to end", shown=server.log)
 
 
 def test_exporter_answers_a_scrape_in_progress_at_shutdown(place: Scratch) -> None:
