@@ -20,6 +20,7 @@ def test_top_shows_the_numbers_of_the_metrics(place: Scratch, capsys: pytest.Cap
             server.get(f"/items/{at % 4}")  # every fourth is a 404
         for _ in range(5):
             server.get("/error")
+        wait_until(lambda: server.value("http_requests_total") == 45, "all requests to be counted")
         url = f"http://127.0.0.1:{server.port}/metrics"
         assert main(["top", url, "--json"]) == 0
         snapshot = json.loads(capsys.readouterr().out)

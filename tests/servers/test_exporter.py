@@ -238,7 +238,7 @@ def test_exporter_runs_as_the_workers_user_and_logs_like_the_server(place: Scrat
                 status = Path(f"/proc/{pid}/status").read_text()
                 assert "0" not in re.findall(r"^Groups:\t(.*)$", status, re.MULTILINE)[0].split()
         assert server.get("/")[0] == 200
-        assert server.total("http_requests_total") == 1
+        wait_until(lambda: server.total("http_requests_total") == 1, "the request to be counted")
         # Log rotation: the exporter's next line is in the new file.
         log.rename(log.with_suffix(".1"))
         log.touch()
