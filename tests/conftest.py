@@ -193,8 +193,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail("the test before left the switch to shared values behind")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """Add up the programs that the workers of pytest-xdist have started."""
+    interpreters.started.update(getattr(node, "workeroutput", {}).get("programs", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many programs were forks. A test does not show that its programs are slow."""
+    if interpreters.started:
+        counts = [f"{number} as {kind}" for kind, number in sorted(interpreters.started.items())]
+        terminalreporter.write_line(f"tests started programs in Python: {', '.join(counts)}")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI, where everything is installed, a test that is skipped is a failure."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["programs"] = dict(interpreters.started)
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

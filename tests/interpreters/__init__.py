@@ -15,6 +15,6 @@ always do. For a program that imports nothing, ``subprocess`` is quicker.
 
 from __future__ import annotations
 
-from tests.interpreters.client import Popen, run, template, template_pids
+from tests.interpreters.client import Popen, run, started, template, template_pids
 
-__all__ = ["Popen", "run", "template", "template_pids"]
+__all__ = ["Popen", "run", "started", "template", "template_pids"]

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,8 @@ class Popen(subprocess.Popen[Any]):
         execute: Any = super()._execute_child  # type: ignore[misc] # typeshed does not name it
         given = inspect.signature(execute).bind(*arguments).arguments
         request = _request(given)
+        if _is_python(given["args"]):
+            started["fresh interpreters" if request is None else "forks"] += 1
         if request is None:
             execute(*arguments)
             return
@@ -162,6 +165,10 @@ def run(
     return done
 
 
+started: Counter[str] = Counter()
+"""The number of programs in Python that :class:`Popen` has started, by how it did."""
+
+
 def template_pids() -> set[int | None]:
     """Return the ids of the template processes. They remain until this process ends."""
     return {template.pid, _gevent_template.pid}
@@ -169,11 +176,10 @@ def template_pids() -> set[int | None]:
 
 def _request(given: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what the template is asked for, or None if a fresh interpreter is to run the program."""
-    words = given["args"]
-    if not template.is_running() or not isinstance(words, (list, tuple)):
+    if not template.is_running() or not _is_python(given["args"]):
         return None
-    words = [os.fsdecode(word) for word in words]
-    command = parse(words[1:]) if words[:1] == [sys.executable] else None
+    words = [os.fsdecode(word) for word in given["args"]]
+    command = parse(words[1:])
     unsupported = not all(_is_default(given.get(name)) for name in _UNSUPPORTED)
     environ = {**(os.environ if given["env"] is None else given["env"])}
     if command is None or unsupported or _starts_differently(environ):
@@ -185,6 +191,10 @@ def _request(given: Mapping[str, Any]) -> dict[str, Any] | None:
         "folder": None if given["cwd"] is None else os.fsdecode(given["cwd"]),
         "new_session": bool(given["start_new_session"]),
     }
+
+
+def _is_python(words: object) -> bool:
+    return isinstance(words, (list, tuple)) and bool(words) and os.fsdecode(words[0]) == sys.executable
 
 
 def _is_default(value: object) -> bool:
