@@ -37,6 +37,7 @@ def test_page_counts_the_restarts_of_workers(pages: Pages, service: Service) -> 
 
 
 def test_page_does_not_ask_while_nobody_looks(pages: Pages, service: Service) -> None:
+    service.interval_seconds = 20.0  # otherwise the page may be reading a snapshot at any time
     page = pages.open(service.url, has_clock=True)
     asked = _requests_of(page)
     _set_hidden(page, True)
@@ -51,6 +52,7 @@ def test_page_does_not_ask_while_nobody_looks(pages: Pages, service: Service) ->
 
 
 def test_page_does_not_ask_while_it_is_paused(pages: Pages, service: Service) -> None:
+    service.interval_seconds = 20.0
     page = pages.open(service.url, has_clock=True)
     asked = _requests_of(page)
     pause = page.get_by_role("button", name="Pause")
