@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import dataclasses
 import inspect
 import json
@@ -18,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.interpreters.command import parse
+from tests.interpreters.sibling import is_supported
 
 ROOT = Path(__file__).parents[2]
-
-_PR_SET_CHILD_SUBREAPER = 36
 
 # Python reads these variables at its start. The template applies them to a fork.
 _APPLIED = frozenset({"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONWARNINGS"})
@@ -40,14 +38,13 @@ class Template:
     def __init__(self, *options: str) -> None:
         self._options = options
         self._lock = threading.Lock()
-        self._libc = ctypes.CDLL(None, use_errno=True)
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
 
     def start(self) -> None:
         """Start the template process, unless programs are to have fresh interpreters."""
         fresh = os.environ.get("FRESH_INTERPRETERS") or os.environ.get("COVERAGE_PROCESS_START")
-        if self._process is not None or sys.platform != "linux" or fresh:
+        if self._process is not None or not is_supported() or fresh:
             return
         self._socket, theirs = socket.socketpair()
         with theirs:
@@ -82,19 +79,14 @@ class Template:
         Raises:
             RuntimeError: The template process has ended.
         """
-        request = {**request, "descriptors": list(descriptors), "parent": os.getpid()}
+        request = {**request, "descriptors": list(descriptors)}
         text = json.dumps(request).encode()
         with self._lock:
             self.start()
-            # The template's fork forks again and ends. This process adopts what it leaves.
-            self._adopt_orphans(True)
-            try:
-                header = len(text).to_bytes(4, "big")
-                socket.send_fds(self._socket, [header], list(descriptors.values()))
-                self._socket.sendall(text)
-                answer = self._socket.recv(4)
-            finally:
-                self._adopt_orphans(False)
+            header = len(text).to_bytes(4, "big")
+            socket.send_fds(self._socket, [header], list(descriptors.values()))
+            self._socket.sendall(text)
+            answer = self._socket.recv(4)
         if len(answer) != 4:
             raise RuntimeError("the template process has ended; its error is in the output of pytest")
         return int.from_bytes(answer, "big")
@@ -103,10 +95,6 @@ class Template:
         if self.is_running() and self._process is not None:
             self._socket.close()
             self._process.wait()
-
-    def _adopt_orphans(self, adopts: bool) -> None:
-        if self._libc.prctl(_PR_SET_CHILD_SUBREAPER, int(adopts), 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 template = Template()

@@ -28,6 +28,7 @@ from typing import Any
 
 from tests.interpreters import entry_points, known_code
 from tests.interpreters.command import Command
+from tests.interpreters.sibling import fork_sibling
 
 # What programs of tests import most. Programs look for gunicorn, gevent and AnyIO among the modules that are
 # loaded, so these are not here, nor what imports them. A template for programs with gevent imports nothing of
@@ -45,7 +46,7 @@ _LIBRARIES = (
 # directory or the user when they are imported.
 _READ_PACKAGES = (
     *("prometheus_client", "web_prom", "flask_prom", "django_prom"),
-    *("gunicorn", "uvicorn", "anyio", "starlette", "sqlalchemy"),
+    *("gunicorn", "uvicorn", "anyio", "starlette"),
 )
 _READ_FOR_GEVENT = (
     *("prometheus_client", "web_prom", "flask_prom", "django_prom", "gunicorn"),
@@ -67,7 +68,6 @@ class Program:
         folder: Its working directory; None for that of this process.
         new_session: Whether it leads a session of its own.
         descriptors: The numbers of its open files, in the order in which they are received.
-        parent: The id of the process that becomes its parent.
     """
 
     words: list[str]
@@ -76,7 +76,6 @@ class Program:
     folder: str | None
     new_session: bool
     descriptors: list[int]
-    parent: int
 
     def prepare(self, received: list[int]) -> None:
         """Make this process, a fork of the template, what a fresh interpreter would be."""
@@ -104,8 +103,6 @@ class Program:
         asked = filter(None, self.environ.get("PYTHONWARNINGS", "").split(","))
         sys.warnoptions[:] = [*asked, *self.command.warnings]
         warnings._processoptions(sys.warnoptions)  # type: ignore[attr-defined] # what the start calls
-        while os.getppid() != self.parent:  # the process between has not ended yet
-            time.sleep(0.0005)
 
     def run(self) -> None:
         """Run the program as the interpreter would."""
@@ -189,21 +186,13 @@ def _serve(connection: socket.socket) -> Program | None:
             text += connection.recv(length - len(text))
         told: dict[str, Any] = json.loads(text)
         program = Program(**{**told, "command": Command(**told["command"])})
-        reading, writing = os.pipe()
-        between = os.fork()
-        if not between:
-            pid = os.fork()
-            if pid:
-                os.write(writing, pid.to_bytes(4, "big"))
-                os._exit(0)
+        pid = fork_sibling()
+        if not pid:
             connection.close()
-            os.close(reading)
-            os.close(writing)
             program.prepare(received)
             return program
-        os.waitpid(between, 0)
-        connection.sendall(os.read(reading, 4))
-        for descriptor in (reading, writing, *received):
+        connection.sendall(pid.to_bytes(4, "big"))
+        for descriptor in received:
             os.close(descriptor)
 
 
