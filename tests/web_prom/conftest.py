@@ -12,7 +12,13 @@ from prometheus_client import values
 from tests.web_prom.multiprocess.writing.label_sets import Scrape
 from tests.web_prom.support import Clock, Waits
 from web_prom.multiprocess.directory.slots import slots_of
-from web_prom.multiprocess.writing import current_storage, definitions, metric_removal, process_files
+from web_prom.multiprocess.writing import (
+    current_storage,
+    definitions,
+    metric_removal,
+    process_files,
+    watch_thread,
+)
 from web_prom.multiprocess.writing.shared_value import SharedValue
 
 
@@ -47,6 +53,8 @@ def shared(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(definitions, "_checked", set())
     monkeypatch.setattr(definitions, "_warned", set())
     yield directory
+    # A check that is in progress would write the values again, in the next test.
+    monkeypatch.setattr(watch_thread, "_END_SECONDS", 30.0)
     current_storage.process_storage().close()
     slots_of(directory)._file.close()
 
