@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
@@ -21,7 +22,8 @@ from web_prom.metrics.routes import is_excluded
 _MAX_CACHED_ROUTES = 10_000
 
 
-class Route(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Route:
     """The route of a resolved URL.
 
     Attributes:

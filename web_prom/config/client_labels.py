@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import Any, NamedTuple
+from typing import Any
 
 from web_prom.errors import ConfigError
 from web_prom.hooks import ExtraLabel, takes_arguments
@@ -22,7 +23,8 @@ _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "
 _WITHOUT_PREFIX = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 
 
-class ClientLabel(NamedTuple):
+@dataclass(frozen=True)
+class ClientLabel:
     """A function of ``PROM_EXTRA_LABELS`` with an allow-list or a limit. Make it with a function below.
 
     Attributes:
