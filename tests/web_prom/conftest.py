@@ -53,8 +53,10 @@ def shared(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(definitions, "_checked", set())
     monkeypatch.setattr(definitions, "_warned", set())
     yield directory
-    # A check that is in progress would write the values again, in the next test.
+    # A check that goes on, or is in progress, would write the values again, in the next test.
     monkeypatch.setattr(watch_thread, "_END_SECONDS", 30.0)
+    for thread in list(watch_thread._running):
+        thread.stop()
     current_storage.process_storage().close()
     slots_of(directory)._file.close()
 
