@@ -21,5 +21,5 @@ for _name in _UNUSED:
 def pytest_load_initial_conftests() -> None:
     """Allow the imports again: all plugins are loaded."""
     for name in _UNUSED:
-        if sys.modules[name] is None:
+        if name in sys.modules and sys.modules[name] is None:
             del sys.modules[name]

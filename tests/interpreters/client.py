@@ -104,7 +104,7 @@ _gevent_template = Template("gevent")
 
 
 class Popen(subprocess.Popen[Any]):
-    """``subprocess.Popen`` whose programs in Python are forks of the template, where that is the same."""
+    """``subprocess.Popen`` whose programs in Python are forks of a template, where that is the same."""
 
     def _execute_child(self, *arguments: Any) -> None:
         execute: Any = super()._execute_child  # type: ignore[misc] # typeshed does not name it
