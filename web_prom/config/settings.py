@@ -7,11 +7,12 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from web_prom.config import addresses, credentials, parsers
-from web_prom.config.addresses import Address, Network
+from web_prom.config import addresses, credentials, networks, parsers
+from web_prom.config.addresses import Address
 from web_prom.config.consistency import check_together
 from web_prom.config.credentials import Secret
 from web_prom.config.naming_defaults import naming_defaults
+from web_prom.config.networks import Network
 from web_prom.config.raw_values import check_value, read_raw_values
 from web_prom.hooks import ExtraLabel, ScrapeCheck
 from web_prom.metrics.conventions import DEFAULT_SIZE_BUCKETS, NAMINGS, PROMETHEUS
@@ -171,12 +172,10 @@ class Config:
         "File that holds `user:password`.",
         is_printable=credentials.looks_like_path,
     )
-    allowed_networks: tuple[Network, ...] = _setting(
-        (), addresses.parse_networks, "Networks that may scrape."
-    )
+    allowed_networks: tuple[Network, ...] = _setting((), networks.parse_networks, "Networks that may scrape.")
     trusted_proxies: tuple[Network | str, ...] = _setting(
         (),
-        addresses.parse_proxies,
+        networks.parse_proxies,
         "Proxies whose `X-Forwarded-For` is used for `PROM_ALLOWED_NETWORKS`; `unix` for a proxy that "
         "connects through a UNIX socket.",
     )

@@ -11,8 +11,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from web_prom.config.addresses import UNIX, Network
 from web_prom.config.credentials import Secret, read_secret
+from web_prom.config.networks import UNIX, Network
 from web_prom.config.settings import Config
 from web_prom.log_limit import LogLimit
 
