@@ -293,6 +293,23 @@ def test_import_without_asgi_does_not_load_asyncio(module: str) -> None:
     assert "asyncio" not in fresh_python(LOADED, module).split()
 
 
+@pytest.mark.slow
+@pytest.mark.unmeasured
+@pytest.mark.parametrize(
+    ("module", "unused"),
+    [
+        ("web_prom.__main__", {"importlib.metadata", "prometheus_client", "web_prom.metrics.families"}),
+        ("web_prom.exporter.supervisor", {"dataclasses", "inspect", "prometheus_client", "ssl"}),
+    ],
+)
+def test_programs_import_only_what_they_use(module: str, unused: set[str]) -> None:
+    """Each server starts them. The supervisor exists as long as the server does."""
+    code = "import importlib, sys; importlib.import_module(sys.argv[1]); print(*sys.modules)"
+    loaded = set(fresh_python(code, module).split())
+    assert module in loaded
+    assert not loaded & unused
+
+
 # The public names ------------------------------------------------------------------------------------
 
 

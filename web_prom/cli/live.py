@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import html
 import signal
 import sys
 import threading
@@ -155,6 +154,8 @@ class LivePages:
 
 
 def _list_of(titles: Sequence[str]) -> bytes:
+    import html
+
     from web_prom.live.assets import assets_hash
 
     links = "".join(

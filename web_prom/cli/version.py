@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 HELP = "print the versions of web-prom, of Python and of the frameworks and servers that are installed"
 DESCRIPTION = "Print the versions of web-prom, of Python, and of the packages around them that are installed."
@@ -39,6 +37,10 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def versions() -> dict[str, str]:
     """Return the versions by name. Packages that are not installed are left out."""
+    # The exporter imports this module too, and its start would take a sixth longer.
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
     import web_prom
 
     implementation = f"{platform.python_implementation()} {platform.python_version()}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import logging.handlers
 import sys
 from pathlib import Path
 
@@ -17,8 +16,10 @@ def configure_logging(path: Path | None = None) -> None:
     """
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if path is not None:
+        from logging.handlers import WatchedFileHandler
+
         with contextlib.suppress(OSError):
-            handler = logging.handlers.WatchedFileHandler(path)
+            handler = WatchedFileHandler(path)
     handler.setFormatter(
         logging.Formatter(
             "[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s", datefmt="%Y-%m-%d %H:%M:%S %z"
