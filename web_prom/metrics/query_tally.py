@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextvars import ContextVar
 from threading import RLock
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +22,11 @@ NO_REQUEST = "_none"
 TASK = "_task"
 """The method of the queries of a task. The route is the task's name."""
 
+# One statement, not a text of several.
+_begins_or_ends_transaction = re.compile(
+    r"\s*(?:BEGIN|COMMIT|END|RELEASE|ROLLBACK|SAVEPOINT|START)\b[^;]*(?:;\s*)?", re.IGNORECASE
+).fullmatch
+
 # Reentrant, because a finalizer of the garbage collector can run a query in a thread that holds the lock.
 _lock = RLock()
 
@@ -34,7 +40,8 @@ class QueryTotals(NamedTuple):
     Attributes:
         queries: The number of queries.
         seconds: Their durations, added up.
-        repeated: The executions of one SQL text beyond the second, added up over all texts.
+        repeated: The executions of one SQL text beyond the second, added up over all texts. Statements that
+            begin or end transactions and savepoints do not count.
     """
 
     queries: int
@@ -77,9 +84,9 @@ class QueryTally:
         self.closed = False
         self._queries = self._repeated = 0
         self._seconds = 0.0
-        # SQL texts are kept by their hash, because they can be long.
+        # SQL texts are kept by their hash, because they can be long. Only few are pending.
         self._executions: dict[int, int] = {}
-        self._pending: list[tuple[int, float]] = []
+        self._pending: list[tuple[str, float]] = []
         self._previous: QueryTally | None = None
 
     def add(self, sql: str, seconds: float) -> bool:
@@ -93,7 +100,7 @@ class QueryTally:
             seconds: The duration.
         """
         pending = self._pending
-        query = hash(sql), seconds
+        query = sql, seconds
         pending.append(query)
         if self.closed:
             return self._was_counted(query)
@@ -102,7 +109,7 @@ class QueryTally:
                 self._count_pending()
         return True
 
-    def _was_counted(self, query: tuple[int, float]) -> bool:
+    def _was_counted(self, query: tuple[str, float]) -> bool:
         """Remove a query that is pending in a closed tally. Return False if it is pending."""
         with _lock:
             if query not in self._pending:
@@ -116,15 +123,16 @@ class QueryTally:
         del self._pending[: len(pending)]  # others may have been appended meanwhile
         self._queries += len(pending)
         executions = self._executions
-        for template, seconds in pending:
+        for sql, seconds in pending:
             self._seconds += seconds
+            template = hash(sql)
             count = executions.get(template)
             if count is None:
                 if len(executions) < MAX_TEMPLATES:
                     executions[template] = 1
             elif count == 1:
                 executions[template] = 2
-            else:
+            elif not _begins_or_ends_transaction(sql):
                 self._repeated += 1
 
     def totals(self) -> QueryTotals:

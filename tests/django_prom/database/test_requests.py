@@ -72,6 +72,20 @@ def test_repeated_queries_show_an_n_plus_one_fault(measured: Measured, site: Sit
     assert measured.repeated() == {(USER,): 8}
 
 
+def test_transactions_are_no_repeated_queries(measured: Measured, site: Site) -> None:
+    """Django executes BEGIN as a query in SQLite. Only the third SELECT is a repeated one."""
+
+    def save_each(_: Any) -> None:
+        for _number in range(3):
+            with transaction.atomic():
+                ask()
+
+    hooks["view"] = save_each
+    site("/users/1/")
+    assert measured.queries() == {(USER,): 6}
+    assert measured.repeated() == {(USER,): 1}
+
+
 def test_queries_of_a_request_that_fails_are_counted(measured: Measured, site: Site) -> None:
     hooks["view"] = ask_often
     assert site("/fail/") == "500"

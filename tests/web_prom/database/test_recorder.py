@@ -38,6 +38,35 @@ def test_repeated_queries_are_executions_beyond_the_second(shop: Shop) -> None:
     assert shop.by_route("repeated_queries", "/items") == 4
 
 
+@pytest.mark.parametrize(
+    ("sql", "repeated"),
+    [
+        ("BEGIN", 0),
+        ("begin immediate;", 0),
+        ("START TRANSACTION READ ONLY", 0),
+        ("SAVEPOINT sa_savepoint_1", 0),
+        ('RELEASE SAVEPOINT "s1_x1"', 0),
+        ("ROLLBACK TO SAVEPOINT sa_savepoint_1", 0),
+        (" COMMIT", 0),
+        ("END TRANSACTION", 0),
+        ("BEGIN; UPDATE cart SET total = total + 1; COMMIT", 3),
+        ("SELECT 'BEGIN'", 3),
+        ("SELECT begin FROM times", 3),
+        ("RELEASED", 3),
+    ],
+)
+def test_statements_of_transactions_are_no_repeated_queries(shop: Shop, sql: str, repeated: int) -> None:
+    """They are one query each. A view with several transactions is no N+1 fault."""
+
+    def work() -> None:
+        for _ in range(5):
+            observe(shop, sql)
+
+    shop.serve(work)
+    assert shop.by_route("queries", "/items") == 5
+    assert shop.by_route("repeated_queries", "/items") == repeated
+
+
 def test_route_without_queries_has_its_counters_at_zero(shop: Shop) -> None:
     """So a ratio to the requests is 0, and not missing."""
     shop.serve(lambda: None)
