@@ -28,6 +28,10 @@ _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 # https://www.rfc-editor.org/rfc/rfc9110#name-tokens
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+# Of a route template. A converter of Flask can have a regular expression as its argument.
+_PARAMETER = re.compile(r"<[^<>]*>|\{[^{}]*\}")
+_REGEX_SIGN = re.compile(r"\\|\(\?|\$$|[^/]\*|\*.")
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
 
@@ -151,11 +155,25 @@ def parse_methods(value: object) -> tuple[str, ...]:
 
 
 def parse_routes(value: object) -> tuple[str, ...]:
-    """Accept route templates."""
+    """Accept route templates, with ``/*`` at the end for all below.
+
+    Settings of other libraries are regular expressions. As a template such a text would match nothing.
+    """
     routes = parse_items(value)
-    if all(isinstance(item, str) and item.startswith("/") for item in routes):
+    if all(isinstance(item, str) and item.startswith("/") and not _is_regex(item) for item in routes):
         return tuple(routes)
-    raise ValueError("route templates that begin with '/', for example /health or /internal/*")
+    raise ValueError(
+        "route templates that begin with '/', for example /health, or /internal/* for all below /internal/; "
+        "no regular expressions"
+    )
+
+
+def _is_regex(route: str) -> bool:
+    """Return whether a text is a regular expression, or has a ``*`` that is not the last segment."""
+    outside, count = route, 1
+    while count:  # a parameter can have one inside
+        outside, count = _PARAMETER.subn("x", outside)
+    return bool(_REGEX_SIGN.search(outside))
 
 
 def parse_model_names(value: object) -> tuple[str, ...]:

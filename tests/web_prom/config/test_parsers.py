@@ -62,6 +62,11 @@ VALID: list[tuple[str, Any, Any]] = [
     ("extra_methods", [], ()),
     ("exclude", "/health,/internal/*", ("/health", "/internal/*")),
     ("exclude", ["/users/<int:id>"], ("/users/<int:id>",)),
+    (
+        "exclude",
+        ["/*", "/a.b/{path:path}/$count", "/(en|de)/+"],
+        ("/*", "/a.b/{path:path}/$count", "/(en|de)/+"),
+    ),
     ("max_label_sets", 1, 1),
     ("max_label_sets", "500", 500),
     ("size_buckets", "1e3,1e6", (1e3, 1e6)),
@@ -169,6 +174,7 @@ INVALID: list[tuple[str, Any]] = [
     *(("size_buckets", value) for value in INVALID_BUCKETS),
     *(("extra_methods", value) for value in (["A B"], ["Ä"], [""], [7], [None], ["GET\n"])),
     *(("extra_methods", value) for value in ("A B", None, 7, {"A": 1})),
+    *(("exclude", [value]) for value in ("/health$", "/api/.*", "/api/v\\d+", "/(?P<id>x)/", "/api*", "/*/x", "/a/**")),
     *(("exclude", value) for value in (["health"], "health", [""], [7], None, 7, {"/a": 1}, ["/ok", "bad"])),
     *(("models", value) for value in ("Order", ["shop"], ["shop.Order.x"], ["shop."], [7], None, {"a.B": 1})),
     *(
