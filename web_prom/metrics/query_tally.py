@@ -131,8 +131,9 @@ class QueryTally:
                 if len(executions) < MAX_TEMPLATES:
                     executions[template] = 1
             elif count == 1:
-                executions[template] = 2
-            elif not _begins_or_ends_transaction(sql):
+                if not _begins_or_ends_transaction(sql):
+                    executions[template] = 2
+            else:
                 self._repeated += 1
 
     def totals(self) -> QueryTotals:
