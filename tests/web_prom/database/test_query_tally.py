@@ -109,7 +109,7 @@ def test_tally_keeps_few_queries_pending() -> None:
     assert tally.close() == QueryTotals(3 * MAX_PENDING, 1.5 * MAX_PENDING, 3 * MAX_PENDING - 4)
 
 
-class Closing(list[tuple[int, float]]):
+class Closing(list[tuple[str, float]]):
     """Pending queries of a tally that another thread closes before or after the next one is pending."""
 
     def __init__(self, tally: QueryTally, *, before: bool) -> None:
@@ -117,7 +117,7 @@ class Closing(list[tuple[int, float]]):
         self.tally = tally
         self.before = before
 
-    def append(self, query: tuple[int, float]) -> None:
+    def append(self, query: tuple[str, float]) -> None:
         if self.before:
             self.tally.close()
         super().append(query)
