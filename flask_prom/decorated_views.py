@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flask import Request, Response, current_app, has_app_context, has_request_context
 from flask import request as current
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
+
+# What a view may return, or the first part of a tuple: https://flask.palletsprojects.com/quickstart/#about-responses
+_BODIES = (str, bytes, bytearray, dict, list, Iterator, BaseResponse)
 
 
 class FlaskRequests:
@@ -21,8 +25,9 @@ class FlaskRequests:
     def make_response(self, request: Any, result: Any, error: BaseException | None, /) -> BaseResponse | None:
         """Return a response with the status and the headers that Flask makes from the result of a view.
 
-        It has no body. The response of an exception is that of Flask without error handlers. That of a WSGI
-        application is not known.
+        It has no body. The response of an exception is that of Flask without error handlers. There is none
+        of a WSGI application, which is not called, and of an object from which Flask makes no response: an
+        outer decorator may make one.
         """
         if not isinstance(request, Request) or not has_app_context():
             return None
@@ -30,23 +35,30 @@ class FlaskRequests:
             if isinstance(error, HTTPException):
                 return error.get_response()
             return self._make(500) if isinstance(error, Exception) else None
-        status, headers, body = 200, None, result
-        if isinstance(result, tuple):
-            body, *rest = result
-            status = getattr(body, "status_code", 200)
-            for part in rest:
-                if isinstance(part, int | str):
-                    status = part  # type: ignore[assignment]
-                else:
-                    headers = part
-        if isinstance(body, HTTPException) and body is result:
-            return body.get_response()
-        if callable(body) and not isinstance(body, BaseResponse):  # a WSGI application, which is not called
+        if isinstance(result, HTTPException):
+            return result.get_response()
+        body, status, headers = _parts(result)
+        if not isinstance(body, _BODIES) or not isinstance(status, int | str | None):
             return None
-        response = self._make(status, headers)
+        if status is None:
+            status = getattr(body, "status_code", 200)
+        response = self._make(status, getattr(body, "headers", None))
         if isinstance(body, dict | list):
             response.mimetype = "application/json"
+        response.headers.update(headers or {})
         return response
 
-    def _make(self, status: int, headers: Any = None) -> Response:
+    def _make(self, status: int | str, headers: Any = None) -> Response:
         return current_app.response_class(status=status, headers=headers)
+
+
+def _parts(result: Any) -> tuple[Any, Any, Any]:
+    """Return the body, the status and the headers in the result of a view. A missing part is None."""
+    if not isinstance(result, tuple):
+        return result, None, None
+    if len(result) == 3:
+        return result
+    if len(result) != 2:
+        return None, None, None
+    body, other = result
+    return (body, None, other) if isinstance(other, Headers | dict | tuple | list) else (body, other, None)

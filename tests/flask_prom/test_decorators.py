@@ -54,6 +54,14 @@ RESULTS: dict[str, tuple[Any, str]] = {
     "redirect": (lambda: redirect("/"), "302"),
     "json": (lambda: jsonify(1), "200"),
     "exception": (lambda: NotFound(), "404"),  # noqa: PLW0108 - the values are functions
+    "status and no headers": (("hello", 203, None), "203"),
+    "headers and no status": (("hello", None, {"X-A": "b"}), "200"),
+    "status as bytes": ((b"hello", b"203 Taken"), ""),
+    "status and headers of a response": (lambda: (Response("a", 201), 203, {"X-A": "b"}), "203"),
+    "nothing": (None, ""),
+    "nothing and a status": ((None, 204), ""),
+    "another object": (7, ""),
+    "too long a tuple": (("a", 200, {}, "b"), ""),
     "WSGI application": (lambda: lambda environ, start: start("418 x", []) or [b"tea"], ""),
 }
 
@@ -100,6 +108,33 @@ def test_response_of_an_exception_has_the_status_of_flask(
     expected = {("fail", "500", "GET"): 1, ("response", "409", "GET"): 1, ("missing", "404", "GET"): 1}
     assert counted(metrics) == expected
     assert metrics.errors == {}
+
+
+def test_response_has_the_headers_of_flask(make_app: MakeApp, registry: CollectorRegistry) -> None:
+    """Those of a response that a tuple has in it, those of the tuple, and the type of the body."""
+    results = {
+        "text": ("hello", {"X-A": "b"}),
+        "response": (Response("a", headers={"X-A": "a", "X-C": "c"}), {"X-A": "b"}),
+        "dict": ({"a": 1}, 201),
+        "problem": ({"a": 1}, 400, {"Content-Type": "application/problem+json"}),
+    }
+    seen: dict[str, Any] = {}
+    app = make_app()
+
+    def note(response: Response, request: Any) -> str:
+        seen[request.view_args["item"]] = response.headers
+        return ""
+
+    @app.route("/<item>")
+    @prom.count("views_total", "Views.", labels={"note": note}, registry=registry)
+    def view(item: str) -> Any:
+        return results[item]
+
+    for item in results:
+        sent = app.test_client().get(f"/{item}").headers
+        assert {name: seen[item].get(name) for name in ("X-A", "X-C", "Content-Type")} == {
+            name: sent.get(name) for name in ("X-A", "X-C", "Content-Type")
+        }
 
 
 def test_view_of_an_application_without_the_extension_has_the_labels(
