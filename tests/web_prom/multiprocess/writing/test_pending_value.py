@@ -205,16 +205,16 @@ def test_flush_is_retried_once_a_second_and_logged_once(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(process_files, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(slot_files, "ValueFile", full)
-    cells = [counter(f"c{number}") for number in range(10)]
-    for _ in range(30):
-        for cell in cells:
-            cell.inc(1)
-        clock[0] += 0.125
+    with monkeypatch.context() as patched:
+        patched.setattr(slot_files, "ValueFile", full)
+        cells = [counter(f"c{number}") for number in range(10)]
+        for _ in range(30):
+            for cell in cells:
+                cell.inc(1)
+            clock[0] += 0.125
     assert len(tried) == 4, "in 3.75 seconds"
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "No space left on device" in caplog.text
-    monkeypatch.undo()
 
 
 def test_flush_of_an_idle_value_is_part_of_the_next_write(

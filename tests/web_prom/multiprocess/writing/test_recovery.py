@@ -339,11 +339,11 @@ def test_fault_42_directory_of_another_user_is_not_trusted(
     cell.inc(3)
     make_again(shared)
     os.chown(shared, 12345, 12345)
-    monkeypatch.setattr(os, "geteuid", lambda: 54321)
-    current_storage.recover_files()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "geteuid", lambda: 54321)
+        current_storage.recover_files()
     assert os.listdir(shared) == []
     assert "user 12345 has created another one" in caplog.text
-    monkeypatch.undo()
     cell.inc(2)
     current_storage.recover_files()
     assert cell.get() == 5
