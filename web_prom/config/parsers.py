@@ -5,6 +5,7 @@ A parser raises ValueError with a text that says which values are allowed.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,8 @@ from web_prom.hooks import ExtraLabel, ScrapeCheck, takes_arguments
 from web_prom.metrics.conventions import NAMINGS
 from web_prom.metrics.labels import sanitize_label_value
 
+logger = logging.getLogger("web_prom")
+
 RESERVED_LABELS = frozenset({"method", "route", "status", "exception", "le", "quantile", "pid", "worker"})
 """Label names that the families of web-prom or the text format use."""
 
@@ -28,9 +31,10 @@ _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 # https://www.rfc-editor.org/rfc/rfc9110#name-tokens
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-# Of a route template. A converter of Flask can have a regular expression as its argument.
+# Of a route template. The converter of a parameter can have a regular expression as its argument.
 _PARAMETER = re.compile(r"<[^<>]*>|\{[^{}]*\}")
-_REGEX_SIGN = re.compile(r"\\|\(\?|\$$|[^/]\*|\*.")
+# The only usual sign of these is a last segment "*".
+_REGEX_SIGN = re.compile(r"\\|\(\?|\$$|[\[|]|\.\+|[^/]\*|\*.")
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
@@ -155,21 +159,24 @@ def parse_methods(value: object) -> tuple[str, ...]:
 
 
 def parse_routes(value: object) -> tuple[str, ...]:
-    """Accept route templates, with ``/*`` at the end for all below.
+    """Accept route templates, with ``/*`` at the end for all below. Log those that may match nothing.
 
-    Settings of other libraries are regular expressions. As a template such a text would match nothing.
+    The settings of other libraries are regular expressions. Some templates look like one, too.
     """
     routes = parse_items(value)
-    if all(isinstance(item, str) and item.startswith("/") and not _is_regex(item) for item in routes):
-        return tuple(routes)
-    raise ValueError(
-        "route templates that begin with '/', for example /health, or /internal/* for all below /internal/; "
-        "no regular expressions"
-    )
+    if not all(isinstance(item, str) and item.startswith("/") for item in routes):
+        raise ValueError("route templates that begin with '/', for example /health or /internal/*")
+    for route in filter(_looks_like_regex, routes):
+        logger.warning(
+            "PROM_EXCLUDE has %r, which looks like a regular expression; it excludes only a route template "
+            "that is exactly this text; write the template, for example /health or /users/<id>, or /internal/* "
+            "for all below /internal/",
+            route,
+        )
+    return tuple(routes)
 
 
-def _is_regex(route: str) -> bool:
-    """Return whether a text is a regular expression, or has a ``*`` that is not the last segment."""
+def _looks_like_regex(route: str) -> bool:
     outside, count = route, 1
     while count:  # a parameter can have one inside
         outside, count = _PARAMETER.subn("x", outside)
