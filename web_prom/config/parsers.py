@@ -169,8 +169,8 @@ def parse_routes(value: object) -> tuple[str, ...]:
     for route in filter(_looks_like_regex, routes):
         logger.warning(
             "PROM_EXCLUDE has %r, which looks like a regular expression; it excludes only a route template "
-            "that is exactly this text; write the template, for example /health or /users/<id>, or /internal/* "
-            "for all below /internal/",
+            "that is exactly this text; write the template, for example /health or /users/<id>, or "
+            "/internal/* for all below /internal/",
             route,
         )
     return tuple(routes)
