@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 
@@ -25,17 +26,39 @@ class ScrapeCheck(Protocol):
     """Decides whether a scrape is allowed (``PROM_ALLOW_SCRAPE``)."""
 
     def __call__(self, environ: Mapping[str, Any], /) -> object:
-        """Return a true value if the scrape with this WSGI environ is allowed."""
+        """Return a true value if the scrape with this WSGI environ is allowed.
+
+        An awaitable or an iterator is true whatever its result will be. It refuses the scrape.
+        """
 
 
-def takes_arguments(function: Callable[..., Any], number: int) -> bool:
-    """Return whether a function can be called with this number of arguments, as far as that can be known."""
+def is_sync_callable(function: Any, arguments: int) -> bool:
+    """Return whether an object can be called with this number of arguments and returns its result at once.
+
+    An async callable and a generator do not. A function can return a coroutine without being async, and the
+    signature of some functions is not known: these are accepted.
+    """
+    return callable(function) and not _is_async_or_generator(function) and _takes(function, arguments)
+
+
+def _is_async_or_generator(function: Any) -> bool:
+    while isinstance(function, partial):
+        function = function.func
+    return any(
+        inspect.iscoroutinefunction(code)
+        or inspect.isasyncgenfunction(code)
+        or inspect.isgeneratorfunction(code)
+        for code in (function, type(function).__call__)
+    )
+
+
+def _takes(function: Callable[..., Any], arguments: int) -> bool:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return True
     try:
-        signature.bind(*[None] * number)
+        signature.bind(*[None] * arguments)
     except TypeError:
         return False
     return True

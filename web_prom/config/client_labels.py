@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from inspect import iscoroutinefunction
 from typing import Any
 
 from web_prom.errors import ConfigError
-from web_prom.hooks import ExtraLabel, takes_arguments
+from web_prom.hooks import ExtraLabel, is_sync_callable
 from web_prom.metrics.labels import EMPTY, clean_label_value
 
 NOT_ALLOWED = "_other"
@@ -68,10 +67,10 @@ def limited(
     Raises:
         ConfigError: An argument is not allowed.
     """
-    if not callable(function) or iscoroutinefunction(function) or not takes_arguments(function, 2):
+    if not is_sync_callable(function, 2):
         raise ConfigError(
-            f"the function of a label is {function!r}; allowed: a callable that is not async, of (request, "
-            "response)"
+            f"the function of a label is {function!r}; allowed: a callable that is not async and no "
+            "generator, of (request, response)"
         )
     if allowed is not None and limit is not None:
         raise ConfigError(f"a label has allowed={allowed!r} and limit={limit!r}; allowed: one of the two")

@@ -10,13 +10,12 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Literal
 
 from web_prom.config.client_labels import parse_header_label
 from web_prom.errors import ConfigError
-from web_prom.hooks import ExtraLabel, ScrapeCheck, takes_arguments
+from web_prom.hooks import ExtraLabel, ScrapeCheck, is_sync_callable
 from web_prom.metrics.conventions import NAMINGS
 from web_prom.metrics.labels import sanitize_label_value
 
@@ -266,7 +265,10 @@ def _check_label_name(name: object) -> None:
 
 def _parse_callable(value: object, *arguments: str) -> Callable[..., Any]:
     call = ", ".join(arguments)
-    allowed = f"a callable that is not async, of ({call}), or the dotted path of one that can be imported"
+    allowed = (
+        f"a callable that is not async and no generator, of ({call}), or the dotted path of one that can be "
+        "imported"
+    )
     found: Any = value
     if isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)*[:.]\w+", value):
         module, name = re.split(r"[:.](?=\w+$)", value)
@@ -274,7 +276,6 @@ def _parse_callable(value: object, *arguments: str) -> Callable[..., Any]:
             found = getattr(import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise ValueError(f"{allowed} ({error})") from None
-    # A coroutine is always true, so an async check would allow every scrape.
-    if not callable(found) or iscoroutinefunction(found) or not takes_arguments(found, len(arguments)):
+    if not is_sync_callable(found, len(arguments)):
         raise ValueError(allowed)
     return found  # type: ignore[no-any-return]

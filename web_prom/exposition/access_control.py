@@ -6,7 +6,7 @@ import base64
 import binascii
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +54,7 @@ class AccessControl:
         config = self._config
         return not (
             config.allowed_networks
-            or config.allow_scrape
+            or config.allow_scrape is not None
             or config.bearer_token
             or config.bearer_token_file
             or config.basic_auth
@@ -102,7 +102,7 @@ class AccessControl:
         config = self._config
         if config.allowed_networks and not self._in_networks(environ):
             return _FORBIDDEN
-        if config.allow_scrape and not config.allow_scrape(environ):
+        if config.allow_scrape is not None and not _result(config.allow_scrape(environ)):
             return _FORBIDDEN
         bearer = _secret(config.bearer_token, config.bearer_token_file)
         basic = _secret(config.basic_auth, config.basic_auth_file)
@@ -130,6 +130,21 @@ class AccessControl:
                 if not _is_proxy(hop.strip(), address, proxies):
                     break
         return address is not None and _is_in(address, self._config.allowed_networks)
+
+
+def _result(answer: object) -> object:
+    """Return what ``PROM_ALLOW_SCRAPE`` returned.
+
+    Raises:
+        TypeError: The result does not exist yet. Such an object is true, whatever its result will be.
+    """
+    if isinstance(answer, Awaitable | AsyncIterator | Iterator):
+        if isinstance(answer, Coroutine):
+            answer.close()  # or Python warns that it was never awaited
+        raise TypeError(
+            f"PROM_ALLOW_SCRAPE returned {answer!r}; allowed is a result, not an object that has it later"
+        )
+    return answer
 
 
 def _sends(environ: Mapping[str, Any], token: Secret) -> bool:

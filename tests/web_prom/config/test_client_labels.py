@@ -28,6 +28,14 @@ async def async_label(_request: Any, _response: Any) -> str:
     return "x"
 
 
+class AsyncLabel:
+    """An object that is called asynchronously."""
+
+    async def __call__(self, _request: Any, _response: Any) -> str:
+        """Return a value."""
+        return "x"
+
+
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_header_reads_requests_of_each_kind(kind: str) -> None:
     request = REQUESTS[kind]
@@ -95,6 +103,7 @@ def test_wrong_text_is_an_error_at_start(text: str, message: str) -> None:
         ({"allowed": ("x" * 129,)}, "of 1 to 128 characters"),
         ({"allowed": ()}, "allowed is empty; allowed: at least one text"),
         ({"function": async_label}, "a callable that is not async"),
+        ({"function": AsyncLabel()}, "a callable that is not async"),
         ({"function": "x"}, "a callable that is not async"),
         ({"function": lambda: ""}, r"is <function .*allowed: a callable .* of \(request, response\)"),
         ({"function": prom.header}, r"allowed: a callable .* of \(request, response\)"),
@@ -114,7 +123,7 @@ def test_wrong_header_is_an_error(name: Any) -> None:
 @pytest.mark.parametrize("function", [lambda: "x", lambda request: "x", lambda request, response, other: "x"])
 def test_function_with_other_parameters_is_an_error_at_start(function: Any) -> None:
     """Each request would have an empty label."""
-    message = r"allowed: a callable that is not async, of \(request, response\).*\(label 'tenant'\)"
+    message = r"allowed: a callable that is .*, of \(request, response\).*\(label 'tenant'\)"
     with pytest.raises(prom.ConfigError, match=message):
         Config.load({"extra_labels": {"shop": lambda request, response: "x", "tenant": function}})
     with pytest.raises(prom.ConfigError, match=r"option 'allow_scrape' is .* of \(environ\)"):

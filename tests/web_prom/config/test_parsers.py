@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
+from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,43 @@ async def async_label(_request: Any, _response: Any) -> str:
     return "x"
 
 
+async def async_generator(_request: Any, _response: Any = None) -> AsyncIterator[str]:
+    """Yield, which must not be a label or a check."""
+    yield "x"
+
+
+def generator(_request: Any, _response: Any = None) -> Iterator[str]:
+    """Yield, which must not be a label or a check."""
+    yield "x"
+
+
+class AsyncLabel:
+    """An object with an async method for a label and one for a check."""
+
+    async def __call__(self, _request: Any, _response: Any = None) -> str:
+        """Return a value, which must not be async."""
+        return "x"
+
+    async def method(self, _request: Any, _response: Any = None) -> str:
+        """Return a value, which must not be async."""
+        return "x"
+
+
+class Labels(dict[str, str]):
+    """A callable that is false while it is empty."""
+
+    def __call__(self, _request: Any, _response: Any = None) -> str:
+        """Return the value of an extra label or of a check."""
+        return "x"
+
+
+NO_LABELS = Labels()
+# Each can be called as a label and as a check, and gives no result at once.
+LATER: list[Any] = [
+    AsyncLabel(), AsyncLabel().method, async_generator, generator, functools.partial(AsyncLabel()),
+    functools.partial(functools.partial(generator), _response=None),
+]  # fmt: skip
+
 HERE = "logging"  # a module that is always there, for dotted paths
 
 
@@ -47,6 +86,7 @@ VALID: list[tuple[str, Any, Any]] = [
     ("constant_labels", "site=north, zone = a=b ,", {"site": "north", "zone": "a=b"}),
     ("constant_labels", {"_site": 1}, {"_site": "1"}),
     ("extra_labels", {"tenant": label}, {"tenant": label}),
+    ("extra_labels", {"tenant": NO_LABELS}, {"tenant": NO_LABELS}),
     ("extra_labels", f"level={HERE}.addLevelName", {"level": logging.addLevelName}),
     ("extra_labels", f"level={HERE}:addLevelName", {"level": logging.addLevelName}),
     ("duration_buckets", [1, 2, 3], (1.0, 2.0, 3.0)),
@@ -91,6 +131,7 @@ VALID: list[tuple[str, Any, Any]] = [
     ("trusted_proxies", "unix", ("unix",)),
     ("trusted_proxies", ["unix", "10.0.0.1"], (ip_network("10.0.0.1/32"), "unix")),
     ("allow_scrape", f"{HERE}.getLevelName", logging.getLevelName),
+    ("allow_scrape", NO_LABELS, NO_LABELS),
     ("allow_scrape", None, None),
     ("collector_timeout", 2.5, 2.5),
     ("collector_timeout", "0", 0.0),
@@ -163,7 +204,7 @@ INVALID: list[tuple[str, Any]] = [
     *(("constant_labels", value) for value in ("site", "site=a,zone", "=a", None, 7, ["site"])),
     *(("constant_labels", value) for value in ({"a": "\udc80"}, "site=\udcff", {"a": "b\t"})),
     *(("extra_labels", {value: label}) for value in INVALID_LABELS),
-    *(("extra_labels", {"a": value}) for value in (7, None, *INVALID_PATHS, async_label)),
+    *(("extra_labels", {"a": value}) for value in (7, None, *INVALID_PATHS, async_label, *LATER)),
     ("extra_labels", "a=no.such.module.f"),
     *(("duration_buckets", value) for value in INVALID_BUCKETS),
     *(("size_buckets", value) for value in INVALID_BUCKETS),
@@ -188,7 +229,7 @@ INVALID: list[tuple[str, Any]] = [
     *((name, value) for name in ("allowed_networks", "trusted_proxies") for value in (None, 7, b"10.0.0.1")),
     *(
         ("allow_scrape", value)
-        for value in (7, *INVALID_PATHS, async_label, b"os.getpid")
+        for value in (7, *INVALID_PATHS, async_label, *LATER, b"os.getpid")
     ),
     *(("bind", value) for value in ("", "9464", "localhost", ":65536", "::1:80", "a b:1", "http://x:1", 80)),
     *((name, value) for name in ("certfile", "keyfile", "client_cafile") for value in ("", 7, b"x")),

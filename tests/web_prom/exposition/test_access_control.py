@@ -1,4 +1,4 @@
-"""Access control: credentials, secret files, networks, and the callable of the user."""
+"""Access control: credentials, secret files, and networks."""
 
 from __future__ import annotations
 
@@ -353,36 +353,7 @@ def test_fault_78_network_of_mapped_addresses_matches() -> None:
     assert not allows(config, REMOTE_ADDR="11.1.2.3")
 
 
-# The callable ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"), [(True, "200"), (1, "200"), (False, "403"), (None, "403"), ("", "403")]
-)
-def test_result_of_the_callable_decides(answer: object, expected: str) -> None:
-    assert status(load(allow_scrape=lambda environ: answer)) == expected
-
-
-def test_callable_is_called_with_the_environ() -> None:
-    config = load(allow_scrape=lambda environ: environ.get("HTTP_X_SCRAPER") == "yes")
-    assert allows(config, HTTP_X_SCRAPER="yes")
-    assert not allows(config)
-
-
-def test_failing_callable_refuses_the_scrape_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    def broken(_environ: Any) -> bool:
-        raise KeyError("hush")
-
-    assert status(load(allow_scrape=broken)) == "403"
-    (record,) = caplog.records
-    assert record.exc_info is not None
-
-
-def test_callable_and_credentials_are_both_required() -> None:
-    config = load(allow_scrape=lambda environ: environ["x"], bearer_token="s3cret")
-    assert status(config, x=True) == "401"
-    assert status(config, x=False, HTTP_AUTHORIZATION="Bearer s3cret") == "403"
-    assert status(config, x=True, HTTP_AUTHORIZATION="Bearer s3cret") == "200"
+# Failures --------------------------------------------------------------------------------------------
 
 
 class Clock:
@@ -412,13 +383,6 @@ def test_fault_75_refused_requests_do_not_fill_the_log(
     access.check({})
     assert "(999 more were not logged)" in caplog.records[-1].getMessage()
     assert len(caplog.records) == 3
-
-
-def test_fault_75_failing_callable_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    access = AccessControl(load(allow_scrape=lambda environ: environ["HTTP_X"]))
-    for number in range(1000):
-        assert access.check({"REMOTE_ADDR": str(number)}) is not None
-    assert len(caplog.records) == 1
 
 
 def test_fault_77_failed_check_has_no_secret_in_local_variables(tmp_path: Path) -> None:
