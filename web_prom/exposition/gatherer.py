@@ -24,7 +24,7 @@ from web_prom.exposition.collectors import (
 )
 from web_prom.exposition.encoding.encoder import Encode, MetricSource
 from web_prom.exposition.encoding.registry_encoder import RegistryEncoder
-from web_prom.exposition.encoding.text_builder import TextBuilder, join_families
+from web_prom.exposition.encoding.text_builder import TextBuilder, join_parts
 from web_prom.exposition.scrape_context import ContextFactory
 from web_prom.metrics.families import existing_families
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
@@ -184,11 +184,19 @@ class Gatherer:
         ]
 
     def _add_unique(self, text: TextBuilder, source: Any, families: Iterable[Metric]) -> None:
-        """Add the families of one source, except those whose names another source has used."""
-        source_names: set[bytes] = set()
-        for family in join_families(families):
+        """Add the families of one source, except those whose names another source has used.
+
+        A source can yield a family several times: OpenTelemetry once per scope, and other collectors once per
+        item. What is not a family, or cannot be written, is counted as a failure of the source.
+        """
+        parts: dict[tuple[str, str], list[Metric]] = {}
+        for family in families:
             with self._error_handler.catch_errors(source):
-                text.add_unique(family, source_names)
+                parts.setdefault((family.name, family.type), []).append(family)
+        source_names: set[bytes] = set()
+        for same in parts.values():
+            with self._error_handler.catch_errors(source):
+                text.add_unique(join_parts(same), source_names)
 
     def _add_runtime(self, text: TextBuilder, pids: Mapping[str, int]) -> None:
         """Add the metrics that the system has about the processes of the server, by the label ``worker``."""

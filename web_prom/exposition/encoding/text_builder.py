@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -83,6 +83,7 @@ class TextBuilder:
         """
         source_names = set() if source_names is None else source_names
         for wanted in self._wanted([family]):
+            series = len(wanted.samples)
             text = self._encode_families([wanted])
             names = _names_in(text)
             if not (names - source_names).isdisjoint(self._used_names):
@@ -90,7 +91,7 @@ class TextBuilder:
             self._used_names |= names
             source_names |= names
             self._parts.append(text)
-            self.series += len(wanted.samples)
+            self.series += series
 
     def add_merged(self, collector: WorkersCollector, units: Mapping[str, str]) -> None:
         """Add the merged families of all workers.
@@ -132,22 +133,13 @@ class TextBuilder:
         return self._encode(Families(families)).removesuffix(self._end)
 
 
-def join_families(families: Iterable[Metric]) -> list[Metric]:
-    """Return the families of one source, with families of equal name and type joined into one.
-
-    The help text is that of the first one. A source can yield a family several times: OpenTelemetry once
-    per scope, and other collectors once per item.
-    """
-    found: dict[tuple[str, str], list[Metric]] = {}
-    for family in families:
-        found.setdefault((family.name, family.type), []).append(family)
-    return [_join(same) if len(same) > 1 else same[0] for same in found.values()]
-
-
-def _join(families: list[Metric]) -> Metric:
-    first = families[0]
+def join_parts(parts: Sequence[Metric]) -> Metric:
+    """Return the parts of one family, which have its name and type, as one family. The first has its help."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
     joined = Metric(first.name, first.documentation, first.type, first.unit)
-    joined.samples = [sample for family in families for sample in family.samples]
+    joined.samples = [sample for part in parts for sample in part.samples]
     return joined
 
 
