@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from threading import Lock
 from typing import Any
 
@@ -41,13 +41,14 @@ def make_cookie(secret: Secret, environ: Mapping[str, Any]) -> str:
 
 def has_session(secret: Secret, environ: Mapping[str, Any]) -> bool:
     """Return whether a request has a cookie of a session that has not ended. Never raises."""
-    try:
-        cookies: SimpleCookie = SimpleCookie(environ.get("HTTP_COOKIE", ""))
-    except CookieError:
-        return False
-    if _COOKIE not in cookies:
-        return False
-    end, _, signature = cookies[_COOKIE].value.partition(".")
+    # Not SimpleCookie, which reads no cookie if another one of the host has an unusual name or value. A WSGI
+    # server joins repeated headers with commas.
+    cookies = (part.partition("=") for part in re.split("[;,]", environ.get("HTTP_COOKIE", "")))
+    return any(name.strip() == _COOKIE and _verifies(secret, value.strip()) for name, _, value in cookies)
+
+
+def _verifies(secret: Secret, value: str) -> bool:
+    end, _, signature = value.partition(".")
     if not (end.isascii() and end.isdigit() and len(end) <= 12) or not signature.isascii():
         return False
     if not time.time() < int(end) <= time.time() + SESSION_SECONDS:

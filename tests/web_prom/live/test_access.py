@@ -147,6 +147,23 @@ def test_other_cookies_are_no_session(value: str) -> None:
     assert not has_session(Secret(TOKEN), {"HTTP_COOKIE": f"web_prom_live={value}"})
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        "user=John Smith", "flag", "", " ", "=", "=x", "a==b", 'prefs={"theme":"dark","size":1}', "a/b=1",
+        'q="x; y', "a=\xe9", "a=\x00", "$Version=1", "web_prom_live=", "web_prom_live=x", "web_prom_live",
+        "web_prom_live=99999999999.x", "web_prom_live2=1", "x=web_prom_live",
+    ],
+)  # fmt: skip
+def test_session_is_found_among_other_cookies(other: str) -> None:
+    own = make_cookie(Secret(TOKEN), {}).partition(";")[0]
+    headers = [f"{own}; {other}", f"{other}; {own}", f"{other};{own};{other}", f"{other},{own}"]
+    for header in headers:
+        assert has_session(Secret(TOKEN), {"HTTP_COOKIE": header}), header
+        assert not has_session(Secret("another"), {"HTTP_COOKIE": header}), header
+    assert not has_session(Secret(TOKEN), {"HTTP_COOKIE": other})
+
+
 def test_a_cookie_with_another_end_is_no_session() -> None:
     header = make_cookie(Secret(TOKEN), {}).partition(";")[0]
     name, end, signature = re.split("[=.]", header)
