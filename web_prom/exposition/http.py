@@ -64,14 +64,17 @@ def text_response(status: str, text: str, headers: Iterable[Header] = ()) -> Res
 def header_variables(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the headers of a request as the ``HTTP_`` variables of a WSGI environ.
 
-    The values of a repeated header are joined with commas. Names that contain an underscore are left out:
-    ``X_Forwarded_For`` would become the same variable as ``X-Forwarded-For``, which a proxy has checked.
+    The values of a repeated header are joined with commas. Those of ``Cookie``, which HTTP/2 repeats, are
+    joined with semicolons. Names that contain an underscore are left out: ``X_Forwarded_For`` would become
+    the same variable as ``X-Forwarded-For``, which a proxy has checked.
     """
     variables: dict[str, str] = {}
     for name, value in headers:
         if "_" not in name:
             key = "HTTP_" + name.upper().replace("-", "_")
-            variables[key] = f"{variables[key]},{value.strip()}" if key in variables else value.strip()
+            separator = "; " if key == "HTTP_COOKIE" else ","
+            before = f"{variables[key]}{separator}" if key in variables else ""
+            variables[key] = before + value.strip()
     return variables
 
 

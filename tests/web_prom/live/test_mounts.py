@@ -99,6 +99,21 @@ def test_asgi_middleware_shows_the_page(
     assert in_progress(registry) == 0
 
 
+def test_asgi_page_reads_a_session_of_repeated_cookie_headers(registry: CollectorRegistry) -> None:
+    app = ASGIMiddleware(sending(start()), registry=registry, live=True, bearer_token="s3cret")
+
+    def ask(path: str, *headers: tuple[bytes, bytes]) -> ASGIServer:
+        server = ASGIServer()
+        server.run(app, scope_of(path=path, headers=list(headers)))
+        return server
+
+    begun = ask("/live/session", (b"authorization", b"Bearer s3cret"))
+    cookie = begun.headers["set-cookie"].partition(";")[0].encode()
+    shown = ask("/live/snapshot.json", (b"cookie", b"a=1"), (b"cookie", cookie), (b"cookie", b"b=2"))
+    assert shown.status == 200
+    assert ask("/live/snapshot.json", (b"cookie", b"a=1")).status == 401
+
+
 def test_live_apps_can_be_mounted_anywhere(registry: CollectorRegistry) -> None:
     wsgi = web_prom.make_live_app(registry, public=True)
     asgi = make_asgi_live_app(registry, public=True)
