@@ -90,8 +90,8 @@ class AccessControl:
         found: list[Secret] = []
         try:
             bearer = _secret(self._config.bearer_token, self._config.bearer_token_file)
-            if bearer is not None and _sends(environ, bearer) and self._check(environ) is None:
-                found.append(bearer)
+            if bearer is not None and sends_bearer_token(environ, bearer.matches):
+                found += [bearer] if self._check(environ) is None else []
         except Exception:
             logger.debug("the bearer token cannot be checked", exc_info=True)
         return found[0] if found else None
@@ -108,11 +108,10 @@ class AccessControl:
         basic = _secret(config.basic_auth, config.basic_auth_file)
         if bearer is None and basic is None:
             return None
-        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        given = given.strip()
-        if bearer is not None and (_sends(environ, bearer) or has_session(bearer)):
+        if bearer is not None and (sends_bearer_token(environ, bearer.matches) or has_session(bearer)):
             return None
-        if basic is not None and scheme.lower() == "basic" and basic.matches(_decoded(given)):
+        scheme, given = _authorization(environ)
+        if basic is not None and scheme == "basic" and basic.matches(_decoded(given)):
             return None
         challenges = [("Bearer", bearer), ('Basic realm="metrics", charset="UTF-8"', basic)]
         asked = tuple(("WWW-Authenticate", text) for text, secret in challenges if secret is not None)
@@ -125,9 +124,9 @@ class AccessControl:
         forwarded = environ.get("HTTP_X_FORWARDED_FOR")
         if forwarded is not None and _is_proxy(peer, address, proxies):
             # Use the rightmost hop that is not a trusted proxy. Any client can have sent the hops before it.
-            for hop in reversed(forwarded.split(",")):
-                address = _address(_without_port(hop.strip()))
-                if not _is_proxy(hop.strip(), address, proxies):
+            for hop in (item.strip(" \t") for item in reversed(forwarded.split(","))):
+                address = _address(_without_port(hop))
+                if not _is_proxy(hop, address, proxies):
                     break
         return address is not None and _is_in(address, self._config.allowed_networks)
 
@@ -147,10 +146,17 @@ def _result(answer: object) -> object:
     return answer
 
 
-def _sends(environ: Mapping[str, Any], token: Secret) -> bool:
-    """Return whether a request sends a bearer token."""
+def sends_bearer_token(environ: Mapping[str, Any], matches: Callable[[bytes], bool]) -> bool:
+    """Return whether a request sends a bearer token that matches."""
+    scheme, given = _authorization(environ)
+    return scheme == "bearer" and matches(given.encode("latin-1", "replace"))
+
+
+def _authorization(environ: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the scheme in small letters and the credentials that a request sends."""
     scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    return scheme.lower() == "bearer" and token.matches(given.strip().encode("latin-1", "replace"))
+    # The text has a character for each byte. A byte of a letter in UTF-8 can be white space to str.strip().
+    return scheme.lower(), given.strip(" \t")
 
 
 def _without_port(text: str) -> str:
@@ -160,7 +166,7 @@ def _without_port(text: str) -> str:
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        address = ip_address(text.strip().partition("%")[0])
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address

@@ -74,7 +74,8 @@ def header_variables(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
             key = "HTTP_" + name.upper().replace("-", "_")
             separator = "; " if key == "HTTP_COOKIE" else ","
             before = f"{variables[key]}{separator}" if key in variables else ""
-            variables[key] = before + value.strip()
+            # A byte of a letter in UTF-8 can be white space to str.strip().
+            variables[key] = before + value.strip(" \t")
     return variables
 
 

@@ -54,7 +54,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
     """
     wildcard = False
     for item in accept_encoding.split(","):
-        coding, *parameters = (part.strip().lower() for part in item.split(";"))
+        coding, *parameters = (part.strip(" \t").lower() for part in item.split(";"))
         if coding in ("gzip", "x-gzip", "*"):
             allowed = not any(_is_zero_weight(parameter) for parameter in parameters)
             if coding != "*":
@@ -66,6 +66,6 @@ def accepts_gzip(accept_encoding: str) -> bool:
 def _is_zero_weight(parameter: str) -> bool:
     name, _, value = parameter.partition("=")
     try:
-        return name.strip() == "q" and float(value) == 0
+        return name.strip(" \t") == "q" and float(value) == 0
     except ValueError:
         return True  # a weight that is not a number is treated as 0

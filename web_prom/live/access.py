@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from web_prom.exposition.access_control import AccessControl
+from web_prom.exposition.access_control import AccessControl, sends_bearer_token
 from web_prom.exposition.http import Header, Response, text_response
 from web_prom.live.session import OneTimeToken, has_session, make_cookie
 
@@ -90,7 +90,6 @@ class OneTimeAccess:
 
     def sign_in(self, environ: Mapping[str, Any]) -> list[Header] | None:
         """Return the headers that begin the session, to the first client that gives the token."""
-        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        if scheme.lower() != "bearer" or not self._token.use(given.strip().encode("latin-1", "replace")):
+        if not sends_bearer_token(environ, self._token.use):
             return None
         return [("Set-Cookie", make_cookie(self._token.session_secret, environ))]

@@ -44,7 +44,9 @@ def has_session(secret: Secret, environ: Mapping[str, Any]) -> bool:
     # Not SimpleCookie, which reads no cookie if another one of the host has an unusual name or value. A WSGI
     # server joins repeated headers with commas.
     cookies = (part.partition("=") for part in re.split("[;,]", environ.get("HTTP_COOKIE", "")))
-    return any(name.strip() == _COOKIE and _verifies(secret, value.strip()) for name, _, value in cookies)
+    return any(
+        name.strip(" \t") == _COOKIE and _verifies(secret, value.strip(" \t")) for name, _, value in cookies
+    )
 
 
 def _verifies(secret: Secret, value: str) -> bool:
