@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from typing import Any
@@ -101,6 +102,7 @@ class Handler:
             "QUERY_STRING": head.query,
             "SERVER_PROTOCOL": head.version,
             "REMOTE_ADDR": self._connection.peer,
+            "wsgi.url_scheme": "https" if isinstance(self._connection.socket, ssl.SSLSocket) else "http",
             BEFORE_SCRAPE: self._wait_for_memory,
             **header_variables(head.fields),
         }

@@ -5,14 +5,21 @@ from __future__ import annotations
 import logging
 import ssl
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.certificates import make, trusting
 from tests.web_prom.http_server.serving import RunningServer, everything
+from web_prom.config import Config
+from web_prom.config.credentials import Secret
 from web_prom.errors import ConfigError
+from web_prom.exporter.directory_app import DirectoryMetricsApp
+from web_prom.exposition.http import Response, text_response
 from web_prom.http_server.tls import Certificates
+from web_prom.live.keeper import HistoryKeeper
 
 Pair = tuple[Path, Path]
 
@@ -43,6 +50,31 @@ def test_scrapes_use_tls(server: Pair) -> None:
         with serving.client() as plain:
             plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"200" not in everything(plain)
+
+
+@pytest.mark.parametrize(("encrypted", "scheme"), [(True, "https"), (False, "http")])
+def test_environ_has_the_scheme(server: Pair, encrypted: bool, scheme: str) -> None:
+    def respond(environ: Mapping[str, Any]) -> Response:
+        return text_response("200 OK", environ["wsgi.url_scheme"])
+
+    certificates = Certificates(*server) if encrypted else None
+    with RunningServer(respond, certificates=certificates) as serving:
+        assert serving.get(tls=trusting(server[0]) if encrypted else None)[2] == scheme.encode()
+
+
+@pytest.mark.parametrize(("encrypted", "secure"), [(True, ["Secure"]), (False, [])])
+def test_cookie_of_the_live_page_is_sent_over_tls_only(
+    server: Pair, encrypted: bool, secure: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HistoryKeeper, "start", lambda keeper: None)
+    app = DirectoryMetricsApp(tmp_path, Config(live=True, bearer_token=Secret("s3cret")))
+    certificates = Certificates(*server) if encrypted else None
+    with RunningServer(app, certificates=certificates) as serving:
+        tls = trusting(server[0]) if encrypted else None
+        begun = serving.get("/live/session", tls=tls, Authorization="Bearer s3cret")
+    assert begun[0] == 204
+    attributes = begun[1]["Set-Cookie"].split("; ")
+    assert [each for each in attributes if each == "Secure"] == secure
 
 
 def test_certificate_and_key_can_be_in_one_file(server: Pair, tmp_path: Path) -> None:
