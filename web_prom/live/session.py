@@ -16,8 +16,9 @@ from web_prom.config.credentials import Secret
 SESSION_SECONDS = 12 * 3600
 """How long a browser may read the page without the token."""
 
-_COOKIE = "web_prom_live"
-_PURPOSE = b"web-prom live page until "
+_COOKIE = "web_prom_live_"
+_NAME_PURPOSE = "web-prom live cookie of "
+_PURPOSE = "web-prom live page until "
 
 
 def make_cookie(secret: Secret, environ: Mapping[str, Any]) -> str:
@@ -28,15 +29,18 @@ def make_cookie(secret: Secret, environ: Mapping[str, Any]) -> str:
     which is that of the page also behind a proxy. No script can read it, and no other site can make a browser
     send it.
 
+    Its name depends on the secret, because the ports of a host share cookies: another page would replace it.
+    The name also depends on the scheme: a page without TLS cannot replace a cookie that is ``Secure``.
+
     Args:
         secret: What the client has to know.
         environ: The request that showed the secret.
     """
     end = int(time.time()) + SESSION_SECONDS
     secure = "; Secure" if environ.get("wsgi.url_scheme") == "https" else ""
-    return (
-        f"{_COOKIE}={end}.{_sign(secret, end)}; Max-Age={SESSION_SECONDS}; HttpOnly; SameSite=Strict{secure}"
-    )
+    name = _COOKIE + _sign(secret, _NAME_PURPOSE + secure)[:12]
+    value = f"{end}.{_sign(secret, f'{_PURPOSE}{end}')}"
+    return f"{name}={value}; Max-Age={SESSION_SECONDS}; HttpOnly; SameSite=Strict{secure}"
 
 
 def has_session(secret: Secret, environ: Mapping[str, Any]) -> bool:
@@ -45,7 +49,8 @@ def has_session(secret: Secret, environ: Mapping[str, Any]) -> bool:
     # server joins repeated headers with commas.
     cookies = (part.partition("=") for part in re.split("[;,]", environ.get("HTTP_COOKIE", "")))
     return any(
-        name.strip(" \t") == _COOKIE and _verifies(secret, value.strip(" \t")) for name, _, value in cookies
+        name.strip(" \t").startswith(_COOKIE) and _verifies(secret, value.strip(" \t"))
+        for name, _, value in cookies
     )
 
 
@@ -55,7 +60,7 @@ def _verifies(secret: Secret, value: str) -> bool:
         return False
     if not time.time() < int(end) <= time.time() + SESSION_SECONDS:
         return False
-    return hmac.compare_digest(signature, _sign(secret, int(end)))
+    return hmac.compare_digest(signature, _sign(secret, f"{_PURPOSE}{int(end)}"))
 
 
 class OneTimeToken:
@@ -84,6 +89,6 @@ class OneTimeToken:
         return "OneTimeToken('***')"
 
 
-def _sign(secret: Secret, end: int) -> str:
+def _sign(secret: Secret, text: str) -> str:
     key = secret.reveal().strip().encode("utf-8", "surrogateescape")
-    return hmac.new(key, _PURPOSE + str(end).encode(), hashlib.sha256).hexdigest()
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()

@@ -144,7 +144,8 @@ def test_cookie_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     "value", ["", "x", "1", "9.", ".9", "99999999999.x", "-5.x", "9" * 400 + ".x", "1700000000.\xe9", '"']
 )
 def test_other_cookies_are_no_session(value: str) -> None:
-    assert not has_session(Secret(TOKEN), {"HTTP_COOKIE": f"web_prom_live={value}"})
+    name = make_cookie(Secret(TOKEN), {}).partition("=")[0]
+    assert not has_session(Secret(TOKEN), {"HTTP_COOKIE": f"{name}={value}"})
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,45 @@ def test_session_is_found_among_other_cookies(other: str) -> None:
         assert has_session(Secret(TOKEN), {"HTTP_COOKIE": header}), header
         assert not has_session(Secret("another"), {"HTTP_COOKIE": header}), header
     assert not has_session(Secret(TOKEN), {"HTTP_COOKIE": other})
+
+
+def test_sessions_of_pages_on_one_host_live_side_by_side() -> None:
+    """A browser has one cookie of a name for a host and a path, whatever the port."""
+    jar: dict[str, str] = {}
+
+    def keep(header: str) -> None:
+        name, _, value = header.partition(";")[0].partition("=")
+        jar[name] = value
+
+    tokens = [OneTimeToken() for _ in range(2)]
+    pages = [OneTimeAccess(token) for token in tokens]
+    for page, token in zip(pages, tokens, strict=True):
+        (header,) = page.sign_in({"HTTP_AUTHORIZATION": f"Bearer {token.text}"}) or []
+        keep(header[1])
+    # Workers of one service, and a service that has the same token.
+    workers = [app_of(bearer_token=TOKEN) for _ in range(3)]
+    for app in workers[:2]:
+        keep(dict(ask(app, "/session", HTTP_AUTHORIZATION=f"Bearer {TOKEN}").headers)["Set-Cookie"])
+    assert len(jar) == 3
+    sent = "; ".join(f"{name}={value}" for name, value in jar.items())
+    assert [page.refusal_for({"HTTP_COOKIE": sent}) for page in pages] == [None, None]
+    assert [code(ask(app, HTTP_COOKIE=sent)) for app in workers] == ["200"] * 3
+    assert code(ask(app_of(bearer_token="another"), HTTP_COOKIE=sent)) == "401"
+
+
+def test_cookie_of_an_encrypted_page_has_another_name() -> None:
+    """A browser does not let a page without TLS replace a cookie that is Secure."""
+    names = {
+        make_cookie(Secret(TOKEN), {"wsgi.url_scheme": scheme}).partition("=")[0]
+        for scheme in ("http", "https", "http")
+    }
+    assert len(names) == 2
+
+
+def test_name_of_the_cookie_does_not_show_its_signature() -> None:
+    name, _, value = make_cookie(Secret(TOKEN), {}).partition(";")[0].partition("=")
+    assert re.fullmatch(r"web_prom_live_[0-9a-f]+", name)
+    assert name.removeprefix("web_prom_live_") not in value
 
 
 def test_a_cookie_with_another_end_is_no_session() -> None:
