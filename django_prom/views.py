@@ -14,10 +14,11 @@ from web_prom.metrics.routes import exclude
 
 def exposition_response(request: HttpRequest) -> HttpResponse:
     """Return the project's metrics, or the live page or a file of it, as a response of Django."""
-    environ = request.META
+    # Django also knows the scheme under ASGI, and behind a proxy (SECURE_PROXY_SSL_HEADER).
+    environ = {**request.META, "wsgi.url_scheme": request.scheme}
     # Under ASGI and in its test client, Django sets wsgi.multiprocess to True without knowing it.
     if "wsgi.input" not in environ or environ.get("SERVER_NAME") == "testserver":
-        environ = {**environ, "wsgi.multiprocess": None}
+        environ["wsgi.multiprocess"] = None
     live_path = split_live_path(request.path_info) if conf.is_on("live") else None
     if live_path is None:
         status, headers, body = conf.exposition().respond(environ)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from django.test import Client
+from asgiref.sync import async_to_sync
+from django.test import AsyncClient, Client
 from prometheus_client import CollectorRegistry
 
 from django_prom.mounts import find_mounts
@@ -57,6 +58,22 @@ def test_page_is_found_below_the_prefix_of_an_include(site: Site, registry: Coll
     ):
         assert page == scrapes.removesuffix("/metrics") + "/live"
         assert site(f"{page}/snapshot.json", **HERE) == "200"
+
+
+@configured(
+    PROM_LIVE=True, PROM_BEARER_TOKEN="s3cret", SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https")
+)
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_cookie_of_the_page_is_sent_over_https_only_if_the_client_uses_it(
+    is_async: bool, scheme: str, client: Client, async_client: AsyncClient
+) -> None:
+    headers = {"Authorization": "Bearer s3cret", "X-Forwarded-Proto": scheme}
+    if is_async:
+        response = async_to_sync(async_client.get)("/live/session", headers=headers)
+    else:
+        response = client.get("/live/session", headers=headers)
+    assert ("Secure" in response["Set-Cookie"]) is (scheme == "https")
 
 
 @configured(PROM_LIVE=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -32,6 +32,7 @@ class Service:
         change: Changes a snapshot before it is sent.
         refusal: The answer to everything, in the place of the page's own.
         may_sign_in: Whether a client that is refused may give a token.
+        given: The header ``Authorization`` of the latest client that gave a token.
         holds: Whether the same snapshot is sent again.
     """
 
@@ -43,6 +44,7 @@ class Service:
         self.change: Callable[[dict[str, Any]], None] = lambda document: None
         self.refusal: Response | None = None
         self.may_sign_in = False
+        self.given = ""
         self.holds = False
         self.has_history = True
 
@@ -63,8 +65,9 @@ class Service:
         """Return the refusal that the test has set, or None."""
         return Refusal(self.refusal, self.may_sign_in) if self.refusal else None
 
-    def sign_in(self, _environ: object) -> list[Header] | None:
-        """Return that nobody gave a token."""
+    def sign_in(self, environ: Mapping[str, Any]) -> list[Header] | None:
+        """Accept no token."""
+        self.given = environ["HTTP_AUTHORIZATION"]
         return None
 
     def fail(self, status: str, reason: str = "") -> None:
@@ -90,6 +93,7 @@ def serve(service: Service) -> Iterator[Service]:
                 "REQUEST_METHOD": "GET",
                 "PATH_INFO": path,
                 "HTTP_ACCEPT_ENCODING": self.headers.get("Accept-Encoding", ""),
+                "HTTP_AUTHORIZATION": self.headers.get("Authorization", ""),
             }
             if path.startswith(PREFIX):
                 response = app.respond(environ, path.removeprefix(PREFIX))

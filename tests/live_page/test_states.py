@@ -103,6 +103,18 @@ def test_page_reads_its_numbers_if_its_address_has_a_password(pages: Pages, serv
     expect(page.locator(".figures")).to_be_visible()
 
 
+def test_sign_in_sends_a_token_of_any_letters_in_utf_8(pages: Pages, service: Service) -> None:
+    pages.expected.append("Failed to load resource")
+    service.fail("401 Unauthorized", "no\n")
+    service.may_sign_in = True
+    page = pages.open(service.url, ready="#token")
+    page.get_by_label("Token").fill("secretà€")
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_role("status")).to_have_text("The service does not accept this token.")
+
+    assert service.given.encode("latin-1").decode() == "Bearer secretà€"
+
+
 def test_page_states_that_the_service_cannot_be_reached(pages: Pages, service: Service) -> None:
     pages.expected.append("Failed to load resource")
     page = pages.open(service.url)

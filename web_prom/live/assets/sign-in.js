@@ -5,8 +5,10 @@ const state = document.getElementById("state");
 
 async function signIn(text) {
   state.textContent = "Checking the token …";
+  // The server reads UTF-8. Each character of a header is one byte.
+  const bytes = String.fromCharCode(...new TextEncoder().encode(text));
   try {
-    const response = await fetch("session", { cache: "no-store", headers: { Authorization: `Bearer ${text}` } });
+    const response = await fetch("session", { cache: "no-store", headers: { Authorization: `Bearer ${bytes}` } });
     if (response.ok) {
       location.replace("./");
       return;
