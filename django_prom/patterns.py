@@ -21,8 +21,17 @@ VARIABLE = "<var>"
 
 _QUANTIFIER = re.compile(r"(?:[*+?]|\{\d*,?\d*\})[?+]?")
 _REPETITION = re.compile(r"[*+]|\{\d*,?\d*\}")
+_COMMENT = r"\(\?#(?:\\.|[^)\\])*\)"
+_IGNORED = re.compile(rf"(?:{_COMMENT})*", re.DOTALL)
+_IGNORED_IF_VERBOSE = re.compile(rf"(?:{_COMMENT}|[ \t\n\r\v\f]|#(?:\\.|[^\n\\])*)*", re.DOTALL)
 _GROUP = re.compile(
-    r"\((?:\?(?:P<(?P<name>\w+)>|P=(?P<reference>\w+)|(?P<kind>[:=!>#(]|<[=!])|[a-zA-Z-]+(?P<flags>[:)])))?"
+    r"\((?:\?(?:P<(?P<name>\w+)>|P=(?P<reference>\w+)|(?P<look><?[=!])|>|\(\w+\)"
+    r"|(?P<on>[a-zA-Z]*)-?(?P<off>[a-zA-Z]*)(?P<flags>[:)])))?"
+)
+_ESCAPE = re.compile(
+    r"\\(?:x(?P<byte>[0-9a-fA-F]{2})|u(?P<short>[0-9a-fA-F]{4})|U(?P<long>000[0-9a-fA-F]{5})"
+    r"|N\{[^}]*\}|[0-3][0-7]{2}|[0-9]{1,2}|(?P<char>.))",
+    re.DOTALL,
 )
 
 
@@ -92,19 +101,26 @@ class _RegexConverter:
     def __init__(self, regex: str) -> None:
         self._regex = regex
         self._position = 0
+        self._ignored = _IGNORED
 
     def convert(self, *, in_group: bool = False) -> str:
         """Return the template of the rest of the expression, or of the rest of a group."""
         pieces: list[str] = []
+        self._skip(self._ignored)
         while self._position < len(self._regex):
             if in_group and self._regex[self._position] == ")":
                 self._position += 1
                 break
             pieces.append(self._convert_next())
-            quantifier = _QUANTIFIER.match(self._regex, self._position)
-            if quantifier:
-                self._position = quantifier.end()
+            self._skip(self._ignored)
+            self._skip(_QUANTIFIER)
+            self._skip(self._ignored)
         return "".join(pieces)
+
+    def _skip(self, skipped: re.Pattern[str]) -> None:
+        found = skipped.match(self._regex, self._position)
+        if found:
+            self._position = found.end()
 
     def _convert_next(self) -> str:
         char = self._regex[self._position]
@@ -112,44 +128,64 @@ class _RegexConverter:
             return self._convert_group()
         if char == "[":
             return self._convert_character_set()
-        self._position += 1
         if char == "\\":
             return self._convert_escape()
+        self._position += 1
         if char in "^$":
             return ""
-        if char == "." and _REPETITION.match(self._regex, self._position):
-            return VARIABLE
+        if char == ".":
+            self._skip(self._ignored)
+            return VARIABLE if _REPETITION.match(self._regex, self._position) else char
         return char
 
     def _convert_escape(self) -> str:
-        char = self._regex[self._position]
-        self._position += 1
+        found = _ESCAPE.match(self._regex, self._position)
+        if found is None:
+            raise IndexError
+        self._position = found.end()
+        char = found["char"]
+        if char is None:
+            code = found["byte"] or found["short"] or found["long"] or "0"
+            char = chr(int(code, 16))
+            return char if char.isprintable() else VARIABLE
         if char in "AZzbB":
             return ""
-        return VARIABLE if char in "dDwWsS" or char.isdigit() else char
+        return VARIABLE if char.isascii() and char.isalpha() else char
 
     def _convert_character_set(self) -> str:
+        """Return the character of a set of one character, as it is outside of a set, or a variable part."""
         start = self._position + 1
         self._position = start + 1 if self._regex.startswith("^", start) else start
         if self._regex[self._position] == "]":  # the first one is a member of the set
             self._position += 1
         while self._regex[self._position] != "]":
             self._position += 2 if self._regex[self._position] == "\\" else 1
-        content = self._regex[start : self._position].removeprefix("\\")
+        content = self._regex[start : self._position]
         self._position += 1
-        return content if len(content) == 1 else VARIABLE
+        if len(content) == 1:
+            return content
+        if _ESCAPE.fullmatch(content):
+            return _RegexConverter(content).convert() or VARIABLE
+        return VARIABLE
 
     def _convert_group(self) -> str:
         opened = _GROUP.match(self._regex, self._position)
         if opened is None:
             raise IndexError
         self._position = opened.end()
-        name = opened["name"] or opened["reference"]
+        outside = self._ignored
+        if "x" in (opened["on"] or ""):
+            self._ignored = _IGNORED_IF_VERBOSE
+        if "x" in (opened["off"] or ""):
+            self._ignored = _IGNORED
         if opened["flags"] == ")":
             return ""
         content = self.convert(in_group=True)
-        if name:
+        self._ignored = outside
+        if name := opened["name"] or opened["reference"]:
             return f"<{name}>"
-        if opened["kind"] in (":", ">") or opened["flags"]:
-            return f"({content})" if "|" in content else content
-        return "" if opened["kind"] in ("=", "!", "<=", "<!", "#") else VARIABLE
+        if opened["look"]:
+            return ""
+        if opened.group() == "(":
+            return VARIABLE
+        return f"({content})" if "|" in content else content

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from types import ModuleType
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -76,6 +78,19 @@ def test_routes_of_rest_framework(
     """Its routers use regular expressions."""
     assert Site()(path, method) == status
     assert requests(registry) == {(method, route, status): 1}
+
+
+def test_character_set_of_one_escape_keeps_routes_apart(site: Site, registry: CollectorRegistry) -> None:
+    from django.urls import path, re_path
+
+    urls = ModuleType("urls")
+    urls.urlpatterns = [  # type: ignore[attr-defined]
+        re_path(r"^orders/[\d]/$", views.hello),
+        path("orders/d/", views.hello),
+    ]
+    with override_settings(ROOT_URLCONF=urls):
+        assert site("/orders/1/") == site("/orders/d/") == "200"
+    assert of(registry) == {f"/orders/{VARIABLE}/", "/orders/d/"}
 
 
 def test_exception_that_rest_framework_answers_is_not_counted(
@@ -231,6 +246,16 @@ def test_match_without_patterns_uses_the_text_of_the_route(registry: CollectorRe
         (r"^(\w)+\b/(?P<a>.)(?P=a)/", "<var>/<a><a>/"),
         (r"^a{2}/b{x}", "a/b{x}"),
         (r"^\/x\-y/", "/x-y/"),
+        (r"^[\d]/[\w]+/[\S]?[\b]/", "<var>/<var>/<var>/"),
+        (r"^[\.][\^][^\.][\x41][\-\.]", ".^<var>A<var>"),
+        (r"^\x41\u00e9\U00000042\n\N{DIGIT ONE}\012/", "AéB<var>/"),
+        (r"^(?P<a>x)?(?(a)y|z)/(?(1)b)$", "<a>(y|z)/b"),
+        (r"^a(?#note (x|y)+/(?#\))", "a/"),
+        (
+            "(?x) ^ a[ ]b\\ c / # (the | part\n (?P<x> \\d +) / . * (?-x: d#) (?# note )\n $",
+            "a b c/<x>/<var> d#",
+        ),
+        ("^(?x: a # b\n /) #/", "a/ #/"),
         (r"", ""),
     ],
 )
