@@ -45,15 +45,10 @@ def chain_template(patterns: Iterable[Any], matched: str) -> str:
         matched: ``ResolverMatch.route``, which is in the language of the request.
     """
     chain = list(patterns)
-    prefix = ""
-    if chain and isinstance(chain[0], LocalePrefixPattern):
-        chain = chain[1:]
-        # The default language can be without a prefix.
-        prefix = LANGUAGE if matched != _join(chain) else ""
     if all(isinstance(_source(pattern), str) for pattern in chain):
-        return absolute_route(prefix + _join_templates(chain))
+        return _template(chain, matched)
     with translation.override(settings.LANGUAGE_CODE):
-        return absolute_route(prefix + _join_templates(chain))
+        return _template(chain, matched)
 
 
 def template_of_text(matched: str) -> str:
@@ -73,6 +68,14 @@ def regex_template(regex: str) -> str:
         return re.sub(rf"(?:{VARIABLE})+", VARIABLE, _RegexConverter(regex).convert())
     except IndexError:
         return regex
+
+
+def _template(chain: Sequence[Any], matched: str) -> str:
+    prefix = ""
+    if chain and isinstance(chain[0], LocalePrefixPattern):
+        has_prefix = chain[0].prefix_default_language or matched != _join(chain[1:])
+        prefix, chain = LANGUAGE if has_prefix else "", chain[1:]
+    return absolute_route(prefix + _join_templates(chain))
 
 
 def _join_templates(chain: Sequence[Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.test import override_settings
+from django.utils import translation
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -138,14 +139,36 @@ def test_redirect_to_a_language_has_the_route_of_its_target(site: Site, registry
 @configured(ROOT_URLCONF="tests.django_prom.urls_i18n_bare", MIDDLEWARE=[LOCALE])
 def test_default_language_without_a_prefix_has_its_own_route(site: Site, registry: CollectorRegistry) -> None:
     """All other languages share one route."""
-    for path in ("/pages/a/", "/de/pages/a/", "/pt-br/pages/a/", "/old/1999/", "/de/old/1999/"):
+    for path in (
+        "/pages/a/",
+        "/de/pages/a/",
+        "/pt-br/pages/a/",
+        "/old/1999/",
+        "/de/old/1999/",
+        "/de/benutzer/1/",
+    ):
         assert site(path) == "200"
     assert of(registry) == {
         "/pages/<slug:slug>/",
         "/<language>/pages/<slug:slug>/",
         "/old/<year>/",
         "/<language>/old/<year>/",
+        "/<language>/users/<int:pk>/",
     }
+
+
+@configured(ROOT_URLCONF="tests.django_prom.urls_i18n_bare", MIDDLEWARE=[LOCALE])
+@pytest.mark.parametrize(
+    ("path", "route"), [("/users/1/", "/users/<int:pk>/"), ("/years/1999/", "/years/<year>/")]
+)
+def test_language_that_a_view_activates_does_not_change_the_route(
+    path: str, route: str, site: Site, registry: CollectorRegistry
+) -> None:
+    """Neither that of this request nor that of later ones."""
+    views.hooks["view"] = lambda request: translation.activate("de")
+    with translation.override(None):
+        assert site(path) == site(path) == "200"
+    assert of(registry) == {route}
 
 
 @configured(MIDDLEWARE=[f"{HERE}.login"])

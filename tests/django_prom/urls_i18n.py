@@ -21,15 +21,17 @@ class _Translated:
         return self._texts.get(language or "en", self._texts["en"])
 
 
+TRANSLATED = [
+    path(lazystr(_Translated(en="users/", de="benutzer/")), include([path("<int:pk>/", views.hello)])),
+    re_path(lazystr(_Translated(en=r"^years/(?P<year>\d+)/$", de=r"^jahre/(?P<year>\d+)/$")), views.hello),
+]
+
 urlpatterns = [
     path("plain/", views.hello),
     *i18n_patterns(
         path("", views.hello),
         path("pages/<slug:slug>/", views.hello),
-        path(lazystr(_Translated(en="users/", de="benutzer/")), include([path("<int:pk>/", views.hello)])),
-        re_path(
-            lazystr(_Translated(en=r"^years/(?P<year>\d+)/$", de=r"^jahre/(?P<year>\d+)/$")), views.hello
-        ),
+        *TRANSLATED,
         path("", include("django_prom.urls")),
     ),
 ]
