@@ -35,7 +35,7 @@ class PrometheusConfig(AppConfig):  # type: ignore[misc]
 
         Wrong settings raise no error here. The system checks and the middleware report them.
         """
-        from django_prom import channels_routes, checks, connections, signals
+        from django_prom import channels_routes, checks, connections, error_handlers, signals
         from django_prom.decorated_views import DjangoRequests
         from web_prom.decorators.framework_requests import register_framework
         from web_prom.exposition.scrape_context import scrape_context
@@ -48,6 +48,7 @@ class PrometheusConfig(AppConfig):  # type: ignore[misc]
         signals.connect()
         register_framework(DjangoRequests())
         channels_routes.patch_url_router()
+        error_handlers.watch_error_handlers()
         setting_changed.connect(_on_setting_changed, dispatch_uid=f"{__name__}.setting_changed")
         _apply_settings()
 

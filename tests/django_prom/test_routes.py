@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from django_prom import routes
 from django_prom.patterns import VARIABLE, regex_template, template_of_text
-from tests.web_prom.support import errors, exceptions, requests
+from tests.web_prom.support import errors, requests
 
 from . import views
 from .conftest import Site, configured
@@ -92,14 +92,6 @@ def test_character_set_of_one_escape_keeps_routes_apart(site: Site, registry: Co
     with override_settings(ROOT_URLCONF=urls):
         assert site("/orders/1/") == site("/orders/d/") == "200"
     assert of(registry) == {f"/orders/{VARIABLE}/", "/orders/d/"}
-
-
-def test_exception_that_rest_framework_answers_is_not_counted(
-    site: Site, registry: CollectorRegistry
-) -> None:
-    """Only an exception that leaves the view is counted."""
-    assert site("/api/users/refused/") == site("/api/users/broken/") == "500"
-    assert exceptions(registry) == {("/api/users/broken/", "RuntimeError"): 1}
 
 
 def test_exclude_applies_to_rest_framework_views(site: Site, registry: CollectorRegistry) -> None:

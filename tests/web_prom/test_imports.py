@@ -126,6 +126,7 @@ ANYWHERE = {
     "family_names",
     "gunicorn_types",
     "hooks",
+    "import_hook",
     "log_limit",
     "posix",
     "text_format",

@@ -11,7 +11,6 @@ from typing import Any
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from web_prom.http_client import httpx_clients, requests_sessions, urllib3_pools
-from web_prom.http_client.patches import when_imported
 from web_prom.http_client.recorder import CallRecorder
 from web_prom.http_client.targets import (
     ATTRIBUTE,
@@ -19,6 +18,7 @@ from web_prom.http_client.targets import (
     ProcessTargets,
     measurement_in,
 )
+from web_prom.import_hook import when_imported
 from web_prom.metrics.recorder import Recorder
 
 logger = logging.getLogger("web_prom")
