@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from web_prom.hooks import ExtraLabel
+from web_prom.metrics.labels import UNNAMED_TEMPLATE
 
 
 def _view(request: HttpRequest, _response: HttpResponseBase) -> str:
@@ -24,7 +25,19 @@ def _ajax(request: HttpRequest, _response: HttpResponseBase) -> str:
 
 
 def _template_name(_request: HttpRequest, response: HttpResponseBase) -> str:
-    return str(response.template_name) if hasattr(response, "template_name") else ""
+    return str(_named(response.template_name)) if hasattr(response, "template_name") else ""
+
+
+def _named(template: object) -> object:
+    """Replace template objects by their names. The text of an object is different in each request."""
+    if template is None or isinstance(template, str):
+        return template
+    if isinstance(template, list | tuple):
+        names = map(_named, template)
+        return tuple(names) if isinstance(template, tuple) else list(names)
+    # The object of a backend contains that of the engine.
+    name = getattr(getattr(template, "template", template), "name", None)
+    return name if isinstance(name, str) else UNNAMED_TEMPLATE
 
 
 def _charset(_request: HttpRequest, response: HttpResponseBase) -> str:

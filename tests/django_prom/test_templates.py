@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import jinja2
 import pytest
 from django import forms
+from django.http import HttpResponse
 from django.template import Context, Template, engines
 from django.template.loader import render_to_string
 from django.template.response import SimpleTemplateResponse
 from django.test import override_settings
+from django.urls import path
 from prometheus_client import CollectorRegistry
 
 from django_prom import conf
-from tests.web_prom.support import python
+from tests.web_prom.support import python, samples
+
+from .conftest import Site
 
 SOURCES = {
     "page.html": "{% extends 'base.html' %}{% block body %}{% include 'part.html' %}{% endblock %}",
@@ -106,6 +112,45 @@ def test_templates_stop_with_the_setting(counts: Any) -> None:
         conf.instrumentation()
         render_to_string("part.html")
     assert counts() == {}
+
+
+class NamelessTemplate:
+    """A template of a backend without names."""
+
+    template = "text"
+
+
+@pytest.mark.parametrize(
+    ("template_name", "label"),
+    [
+        (lambda: "part.html", "part.html"),
+        (lambda: ["no.html", "part.html"], "['no.html', 'part.html']"),
+        (lambda: ("part.html",), "('part.html',)"),
+        (lambda: None, "None"),
+        (lambda: engines["django"].from_string("hi"), "_string"),
+        (lambda: engines["django"].get_template("part.html"), "part.html"),
+        (lambda: Template("hi"), "_string"),
+        (lambda: jinja2.Template("hi"), "_string"),
+        (lambda: [engines["django"].from_string("hi"), "part.html"], "['_string', 'part.html']"),
+        (NamelessTemplate, "_string"),
+    ],
+)
+def test_template_name_for_django_prometheus_is_no_text_of_an_object(
+    template_name: Any, label: str, site: Site, registry: CollectorRegistry
+) -> None:
+    """All requests share one series. Names are as that package writes them."""
+
+    def view(request: Any) -> Any:
+        response = HttpResponse()
+        response.template_name = template_name()  # as TemplateResponse and REST framework set it
+        return response
+
+    urls = ModuleType("urls")
+    urls.urlpatterns = [path("page/", view)]  # type: ignore[attr-defined]
+    with override_settings(TEMPLATES=ENGINES, PROM_NAMING="django-prometheus", ROOT_URLCONF=urls):
+        assert site("/page/") == site("/page/") == "200"
+    name = "django_http_responses_total_by_templatename_total"
+    assert samples(registry, name, "templatename") == {(label,): 2}
 
 
 @pytest.mark.slow

@@ -14,6 +14,9 @@ EMPTY = ""
 UNMATCHED = "_unmatched"
 """The route of a request that no route matched."""
 
+UNNAMED_TEMPLATE = "_string"
+"""The name of a template that was created from a string."""
+
 OVERFLOW = "_overflow"
 """The value of the unbounded labels of a label set that is over the limit."""
 

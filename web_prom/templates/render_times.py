@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client import Histogram
 
 from web_prom.metrics.conventions import MetricSpec, same_names
+from web_prom.metrics.labels import UNNAMED_TEMPLATE
 from web_prom.metrics.operation_recorder import OperationRecorder, Write
 from web_prom.metrics.recorder import Recorder
 
@@ -23,9 +24,6 @@ RENDER_TIME = MetricSpec(
 
 RENDER_TIME_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
 """In seconds. A template that takes 5 s is too slow in every application."""
-
-STRING = "_string"
-"""The name of a template that was created from a string."""
 
 _END: Any = object()
 
@@ -67,7 +65,7 @@ class RenderTimes(OperationRecorder):
 
         Args:
             engine: The name of the template engine.
-            name: The name of the template, or :data:`STRING`.
+            name: The name of the template, or :data:`UNNAMED_TEMPLATE`.
             seconds: The duration.
         """
         try:
@@ -87,7 +85,7 @@ class RenderTimes(OperationRecorder):
             engine: The name of the template engine.
             name: The name of the template; None if it was created from a string.
         """
-        return Rendering(self, engine, STRING if name is None else str(name))
+        return Rendering(self, engine, UNNAMED_TEMPLATE if name is None else str(name))
 
     def stream(self, engine: str, name: object, chunks: Chunks) -> Chunks:
         """Yield the parts of a template that is rendered in parts. The time between them is not measured.
