@@ -103,7 +103,10 @@ def on_response(recording: Recording, request: HttpRequest, response: HttpRespon
         recording.recorder.record_internal_error("follow")
     try:
         match = request.resolver_match
-        route = None if match is None else routes.route_cache.get((match.route, match.func))
+        try:
+            route = None if match is None else routes.route_cache.get((match.route, match.func))
+        except Exception:  # find_route() knows views without a hash
+            route = None
         if route is None:
             _set_route(recording, routes.find_route(request, response))
         else:  # the same as _set_route(), without the call

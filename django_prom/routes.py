@@ -64,7 +64,10 @@ def find_route(request: HttpRequest, response: HttpResponseBase | None) -> Route
         if match is None:
             return None
     key = (match.route, match.func)
-    route = route_cache.get(key)
+    try:
+        route = route_cache.get(key)
+    except Exception:  # a view without a hash, for example an object of a dataclass
+        return _route_of_match(match)
     if route is None:
         route = _route_of_match(match)
         if len(route_cache) < _MAX_CACHED_ROUTES:

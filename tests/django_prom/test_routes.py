@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import pytest
+from django.http import HttpResponse
 from django.test import override_settings
 from django.utils import translation
 from hypothesis import given
@@ -14,7 +16,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from django_prom import routes
+from django_prom import exclude, routes
 from django_prom.patterns import VARIABLE, regex_template, template_of_text
 from tests.web_prom.support import errors, requests
 
@@ -223,6 +225,53 @@ def test_route_cache_is_bounded(
         site(path)
     assert len(routes.route_cache) == 2
     assert of(registry) == {"/", "/foo/", "/foobar/", "/users/<int:pk>/"}
+
+
+@dataclass
+class ViewWithoutHash:
+    """A callable object. Only its fields are compared, so Python gives it no hash."""
+
+    status: int = 200
+
+    def __call__(self, request: Any) -> Any:
+        if self.status == 500:
+            raise ValueError
+        return HttpResponse(status=self.status)
+
+
+class ViewWithBrokenHash(ViewWithoutHash):
+    def __hash__(self) -> int:
+        raise AttributeError
+
+
+@pytest.mark.parametrize("view", [ViewWithoutHash, ViewWithBrokenHash])
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_route_and_exclusion_of_a_view_without_a_hash(
+    view: Any, status: int, site: Site, registry: CollectorRegistry
+) -> None:
+    from django.urls import path
+
+    urls = ModuleType("urls")
+    urls.urlpatterns = [  # type: ignore[attr-defined]
+        path("view/", view(status)),
+        path("hidden/", exclude(view(status))),
+    ]
+    with override_settings(ROOT_URLCONF=urls):
+        for where in ("/view/", "/view/", "/hidden/", "/hidden/"):
+            assert site(where) == str(status)
+    assert requests(registry) == {("GET", "/view/", str(status)): 2}
+    assert errors(registry) == {}
+
+
+@configured(MIDDLEWARE=[f"{HERE}.maintenance"])
+def test_early_answer_has_the_route_of_a_view_without_a_hash(site: Site, registry: CollectorRegistry) -> None:
+    from django.urls import path
+
+    urls = ModuleType("urls")
+    urls.urlpatterns = [path("view/", ViewWithoutHash())]  # type: ignore[attr-defined]
+    with override_settings(ROOT_URLCONF=urls):
+        assert site("/view/") == "503"
+    assert requests(registry) == {("GET", "/view/", "503"): 1}
 
 
 def test_match_without_patterns_uses_the_text_of_the_route(registry: CollectorRegistry) -> None:
