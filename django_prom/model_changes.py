@@ -124,9 +124,10 @@ class ModelChanges:
             self.count({change: number})
             return
         # A transaction can change a million objects. They are added up in one callback, as long as the
-        # application adds none of its own and the savepoints are the same.
+        # application adds none of its own and the savepoints are the same. A TestCase never commits: it runs
+        # only the callbacks that a part of the test adds, so there each change has its own.
         callbacks = connection.run_on_commit
-        if callbacks:
+        if callbacks and not _is_in_test_case(connection):
             savepoints, callback, *_ = callbacks[-1]
             is_own = isinstance(callback, _PendingChanges) and callback.owner is self
             if is_own and savepoints == set(connection.savepoint_ids):
@@ -152,14 +153,22 @@ class ModelChanges:
 
 
 class _PendingChanges:
-    """A callback for the commit of a transaction. It counts the changes of the transaction."""
+    """A callback for the commit of a transaction. It counts the changes of the transaction, once.
+
+    A test can run it several times, with ``captureOnCommitCallbacks(execute=True)`` inside of another one.
+    """
 
     def __init__(self, changes: ModelChanges, change: _Change, number: int) -> None:
         self.owner = changes
         self.changes: Tally[_Change] = Tally({change: number})
 
     def __call__(self) -> None:
-        self.owner.count(self.changes)
+        changes, self.changes = self.changes, Tally()
+        self.owner.count(changes)
+
+
+def _is_in_test_case(connection: Any) -> bool:
+    return any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
 
 
 _current: ModelChanges | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import unittest
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.core.serializers import deserialize
 from django.db import connection, transaction
 from django.db.models.signals import post_delete, post_save
-from django.test import override_settings
+from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 from prometheus_client import CollectorRegistry
 
@@ -128,6 +129,44 @@ def test_model_changes_of_a_transaction_need_one_callback(shop: Any, count: Any)
             shop.Order.objects.create(number=number)
         assert len(connection.run_on_commit) == 1
     assert changes() == {("shop.Order", "created"): 100}
+
+
+def test_model_changes_counts_once_in_captured_callbacks_of_a_test_case(shop: Any, count: Any) -> None:
+    """A TestCase keeps all callbacks of a test, also those that it has run, and runs those of a block."""
+    changes = count("shop.Order")
+    counted: list[float] = []
+
+    def create() -> None:
+        shop.Order.objects.create()
+
+    def create_in(savepoint: bool) -> Callable[[], None]:
+        def inner() -> None:
+            with transaction.atomic(savepoint=savepoint):
+                create()
+
+        return inner
+
+    class Tests(TestCase):  # type: ignore[misc]
+        def captured(self, change: Callable[[], None]) -> None:
+            before = changes().get(("shop.Order", "created"), 0)
+            with self.captureOnCommitCallbacks(execute=True):
+                change()
+            counted.append(changes().get(("shop.Order", "created"), 0) - before)
+
+        def test_changes(self) -> None:
+            create()
+            for change in (create, create, create_in(savepoint=True), create_in(savepoint=False)) * 2:
+                self.captured(change)
+            with transaction.atomic():
+                create()
+                self.captured(create)
+            self.captured(lambda: self.captured(create))
+
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(Tests).run(result)
+    assert result.errors == result.failures == []
+    assert counted == [1] * 11
+    assert changes() == {("shop.Order", "created"): 10}
 
 
 def test_model_changes_counts_without_autocommit(shop: Any, count: Any) -> None:
