@@ -119,8 +119,9 @@ class ModelChanges:
 
     def _count_at_commit(self, using: str, change: _Change, number: int) -> None:
         connection = connections[using]
-        if not connection.in_atomic_block:
-            # Django commits each statement, or the application commits by itself and there is no hook for it.
+        if not (connection.in_atomic_block and connection.commit_on_exit):
+            # Django commits each statement, or autocommit is off: the application commits by itself, also
+            # outside of an atomic block, and Django runs no callbacks until autocommit is on.
             self.count({change: number})
             return
         # A transaction can change a million objects. They are added up in one callback, as long as the

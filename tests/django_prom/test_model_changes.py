@@ -170,15 +170,25 @@ def test_model_changes_counts_once_in_captured_callbacks_of_a_test_case(shop: An
 
 
 def test_model_changes_counts_without_autocommit(shop: Any, count: Any) -> None:
-    """Django has no hook for the commit of the application."""
+    """At once, also in ``atomic()``: Django has no hook for the commit of the application."""
     changes = count("shop.Order")
     transaction.set_autocommit(False)
     try:
         shop.Order.objects.create()
+        shop.Order.objects.get_or_create(number=1)
+        with transaction.atomic(), transaction.atomic():
+            shop.Order.objects.create().delete()
+        assert connection.run_on_commit == []
         transaction.commit()
+        expected = {("shop.Order", "created"): 3, ("shop.Order", "deleted"): 1}
+        assert changes() == expected
     finally:
         transaction.set_autocommit(True)
-    assert changes() == {("shop.Order", "created"): 1}
+    assert changes() == expected
+    with transaction.atomic():
+        shop.Order.objects.create()
+        assert changes() == expected
+    assert changes() == {**expected, ("shop.Order", "created"): 4}
 
 
 def test_model_changes_counts_a_proxy_for_its_concrete_model(shop: Any, count: Any) -> None:
