@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress
 from operator import ne
@@ -15,6 +16,9 @@ MAX_BYTES = 50_000_000
 
 # One call that splits a large text would keep all other threads waiting.
 _SPLIT_BYTES = 250_000
+
+_name_and_space = re.compile(rb"\s*\S+\s").match
+_find_marks = re.compile(rb'\\.|"| # \{').finditer
 
 
 class TextFormatError(ValueError):
@@ -185,8 +189,8 @@ class TextReader:
                 lengths.append(0)
                 continue
             sample = _without_exemplar(line)
-            end = sample.rfind(b"}") + 1 or sample.find(b" ")
-            at = known.get(sample[: end + 1])
+            end = _length_before_value(sample)
+            at = known.get(sample[:end])
             labels: Mapping[str, str]
             try:
                 if at is None:
@@ -200,7 +204,7 @@ class TextReader:
                 current = families.setdefault(name, Family(name))
             current.series.add(name, labels, len(values))
             every.add(name, labels, len(values))
-            lengths.append(end + 1)
+            lengths.append(end)
             values.append(0.0)
             _set(values, not_finite, len(values) - 1, value)
         self._text, self._lengths, self._positions = lines, lengths, positions
@@ -208,15 +212,27 @@ class TextReader:
         self._values, self._not_finite = values, not_finite
 
 
+def _length_before_value(sample: bytes) -> int:
+    """Return the length of the text before a value; 0 if there is no value.
+
+    A space before the value may be missing after labels, but not after a name.
+    """
+    length = sample.rfind(b"}") + 1
+    if not length and (found := _name_and_space(sample)):
+        length = found.end()
+    return length
+
+
 def _without_exemplar(line: bytes) -> bytes:
     """Return a line of OpenMetrics without the exemplar after the value."""
-    at = line.find(b" # {")
-    while at >= 0:
-        before = line[:at]
-        # In a label value, an odd number of quotes is before the mark.
-        if (before.count(b'"') - before.count(b'\\"')) % 2 == 0:
-            return before
-        at = line.find(b" # {", at + 1)
+    if b" # {" not in line:
+        return line
+    in_value = False
+    for found in _find_marks(line):  # characters that are escaped, quotes, and what begins an exemplar
+        if found[0] == b'"':
+            in_value = not in_value
+        elif found[0] == b" # {" and not in_value:
+            return line[: found.start()]
     return line
 
 

@@ -108,6 +108,10 @@ def test_read_notices_other_series(text: bytes) -> None:
         ('a{ x = "}" , y = "a b" } 4', {"x": "}", "y": "a b"}),
         ('a{x="\\"\\\\\\n"} 4 1700000000000', {"x": '"\\\n'}),
         ("a 4", {}),
+        ("a\t4", {}),
+        ('a{x="1"}4', {"x": "1"}),
+        ('a{x="1"}\t4', {"x": "1"}),
+        ('a{x="\\\\"}4 # {y="z"} 1', {"x": "\\"}),
     ],
 )
 def test_read_accepts_all_spellings_of_a_series(line: str, labels: dict[str, str]) -> None:
@@ -150,3 +154,30 @@ def test_read_ignores_exemplars() -> None:
     (bucket,), (total,) = (family.series for family in scrape.families.values())
     assert (bucket.labels, scrape.values[bucket.at]) == ({"le": "1", "path": "x # {y"}, 5)
     assert (total.labels, scrape.values[total.at]) == ({}, 3)
+
+
+@pytest.mark.parametrize("start", ["a ", "a\t", "a  ", 'a{x="1"}', 'a{x="1"} ', 'a{x="1"}\t', 'a {x="1"} '])
+def test_read_takes_the_whole_value_that_changed(start: str) -> None:
+    reader = TextReader()
+    for value in ("12", "13", "-1", "1e3", "7", "NaN", "120 1700000000000", "121 1700000000001", "5"):
+        scrapes = reader.read(f"{start}{value}\n".encode()), TextReader().read(f"{start}{value}\n".encode())
+        expected = [0.0 if value == "NaN" else float(value.split()[0])]
+        assert [list(scrape.values) for scrape in scrapes] == [expected, expected]
+
+
+def test_read_knows_series_that_begin_like_others() -> None:
+    reader = TextReader()
+    reader.read(b'a 1\na{x="1"}2\nab 3\n')
+    assert read(reader.read(b'ab 6\na 4\na{x="1"}57\n')) == [
+        ("ab", (), 6),
+        ("a", (), 4),
+        ("a", (("x", "1"),), 57),
+    ]
+
+
+@pytest.mark.parametrize("value", ["\\\\", '\\"', '\\\\\\"', "\\n # {", 'x\\" # {y', "\\\\\\\\"])
+def test_read_finds_exemplars_after_values_with_escapes(value: str) -> None:
+    line = f'a_total{{x="{value}"}} 5'
+    with_exemplar = TextReader().read(f'{line} # {{trace="\\\\"}} 0.5'.encode())
+    assert read(with_exemplar) == read(TextReader().read(line.encode()))
+    assert list(with_exemplar.values) == [5]
