@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from web_prom.advice.scrapes import Scrape, Window
-from web_prom.advice.verdict import Severity, Verdict
+from web_prom.advice.verdict import Severity, Verdict, counted
 
 MEMORY_GROWTH_BYTES = 10 * 2**20
 MEMORY_GROWTH_SHARE = 0.05
@@ -54,7 +54,8 @@ def restarts(window: Window) -> Iterator[Verdict]:
             name="restarts",
             severity=Severity.WARNING,
             summary=(
-                f"{len(replaced)} of {len(after)} workers started within the last {window.seconds:.0f} s."
+                f"{len(replaced)} of {counted(len(after), 'worker')} started within the last "
+                f"{window.seconds:.0f} s."
             ),
             remedy=(
                 "Unless this is a deployment: read the server's log for crashes, time-outs and the kernel's "
@@ -94,8 +95,8 @@ def label_overflow(window: Window) -> Iterator[Verdict]:
                 name="label_overflow",
                 severity=Severity.WARNING,
                 summary=(
-                    f"{family} has as many label sets as it may: {count:.0f} observations stand under "
-                    "_overflow."
+                    f"{family} has as many label sets as it may, and counts "
+                    f"{counted(count, 'observation')} under _overflow."
                 ),
                 remedy=(
                     "Find the label with too many values in the family's series, and use templates or "
@@ -127,7 +128,7 @@ def exporter(window: Window) -> Iterator[Verdict]:
         yield Verdict(
             name="files_pile_up",
             severity=Severity.WARNING,
-            summary=f"{files:.0f} value files are in the directory of {processes:.0f} workers.",
+            summary=f"{files:.0f} value files are in the directory of {counted(processes, 'worker')}.",
             remedy=(
                 "Look for processes that write to the directory without web_prom: their files stay for ever."
             ),
@@ -138,7 +139,7 @@ def exporter(window: Window) -> Iterator[Verdict]:
         yield Verdict(
             name="corrupt_files",
             severity=Severity.WARNING,
-            summary=f"{corrupt:.0f} value files cannot be read; their numbers are missing.",
+            summary=f"{counted(corrupt, 'value file')} cannot be read: what is in there is missing.",
             remedy=(
                 "The log names each. Look for a full disk or for another program that writes there, then "
                 "delete them."
@@ -156,7 +157,7 @@ def _errors(window: Window) -> Iterator[Verdict]:
             severity=Severity.CRITICAL
             if window.increase("web_prom_storage_errors_total")
             else Severity.WARNING,
-            summary=f"{lost:.0f} times values could not be written to the shared directory.",
+            summary=f"{counted(lost, 'time')} values could not be written to the shared directory.",
             remedy="Look whether its disk is full or read-only; the log has the first error.",
             numbers={"errors": lost},
         )
@@ -167,7 +168,9 @@ def _errors(window: Window) -> Iterator[Verdict]:
             yield Verdict(
                 name="instrumentation_errors",
                 severity=Severity.WARNING,
-                summary=f"The instrumentation failed {count:.0f} times at '{stage}'. The requests went on.",
+                summary=(
+                    f"The instrumentation failed {counted(count, 'time')} at '{stage}'. The requests went on."
+                ),
                 remedy="The log has the first traceback of that stage.",
                 numbers={"errors": count},
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from web_prom.advice.scrapes import Window
-from web_prom.advice.verdict import Severity, Verdict
+from web_prom.advice.verdict import Severity, Verdict, counted
 from web_prom.metrics.conventions import DB_QUERIES, DB_REPEATED_QUERIES, NAMINGS, MetricSpec, Naming
 from web_prom.metrics.namings.recognition import recognise
 
@@ -42,7 +42,7 @@ def errors(window: Window) -> Iterator[Verdict]:
             severity=Severity.CRITICAL if share >= ERROR_SHARES[1] else Severity.WARNING,
             summary=(
                 f"{share:.1%} of {_name(route)} ended in a server error: {failed[route]:.0f} of "
-                f"{finished[route]:.0f} requests in {window.seconds:.0f} s."
+                f"{counted(finished[route], 'request')} in {window.seconds:.0f} s."
             ),
             remedy="Look at the exceptions of this route, then at the log of the workers.",
             numbers={"error_ratio": share, "errors": failed[route], "requests": finished[route]},
@@ -89,24 +89,24 @@ def pools(window: Window) -> Iterator[Verdict]:
             pool = point.labels.get(_POOL, "")
             used[pool] = used.get(pool, 0.0) + point.value
     timeouts = _increases(window, name("db_client_connection_timeouts_total"))
-    for pool in sorted({*pending, *used, *timeouts}):
+    for pool in sorted({*used, *timeouts}):
         waiting, late, limit = pending.get(pool, 0.0), timeouts.get(pool, 0.0), limits.get(pool, 0.0)
-        full = limit > 0 and used.get(pool, 0.0) >= limit
-        if not (waiting or late or full):
+        busy = used.get(pool, 0.0)
+        # Requests that open a connection are pending too: they alone say nothing.
+        if not (late or (limit > 0 and busy >= limit)):
             continue
+        places = f"{busy:.0f} of {counted(limit, 'connection')}" if limit > 0 else counted(busy, "connection")
+        wait = f"{counted(waiting, 'request')} wait{'s' if round(waiting) == 1 else ''} for one"
         vain = f"; {late:.0f} waited in vain in {window.seconds:.0f} s" if late else ""
         yield Verdict(
             name="pool_exhausted",
             severity=Severity.CRITICAL if late else Severity.WARNING,
-            summary=(
-                f"The connection pool {pool} uses {used.get(pool, 0.0):.0f} of {limit:.0f} connections, "
-                f"and {waiting:.0f} requests wait for one{vain}."
-            ),
+            summary=f"The connection pool {pool} uses {places}, and {wait}{vain}.",
             remedy=(
                 "Return connections earlier: close sessions, and do no slow work inside a transaction. Then "
                 "raise pool_size, if the database allows as many connections for all workers."
             ),
-            numbers={"used": used.get(pool, 0.0), "limit": limit, "waiting": waiting, "timeouts": late},
+            numbers={"used": busy, "limit": limit, "waiting": waiting, "timeouts": late},
         )
 
 
@@ -118,7 +118,9 @@ def migrations(window: Window) -> Iterator[Verdict]:
                 yield Verdict(
                     name="unapplied_migrations",
                     severity=Severity.WARNING,
-                    summary=f"The database {database} lacks {count:.0f} migrations of the code that runs.",
+                    summary=(
+                        f"The database {database} lacks {counted(count, 'migration')} of the code that runs."
+                    ),
                     remedy="Run manage.py migrate.",
                     numbers={"migrations": count},
                 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from web_prom.advice.erlang import mean_wait, servers_for
 from web_prom.advice.scrapes import Window
-from web_prom.advice.verdict import Severity, Verdict
+from web_prom.advice.verdict import Severity, Verdict, counted
 
 FULL, BUSY, IDLE = 0.9, 0.7, 0.1
 """Shares of the capacity in use that are critical, a warning, and more than is needed."""
@@ -21,6 +21,10 @@ LAG_SECONDS = (0.1, 1.0)
 """From which value on a verdict is a warning, and from which it is critical."""
 
 _ACCEPTABLE_WAIT = 0.1  # of the time of service
+
+# The noun and its plural.
+_MORE_PLACES = "more place", "more places"
+_MORE_PROCESSES = "more worker process", "more worker processes"
 
 
 def workers(window: Window) -> Iterator[Verdict]:
@@ -44,7 +48,8 @@ def workers(window: Window) -> Iterator[Verdict]:
         return
     share = busy / capacity
     numbers = {"busy": busy, "capacity": capacity, "utilisation": share, "requests_per_second": finished}
-    described = f"{busy:.2f} of {capacity:.0f} places for requests are in use ({share:.0%})"
+    verb = "is" if capacity == 1 else "are"
+    described = f"{busy:.2f} of {counted(capacity, 'place')} for requests {verb} in use ({share:.0%})"
     used = window.rate("process_cpu_seconds_total")
     processes = len(window.after.sum_by_label("http_server_worker_capacity", "worker"))
     # The threads of a process share one interpreter: it can be full while places are free.
@@ -116,7 +121,8 @@ def backlog(window: Window) -> Iterator[Verdict]:
                 name="backlog",
                 severity=_severity(share, BACKLOG_SHARES),
                 summary=(
-                    f"{count:.0f} of {limit:.0f} places of the queue of {listener} are taken ({share:.0%})."
+                    f"{count:.0f} of {counted(limit, 'place')} of the queue of {listener} are taken "
+                    f"({share:.0%})."
                 ),
                 remedy="Add workers. When the queue is full, the kernel refuses connections.",
                 numbers={"waiting": count, "limit": limit, "share": share},
@@ -127,8 +133,8 @@ def backlog(window: Window) -> Iterator[Verdict]:
             name="listen_overflows",
             severity=Severity.CRITICAL,
             summary=(
-                f"The kernel refused {refused:.0f} connections in {window.seconds:.0f} s because a queue "
-                "was full."
+                f"The kernel refused {counted(refused, 'connection')} in {window.seconds:.0f} s "
+                "because a queue was full."
             ),
             remedy=(
                 "Add workers; a longer queue (gunicorn --backlog, net.core.somaxconn) only makes requests "
@@ -169,7 +175,10 @@ def threads(window: Window) -> Iterator[Verdict]:
         yield Verdict(
             name="threads_exhausted",
             severity=Severity.WARNING,
-            summary=f"{waiting:.0f} calls wait for one of {tokens or 0:.0f} threads of anyio's pool.",
+            summary=(
+                f"{counted(waiting, 'call')} wait{'s' if round(waiting) == 1 else ''} for one of "
+                f"{counted(tokens or 0.0, 'thread')} of anyio's pool."
+            ),
             remedy=(
                 "Make the sync endpoints async, add workers, or raise total_tokens of anyio's default "
                 "limiter."
@@ -197,7 +206,7 @@ def _more_places(
     window: Window, busy: float, finished: float, capacity: float, numbers: dict[str, float]
 ) -> str:
     """Estimate how many more places are needed; "" for none."""
-    more, text = _estimate(_arriving(window, finished), busy / finished, capacity, "places")
+    more, text = _estimate(_arriving(window, finished), busy / finished, capacity, _MORE_PLACES)
     if more:
         numbers["more_needed_estimate"] = more
     return text
@@ -207,7 +216,7 @@ def _more_processes(
     window: Window, used: float, finished: float, processes: int, numbers: dict[str, float]
 ) -> str:
     """Estimate how many more processes are needed, by CPU time alone; "" for none."""
-    more, text = _estimate(_arriving(window, finished), used / finished, processes, "worker processes")
+    more, text = _estimate(_arriving(window, finished), used / finished, processes, _MORE_PROCESSES)
     if more:
         numbers["more_processes_estimate"] = more
     return text
@@ -220,7 +229,7 @@ def _arriving(window: Window, finished: float) -> float:
     return finished + max(0.0, waiting_now - waiting_then) / window.seconds
 
 
-def _estimate(arriving: float, service: float, servers: float, name: str) -> tuple[float, str]:
+def _estimate(arriving: float, service: float, servers: float, noun: tuple[str, str]) -> tuple[float, str]:
     """Return how many more servers keep the wait short, and a sentence about it; 0 and "" for none."""
     load = arriving * service
     needed = servers_for(load, service, _ACCEPTABLE_WAIT * service)
@@ -229,8 +238,8 @@ def _estimate(arriving: float, service: float, servers: float, name: str) -> tup
     more = needed - servers
     wait = mean_wait(needed, load, service)
     return more, (
-        f"Estimate (Erlang C, {arriving:.3g} requests/s of {service:.3g} s): at least {more:.0f} more {name} "
-        f"bring the mean wait down to {wait:.2g} s."
+        f"Estimate (Erlang C, {arriving:.3g} requests/s of {service:.3g} s): at least "
+        f"{counted(more, *noun)} bring{'s' if more == 1 else ''} the mean wait down to {wait:.2g} s."
     )
 
 

@@ -44,3 +44,8 @@ class Verdict:
             "remedy": self.remedy,
             "numbers": dict(self.numbers),
         }
+
+
+def counted(count: float, noun: str, plural: str = "") -> str:
+    """Return a whole number with its noun. The plural is the noun with an s, unless another one is given."""
+    return f"{count:.0f} {noun if round(count) == 1 else plural or f'{noun}s'}"

@@ -256,6 +256,28 @@ def test_exporter_is_judged(text: str, name: str, severity: Severity) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('web_prom_label_overflow_total{family="a"} 1\n', "counts 1 observation under"),
+        ("web_prom_files 100\nweb_prom_workers 1\n", "100 value files are in the directory of 1 worker."),
+        ("web_prom_damaged_files 1\n", "1 value file cannot"),
+        ("web_prom_storage_errors_total 1\n", "1 time values"),
+        ('web_prom_instrumentation_errors_total{stage="x"} 1\n', "failed 1 time at"),
+        ("http_server_listen_overflows_total 1\n", "refused 1 connection in"),
+        ('django_migrations_unapplied{db_namespace="x"} 1\n', "lacks 1 migration of"),
+        ("anyio_threadpool_tasks_waiting 1\n", "1 call waits for one of 0 threads"),
+        (
+            served(60, WINDOW) + capacity(1),
+            "1.00 of 1 place for requests is in use (100%)",
+        ),
+    ],
+)
+def test_verdicts_say_one_in_the_singular(text: str, words: str) -> None:
+    before = text.replace(" 1\n", " 0\n").replace(" 60\n", " 0\n").replace(f" {WINDOW}\n", " 0\n")
+    assert any(words in verdict.summary for verdict in advise(text, before, seconds=WINDOW))
+
+
+@pytest.mark.parametrize(
     "text",
     [
         'web_prom_label_overflow_total{family="a"} 0\n',

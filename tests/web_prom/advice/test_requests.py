@@ -27,12 +27,12 @@ def served(route: str, ok: float, failed: float = 0, *, prefix: str = "", **data
     return text + "".join(f"{family}{{{labels}}} {value}\n" for family, value in families)
 
 
-def pool(used: float, *, limit: float = 5, waiting: float = 0, late: float = 0) -> str:
+def pool(used: float, *, limit: float | None = 5, waiting: float = 0, late: float = 0) -> str:
     label = 'db_client_connection_pool_name="main"'
     return (
         f'db_client_connection_count{{{label},db_client_connection_state="used"}} {used}\n'
-        f"db_client_connection_max{{{label}}} {limit}\n"
-        f"db_client_connection_pending_requests{{{label}}} {waiting}\n"
+        + ("" if limit is None else f"db_client_connection_max{{{label}}} {limit}\n")
+        + f"db_client_connection_pending_requests{{{label}}} {waiting}\n"
         f"db_client_connection_timeouts_total{{{label}}} {late}\n"
     )
 
@@ -97,7 +97,12 @@ def test_repeated_queries_names_a_route(mean: float, severity: Severity | None) 
     [
         (pool(0), pool(4), None),
         (pool(0), pool(5), Severity.WARNING),
-        (pool(0), pool(3, waiting=2), Severity.WARNING),
+        (pool(0), pool(5, waiting=2), Severity.WARNING),
+        (pool(0), pool(6), Severity.WARNING),
+        (pool(0), pool(3, waiting=2), None),
+        (pool(0, limit=None), pool(3, limit=None, waiting=2), None),
+        (pool(0, limit=0), pool(3, limit=0, waiting=2), None),
+        (pool(0, limit=None), pool(3, limit=None, late=1), Severity.CRITICAL),
         (pool(0, late=7), pool(5, late=9), Severity.CRITICAL),
         (pool(0, late=7), pool(3, late=7), None),
         (pool(0, limit=0), pool(9, limit=0), None),
@@ -114,6 +119,26 @@ def test_pools_says_how_many_wait() -> None:
         "The connection pool main uses 5 of 5 connections, and 3 requests wait for one; "
         "2 waited in vain in 30 s."
     )
+
+
+@pytest.mark.parametrize(
+    ("after", "summary"),
+    [
+        (pool(5, waiting=1), "uses 5 of 5 connections, and 1 request waits for one."),
+        (pool(1, limit=1), "uses 1 of 1 connection, and 0 requests wait for one."),
+        (
+            pool(2, limit=None, waiting=1, late=1),
+            "uses 2 connections, and 1 request waits for one; 1 waited in vain in 30 s.",
+        ),
+        (
+            pool(1, limit=0, late=3),
+            "uses 1 connection, and 0 requests wait for one; 3 waited in vain in 30 s.",
+        ),
+    ],
+)
+def test_pools_says_singular_and_plural_and_no_limit_that_is_not_known(after: str, summary: str) -> None:
+    before = after[: after.rindex(" ")] + " 0\n"
+    assert names(before, after)["pool_exhausted"].summary == f"The connection pool main {summary}"
 
 
 @pytest.mark.parametrize("count", [0, 2])
