@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from web_prom.advice.scrapes import Window
 from web_prom.advice.verdict import Severity, Verdict, counted
-from web_prom.metrics.conventions import DB_QUERIES, DB_REPEATED_QUERIES, NAMINGS, MetricSpec, Naming
-from web_prom.metrics.namings.recognition import recognise
+from web_prom.family_names import MIGRATIONS_UNAPPLIED
+from web_prom.metrics.conventions import DB_QUERIES, DB_REPEATED_QUERIES
+from web_prom.metrics.namings.recognition import label_of, route_reader, status_counter
 
 ERROR_SHARES = (0.01, 0.1)
 """Shares of a route's requests that end in a server error: from here a warning, from here critical."""
@@ -51,24 +52,25 @@ def errors(window: Window) -> Iterator[Verdict]:
 
 def repeated_queries(window: Window) -> Iterator[Verdict]:
     """Look for routes that send the same query many times in each request (N+1)."""
-    repeated = _by_route(window, window.sample_name(DB_REPEATED_QUERIES.name))
+    repeated = _by_route(window, window.names.find(DB_REPEATED_QUERIES.name))
     if not any(repeated.values()):
         return
-    queries = _by_route(window, window.sample_name(DB_QUERIES.name))
+    queries = _by_route(window, window.names.find(DB_QUERIES.name))
     finished = _statuses(window)[0]
     means = {
-        route: repeated[route] / count
-        for route, count in finished.items()
-        if count and repeated.get(route, 0.0) >= REPEATED_QUERIES[0] * count
+        route: count / requests
+        for route, count in repeated.items()
+        if (requests := _most_requests(finished, route)) and count >= REPEATED_QUERIES[0] * requests
     }
     for route, mean in _worst(means):
-        every = queries.get(route, 0.0) / finished[route]
+        every = queries.get(route, 0.0) / _most_requests(finished, route)
+        least = "" if route in finished else "at least "
         yield Verdict(
             name="repeated_queries",
             severity=Severity.CRITICAL if mean >= REPEATED_QUERIES[1] else Severity.WARNING,
             summary=(
-                f"{_name(route)} repeats queries {mean:.3g} times in each request, "
-                f"which sends {every:.3g} queries."
+                f"{_name(route)} repeats queries {least}{mean:.3g} times in each request, "
+                f"which sends {least}{every:.3g} queries."
             ),
             remedy=(
                 "Load related rows with one query: select_related or prefetch_related in Django, joinedload "
@@ -80,7 +82,7 @@ def repeated_queries(window: Window) -> Iterator[Verdict]:
 
 def pools(window: Window) -> Iterator[Verdict]:
     """Look for pools that have no free connection."""
-    after, name = window.after, window.sample_name
+    after, name = window.after, window.names.find
     pending = after.sum_by_label(name("db_client_connection_pending_requests"), _POOL)
     limits = after.sum_by_label(name("db_client_connection_max"), _POOL)
     used: dict[str, float] = {}
@@ -112,51 +114,43 @@ def pools(window: Window) -> Iterator[Verdict]:
 
 def migrations(window: Window) -> Iterator[Verdict]:
     """Look for databases that lack migrations of the code that runs."""
-    for name in ("django_migrations_unapplied", "django_migrations_unapplied_total"):
-        for database, count in sorted(_maxima(window, window.sample_name(name)).items()):
-            if count:
-                yield Verdict(
-                    name="unapplied_migrations",
-                    severity=Severity.WARNING,
-                    summary=(
-                        f"The database {database} lacks {counted(count, 'migration')} of the code that runs."
-                    ),
-                    remedy="Run manage.py migrate.",
-                    numbers={"migrations": count},
-                )
+    found = _maxima(window, window.names.find(MIGRATIONS_UNAPPLIED))
+    for database, count in sorted(found.items()):
+        if count:
+            yield Verdict(
+                name="unapplied_migrations",
+                severity=Severity.WARNING,
+                summary=f"The database {database} lacks {counted(count, 'migration')} of the code that runs.",
+                remedy="Run manage.py migrate.",
+                numbers={"migrations": count},
+            )
 
 
 def _statuses(window: Window) -> tuple[dict[Route, float], dict[Route, float]]:
     """Return the requests that finished between the scrapes by route, and those with a server error."""
     finished: dict[Route, float] = {}
     failed: dict[Route, float] = {}
-    naming = _naming(window)
+    naming = window.names.naming
     if naming is None:
         return finished, failed
-    spec = naming.requests or naming.duration
-    name = window.sample_name(spec.name if naming.requests else f"{spec.name}_count")
-    status_label, method_label = _label(spec, "status"), _label(spec, "method")
-    route_labels = _label(spec, "route"), _label(spec, "template")
-    for labels, growth in window.growth(name):
+    counter = status_counter(naming)
+    spec = counter or naming.duration
+    name = window.names.find(spec.name)
+    read_route, status = route_reader(naming, spec), label_of(spec, "status")
+    for labels, growth in window.growth(name if counter else f"{name}_count"):
         if not growth:
             continue
-        template = labels.get(route_labels[0]) or labels.get(route_labels[1]) or "_unmatched"
-        route = labels.get(method_label, ""), template
+        route = read_route(labels)
         finished[route] = finished.get(route, 0.0) + growth
-        if labels.get(status_label, "").startswith("5"):
+        if labels.get(status, "").startswith("5"):
             failed[route] = failed.get(route, 0.0) + growth
     return finished, failed
 
 
-def _naming(window: Window) -> Naming | None:
-    def labels_of(name: str) -> Collection[str] | None:
-        for each in (name, f"{name}_count"):
-            points = window.after.points(window.sample_name(each))
-            if points:
-                return next(iter(points)).labels.keys()
-        return None
-
-    return recognise(NAMINGS.values(), labels_of)
+def _most_requests(finished: Mapping[Route, float], route: Route) -> float:
+    """Return the requests of a route, or all of its method: some namings count by view, queries by route."""
+    found = finished.get(route)
+    return sum(count for each, count in finished.items() if each[0] == route[0]) if found is None else found
 
 
 def _by_route(window: Window, name: str) -> dict[Route, float]:
@@ -182,11 +176,6 @@ def _maxima(window: Window, name: str) -> dict[str, float]:
         database = point.labels.get("db_namespace") or point.labels.get("connection") or "default"
         found[database] = max(found.get(database, 0.0), point.value)
     return found
-
-
-def _label(spec: MetricSpec, attribute: str) -> str:
-    """Return the name of the label that has an attribute of the request, or ""."""
-    return next((label for label, each in spec.labels.items() if each == attribute), "")
 
 
 def _name(route: Route) -> str:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from web_prom.metrics.conventions import NAMINGS, QUEUE_TIME, MetricSpec
+from web_prom.metrics.conventions import NAMINGS, QUEUE_TIME
+from web_prom.metrics.namings.recognition import ScrapeNames
 
 Metrics = str | Iterable[Metric]
 """Metrics as the text of a scrape, or as families."""
@@ -85,12 +86,14 @@ class Window:
     def __init__(self, after: Scrape, before: Scrape | None = None) -> None:
         self.after = after
         self.before = before
-        self._names: dict[str, str] = {}
         self.seconds = max(after.at - before.at, 1e-9) if before else 0.0
-        self.duration = self._histogram_name(*map(_name, (naming.duration for naming in NAMINGS.values())))
+        families = {*after.names, *(name.removesuffix("_sum") for name in after.names)}
+        self.names = ScrapeNames(families, self._labels_of)
+        """The names of web-prom's families in the later scrape."""
+        self.duration = self._duration_name(families)
         """The name of the histogram of request durations in the naming and the namespace of the service; ""
         if the scrape has none."""
-        self.queue_time = self._histogram_name(QUEUE_TIME.name)
+        self.queue_time = self.names.find(QUEUE_TIME.name)
         """The name of the histogram of queue times in the namespace of the service; "" if the scrape has
         none."""
 
@@ -132,28 +135,28 @@ class Window:
             lower, below = bound, grown[bound]
         return lower
 
-    def sample_name(self, name: str) -> str:
-        """Return the name of samples in the later scrape, with any namespace before it, or ""."""
-        found = self._names.get(name)
-        if found is None:
-            every = self.after.names
-            found = name if name in every else next((each for each in every if each.endswith(f"_{name}")), "")
-            self._names[name] = found
-        return found
-
     def growth(self, name: str) -> Iterator[tuple[Mapping[str, str], float]]:
         """Yield, for each sample of a counter, its labels and by how much it grew; nothing for one scrape."""
         if self.before is not None:
             yield from self.after.growth(name, self.before)
 
-    def _histogram_name(self, *names: str) -> str:
-        """Return the first of these histograms that the scrape has, with its namespace, or ""."""
-        for name in names:
-            for sample in self.after.names:
-                if sample == f"{name}_sum" or sample.endswith(f"_{name}_sum"):
-                    return sample.removesuffix("_sum")
+    def _labels_of(self, family: str) -> Collection[str] | None:
+        for name in (family, f"{family}_count", f"{family}_sum"):
+            points = self.after.points(name)
+            if points:
+                return next(iter(points)).labels.keys()
+        return None
+
+    def _duration_name(self, families: Collection[str]) -> str:
+        if self.names.naming is not None:
+            return self.names.find(self.names.naming.duration.name)
+        # Sums over all routes have the name alone.
+        for naming in NAMINGS.values():
+            spec = naming.duration
+            name = f"{spec.prefix}_{spec.name}" if spec.prefix else spec.name
+            if name in families:
+                return name
+            for each in families:
+                if each.endswith(f"_{name}") and not self._labels_of(each):
+                    return each
         return ""
-
-
-def _name(spec: MetricSpec) -> str:
-    return f"{spec.prefix}_{spec.name}" if spec.prefix else spec.name

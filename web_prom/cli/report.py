@@ -14,14 +14,15 @@ from web_prom.live.text_samples import Scrape
 
 _WIDTH = 80
 _NAME_WIDTH = 40
-_OWN_PREFIXES = ("http_", "web_prom_")
 MAX_REMARKS = 20
 """Remarks on names that are printed. JSON has all of them."""
 
 
 def set_up_mistakes(scrape: Scrape, snapshot: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the checks of the set-up that failed, as the live page shows them."""
-    if not any(name.startswith(_OWN_PREFIXES) for name in scrape.families):
+    if not snapshot["requests"]["routes"] and not any(
+        name.startswith("web_prom_") for name in scrape.families
+    ):
         return []  # an exporter of another project, which has no requests
     return [check for check in SetUpChecks()(snapshot) if check["ok"] is False]
 

@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+from web_prom.live.family_table import UNPREFIXED
 from web_prom.live.text_samples import Family, Scrape, Series, SeriesList
+from web_prom.metrics.namings.recognition import ScrapeNames
 
 Labels = Mapping[str, str]
 
@@ -46,7 +48,8 @@ class Families:
 
     def __init__(self, scrape: Scrape) -> None:
         self.scrape = scrape
-        self._by_name = {_base(family): family for family in scrape.families.values()}
+        self.names = ScrapeNames(scrape.families.keys(), self._labels_of)
+        """The names of web-prom's families in the scrape."""
         self._values = [*scrape.values, 0.0]
         self._found: set[str] = set()
 
@@ -54,34 +57,28 @@ class Families:
         """Yield the families that no section has used."""
         return (
             family
-            for name, family in self._by_name.items()
+            for name, family in self.scrape.families.items()
             if name not in self._found and not self._is_creation(name)
         )
 
     def _is_creation(self, name: str) -> bool:
         """Return whether a family has the times at which the series of another one were created."""
-        return name.endswith("_created") and name.removesuffix("_created") in self._by_name
+        return name.endswith("_created") and bool(self.names.spelled(name.removesuffix("_created")))
 
     def value(self, series: Series) -> float | None:
         """Return the value of a series, or None for NaN and infinities."""
         return None if series.at in self.scrape.not_finite else self._values[series.at]
 
     def find(self, name: str) -> Family | None:
-        """Return a family by its name, with or without ``_total``, and with any namespace before it."""
-        name = self._name_of(name)
+        """Return a family by its name without the namespace, with or without ``_total``."""
+        name = self.names.spelled(name) if name in UNPREFIXED else self.names.find(name)
         self._found.add(name)
-        return self._by_name.get(name)
+        return self.scrape.families.get(name)
 
-    def labels_of(self, name: str) -> Collection[str] | None:
+    def _labels_of(self, name: str) -> Collection[str] | None:
         """Return the label names of a family by its name; None if it has no series."""
-        family = self._by_name.get(self._name_of(name))
+        family = self.scrape.families.get(name)
         return family.series[0].labels if family is not None and family.series else None
-
-    def _name_of(self, name: str) -> str:
-        name = name.removesuffix("_total")
-        if name in self._by_name:
-            return name
-        return next((each for each in self._by_name if each.endswith(f"_{name}")), "")
 
     def samples(self, name: str) -> list[tuple[Labels, float]]:
         """Return the labels and values of a counter or a gauge; nothing if the scrape has no such family."""
@@ -159,11 +156,6 @@ def by_label(samples: Iterable[tuple[Labels, float]], label: str) -> dict[str, f
         key = labels.get(label, "")
         found[key] = found.get(key, 0.0) + value
     return found
-
-
-def _base(family: Family) -> str:
-    # Not only counters: a text may have no types.
-    return family.name.removesuffix("_total")
 
 
 def _layout(every: Iterable[Series]) -> _Layout:

@@ -8,32 +8,21 @@ from heapq import nlargest
 from typing import Any
 
 from web_prom.live.families import Families, json_bounds, lasting
+from web_prom.live.family_table import PREFIXED, UNPREFIXED
 from web_prom.live.text_samples import Family
 
 MAX_FAMILIES = 100
 MAX_SERIES = 20
 """Series of each family: those with the highest values. The member ``left_out`` counts the others."""
 
-# Families that web-prom and prometheus_client add to each scrape.
-_ADDED = (
-    "anyio_",
-    "asgiref_",
-    "asyncio_",
-    "cache_operation",
-    "db_client_",
-    "gevent_",
-    "http_",
-    "process_",
-    "python_",
-    "web_prom_",
-    "websocket_",
-)
 _UNITS = ("seconds", "bytes", "ratio", "celsius", "meters", "grams", "volts", "amperes", "joules")
 
 
 def own_section(families: Families) -> list[dict[str, Any]]:
     """Return the section. Call it last: it has the families that no other section has asked for."""
-    found = (family for family in families.unused() if family.series and not family.name.startswith(_ADDED))
+    names = families.names
+    added = {*map(names.find, PREFIXED), *map(names.spelled, UNPREFIXED), *names.of_requests()}
+    found = (family for family in families.unused() if family.series and family.name not in added)
     return [_family(families, family) for family in sorted(found, key=lambda each: each.name)][:MAX_FAMILIES]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from web_prom.live.families import Families, Histogram, add_columns, json_bounds
-from web_prom.metrics.conventions import NAMINGS, MetricSpec, Naming
-from web_prom.metrics.namings.recognition import recognise
+from web_prom.metrics.conventions import MetricSpec, Naming
+from web_prom.metrics.namings.recognition import label_of, route_reader, status_counter
 
 MAX_ROUTES = 200
 """Rows for routes. The routes with the fewest requests become one row."""
@@ -15,7 +15,6 @@ MAX_ROUTES = 200
 REST = "_rest"
 """The route of the row that has all routes which have no row of their own."""
 
-_ROUTE_ATTRIBUTES = ("route", "template")
 _NO_REQUESTS: dict[str, Any] = {"buckets": [None], "in_progress": 0, "routes": [], "left_out": 0}
 
 Row = dict[str, Any]
@@ -26,7 +25,7 @@ def request_section(families: Families) -> dict[str, Any]:
 
     Counters are those of the scrape. The count of each bucket is not cumulative over the buckets.
     """
-    naming = _naming_of(families)
+    naming = families.names.naming
     if naming is None:
         return dict(_NO_REQUESTS)
     bounds, histograms = families.histograms(naming.duration.name)
@@ -39,17 +38,18 @@ def request_section(families: Families) -> dict[str, Any]:
         return found
 
     labels = [histogram.labels for histogram in histograms]
-    keys = _keys(families, naming.duration, "status" if naming.requests is None else None, labels)
+    counter = status_counter(naming)
+    keys = _keys(families, naming, naming.duration, "status" if counter is None else None, labels)
     for (key, status), histogram in zip(keys, histograms, strict=True):
-        _add_duration(row(key), naming, status, histogram)
+        _add_duration(row(key), naming, status if counter is None else None, histogram)
     for spec, member, attribute in (
-        (naming.requests, "statuses", "status"),
+        (counter, "statuses", "status"),
         (naming.exceptions, "exceptions", "exception"),
     ):
         if spec is None:
             continue
         samples = families.samples(spec.name)
-        keys = _keys(families, spec, attribute, [labels for labels, _value in samples])
+        keys = _keys(families, naming, spec, attribute, [labels for labels, _value in samples])
         for (key, name), (_labels, value) in zip(keys, samples, strict=True):
             if value:
                 _add(row(key)[member], name or "?", value)
@@ -62,7 +62,11 @@ def request_section(families: Families) -> dict[str, Any]:
 
 
 def _keys(
-    families: Families, spec: MetricSpec, attribute: str | None, every: Sequence[Mapping[str, str]]
+    families: Families,
+    naming: Naming,
+    spec: MetricSpec,
+    attribute: str | None,
+    every: Sequence[Mapping[str, str]],
 ) -> list[tuple[tuple[str, str], str]]:
     """Return, for each label set of a family, its method and route, and the value of one attribute."""
     family = families.find(spec.name)
@@ -70,20 +74,8 @@ def _keys(
         return []
     found: list[tuple[tuple[str, str], str]] | None = family.derived.get("keys")
     if found is None:
-        found = family.derived["keys"] = [
-            (
-                (_attribute(spec, labels, "method"), _route(spec, labels)),
-                _attribute(spec, labels, attribute) if attribute else "",
-            )
-            for labels in every
-        ]
-    return found
-
-
-def _naming_of(families: Families) -> Naming | None:
-    found = recognise(NAMINGS.values(), families.labels_of)
-    if found is not None:
-        families.find(found.duration.name)
+        read_route, label = route_reader(naming, spec), label_of(spec, attribute) if attribute else ""
+        found = family.derived["keys"] = [(read_route(labels), labels.get(label, "")) for labels in every]
     return found
 
 
@@ -101,13 +93,13 @@ def _empty_row(method: str, route: str, buckets: int) -> Row:
     }
 
 
-def _add_duration(row: Row, naming: Naming, status: str, histogram: Histogram) -> None:
+def _add_duration(row: Row, naming: Naming, status: str | None, histogram: Histogram) -> None:
     row["seconds"] += histogram.seconds
     row["counts"] = add_columns((row["counts"], histogram.counts)) if any(row["counts"]) else histogram.counts
-    if naming.requests is None:  # the count of the histogram is the counter of requests
+    if status is not None:  # the count of the histogram is the counter of requests
         _add(row["statuses"], status or "?", histogram.observed)
     if naming.exceptions is None:
-        error = _attribute(naming.duration, histogram.labels, "error")
+        error = histogram.labels.get(label_of(naming.duration, "error"))
         if error and not error.isdigit():
             _add(row["exceptions"], error, histogram.observed)
 
@@ -145,17 +137,6 @@ def _sum_of(rows: list[Row]) -> Row:
             if row[member] is not None:
                 total[member] = (total[member] or 0.0) + row[member]
     return total
-
-
-def _attribute(spec: MetricSpec, labels: Mapping[str, str], attribute: str) -> str:
-    """Return the value of the label that has an attribute of the request, or ""."""
-    return next((labels.get(label, "") for label, each in spec.labels.items() if each == attribute), "")
-
-
-def _route(spec: MetricSpec, labels: Mapping[str, str]) -> str:
-    return next(
-        (found for each in _ROUTE_ATTRIBUTES if (found := _attribute(spec, labels, each))), "_unmatched"
-    )
 
 
 def _add(counters: dict[str, float], name: str, value: float) -> None:

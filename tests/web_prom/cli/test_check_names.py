@@ -131,6 +131,8 @@ def test_check_prints_mistakes_of_the_set_up(capsys: pytest.CaptureFixture[str])
     assert "SET-UP    100% of the requests have no known route." in printed
     assert "SET-UP" not in check(shop(requests=100), capsys)
     assert "SET-UP" not in check(family("node_load1"), capsys)
+    assert "SET-UP" not in check(family("http_requests_total", "counter", labels='{code="200"}'), capsys)
+    assert "No request was measured" in check(family("web_prom_scrape_series"), capsys)
 
 
 def test_check_writes_all_of_it_as_json(capsys: pytest.CaptureFixture[str]) -> None:
