@@ -48,17 +48,18 @@ class Families:
 
     def __init__(self, scrape: Scrape) -> None:
         self.scrape = scrape
-        self.names = ScrapeNames(scrape.families.keys(), self._labels_of)
+        self._by_name = {_sample_name(family, scrape): family for family in scrape.families.values()}
+        self.names = ScrapeNames(self._by_name.keys(), self._labels_of)
         """The names of web-prom's families in the scrape."""
         self._values = [*scrape.values, 0.0]
         self._found: set[str] = set()
 
-    def unused(self) -> Iterator[Family]:
-        """Yield the families that no section has used."""
+    def unused(self, known: Collection[str]) -> Iterator[Family]:
+        """Yield the families that no section has used, without those with known names."""
         return (
             family
-            for name, family in self.scrape.families.items()
-            if name not in self._found and not self._is_creation(name)
+            for name, family in self._by_name.items()
+            if not (name in self._found or name in known or self._is_creation(name))
         )
 
     def _is_creation(self, name: str) -> bool:
@@ -70,14 +71,14 @@ class Families:
         return None if series.at in self.scrape.not_finite else self._values[series.at]
 
     def find(self, name: str) -> Family | None:
-        """Return a family by its name without the namespace, with or without ``_total``."""
+        """Return a family by its name without the namespace. The name of a counter ends in ``_total``."""
         name = self.names.spelled(name) if name in UNPREFIXED else self.names.find(name)
         self._found.add(name)
-        return self.scrape.families.get(name)
+        return self._by_name.get(name)
 
     def _labels_of(self, name: str) -> Collection[str] | None:
         """Return the label names of a family by its name; None if it has no series."""
-        family = self.scrape.families.get(name)
+        family = self._by_name.get(name)
         return family.series[0].labels if family is not None and family.series else None
 
     def samples(self, name: str) -> list[tuple[Labels, float]]:
@@ -156,6 +157,13 @@ def by_label(samples: Iterable[tuple[Labels, float]], label: str) -> dict[str, f
         key = labels.get(label, "")
         found[key] = found.get(key, 0.0) + value
     return found
+
+
+def _sample_name(family: Family, scrape: Scrape) -> str:
+    """Return the name of a family with the end that the samples of a counter have also in OpenMetrics."""
+    name = f"{family.name}_total"
+    is_short = family.type == "counter" and not family.name.endswith("_total") and name not in scrape.families
+    return name if is_short else family.name
 
 
 def _layout(every: Iterable[Series]) -> _Layout:

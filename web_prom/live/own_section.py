@@ -22,7 +22,7 @@ def own_section(families: Families) -> list[dict[str, Any]]:
     """Return the section. Call it last: it has the families that no other section has asked for."""
     names = families.names
     added = {*map(names.find, PREFIXED), *map(names.spelled, UNPREFIXED), *names.of_requests()}
-    found = (family for family in families.unused() if family.series and family.name not in added)
+    found = (family for family in families.unused(added) if family.series)
     return [_family(families, family) for family in sorted(found, key=lambda each: each.name)][:MAX_FAMILIES]
 
 

@@ -36,10 +36,9 @@ _COMMON = (
 _EARLY = (*{each.in_progress.name: each.in_progress for each in NAMINGS.values()}.values(), *_COMMON)
 
 
-def _spellings(name: str) -> tuple[str, str]:
-    """Return both names that a family can have: the format decides whether a counter ends in ``_total``."""
-    base = name.removesuffix("_total")
-    return (name, f"{name}_total" if base == name else base)
+def _spellings(name: str) -> tuple[str, ...]:
+    """Return the names that a family can have. In some namings, the name of a counter is without its end."""
+    return (name,) if name.endswith("_total") else (name, f"{name}_total")
 
 
 _ENDS = tuple(
@@ -75,7 +74,7 @@ class ScrapeNames:
     decide, then the number of families with one prefix.
 
     Args:
-        names: The names of the families of the scrape. A counter may end in ``_total`` or not.
+        names: The names of the families of the scrape. Those of counters end in ``_total``.
         labels_of: Returns the labels of a family.
 
     Attributes:
