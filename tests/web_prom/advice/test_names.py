@@ -166,3 +166,19 @@ def test_window_takes_no_duration_of_calls() -> None:
     labels = 'upstream="a",code="200"'
     text = f"upstream_http_request_duration_seconds_sum{{{labels}}} 5\n"
     assert Window(Scrape(text, 1)).duration == ""
+
+
+@pytest.mark.parametrize("own", ["a_", "z_"])
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_window_takes_the_naming_of_the_application_beside_requests_of_a_service(
+    registry: CollectorRegistry, naming: str, own: str
+) -> None:
+    app = PrometheusMiddleware(application, registry=registry, naming=naming)
+    with contextlib.suppress(ValueError):
+        serve(app, "/fails")
+    text = generate_latest(registry).decode()
+    expected = Window(Scrape(text, 1)).names
+    for both in (served(own, 5) + text, text + served(own, 5)):
+        names = Window(Scrape(both, 1)).names
+        assert (names.naming, names.prefix) == (expected.naming, expected.prefix)
+        assert names.naming == NAMINGS[naming]
