@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from flask_prom.decorated_views import FlaskRequests
 from flask_prom.first_requests import watch_first_requests
-from flask_prom.routes import FlaskRouteResolver, current_request, endpoint_of
+from flask_prom.routes import FlaskRouteResolver, current_request, endpoint_of, failed_request
 from web_prom.config import Config
 from web_prom.decorators.framework_requests import register_framework
 from web_prom.errors import ConflictError
@@ -155,6 +155,8 @@ class Instrumentation:
         # The bound method, because a call of the object takes 0.1 us longer.
         app.wsgi_app = middleware.__call__  # type: ignore[method-assign]
         self._record_handled_exceptions(app)
+        if has_labels:
+            self._label_unhandled_exceptions(app)
         watch_first_requests(app, lambda: self._on_first_request(app))
         got_request_exception.connect(self._on_exception, app)
         # A signal with a receiver takes longer than the whole measurement of a request. So these two signals
@@ -188,10 +190,32 @@ class Instrumentation:
 
     def _resolve_route_and_labels(self, recording: Recording) -> None:
         self._resolver.resolve_route(recording)
-        if not recording.extra:  # an after_request function raised, so there is no final response
-            current = current_request(recording)
+        # An after_request function raised, or an exception left Flask. So there is no final response.
+        if not recording.extra:
+            current = current_request(recording) or failed_request(recording)
             if current is not None:
                 recording.compute_extra_labels(current, None)
+
+    def _label_unhandled_exceptions(self, app: Flask) -> None:
+        """Patch ``handle_exception`` to compute the extra labels of an exception that leaves Flask.
+
+        The request context has ended when the middleware gets the exception.
+        """
+        handle = app.handle_exception
+
+        def handle_or_label(error: Exception) -> Any:
+            try:
+                return handle(error)
+            except BaseException:
+                recording = request.environ.get(RECORDING_KEY) if has_request_context() else None
+                if recording is not None:
+                    try:
+                        self._resolve_route_and_labels(recording)
+                    except Exception:
+                        recording.recorder.record_internal_error("annotate")
+                raise
+
+        app.handle_exception = handle_or_label  # type: ignore[assignment, method-assign]
 
     def _record_handled_exceptions(self, app: Flask) -> None:
         """Patch ``handle_user_exception``, unless it is patched.

@@ -104,7 +104,7 @@ class ASGIExchange(Recording):
             if isinstance(error, Exception):
                 self.add_exception(error)
                 self._handled_error_id = id(error)
-        try:  # the same as _resolve_route(), without the call
+        try:
             if self.route is None:
                 self.recorder.resolve_route(self)
             if self.recorder.extra_labels and not self.extra:
@@ -124,7 +124,7 @@ class ASGIExchange(Recording):
                 started = self.status is not None or (self.client_disconnected and not disconnected)
                 self.add_final_exception(error, response_started=started, client_disconnected=disconnected)
                 if not started:
-                    self._resolve_route()
+                    self._annotate_without_response()
         except Exception:
             self.recorder.record_internal_error("follow")
 
@@ -133,7 +133,7 @@ class ASGIExchange(Recording):
         if self.status is None:
             if self.client_disconnected:
                 self.status = CLIENT_CLOSED_REQUEST
-            self._resolve_route()
+            self._annotate_without_response()
         self.finish()
 
     def count_request_body(self, message: Message) -> None:
@@ -145,11 +145,13 @@ class ASGIExchange(Recording):
     def count_file(self, length: str) -> None:
         """Count the bytes of a file that the server sends, if sizes are measured."""
 
-    def _resolve_route(self) -> None:
-        """Resolve the route of a request without a response."""
+    def _annotate_without_response(self) -> None:
+        """Resolve the route and compute the extra labels of a request without a response."""
         try:
             if self.route is None:
                 self.recorder.resolve_route(self)
+            if not self.extra:
+                self.compute_extra_labels(self.scope, None)
         except Exception:
             self.recorder.record_internal_error("annotate")
 

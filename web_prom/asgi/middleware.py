@@ -61,7 +61,7 @@ class PrometheusMiddleware(Middleware):
         owner: The application's name, for messages.
         **options: Settings by their names in lower case, without the prefix ``PROM_``. They take precedence
             over the environment. Extra labels are computed from the scope and the message that starts the
-            response.
+            response, or None if the application ends before it starts one.
 
     Raises:
         ConfigError: A setting is unknown or not allowed.

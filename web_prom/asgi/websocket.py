@@ -28,7 +28,8 @@ class WebSocketExchange(WebSocketRecording):
 
     Attributes:
         scope: The scope of the connection.
-        extra: Values of the extra labels, from the scope and the message that accepted or refused.
+        extra: Values of the extra labels, from the scope and the message that accepted or refused, or None if
+            there was no such message.
     """
 
     def __init__(self, recorder: Recorder, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,11 +89,15 @@ class WebSocketExchange(WebSocketRecording):
             self._finish(REJECTED)
 
     def _set_labels(self, message: Message | None) -> None:
-        """Resolve the route; compute the extra labels if there is an answer to the handshake."""
+        """Resolve the route and compute the extra labels.
+
+        Args:
+            message: The answer to the handshake, or None if the WebSocket ended without one.
+        """
         try:
             if self.route is None:
                 self.recorder.resolve_route(self)
-            if message is not None and self.recorder.extra_labels and not self.extra:
+            if self.recorder.extra_labels and not self.extra:
                 self.extra = self.recorder.compute_extra_values(self.scope, message)
         except Exception:
             self.recorder.record_internal_error("annotate")

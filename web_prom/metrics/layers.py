@@ -112,6 +112,11 @@ class ForwardingRecording:
             for recording in with_outer(self.outer):
                 recording.add_exception(error)
 
+    @property
+    def last_error(self) -> BaseException | None:
+        """The exception that was added last, or None."""
+        return self.outer.last_error
+
     def compute_extra_labels(self, request: Any, response: Any) -> None:
         """Compute the extra labels, as :meth:`Recording.compute_extra_labels`."""
         if self.is_same_request:

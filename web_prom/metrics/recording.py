@@ -99,6 +99,11 @@ class Recording:
         else:
             self.status = INTERNAL_SERVER_ERROR
 
+    @property
+    def last_error(self) -> BaseException | None:
+        """The exception that was added last, or None."""
+        return self._errors[-1] if self._errors else None
+
     def compute_extra_labels(self, request: Any, response: Any) -> None:
         """Compute the extra labels from the framework's request and response."""
         if self.recorder.extra_labels:

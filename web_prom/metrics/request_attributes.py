@@ -75,7 +75,8 @@ class RequestAttributes:
             attributes["method"] = naming.other_method
         attributes["route"] = UNMATCHED if route is None else route
         attributes["template"] = route or EMPTY
-        attributes["view"] = found.get("view", route) or naming.unmatched
+        view = found.get("view") if "view" in self._names else route
+        attributes["view"] = view or naming.unmatched
         return attributes
 
     def labels(self, extra: tuple[str, ...]) -> tuple[str, ...]:

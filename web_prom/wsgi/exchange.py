@@ -24,9 +24,12 @@ class WSGIExchange(Recording):
     Attributes:
         headers_sent: Whether the server has got a part of the body, and so has sent the status.
         content_length: The Content-Length of the response, as text; empty if there is none.
+        labels_environ: The environ from which the extra labels are to be computed. None if they are computed,
+            if there are none, and if an adapter computes them.
     """
 
     headers_sent = False
+    labels_environ: Environ | None = None
     content_length: str
     _start_response: StartResponse
     _write: Callable[[bytes], object]
@@ -62,9 +65,23 @@ class WSGIExchange(Recording):
     def on_exception(self, error: BaseException) -> None:
         """Record an exception of the application or of its body.
 
-        The server answers 500 if it has sent no headers yet.
+        The server answers 500 if it has sent no headers yet. If the application has started no response, the
+        route and the extra labels are not known before this call.
         """
+        without_response = self.status is None
         self.add_final_exception(error, response_started=self.headers_sent)
+        if without_response:
+            self._annotate_without_response()
+
+    def _annotate_without_response(self) -> None:
+        """Resolve the route and compute the extra labels of a request without a response."""
+        try:
+            self.recorder.resolve_route(self)
+            environ, self.labels_environ = self.labels_environ, None
+            if environ is not None:
+                self.compute_extra_labels(environ, None)
+        except Exception:
+            self.recorder.record_internal_error("annotate")
 
     def wrap_body(self, body: Any, environ: Environ) -> Iterable[bytes]:
         """Return a response body that finishes the request when it ends."""

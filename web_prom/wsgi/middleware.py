@@ -60,7 +60,7 @@ class PrometheusMiddleware(Middleware):
         is_debug: Returns whether the application is debugged. Then the live page needs no access control.
         **options: Settings by their names in lower case, without the prefix ``PROM_``. They take precedence
             over the environment. Without an adapter, extra labels are computed from the environ and the
-            pair of status line and headers.
+            pair of status line and headers, or None if the application raises before it starts a response.
 
     Raises:
         ConfigError: A setting is unknown or not allowed.
@@ -118,7 +118,7 @@ class PrometheusMiddleware(Middleware):
             self._extra_from_environ = bool(self._config.extra_labels) and resolve_route is None
 
     # One function, because each call of a function takes time in each request.
-    def __call__(  # noqa: C901
+    def __call__(  # noqa: C901, PLR0912
         self, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Serve one request."""
@@ -128,7 +128,11 @@ class PrometheusMiddleware(Middleware):
             return self._metrics_app(environ, start_response)
         outer = find_outer(environ) if RECORDING_KEY in environ or measured_protocols.asgi else None
         if outer is not None and is_counted_by(outer, self.recorder):
-            return self._app(environ, self._with_outer_route(outer, start_response))
+            try:
+                return self._app(environ, self._with_outer_route(outer, start_response))
+            except BaseException as error:
+                self._resolve_outer_route(outer, error)
+                raise
         try:
             make = self._exchange_factory(environ) if "HTTP_UPGRADE" in environ else self._exchange_class
             start_key = self._start_key
@@ -159,9 +163,9 @@ class PrometheusMiddleware(Middleware):
         try:
             body = app(environ, start)
         except BaseException as error:
+            exchange.on_exception(error)
             if outer is not None:
                 forward(exchange, outer)
-            exchange.on_exception(error)
             exchange.finish()
             raise
         try:
@@ -175,7 +179,7 @@ class PrometheusMiddleware(Middleware):
         """Return the function that creates the exchange of a request with the header ``Upgrade``."""
         if self._upgrade_class is None or not asks_for_websocket(environ):
             return self._exchange_class
-        return partial(self._upgrade_class, environ=environ, extra_from_environ=self._extra_from_environ)
+        return partial(self._upgrade_class, environ=environ)
 
     def _start_without_method(self, environ: Environ) -> WSGIExchange | None:
         """Start the exchange of a request whose environ has no REQUEST_METHOD, as in some tests.
@@ -194,11 +198,13 @@ class PrometheusMiddleware(Middleware):
 
     def _with_extra_labels(self, exchange: WSGIExchange, environ: Environ) -> StartResponse:
         """Return a ``start_response`` that also computes the extra labels."""
+        exchange.labels_environ = environ
 
         def start(status: str, headers: Headers, *exc_info: Any) -> Callable[[bytes], object]:
             write = exchange.start_response(status, headers, *exc_info)
             if not exchange.extra:
                 exchange.compute_extra_labels(environ, (status, headers))
+            exchange.labels_environ = None  # the environ refers to the exchange
             return write
 
         return start
@@ -232,3 +238,12 @@ class PrometheusMiddleware(Middleware):
             return start_response(*args)
 
         return start
+
+    def _resolve_outer_route(self, outer: Any, error: BaseException) -> None:
+        """Set the route on the recording of an outer layer after an exception of the application."""
+        try:
+            outer.add_exception(error)
+            if outer.status is None:
+                self.recorder.resolve_route(outer)
+        except Exception:
+            self.recorder.record_internal_error("annotate")

@@ -59,11 +59,11 @@ class UpgradeRecording(Recording):
         recorder: The application's recorder.
         start_key: The attributes that are known at the start.
         environ: The WSGI environ.
-        extra_from_environ: Whether extra labels are computed from the environ, because there is no adapter.
 
     Attributes:
         accepted: Whether the request is known to be a WebSocket.
         environ: The WSGI environ while the route of a WebSocket that has ended is resolved; None before.
+        labels_environ: As that of :class:`web_prom.wsgi.exchange.WSGIExchange`.
         route_resolvers: Route resolvers of the measured layers inside this one.
         headers_sent: Whether the server has got a part of a response.
     """
@@ -71,21 +71,14 @@ class UpgradeRecording(Recording):
     accepted = False
     headers_sent = False
     environ: Mapping[str, Any] | None = None
+    labels_environ: Environ | None = None
     _websocket: WebSocketRecording | None = None
     _close_code: str | None = None
     _default_close_code = UNKNOWN
 
-    def __init__(
-        self,
-        recorder: Recorder,
-        start_key: Any,
-        environ: Mapping[str, Any],
-        *,
-        extra_from_environ: bool = False,
-    ) -> None:
+    def __init__(self, recorder: Recorder, start_key: Any, environ: Mapping[str, Any]) -> None:
         super().__init__(recorder, start_key)
         self._environ: Mapping[str, Any] | None = environ
-        self._extra_from_environ = extra_from_environ
         self.route_resolvers: list[Callable[[Recording], None]] = []
         try:
             self._websocket = WebSocketRecording(recorder)
@@ -139,7 +132,7 @@ class UpgradeRecording(Recording):
                     self.become_request()
             except Exception:
                 self.recorder.record_internal_error("finish")
-        self._environ = None  # the environ refers to this object
+        self._environ = self.labels_environ = None  # the environ refers to this object
         super().finish(ended)
 
     def ends_websocket(self, error: BaseException) -> bool:
@@ -159,14 +152,14 @@ class UpgradeRecording(Recording):
         if self._close_code is None:
             self._close_code = self._default_close_code
             if self.status is not None and self.status >= "500":
-                self._close_code = _code_of_exception(self._errors[-1] if self._errors else None)
+                self._close_code = _code_of_exception(self.last_error)
         self._errors = None
         if self.route is None:
             self.environ = self._environ
             self._resolve_route()
             self.environ = None
-        if self._extra_from_environ and not self.extra:
-            self.compute_extra_labels(self._environ, _SWITCHING_PROTOCOLS)
+        if self.labels_environ is not None:
+            self.compute_extra_labels(self.labels_environ, _SWITCHING_PROTOCOLS)
         self._labelled(websocket).finish(self._close_code, ended)
 
     def _resolve_route(self) -> None:

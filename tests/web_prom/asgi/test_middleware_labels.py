@@ -143,12 +143,17 @@ def test_fault_34_failing_extra_label_is_empty(
     assert errors(registry) == {("label bad",): 3}
 
 
-def test_extra_label_of_a_request_without_a_response_is_empty(
+def test_extra_label_of_a_request_without_a_response_is_computed(
     measure: Measure, registry: CollectorRegistry
 ) -> None:
-    raises(measure(sending(error=ValueError()), extra_labels={"a": lambda *_: "x"}), ValueError)
-    assert samples(registry, "http_requests_total", "status", "a") == {("500", ""): 1}
-    assert samples(registry, "http_request_exceptions_total", "exception", "a") == {("ValueError", ""): 1}
+    wrapped = measure(
+        sending(error=ValueError()), extra_labels={"a": lambda scope, start: f"{scope['path']} {start}"}
+    )
+    raises(wrapped, ValueError)
+    assert samples(registry, "http_requests_total", "status", "a") == {("500", "/ None"): 1}
+    assert samples(registry, "http_request_exceptions_total", "exception", "a") == {
+        ("ValueError", "/ None"): 1
+    }
     assert_idle(registry)
 
 

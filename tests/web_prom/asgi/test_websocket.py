@@ -350,3 +350,15 @@ def test_invalid_message_reaches_the_server_unchanged(
     server = connect(measure(app), [message])
     assert server.sent == seen == [message]
     assert sum(connections(registry).values()) == 1
+
+
+def test_extra_label_of_a_websocket_without_an_answer_is_computed(
+    measure: Measure, registry: CollectorRegistry
+) -> None:
+    async def app(*_: Any) -> None:
+        raise ValueError
+
+    wrapped = measure(app, extra_labels={"a": lambda scope, message: f"{scope['type']} {message}"})
+    with pytest.raises(ValueError):  # noqa: PT011
+        connect(wrapped, [CONNECT])
+    assert samples(registry, "websocket_connections_total", "code", "a") == {("1011", "websocket None"): 1}

@@ -163,14 +163,19 @@ def test_fault_55_values_from_clients_are_escaped_in_the_text(registry: Collecto
     assert len(app.recorder.writers) == 2, "client-controlled values are no cache keys"
 
 
-def test_extra_label_of_a_request_without_a_response_is_empty(
+def test_extra_label_of_a_request_without_a_response_is_computed(
     measure: Measure, registry: CollectorRegistry
 ) -> None:
-    wrapped = measure(raising(ValueError()), resolve_route=extra, extra_labels={"a": lambda *_: "x"})
+    wrapped = measure(
+        raising(ValueError()),
+        extra_labels={"a": lambda environ, response: f"{environ['PATH_INFO']} {response}"},
+    )
     with pytest.raises(ValueError):  # noqa: PT011
-        serve(wrapped)
-    assert samples(registry, "http_requests_total", "status", "a") == {("500", ""): 1}
-    assert samples(registry, "http_request_exceptions_total", "exception", "a") == {("ValueError", ""): 1}
+        serve(wrapped, "/x")
+    assert samples(registry, "http_requests_total", "status", "a") == {("500", "/x None"): 1}
+    assert samples(registry, "http_request_exceptions_total", "exception", "a") == {
+        ("ValueError", "/x None"): 1
+    }
     assert_idle(registry)
 
 
@@ -187,3 +192,41 @@ def test_extra_label_with_any_value_can_be_scraped(
     server.run(wrapped, environ_of("/metrics"))
     assert server.status == "200 OK"
     assert sum(requests(registry).values()) == 1
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_extra_label_of_a_body_that_raises_is_computed(
+    measure: Measure, registry: CollectorRegistry, start: bool
+) -> None:
+    """A generator can raise before it starts the response."""
+
+    def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
+        if start:
+            start_response("200 OK", PLAIN)
+        yield from raising(ValueError())(environ, start_response)
+
+    label = {"a": lambda environ, response: f"{environ['PATH_INFO']} {response and response[0]}"}
+    with pytest.raises(ValueError):  # noqa: PT011
+        serve(measure(app, extra_labels=label), "/x")
+    expected = ("500", "/x 200 OK" if start else "/x None")
+    assert samples(registry, "http_requests_total", "status", "a") == {expected: 1}
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit, GeneratorExit])
+def test_route_of_an_inner_layer_is_known_after_an_exception(
+    kind: type[BaseException], registry: CollectorRegistry
+) -> None:
+    """The outer layer counts the request, and the inner one knows its route."""
+    error = kind()
+
+    def resolve_route(recording: Recording) -> None:
+        assert recording.last_error is error
+        recording.route = "/inner"
+
+    for outer_registry in (registry, CollectorRegistry()):
+        inner = PrometheusMiddleware(raising(error), registry=registry, resolve_route=resolve_route)
+        outer = PrometheusMiddleware(inner, registry=outer_registry)
+        with pytest.raises(kind):
+            serve(outer)
+        assert requests(outer_registry)["GET", "/inner", "500"] == 1
+        assert errors(outer_registry) == {}
