@@ -24,12 +24,10 @@ async def compute_extra_labels(
     the user is not loaded yet. After the first such error, the labels are computed in the thread in which
     Django runs the synchronous code of the request. Never raises, unless the request is cancelled.
     """
-    recorder = recording.recorder
+    recorder = instrumentation.recorder
     if not instrumentation.labels_need_thread:
         try:
-            recording.extra = recorder.compute_extra_values(
-                request, response, reraise=(SynchronousOnlyOperation,)
-            )
+            recording.compute_extra_labels(request, response, recorder, (SynchronousOnlyOperation,))
         except SynchronousOnlyOperation:
             instrumentation.labels_need_thread = True
             logger.warning(
@@ -43,6 +41,6 @@ async def compute_extra_labels(
         else:
             return
     try:
-        await sync_to_async(recording.compute_extra_labels)(request, response)
+        await sync_to_async(recording.compute_extra_labels)(request, response, recorder)
     except Exception:
         recorder.record_internal_error("annotate")

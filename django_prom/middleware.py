@@ -80,7 +80,7 @@ class PrometheusMiddleware:
             raise
         on_response(recording, request, response)
         if recording.recorder.extra_labels:
-            recording.compute_extra_labels(request, response)
+            recording.compute_extra_labels(request, response, instrumentation.recorder)
         return response
 
     async def _serve(self, request: HttpRequest) -> Any:

@@ -134,6 +134,7 @@ class Instrumentation:
             attribute_getters={"view": endpoint_of},
             is_debug=lambda: app.debug,
         )
+        self._recorder = middleware.recorder
         if config.templates:
             from flask_prom.templates import measure_templates
 
@@ -183,7 +184,8 @@ class Instrumentation:
     def _on_request_finished(self, _app: Flask, response: Any, **_: Any) -> None:
         recording = request.environ.get(RECORDING_KEY)
         if recording is not None:
-            recording.compute_extra_labels(request._get_current_object(), response)  # type: ignore[attr-defined]
+            current = request._get_current_object()  # type: ignore[attr-defined]
+            recording.compute_extra_labels(current, response, self._recorder)
 
     def _on_exception(self, _app: Flask, exception: BaseException, **_: Any) -> None:
         self._record_exception(exception)
@@ -194,7 +196,7 @@ class Instrumentation:
         if not recording.extra:
             current = current_request(recording) or failed_request(recording)
             if current is not None:
-                recording.compute_extra_labels(current, None)
+                recording.compute_extra_labels(current, None, self._recorder)
 
     def _label_unhandled_exceptions(self, app: Flask) -> None:
         """Patch ``handle_exception`` to compute the extra labels of an exception that leaves Flask.

@@ -12,11 +12,13 @@ import pytest
 from asgiref.wsgi import WsgiToAsgi
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
+from django.test import override_settings
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
 
-from tests.web_prom.support import errors, exceptions, in_progress, requests
+from tests.web_prom.support import errors, exceptions, in_progress, requests, samples
 from web_prom.asgi import PrometheusMiddleware
 
 with warnings.catch_warnings():
@@ -75,3 +77,29 @@ def test_fault_87_django_inside_asgi_counts_once_with_its_route(
         assert list(exceptions(each)) == [(f"{prefix}/fail/", next(iter(exceptions(each)))[1])]
         assert in_progress(each) == 0
         assert errors(each) == {}
+
+
+def kind(request: Any, response: Any) -> str:
+    """Return the label of a Django request."""
+    return f"{type(request).__name__} {response.status_code}"
+
+
+@pytest.mark.parametrize("adapter", ["asgi", "a2wsgi"])
+@pytest.mark.parametrize("path", ["/users/1/", "/async/"])
+def test_extra_labels_inside_an_outer_layer_are_those_of_django(
+    adapter: str, path: str, registry: CollectorRegistry
+) -> None:
+    """The functions of the outer layer get its own requests only."""
+    with override_settings(PROM_EXTRA_LABELS={"a": kind, "b": lambda *_: "django"}):
+        inner = django(adapter)
+        labels = {"a": lambda scope, start: scope["scheme"], "b": lambda *_: "asgi"}
+        own = Route("/own", lambda request: PlainTextResponse("own"))
+        app = Starlette(routes=[own, Mount("/shop", app=inner)])
+        PrometheusMiddleware.install(app, registry=registry, extra_labels=labels)
+        assert send(app, f"/shop{path}") == send(app, "/own") == 200
+    if hasattr(inner, "executor"):
+        inner.executor.shutdown()
+    request = "ASGIRequest" if adapter == "asgi" else "WSGIRequest"
+    expected = {(f"{request} 200", "django"): 1, ("http", "asgi"): 1}
+    assert samples(registry, "http_requests_total", "a", "b") == expected
+    assert errors(registry) == {}

@@ -117,10 +117,10 @@ class ForwardingRecording:
         """The exception that was added last, or None."""
         return self.outer.last_error
 
-    def compute_extra_labels(self, request: Any, response: Any) -> None:
+    def compute_extra_labels(self, *args: Any, **options: Any) -> None:
         """Compute the extra labels, as :meth:`Recording.compute_extra_labels`."""
         if self.is_same_request:
-            self.outer.compute_extra_labels(request, response)
+            self.outer.compute_extra_labels(*args, **options)
 
 
 def with_outer(recording: Any) -> list[Recording]:

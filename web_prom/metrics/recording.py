@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
-from web_prom.metrics.labels import CLIENT_CLOSED_REQUEST, INTERNAL_SERVER_ERROR
+from web_prom.metrics.labels import CLIENT_CLOSED_REQUEST, EMPTY, INTERNAL_SERVER_ERROR
 from web_prom.metrics.recorder import Recorder, WriterKey
 from web_prom.metrics.request_start import RequestStart
 
@@ -104,10 +104,31 @@ class Recording:
         """The exception that was added last, or None."""
         return self._errors[-1] if self._errors else None
 
-    def compute_extra_labels(self, request: Any, response: Any) -> None:
-        """Compute the extra labels from the framework's request and response."""
-        if self.recorder.extra_labels:
-            self.extra = self.recorder.compute_extra_values(request, response)
+    def compute_extra_labels(
+        self,
+        request: Any,
+        response: Any,
+        recorder: Recorder | None = None,
+        reraise: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """Compute the extra labels from a request and its response.
+
+        Args:
+            request: The request of the framework, the environ or the scope.
+            response: The response, or None if there is none.
+            recorder: The recorder of the layer that has this request; None: that of this recording. Its
+                functions are called, because those of an outer layer may take another kind of request.
+            reraise: Exceptions of the functions that are raised. No other exception is raised.
+        """
+        functions = self.recorder.extra_labels
+        if not functions:
+            return
+        if recorder is None or recorder is self.recorder:
+            self.extra = self.recorder.compute_extra_values(request, response, reraise)
+        else:
+            values = recorder.compute_extra_values(request, response, reraise)
+            found = dict(zip((name for name, _ in recorder.extra_labels), values, strict=True))
+            self.extra = tuple(found.get(name, EMPTY) for name, _ in functions)
 
     def finish(self, ended: float | None = None) -> None:
         """Observe the request, once. Further calls do nothing. Never raises.

@@ -78,7 +78,7 @@ class WSGIExchange(Recording):
         try:
             self.recorder.resolve_route(self)
             environ, self.labels_environ = self.labels_environ, None
-            if environ is not None:
+            if environ is not None and not self.extra:
                 self.compute_extra_labels(environ, None)
         except Exception:
             self.recorder.record_internal_error("annotate")

@@ -158,7 +158,7 @@ class UpgradeRecording(Recording):
             self.environ = self._environ
             self._resolve_route()
             self.environ = None
-        if self.labels_environ is not None:
+        if self.labels_environ is not None and not self.extra:
             self.compute_extra_labels(self.labels_environ, _SWITCHING_PROTOCOLS)
         self._labelled(websocket).finish(self._close_code, ended)
 

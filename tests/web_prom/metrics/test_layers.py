@@ -7,6 +7,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -384,3 +385,51 @@ def test_keys_of_other_libraries_are_ignored(key: str, value: Any, registry: Col
     app = PrometheusMiddleware(hello, registry=registry)
     assert Server().run(app, scope_of(**{key: value})) == b"hello"
     assert requests(registry) == {("GET", "_unmatched", "200"): 2}
+
+
+# Labels -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("naming", ["prometheus", "prometheus-flask-exporter:endpoint"])
+def test_extra_labels_inside_an_outer_asgi_layer_are_those_of_flask(
+    adapter: Adapter, registry: CollectorRegistry, naming: str
+) -> None:
+    """The functions of the outer layer get its own requests only."""
+    inner = shop(registry)
+    name = "http_requests_total" if naming == "prometheus" else "flask_http_request_duration_seconds_count"
+    labels = {
+        "a": lambda request, response: f"{request.endpoint} {response.status_code}",
+        "b": lambda *_: "flask",
+    }
+    FlaskProm(inner, registry=registry, naming=naming, extra_labels=labels)
+    app = Starlette(
+        routes=[Route("/own", lambda request: PlainTextResponse("own")), Mount("/v1", app=adapter(inner))]
+    )
+    outer = {"a": lambda scope, start: scope["scheme"], "b": lambda *_: "asgi"}
+    PrometheusMiddleware.install(app, registry=registry, naming=naming, extra_labels=outer)
+    send(app, "/v1/teapot/x")
+    send(app, "/own")
+    assert samples(registry, name, "a", "b") == {
+        ("teapot 418", "flask"): 1,
+        ("http", "asgi"): 1,
+    }
+    assert errors(registry) == {}
+
+
+@pytest.mark.parametrize("path", ["/users/1", "/slow", "/handled/1"])
+def test_extra_labels_inside_an_outer_wsgi_layer_are_those_of_flask(
+    registry: CollectorRegistry, path: str
+) -> None:
+    inner = shop(registry)
+
+    @inner.get("/slow")
+    def slow() -> str:
+        raise SystemExit
+
+    FlaskProm(inner, registry=registry, extra_labels={"a": lambda request, response: request.endpoint})
+    labels = {"a": lambda environ, response: environ["PATH_INFO"]}
+    app = web_prom.wsgi.PrometheusMiddleware(inner, registry=registry, extra_labels=labels)
+    with suppress(SystemExit):
+        serve_wsgi(app, path)
+    assert samples(registry, "http_requests_total", "a") == {(path.split("/")[1].rstrip("s"),): 1}
+    assert errors(registry) == {}
