@@ -177,9 +177,7 @@ class Instrumentation:
 
     def on_request_started(self, _app: Flask, **_: Any) -> None:
         """Resolve the route of the current request: a receiver of ``request_started``."""
-        recording = request.environ.get(RECORDING_KEY)
-        if recording is not None:
-            self._resolver.resolve_route(recording)
+        self._change_recording(self._resolver.resolve_route)
 
     def _on_request_finished(self, _app: Flask, response: Any, **_: Any) -> None:
         recording = request.environ.get(RECORDING_KEY)
@@ -209,12 +207,7 @@ class Instrumentation:
             try:
                 return handle(error)
             except BaseException:
-                recording = request.environ.get(RECORDING_KEY) if has_request_context() else None
-                if recording is not None:
-                    try:
-                        self._resolve_route_and_labels(recording)
-                    except Exception:
-                        recording.recorder.record_internal_error("annotate")
+                self._change_recording(self._resolve_route_and_labels)
                 raise
 
         app.handle_exception = handle_or_label  # type: ignore[assignment, method-assign]
@@ -236,7 +229,18 @@ class Instrumentation:
         self._patched_handler = record_and_handle
 
     def _record_exception(self, error: BaseException) -> None:
+        self._change_recording(lambda recording: self._add_exception(recording, error))
+
+    def _add_exception(self, recording: Recording, error: BaseException) -> None:
+        recording.add_exception(error)
+        self._resolver.resolve_route(recording)
+
+    @staticmethod
+    def _change_recording(change: Callable[[Recording], None]) -> None:
+        """Call a function with the recording of the current request, if there is one. Never raises."""
         recording = request.environ.get(RECORDING_KEY) if has_request_context() else None
         if recording is not None:
-            recording.add_exception(error)
-            self._resolver.resolve_route(recording)
+            try:
+                change(recording)
+            except Exception:
+                recording.recorder.record_internal_error("annotate")

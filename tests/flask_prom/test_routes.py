@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, Response, request, stream_with_context
 from flask.views import MethodView
 from prometheus_client import CollectorRegistry
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_prom import FlaskProm
@@ -166,3 +169,73 @@ def test_fault_84_set_route_applies_to_exceptions(make_app: MakeApp, metrics: Me
     assert app.test_client().get("/one").status_code == 500
     assert metrics.requests == {("GET", "/<article>", "500"): 1}
     assert metrics.exceptions == {("GET", "/<article>", "ValueError"): 1}
+
+
+# Mounted applications ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("excluded", ["main", "api"])
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("first", ["/", "/api/users"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_exclusion_applies_to_the_view_of_its_own_application(  # noqa: PLR0917
+    registry: CollectorRegistry, metrics: Metrics, excluded: str, measured: bool, first: str, fails: bool
+) -> None:
+    """Both applications have an endpoint with the same name."""
+
+    def answer() -> str:
+        if fails:
+            raise SystemExit
+        return "ok"
+
+    prometheus = FlaskProm(registry=registry)
+    main, api = Flask("main"), Flask("api")
+    for app, rule in ((main, "/"), (api, "/users")):
+        view = partial(answer)
+        app.add_url_rule(rule, "index", FlaskProm.exclude(view) if app.name == excluded else view)
+    if measured:
+        prometheus.init_app(api)
+    main.wsgi_app = DispatcherMiddleware(main.wsgi_app, {"/api": api})  # type: ignore[method-assign]
+    prometheus.init_app(main)
+    for path in (first, "/", "/api/users"):
+        with suppress(SystemExit):
+            main.test_client().get(path)
+    counted = "/users" if excluded == "main" else "/"
+    count = 2 if (first == "/") == (counted == "/") else 1
+    assert metrics.requests == {("GET", counted, "500" if fails else "200"): count}
+    assert metrics.errors == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"), [("/api/users", "POST", 405), ("/api/a b", "GET", 308)]
+)
+def test_routing_exception_of_a_mounted_application_has_its_own_route(
+    registry: CollectorRegistry, metrics: Metrics, path: str, method: str, status: int
+) -> None:
+    """The outer application has rules that match the same path below the mount."""
+    main, api = Flask("main"), Flask("api")
+    main.add_url_rule("/<page>", "page", lambda page: page, methods=["GET", "POST"])
+    api.add_url_rule("/users", "users", lambda: "users")
+    api.add_url_rule("/a b/", "blank", lambda: "blank")
+    main.wsgi_app = DispatcherMiddleware(main.wsgi_app, {"/api": api})  # type: ignore[method-assign]
+    FlaskProm(main, registry=registry)
+    assert main.test_client().open(path, method=method).status_code == status
+    route = "/users" if status == 405 else "/a b/"
+    assert metrics.requests == {(method, route, str(status)): 1}
+
+
+@pytest.mark.parametrize("root", ["", "/shop"])
+def test_redirect_keeps_the_route_of_a_path_with_encoded_characters(
+    make_app: MakeApp, metrics: Metrics, root: str
+) -> None:
+    """A redirect to another host has no route."""
+    app = make_app()
+    for number, rule in enumerate(("/über/", "/a b/", "/100%/", "/new/<x>")):
+        app.add_url_rule(rule, str(number), lambda **_: "x")
+    app.add_url_rule("/away/<x>", "away", redirect_to="https://other.org/new/<x>")
+    for path in ("/über", "/a b", "/100%25", "/away/1"):
+        response = app.test_client().get(path, base_url=f"http://localhost{root}")
+        assert response.status_code == 308
+    routes = ("/über/", "/a b/", "/100%/", "_unmatched")
+    assert metrics.requests == {("GET", route, "308"): 1 for route in routes}
+    assert metrics.errors == {}

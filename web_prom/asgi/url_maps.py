@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from web_prom.metrics.routes import is_excluded
+from web_prom.metrics.url_rules import find_rule
 from web_prom.wrapped_apps import iter_wrapped_apps
 
 
@@ -27,18 +27,13 @@ class UrlMap:
 
     def find(self, scope: Mapping[str, Any]) -> tuple[str, bool] | None:
         """Return the route template of a scope and whether its view is excluded, or None."""
-        environ = _to_environ(scope)
-        rule = self._match(environ, environ["PATH_INFO"], environ["REQUEST_METHOD"])
+        rule = find_rule(self._bind(_to_environ(scope)))
         if rule is None or not isinstance(rule.rule, str):
             return None
         return rule.rule, is_excluded(self.app.view_functions.get(rule.endpoint))
 
-    def _match(self, environ: dict[str, Any], path: str, method: str, *, retry: bool = True) -> Any:
-        """Return the rule of a path, or None.
-
-        If the method is not allowed, an allowed method is tried. If the application redirects to the
-        canonical path, that path is tried.
-        """
+    def _bind(self, environ: dict[str, Any]) -> Any:
+        """Return the URL map, bound to a request."""
         app = self.app
         domains = {}
         if app.url_map.host_matching:
@@ -47,21 +42,7 @@ class UrlMap:
             server_name = app.config.get("SERVER_NAME")
             if not getattr(app, "subdomain_matching", False):
                 domains = {"subdomain": app.url_map.default_subdomain or ""}
-        adapter = app.url_map.bind_to_environ(environ, server_name=server_name, **domains)
-        decoded = path.encode("latin-1").decode("utf-8", "replace")
-        try:
-            return adapter.match(decoded, method, return_rule=True)[0]
-        except Exception as error:  # Werkzeug's NotFound, MethodNotAllowed or RequestRedirect
-            if not retry:
-                return None
-            methods = getattr(error, "valid_methods", None)
-            if methods:
-                return self._match(environ, path, next(iter(methods)), retry=False)
-            url = getattr(error, "new_url", None)
-            if url is None:
-                return None
-            canonical = urlsplit(url).path.removeprefix(environ["SCRIPT_NAME"])
-            return self._match(environ, canonical, method, retry=False)
+        return app.url_map.bind_to_environ(environ, server_name=server_name, **domains)
 
 
 def find_url_map(app: Any) -> UrlMap | None:

@@ -41,6 +41,7 @@ def quart(**config: Any) -> Any:
 
     app.add_url_rule("/users/<int:user_id>", view_func=user)
     app.add_url_rule("/missing", view_func=missing)
+    app.add_url_rule("/über/<name>/", "umlaut", missing)
     app.add_url_rule("/error", view_func=failing)
     app.add_websocket("/talk/<room>", view_func=talk)
     return app
@@ -52,6 +53,7 @@ QUART: list[Case] = [
     ("/error", "GET", 500, "/error"),
     ("/nothing", "GET", 404, "_unmatched"),
     ("/users/1", "POST", 405, "/users/<int:user_id>"),
+    ("/über/1", "GET", 308, "/über/<name>/"),
 ]
 
 
