@@ -32,14 +32,25 @@ class DjangoRequests:
             return getattr(args[0], "request", None)
         return None
 
-    def make_response(self, request: Any, result: Any, error: BaseException | None, /) -> HttpResponse | None:
-        """Return an empty response with the status that Django answers an exception with."""
+    def make_response(self, request: Any, result: Any, error: BaseException | None, /) -> Any:
+        """Return an empty response with the status that Django answers an exception with.
+
+        Django REST framework and Django Ninja answer their own exceptions with the status code that these
+        have. Such an exception itself is returned.
+        """
         if not (isinstance(request, HttpRequest) or _is_rest_request(request)):
             return None
         if not isinstance(error, Exception):
             return None
+        if hasattr(error, "status_code") and _is_of_api_framework(error):
+            return error
         statuses = (status for kind, status in _STATUSES.items() if isinstance(error, kind))
         return HttpResponse(status=next(statuses, 500))
+
+
+def _is_of_api_framework(error: Exception) -> bool:
+    """Return whether a class of an exception is one of Django REST framework or Django Ninja."""
+    return any(kind.__module__.split(".")[0] in {"rest_framework", "ninja"} for kind in type(error).__mro__)
 
 
 def _is_rest_request(argument: object) -> bool:

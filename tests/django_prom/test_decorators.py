@@ -39,6 +39,13 @@ count = prom.count(
     registry=OWN,
 )
 
+
+class RateLimited(Exception):
+    """An exception of another library with a status code, which Django does not use."""
+
+    status_code = 429
+
+
 RAISED = {
     "404": Http404(),
     "403": PermissionDenied(),
@@ -63,6 +70,11 @@ async def async_view(request: Any) -> Any:
 @count
 def raising(request: Any, status: str) -> Any:
     raise RAISED[status]
+
+
+@count
+def limited(request: Any) -> Any:
+    raise RateLimited
 
 
 class Class(View):  # type: ignore[misc]
@@ -114,6 +126,7 @@ urlpatterns = [
     path("function/<int:code>/", function_view),
     path("async/", async_view),
     path("raising/<status>/", raising),
+    path("limited/", limited),
     path("class/", Class.as_view()),
     path("decorated/", csrf_exempt(Decorated.as_view())),
     path("async-class/", count(AsyncClass.as_view())),
@@ -127,6 +140,7 @@ CASES = [
     ("POST", "/function/204/", "204", "", 1),
     ("GET", "/async/", "200", "", 1),
     *(("GET", f"/raising/{status}/", status, type(error).__name__, 1) for status, error in RAISED.items()),
+    ("GET", "/limited/", "500", "RateLimited", 1),
     ("GET", "/class/", "203", "", 2),
     ("POST", "/decorated/", "201", "", 1),
     ("GET", "/async-class/", "200", "", 1),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, Response, abort, g, jsonify, redirect, request, stream_with_context
+from flask import Blueprint, Flask, Response, abort, g, jsonify, redirect, request, stream_with_context
 from flask.views import MethodView
 from prometheus_client import CollectorRegistry
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import NotFound
 
 import web_prom as prom
@@ -38,6 +40,13 @@ def counted(metrics: Metrics) -> dict[tuple[str, ...], float]:
     }
 
 
+def untyped() -> Response:
+    """Return a response without a Content-Type."""
+    response = Response(b"a")
+    del response.headers["Content-Type"]
+    return response
+
+
 RESULTS: dict[str, tuple[Any, str]] = {
     "text": ("hello", "200"),
     "bytes": (b"hello", "200"),
@@ -59,7 +68,12 @@ RESULTS: dict[str, tuple[Any, str]] = {
     "status as bytes": ((b"hello", b"203 Taken"), ""),
     "status and headers of a response": (lambda: (Response("a", 201), 203, {"X-A": "b"}), "203"),
     "nothing": (None, ""),
-    "nothing and a status": ((None, 204), ""),
+    "nothing and a status": ((None, 204), "204"),
+    "another object and a status": ((7, 201, {"X-A": "b"}), "201"),
+    "nothing and headers": ((None, {"X-A": "b"}), ""),
+    "headers that can be read once": (lambda: ("a", 203, (pair for pair in [("X-A", "b")])), ""),
+    "two headers of one name": (("a", [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]), "200"),
+    "response without a type and a status": (lambda: (untyped(), 206), "206"),
     "another object": (7, ""),
     "too long a tuple": (("a", 200, {}, "b"), ""),
     "WSGI application": (lambda: lambda environ, start: start("418 x", []) or [b"tea"], ""),
@@ -110,31 +124,90 @@ def test_response_of_an_exception_has_the_status_of_flask(
     assert metrics.errors == {}
 
 
-def test_response_has_the_headers_of_flask(make_app: MakeApp, registry: CollectorRegistry) -> None:
-    """Those of a response that a tuple has in it, those of the tuple, and the type of the body."""
-    results = {
-        "text": ("hello", {"X-A": "b"}),
-        "response": (Response("a", headers={"X-A": "a", "X-C": "c"}), {"X-A": "b"}),
-        "dict": ({"a": 1}, 201),
-        "problem": ({"a": 1}, 400, {"Content-Type": "application/problem+json"}),
-    }
-    seen: dict[str, Any] = {}
-    app = make_app()
+HEADERS: dict[str, Any] = {
+    "text": ("hello", {"X-A": "b"}),
+    "list": ("hello", [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-A", "b")]),
+    "type of text": (b"a", 200, {"Content-Type": "image/png"}),
+    "list with a response": (Response("a"), [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]),
+    "headers": ("a", 200, Headers([("X-A", "a"), ("X-A", "b")])),
+    "response": (Response("a", headers={"X-A": "a", "X-C": "c"}), {"X-A": "b"}),
+    "response without a type": (untyped(), 201),
+    "dict": ({"a": 1}, 201),
+    "dict and headers": ([1], {"Set-Cookie": "a=1"}),
+    "problem": ({"a": 1}, 400, {"Content-Type": "application/problem+json"}),
+}
 
-    def note(response: Response, request: Any) -> str:
-        seen[request.view_args["item"]] = response.headers
+
+@pytest.mark.parametrize("result", HEADERS.values(), ids=HEADERS)
+@pytest.mark.parametrize("mimetype", ["application/json", "application/vnd.api+json"])
+def test_response_has_the_headers_of_flask(
+    result: Any, mimetype: str, make_app: MakeApp, registry: CollectorRegistry
+) -> None:
+    """Those of a response that a tuple has in it, those of the tuple, and the type of the body."""
+    seen: list[Any] = []
+    app = make_app()
+    app.json.mimetype = mimetype  # type: ignore[attr-defined]
+
+    def note(response: Response) -> str:
+        seen.extend((name, value) for name, value in response.headers if name != "Content-Length")
         return ""
 
-    @app.route("/<item>")
+    @app.route("/")
     @prom.count("views_total", "Views.", labels={"note": note}, registry=registry)
-    def view(item: str) -> Any:
-        return results[item]
+    def view() -> Any:
+        return copy.deepcopy(result)
 
-    for item in results:
-        sent = app.test_client().get(f"/{item}").headers
-        assert {name: seen[item].get(name) for name in ("X-A", "X-C", "Content-Type")} == {
-            name: sent.get(name) for name in ("X-A", "X-C", "Content-Type")
-        }
+    sent = [(name, value) for name, value in app.test_client().get("/").headers if name != "Content-Length"]
+    assert sorted(seen) == sorted(sent)
+
+
+def test_response_in_a_tuple_is_not_changed(make_app: MakeApp, count: Decorator) -> None:
+    """An outer decorator can use the response without the headers of the tuple."""
+    app = make_app()
+    inner = Response("a")
+    view = count(lambda item: (inner, 200, {"X-Secret": "1"}))
+    app.add_url_rule("/<item>", "view", lambda item: view(item)[0])  # type: ignore[no-untyped-call]
+    assert "X-Secret" not in app.test_client().get("/a").headers
+    assert "X-Secret" not in inner.headers
+
+
+class RateLimited(Exception):
+    """An exception with a status code, as clients of APIs have it."""
+
+    status_code = 429
+
+
+class Exhausted(RateLimited):
+    """A further one."""
+
+
+@pytest.mark.parametrize("handled", [None, RateLimited, Exhausted, Exception])
+@pytest.mark.parametrize("blueprint", [False, True])
+def test_status_of_an_exception_of_another_library_is_that_of_flask(
+    handled: type[Exception] | None,
+    blueprint: bool,
+    make_app: MakeApp,
+    metrics: Metrics,
+    count: Decorator,
+) -> None:
+    """A registered error handler is expected to use the status code of the exception."""
+    app = make_app()
+    group = Blueprint("group", "group")
+
+    @group.route("/<item>")
+    @count
+    def view(item: str) -> str:
+        raise Exhausted
+
+    def answer(error: Any) -> Any:
+        return "sorry", 500 if handled is Exception else error.status_code
+
+    if handled is not None:
+        (group if blueprint else app).register_error_handler(handled, answer)
+    app.register_blueprint(group)
+    status = app.test_client().get("/a").status_code
+    assert status == (429 if handled in {RateLimited, Exhausted} else 500)
+    assert counted(metrics) == {("a", str(status), "GET"): 1}
 
 
 def test_view_of_an_application_without_the_extension_has_the_labels(

@@ -45,14 +45,16 @@ def find_response(
 ) -> Any:
     """Return the response of a view, or None if it is not known.
 
-    That is the result if it has a status code; an exception that has one, as the exceptions of Starlette and
-    of Django REST framework have; or what the adapter of the request's framework returns.
+    That is the result if it has a status code; what the adapter of the request's framework returns; or an
+    exception that has a status code, as the exceptions of Starlette have. In a request of Flask or Django an
+    exception of another library can have one too, and the client gets 500.
     """
-    outcome = result if error is None else error
-    if hasattr(outcome, "status_code"):
-        return outcome
+    if error is None and hasattr(result, "status_code"):
+        return result
     request = find_request(args, kwargs)
-    if request is None:
-        return None
-    responses = (framework.make_response(request, result, error) for framework in _frameworks)
-    return next((response for response in responses if response is not None), None)
+    if request is not None:
+        for framework in _frameworks:
+            response = framework.make_response(request, result, error)
+            if response is not None:
+                return response
+    return error if hasattr(error, "status_code") else None
