@@ -108,11 +108,11 @@ def on_response(recording: Recording, request: HttpRequest, response: HttpRespon
         except Exception:  # find_route() knows views without a hash
             route = None
         if route is None:
-            _set_route(recording, routes.find_route(request, response))
+            _set_route(recording, request, routes.find_route(request, response))
         else:  # the same as _set_route(), without the call
             if recording.explicit_route is None:
                 recording.route = route.template
-            if route.excluded:
+            if route.excluded and request.method in route.excluded:
                 recording.measured = False
         if isinstance(recording, RequestRecording) and recording.outer is not None:
             forward(recording, recording.outer)
@@ -123,17 +123,17 @@ def on_response(recording: Recording, request: HttpRequest, response: HttpRespon
 def on_exception(recording: Recording, request: HttpRequest, error: BaseException) -> None:
     """Finish the recording of a request that ends with an exception and no response. Never raises."""
     try:
-        _set_route(recording, routes.find_route(request, None))
+        _set_route(recording, request, routes.find_route(request, None))
     except Exception:
         recording.recorder.record_internal_error("annotate")
     if isinstance(recording, RequestRecording):
         recording.on_exception(error, asgi=hasattr(request, "scope"), response_started=False)
 
 
-def _set_route(recording: Recording, route: routes.Route | None) -> None:
+def _set_route(recording: Recording, request: HttpRequest, route: routes.Route | None) -> None:
     if recording.explicit_route is None:
         recording.route = None if route is None else route.template
-    if route is not None and route.excluded:
+    if route is not None and route.excluded and request.method in route.excluded:
         recording.measured = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from django.utils import translation
 from django_prom import conf
 from django_prom.mounts import find_mounts, is_live_page_at, is_mounted_at
 from django_prom.patterns import chain_template, template_of_text
-from web_prom.metrics.routes import is_excluded
+from web_prom.metrics.routes import excluded_methods
 
 # Some resolvers create new patterns for each request, so the cache is limited.
 _MAX_CACHED_ROUTES = 10_000
@@ -28,11 +29,11 @@ class Route:
 
     Attributes:
         template: The route template.
-        excluded: Whether the view is excluded from the metrics.
+        excluded: The HTTP methods that the view excludes from the metrics.
     """
 
     template: str
-    excluded: bool
+    excluded: Container[str]
 
 
 # By the text of the route and the view. All threads share it without a lock: a second thread that adds the
@@ -92,8 +93,8 @@ def _route_of_match(match: ResolverMatch) -> Route:
     # The last entry is the chain that matched: the resolvers from the outermost one, then the pattern.
     chain = match.tried[-1] if match.tried else ()
     if chain and getattr(chain[-1], "callback", None) is match.func:
-        return Route(chain_template([each.pattern for each in chain], match.route), is_excluded(view))
-    return Route(template_of_text(match.route), is_excluded(view))
+        return Route(chain_template([each.pattern for each in chain], match.route), excluded_methods(view))
+    return Route(template_of_text(match.route), excluded_methods(view))
 
 
 def _static_file_route(path: str) -> Route:
@@ -101,7 +102,7 @@ def _static_file_route(path: str) -> Route:
     prefix = getattr(settings, "WHITENOISE_STATIC_PREFIX", None) or urlsplit(settings.STATIC_URL or "").path
     prefix = prefix.removeprefix(get_script_prefix().rstrip("/"))
     prefix = f"/{prefix.strip('/')}/" if prefix.strip("/") else "/"
-    return Route(f"{prefix}*" if path.startswith(prefix) else "/*", excluded=False)
+    return Route(f"{prefix}*" if path.startswith(prefix) else "/*", excluded=())
 
 
 def _resolve_early_response(request: HttpRequest, response: HttpResponseBase) -> ResolverMatch | None:

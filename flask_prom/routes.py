@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from traceback import walk_tb
 from typing import Any
 
@@ -12,7 +12,7 @@ from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.routing import RequestRedirect, Rule
 
 from web_prom.metrics.recording import RECORDING_KEY, Recording
-from web_prom.metrics.routes import is_excluded
+from web_prom.metrics.routes import excluded_methods
 from web_prom.metrics.url_rules import find_rule
 
 # One call of this takes as long as reading one attribute of the proxy. Without a request it raises
@@ -75,9 +75,15 @@ class FlaskRouteResolver:
         except (RuntimeError, KeyError):
             context = failed_context(recording)
             if context is None:
-                app, rule = self._app, self._rule_of_websocket(recording)
+                environ = getattr(recording, "environ", None)
+                if environ is None:
+                    return
+                # A WebSocket has ended, and so has its request context.
+                app, request = self._app, self._app.request_class(environ)
+                rule = _match(request, app, None)
             else:
-                app, rule = context.app, _rule_of(context.request, context.app)
+                app, request = context.app, context.request
+                rule = _rule_of(request, app)
         else:
             rule = request.url_rule or _rule_of(request, app)
         if rule is None:
@@ -88,13 +94,8 @@ class FlaskRouteResolver:
             excluded = rule._web_prom_excluded  # type: ignore[attr-defined]
         except AttributeError:
             excluded = _mark(rule, app)
-        if excluded:
+        if excluded and request.method in excluded:
             recording.measured = False
-
-    def _rule_of_websocket(self, recording: Recording) -> Rule | None:
-        """Return the rule of a WebSocket that has ended, or None: its request context has ended too."""
-        environ = getattr(recording, "environ", None)
-        return None if environ is None else _match(self._app.request_class(environ), self._app, None)
 
 
 def _rule_of(request: Request, app: Flask) -> Rule | None:
@@ -114,10 +115,10 @@ def _match(request: Request, app: Flask, error: Exception | None) -> Rule | None
     return None if adapter is None else find_rule(adapter, error)
 
 
-def _mark(rule: Rule, app: Flask) -> bool:
-    """Store on a rule of an application whether its view is excluded, and return that."""
+def _mark(rule: Rule, app: Flask) -> Container[str]:
+    """Store on a rule of an application the HTTP methods that its view excludes, and return them."""
     if app.url_map is not rule.map:
-        return False
-    excluded = is_excluded(app.view_functions.get(rule.endpoint))
+        return ()
+    excluded = excluded_methods(app.view_functions.get(rule.endpoint))
     rule._web_prom_excluded = excluded  # type: ignore[attr-defined]
     return excluded

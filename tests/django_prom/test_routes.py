@@ -8,13 +8,19 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from django import urls
 from django.http import HttpResponse
 from django.test import override_settings
 from django.utils import translation
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
 
 from django_prom import exclude, routes
 from django_prom.patterns import VARIABLE, regex_template, template_of_text
@@ -100,6 +106,56 @@ def test_exclude_applies_to_rest_framework_views(site: Site, registry: Collector
     """The mark is on the class from which the view was made."""
     assert site("/api/internals/") == "200"
     assert requests(registry) == {}
+
+
+class Item(View):  # type: ignore[misc]
+    """A view with one excluded method."""
+
+    @exclude
+    def get(self, request: Any) -> Any:
+        return HttpResponse("read")
+
+    def post(self, request: Any) -> Any:
+        if "fail" in request.GET:
+            raise SystemExit
+        return HttpResponse("written")
+
+
+@method_decorator(exclude, name="dispatch")
+class Hidden(Item):
+    """An excluded view."""
+
+
+class Items(ViewSet):  # type: ignore[misc]
+    """A view set with one excluded action."""
+
+    @exclude
+    def list(self, request: Any) -> Any:
+        return Response([])
+
+    def create(self, request: Any) -> Any:
+        return Response({})
+
+
+urlpatterns = [
+    urls.path("item/", csrf_exempt(Item.as_view())),
+    urls.path("hidden/", csrf_exempt(Hidden.as_view())),
+    urls.path("items/", Items.as_view({"get": "list", "post": "create"})),
+]
+
+
+@configured(ROOT_URLCONF=__name__, MIDDLEWARE=[])
+def test_excluded_method_of_a_class_excludes_its_http_method(site: Site, registry: CollectorRegistry) -> None:
+    for method in ("GET", "HEAD", "POST"):
+        for route in ("/item/", "/hidden/", "/items/"):
+            assert site(route, method) == "200"
+    with pytest.raises(SystemExit):
+        site("/item/", "POST", QUERY_STRING="fail")
+    assert requests(registry) == {
+        ("POST", "/item/", "200"): 1,
+        ("POST", "/item/", "500"): 1,
+        ("POST", "/items/", "200"): 1,
+    }
 
 
 @configured(ROOT_URLCONF="tests.django_prom.urls_i18n", MIDDLEWARE=[LOCALE, COMMON])

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from asgiref.wsgi import WsgiToAsgi
 from flask import Blueprint, Flask, Response, request, stream_with_context
 from flask.views import MethodView
 from prometheus_client import CollectorRegistry
@@ -16,6 +17,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_prom import FlaskProm
 from tests.flask_prom.conftest import MakeApp, Metrics
+from tests.web_prom.asgi.framework_support import request as send_to_asgi
+from web_prom.asgi import PrometheusMiddleware
 from web_prom.wsgi import set_route
 
 
@@ -239,3 +242,34 @@ def test_redirect_keeps_the_route_of_a_path_with_encoded_characters(
     routes = ("/über/", "/a b/", "/100%/", "_unmatched")
     assert metrics.requests == {("GET", route, "308"): 1 for route in routes}
     assert metrics.errors == {}
+
+
+@pytest.mark.parametrize("asgi", [False, True])
+def test_excluded_method_of_a_class_excludes_its_http_method(
+    registry: CollectorRegistry, metrics: Metrics, asgi: bool
+) -> None:
+    class Item(MethodView):
+        @FlaskProm.exclude
+        def get(self) -> str:
+            return "read"
+
+        def post(self) -> str:
+            return "written"
+
+    class Views:
+        def health(self) -> str:
+            return "ok"
+
+    app: Any = Flask("shop")
+    app.add_url_rule("/item", view_func=Item.as_view("item"))
+    app.add_url_rule("/health", view_func=FlaskProm.exclude(Views().health), endpoint="health")
+    if asgi:
+        served = PrometheusMiddleware(WsgiToAsgi(app), registry=registry)  # type: ignore[no-untyped-call]
+        send = partial(send_to_asgi, served)
+    else:
+        FlaskProm(app, registry=registry)
+        send = partial(app.test_client().open)
+    for method in ("GET", "HEAD", "POST", "PUT"):
+        send("/item", method=method)
+    send("/health", method="GET")
+    assert metrics.requests == {("POST", "/item", "200"): 1, ("PUT", "/item", "405"): 1}

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from web_prom.asgi.starlette_routes import RouteIndex, RouteMatch, before_routing, match_routes
 from web_prom.asgi.url_maps import find_url_map
 from web_prom.hooks import RecordedRequest
-from web_prom.metrics.routes import absolute_route, is_excluded
+from web_prom.metrics.routes import absolute_route, excluded_methods
 from web_prom.types import Scope
 
 # A limit for the caches. A client cannot add routes, but an application could without end.
@@ -87,7 +87,7 @@ class ASGIRouteResolver:
                 return
             template, excluded = f"{match.mount}{found[0]}", found[1]
         recording.route = template
-        if excluded:
+        if excluded and scope.get("method", "GET") in excluded:
             recording.measured = False
 
     def mount_path(self, recording: Any) -> str:
@@ -99,7 +99,7 @@ class ASGIRouteResolver:
     def _search_application(self, scope: Scope) -> RouteMatch | None:
         """Return the match of the application itself, for routers that got a copy of the scope."""
         if self._url_map is not None:
-            return RouteMatch("", excluded=False, mount="", url_map=self._url_map)
+            return RouteMatch("", excluded=(), mount="", url_map=self._url_map)
         router = _connexion_router(self._outermost)
         if router is None:
             return None
@@ -109,7 +109,7 @@ class ASGIRouteResolver:
         path = getattr(route, "path", None)
         if not isinstance(path, str) or not hasattr(route, "endpoint"):
             return None
-        match = RouteMatch(absolute_route(path), is_excluded(route.endpoint), route)
+        match = RouteMatch(absolute_route(path), excluded_methods(route.endpoint), route)
         if len(self._matches) >= _MAX_CACHED:
             self._matches.clear()
         self._matches[id(route)] = match
@@ -142,7 +142,7 @@ def _match_litestar(scope: Scope, status: str | None) -> RouteMatch | None:
     handler, template = scope.get("route_handler"), scope.get("path_template")
     if handler is None:
         return _match_litestar_405(scope) if status == "405" else None
-    excluded = is_excluded(getattr(handler, "fn", None))
+    excluded = excluded_methods(getattr(handler, "fn", None))
     if getattr(handler, "is_mount", False):
         path = min(handler.paths)
         return RouteMatch(absolute_route(f"{path}/*"), excluded, mount=absolute_route(path))
@@ -156,7 +156,7 @@ def _match_litestar_405(scope: Scope) -> RouteMatch | None:
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):
         try:
             return RouteMatch(
-                absolute_route(router.handle_routing(path=path, method=method)[-1]), excluded=False
+                absolute_route(router.handle_routing(path=path, method=method)[-1]), excluded=()
             )
         except Exception:  # noqa: S112 - Litestar's MethodNotAllowedException; the next method may match
             continue

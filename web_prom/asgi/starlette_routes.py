@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from web_prom.asgi.url_maps import UrlMap, find_url_map
-from web_prom.metrics.routes import absolute_route, is_excluded
+from web_prom.metrics.routes import absolute_route, excluded_methods
 from web_prom.types import Scope
 
 _REDIRECTS = frozenset({"301", "302", "307", "308"})
@@ -17,14 +17,14 @@ class RouteMatch(NamedTuple):
 
     Attributes:
         template: The route template in its framework's notation, with all prefixes.
-        excluded: Whether its view is marked by :func:`web_prom.exclude`.
+        excluded: The HTTP methods for which its view is marked by :func:`web_prom.exclude`.
         owner: The object whose id is the key of this match in a cache. The reference keeps the id unique.
         mount: The path template of a mount, if the match is a mounted application without visible routes.
         url_map: The URL map of that application, if it has one.
     """
 
     template: str
-    excluded: bool
+    excluded: Container[str]
     owner: Any = None
     mount: str | None = None
     url_map: UrlMap | None = None
@@ -137,13 +137,13 @@ def _endpoint_of(route: Any, prefix: str) -> tuple[Any, RouteMatch] | None:
         return None
     endpoint = getattr(unwrapped, "endpoint", None)
     if endpoint is not None:
-        return endpoint, RouteMatch(absolute_route(prefix + path), is_excluded(endpoint), endpoint)
+        return endpoint, RouteMatch(absolute_route(prefix + path), excluded_methods(endpoint), endpoint)
     mounted = getattr(unwrapped, "app", None)
     if mounted is None:
         return None
     # In Starlette's notation for the paths below a mount.
     template, mount = absolute_route(f"{prefix}{path}/{{path:path}}"), f"{prefix}{path}"
-    return mounted, RouteMatch(template, is_excluded(mounted), mounted, mount, find_url_map(mounted))
+    return mounted, RouteMatch(template, excluded_methods(mounted), mounted, mount, find_url_map(mounted))
 
 
 def _path_of(route: Any) -> str:

@@ -7,10 +7,10 @@ inside an ASGI application. It is not done if an adapter or :func:`web_prom.asgi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
-from web_prom.metrics.routes import is_excluded
+from web_prom.metrics.routes import excluded_methods
 from web_prom.metrics.url_rules import find_rule
 from web_prom.wrapped_apps import iter_wrapped_apps
 
@@ -25,12 +25,12 @@ class UrlMap:
     def __init__(self, app: Any) -> None:
         self.app = app
 
-    def find(self, scope: Mapping[str, Any]) -> tuple[str, bool] | None:
-        """Return the route template of a scope and whether its view is excluded, or None."""
+    def find(self, scope: Mapping[str, Any]) -> tuple[str, Container[str]] | None:
+        """Return the route template of a scope and the HTTP methods that its view excludes, or None."""
         rule = find_rule(self._bind(_to_environ(scope)))
         if rule is None or not isinstance(rule.rule, str):
             return None
-        return rule.rule, is_excluded(self.app.view_functions.get(rule.endpoint))
+        return rule.rule, excluded_methods(self.app.view_functions.get(rule.endpoint))
 
     def _bind(self, environ: dict[str, Any]) -> Any:
         """Return the URL map, bound to a request."""

@@ -161,6 +161,25 @@ def test_starlette_excluded_view_is_not_measured(
     assert in_progress(registry) == 0
 
 
+@pytest.mark.parametrize("mounted", [False, True])
+def test_starlette_excluded_method_of_an_endpoint_excludes_its_http_method(
+    mounted: bool, measure: Measure, registry: CollectorRegistry
+) -> None:
+    class Item(HTTPEndpoint):  # type: ignore[misc]
+        @exclude
+        async def get(self, request: Any) -> Any:
+            return PlainTextResponse("read")
+
+        async def post(self, request: Any) -> Any:
+            return PlainTextResponse("written")
+
+    routes = [Route("/item", Item)]
+    app = measure(Starlette(routes=[Mount("/in", routes=routes)] if mounted else routes))
+    path = "/in/item" if mounted else "/item"
+    assert [request(app, path, method) for method in ("GET", "HEAD", "POST", "PUT")] == [200, 200, 200, 405]
+    assert requests(registry) == {("POST", path, "200"): 1, ("PUT", path, "405"): 1}
+
+
 def test_fault_10_starlette_unknown_paths_share_one_series(
     measure: Measure, registry: CollectorRegistry
 ) -> None:
