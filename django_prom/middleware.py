@@ -76,6 +76,8 @@ class PrometheusMiddleware:
         try:
             response = get_response(request)
         except BaseException as error:
+            if recording.recorder.extra_labels:
+                recording.compute_extra_labels(request, None, instrumentation.recorder)
             on_exception(recording, request, error)
             raise
         on_response(recording, request, response)

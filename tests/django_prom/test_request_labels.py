@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django import urls
 from prometheus_client import CollectorRegistry
 
 from tests.web_prom.support import (
@@ -102,3 +103,25 @@ def test_fault_34_failing_extra_label_is_empty(
     assert samples(registry, "http_requests_total", "route", "tenant") == {("/", ""): 2}
     assert errors(registry) == {("label tenant",): 2}
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def leave(request: Any) -> Any:
+    """Raise an exception that Django does not answer."""
+    raise SystemExit
+
+
+urlpatterns = [urls.path("leave/", leave)]
+
+
+@configured(
+    ROOT_URLCONF=__name__,
+    PROM_EXTRA_LABELS={"made": lambda request, response: f"{request.resolver_match.route} {response}"},
+)
+def test_extra_label_of_an_exception_that_leaves_django_is_computed(
+    site: Site, registry: CollectorRegistry
+) -> None:
+    with pytest.raises(SystemExit):
+        site("/leave/")
+    found = samples(registry, "http_requests_total", "route", "status", "made")
+    assert found == {("/leave/", "500", "leave/ None"): 1}
+    assert errors(registry) == {}
