@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy, deepcopy
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -65,6 +66,12 @@ class CountingInput:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+    def __copy__(self) -> CountingInput:
+        return CountingInput(copy(self._stream), self._recording)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CountingInput:
+        return CountingInput(deepcopy(self._stream, memo), self._recording)
 
     def __iter__(self) -> Iterator[bytes]:
         return map(self._count, self._stream)

@@ -8,6 +8,7 @@ from typing import Any
 
 from web_prom.metrics.recorder import Recorder
 from web_prom.metrics.recording import RECORDING_KEY, Recording
+from web_prom.metrics.uncopied import Uncopied
 
 A2WSGI_SCOPE_KEY = "asgi.scope"
 """a2wsgi's key for the ASGI scope, in the environ of a WSGI application inside an ASGI application."""
@@ -40,7 +41,7 @@ measured_protocols = MeasuredProtocols()
 """Those of this process. It is an object, because a class is read more slowly."""
 
 
-class ForwardingRecording:
+class ForwardingRecording(Uncopied):
     """The recording of a request in a layer that has an environ or a scope of its own.
 
     An adapter uses it like a recording. It forwards all changes to the recordings of the outer layers.

@@ -8,12 +8,13 @@ from typing import Any
 from web_prom.metrics.labels import CLIENT_CLOSED_REQUEST, EMPTY, INTERNAL_SERVER_ERROR
 from web_prom.metrics.recorder import Recorder, WriterKey
 from web_prom.metrics.request_start import RequestStart
+from web_prom.metrics.uncopied import Uncopied
 
 RECORDING_KEY = "web_prom.recording"
 """The key of a request's recording in its WSGI environ or ASGI scope."""
 
 
-class Recording:
+class Recording(Uncopied):
     """The state of one request in progress.
 
     It finishes exactly once: at the end of the body or at ``close()``. If no code finishes it, it is put
@@ -191,5 +192,8 @@ class Recording:
     def __del__(self) -> None:
         # The garbage collector may call this while the same thread holds the lock of a value. So the
         # request is only put into a queue here.
-        if not self.finished:
-            self.recorder.abandoned.append((self, perf_counter()))
+        try:
+            if not self.finished:
+                self.recorder.abandoned.append((self, perf_counter()))
+        except AttributeError:  # `__init__` did not run
+            pass

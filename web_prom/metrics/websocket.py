@@ -8,6 +8,7 @@ from typing import Any
 from web_prom.metrics.labels import OTHER, UNMATCHED
 from web_prom.metrics.recorder import Recorder
 from web_prom.metrics.routes import route_is_excluded
+from web_prom.metrics.uncopied import Uncopied
 
 WEBSOCKET_LABELS = frozenset({"code", "direction"})
 """Label names of the WebSocket families that the families of requests do not have."""
@@ -31,7 +32,7 @@ def code_label(code: Any) -> str:
     return _CODES.get(code, OTHER)
 
 
-class WebSocketRecording:
+class WebSocketRecording(Uncopied):
     """The state of one open WebSocket.
 
     One thread or task at a time uses it. Messages may be counted by several.
