@@ -5,7 +5,10 @@ from __future__ import annotations
 from asyncio import CancelledError, current_task
 from collections.abc import Callable, Mapping
 from operator import attrgetter
+from types import CodeType
 from typing import Any
+
+_DISCONNECTS = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError, CancelledError)
 
 # Frameworks raise these when the client disconnects. They have no common base, and no framework is imported
 # here.
@@ -60,11 +63,30 @@ def is_cancelled(error: BaseException) -> bool:
     return cancelling is None or cancelling() > 0
 
 
-def is_disconnect(error: BaseException) -> bool:
-    """Return whether a disconnect of the client caused an exception. Ask only after a disconnect."""
+def is_disconnect(error: BaseException, send: CodeType) -> bool:
+    """Return whether a disconnect of the client caused an exception. Ask only after a disconnect.
+
+    Other errors of the operating system are those of the application: of a database, of a file, a timeout.
+
+    Args:
+        error: The exception.
+        send: The code of the function that sends to the client. An ``OSError`` from it is a disconnect.
+    """
     group = getattr(error, "exceptions", None)  # of an exception group, Python 3.11 and newer
     if isinstance(group, tuple):
-        return all(isinstance(one, BaseException) and is_disconnect(one) for one in group)
-    return isinstance(error, OSError | CancelledError) or any(
-        cls.__name__ in _DISCONNECT_NAMES for cls in type(error).__mro__
+        return all(isinstance(one, BaseException) and is_disconnect(one, send) for one in group)
+    return (
+        isinstance(error, _DISCONNECTS)
+        or any(cls.__name__ in _DISCONNECT_NAMES for cls in type(error).__mro__)
+        or (isinstance(error, OSError) and _passed(error, send))
     )
+
+
+def _passed(error: BaseException, code: CodeType) -> bool:
+    """Return whether a function with this code raised an exception, or let it through."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code is code:
+            return True
+        traceback = traceback.tb_next
+    return False

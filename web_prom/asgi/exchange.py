@@ -92,18 +92,20 @@ class ASGIExchange(Recording):
     def on_response_start(self, message: Message) -> None:
         """Read the status from the start of the response, resolve the route and compute extra labels."""
         code = message["status"]
-        status = STATUS_TEXTS.get(code) or str(code)
-        self.status = CLIENT_CLOSED_REQUEST if self.client_disconnected else status
-        are_methods = self._send.__class__ is MethodType or self._receive.__class__ is MethodType
-        # A server error stays one, also if the client has disconnected.
-        if are_methods and self.status < "500" and server_saw_disconnect(self._send, self._receive):
-            self.client_disconnected, self.status = True, CLIENT_CLOSED_REQUEST
-        if self.status >= "500":
+        status = self.status = STATUS_TEXTS.get(code) or str(code)
+        if status >= "500":
             # Frameworks send the response to an exception inside the `except` that caught it.
             error = sys.exc_info()[1]
-            if isinstance(error, Exception):
+            if error is not None and self._is_disconnect(error):
+                self.status = CLIENT_CLOSED_REQUEST
+            elif isinstance(error, Exception):
                 self.add_exception(error)
                 self._handled_error_id = id(error)
+        elif self.client_disconnected or (
+            (self._send.__class__ is MethodType or self._receive.__class__ is MethodType)
+            and server_saw_disconnect(self._send, self._receive)
+        ):
+            self.client_disconnected, self.status = True, CLIENT_CLOSED_REQUEST
         try:
             if self.route is None:
                 self.recorder.resolve_route(self)
@@ -119,7 +121,7 @@ class ASGIExchange(Recording):
                 if id(error) != self._handled_error_id and isinstance(error, Exception):
                     self.count_exception_after_finish(error)
             else:
-                disconnected = is_cancelled(error) or (self.client_disconnected and is_disconnect(error))
+                disconnected = is_cancelled(error) or self._is_disconnect(error)
                 # A client that has disconnected gets no 500 from the server.
                 started = self.status is not None or (self.client_disconnected and not disconnected)
                 self.add_final_exception(error, response_started=started, client_disconnected=disconnected)
@@ -144,6 +146,10 @@ class ASGIExchange(Recording):
 
     def count_file(self, length: str) -> None:
         """Count the bytes of a file that the server sends, if sizes are measured."""
+
+    def _is_disconnect(self, error: BaseException) -> bool:
+        """Return whether an exception follows from the disconnect of the client."""
+        return self.client_disconnected and is_disconnect(error, ASGIExchange.send.__code__)
 
     def _annotate_without_response(self) -> None:
         """Resolve the route and compute the extra labels of a request without a response."""

@@ -39,7 +39,13 @@ async def wait_for_the_end(receive: Receive) -> None:
         pass
 
 
-@pytest.mark.parametrize("error", [None, ClientDisconnect(), asyncio.CancelledError(), OSError("gone")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(None, ClientDisconnect(), asyncio.CancelledError()),
+        *(BrokenPipeError(), ConnectionResetError(), ConnectionAbortedError()),
+    ],
+)
 def test_disconnect_before_the_response_is_a_499_without_an_exception(
     error: BaseException | None, measure: Measure, registry: CollectorRegistry
 ) -> None:
@@ -68,21 +74,81 @@ def test_exception_group_of_disconnects_is_a_disconnect(
 
         return app
 
-    raises(measure(app(ClientDisconnect(), OSError())), group, Server([DISCONNECT]))
+    raises(measure(app(ClientDisconnect(), BrokenPipeError())), group, Server([DISCONNECT]))
     assert exceptions(registry) == {}
     raises(measure(app(ClientDisconnect(), ValueError())), group, Server([DISCONNECT]))
     assert exceptions(registry) == {("_unmatched", "ExceptionGroup"): 1}
     assert requests(registry) == {GONE: 2}
 
 
-def test_exception_after_a_disconnect_is_counted(measure: Measure, registry: CollectorRegistry) -> None:
+OF_THE_APPLICATION = [
+    *(ValueError, asyncio.TimeoutError, TimeoutError, ConnectionRefusedError, FileNotFoundError, OSError)
+]
+
+
+@pytest.mark.parametrize("error", OF_THE_APPLICATION)
+def test_exception_after_a_disconnect_is_counted(
+    error: type[Exception], measure: Measure, registry: CollectorRegistry
+) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await wait_for_the_end(receive)
-        raise ValueError
+        raise error
 
-    raises(measure(app), ValueError, Server([DISCONNECT]))
+    raises(measure(app), error, Server([DISCONNECT]))
     assert requests(registry) == {GONE: 1}
-    assert exceptions(registry) == {("_unmatched", "ValueError"): 1}
+    assert exceptions(registry) == {("_unmatched", error.__name__): 1}
+
+
+@pytest.mark.parametrize("raised_again", [False, True])
+@pytest.mark.parametrize("error", OF_THE_APPLICATION)
+def test_server_error_after_a_disconnect_keeps_its_status_and_its_exception(
+    error: type[Exception], raised_again: bool, measure: Measure, registry: CollectorRegistry
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await wait_for_the_end(receive)
+        try:
+            raise error
+        except Exception:
+            await sending(start(500), chunk())(scope, receive, send)
+            if raised_again:
+                raise
+
+    with contextlib.suppress(error):
+        Server([DISCONNECT]).run(measure(app))
+    assert requests(registry) == {BROKEN: 1}
+    assert exceptions(registry) == {("_unmatched", error.__name__): 1}
+    assert_idle(registry)
+
+
+def test_server_error_without_an_exception_after_a_disconnect_keeps_its_status(
+    measure: Measure, registry: CollectorRegistry
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await wait_for_the_end(receive)
+        await sending(start(503), chunk())(scope, receive, send)
+
+    Server([DISCONNECT]).run(measure(app))
+    assert requests(registry) == {("GET", "_unmatched", "503"): 1}
+
+
+@pytest.mark.parametrize("error", [ClientDisconnect, ConnectionResetError])
+def test_server_error_that_answers_a_disconnect_is_a_499(
+    error: type[Exception], measure: Measure, registry: CollectorRegistry
+) -> None:
+    """Frameworks answer a disconnect that they raised as any exception."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await wait_for_the_end(receive)
+        try:
+            raise error
+        except Exception:
+            await sending(start(500), chunk())(scope, receive, send)
+            raise
+
+    raises(measure(app), error, Server([DISCONNECT]))
+    assert requests(registry) == {GONE: 1}
+    assert exceptions(registry) == {}
+    assert_idle(registry)
 
 
 def test_response_after_a_disconnect_is_a_499(measure: Measure, registry: CollectorRegistry) -> None:
@@ -108,6 +174,28 @@ def test_send_that_raises_oserror_is_a_499(
     assert requests(registry) == {GONE: 1}
     assert exceptions(registry) == {}
     assert_idle(registry)
+
+
+class Gone(OSError):
+    """An error of a server without a name that is known."""
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_oserror_that_send_raised_is_a_disconnect_and_no_other_is(
+    own: bool, measure: Measure, registry: CollectorRegistry
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        try:
+            await asyncio.ensure_future(send(chunk(b"x", more=True)))
+        except OSError:
+            if not own:
+                raise
+        raise Gone
+
+    raises(measure(app), Gone, Server(fail=refuse("http.response.body", Gone())))
+    assert requests(registry) == {OK: 1}
+    assert exceptions(registry) == ({("_unmatched", "Gone"): 1} if own else {})
 
 
 @pytest.mark.parametrize("error", [None, ClientDisconnect(), ConnectionResetError()])
