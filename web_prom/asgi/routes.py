@@ -117,7 +117,14 @@ class ASGIRouteResolver:
 
     def _search(self, scope: Scope, status: str | None) -> RouteMatch | None:
         if "litestar_app" in scope:
-            return _match_litestar(scope, status)
+            match = _match_litestar(scope, status)
+            # Litestar may have replaced the path. The root path is that of the mount.
+            mounted = {**scope, "path": f"{scope.get('root_path', '')}/"}
+            return match and _below(self._search_router(mounted, None), match)
+        return self._search_router(scope, status)
+
+    def _search_router(self, scope: Scope, status: str | None) -> RouteMatch | None:
+        """Return the match of the outermost router of Starlette or FastAPI, if there is one."""
         router = scope.get("router")
         routes = getattr(router, "routes", None)
         if not routes:
@@ -136,6 +143,17 @@ def _connexion_router(app: Any) -> Any:
         if type(layer).__name__ == "RoutingMiddleware":
             return layer.router
     return None
+
+
+def _below(outer: RouteMatch | None, match: RouteMatch) -> RouteMatch:
+    """Return the match of a mounted application with the path template of its mount."""
+    if outer is None or outer.mount is None:
+        return match
+    return match._replace(
+        template=outer.mount + match.template,
+        excluded=outer.excluded or match.excluded,
+        mount=None if match.mount is None else outer.mount + match.mount,
+    )
 
 
 def _match_litestar(scope: Scope, status: str | None) -> RouteMatch | None:

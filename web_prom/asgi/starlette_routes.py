@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from web_prom.asgi.url_maps import UrlMap, find_url_map
 from web_prom.metrics.routes import absolute_route, excluded_methods
 from web_prom.types import Scope
+from web_prom.wrapped_apps import iter_wrapped_apps
 
 _REDIRECTS = frozenset({"301", "302", "307", "308"})
 
@@ -124,9 +125,22 @@ def before_routing(scope: Scope) -> Scope:
 
 
 def _inner_routes(route: Any) -> Any:
-    """Return the routes of a mount, a host or an included router of FastAPI; None for a single route."""
+    """Return the routes of a mount, a host or an included router of FastAPI; None for a single route.
+
+    A mounted application may be wrapped in middlewares.
+    """
     candidates = getattr(route, "effective_candidates", None)
-    return candidates() if candidates is not None else getattr(unwrap_route(route), "routes", None) or None
+    if candidates is not None:
+        return candidates()
+    mount = unwrap_route(route)
+    if hasattr(mount, "endpoint"):
+        return None
+    for owner in (mount, *iter_wrapped_apps(getattr(mount, "app", None))):
+        routes = getattr(owner, "routes", None)
+        # The routes of other frameworks cannot match a scope.
+        if isinstance(routes, list | tuple) and any(hasattr(each, "matches") for each in routes):
+            return routes
+    return None
 
 
 def _endpoint_of(route: Any, prefix: str) -> tuple[Any, RouteMatch] | None:

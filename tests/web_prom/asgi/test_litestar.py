@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Mount, Route
 
-from tests.web_prom.asgi.framework_support import Case, connect, plain, request, route_of
+from tests.web_prom.asgi.framework_support import Case, connect, plain, request, route_of, view
 from tests.web_prom.asgi.support import Measure
 from tests.web_prom.support import exceptions, requests, samples
 from web_prom import exclude
@@ -93,3 +96,46 @@ def test_litestar_excluded_view_is_not_measured(measure: Measure, registry: Coll
 def test_litestar_websockets_have_their_routes(measure: Measure, registry: CollectorRegistry) -> None:
     connect(measure(litestar()), "/talk/1")
     assert samples(registry, "websocket_connections_total", "route", "code") == {("/talk/{room}", "1000"): 1}
+
+
+@pytest.mark.parametrize("root_path", ["", "/root"])
+@pytest.mark.parametrize("case", LITESTAR, ids=str)
+def test_mounted_litestar_routes_have_the_path_of_the_mount(
+    case: Case, root_path: str, measure: Measure, registry: CollectorRegistry
+) -> None:
+    path, method, status, route = case
+    inner = litestar()
+    mounts = [
+        Mount("/first/{a}", app=inner),
+        Mount("/second", routes=[Mount("/{b}", app=inner)]),
+        Mount("/cors", app=CORSMiddleware(inner)),
+    ]
+    app = measure(Starlette(routes=[Route("/users/{user_id}", view), *mounts]))
+
+    async def rooted(scope: Any, receive: Any, send: Any) -> None:
+        scope["root_path"], scope["path"] = root_path, root_path + scope["path"]
+        await app(scope, receive, send)
+
+    assert route_of(rooted, registry, "/users/1") == (200, "/users/{user_id}")
+    for prefix, mount in (("/first/1", "/first/{a}"), ("/second/2", "/second/{b}"), ("/cors", "/cors")):
+        expected = route if route == "_unmatched" else mount + route
+        assert route_of(rooted, registry, prefix + path, method) == (status, expected)
+
+
+def test_mounted_litestar_is_excluded_by_the_path_of_the_mount(
+    measure: Measure, registry: CollectorRegistry
+) -> None:
+    app = measure(Starlette(routes=[Mount("/a", app=litestar())]), exclude=["/a/*"])
+    assert request(app, "/a/plain/path") == 200
+    connect(app, "/a/talk/1")
+    assert requests(registry) == {}
+    assert samples(registry, "websocket_connections_total", "route") == {}
+
+
+def test_mounted_litestar_websockets_have_the_path_of_the_mount(
+    measure: Measure, registry: CollectorRegistry
+) -> None:
+    connect(measure(Starlette(routes=[Mount("/a", app=litestar())])), "/a/talk/1")
+    assert samples(registry, "websocket_connections_total", "route", "code") == {
+        ("/a/talk/{room}", "1000"): 1
+    }

@@ -13,12 +13,14 @@ from starlette.background import BackgroundTask
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 
 from tests.web_prom.asgi.asgi_server import DISCONNECT, Server, scope_of
-from tests.web_prom.asgi.framework_support import Case, connect, missing, plain, request, route_of, view
+from tests.web_prom.asgi.framework_support import Case, connect, missing, plain, request, route_of, talk, view
 from tests.web_prom.asgi.support import Measure
 from tests.web_prom.support import errors, exceptions, in_progress, requests, samples
 from web_prom import exclude, make_asgi_app
@@ -88,6 +90,8 @@ def starlette() -> Any:
             Mount("/second/{b}", app=same),
             Mount("/plain", app=plain),
             Mount("/wrapped", app=wrapped_in_middleware()),
+            Mount("/cors/{c}", app=CORSMiddleware(GZipMiddleware(Starlette(routes=deeper)))),
+            Mount("/twice", app=CORSMiddleware(Router([Mount("/m", app=GZipMiddleware(same))]))),
         ]
     )
 
@@ -119,6 +123,11 @@ STARLETTE: list[Case] = [
     ("/second/2/same/1", "GET", 200, "/second/{b}/same/{a}"),
     ("/plain/any/thing", "GET", 200, "/plain/{path:path}"),
     ("/wrapped/hidden/1", "GET", 200, "/wrapped/{path:path}"),
+    ("/cors/1/end/1", "GET", 200, "/cors/{c}/end/{x}"),
+    ("/cors/1/end/1", "POST", 405, "/cors/{c}/end/{x}"),
+    ("/cors/1/end/1/", "GET", 307, "/cors/{c}/end/{x}"),
+    ("/cors/1/nothing", "GET", 404, "_unmatched"),
+    ("/twice/m/same/1", "GET", 200, "/twice/m/same/{a}"),
 ]
 
 
@@ -152,7 +161,7 @@ def test_starlette_host_is_not_in_the_route(measure: Measure, registry: Collecto
         assert route_of(app, registry, "/users/1", headers=host) == (200, "/users/{user_id:int}")
 
 
-@pytest.mark.parametrize("path", ["/health", "/shops/acme/deeper/health"])
+@pytest.mark.parametrize("path", ["/health", "/shops/acme/deeper/health", "/cors/1/health"])
 def test_starlette_excluded_view_is_not_measured(
     path: str, measure: Measure, registry: CollectorRegistry
 ) -> None:
@@ -379,3 +388,18 @@ def test_starlette_websockets_have_their_routes(measure: Measure, registry: Coll
     }
     assert registry.get_sample_value("websocket_connections_in_progress") == 0
     assert errors(registry) == {}
+
+
+def test_mounted_application_that_is_measured_has_complete_routes(
+    measure: Measure, registry: CollectorRegistry
+) -> None:
+    """Only the mounted application is measured, its mount is in an application that is not."""
+    inner = Starlette(routes=[Route("/users/{a}", other), Route("/health", health)])
+    inner.router.routes.append(WebSocketRoute("/talk/{room}", talk))
+    app = Starlette(routes=[Mount("/v1", app=measure(inner))])
+    assert route_of(app, registry, "/v1/users/1") == (200, "/v1/users/{a}")
+    connect(app, "/v1/talk/1")
+    assert samples(registry, "websocket_connections_total", "route") == {("/v1/talk/{room}",): 1}
+    before = requests(registry)
+    assert request(app, "/v1/health") == 200
+    assert requests(registry) == before
