@@ -160,7 +160,7 @@ class PrometheusMiddleware(Middleware):
                 self._wrap_starlette_stack(scope)
             serve = self._serve_websocket if self._enabled and kind == "websocket" else self._app
             return await serve(scope, receive, send)
-        if scope.get("path", "") in self._scrape_paths or (scope.get("root_path") and self._is_scrape(scope)):
+        if self._is_scrape(scope) if scope.get("root_path") else scope.get("path", "") in self._scrape_paths:
             return await send_metrics(self._answerer, scope, send)
         outer = find_outer_asgi(scope) if RECORDING_KEY in scope or A2WSGI_ENVIRON_KEY in scope else None
         if outer is not None and is_counted_by(outer, self.recorder):
@@ -215,10 +215,13 @@ class PrometheusMiddleware(Middleware):
             _restore_outer(scope, outer)
 
     def _is_scrape(self, scope: Scope) -> bool:
-        """Return whether the path below the application's root path is a scrape path."""
+        """Return whether the path below the application's root path is a scrape path.
+
+        The path of some servers lacks the root path.
+        """
         root = scope["root_path"].rstrip("/")
         path: str = scope.get("path", "")
-        return path.startswith(root) and path[len(root) :] in self._scrape_paths
+        return (path[len(root) :] if path.startswith(f"{root}/") else path) in self._scrape_paths
 
     def _with_outer_route(self, outer: Any, scope: Scope, send: Send) -> Send:
         """Return a ``send`` that also sets the route on the recording of an outer layer."""

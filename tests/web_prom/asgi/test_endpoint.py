@@ -148,6 +148,15 @@ def test_mounted_scrape_is_not_counted(registry: CollectorRegistry) -> None:
         ("/shopmetrics", "/shop", False),
         ("/metrics/", "", True),
         ("/shop/metrics/", "/shop", True),
+        ("/metrics/metrics", "/metrics", True),
+        ("/metrics/metrics/", "/metrics", True),
+        ("/metrics/", "/metrics", False),  # the index page of an application at /metrics
+        ("/metrics/", "/metrics/", False),
+        ("/metrics/a", "/metrics", False),
+        ("/live/", "/live", False),
+        ("/live/live", "/live", True),
+        ("/live/live/", "/live", True),
+        ("/live/metrics", "/live", True),
         ("/metrics//", "", False),
         ("/metricsx", "", False),
         ("//metrics", "", False),
@@ -159,7 +168,7 @@ def test_mounted_scrape_is_not_counted(registry: CollectorRegistry) -> None:
 def test_fault_54_scrape_path_is_relative_to_the_root_path(
     path: str, root_path: str, answered: bool, registry: CollectorRegistry
 ) -> None:
-    app = asgi.PrometheusMiddleware(hello, registry=registry)
+    app = asgi.PrometheusMiddleware(hello, registry=registry, live=True)
     assert (serve(app, path, root_path=root_path) != b"hello") is answered
 
 
