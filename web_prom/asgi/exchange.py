@@ -96,11 +96,10 @@ class ASGIExchange(Recording):
         if status >= "500":
             # Frameworks send the response to an exception inside the `except` that caught it.
             error = sys.exc_info()[1]
-            if error is not None and self._is_disconnect(error):
+            if error is not None and self.is_disconnect(error):
                 self.status = CLIENT_CLOSED_REQUEST
             elif isinstance(error, Exception):
-                self.add_exception(error)
-                self._handled_error_id = id(error)
+                self.add_handled_exception(error)
         elif self.client_disconnected or (
             (self._send.__class__ is MethodType or self._receive.__class__ is MethodType)
             and server_saw_disconnect(self._send, self._receive)
@@ -121,7 +120,7 @@ class ASGIExchange(Recording):
                 if id(error) != self._handled_error_id and isinstance(error, Exception):
                     self.count_exception_after_finish(error)
             else:
-                disconnected = is_cancelled(error) or self._is_disconnect(error)
+                disconnected = is_cancelled(error) or self.is_disconnect(error)
                 # A client that has disconnected gets no 500 from the server.
                 started = self.status is not None or (self.client_disconnected and not disconnected)
                 self.add_final_exception(error, response_started=started, client_disconnected=disconnected)
@@ -129,6 +128,15 @@ class ASGIExchange(Recording):
                     self._annotate_without_response()
         except Exception:
             self.recorder.record_internal_error("follow")
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        """Return whether an exception is the disconnect of the client."""
+        return self.client_disconnected and is_disconnect(error, ASGIExchange.send.__code__)
+
+    def add_handled_exception(self, error: Exception) -> None:
+        """Keep an exception that the application answers. If it is raised again, it is not counted again."""
+        self.add_exception(error)
+        self._handled_error_id = id(error)
 
     def on_end(self) -> None:
         """Finish a request whose application ended without the last message of a body. Never raises."""
@@ -146,10 +154,6 @@ class ASGIExchange(Recording):
 
     def count_file(self, length: str) -> None:
         """Count the bytes of a file that the server sends, if sizes are measured."""
-
-    def _is_disconnect(self, error: BaseException) -> bool:
-        """Return whether an exception follows from the disconnect of the client."""
-        return self.client_disconnected and is_disconnect(error, ASGIExchange.send.__code__)
 
     def _annotate_without_response(self) -> None:
         """Resolve the route and compute the extra labels of a request without a response."""

@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from typing import Any, Protocol
 
+from web_prom.asgi.inner_layer import add_inner_layers
 from web_prom.types import ASGIApp, Receive, Scope, Send
 
 # Starlette, FastAPI and Connexion build their middlewares at the first connection, in these methods.
@@ -39,8 +40,14 @@ def wrap_in_place(app: Any, wrap: Wrap) -> None:
     """
     build = getattr(app, "build_middleware_stack", None)
     if build is not None:
-        app.build_middleware_stack = lambda: wrap(build())
+
+        def build_measured() -> ASGIApp:
+            add_inner_layers(app)
+            return wrap(build())
+
+        app.build_middleware_stack = build_measured
         if getattr(app, "middleware_stack", None) is not None:  # it has served a connection
+            add_inner_layers(app)
             app.middleware_stack = wrap(app.middleware_stack)
         if _package_of_call(type(app)) in ("starlette", "fastapi"):
             return
@@ -81,6 +88,7 @@ def wrap_starlette_stack(middleware: Any, scope: Scope, wrap: Wrap) -> None:
     for _ in range(_MAX_LAYERS):
         layer = getattr(layer, "app", None) or getattr(layer, "_app", None)
         if layer is middleware:
+            add_inner_layers(app)
             app.middleware_stack = wrap(stack, scrapes=False)  # type: ignore[union-attr]
             return
 

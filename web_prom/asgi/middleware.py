@@ -10,6 +10,11 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from web_prom.asgi.endpoint import send_metrics
 from web_prom.asgi.exchange import ASGIExchange, ASGIExchangeWithSizes
+from web_prom.asgi.inner_layer import (
+    InnerConnection,
+    add_inner_layers,
+    is_seen_by,
+)
 from web_prom.asgi.installation import (
     FailedApp,
     is_built_by_framework,
@@ -23,7 +28,6 @@ from web_prom.config.settings import Config
 from web_prom.hooks import RouteResolver
 from web_prom.metrics.layers import (
     A2WSGI_ENVIRON_KEY,
-    ForwardingRecording,
     current_recording,
     find_outer_asgi,
     is_counted_by,
@@ -34,7 +38,7 @@ from web_prom.metrics.request_start import ASGI_KEYS, start_key_getter
 from web_prom.metrics.websocket import WEBSOCKET_LABELS
 from web_prom.middleware import Middleware, scrape_paths, set_route
 from web_prom.runtime.this_process import measurements
-from web_prom.types import ASGIApp, Message, Receive, Scope, Send
+from web_prom.types import ASGIApp, Receive, Scope, Send
 
 __all__ = ["PrometheusMiddleware", "set_route"]
 
@@ -142,6 +146,7 @@ class PrometheusMiddleware(Middleware):
         """Put a layer around the middleware stack of Starlette, which exists from the first connection on."""
         self._start_key = self._start_key_getter
         try:
+            add_inner_layers(self._app)
             wrap_starlette_stack(self, scope, self._layer_around)
         except Exception:
             self.recorder.record_internal_error("start")
@@ -163,8 +168,13 @@ class PrometheusMiddleware(Middleware):
         if self._is_scrape(scope) if scope.get("root_path") else scope.get("path", "") in self._scrape_paths:
             return await send_metrics(self._answerer, scope, send)
         outer = find_outer_asgi(scope) if RECORDING_KEY in scope or A2WSGI_ENVIRON_KEY in scope else None
-        if outer is not None and is_counted_by(outer, self.recorder):
-            return await self._app(scope, receive, self._with_outer_route(outer, scope, send))
+        if outer is not None:
+            if is_seen_by(outer, scope, self.recorder):
+                return await self._app(scope, receive, send)
+            inner = InnerConnection(self.recorder, outer, scope, receive, send)
+            if is_counted_by(outer, self.recorder):
+                return await inner.serve(self._app)
+            send = inner.send
         try:
             exchange = scope[RECORDING_KEY] = self._exchange_class(self.recorder, self._start_key(scope))
         except Exception:
@@ -172,8 +182,6 @@ class PrometheusMiddleware(Middleware):
             return await self._app(scope, receive, send)
         if outer is not None:
             exchange.outer = outer
-            if isinstance(outer, ForwardingRecording):
-                send = self._with_outer_route(outer, scope, send)
         exchange.scope = scope
         exchange._receive = receive
         exchange._send = send
@@ -192,13 +200,17 @@ class PrometheusMiddleware(Middleware):
             if outer is None:
                 scope.pop(RECORDING_KEY, None)
             else:
+                inner.set_route()
                 _restore_outer(scope, outer)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Serve one WebSocket."""
         outer = find_outer_asgi(scope) if RECORDING_KEY in scope else None
-        if outer is not None and is_counted_by(outer, self.recorder):
-            return await self._app(scope, receive, send)
+        if outer is not None:
+            inner = InnerConnection(self.recorder, outer, scope, receive, send)
+            if is_counted_by(outer, self.recorder):
+                return await inner.serve(self._app)
+            receive, send = inner.receive, inner.send
         try:
             exchange = scope[RECORDING_KEY] = WebSocketExchange(self.recorder, scope, receive, send)
         except Exception:
@@ -212,6 +224,8 @@ class PrometheusMiddleware(Middleware):
             raise
         finally:
             exchange.on_end()
+            if outer is not None:
+                inner.set_route()
             _restore_outer(scope, outer)
 
     def _is_scrape(self, scope: Scope) -> bool:
@@ -222,26 +236,6 @@ class PrometheusMiddleware(Middleware):
         root = scope["root_path"].rstrip("/")
         path: str = scope.get("path", "")
         return (path[len(root) :] if path.startswith(f"{root}/") else path) in self._scrape_paths
-
-    def _with_outer_route(self, outer: Any, scope: Scope, send: Send) -> Send:
-        """Return a ``send`` that also sets the route on the recording of an outer layer."""
-        if (
-            outer.scope is scope
-            and outer.recorder is self.recorder
-            and not isinstance(outer, ForwardingRecording)
-        ):
-            return send
-
-        async def send_and_resolve_route(message: Message) -> None:
-            await send(message)
-            try:
-                if message["type"] == "http.response.start" and outer.route is None:
-                    outer.scope = scope  # a middleware in between may have copied the scope
-                    self.recorder.resolve_route(outer)
-            except Exception:
-                self.recorder.record_internal_error("annotate")
-
-        return send_and_resolve_route
 
 
 def _restore_outer(scope: Scope, outer: Any) -> None:
