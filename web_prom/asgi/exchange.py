@@ -12,6 +12,7 @@ from web_prom.asgi.disconnects import (
     is_disconnect,
     server_saw_disconnect,
 )
+from web_prom.asgi.routes import resolve_view
 from web_prom.metrics.body_sizes import BodySizeRecording
 from web_prom.metrics.labels import CLIENT_CLOSED_REQUEST, STATUS_TEXTS
 from web_prom.metrics.layers import current_recording
@@ -108,6 +109,8 @@ class ASGIExchange(Recording):
         try:
             if self.route is None:
                 self.recorder.resolve_route(self)
+            elif self.explicit_route is not None:
+                resolve_view(self)
             if self.recorder.extra_labels and not self.extra:
                 self.compute_extra_labels(self.scope, message)
         except Exception:
@@ -158,8 +161,7 @@ class ASGIExchange(Recording):
     def _annotate_without_response(self) -> None:
         """Resolve the route and compute the extra labels of a request without a response."""
         try:
-            if self.route is None:
-                self.recorder.resolve_route(self)
+            resolve_view(self)
             if not self.extra:
                 self.compute_extra_labels(self.scope, None)
         except Exception:

@@ -62,6 +62,7 @@ class InnerConnection:
         self._send = send
         self._status: str | None = None
         self._complete = False
+        self._found = False
 
     async def serve(self, app: ASGIApp) -> Any:
         """Serve the connection with an application."""
@@ -105,7 +106,8 @@ class InnerConnection:
     def set_route(self) -> None:
         """Set the route that the scope contains on the outer recordings that have none. Never raises."""
         outer = self._outer
-        if outer.route is not None or outer.finished or is_seen_by(outer, self._scope, self._recorder):
+        is_known = self._found or (outer.route is not None and outer.explicit_route is None)
+        if is_known or outer.finished or is_seen_by(outer, self._scope, self._recorder):
             return
         found = SimpleNamespace(
             scope=self._scope,
@@ -119,6 +121,7 @@ class InnerConnection:
             self._recorder.resolve_route(found)
             if found.route is None:
                 return
+            self._found = True
             is_forwarding = isinstance(outer, ForwardingRecording)
             for recording in [outer] if is_forwarding else affected_recordings(outer):
                 if recording.route is None:

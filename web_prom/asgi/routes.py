@@ -17,12 +17,13 @@ AsyncApp
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Protocol
 
 from web_prom.asgi.starlette_routes import RouteIndex, RouteMatch, before_routing, match_routes
 from web_prom.asgi.url_maps import find_url_map
 from web_prom.hooks import RecordedRequest
-from web_prom.metrics.routes import absolute_route, excluded_methods
+from web_prom.metrics.routes import EVERY_METHOD, absolute_route, excluded_methods, is_excluded
 from web_prom.types import Scope
 
 # A limit for the caches. A client cannot add routes, but an application could without end.
@@ -137,6 +138,20 @@ class ASGIRouteResolver:
         return index.find(scope, status)
 
 
+def resolve_view(recording: Any) -> None:
+    """Resolve the route of a recording that has none, and whether its view is measured.
+
+    A route that the application set itself stays.
+    """
+    explicit = recording.explicit_route
+    if recording.route is None or explicit is not None:
+        try:
+            recording.recorder.resolve_route(recording)
+        finally:
+            if explicit is not None:
+                recording.route = explicit
+
+
 def _connexion_router(app: Any) -> Any:
     """Return the router of Connexion's AsyncApp, which exists from the first connection on, or None."""
     for layer in getattr(getattr(app, "middleware", None), "middleware_stack", None) or ():
@@ -160,7 +175,7 @@ def _match_litestar(scope: Scope, status: str | None) -> RouteMatch | None:
     handler, template = scope.get("route_handler"), scope.get("path_template")
     if handler is None:
         return _match_litestar_405(scope) if status == "405" else None
-    excluded = excluded_methods(getattr(handler, "fn", None))
+    excluded = _excluded_by_handler(handler)
     if getattr(handler, "is_mount", False):
         path = min(handler.paths)
         return RouteMatch(absolute_route(f"{path}/*"), excluded, mount=absolute_route(path))
@@ -173,9 +188,13 @@ def _match_litestar_405(scope: Scope) -> RouteMatch | None:
     path = f"/{scope['path'].removeprefix(scope.get('root_path', '')).strip('/')}"
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):
         try:
-            return RouteMatch(
-                absolute_route(router.handle_routing(path=path, method=method)[-1]), excluded=()
-            )
+            _, handler, *_, template = router.handle_routing(path=path, method=method)
         except Exception:  # noqa: S112 - Litestar's MethodNotAllowedException; the next method may match
             continue
+        return RouteMatch(absolute_route(template), _excluded_by_handler(handler))
     return None
+
+
+def _excluded_by_handler(handler: Any) -> Container[str]:
+    """Return the HTTP methods that a handler of Litestar, its function, or its Controller excludes."""
+    return EVERY_METHOD if is_excluded(handler) else excluded_methods(getattr(handler, "fn", None))

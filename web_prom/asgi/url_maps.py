@@ -2,7 +2,7 @@
 
 No framework is imported. An application is recognised by its attributes. Its URL map matches the path of
 the request a second time, which takes as long as Flask's own matching. This is needed for a Flask application
-inside an ASGI application. It is not done if an adapter or :func:`web_prom.asgi.set_route` has set the route.
+inside an ASGI application. It is not done if an adapter has set the route.
 """
 
 from __future__ import annotations

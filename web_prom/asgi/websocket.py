@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from web_prom.asgi.disconnects import is_cancelled
+from web_prom.asgi.routes import resolve_view
 from web_prom.metrics.recorder import Recorder
 from web_prom.metrics.websocket import (
     ABNORMAL_CLOSURE,
@@ -95,8 +96,7 @@ class WebSocketExchange(WebSocketRecording):
             message: The answer to the handshake, or None if the WebSocket ended without one.
         """
         try:
-            if self.route is None:
-                self.recorder.resolve_route(self)
+            resolve_view(self)
             if self.recorder.extra_labels and not self.extra:
                 self.extra = self.recorder.compute_extra_values(self.scope, message)
         except Exception:

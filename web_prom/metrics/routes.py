@@ -28,7 +28,9 @@ def exclude(view: View) -> View:
 
     Decorates functions, async views, methods, and the classes of methods. The subclasses of an excluded class
     are excluded too. A method of a class-based view with the name of an HTTP method excludes the requests of
-    that HTTP method. The view itself is returned, not a wrapper, so its calls are not slower.
+    that HTTP method. Under Litestar it also decorates handlers and Controllers.
+
+    The view itself is returned, not a wrapper, so its calls are not slower.
 
     Raises:
         TypeError: The object cannot be marked, for example a built-in function.
@@ -44,8 +46,11 @@ def exclude(view: View) -> View:
 
 
 def is_excluded(view: Any) -> bool:
-    """Tell whether a view, or the class from which a framework made the view, is marked as excluded."""
-    return _is_marked(view) or _is_marked(_class_of(view))
+    """Tell whether a view is marked as excluded, or the class from which a framework made it.
+
+    A method of an object of a marked class is excluded too.
+    """
+    return _is_marked(view) or _is_marked(_class_of(view)) or _is_marked(getattr(view, "__self__", None))
 
 
 def excluded_methods(view: Any) -> Container[str]:

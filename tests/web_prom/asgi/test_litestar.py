@@ -139,3 +139,30 @@ def test_mounted_litestar_websockets_have_the_path_of_the_mount(
     assert samples(registry, "websocket_connections_total", "route", "code") == {
         ("/a/talk/{room}", "1000"): 1
     }
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", ["/class/health", "/handler", "/router/health"])
+@pytest.mark.parametrize("mount", ["", "/mount"])
+def test_litestar_excluded_handlers_and_controllers_are_not_measured(
+    mount: str, path: str, method: str, measure: Measure, registry: CollectorRegistry
+) -> None:
+    from litestar import Controller, Litestar, Router, get
+
+    async def user() -> str:
+        return "ok"
+
+    async def health(self: Any) -> str:
+        return "ok"
+
+    body = {"path": "/class", "health": get("/health")(health), "__module__": __name__}
+    excluded: Any = exclude(type("Health", (Controller,), body))
+    routed: Any = exclude(type("Routed", (Controller,), {**body, "path": "/"}))
+    handlers = [excluded, exclude(get("/handler")(user)), get("/user")(user)]
+    app: Any = Litestar(
+        [*handlers, Router("/router", route_handlers=[routed])], logging_config=None, openapi_config=None
+    )
+    measured = measure(Starlette(routes=[Mount(mount, app=app)]) if mount else app)
+    assert request(measured, mount + path, method) == (200 if method == "GET" else 405)
+    assert request(measured, f"{mount}/user") == 200
+    assert requests(registry) == {("GET", f"{mount}/user", "200"): 1}

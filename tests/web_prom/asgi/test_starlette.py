@@ -24,7 +24,7 @@ from tests.web_prom.asgi.framework_support import Case, connect, missing, plain,
 from tests.web_prom.asgi.support import Measure
 from tests.web_prom.support import errors, exceptions, in_progress, requests, samples
 from web_prom import exclude, make_asgi_app
-from web_prom.asgi import PrometheusMiddleware
+from web_prom.asgi import PrometheusMiddleware, set_route
 
 
 async def other(request: Any) -> Any:
@@ -403,3 +403,32 @@ def test_mounted_application_that_is_measured_has_complete_routes(
     before = requests(registry)
     assert request(app, "/v1/health") == 200
     assert requests(registry) == before
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_excluded_view_is_not_measured_if_its_route_was_set(
+    copied: bool, measure: Measure, registry: CollectorRegistry
+) -> None:
+    @exclude
+    async def whisper(websocket: Any) -> None:
+        await talk(websocket)
+
+    app = Starlette(
+        routes=[
+            *(Route("/health", health), Route("/users/{a}", other), Route("/bug/{a}", raising)),
+            *(WebSocketRoute("/talk/{room}", talk), WebSocketRoute("/whisper/{room}", whisper)),
+        ]
+    )
+    inner = measure(app) if copied else app
+
+    async def setting(scope: Any, receive: Any, send: Any) -> None:
+        set_route(scope, "/set")
+        await inner(dict(scope) if copied else scope, receive, send)
+
+    measured = measure(setting)
+    for path, status in (("/health", 200), ("/users/1", 200), ("/bug/1", 500)):
+        assert request(measured, path) == status
+    connect(measured, "/talk/1")
+    connect(measured, "/whisper/1")
+    assert requests(registry) == {("GET", "/set", "200"): 1, ("GET", "/set", "500"): 1}
+    assert samples(registry, "websocket_connections_total", "route") == {("/set",): 1}

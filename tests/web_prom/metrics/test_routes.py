@@ -55,6 +55,18 @@ def test_is_excluded_for_a_view_made_from_an_excluded_class() -> None:
         assert not is_excluded(view)
 
 
+def test_is_excluded_for_a_method_of_an_object_of_an_excluded_class() -> None:
+    @exclude
+    class Views:
+        def view(self) -> None: ...
+
+    class Others:
+        def view(self) -> None: ...
+
+    assert is_excluded(Views().view)
+    assert not is_excluded(Others().view)
+
+
 def test_is_excluded_is_false_for_other_objects() -> None:
     things: list[Any] = [None, 7, "x", object()]
     assert not any(map(is_excluded, things))
