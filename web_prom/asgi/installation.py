@@ -13,7 +13,6 @@ from web_prom.types import ASGIApp, Receive, Scope, Send
 _BUILDERS = frozenset({"build_middleware_stack", "_build_middleware_stack"})
 
 _MAX_FRAMES = 8
-_MAX_LAYERS = 100
 
 
 class Wrap(Protocol):
@@ -66,8 +65,8 @@ def wrap_in_place(app: Any, wrap: Wrap) -> None:
         raise TypeError(f"{app!r} cannot be changed; write app = PrometheusMiddleware(app)") from error
 
 
-def wrap_starlette_stack(middleware: Any, scope: Scope, wrap: Wrap) -> None:
-    """Put a layer around the middleware stack of a Starlette application that contains the middleware.
+def wrap_starlette_stack(middleware: Any, scope: Scope, wrap: Wrap) -> bool:
+    """Put a layer around the middleware stack of the Starlette application to which a middleware was added.
 
     Starlette and FastAPI put their own middlewares around those that are added. With the outer layer, the
     responses of their own middlewares are measured too (for example the response to an exception). Scrapes
@@ -77,20 +76,22 @@ def wrap_starlette_stack(middleware: Any, scope: Scope, wrap: Wrap) -> None:
         middleware: The middleware that was added.
         scope: The scope of a connection, which contains the application.
         wrap: Wraps an application in the middleware.
+
+    Returns:
+        Whether there is a layer around the stack now.
     """
     app = scope.get("app")
     stack = getattr(app, "middleware_stack", None)
-    if stack is None or (
-        isinstance(stack, type(middleware)) and stack.recorder.shares_families_with(middleware.recorder)
-    ):
-        return
-    layer = stack
-    for _ in range(_MAX_LAYERS):
-        layer = getattr(layer, "app", None) or getattr(layer, "_app", None)
-        if layer is middleware:
-            add_inner_layers(app)
-            app.middleware_stack = wrap(stack, scrapes=False)  # type: ignore[union-attr]
-            return
+    if not callable(stack):
+        return False
+    layer: Any = stack
+    while isinstance(layer, type(middleware)):
+        if layer._enabled and layer.recorder.shares_families_with(middleware.recorder):
+            return True
+        layer = layer._app
+    add_inner_layers(app)
+    app.middleware_stack = wrap(stack, scrapes=False)  # type: ignore[union-attr]
+    return True
 
 
 def is_built_by_framework() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from copy import copy
 from typing import Any
@@ -39,6 +40,8 @@ from web_prom.metrics.websocket import WEBSOCKET_LABELS
 from web_prom.middleware import Middleware, scrape_paths, set_route
 from web_prom.runtime.this_process import measurements
 from web_prom.types import ASGIApp, Receive, Scope, Send
+
+logger = logging.getLogger("web_prom")
 
 __all__ = ["PrometheusMiddleware", "set_route"]
 
@@ -87,12 +90,15 @@ class PrometheusMiddleware(Middleware):
         resolver = ASGIRouteResolver(app)
         resolve_route = resolve_route or resolver.resolve_route
         self._app = app
+        is_built = is_built_by_framework()
+        # A middleware may also create it around another application.
+        self._was_added = is_built and not hasattr(app, "build_middleware_stack")
         try:
             super().__init__(
                 registry, config, options, resolve_route=resolve_route, owner=owner, reserved=WEBSOCKET_LABELS
             )
         except Exception as error:
-            if not is_built_by_framework():
+            if not is_built:
                 raise
             self._enabled, self._app = False, FailedApp(error)
         if self._enabled:
@@ -132,6 +138,7 @@ class PrometheusMiddleware(Middleware):
         """Return a layer of this middleware around another application."""
         layer = copy(self)
         layer._app = app
+        layer._was_added = False
         if layer._enabled:
             layer._scrape_paths = layer._scrape_paths if scrapes else ()
             layer._start_key = layer._start_key_getter
@@ -147,7 +154,11 @@ class PrometheusMiddleware(Middleware):
         self._start_key = self._start_key_getter
         try:
             add_inner_layers(self._app)
-            wrap_starlette_stack(self, scope, self._layer_around)
+            if self._was_added and not wrap_starlette_stack(self, scope, self._layer_around):
+                logger.warning(
+                    "PrometheusMiddleware cannot measure from the outermost position: responses of other "
+                    "middlewares are missing; call PrometheusMiddleware.install(app) instead"
+                )
         except Exception:
             self.recorder.record_internal_error("start")
 

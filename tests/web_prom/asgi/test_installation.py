@@ -203,6 +203,131 @@ def test_add_middleware_twice_counts_in_both_registries(registry: CollectorRegis
         assert exceptions(each) == {("/error/{name}", "ZeroDivisionError"): 2}
 
 
+class OtherName:
+    """A middleware that keeps its application under an uncommon name."""
+
+    def __init__(self, app: Any) -> None:
+        self.next_one = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one connection."""
+        await Closed(self.next_one)(scope, receive, send)
+
+
+def as_function(app: Any) -> Any:
+    """Return a middleware that is a function."""
+
+    async def called(scope: Any, receive: Any, send: Any) -> None:
+        await Closed(app)(scope, receive, send)
+
+    return called
+
+
+def as_method(app: Any) -> Any:
+    """Return a middleware that is a method."""
+    return OtherName(app).__call__
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the warnings of web-prom."""
+    return [record.getMessage() for record in caplog.records if record.name == "web_prom"]
+
+
+@pytest.mark.parametrize("outer", [Closed, OtherName, as_function, as_method])
+@KIND
+def test_add_middleware_measures_around_any_middleware(
+    kind: type[Any], outer: Any, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = kind(routes=routes())
+    app.add_middleware(outer)
+    app.add_middleware(PrometheusMiddleware, registry=registry)
+    app.add_middleware(outer)
+    app.add_exception_handler(Exception, answer)
+    live(app)
+    for path, status in (("/closed", 410), ("/raising", 503), ("/error/1", 503)):
+        assert send(app, path)[0] == status
+    assert requests(registry) == {
+        ("GET", "_unmatched", "410"): 1,
+        ("GET", "_unmatched", "503"): 1,
+        ("GET", "/error/{name}", "503"): 1,
+    }
+    assert in_progress(registry) == 0
+    assert errors(registry) == {}
+    assert warnings_of(caplog) == []
+
+
+def test_add_middleware_measures_a_mounted_application_from_the_second_request_on(
+    registry: CollectorRegistry,
+) -> None:
+    """A mounted application is not started."""
+    inner = made(Starlette, "add_middleware", registry)
+    app = Starlette(routes=[Mount("/mount", app=inner)])
+    assert send(app, "/mount/read", "POST")[0] == 200
+    assert send(app, "/mount/error/1")[0] == 503
+    assert requests(registry) == {
+        ("POST", "/mount/read", "200"): 1,
+        ("GET", "/mount/error/{name}", "503"): 1,
+    }
+    assert not isinstance(app.middleware_stack, PrometheusMiddleware)
+
+
+def test_add_middleware_has_one_outer_layer_after_several_starts(registry: CollectorRegistry) -> None:
+    app = made(Starlette, "add_middleware", registry)
+    app.add_middleware(PrometheusMiddleware, registry=CollectorRegistry())
+    for _ in range(3):
+        live(app)
+    layers = [app.middleware_stack]
+    while isinstance(layers[-1], PrometheusMiddleware):
+        layers.append(layers[-1]._app)
+    assert len(layers) == 3, "one for each registry"
+
+
+def test_add_middleware_logs_a_warning_if_the_stack_is_not_known(
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Connexion has a list of its middlewares."""
+
+    class Framework:
+        middleware_stack: Any = None
+        app: Any = None
+
+        def _build_middleware_stack(self) -> Any:
+            return PrometheusMiddleware(Starlette(routes=routes()).router, registry=registry)
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if self.app is None:
+                self.app = self._build_middleware_stack()
+                self.middleware_stack = [self.app]
+            scope["app"] = self
+            await self.app(scope, receive, send)
+
+    app = Framework()
+    for _ in range(3):
+        assert send(app, "/error/1")[0] == 500
+    (message,) = warnings_of(caplog)
+    assert "install" in message
+    assert requests(registry) == {("GET", "/error/{name}", "500"): 3}
+
+
+def test_middleware_around_another_application_does_not_measure_the_framework(
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Beside:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+            self.beside = PrometheusMiddleware(Starlette(routes=routes()), registry=registry)
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            is_beside = scope.get("path", "").startswith("/error")
+            await (self.beside if is_beside else self.app)(scope, receive, send)
+
+    app = Starlette(routes=routes(), middleware=[Middleware(Beside)])
+    assert send(app, "/error/1")[0] == 500
+    assert send(app, "/read", "POST")[0] == 200
+    assert requests(registry) == {("GET", "/error/{name}", "500"): 1}
+    assert warnings_of(caplog) == []
+
+
 def test_install_works_after_the_first_connection(registry: CollectorRegistry) -> None:
     app = Starlette(routes=routes(), exception_handlers={Exception: answer})
     assert send(app, "/error/1")[0] == 503
