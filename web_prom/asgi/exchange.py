@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import MutableMapping
 from types import MethodType
 from typing import Any
@@ -12,6 +11,7 @@ from web_prom.asgi.disconnects import (
     is_disconnect,
     server_saw_disconnect,
 )
+from web_prom.asgi.handled_exceptions import answered_exception
 from web_prom.asgi.routes import resolve_view
 from web_prom.metrics.body_sizes import BodySizeRecording
 from web_prom.metrics.labels import CLIENT_CLOSED_REQUEST, STATUS_TEXTS
@@ -95,8 +95,7 @@ class ASGIExchange(Recording):
         code = message["status"]
         status = self.status = STATUS_TEXTS.get(code) or str(code)
         if status >= "500":
-            # Frameworks send the response to an exception inside the `except` that caught it.
-            error = sys.exc_info()[1]
+            error = answered_exception()
             if error is not None and self.is_disconnect(error):
                 self.status = CLIENT_CLOSED_REQUEST
             elif isinstance(error, Exception):
@@ -155,7 +154,7 @@ class ASGIExchange(Recording):
     def count_response_body(self, message: Message) -> None:
         """Count the bytes of a part of the response body, if sizes are measured."""
 
-    def count_file(self, length: str) -> None:
+    def count_file(self, message: Message) -> None:
         """Count the bytes of a file that the server sends, if sizes are measured."""
 
     def _annotate_without_response(self) -> None:
@@ -170,7 +169,7 @@ class ASGIExchange(Recording):
     def _on_file_sent(self, message: Message) -> None:
         # https://asgi.readthedocs.io/en/latest/extensions.html: a path ends the response, a file may not.
         if self.measures_sizes:
-            self.count_file(str(message.get("count", "")))
+            self.count_file(message)
         if not (message.get("more_body") or self.finished):
             self.finish()
 
@@ -179,13 +178,13 @@ class ASGIExchangeWithSizes(BodySizeRecording, ASGIExchange):
     """An ASGI exchange that also measures body sizes and the time to the first byte."""
 
     measures_sizes = True
-    _has_no_body = False
+    _size_is_known = False
     _content_length = ""
 
     def on_response_start(self, message: Message) -> None:
         """Read the start of the response, and its Content-Length."""
         super().on_response_start(message)
-        self._has_no_body = self.scope.get("method") == "HEAD" or message["status"] in (204, 304)
+        self._size_is_known = self.scope.get("method") == "HEAD" or message["status"] in (204, 304)
         self._content_length = _find_header(message, b"content-length")
 
     def count_request_body(self, message: Message) -> None:
@@ -194,13 +193,23 @@ class ASGIExchangeWithSizes(BodySizeRecording, ASGIExchange):
 
     def count_response_body(self, message: Message) -> None:
         """Count the bytes of a part of the response body."""
-        if not (self._has_no_body or self.finished):
+        if not (self._size_is_known or self.finished):
             self.add_response_bytes(len(message.get("body", b"")))
 
-    def count_file(self, length: str) -> None:
-        """Count the bytes of a file, or of the part of it that is sent."""
-        if not (self._has_no_body or self.finished):
-            self.set_file_size(length or self._content_length)
+    def count_file(self, message: Message) -> None:
+        """Count the bytes of a file, or of the part of it that is sent.
+
+        Without a length, the part extends to the end of the file. Then the announced length of the whole
+        response counts.
+        """
+        if self._size_is_known or self.finished:
+            return
+        length = str(message.get("count", ""))
+        if length.isdecimal():
+            self.add_response_bytes(int(length))
+        else:
+            self._size_is_known = True
+            self.set_file_size(self._content_length)
 
 
 def _find_header(message: MutableMapping[str, Any], name: bytes) -> str:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from web_prom.asgi.exchange import ASGIExchange
+from web_prom.asgi.handled_exceptions import answered_exception
 from web_prom.metrics.layers import ForwardingRecording, affected_recordings
 from web_prom.metrics.recorder import Recorder
 from web_prom.metrics.recording import RECORDING_KEY
@@ -134,8 +135,8 @@ class InnerConnection:
     def _on_response_start(self, message: Message) -> None:
         status = message["status"]
         self._status = str(status)
-        error = sys.exc_info()[1]
-        if status >= 500 and isinstance(error, Exception):
+        error = answered_exception() if status >= 500 else None
+        if isinstance(error, Exception):
             for exchange in self._exchanges(error):
                 exchange.add_handled_exception(error)
 

@@ -35,7 +35,8 @@ class BodySizeRecording(Recording):
         Args:
             length: The announced length as text. If it is not a number, the size is not observed.
         """
-        self.first_byte = perf_counter() - self.started
+        if self.first_byte is None:
+            self.first_byte = perf_counter() - self.started
         self.response_size = int(length) if length.isdecimal() else None
 
 

@@ -227,3 +227,52 @@ def test_messages_of_extensions_reach_the_server_unchanged(
         assert server.sent == messages
     assert requests(registry) == {OK: 4}
     assert_idle(registry)
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_exception_that_was_handled_before_the_call_is_not_counted(
+    layers: int, measure: Measure, registry: CollectorRegistry
+) -> None:
+    """A middleware calls its application in an ``except`` block. The application answers 503 itself."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/bug":
+            try:
+                raise ZeroDivisionError
+            except ZeroDivisionError:
+                await sending(start(500), chunk())(scope, receive, send)
+                raise
+        await sending(start(503), chunk())(scope, receive, send)
+
+    def falling_back(wrapped: Any) -> Any:
+        async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                raise LookupError
+            except LookupError:
+                await wrapped(scope, receive, send)
+
+        return middleware
+
+    wrapped: Any = falling_back(measure(app))
+    for _ in range(layers):
+        wrapped = falling_back(measure(wrapped))
+    Server().run(wrapped)
+    assert exceptions(registry) == {}
+    raises(wrapped, ZeroDivisionError, path="/bug")
+    assert exceptions(registry) == {("_unmatched", "ZeroDivisionError"): 1}
+    assert requests(registry) == {("GET", "_unmatched", "503"): 1, BROKEN: 1}
+    assert_idle(registry)
+
+
+def test_answered_exception_without_a_traceback_is_counted(
+    measure: Measure, registry: CollectorRegistry
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            raise ValueError
+        except ValueError as error:
+            error.__traceback__ = None
+            await sending(start(500), chunk())(scope, receive, send)
+
+    serve(measure(app))
+    assert exceptions(registry) == {("_unmatched", "ValueError"): 1}

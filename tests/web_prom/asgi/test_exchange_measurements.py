@@ -146,3 +146,43 @@ def test_zerocopysend_is_counted_until_the_last_part(measure: Measure, registry:
     serve(measure(sending(start(), {**part, "more_body": False}), response_size=True))
     assert seconds(registry, "http_response_size_bytes") == 203
     assert_idle(registry)
+
+
+def file_part(count: Any = None, *, more: bool = False) -> Message:
+    """Return a part of a file that the server sends."""
+    part = {"type": "http.response.zerocopysend", "file": 7, "more_body": more}
+    return part if count is None else {**part, "count": count}
+
+
+@pytest.mark.parametrize(
+    ("announced", "parts", "size"),
+    [
+        (b"", [file_part(100, more=True), file_part(20, more=True), file_part(3)], 123),
+        (b"", [chunk(b"x" * 5, more=True), file_part(100, more=True), chunk(b"xyz")], 108),
+        (b"", [file_part(100, more=True), file_part(0)], 100),
+        (b"2000", [file_part()], 2000),
+        (b"2000", [file_part(100, more=True), file_part()], 2000),
+        (b"2000", [chunk(b"xyz", more=True), file_part(more=True), chunk(b"xyz")], 2000),
+        (b"2000", [file_part(more=True), file_part(100, more=True), chunk(b"xyz")], 2000),
+        (b"", [file_part(100, more=True), file_part()], None),
+        (b"", [file_part(more=True), chunk(b"xyz")], None),
+        (b"", [file_part(100, more=True), {**PATHSEND}], None),
+        (b"2000", [file_part(-1)], 2000),
+    ],
+)
+def test_parts_of_files_add_up(  # noqa: PLR0917
+    announced: bytes,
+    parts: list[Message],
+    size: int | None,
+    measure: Measure,
+    registry: CollectorRegistry,
+    clock: Clock,
+) -> None:
+    headers = [(b"content-length", announced)] if announced else []
+    server = Server(fail=lambda message: clock.go(1))
+    server.run(measure(sending(start(200, *headers), *parts), response_size=True, first_byte=True))
+    name = "http_response_size_bytes"
+    counted = samples(registry, f"{name}_count", "route") == {("_unmatched",): 1}
+    assert (seconds(registry, name) if counted else None) == size
+    assert seconds(registry, "http_response_first_byte_seconds") == 2
+    assert_idle(registry)

@@ -360,3 +360,27 @@ def test_inner_layer_passes_connections_on_that_are_not_measured(registry: Colle
     asyncio.run(server.serve(inner, websocket_of("/talk/1")))
     assert [message["type"] for message in server.sent] == ["websocket.accept", "websocket.close"]
     assert requests(registry) == before
+
+
+def test_exception_that_a_middleware_handles_while_it_calls_the_application_is_not_counted(
+    registry: CollectorRegistry,
+) -> None:
+    class FallingBack(Copying):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            try:
+                raise LookupError
+            except LookupError:
+                await super().__call__(scope, receive, send)
+
+    async def busy(request: Any) -> Any:
+        return PlainTextResponse("busy", 503)
+
+    app = Starlette(
+        routes=[*ROUTES, Route("/busy", busy)],
+        exception_handlers=HANDLERS,
+        middleware=[Middleware(FallingBack)],
+    )
+    installed(app, registry)
+    for path in ("/busy", "/boom", "/bug"):
+        request(app, path)
+    assert exceptions(registry) == {("/boom", "BoomError"): 1, ("/bug", "ZeroDivisionError"): 1}
