@@ -58,7 +58,11 @@ class RouteIndex:
         endpoint = scope.get("endpoint")
         if endpoint is None or id(endpoint) in self._mounted:
             # A router redirects a path that differs from a route only in the trailing slash.
-            return self._match_path(scope, _toggle_slash(scope["path"])) if status in _REDIRECTS else None
+            if status in _REDIRECTS:
+                return self._match_path(scope, _toggle_slash(scope["path"]))
+            # A middleware around a mounted application may answer itself, or pass on a copy of the scope.
+            is_wrapped = endpoint is not None and not hasattr(endpoint, "routes")
+            return self._match_path(scope, scope["path"]) if is_wrapped else None
         matches = self._by_endpoint.get(id(endpoint), ())
         if matches and all(match.template == matches[0].template for match in matches):
             return matches[0]

@@ -51,6 +51,17 @@ class Endpoint(HTTPEndpoint):  # type: ignore[misc]
         return PlainTextResponse("ok")
 
 
+class Copying:
+    """A middleware that passes a copy of the scope on."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one connection."""
+        await self.app(dict(scope), receive, send)
+
+
 def wrapped_in_middleware() -> Any:
     """Return an application whose routes are hidden by a middleware."""
     inner = Starlette(routes=[Route("/hidden/{a}", other)])
@@ -91,6 +102,7 @@ def starlette() -> Any:
             Mount("/plain", app=plain),
             Mount("/wrapped", app=wrapped_in_middleware()),
             Mount("/cors/{c}", app=CORSMiddleware(GZipMiddleware(Starlette(routes=deeper)))),
+            Mount("/copied", app=Copying(Starlette(routes=deeper))),
             Mount("/twice", app=CORSMiddleware(Router([Mount("/m", app=GZipMiddleware(same))]))),
         ]
     )
@@ -127,6 +139,10 @@ STARLETTE: list[Case] = [
     ("/cors/1/end/1", "POST", 405, "/cors/{c}/end/{x}"),
     ("/cors/1/end/1/", "GET", 307, "/cors/{c}/end/{x}"),
     ("/cors/1/nothing", "GET", 404, "_unmatched"),
+    ("/cors/1/end/1", "OPTIONS", 405, "/cors/{c}/end/{x}"),
+    ("/copied/end/1", "GET", 200, "/copied/end/{x}"),
+    ("/copied/end/1/", "GET", 307, "/copied/end/{x}"),
+    ("/copied/nothing", "GET", 404, "_unmatched"),
     ("/twice/m/same/1", "GET", 200, "/twice/m/same/{a}"),
 ]
 
@@ -161,7 +177,7 @@ def test_starlette_host_is_not_in_the_route(measure: Measure, registry: Collecto
         assert route_of(app, registry, "/users/1", headers=host) == (200, "/users/{user_id:int}")
 
 
-@pytest.mark.parametrize("path", ["/health", "/shops/acme/deeper/health", "/cors/1/health"])
+@pytest.mark.parametrize("path", ["/health", "/shops/acme/deeper/health", "/cors/1/health", "/copied/health"])
 def test_starlette_excluded_view_is_not_measured(
     path: str, measure: Measure, registry: CollectorRegistry
 ) -> None:
