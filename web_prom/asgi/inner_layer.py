@@ -171,8 +171,8 @@ def add_inner_layers(app: Any) -> None:
     """Put inner layers into an application. Further calls change nothing. Never raises.
 
     One is around the application of each ``BaseHTTPMiddleware`` of Starlette, which runs it in another task
-    and sends the response itself. One is around each Starlette router, if a middleware around it may copy
-    the scope. Middlewares of Starlette itself do not.
+    and sends the response itself. One is around each router of Starlette and Litestar, if a middleware
+    around it may copy the scope. Middlewares of Starlette itself do not.
 
     Args:
         app: The application. It may be wrapped in middlewares.
@@ -202,14 +202,20 @@ def _patch_base_http_middleware() -> None:
 def _wrap_routers(app: Any) -> None:
     around: list[Any] = []
     for wrapped in iter_wrapped_apps(app, mounted=True):
-        router = getattr(wrapped, "router", None)
-        inner = getattr(router, "middleware_stack", None)
-        if inner is None:
+        # The router of Starlette and FastAPI, or Litestar itself.
+        for owner, name in (
+            (getattr(wrapped, "router", None), "middleware_stack"),
+            (wrapped, "asgi_handler"),
+        ):
+            inner = getattr(owner, name, None)
+            if inner is not None:
+                break
+        else:
             around.append(type(wrapped))
             continue
         middlewares = [*around, *(each.cls for each in getattr(wrapped, "user_middleware", None) or ())]
         if any(map(_may_copy, middlewares)) and not isinstance(inner, InnerLayer):
-            router.middleware_stack = InnerLayer(inner)  # type: ignore[union-attr]
+            setattr(owner, name, InnerLayer(inner))
 
 
 def _may_copy(middleware: Any) -> bool:

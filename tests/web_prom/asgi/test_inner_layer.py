@@ -152,6 +152,24 @@ def test_route_is_found_behind_a_copy_of_the_scope(form: str, registry: Collecto
     assert in_progress(registry) == 0
 
 
+def test_route_of_litestar_is_found_behind_a_copy_of_the_scope(registry: CollectorRegistry) -> None:
+    from litestar import Litestar, get
+
+    async def user() -> str:
+        return "ok"
+
+    app: Any = Litestar([get("/users/{name:str}")(user)], logging_config=None, openapi_config=None)
+    app = around(Copying(app), registry)
+    assert request(app, "/users/1") == 200
+    assert request(app, "/users/1", "POST") == 405
+    assert request(app, "/nothing") == 404
+    assert requests(registry) == {
+        ("GET", "/users/{name}", "200"): 1,
+        ("POST", "/users/{name}", "405"): 1,
+        ("GET", "_unmatched", "404"): 1,
+    }
+
+
 @pytest.mark.parametrize("form", ["installed", "around", "one registry twice", "another registry inside"])
 def test_cancelled_request_behind_a_copy_of_the_scope_has_its_route(
     form: str, registry: CollectorRegistry
