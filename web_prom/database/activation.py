@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from weakref import ref
+from weakref import WeakSet, ref
 
 from web_prom.database.pools import write_pools
 from web_prom.database.recorder import DatabaseRecorder
+from web_prom.metrics.query_tally import current_tally
 from web_prom.metrics.recorder import Recorder
 from web_prom.posix import at_fork
 from web_prom.runtime import this_process
@@ -18,10 +19,14 @@ _lock = Lock()
 at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 _recorders: list[ref[DatabaseRecorder]] = []
+_not_applications: WeakSet[DatabaseRecorder] = WeakSet()
 _sources: list[Callable[[], DatabaseRecorder | None]] = []
 
+on_change: list[Callable[[], None]] = []
+"""Functions that are called after another application has become the last one. They must not raise."""
 
-def activate(recorder: Recorder) -> DatabaseRecorder:
+
+def activate(recorder: Recorder, *, is_application: bool = True) -> DatabaseRecorder:
     """Measure the queries of an application, and return its database recorder.
 
     The adapter of a framework calls it once for each application with ``PROM_DATABASE``, when the
@@ -29,21 +34,37 @@ def activate(recorder: Recorder) -> DatabaseRecorder:
 
     Args:
         recorder: The recorder of the application. Its attribute ``database`` is set.
+        is_application: Whether what belongs to no application is recorded here. If it is False, that is so
+            only while there is no application.
     """
     with _lock:
         if isinstance(recorder.database, DatabaseRecorder):
             return recorder.database
         database = recorder.database = DatabaseRecorder(recorder)
         _recorders[:] = [known for known in _recorders if known() is not None]
-        _recorders.append(ref(database))
+        _recorders.insert(len(_recorders) if is_application else _others(), ref(database))
+        if not is_application:
+            _not_applications.add(database)
         this_process.add_publish_callback(write_pools)
-        return database
+    _tell_change()
+    return database
+
+
+def _others() -> int:
+    """Return how many recorders of no application are active. They are the first ones."""
+    return sum(known() in _not_applications for known in _recorders)
+
+
+def _tell_change() -> None:
+    for function in on_change:
+        function()
 
 
 def deactivate(database: DatabaseRecorder) -> None:
     """Let nothing more belong to an application but its own requests: other settings replace its settings."""
     with _lock:
         _recorders[:] = [known for known in _recorders if known() is not database]
+    _tell_change()
 
 
 def default_recorder() -> DatabaseRecorder | None:
@@ -56,6 +77,14 @@ def default_recorder() -> DatabaseRecorder | None:
         if found is not None:
             return found
     return None
+
+
+def current_recorder() -> DatabaseRecorder | None:
+    """Return the database recorder of the current request or task, else :func:`default_recorder`."""
+    tally = current_tally.get()
+    if tally is None or tally.closed:
+        return default_recorder()
+    return tally.owner  # type: ignore[no-any-return]
 
 
 def add_source(create: Callable[[], DatabaseRecorder | None]) -> None:

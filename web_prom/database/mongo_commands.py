@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from web_prom.database.activation import default_recorder
+from web_prom.database.activation import current_recorder
 from web_prom.metrics.labels import EMPTY, OTHER, OVERFLOW
-from web_prom.metrics.query_tally import current_tally
 
 SYSTEM = "mongodb"
 """The value of the label ``db_system_name``."""
@@ -70,8 +69,7 @@ class _Commands:
         self._observe(event, _error_name(event))
 
     def _observe(self, event: Any, error: str) -> None:
-        tally = current_tally.get()
-        recorder: Any = default_recorder() if tally is None or tally.closed else tally.owner
+        recorder = current_recorder()
         if recorder is None:
             return
         try:

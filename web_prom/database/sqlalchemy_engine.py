@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import Any
 from weakref import WeakSet, ref
 
-from web_prom.database.activation import default_recorder
+from web_prom.database.activation import current_recorder, default_recorder, on_change
 from web_prom.database.pools import Pool, PoolState
 from web_prom.database.recorder import DatabaseRecorder
 from web_prom.database.sqlalchemy_names import system_name
@@ -25,6 +26,7 @@ class EngineRecorder:
 
     If the engine belongs to an application, all its metrics are recorded there. If not, the application of
     the current request records each event, and outside of requests the application that was set up last.
+    This one also has the gauges of the pools, which belong to no request.
 
     Args:
         engine: The engine.
@@ -32,7 +34,8 @@ class EngineRecorder:
         namespace: The label value for the database, also the name of the pool.
 
     Attributes:
-        application, namespace: As given.
+        application: As given. Set it with :meth:`set_application`.
+        namespace: As given.
         pending: A list with an item for each request that waits for a connection.
     """
 
@@ -46,20 +49,28 @@ class EngineRecorder:
         self._pools: WeakSet[Any] = WeakSet()
         self._current_pool: Any = _nothing
         self._gauges_of: Any = _nothing
+        self._reader = 0
+        self._is_stopped = False
         _every.add(self)
+
+    def set_application(self, application: DatabaseRecorder | None) -> None:
+        """Let another application record the engine, also the gauges of its pools."""
+        self.application = application
+        self.move_gauges()
+
+    def stop(self) -> None:
+        """Stop to read the pools. Connections that know this object still count their use and their end."""
+        with self._lock:
+            self._is_stopped = True
+            self._reader += 1
 
     def recorder(self) -> DatabaseRecorder | None:
         """Return the database recorder for an event that happens now, or None if no application is left."""
-        if self.application is not None:
-            return self.application
-        tally = current_tally.get()
-        if tally is None or tally.closed:
-            return default_recorder()
-        return tally.owner  # type: ignore[no-any-return]
+        return self.application or current_recorder()
 
     def pool(self) -> Pool | None:
         """Return what records an event of the pool that happens now, or None if no application is left."""
-        recorder = self.recorder()
+        recorder = self.application or current_recorder()
         return None if recorder is None else recorder.pool(self.namespace, self._key[0])
 
     def observe(self, sql: Any, seconds: float, error: BaseException | None = None) -> None:
@@ -146,16 +157,34 @@ class EngineRecorder:
         with self._lock:
             self._pools.add(pool)
             self._current_pool = ref(pool)
-            recorder = self.recorder()
-            if self._gauges_of() is None and recorder is not None:
-                self._gauges_of = ref(recorder)
-                mine = ref(self)
+        self.move_gauges()
 
-                def read() -> PoolState | None:
-                    engine_recorder = mine()
-                    return None if engine_recorder is None else engine_recorder.read_pools()
+    def move_gauges(self) -> None:
+        """Let the right application alone read the pools, if the engine was used."""
+        with self._lock:
+            recorder = self.application or default_recorder()
+            if self._is_stopped or self._current_pool() is None or self._gauges_of() is recorder:
+                return
+            self._reader += 1
+            self._gauges_of = _nothing if recorder is None else ref(recorder)
+            if recorder is not None:
+                recorder.pool(self.namespace, self._key[0]).add_reader(
+                    partial(_read, ref(self), self._reader)
+                )
 
-                recorder.pool(self.namespace, self._key[0]).add_reader(read)
+
+def _read(engine_recorder: ref[EngineRecorder], reader: int) -> PoolState | None:
+    """Return the connections of an engine's pools, or None if a later reader reads them."""
+    found = engine_recorder()
+    return None if found is None or found._reader != reader else found.read_pools()
+
+
+def _move_gauges() -> None:
+    for engine_recorder in list(_every):
+        engine_recorder.move_gauges()
+
+
+on_change.append(_move_gauges)
 
 
 def _nothing() -> None:

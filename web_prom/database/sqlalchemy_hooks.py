@@ -86,7 +86,7 @@ def instrument(engine: Any, *, registry: CollectorRegistry | None = None) -> Non
 
     It is not needed where an application has ``PROM_DATABASE`` on. It is for other programs, for example a
     worker of a task queue, and for an engine that has to be in a certain registry. A second call replaces the
-    registry.
+    registry, also that of the pool's gauges.
 
     Args:
         engine: An ``Engine`` or an ``AsyncEngine``.
@@ -108,7 +108,7 @@ def instrument(engine: Any, *, registry: CollectorRegistry | None = None) -> Non
         _listen()
         known = engine.dialect.__dict__.get(_ATTRIBUTE)
         if known:
-            known.application = application
+            known.set_application(application)
         else:
             _add_engine_recorder(engine, application, namespace_of(engine))
 
@@ -124,8 +124,11 @@ def uninstrument(engine: Any) -> None:
     """
     dialect = _sync_engine(engine).dialect
     with _lock:
+        known = dialect.__dict__.get(_ATTRIBUTE)
         setattr(dialect, _ATTRIBUTE, False)
         remove_hooks(dialect)
+    if known:
+        known.stop()
 
 
 def _sync_engine(engine: Any) -> Any:
@@ -146,7 +149,7 @@ def _recorder_for(registry: CollectorRegistry) -> DatabaseRecorder:
     config = Config.load(environ=os.environ) if families is None else families.config
     recorder = Recorder(replace(config, database=True), registry, owner="web_prom.database.instrument")
     _state.own_recorders.append(recorder)
-    return activate(recorder)
+    return activate(recorder, is_application=False)
 
 
 def _listen() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from web_prom.database.activation import create_recorder, default_recorder
+from web_prom.database.activation import create_recorder, current_recorder
 from web_prom.metrics.query_tally import open_tally
 
 
@@ -27,7 +27,7 @@ def task(name: str) -> Iterator[None]:
         name: The task's name. It is cut to 128 characters. The number of names must be bounded;
             ``PROM_MAX_LABEL_SETS`` limits it.
     """
-    recorder = default_recorder() or create_recorder()
+    recorder = current_recorder() or create_recorder()
     if recorder is None:
         yield
         return
