@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flask import Response, g
+from flask import Response, g, request
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 import web_prom as prom
@@ -71,6 +71,16 @@ def test_fault_34_invalid_content_length_is_ignored(make_app: MakeApp, metrics: 
     assert (status, b"".join(body)) == ("200 OK", b"fine")
     assert metrics.requests == {("POST", "/", "200"): 1}
     assert metrics.errors == {}
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000, 200_000])
+def test_request_size_is_the_number_of_bytes_that_a_view_reads(
+    make_app: MakeApp, metrics: Metrics, size: int
+) -> None:
+    app = make_app(request_size=True)
+    app.add_url_rule("/", "index", lambda: str(len(request.get_data())), methods=["POST"])
+    assert app.test_client().post("/", data=b"x" * size).text == str(size)
+    assert metrics("http_request_size_bytes_sum", method="POST", route="/") == size
 
 
 def test_header_label_is_limited(make_app: MakeApp, metrics: Metrics) -> None:

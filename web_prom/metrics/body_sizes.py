@@ -59,14 +59,23 @@ class CountingBody:
 
 
 class CountingInput:
-    """An input stream that counts the bytes that the application reads. All else is the server's stream."""
+    """An input stream that counts the bytes that the application reads. All else is the server's stream.
+
+    It has a method that not every stream has if the server's stream has it. Each method takes the arguments,
+    and returns or raises what that of the server's stream does.
+    """
 
     def __init__(self, stream: Any, recording: CountsRequestBytes) -> None:
         self._stream = stream
         self._recording = recording
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        found = getattr(self._stream, name)
+        if name in _RETURN_BYTES:
+            return lambda *args, **options: self._count(found(*args, **options))
+        if name in _FILL_BUFFER:
+            return lambda buffer: self._count_size(found(buffer))
+        return found
 
     def __copy__(self) -> CountingInput:
         return CountingInput(copy(self._stream), self._recording)
@@ -77,18 +86,37 @@ class CountingInput:
     def __iter__(self) -> Iterator[bytes]:
         return map(self._count, self._stream)
 
-    def read(self, *size: int) -> bytes:
+    def __next__(self) -> bytes:
+        return self._count(next(self._stream))
+
+    def __enter__(self) -> Any:
+        entered = self._stream.__enter__()
+        return self if entered is self._stream else entered
+
+    def __exit__(self, *details: Any) -> Any:
+        return self._stream.__exit__(*details)
+
+    def read(self, *args: Any, **options: Any) -> bytes:
         """Read bytes and count them."""
-        return self._count(self._stream.read(*size))
+        return self._count(self._stream.read(*args, **options))
 
-    def readline(self, *size: int) -> bytes:
+    def readline(self, *args: Any, **options: Any) -> bytes:
         """Read a line and count its bytes."""
-        return self._count(self._stream.readline(*size))
+        return self._count(self._stream.readline(*args, **options))
 
-    def readlines(self, *hint: int) -> list[bytes]:
+    def readlines(self, *args: Any, **options: Any) -> list[bytes]:
         """Read lines and count their bytes."""
-        return [self._count(line) for line in self._stream.readlines(*hint)]
+        return [self._count(line) for line in self._stream.readlines(*args, **options)]
 
     def _count(self, data: bytes) -> bytes:
-        self._recording.request_size += len(data)
+        if data:  # a stream that has no bytes now may return None
+            self._recording.request_size += len(data)
         return data
+
+    def _count_size(self, size: int | None) -> int | None:
+        self._recording.request_size += size or 0
+        return size
+
+
+_RETURN_BYTES = frozenset({"next", "read1", "readall"})
+_FILL_BUFFER = frozenset({"readinto", "readinto1"})
