@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from typing import Any
-from weakref import WeakKeyDictionary, ref
 
 from prometheus_client import Histogram
 
 from web_prom.errors import ConfigError
 from web_prom.http_client import conventions
 from web_prom.http_client.labels import address_label, outcome_labels
-from web_prom.metrics.families import MetricFamilies
-from web_prom.metrics.label_value_limiter import LabelValueLimiter
+from web_prom.metrics.label_value_limiter import limiter_of
 from web_prom.metrics.labels import EMPTY, OTHER, OVERFLOW, known_methods
 from web_prom.metrics.operation_recorder import OperationRecorder, Write
 from web_prom.metrics.recorder import Recorder
@@ -44,7 +42,7 @@ class CallRecorder(OperationRecorder):
                     "use another name"
                 )
         self._methods = known_methods(recorder.config.extra_methods)
-        self._limiter = _limiter_of(recorder)
+        self._limiter = limiter_of(recorder.families, conventions.ADDRESS_LABEL, conventions.MAX_ADDRESSES)
         self._has_warned = False
         super().__init__(recorder)
 
@@ -105,19 +103,3 @@ class CallRecorder(OperationRecorder):
                 conventions.MAX_ADDRESSES,
                 conventions.ADDRESS_LABEL,
             )
-
-
-_limiters: WeakKeyDictionary[MetricFamilies, LabelValueLimiter] = WeakKeyDictionary()
-
-
-def _limiter_of(recorder: Recorder) -> LabelValueLimiter:
-    """Return the limiter of the addresses, which all applications on a registry share."""
-    reference = ref(recorder)  # the limiter must not keep its registry alive
-
-    def on_error(stage: str) -> None:
-        current = reference()
-        if current is not None:
-            current.record_internal_error(stage)
-
-    limiter = LabelValueLimiter(conventions.ADDRESS_LABEL, conventions.MAX_ADDRESSES, on_error)
-    return _limiters.setdefault(recorder.families, limiter)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from weakref import WeakMethod
 
 from web_prom.live.source import SnapshotSource
 from web_prom.log_limit import LogLimit
@@ -15,7 +17,8 @@ class HistoryKeeper:
     """Takes the snapshots of the history in a thread of its own, once it is started.
 
     The thread is paused around forks. A forked child has none until it calls :meth:`start` itself. With
-    gevent the thread is a greenlet. The process can exit while the thread runs.
+    gevent the thread is a greenlet. The process can exit while the thread runs. The thread does not keep this
+    object and its source alive, and ends when this object is gone.
 
     Args:
         source: Takes the snapshots.
@@ -23,7 +26,7 @@ class HistoryKeeper:
 
     def __init__(self, source: SnapshotSource) -> None:
         self._source = source
-        self._thread = WatchThread(self._keep)
+        self._thread = _thread_of(WeakMethod(self._keep))
         self._failures = LogLimit()
 
     def start(self) -> None:
@@ -41,3 +44,17 @@ class HistoryKeeper:
             remark = self._failures.admit(type(error).__qualname__)
             if remark is not None:
                 logger.warning("no snapshot for the live page: %s%s", error, remark, exc_info=True)
+
+
+def _thread_of(find_method: WeakMethod[Callable[[], None]]) -> WatchThread:
+    """Return a thread that calls a method until its object is gone."""
+
+    def call_or_stop() -> None:
+        method = find_method()
+        if method is None:
+            thread.stop()
+        else:
+            method()
+
+    thread = WatchThread(call_or_stop)
+    return thread

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from threading import RLock
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -47,7 +47,12 @@ the family itself.
 """
 
 _lock = RLock()
-_by_registry: WeakKeyDictionary[CollectorRegistry, MetricFamilies] = WeakKeyDictionary()
+_registries: WeakSet[CollectorRegistry] = WeakSet()
+"""The registries that have families."""
+
+# The attribute of a registry for its families. They keep the functions of extra labels alive, which may refer
+# to the registry. As values of a WeakKeyDictionary they would then keep it alive for ever.
+_ATTRIBUTE = "_web_prom_families"
 
 
 class ValueUser(Protocol):
@@ -78,7 +83,7 @@ class MetricFamilies(FamilyFactory):
         errors: ``web_prom_instrumentation_errors_total``, by ``stage``.
         overflow: ``web_prom_label_overflow_total``, by ``family``.
         recorders: The recorders that write to the families.
-        label_limiters: The limits on the values of extra labels, by label and limit
+        label_limiters: The limits on the values of labels, by label and limit
             (:class:`web_prom.metrics.label_value_limiter.LabelValueLimiter`).
         in_flight: For each label set of ``in_progress`` a list with an item for each request in progress
             (:func:`web_prom.metrics.writers.gauge_updaters`).
@@ -234,15 +239,17 @@ def families_for(registry: CollectorRegistry, config: Config, owner: str) -> Met
     """
     check_registry(registry, "collect", "register")
     with _lock:
-        if share_values(registry, *_by_registry):
-            for other in list(_by_registry.values()):
+        if share_values(registry, *_registries):
+            for other in _all_families():
                 other.rebind_values()
         if is_shared() and DIR_VARIABLE in os.environ:
             merge_dead_files(Path(os.environ[DIR_VARIABLE]))
-        families = _by_registry.get(registry)
+        families = existing_families(registry)
         # If a test suite has emptied the registry, there are no families whose settings must be the same.
         if families is None or not (families.config == config or families.is_registered):
-            families = _by_registry[registry] = MetricFamilies(registry, config, owner)
+            families = MetricFamilies(registry, config, owner)
+            setattr(registry, _ATTRIBUTE, families)
+            _registries.add(registry)
         else:
             families.check_compatible(config, owner)
             if families.ensure_registered():
@@ -252,7 +259,12 @@ def families_for(registry: CollectorRegistry, config: Config, owner: str) -> Met
 
 def existing_families(registry: Any) -> MetricFamilies | None:
     """Return the families of a registry, or None if no application has created them."""
-    return _by_registry.get(registry)
+    found = getattr(registry, _ATTRIBUTE, None)
+    return found if isinstance(found, MetricFamilies) and found.belongs_to(registry) else None
+
+
+def _all_families() -> list[MetricFamilies]:
+    return [found for each in list(_registries) if (found := existing_families(each)) is not None]
 
 
 def error_counter(registry: CollectorRegistry) -> Counter:
@@ -268,7 +280,7 @@ def error_counter(registry: CollectorRegistry) -> Counter:
 def _drop_writers_in_child() -> None:
     """Drop the writers of the parent: the slot of the child has other label sets."""
     if is_in_slots():
-        for families in list(_by_registry.values()):
+        for families in _all_families():
             for recorder in list(families.recorders):
                 recorder.drop_writers()
 

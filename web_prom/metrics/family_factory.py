@@ -31,7 +31,7 @@ class FamilyFactory:
     """
 
     def __init__(self, registry: CollectorRegistry, config: Config) -> None:
-        # A weak reference, because the value of a WeakKeyDictionary must not keep its key alive.
+        # A weak reference, so that a registry is freed without the garbage collector.
         self._registry = ref(registry)
         self.config = config
         self.naming = NAMINGS[config.naming]
@@ -46,6 +46,10 @@ class FamilyFactory:
         registry = self._registry()
         assert registry is not None
         return registry
+
+    def belongs_to(self, registry: object) -> bool:
+        """Return whether the families are those of a registry, and not of one that was copied."""
+        return self._registry() is registry
 
     def limited_family(
         self,

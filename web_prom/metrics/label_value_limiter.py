@@ -13,6 +13,7 @@ from web_prom.config.client_labels import ClientLabel
 from web_prom.hooks import ExtraLabel
 from web_prom.metrics.families import MetricFamilies
 from web_prom.metrics.labels import EMPTY, OVERFLOW
+from web_prom.metrics.problems import Problems
 from web_prom.multiprocess.directory.environment import DIR_VARIABLE
 from web_prom.multiprocess.writing.label_values import LabelValueFile
 from web_prom.multiprocess.writing.slot_limiter import is_in_slots
@@ -82,32 +83,37 @@ class LabelValueLimiter:
             self._on_error(f"label {self._label}")
 
 
-def limit_values(
-    extra_labels: Mapping[str, ExtraLabel], families: MetricFamilies, on_error: Callable[[str], None]
-) -> dict[str, ExtraLabel]:
+def limiter_of(families: MetricFamilies, label: str, limit: int) -> LabelValueLimiter:
+    """Return the limiter of a label, which all applications on a registry share.
+
+    It refers to no application, so that it keeps none alive. The families count its errors.
+    """
+    limiter = families.label_limiters.get((label, limit))
+    if limiter is None:
+        problems = Problems(families, families.owner, families.config.max_label_sets)
+        limiter = LabelValueLimiter(label, limit, problems.count_error)
+    found: LabelValueLimiter = families.label_limiters.setdefault((label, limit), limiter)
+    return found
+
+
+def limit_values(extra_labels: Mapping[str, ExtraLabel], families: MetricFamilies) -> dict[str, ExtraLabel]:
     """Return the functions of extra labels, with the limits that some of them have.
 
     Args:
         extra_labels: The functions by label.
-        families: The families of the registry, which count the values that are replaced by OVERFLOW.
-        on_error: As for :class:`LabelValueLimiter`.
+        families: The families of the registry, which count the values that are replaced by OVERFLOW, and the
+            errors of :class:`LabelValueLimiter`.
     """
     return {
-        name: _limit(name, function, families, on_error)
+        name: _limit(name, function, families)
         if isinstance(function, ClientLabel) and function.allowed is None
         else function
         for name, function in extra_labels.items()
     }
 
 
-def _limit(
-    name: str, function: ClientLabel, families: MetricFamilies, on_error: Callable[[str], None]
-) -> ExtraLabel:
-    # Applications that share a registry share the places.
-    limiter = families.label_limiters.get((name, function.limit))
-    if limiter is None:
-        limiter = LabelValueLimiter(name, function.limit, on_error)
-        families.label_limiters[name, function.limit] = limiter
+def _limit(name: str, function: ClientLabel, families: MetricFamilies) -> ExtraLabel:
+    limiter = limiter_of(families, name, function.limit)
     warned = False
 
     def compute(request: Any, response: Any, /) -> str:

@@ -104,7 +104,7 @@ class Recorder:
         self._attributes = RequestAttributes(
             self.naming,
             attribute_getters,
-            limit_values(config.extra_labels, self.families, self.record_internal_error),
+            limit_values(config.extra_labels, self.families),
             self.record_internal_error,
         )
         self.extra_labels = self._attributes.functions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import weakref
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -277,6 +278,22 @@ def test_keeper_takes_snapshots_until_it_is_stopped() -> None:
             pass
     finally:
         keeper.stop()
+
+
+def test_keeper_that_is_gone_ends_its_thread() -> None:
+    service = Service()
+    keeper = HistoryKeeper(make(service))
+    keeper.start()
+    thread, gone = keeper._thread, weakref.ref(keeper._source)
+    while not service.scrapes:
+        pass
+    del keeper
+    while gone() is not None:  # the thread may take a snapshot now
+        gc.collect()
+    while thread._stopping is not None:
+        pass
+    while not thread._ended.acquire(timeout=1):
+        pass
 
 
 def test_kept_seconds_are_what_the_page_shows() -> None:

@@ -39,7 +39,7 @@ class Iterator(Required):
 
     next = __next__
 
-    def read(self, size: int | None = None) -> bytes:  # type: ignore[override]
+    def read(self, size: int | None = None) -> bytes:
         """Read as gunicorn does."""
         return b"" if size == 0 else self.readline()
 
@@ -104,7 +104,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("how", READERS)
-@pytest.mark.parametrize("make", [lambda: io.BytesIO(BODY), lambda: io.BufferedReader(io.BytesIO(BODY))])  # type: ignore[arg-type]
+@pytest.mark.parametrize("make", [lambda: io.BytesIO(BODY), lambda: io.BufferedReader(io.BytesIO(BODY))])
 def test_counting_input_counts_what_each_way_of_reading_returns(how: str, make: Callable[[], Any]) -> None:
     count = Count()
     data = READERS[how](CountingInput(make(), count))
@@ -116,7 +116,7 @@ def test_counting_input_has_the_optional_methods_of_the_stream_only() -> None:
     full, required = (
         CountingInput(io.BufferedReader(io.BytesIO()), Count()),
         CountingInput(Required(), Count()),
-    )  # type: ignore[arg-type]
+    )
     for name in ("readinto", "readinto1", "read1", "seek", "closed"):
         assert hasattr(full, name)
         assert not hasattr(required, name)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+import web_prom as prom
 from tests.web_prom.metrics.support import label, measure, routed
 from tests.web_prom.support import (
     Server,
     environ_of,
     errors,
+    hello,
     in_progress,
     requests,
     samples,
@@ -186,3 +190,48 @@ def test_families_are_freed_with_their_registry() -> None:
     del registry, app
     gc.collect()
     assert [reference() for reference in gone] == [None, None]
+
+
+LABELS: dict[str, Callable[[object], Any]] = {
+    "header": lambda _: prom.header("X-Tenant", limit=5),
+    "limited": lambda owner: prom.limited(lambda *_: str(owner), limit=5),
+    "allowed": lambda owner: prom.limited(lambda *_: str(owner), allowed=("a",)),
+    "function": lambda owner: lambda *_: str(owner),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("options", [{}, {"http_client": True, "database": True}, {"live": True}])
+def test_families_with_extra_labels_keep_no_registry_and_no_application_alive(
+    kind: str, options: dict[str, Any]
+) -> None:
+    registry = CollectorRegistry()
+    app = PrometheusMiddleware(
+        hello, registry=registry, extra_labels={"x": LABELS[kind](registry)}, **options
+    )
+    serve(app, "/a", HTTP_X_TENANT="a")
+    gone = weakref.ref(registry), weakref.ref(app), weakref.ref(app.recorder)
+    del registry, app
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None, None]
+
+
+def test_families_keep_no_former_application_of_their_registry_alive(registry: CollectorRegistry) -> None:
+    gone = []
+    for _ in range(3):
+        app = PrometheusMiddleware(
+            hello,
+            registry=registry,
+            extra_labels={"tenant": prom.header("X-Tenant", limit=5)},
+            http_client=True,
+        )
+        serve(app, "/a", HTTP_X_TENANT="a")
+        gone.append(weakref.ref(app.recorder))
+    del app
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None, None]
+
+
+def test_copied_registry_has_no_families_yet(registry: CollectorRegistry) -> None:
+    measure(registry)
+    assert existing_families(copy.copy(registry)) is None

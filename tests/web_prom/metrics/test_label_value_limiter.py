@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections import Counter as Counts
@@ -164,6 +165,16 @@ def test_file_that_cannot_be_written_counts_errors(registry: CollectorRegistry, 
     found: Any = WorkersCollector(shared, dict)
     assert by_tenant(found) == {"_overflow": 3}
     assert errors(found) == {("label tenant",): 1}  # the file is tried once a second
+
+
+def test_file_that_cannot_be_written_counts_errors_after_the_first_application_is_gone(
+    registry: CollectorRegistry, shared: Path
+) -> None:
+    measured(registry, prom.header("X-Tenant"))
+    gc.collect()
+    (shared / label_file_name("tenant")).mkdir()
+    serve(measured(registry, prom.header("X-Tenant")), HTTP_X_TENANT="a")
+    assert errors(WorkersCollector(shared, dict)) == {("label tenant",): 1}  # type: ignore[arg-type]
 
 
 def test_new_deployment_removes_the_values(tmp_path: Path) -> None:
