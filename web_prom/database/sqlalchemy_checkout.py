@@ -3,7 +3,9 @@
 SQLAlchemy has no event before a request waits in a pool, and none for a timeout. So the public method
 ``Engine.raw_connection``, through which every connection of an engine is obtained, is replaced by one that
 calls it and reads the clock. It returns the same object and raises the same exception. From Python 3.11 on,
-the traceback has no frame of this module. All else are listeners of the events of pools.
+the traceback has no frame of this module. The creator of the pool, which opens its connections, is replaced
+in the same way: an engine can have one of its own, and then SQLAlchemy calls nothing else before it opens a
+connection. All else are listeners of the events of pools.
 """
 
 from __future__ import annotations
@@ -34,27 +36,67 @@ class _Checkout:
 
     Attributes:
         engine_recorder: What records the engine.
+        outer: The request whose connection this one helps to open, or None. A listener of ``do_connect`` may
+            read a password from another database.
         connecting: When the opening of a connection began, or None if none is being opened.
+        record: The pool's record of this connection, or None if none was opened.
         creating: Seconds that were spent to open connections.
+        is_open: Whether the request has no result yet. A task that began meanwhile keeps its context.
     """
 
-    __slots__ = ("connecting", "creating", "engine_recorder")
+    __slots__ = ("connecting", "creating", "engine_recorder", "is_open", "outer", "record")
 
-    def __init__(self, engine_recorder: EngineRecorder) -> None:
+    def __init__(self, engine_recorder: EngineRecorder, outer: _Checkout | None) -> None:
         self.engine_recorder = engine_recorder
+        self.outer = outer
         self.connecting: float | None = None
+        self.record: Any = None
         self.creating = 0.0
+        self.is_open = True
 
 
 _current: ContextVar[_Checkout | None] = ContextVar("web_prom_checkout", default=None)
 
 
-def on_connecting() -> None:
-    """Notice that the driver begins to open a connection. Never raises."""
+def measure_creator(pool: Any) -> None:
+    """Measure how long it takes to open each connection of a pool, and of the pools that replace it.
+
+    Args:
+        pool: The pool. SQLAlchemy gives its creator to the pool that replaces it.
+    """
+    create = getattr(pool, "_invoke_creator", None)
+    if create is None or _is_measured(pool._creator):  # None: a pool of other code
+        return
+
+    # SQLAlchemy gives the record to a creator with this signature.
+    def measured_creator(connection_record: Any = None) -> Any:
+        _on_connecting(connection_record)
+        try:
+            return create(connection_record)
+        except BaseException as error:
+            remove_own_frame(error)
+            raise
+
+    measured_creator.__wrapped__ = pool._creator  # type: ignore[attr-defined]
+    pool._creator = measured_creator
+
+
+def restore_creator(pool: Any) -> None:
+    """Undo :func:`measure_creator`."""
+    if _is_measured(getattr(pool, "_creator", None)):
+        pool._creator = pool._creator.__wrapped__
+
+
+def _is_measured(creator: Any) -> bool:
+    return getattr(creator, "__module__", None) == __name__
+
+
+def _on_connecting(record: Any) -> None:
+    """Notice that a connection begins to be opened. Never raises."""
     try:
         checkout = _current.get()
         if checkout is not None:
-            checkout.connecting = perf_counter()
+            checkout.connecting, checkout.record = perf_counter(), record
     except Exception:
         record_internal_error(None)
 
@@ -110,7 +152,11 @@ class Checkouts:
     def on_connect(self, dbapi_connection: Any, record: Any) -> None:
         """Record a connection that was opened: a listener of ``connect``."""
         checkout = _current.get()
-        if checkout is None:
+        if checkout is None or not checkout.is_open:
+            return
+        if (
+            checkout.record is not None and checkout.record is not record
+        ):  # another pool, which is not measured
             return
         try:
             engine_recorder = checkout.engine_recorder
@@ -118,7 +164,7 @@ class Checkouts:
             pool = engine_recorder.pool()
             if pool is None:
                 return
-            if checkout.connecting is None:  # an engine with a creator
+            if checkout.connecting is None:  # a pool that other code gave to the engine
                 pool.count_opened()
                 return
             seconds = perf_counter() - checkout.connecting
@@ -161,7 +207,7 @@ class Checkouts:
             engine_recorder = self._get_engine_recorder(engine)
             if engine_recorder is None:
                 return None, 0.0
-            checkout, started = _Checkout(engine_recorder), perf_counter()
+            checkout, started = _Checkout(engine_recorder, _current.get()), perf_counter()
             engine_recorder.pending.append(None)
             _current.set(checkout)
             return checkout, started
@@ -194,15 +240,17 @@ class Checkouts:
             pool = checkout.engine_recorder.pool()
             if pool is None:
                 return
-            if isinstance(error, self._timeout_error):
-                pool.count_timeout()
-            elif checkout.connecting is not None:
+            if checkout.connecting is not None:
                 pool.count_failure(error_name(error))
+            elif isinstance(error, self._timeout_error):
+                pool.count_timeout()
         except Exception:
             record_internal_error(checkout.engine_recorder)
 
     def _end(self, checkout: _Checkout) -> None:
-        _current.set(None)
+        checkout.is_open = False
+        outer, checkout.outer = checkout.outer, None
+        _current.set(outer if outer is not None and outer.is_open else None)
         if checkout.engine_recorder.pending:  # a fork empties it
             checkout.engine_recorder.pending.pop()
 

@@ -1,4 +1,4 @@
-"""The hooks of one SQLAlchemy dialect object: connecting, queries, transactions, savepoints.
+"""The hooks of one SQLAlchemy dialect object: queries, transactions, savepoints.
 
 Each engine has a dialect object of its own. Its public methods execute what SQLAlchemy sends to the driver.
 The hooks are attributes of this object that call its methods. They return what the methods return, and raise
@@ -35,26 +35,6 @@ _in_two_phase: ContextVar[bool] = ContextVar("web_prom_two_phase", default=False
 """Whether a two-phase transaction ends. It calls the methods of other transactions too."""
 
 
-def add_connect_hook(dialect: Any, on_connecting: Callable[[], None]) -> None:
-    """Call a function before the driver opens a connection.
-
-    Args:
-        dialect: The dialect object.
-        on_connecting: The function. It must not raise.
-    """
-    connect = dialect.connect
-
-    def measured_connect(*args: Any, **options: Any) -> Any:
-        on_connecting()
-        try:
-            return connect(*args, **options)
-        except BaseException as error:
-            remove_own_frame(error)
-            raise
-
-    dialect.connect = measured_connect
-
-
 def add_hooks(dialect: Any, engine_recorder: EngineRecorder, is_measured: Callable[[Any], bool]) -> None:
     """Measure queries, transactions and savepoints.
 
@@ -84,7 +64,7 @@ def add_hooks(dialect: Any, engine_recorder: EngineRecorder, is_measured: Callab
 
 def remove_hooks(dialect: Any) -> None:
     """Remove the hooks of a dialect object, if it has some."""
-    for name in ("connect", *_EXECUTING, *_SAVEPOINTS, *_TWO_PHASE, *_ENDS):
+    for name in (*_EXECUTING, *_SAVEPOINTS, *_TWO_PHASE, *_ENDS):
         if getattr(vars(dialect).get(name), "__module__", None) == __name__:
             delattr(dialect, name)
 

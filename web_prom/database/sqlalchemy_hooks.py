@@ -19,8 +19,8 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from web_prom.config.settings import Config
 from web_prom.database.activation import activate, default_recorder, find_recorder
 from web_prom.database.recorder import DatabaseRecorder
-from web_prom.database.sqlalchemy_checkout import Checkouts, on_connecting
-from web_prom.database.sqlalchemy_dialect import add_connect_hook, remove_hooks
+from web_prom.database.sqlalchemy_checkout import Checkouts, measure_creator, restore_creator
+from web_prom.database.sqlalchemy_dialect import remove_hooks
 from web_prom.database.sqlalchemy_engine import EngineRecorder
 from web_prom.database.sqlalchemy_names import namespace_of
 from web_prom.metrics.families import existing_families
@@ -122,11 +122,13 @@ def uninstrument(engine: Any) -> None:
     Raises:
         TypeError: The object is not an engine.
     """
-    dialect = _sync_engine(engine).dialect
+    engine = _sync_engine(engine)
+    dialect = engine.dialect
     with _lock:
         known = dialect.__dict__.get(_ATTRIBUTE)
         setattr(dialect, _ATTRIBUTE, False)
         remove_hooks(dialect)
+        restore_creator(engine.pool)
     if known:
         known.stop()
 
@@ -182,7 +184,7 @@ def _find_engine_recorder(engine: Any) -> EngineRecorder | None:
 def _add_engine_recorder(engine: Any, application: DatabaseRecorder | None, namespace: str) -> EngineRecorder:
     """Create the engine recorder of an engine. The caller holds the lock."""
     engine_recorder = EngineRecorder(engine, application, namespace)
-    add_connect_hook(engine.dialect, on_connecting)
+    measure_creator(engine.pool)
     setattr(engine.dialect, _ATTRIBUTE, engine_recorder)
     return engine_recorder
 
