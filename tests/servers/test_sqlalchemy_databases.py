@@ -94,6 +94,36 @@ def test_two_phase_transactions_are_counted_once(shop: Shop, mariadb: DatabaseSe
     engine.dispose()
     assert transactions(shop, "mariadb", "commit") == 1
     assert transactions(shop, "mariadb", "rollback") == 1
+    assert shop.operations("COMMIT", namespace="shop", system="mariadb") == 0, "XA COMMIT is a query"
+    assert shop.operations("_OTHER", namespace="shop", system="mariadb") > 0
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+def test_end_of_a_two_phase_transaction_is_an_operation(
+    shop: Shop, postgresql: DatabaseServer, driver: str
+) -> None:
+    def end(connection: Any) -> None:
+        for outcome in ("commit", "rollback"):
+            transaction = connection.begin_twophase()
+            connection.execute(text("SELECT 1"))
+            getattr(transaction, outcome)()
+
+    async def end_in_a_loop() -> None:
+        engine = create_async_engine(postgresql.url("postgresql+asyncpg"))
+        async with engine.connect() as connection:
+            await connection.run_sync(end)
+        await engine.dispose()
+
+    if driver == "asyncpg":
+        asyncio.run(end_in_a_loop())
+    else:
+        engine = sqlalchemy.create_engine(postgresql.url(f"postgresql+{driver}"))
+        with engine.connect() as connection:
+            end(connection)
+        engine.dispose()
+    for outcome in ("commit", "rollback"):
+        assert shop.operations(outcome.upper(), namespace="shop", system="postgresql") == 1
+        assert transactions(shop, "postgresql", outcome) == 1
 
 
 def test_server_side_cursor_is_one_query(shop: Shop, postgresql: DatabaseServer) -> None:

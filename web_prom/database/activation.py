@@ -22,8 +22,15 @@ _recorders: list[ref[DatabaseRecorder]] = []
 _not_applications: WeakSet[DatabaseRecorder] = WeakSet()
 _sources: list[Callable[[], DatabaseRecorder | None]] = []
 
-on_change: list[Callable[[], None]] = []
-"""Functions that are called after another application has become the last one. They must not raise."""
+
+class Activations:
+    """What has changed since the process began.
+
+    Attributes:
+        version: A number that changes when another application becomes the one that was activated last.
+    """
+
+    version = 0
 
 
 def activate(recorder: Recorder, *, is_application: bool = True) -> DatabaseRecorder:
@@ -45,9 +52,9 @@ def activate(recorder: Recorder, *, is_application: bool = True) -> DatabaseReco
         _recorders.insert(len(_recorders) if is_application else _others(), ref(database))
         if not is_application:
             _not_applications.add(database)
+        Activations.version += 1
         this_process.add_publish_callback(write_pools)
-    _tell_change()
-    return database
+        return database
 
 
 def _others() -> int:
@@ -55,16 +62,11 @@ def _others() -> int:
     return sum(known() in _not_applications for known in _recorders)
 
 
-def _tell_change() -> None:
-    for function in on_change:
-        function()
-
-
 def deactivate(database: DatabaseRecorder) -> None:
     """Let nothing more belong to an application but its own requests: other settings replace its settings."""
     with _lock:
         _recorders[:] = [known for known in _recorders if known() is not database]
-    _tell_change()
+        Activations.version += 1
 
 
 def default_recorder() -> DatabaseRecorder | None:

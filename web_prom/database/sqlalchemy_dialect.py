@@ -11,13 +11,13 @@ listener of one of them, SQLAlchemy spends about ten times as long on each query
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
 from functools import partial
 from time import perf_counter
 from typing import Any
 
 from web_prom.database.sqlalchemy_engine import EngineRecorder
 from web_prom.database.tracebacks import remove_own_frame
+from web_prom.metrics.query_tally import QueryTotals, current_tally
 
 Method = Callable[..., Any]
 
@@ -31,8 +31,37 @@ _SAVEPOINTS = {
 _TWO_PHASE = {"do_commit_twophase": "commit", "do_rollback_twophase": "rollback"}
 _ENDS = {"do_commit": "commit", "do_rollback": "rollback"}
 
-_in_two_phase: ContextVar[bool] = ContextVar("web_prom_two_phase", default=False)
-"""Whether a two-phase transaction ends. It calls the methods of other transactions too."""
+
+class _EndOfTwoPhase:
+    """Stands for the tally of a request while a two-phase transaction ends, and notices queries.
+
+    Some dialects send the end as a query, which is measured as such. Others call a method of the driver, or
+    the dialect's methods for other transactions.
+
+    Args:
+        tally: The tally of the request, or None.
+
+    Attributes:
+        owner, closed: As those of the tally of the request.
+        has_queries: Whether a query was sent.
+    """
+
+    __slots__ = ("_tally", "closed", "has_queries", "owner")
+
+    def __init__(self, tally: Any) -> None:
+        self._tally = tally
+        self.closed = tally is None or tally.closed
+        self.owner = None if tally is None else tally.owner
+        self.has_queries = False
+
+    def add(self, sql: str, seconds: float) -> bool:
+        """Count a query in the tally of the request: see :meth:`QueryTally.add`."""
+        self.has_queries = True
+        return False if self._tally is None else self._tally.add(sql, seconds)
+
+    def add_totals(self, totals: QueryTotals) -> bool:
+        """Count queries in the tally of the request: see :meth:`QueryTally.add_totals`."""
+        return False if self._tally is None else self._tally.add_totals(totals)
 
 
 def add_hooks(dialect: Any, engine_recorder: EngineRecorder, is_measured: Callable[[Any], bool]) -> None:
@@ -108,7 +137,7 @@ def _measured_end(
     engine_recorder: EngineRecorder, outcome: str, is_measured: Callable[[Any], bool], end: Method
 ) -> Method:
     def measured(dbapi_connection: Any) -> Any:
-        is_transaction = not _in_two_phase.get() and is_measured(dbapi_connection)
+        is_transaction = not isinstance(current_tally.get(), _EndOfTwoPhase) and is_measured(dbapi_connection)
         started = perf_counter()
         try:
             result = end(dbapi_connection)
@@ -126,15 +155,24 @@ def _measured_end(
 
 def _two_phase(engine_recorder: EngineRecorder, outcome: str, end: Method) -> Method:
     def measured(*args: Any, **options: Any) -> Any:
-        token = _in_two_phase.set(True)
+        noticed: Any = _EndOfTwoPhase(current_tally.get())
+        token = current_tally.set(noticed)
+        started = perf_counter()
         try:
             result = end(*args, **options)
         except BaseException as error:
+            seconds = perf_counter() - started
+            current_tally.reset(token)
+            if not noticed.has_queries:
+                engine_recorder.observe_transaction(outcome, seconds, error)
             remove_own_frame(error)
             raise
-        finally:
-            _in_two_phase.reset(token)
-        engine_recorder.count_transaction(outcome)
+        seconds = perf_counter() - started
+        current_tally.reset(token)
+        if noticed.has_queries:
+            engine_recorder.count_transaction(outcome)
+        else:
+            engine_recorder.observe_transaction(outcome, seconds)
         return result
 
     return measured

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 from weakref import WeakSet, ref
 
-from web_prom.database.activation import current_recorder, default_recorder, on_change
+from web_prom.database.activation import Activations, current_recorder, default_recorder
 from web_prom.database.pools import Pool, PoolState
 from web_prom.database.recorder import DatabaseRecorder
 from web_prom.database.sqlalchemy_names import system_name
@@ -50,13 +50,14 @@ class EngineRecorder:
         self._current_pool: Any = _nothing
         self._gauges_of: Any = _nothing
         self._reader = 0
+        self._version = 0
         self._is_stopped = False
         _every.add(self)
 
     def set_application(self, application: DatabaseRecorder | None) -> None:
         """Let another application record the engine, also the gauges of its pools."""
         self.application = application
-        self.move_gauges()
+        self._move_gauges()
 
     def stop(self) -> None:
         """Stop to read the pools. Connections that know this object still count their use and their end."""
@@ -129,7 +130,8 @@ class EngineRecorder:
                     self._key = system_name(engine.dialect), self.namespace
                     add_hooks()
                     self._is_connected = True
-        if self._current_pool() is not engine.pool or self._gauges_of() is None:
+        is_watched = self._current_pool() is engine.pool and self._version == Activations.version
+        if not is_watched or self._gauges_of() is None:
             self._watch(engine.pool)
 
     def read_pools(self) -> PoolState:
@@ -157,11 +159,12 @@ class EngineRecorder:
         with self._lock:
             self._pools.add(pool)
             self._current_pool = ref(pool)
-        self.move_gauges()
+        self._move_gauges()
 
-    def move_gauges(self) -> None:
+    def _move_gauges(self) -> None:
         """Let the right application alone read the pools, if the engine was used."""
         with self._lock:
+            self._version = Activations.version
             recorder = self.application or default_recorder()
             if self._is_stopped or self._current_pool() is None or self._gauges_of() is recorder:
                 return
@@ -177,14 +180,6 @@ def _read(engine_recorder: ref[EngineRecorder], reader: int) -> PoolState | None
     """Return the connections of an engine's pools, or None if a later reader reads them."""
     found = engine_recorder()
     return None if found is None or found._reader != reader else found.read_pools()
-
-
-def _move_gauges() -> None:
-    for engine_recorder in list(_every):
-        engine_recorder.move_gauges()
-
-
-on_change.append(_move_gauges)
 
 
 def _nothing() -> None:

@@ -57,9 +57,12 @@ def test_gauges_move_to_an_application_that_is_set_up_later(shop: Shop, engine: 
     select(engine)
     assert gauges(shop.registry) == IDLE
     other = Shop(CollectorRegistry())
+    assert gauges(shop.registry) == IDLE
+    select(engine)
     assert gauges(other.registry) == IDLE
     assert gauges(shop.registry) == {}
     deactivate(other.recorder)
+    select(engine)
     assert gauges(other.registry) == {}
     assert gauges(shop.registry) == IDLE
 
