@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 
 from web_prom.metrics.labels import OTHER
+from web_prom.metrics.sql_text import BEFORE_WORD
 
 OPERATIONS = frozenset({
     "ALTER", "ANALYZE", "ATTACH", "BEGIN", "CALL", "CLOSE", "COMMENT", "COMMIT", "COPY", "CREATE",
@@ -24,9 +25,7 @@ _AFTER_WITH = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "REPLA
 # A longer text is not a key of a cache, because a cache of long texts would need much memory.
 _MAX_CACHED_LENGTH = 1000
 
-# White space, comments, and parentheses before the first word. MySQL executes /*! ... */, but no client
-# begins a statement with it.
-_BEFORE_WORD = re.compile(r"(?:[\s(;]+|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
+_WORD = re.compile(r"(?:[\s(;]+|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z]+")
 # What matters of a CTE: comments, strings, quoted names, parentheses, and the words above. Parentheses that
 # have none of these inside are one token, because a list can have many of them.
@@ -47,7 +46,7 @@ def operation_name(sql: str) -> str:
 
 
 def _find_name(sql: str) -> str:
-    start = _BEFORE_WORD.match(sql)
+    start = BEFORE_WORD.match(sql)
     word = _WORD.match(sql, start.end() if start else 0)
     if word is None:
         return OTHER

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from contextvars import ContextVar
 from threading import RLock
 from typing import Any, NamedTuple, Protocol
 
+from web_prom.metrics.sql_text import begins_or_ends_transaction
 from web_prom.metrics.writers import RequestWriter
 from web_prom.posix import at_fork
 
@@ -21,11 +21,6 @@ NO_REQUEST = "_none"
 
 TASK = "_task"
 """The method of the queries of a task. The route is the task's name."""
-
-# One statement, not a text of several.
-_begins_or_ends_transaction = re.compile(
-    r"\s*(?:BEGIN|COMMIT|END|RELEASE|ROLLBACK|SAVEPOINT|START)\b[^;]*(?:;\s*)?", re.IGNORECASE
-).fullmatch
 
 # Reentrant, because a finalizer of the garbage collector can run a query in a thread that holds the lock.
 _lock = RLock()
@@ -131,7 +126,7 @@ class QueryTally:
                 if len(executions) < MAX_TEMPLATES:
                     executions[template] = 1
             elif count == 1:
-                if not _begins_or_ends_transaction(sql):
+                if not begins_or_ends_transaction(sql):
                     executions[template] = 2
             else:
                 self._repeated += 1
