@@ -63,6 +63,21 @@ def test_cache_that_is_initialised_after_the_extension_is_measured(
     assert counted(registry) == {"set ok": 1, "get hit": 1, "get miss": 1}
 
 
+def test_key_that_is_given_twice_counts_once(app: Flask, registry: CollectorRegistry) -> None:
+    cache = Cache(app, config=SIMPLE)
+
+    @app.get("/")
+    def view() -> str:
+        cache.set("a", 1)
+        assert cache.get_many("a", "a", "b", "b", "a") == [1, 1, None, None, 1]
+        assert cache.get_dict("a", "a", "b") == {"a": 1, "b": None}
+        assert cache.get_many() == []
+        return "ok"
+
+    assert app.test_client().get("/").text == "ok"
+    assert counted(registry) == {"set ok": 1, "get_many hit": 2, "get_many miss": 2}
+
+
 def test_cached_views_and_memoized_functions_are_measured(registry: CollectorRegistry) -> None:
     app = Flask("shop")
     cache = Cache(app, config=SIMPLE)

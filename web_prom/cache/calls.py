@@ -159,11 +159,19 @@ class GetMany(CallRule):
 
 
 class GetValues(CallRule):
-    """The values of many keys, a list or a dictionary, with None for a key that is not in the cache."""
+    """The values of many keys, a list or a dictionary, with None for a key that is not in the cache.
+
+    The keys are the arguments. A key that is given twice is twice in a list.
+    """
+
+    def prepare(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """Keep the keys."""
+        call.keys = args[1:]
+        return args, kwargs
 
     def observe(self, target: Target, operation: str, call: Call, value: Any, seconds: float) -> None:
         """Count the keys."""
-        values = list(value.values() if isinstance(value, dict) else value)
+        values = (value if isinstance(value, dict) else dict(zip(call.keys, value, strict=False))).values()
         misses = sum(each is None for each in values)
         target.observe_keys(operation, len(values) - misses, misses, seconds)
 
