@@ -57,6 +57,9 @@ class _Checkout:
 
 _current: ContextVar[_Checkout | None] = ContextVar("web_prom_checkout", default=None)
 
+_closing: ContextVar[int | None] = ContextVar("web_prom_closing", default=None)
+"""The identity of the connection that has left its pool, and that SQLAlchemy resets and closes now."""
+
 
 def measure_creator(pool: Any) -> None:
     """Measure how long it takes to open each connection of a pool, and of the pools that replace it.
@@ -105,7 +108,10 @@ def is_in_use(dbapi_connection: Any) -> bool:
     """Return whether a connection is checked out, and its pool does not reset it. Never raises."""
     try:
         entry = dbapi_connection.info.get(_KEY)
-        return entry is not None and entry[1] is not None
+        if entry is None or entry[1] is None:
+            return False
+        closing = _closing.get()
+        return closing is None or closing != id(dbapi_connection.dbapi_connection)
     except Exception:  # not a connection of a pool
         return False
 
@@ -147,6 +153,7 @@ class Checkouts:
             "checkin": self.on_checkin,
             "detach": self.on_detach,
             "close": self.on_close,
+            "close_detached": self.on_close_detached,
         }
 
     def on_connect(self, dbapi_connection: Any, record: Any) -> None:
@@ -182,10 +189,12 @@ class Checkouts:
         """Record how long a connection was used: a listener of ``reset``.
 
         The pool's own rollback comes after it, and is not a transaction of the application. A connection that
-        has left its pool has no record.
+        has left its pool has no record. Its use has ended before.
         """
         if record is not None:
             self._end_use(record)
+        else:
+            _closing.set(id(dbapi_connection))
 
     def on_detach(self, dbapi_connection: Any, record: Any) -> None:
         """Record a connection that leaves its pool: a listener of ``detach``."""
@@ -201,6 +210,10 @@ class Checkouts:
                 pool.count_closed()
         except Exception:
             record_internal_error(None)
+
+    def on_close_detached(self, dbapi_connection: Any) -> None:
+        """Notice the end of a connection that has left its pool: a listener of ``close_detached``."""
+        _closing.set(None)
 
     def _start(self, engine: Any) -> tuple[_Checkout | None, float]:
         try:

@@ -167,6 +167,26 @@ def test_rollback_of_the_pool_is_no_transaction(shop: Shop, engine: Any) -> None
     assert shop.operations("ROLLBACK") == 0
 
 
+def test_reset_of_a_detached_connection_is_no_transaction(shop: Shop, make_engine: MakeEngine) -> None:
+    engine = make_engine(poolclass=pool.QueuePool)
+    for _ in range(2):
+        with engine.connect() as other, engine.connect() as connection:
+            connection.detach()
+            connection.execute(text("SELECT 1"))
+            connection.commit()
+            connection.execute(text("SELECT 1"))
+            connection.rollback()
+            connection.close()
+            other.execute(text("SELECT 1"))
+            other.rollback()
+        raw = engine.raw_connection()
+        raw.detach()
+        raw.close()
+    assert shop.operations("COMMIT") == 2
+    assert shop.operations("ROLLBACK") == 4
+    assert shop.pool("opened_total") == shop.pool("closed_total") + 1
+
+
 def test_failed_commit_is_an_error_and_no_transaction(shop: Shop, engine: Any) -> None:
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA foreign_keys = ON")
