@@ -12,6 +12,12 @@ from web_prom.http_client.patches import drop_frame, patch_method
 from web_prom.http_client.targets import ATTRIBUTE, ProcessTargets, count_error, record, targets_of
 
 
+class _SessionCall(Call):
+    """The call of a session that is measured on its own. No adapter of another package is inside it."""
+
+    __slots__ = ()
+
+
 def patch(requests: ModuleType) -> bool:
     """Measure the adapters of sessions, and return whether that is possible with this release."""
     http_adapter = requests.adapters.HTTPAdapter
@@ -46,17 +52,21 @@ def patch_session(session: Any, base: type) -> None:
 
 def _make_session_send(original: Any) -> Any:
     def send(self: Any, request: Any, **kwargs: Any) -> Any:
-        is_measured = ATTRIBUTE in self.__dict__
         outer = current_call.get()
-        if is_measured:
-            current_call.set(Call(targets_of(self), request))
+        call = outer
+        if ATTRIBUTE in self.__dict__:
+            call = _SessionCall(targets_of(self), request)
+        elif isinstance(outer, _SessionCall):  # a hook of another session sends this request
+            call = None
+        if call is not outer:
+            current_call.set(call)
         try:
             return original(self, request, **kwargs)
         except BaseException as error:
             drop_frame(error)
             raise
         finally:
-            if is_measured:
+            if call is not outer:
                 current_call.set(outer)
 
     return send

@@ -212,6 +212,35 @@ def test_adapter_that_sends_by_another_one_is_counted_once(
     assert counted(registry) == answered(server) == {("GET", "302"): 1, ("GET", "200"): 1}
 
 
+@pytest.mark.parametrize("kind", [requests.Session, type("Shop", (requests.Session,), {})])
+def test_request_that_a_hook_sends_with_another_session_is_not_that_of_the_session(
+    server: Server, kind: Any
+) -> None:
+    own, of_other = CollectorRegistry(), CollectorRegistry()
+    session, other, plain = requests.Session(), requests.Session(), kind()
+    instrument(session, registry=own)
+    instrument(other, registry=of_other)
+
+    def hook(response: requests.Response, **_: Any) -> None:
+        plain.get(f"{server.url}/status/201")
+        other.get(
+            f"{server.url}/status/202", hooks={"response": lambda *_, **__: plain.get(server.url) and None}
+        )
+
+    session.get(f"{server.url}/redirect/1", hooks={"response": hook})
+    session.get(f"{server.url}/status/404")
+    assert counted(own) == {("GET", "302"): 1, ("GET", "200"): 1, ("GET", "404"): 1}
+    assert counted(of_other) == {("GET", "202"): 2}
+
+
+def test_request_that_a_hook_sends_with_the_adapter_is_that_of_the_session(server: Server) -> None:
+    own = CollectorRegistry()
+    session = requests.Session()
+    instrument(session, registry=own)
+    session.get(f"{server.url}/digest", auth=HTTPDigestAuth("user", "password"))
+    assert counted(own) == {("GET", "401"): 1, ("GET", "200"): 1}
+
+
 class Override(requests.Session):
     """A session that sends by an adapter, without the method of its base class."""
 
