@@ -16,6 +16,9 @@ MAX_TEMPLATES = 1000
 MAX_PENDING = 200
 """How many queries of one request are kept before they are counted."""
 
+# Each savepoint has its own name. Its texts would take the places of all others.
+_SAVEPOINT_STARTS = frozenset({"SAVEPOIN", "RELEASE ", "ROLLBACK"})
+
 NO_REQUEST = "_none"
 """The method and the route of queries outside of a request and of a task."""
 
@@ -123,7 +126,7 @@ class QueryTally:
             template = hash(sql)
             count = executions.get(template)
             if count is None:
-                if len(executions) < MAX_TEMPLATES:
+                if len(executions) < MAX_TEMPLATES and sql[:8] not in _SAVEPOINT_STARTS:
                     executions[template] = 1
             elif count == 1:
                 if not begins_or_ends_transaction(sql):

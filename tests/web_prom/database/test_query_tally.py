@@ -109,6 +109,18 @@ def test_tally_keeps_few_queries_pending() -> None:
     assert tally.close() == QueryTotals(3 * MAX_PENDING, 1.5 * MAX_PENDING, 3 * MAX_PENDING - 4)
 
 
+def test_tally_finds_repeated_queries_after_many_savepoints() -> None:
+    """Django and SQLAlchemy give each savepoint its own name. They take no place of other texts."""
+    tally = open_tally(None)
+    for number in range(MAX_TEMPLATES):
+        tally.add(f'SAVEPOINT "s1_x{number}"', 0.0)
+        tally.add(f'ROLLBACK TO SAVEPOINT "s1_x{number}"', 0.0)
+        tally.add(f'RELEASE SAVEPOINT "s1_x{number}"', 0.0)
+    for _ in range(5):
+        tally.add("SELECT 1", 0.0)
+    assert tally.totals().repeated == 3
+
+
 class Closing(list[tuple[str, float]]):
     """Pending queries of a tally that another thread closes before or after the next one is pending."""
 
