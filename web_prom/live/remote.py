@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import io
+import re
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,9 @@ from web_prom.live.text_samples import MAX_BYTES
 
 # For an answer that arrives as the timeout ends.
 _GRACE_SECONDS = 0.5
+
+# The first sign of a line that is neither empty nor a comment.
+_has_sample = re.compile(rb"^[ \t\r]*[^#\s]", re.MULTILINE).search
 
 
 class _RedirectsOfOneHost(urllib.request.HTTPRedirectHandler):
@@ -93,9 +97,13 @@ class RemoteScrape:
         try:
             with self._opener.open(request, timeout=self._timeout) as response:
                 data = _read(response, deadline)
-                if response.headers.get("Content-Encoding") == "gzip":
+                if response.headers.get("Content-Encoding", "").strip().lower() in ("gzip", "x-gzip"):
                     data = _decompressed(data)
                 _check_type(response.headers.get_content_type(), self.url)
+                if not _is_whole(data, response):
+                    raise http.client.IncompleteRead(data)
+                if not _has_sample(data):
+                    raise SnapshotError(f"{self.url} answered without any metrics")
                 return data
         except urllib.error.HTTPError as error:
             with error:
@@ -148,9 +156,17 @@ def _check_type(content_type: str, url: str) -> None:
         raise SnapshotError(f"{url} is no page of metrics: its type is {content_type}")
 
 
+def _is_whole(text: bytes, response: http.client.HTTPResponse) -> bool:
+    """Return whether a text has the end that its format requires, where nothing else says its length."""
+    if response.headers.get_content_type() == "application/openmetrics-text":
+        return text.rstrip().endswith(b"# EOF")
+    has_length = response.length is not None or response.chunked or "Content-Encoding" in response.headers
+    return has_length or not text or text.endswith(b"\n")
+
+
 def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
     parts: list[bytes] = []
-    size = 0
+    size, expected = 0, response.length
     while part := response.read1(1 << 16):
         parts.append(part)
         size += len(part)
@@ -159,7 +175,11 @@ def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
         # Each wait has a time-out of its own, which a slow sender never reaches.
         if time.monotonic() > deadline:
             raise TimeoutError
-    return b"".join(parts)
+    data = b"".join(parts)
+    # read1() takes the end of a connection for the end of the answer.
+    if expected is not None and size < expected:
+        raise http.client.IncompleteRead(data, expected - size)
+    return data
 
 
 def _decompressed(data: bytes) -> bytes:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from tests.web_prom.cli.services import serving, text
+from tests.web_prom.cli.services import Answer, serving, text
 from web_prom.cli.fetch import UnreadableScrapeError, fetch
+from web_prom.errors import SnapshotError
+from web_prom.live.taking import take_snapshot
 
 
 def refused(url: str, timeout: float = 5.0) -> str:
@@ -85,3 +88,96 @@ def test_password_in_a_url_is_refused_and_not_printed(user: str) -> None:
     assert "--header" in message
     assert "localhost:1" in message
     assert "p4ss" not in message
+
+
+WHOLE = b"# TYPE a counter\na_total 900000\n"
+
+
+def sending(data: bytes, **headers: str) -> Answer:
+    """Return a function that answers with some headers, sends data, and closes the connection."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    return answer
+
+
+def chunked(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
+
+
+def in_chunks(data: bytes) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + data)
+
+    return answer
+
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        sending(WHOLE[:20], Content_Length=str(len(WHOLE))),
+        sending(WHOLE[:17], Content_Length=str(len(WHOLE))),
+        sending(b"", Content_Length=str(len(WHOLE))),
+        sending(WHOLE[:-3]),
+        sending(gzip.compress(WHOLE)[:-1], Content_Encoding="gzip"),
+        sending(gzip.compress(WHOLE)[:30], Content_Encoding="GZIP"),
+        sending(gzip.compress(WHOLE)[:5], Content_Encoding="gzip"),
+        sending(gzip.compress(WHOLE)[:-1], Content_Encoding="gzip", Content_Length="500"),
+        in_chunks(chunked(WHOLE)[:20]),
+        in_chunks(chunked(WHOLE)[:-6]),
+        in_chunks(chunked(WHOLE)[:1]),
+        sending(WHOLE, Content_Type=OPENMETRICS),
+        sending(WHOLE, Content_Type=OPENMETRICS, Content_Length=str(len(WHOLE))),
+    ],
+)
+def test_answer_that_breaks_off_is_no_scrape(answer: Answer) -> None:
+    """Otherwise the totals that are missing count as new in the next scrape."""
+    with serving(answer) as url:
+        assert "broke off its answer" in refused(url)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        sending(WHOLE, Content_Length=str(len(WHOLE))),
+        sending(WHOLE[:-1], Content_Length=str(len(WHOLE) - 1)),
+        sending(WHOLE),
+        sending(gzip.compress(WHOLE), Content_Encoding="gzip"),
+        sending(gzip.compress(WHOLE), Content_Encoding="GZIP"),
+        sending(WHOLE, Content_Type="text/plain; version=0.0.4"),
+        in_chunks(chunked(WHOLE)),
+        sending(WHOLE + b"# EOF", Content_Type=OPENMETRICS),
+        sending(WHOLE + b"# EOF\n", Content_Type=OPENMETRICS),
+    ],
+)
+def test_answer_that_is_whole_is_a_scrape(answer: Answer) -> None:
+    with serving(answer) as url:
+        assert fetch(url, {}, 5.0).values == [900000.0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        text(""),
+        text("", 204),
+        text("\n \r\n"),
+        text("# a comment\n"),
+        text("# HELP a A.\n# TYPE a counter\n"),
+        sending(b""),
+        sending(gzip.compress(b""), Content_Encoding="gzip"),
+        sending(b"# EOF\n", Content_Type=OPENMETRICS),
+    ],
+)
+def test_answer_without_metrics_is_no_scrape(answer: Answer) -> None:
+    with serving(answer) as url:
+        assert "answered without any metrics" in refused(url)
+        with pytest.raises(SnapshotError, match="without any metrics"):
+            take_snapshot(url)
