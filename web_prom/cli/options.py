@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from web_prom.config.credentials import read_secret
+from web_prom.config.headers import is_header
+
 MIN_SECONDS = 0.1
 MAX_SECONDS = 3600.0
 
@@ -17,7 +20,7 @@ def add_scrape_options(parser: argparse.ArgumentParser, timeout: float = 10.0) -
     """Add the options of a scrape: ``--timeout``, ``--header`` and ``--bearer-token-file``."""
     parser.add_argument(
         "--timeout",
-        type=seconds,
+        type=positive_seconds,
         default=timeout,
         metavar="SECONDS",
         help=f"for each scrape; default: {timeout:g}",
@@ -85,17 +88,19 @@ def header(text: str) -> tuple[str, str]:
     Raises:
         ArgumentTypeError: The text is no header.
     """
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip() or any(sign in text for sign in "\r\n"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a header: write 'Name: value'")
-    return name.strip(), value.strip()
+    name, colon, value = (part.strip() for part in text.partition(":"))
+    if not colon or not is_header(name, value):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a header: write 'Name: value' in one line, with the characters of Latin-1"
+        )
+    return name, value
 
 
 def _token(path: Path) -> str:
     try:
-        token = path.read_text("utf-8").strip()
+        token = read_secret(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableTokenError(f"the token cannot be read from {path}: {error}") from error
-    if not (token.isascii() and token.isprintable()):
+    if not (token and token.isascii() and token.isprintable()):
         raise UnreadableTokenError(f"the token cannot be read from {path}: it must be one line of ASCII")
     return token

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import io
+import math
 import re
 import time
 import urllib.error
@@ -13,13 +14,16 @@ import zlib
 from collections.abc import Mapping
 from threading import Lock, Thread
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
+from web_prom.config.headers import is_header
 from web_prom.errors import SnapshotError
 from web_prom.live.text_samples import MAX_BYTES
 
 # For an answer that arrives as the timeout ends.
 _GRACE_SECONDS = 0.5
+
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 # The first sign of a line that is neither empty nor a comment.
 _has_sample = re.compile(rb"^[ \t\r]*[^#\s]", re.MULTILINE).search
@@ -44,7 +48,7 @@ class RemoteScrape:
         timeout: Seconds for the whole of one scrape.
 
     Raises:
-        SnapshotError: The text is no URL of metrics.
+        SnapshotError: The text is no URL of metrics, a header cannot be sent, or the timeout is not positive.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None, timeout: float = 5.0) -> None:
@@ -54,6 +58,11 @@ class RemoteScrape:
         self._opener = urllib.request.build_opener(_RedirectsOfOneHost)
         self._running = Lock()
         _check(url)
+        for name, value in self._headers.items():
+            if not is_header(name, value):  # the value may be a secret
+                raise SnapshotError(f"the header {name!r} cannot be sent: it must be one line of Latin-1")
+        if not 0 < timeout < math.inf:
+            raise SnapshotError(f"the timeout of a scrape must be more than 0 seconds, not {timeout:g}")
 
     def __call__(self) -> bytes:
         """Return what the URL answers.
@@ -90,7 +99,7 @@ class RemoteScrape:
 
     def _read(self) -> bytes:
         request = urllib.request.Request(  # noqa: S310 - http and https alone, see _check
-            self.url,
+            _quoted(self.url),
             headers={"Accept": "text/plain; version=0.0.4", "Accept-Encoding": "gzip", **self._headers},
         )
         deadline = time.monotonic() + self._timeout
@@ -126,8 +135,9 @@ class RemoteScrape:
 def _check(url: str) -> None:
     try:
         parts = urlsplit(url)
-        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number, a host that is no address
+        host = (parts.hostname or "").encode("idna")
+        right = parts.scheme in ("http", "https") and host and parts.port != 0
+    except ValueError:  # a port that is no number, a host that is no address or no name
         right = False
     if not right or any(sign.isspace() or not sign.isprintable() for sign in url):
         raise SnapshotError(f"{url!r} is no URL of metrics: write http://HOST:PORT/metrics")
@@ -136,6 +146,13 @@ def _check(url: str) -> None:
             f"the URL of {parts.netloc.rpartition('@')[2]} has a user or a password; give them "
             "with a header or a bearer token, for example 'Authorization: Basic ...'"
         )
+
+
+def _quoted(url: str) -> str:
+    """Return a URL of which the path and the query are ASCII, as browsers send it."""
+    parts = urlsplit(url)
+    path, query = (quote(text, safe=_ASCII) for text in (parts.path, parts.query))
+    return urlunsplit(parts._replace(path=path, query=query, fragment=""))
 
 
 def _hint(error: urllib.error.HTTPError) -> str:

@@ -77,10 +77,11 @@ def test_check_sends_headers_and_a_token(tmp_path: Path) -> None:
         text("up 1\n")(handler)
 
     token = tmp_path / "token"
-    token.write_text("secret\n")
+    token.write_text("\ufeffsecret\n", "utf-8")
+    options = ("--header", "X-Tenant: a: b", "--header", "X-City:Zürich", "--header", "X-Empty:")
     with serving(answer) as url:
-        assert check(url, "--header", "X-Tenant: a: b", "--bearer-token-file", str(token)) == 0
-    assert seen[0]["X-Tenant"] == "a: b"
+        assert check(url, *options, "--bearer-token-file", str(token)) == 0
+    assert [seen[0][f"X-{name}"] for name in ("Tenant", "City", "Empty")] == ["a: b", "Zürich", ""]
     assert seen[0]["Authorization"] == "Bearer secret"
 
 
@@ -187,9 +188,15 @@ def test_check_says_that_an_answer_broke_off(capsys: pytest.CaptureFixture[str])
         assert "broke off" in unreadable(url, capsys)
 
 
-def test_check_says_that_the_token_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"\xff", b"two\nlines", "t\u00f6ken".encode()], ids=repr)
+def test_check_says_that_the_token_cannot_be_read(
+    content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = tmp_path / "token"
+    if content is not None:
+        token.write_bytes(content)
     assert "the token cannot be read" in unreadable(
-        "http://127.0.0.1:1/metrics", capsys, "--bearer-token-file", str(tmp_path / "none")
+        "http://127.0.0.1:1/metrics", capsys, "--bearer-token-file", str(token)
     )
 
 
@@ -200,7 +207,14 @@ def test_check_writes_errors_as_json(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize(
     "options",
-    [["--window", "-1"], ["--window", "x"], ["--window", "nan"], ["--timeout", "9999"], ["--header", "none"]],
+    [
+        *(["--window", each] for each in ("-1", "x", "nan")),
+        *(["--timeout", each] for each in ("9999", "0", "0.01")),
+        *(
+            ["--header", each]
+            for each in ("none", ": a", "a b: c", "é: a", "a: \u2603", "a: b\x00", "a: b\x0bc")
+        ),
+    ],
     ids=" ".join,
 )
 def test_check_refuses_options_that_are_not_allowed(
@@ -209,4 +223,4 @@ def test_check_refuses_options_that_are_not_allowed(
     with pytest.raises(SystemExit) as caught:
         main(["check", "http://127.0.0.1:1/metrics", *options])
     assert caught.value.code == 2
-    assert options[-1] in capsys.readouterr().err
+    assert repr(options[-1]) in capsys.readouterr().err

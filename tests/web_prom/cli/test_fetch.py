@@ -181,3 +181,36 @@ def test_answer_without_metrics_is_no_scrape(answer: Answer) -> None:
         assert "answered without any metrics" in refused(url)
         with pytest.raises(SnapshotError, match="without any metrics"):
             take_snapshot(url)
+
+
+def test_url_with_characters_beyond_ascii_is_read() -> None:
+    seen: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        seen.append(handler.path)
+        text("up 1\n")(handler)
+
+    with serving(answer) as url:
+        fetch(f"{url}/é%20?name[]=ü&b=%C3%A9#x", {}, 5.0)
+    assert seen == ["/metrics/%C3%A9%20?name[]=%C3%BC&b=%C3%A9"]
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, "é" * 64])
+def test_url_with_a_host_that_is_no_name_is_refused(host: str) -> None:
+    assert "is no URL of metrics" in refused(f"http://{host}/metrics")
+
+
+@pytest.mark.parametrize(
+    "header", [("X", "\u2603"), ("X", "a\r\nb: c"), ("X", "a\x00"), ("é", "a"), ("", "a"), ("X:", "a")]
+)
+def test_header_that_cannot_be_sent_is_refused(header: tuple[str, str]) -> None:
+    """The message does not have the value, which may be a secret."""
+    with pytest.raises(SnapshotError, match="cannot be sent") as caught:
+        take_snapshot("http://127.0.0.1:1/metrics", headers=dict([header]))
+    assert str(caught.value).startswith(f"the header {header[0]!r} cannot be sent: it must")
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_timeout_that_is_not_positive_is_refused(timeout: float) -> None:
+    with pytest.raises(SnapshotError, match="timeout"):
+        take_snapshot("http://127.0.0.1:1/metrics", timeout=timeout)
