@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import unicodedata
 
 from web_prom.cli.numbers import ABSENT, BARS
@@ -10,10 +11,22 @@ _ASCII = str.maketrans(
     {**dict(zip(BARS, "_..--==#", strict=True)), ABSENT: "-", "µ": "u", "·": "|", "…": "~", "≥": ">"}
 )
 
+SUBSTITUTE = "web_prom.substitute"
+"""The error handler of a stream that writes ASCII for characters that its encoding does not have."""
+
 
 def to_ascii(text: str) -> str:
     """Return text for a terminal that shows ASCII only."""
     return text.translate(_ASCII).encode("ascii", "replace").decode()
+
+
+def _substitute(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return to_ascii(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(SUBSTITUTE, _substitute)
 
 
 def clean(text: str) -> str:

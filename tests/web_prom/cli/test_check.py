@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import socket
+import sys
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -67,6 +69,19 @@ def test_check_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
         assert check(url, "--json") == 1
     (verdict,) = json.loads(capsys.readouterr().out)["verdicts"]
     assert verdict["name"] == "corrupt_files"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "cp437", "gb2312", "utf-8"])
+def test_check_prints_in_each_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    lines = f'{"a" * 41}{{"é☃"="1"}} 1\n{{"ü☃"}} 1\nweb_prom_corrupt_files{{path="/é☃"}} 0\n'
+    with serving(text(lines)) as url:
+        assert check(url) == 0
+    stream.seek(0)
+    shown = stream.read()
+    assert f"{'a' * 39}…" in shown or f"{'a' * 39}~" in shown
+    assert ("☃" in shown) is (encoding == "utf-8")
 
 
 def test_check_sends_headers_and_a_token(tmp_path: Path) -> None:

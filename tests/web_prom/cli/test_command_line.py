@@ -14,7 +14,7 @@ import pytest
 
 from tests import interpreters
 from tests.pages import ROOT
-from web_prom.__main__ import COMMANDS, main
+from web_prom.__main__ import COMMANDS, FAILED, main
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -97,6 +97,45 @@ def test_closed_pipe_ends_a_command_without_a_traceback() -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the device of a full disk exists on Linux only")
+@pytest.mark.parametrize("buffering", [[], ["-u"]], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("command", ["version", "rules", "dashboard"])
+def test_output_that_cannot_be_written_ends_a_command_without_a_traceback(
+    command: str, buffering: list[str]
+) -> None:
+    with open("/dev/full", "wb") as full:
+        done = interpreters.run(
+            [sys.executable, *buffering, "-m", "web_prom", command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (FAILED, 1)
+    assert done.stderr.startswith("web-prom: the output cannot be written: ")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, OSError, ValueError, UnicodeError, OverflowError])
+def test_fault_of_a_command_has_an_exit_code_of_its_own(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For example, 1 would be a warning of ``check``."""
+
+    def fail() -> None:
+        raise error("a fault")
+
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # it is restored
+    monkeypatch.setattr("web_prom.cli.version.versions", fail)
+    assert main(["version"]) == FAILED
+    assert f"{error.__name__}: a fault" in capsys.readouterr().err
+
+
+def test_command_without_an_output_stream_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["version"]) == 0
 
 
 @pytest.mark.slow
