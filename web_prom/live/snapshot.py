@@ -19,6 +19,9 @@ from web_prom.live.websocket_section import websocket_section
 VERSION = 1
 """The version of the document. It changes if a member changes its meaning or is removed."""
 
+# Far below the largest float, so that sums, rates and percentages of such values are finite too.
+_MAX_VALUE = 1e300
+
 
 class SnapshotReader:
     """Makes snapshots of one service from its scrapes.
@@ -55,7 +58,7 @@ class SnapshotReader:
             TextFormatError: The text has another format.
         """
         started = perf_counter() if started is None else started
-        scrape = self._reader.read(text)
+        scrape = _with_sums(self._reader.read(text))
         families = Families(scrape)
         requests = request_section(families)
         document: dict[str, Any] = {
@@ -76,6 +79,14 @@ class SnapshotReader:
         }
         self.scrape = scrape
         return document
+
+
+def _with_sums(scrape: Scrape) -> Scrape:
+    """Return a scrape of which each sum is finite: values beyond a limit are the limit."""
+    values = scrape.values
+    if not values or (max(values) <= _MAX_VALUE and min(values) >= -_MAX_VALUE):
+        return scrape
+    return scrape._replace(values=[max(-_MAX_VALUE, min(value, _MAX_VALUE)) for value in values])
 
 
 def _finished(requests: dict[str, Any]) -> float | None:

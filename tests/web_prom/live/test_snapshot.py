@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any
 
 import pytest
@@ -309,3 +310,25 @@ def test_total_of_a_counter_has_the_series_that_are_left_out(registry: Collector
 
     assert own["orders_total"]["total"] == 2 * (MAX_SERIES + 5)
     assert own["carts"]["total"] is None
+
+
+@pytest.mark.parametrize("value", ["1e308", "1.7976931348623157e308", "NaN", "+Inf"])
+def test_values_whose_sum_is_not_finite_are_in_a_snapshot(value: str) -> None:
+    text = (
+        "# TYPE http_request_duration_seconds histogram\n"
+        + "".join(
+            f'http_request_duration_seconds_{series}method="{method}",route="/"}} {value}\n'
+            for method in ("GET", "POST")
+            for series in ('bucket{le="0.1",', 'bucket{le="+Inf",', "count{", "sum{")
+        )
+        + "".join(
+            f'http_requests_total{{method="{method}",route="/",status="200"}} {value}\n'
+            for method in ("GET", "POST")
+        )
+        + f'# TYPE a gauge\na{{b="1"}} {value}\na{{b="2"}} {value}\nb -1e308\n'
+        + f'process_resident_memory_bytes{{worker="0"}} {value}\n'
+        + f'process_resident_memory_bytes{{worker="1"}} {value}\n'
+    )
+    snapshot = valid(take_snapshot(text))
+    assert len(snapshot["requests"]["routes"]) == 2
+    assert json.dumps(reduced(snapshot), allow_nan=False)
