@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -10,6 +11,8 @@ _ESCAPES = {"\\": "\\", '"': '"', "n": "\n"}
 _are_usual = re.compile(r'(?:[a-zA-Z_][a-zA-Z0-9_]*="[^"\\]*",?)*').fullmatch
 _find_usual = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="([^"\\]*)"').findall
 _QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
+# A name that needs no quotation marks. Names of other projects may have more than Prometheus' own letters.
+_is_bare = re.compile(r'[^\s{}"=,#]+').fullmatch
 _SEPARATORS, _SPACES = re.compile("[, ]*"), re.compile(r"\s*")
 
 
@@ -21,20 +24,26 @@ def parse_series(key: bytes, strings: dict[str, str]) -> tuple[str, dict[str, st
         strings: Equal strings of all series are one object.
 
     Raises:
-        ValueError: The text is not a series.
+        ValueError: The text is not a series, or the bound of a bucket is no number.
     """
     text = key.decode("utf-8", "replace")
     name, brace, rest = text.partition("{")
     name = name.strip()
-    rest = rest.removesuffix("}") if brace else ""
+    if (name and not _is_bare(name)) or bool(brace) != rest.endswith("}"):
+        raise ValueError(text)
+    rest = rest[:-1]
     if _are_usual(rest):
         found = _find_usual(rest)
     else:
         name, found = _parse_labels(name, rest)
-    if name.split() != [name]:
+    if not name:
         raise ValueError(text)
     intern = strings.setdefault
-    return intern(name, name), {intern(label, label): intern(value, value) for label, value in found}
+    labels = {intern(label, label): intern(value, value) for label, value in found}
+    # The value may be NaN, or no number at all.
+    if name.endswith("_bucket") and "le" in labels and not float(labels["le"]) > -math.inf:
+        raise ValueError(text)
+    return intern(name, name), labels
 
 
 def _parse_labels(name: str, text: str) -> tuple[str, list[tuple[str, str]]]:
@@ -52,6 +61,8 @@ def _parse_labels(name: str, text: str) -> tuple[str, list[tuple[str, str]]]:
     while at < len(text):
         label, value, at = _parse_label(text, at)
         if label is None:  # a name that is quoted: {"http.requests", ...}
+            if name:
+                raise ValueError(text)
             name = value
         else:
             labels.append((label, value))
@@ -69,7 +80,10 @@ def _parse_label(text: str, at: int) -> tuple[str | None, str, int]:
     """
     if text[at] != '"':
         equals = text.index("=", at)
-        return text[at:equals].strip(), *_parse_quoted(text, equals + 1)
+        label = text[at:equals].strip()
+        if not _is_bare(label):
+            raise ValueError(text)
+        return label, *_parse_quoted(text, equals + 1)
     value, end = _parse_quoted(text, at)
     equals = _after(_SPACES, text, end)
     if text[equals : equals + 1] != "=":

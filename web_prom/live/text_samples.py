@@ -18,6 +18,9 @@ MAX_BYTES = 50_000_000
 _SPLIT_BYTES = 250_000
 
 _name_and_space = re.compile(rb"\s*\S+\s").match
+_find_comment = re.compile(
+    r"""#\s+(TYPE|HELP)\s+("[^"\\]*(?:\\.[^"\\]*)*"|[^\s"]\S*)(?:\s+|$)(.*)""", re.DOTALL
+).fullmatch
 _find_marks = re.compile(rb'\\.|"| # \{').finditer
 
 
@@ -184,7 +187,7 @@ class TextReader:
         current = Family("")
         for line in lines:
             positions.append(len(values))
-            if line.startswith(b"#") or not line.strip():
+            if line.lstrip()[:1] in (b"#", b""):
                 current = _read_comment(line, families, current)
                 lengths.append(0)
                 continue
@@ -266,16 +269,16 @@ def _belongs(name: str, family: Family) -> bool:
 
 
 def _read_comment(line: bytes, families: dict[str, Family], current: Family) -> Family:
-    """Read a line that begins with ``#``; return the family that the next samples belong to."""
-    words = line.decode("utf-8", "replace").split(" ", 3)
-    if len(words) < 4 or words[1] not in ("TYPE", "HELP"):
+    """Read a line that is empty or a comment; return the family that the next samples belong to."""
+    found = _find_comment(line.decode("utf-8", "replace").strip())
+    if found is None or (found[1] == "TYPE" and not found[3]):
         return current
-    name = words[2].strip('"')
+    name = unescape(found[2][1:-1]) if found[2].startswith('"') else found[2]
     family = families.setdefault(name, Family(name))
-    if words[1] == "TYPE":
-        family.type = words[3].strip()
+    if found[1] == "TYPE":
+        family.type = found[3]
     else:
-        family.help = unescape(words[3])
+        family.help = unescape(found[3])
     return family
 
 

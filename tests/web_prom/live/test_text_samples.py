@@ -112,6 +112,8 @@ def test_read_notices_other_series(text: bytes) -> None:
         ('a{x="1"}4', {"x": "1"}),
         ('a{x="1"}\t4', {"x": "1"}),
         ('a{x="\\\\"}4 # {y="z"} 1', {"x": "\\"}),
+        ("  a 4", {}),
+        ('\ta {x="1"}\t4\r', {"x": "1"}),
     ],
 )
 def test_read_accepts_all_spellings_of_a_series(line: str, labels: dict[str, str]) -> None:
@@ -133,7 +135,12 @@ def test_read_takes_a_time_in_proportion_to_the_line(end: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["<!doctype html>", '{"a": 1}', "a", "a x", 'a{b="1} 2', "a{b=1} 2", "a{b} 2", "two words 2 3 x"]
+    "text",
+    [
+        *("<!doctype html>", '{"a": 1}', "a", "a x", 'a{b="1} 2', "a{b=1} 2", "a{b} 2", "two words 2 3 x"),
+        *('{""} 1', "{} 1", '{"a","b"} 1', 'a{"b"} 1', 'a{b="1" 2', "a} 1", 'a{b="1"}} 2'),
+        *('a{b c="1"} 2', 'a{="1"} 2', 'a b{c="1"} 2'),
+    ],
 )
 def test_read_says_which_line_is_wrong(text: str) -> None:
     reader = TextReader()
@@ -181,3 +188,63 @@ def test_read_finds_exemplars_after_values_with_escapes(value: str) -> None:
     with_exemplar = TextReader().read(f'{line} # {{trace="\\\\"}} 0.5'.encode())
     assert read(with_exemplar) == read(TextReader().read(line.encode()))
     assert list(with_exemplar.values) == [5]
+
+
+@pytest.mark.parametrize("name", ["a b", "a.b", 'a"b', "a\\b", "a\nb", "a}b", "a # {b", "\u00e9", " a", "#"])
+@pytest.mark.parametrize("labels", ["", ',x="1"', ' , "x"="1",'])
+def test_read_accepts_each_name_in_quotation_marks(name: str, labels: str) -> None:
+    quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    text = f"# HELP {quoted} Some  help.\n# TYPE {quoted} counter\n{{{quoted}{labels}}} 4\n"
+    scrape = TextReader().read(text.encode())
+    (family,) = scrape.families.values()
+    assert (family.name, family.type, family.help) == (name, "counter", "Some  help.")
+    assert read(scrape) == [(name, (("x", "1"),) if labels else (), 4)]
+
+
+@pytest.mark.parametrize(
+    ("comments", "kind", "help_text"),
+    [
+        ("# TYPE a counter\n# HELP a Help.", "counter", "Help."),
+        ("#\tTYPE\ta\tcounter\r\n  # HELP  a  Some  help.", "counter", "Some  help."),
+        ("# TYPE a\n# HELP a", "unknown", ""),
+        ("# HELP a \n# TYPE a gauge", "gauge", ""),
+        ("# type a counter\n#TYPE a counter\n# TYPES a counter\n#\n# TYPE", "unknown", ""),
+        ('# TYPE "a counter', "unknown", ""),
+    ],
+)
+def test_read_accepts_all_spellings_of_comments(comments: str, kind: str, help_text: str) -> None:
+    family = TextReader().read(f"{comments}\na 1\n".encode()).families["a"]
+    assert (family.type, family.help, len(family.series)) == (kind, help_text, 1)
+
+
+@pytest.mark.parametrize("bound", ["", "x", "NaN", "-Inf", "1 s", "1,5"])
+@pytest.mark.parametrize("kind", ["# TYPE a histogram\n", ""])
+def test_read_refuses_buckets_whose_bound_is_no_number(bound: str, kind: str) -> None:
+    """Those who read a histogram need no check of their own."""
+    with pytest.raises(TextFormatError, match="a_bucket"):
+        TextReader().read(f'{kind}a_bucket{{le="{bound}"}} 1\n'.encode())
+
+
+pieces = some.sampled_from(
+    [
+        *("a", "a_bucket", "le", "0.5", "1e308", "NaN", "# TYPE ", "# HELP ", " histogram"),
+        *'\n \t\r\x00{}"=,#\\\u00e9\ud800',
+        *("a 1\n", 'a_bucket{le="1"} 2\n', ' # {x="1"} 2'),
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(texts=some.lists(some.lists(pieces, max_size=24).map("".join), max_size=3))
+def test_read_raises_nothing_but_its_error(texts: list[str]) -> None:
+    """After an error, the reader reads the next scrape as a new one does."""
+    reader = TextReader()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        try:
+            found = read(reader.read(data))
+        except TextFormatError:
+            with pytest.raises(TextFormatError):
+                TextReader().read(data)
+        else:
+            assert found == read(TextReader().read(data))
