@@ -52,11 +52,11 @@ def lint(scrape: Scrape, earlier: Scrape | None = None) -> list[Remark]:
 
 
 def _texts(family: Family) -> Iterator[str]:
-    name = family.name
+    name = _name_of_samples(family)
     if not family.help:
         yield "no help text"
     if family.type not in ("unknown", "untyped"):  # such a family can be of each type
-        yield from _of_type(family)
+        yield from _of_type(family, name)
     for each in set(_TYPES).intersection(name.lower().split("_")[1:]):
         yield f"metric name should not include type '{each}'"
     if ":" in name:
@@ -68,12 +68,19 @@ def _texts(family: Family) -> Iterator[str]:
     yield from _of_units(name)
 
 
-def _of_type(family: Family) -> Iterator[str]:
-    name, kind = family.name, family.type
+def _name_of_samples(family: Family) -> str:
+    """Return the name of a family; of a counter of OpenMetrics with the suffix that only its samples have."""
+    names = set(family.series.names) - {f"{family.name}_created"}
+    total = f"{family.name}_total"
+    return total if family.type == "counter" and names == {total} else family.name
+
+
+def _of_type(family: Family, name: str) -> Iterator[str]:
+    kind = family.type
     if kind == "counter" and not name.endswith("_total"):
         yield 'counter metrics should have "_total" suffix'
     labels = {label for series in family.series for label in series.labels}
-    if kind != "histogram":
+    if kind not in ("histogram", "gaugehistogram"):
         if name.endswith("_bucket"):
             yield 'non-histogram metrics should not have "_bucket" suffix'
         if "le" in labels:

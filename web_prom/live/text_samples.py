@@ -17,6 +17,9 @@ MAX_BYTES = 50_000_000
 # One call that splits a large text would keep all other threads waiting.
 _SPLIT_BYTES = 250_000
 
+_SUFFIXES = frozenset(
+    ["_bucket", "_sum", "_count", "_gsum", "_gcount", "_total", "_created", "_info"],
+)
 _name_and_space = re.compile(rb"\s*\S+\s").match
 _find_comment = re.compile(
     r"""#\s+(TYPE|HELP)\s+("[^"\\]*(?:\\.[^"\\]*)*"|[^\s"]\S*)(?:\s+|$)(.*)""", re.DOTALL
@@ -262,9 +265,7 @@ def _set(values: list[float], not_finite: set[int], at: int, value: float) -> No
 def _belongs(name: str, family: Family) -> bool:
     # Most samples have the name of their family, with a suffix for some types.
     return name == family.name or (
-        bool(family.name)
-        and name.startswith(family.name)
-        and name[len(family.name) :] in ("_bucket", "_sum", "_count", "_total", "_created", "_info")
+        bool(family.name) and name.startswith(family.name) and name[len(family.name) :] in _SUFFIXES
     )
 
 

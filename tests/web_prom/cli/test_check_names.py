@@ -7,6 +7,17 @@ import subprocess
 from typing import Any
 
 import pytest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Enum,
+    Gauge,
+    Histogram,
+    Info,
+    Summary,
+    generate_latest,
+)
+from prometheus_client.openmetrics.exposition import generate_latest as as_openmetrics
 
 from tests.programs import needs_program
 from tests.web_prom.cli.services import serving, shop, text
@@ -91,6 +102,40 @@ def test_remarks_are_those_of_promtool() -> None:
     expected = done.stderr.splitlines()
     assert len(expected) > 60
     assert {f"{remark.family} {remark.text}" for remark in lint(read(METRICS))} == set(expected)
+
+
+def test_remarks_are_the_same_for_openmetrics() -> None:
+    """There, the name of a counter has no suffix."""
+    registry = CollectorRegistry()
+    for name in ("jobs", "x_count", "x_ms", "y_gauge", "s"):
+        Counter(name, "Something.", ["one"], registry=registry).labels("1").inc()
+    Counter("no_samples", "Something.", ["one"], registry=registry)
+    Gauge("b_count", "Something.", registry=registry)
+    Info("build", "Something.", registry=registry).info({"version": "1"})
+    Enum("state", "Something.", states=["up", "down"], registry=registry)
+    Histogram("h_seconds", "Something.", registry=registry).observe(1)
+    Summary("i_seconds", "Something.", registry=registry).observe(1)
+    plain, openmetrics = (
+        {
+            (remark.family.removesuffix("_total"), remark.text)
+            for remark in lint(read(text.decode()))
+            if not remark.family.endswith("_created")  # a family of its own in the plain format
+        }
+        for text in (generate_latest(registry), as_openmetrics(registry))  # type: ignore[no-untyped-call]
+    )
+    assert openmetrics == plain
+    assert {family for family, _ in plain} == {"x_ms", "y_gauge", "b_count"}
+
+
+@pytest.mark.parametrize("samples", ["jobs 5", "jobs 5\njobs_created 1", "jobs_total 5\njobs 5"])
+def test_counters_without_the_suffix_have_a_remark(samples: str) -> None:
+    (remark,) = lint(read(f"# HELP jobs Jobs.\n# TYPE jobs counter\n{samples}\n# EOF\n"))
+    assert remark.text == 'counter metrics should have "_total" suffix'
+
+
+def test_histograms_of_gauges_have_no_remarks() -> None:
+    samples = 'a_bucket{le="+Inf"} 1\na_gcount 1\na_gsum 1'
+    assert lint(read(f"# HELP a A.\n# TYPE a gaugehistogram\n{samples}\n# EOF\n")) == []
 
 
 def test_counter_that_goes_down_alone_is_a_gauge() -> None:
