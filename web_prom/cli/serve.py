@@ -31,7 +31,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command to its parser."""
     parser.add_argument(
         "--dir",
-        type=Path,
         metavar="DIR",
         help=f"the directory that the workers share; default: ${DIR_VARIABLE}",
     )
@@ -47,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Answer scrapes until a signal arrives; return the exit code."""
-    directory = given.dir or configured_directory()
+    directory = configured_directory() if given.dir is None else given.dir
     if not directory:
         parser.error(
             f"name the directory that the workers share: --dir DIR, or {DIR_VARIABLE} in the environment"

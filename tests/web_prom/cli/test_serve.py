@@ -226,6 +226,7 @@ def test_fault_27_sidecar_reads_a_read_only_volume_of_another_container(
     [
         ([], 2, "required: COMMAND"),
         (["serve"], 2, "--dir DIR, or PROMETHEUS_MULTIPROC_DIR"),
+        (["serve", "--dir=", "--bind=:0"], 2, "--dir DIR, or PROMETHEUS_MULTIPROC_DIR"),
         (["serve", "--dir=x"], 2, "--bind HOST:PORT, or PROM_BIND"),
         (["serve", "--dir=x", "--bind=9464"], 2, "'bind' is '9464'; allowed: host:port"),
         (["serve", "--dir=x", "--bind=:0", "--allowed-networks=x"], 2, "allowed: networks, for example"),
@@ -247,6 +248,13 @@ def test_invalid_options_are_named_in_the_error(arguments: list[str], code: int,
     assert (done.returncode, done.stdout) == (code, "")
     assert told in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_empty_option_is_not_replaced_by_the_environment(tmp_path: Path) -> None:
+    """For example, ``--dir "$SHARED"`` where SHARED is not set."""
+    done = run("serve", "--dir=", "--bind=:0", PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    assert done.returncode == 2
+    assert "name the directory that the workers share" in done.stderr
 
 
 def test_used_port_is_named_in_the_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,10 +11,13 @@ from types import MappingProxyType
 
 from prometheus_client.metrics_core import Metric
 
+from web_prom.errors import DirectoryError
 from web_prom.multiprocess.directory.slots import slots_of
 from web_prom.multiprocess.reading.directory_view import DirectoryView
 from web_prom.multiprocess.reading.merged_text import Encoder, FamilyText
 from web_prom.posix import require_posix
+
+logger = logging.getLogger("web_prom")
 
 _NO_UNITS: Mapping[str, str] = MappingProxyType({})
 
@@ -136,14 +140,23 @@ _collectors: dict[tuple[str, bool], WorkersCollector] = {}
 def collector_for(path: str | Path, *, merging: bool = True) -> WorkersCollector:
     """Return the collector of a directory. It is the same at each call, because it caches the files.
 
+    A directory that does not exist has no metrics until it is created. This is logged at the first call.
+
     Args:
         path: The directory.
         merging: Whether to merge the files that dead processes left under their process ids, if this process
             has the permissions. Otherwise nothing is written.
 
     Raises:
-        DirectoryError: This system is not POSIX.
+        DirectoryError: The path is empty, or this system is not POSIX.
     """
+    if not os.fspath(path):  # of an environment variable that is not set; it would be the working directory
+        raise DirectoryError("name the directory that the workers share: its path is empty")
     require_posix(f"the directory is {str(path)!r}")
     key = os.path.abspath(path), merging
-    return _collectors.get(key) or _collectors.setdefault(key, WorkersCollector(key[0], merging=merging))
+    collector = _collectors.get(key)
+    if collector is None:
+        if not os.path.isdir(path):
+            logger.warning("the directory %s does not exist: it has no metrics until it is created", key[0])
+        collector = _collectors.setdefault(key, WorkersCollector(key[0], merging=merging))
+    return collector

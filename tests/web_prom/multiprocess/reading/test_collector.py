@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.web_prom.multiprocess.reading.value_files import Worker, render
 from tests.web_prom.support import samples, serve
+from web_prom.errors import DirectoryError
 from web_prom.multiprocess.reading.collector import WorkersCollector, collector_for
 
 
@@ -22,6 +23,28 @@ def test_collector_for_returns_one_collector_for_each_directory(
     monkeypatch.chdir(tmp_path)
     assert collector_for(tmp_path / "a") is collector_for("a") is collector_for(f"{tmp_path}/b/../a")
     assert collector_for("a") is not collector_for("b")
+
+
+def test_collector_for_refuses_an_empty_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be the working directory."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DirectoryError, match="its path is empty"):
+        collector_for("")
+    assert collector_for(".") is collector_for(tmp_path)
+
+
+def test_collector_for_logs_once_that_a_directory_does_not_exist(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be created later."""
+    directory = tmp_path / "shared"
+    assert [list(collector_for(directory).collect()) for _ in range(3)] == [[], [], []]
+    (record,) = caplog.records
+    assert f"the directory {directory} does not exist" in record.getMessage()
+    directory.mkdir()
+    Worker(directory, "s0").inc("a")
+    assert samples(collector_for(directory), "a_total") == {(): 1}
+    assert len(caplog.records) == 1
 
 
 def test_collector_reads_the_holders_from_the_locks_by_default(worker: Worker) -> None:
