@@ -131,7 +131,7 @@ class Window:
             if grown[bound] >= wanted:
                 if bound == float("inf"):
                     return lower
-                return lower + (bound - lower) * (wanted - below) / max(grown[bound] - below, 1e-9)
+                return lower + (bound - lower) * min(1.0, (wanted - below) / max(grown[bound] - below, 1e-9))
             lower, below = bound, grown[bound]
         return lower
 
