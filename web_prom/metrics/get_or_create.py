@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from threading import RLock
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
+from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.errors import ConflictError
 from web_prom.upstream.children import family_of, has_children, label_names, options_of
 from web_prom.upstream.registry import check_registry, find_collector
+from web_prom.upstream.value_class import make_without_values
 
 MetricType = TypeVar("MetricType", bound=MetricWrapperBase)
 
 _lock = RLock()
 _locations: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
-_TYPES: dict[type, str] = {
-    Counter: "counter",
-    Gauge: "gauge",
-    Histogram: "histogram",
-    Summary: "summary",
-    Info: "info",
-    Enum: "stateset",
-}
 # The suffixes of the names that a registry reserves for a family, in addition to the name itself.
 _SUFFIXES = {
     "counter": ("_total", "_created"),
@@ -53,7 +46,7 @@ def get_or_create(
     prometheus_client raises "Duplicated timeseries". Safe to call from any thread.
 
     Args:
-        kind: ``Counter``, ``Gauge``, ``Histogram``, ``Summary``, ``Info`` or ``Enum``.
+        kind: ``Counter``, ``Gauge``, ``Histogram``, ``Summary``, ``Info``, ``Enum``, or a subclass of one.
         name: The metric's name, as given to ``kind``.
         documentation: The help text.
         labelnames: Names of the labels, in order.
@@ -94,25 +87,28 @@ def get_or_create_at(
     """
     check_registry(registry, "collect", "register")
     labelnames = tuple(labelnames)
+    # Two metrics are made with the options.
+    options = {
+        name: list(option) if isinstance(option, Iterator) else option for name, option in options.items()
+    }
     with _lock:
-        existing = find(_full_name(kind, name, options), registry)
+        # Its definition includes what a subclass of the user adds to the arguments.
+        wanted = make_without_values(kind, name, documentation, labelnames, registry=None, **options)
+        # A histogram x also owns x_count. The error of prometheus_client would show x_count, and neither
+        # of the definitions.
+        owners = (find(reserved, registry) for reserved in reserved_names(wanted))
+        existing = next((owner for owner in owners if owner is not None), None)
         if existing is None:
             created = kind(name, documentation, labelnames, registry=None, **options)
-            # A histogram x also owns x_count. The error of prometheus_client would show x_count, and neither
-            # of the definitions.
-            owners = (find(reserved, registry) for reserved in reserved_names(created))
-            existing = next((owner for owner in owners if owner is not None), None)
-            if existing is None:
-                registry.register(created)
-                _locations[created] = location
-                return created
-        wanted = _definition(kind, name, documentation, labelnames, options)
-        found = _definition_of(existing)
-        if not isinstance(existing, kind) or any(wanted.get(part) != found[part] for part in found):
+            registry.register(created)
+            _locations[created] = location
+            return created
+        definition, found = _definition_of(wanted), _definition_of(existing)
+        if not isinstance(existing, kind) or definition != found:
             raise ConflictError(
-                f"{_full_name(kind, name, options)} is defined twice, and differently:\n"
+                f"{definition['name']} is defined twice, and differently:\n"
                 f"  {_format(found)} at {_locations.get(existing, 'an unknown location')}\n"
-                f"  {_format(wanted)} at {location}\n"
+                f"  {_format(definition)} at {location}\n"
                 "Make the two definitions equal, or give one of them another name."
             )
         return existing
@@ -131,45 +127,6 @@ def reserved_names(collector: Any) -> list[str]:
     """
     families = collector.describe() if hasattr(collector, "describe") else collector.collect()
     return [family.name + suffix for family in families for suffix in ("", *_SUFFIXES.get(family.type, ()))]
-
-
-def _type_of(kind: type[MetricWrapperBase]) -> str:
-    return next((name for base, name in _TYPES.items() if issubclass(kind, base)), kind.__name__)
-
-
-def _full_name(kind: type[MetricWrapperBase], name: str, options: dict[str, Any]) -> str:
-    parts = [options.get("namespace", ""), options.get("subsystem", ""), name]
-    full = "_".join(part for part in parts if part)
-    if _type_of(kind) == "counter":
-        full = full.removesuffix("_total")
-    unit = options.get("unit", "")
-    return f"{full}_{unit}" if unit and not full.endswith(f"_{unit}") else full
-
-
-def _definition(
-    kind: type[MetricWrapperBase],
-    name: str,
-    documentation: str,
-    labelnames: tuple[str, ...],
-    options: dict[str, Any],
-) -> dict[str, Any]:
-    type_name = _type_of(kind)
-    definition = {
-        "type": type_name,
-        "name": _full_name(kind, name, options),
-        "documentation": documentation,
-        "labels": labelnames,
-        "unit": options.get("unit", ""),
-    }
-    if type_name == "histogram":
-        default = getattr(kind, "DEFAULT_BUCKETS", ())
-        bounds = [float(bound) for bound in options.get("buckets", default)]
-        definition["buckets"] = bounds if bounds[-1:] == [float("inf")] else [*bounds, float("inf")]
-    if type_name == "gauge":
-        definition["multiprocess_mode"] = options.get("multiprocess_mode", "all")
-    if type_name == "stateset":
-        definition["states"] = list(options.get("states") or ())
-    return definition
 
 
 def _definition_of(existing: Any) -> dict[str, Any]:

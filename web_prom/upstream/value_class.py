@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram, Summary, metrics
+from prometheus_client.metrics import MetricWrapperBase
 
 from web_prom.upstream.checks import PROBE
+
+MetricType = TypeVar("MetricType", bound=MetricWrapperBase)
 
 logger = logging.getLogger("web_prom")
 
@@ -118,6 +122,31 @@ def throwaway_values(kind: Any = None) -> Iterator[list[tuple[Any, ...]]]:
             yield made
         finally:
             _values.ValueClass = former
+
+
+def make_without_values(kind: type[MetricType], *arguments: Any, **options: Any) -> MetricType:
+    """Make a metric that has no numbers, to read its definition. No value is made, and no file is written.
+
+    A subclass that uses its numbers in ``__init__`` has them.
+
+    Args:
+        kind: The class of the metric.
+        *arguments: The arguments of the class.
+        **options: Its arguments by name. They include ``registry=None``.
+
+    Raises:
+        Exception: What the class raises.
+    """
+    # If the name is missing, the metric has numbers, which does no harm.
+    with suppress(Exception):
+        made: MetricType = _class_without_values(kind)(*arguments, **options)
+        return made
+    return kind(*arguments, **options)
+
+
+@lru_cache(maxsize=64)
+def _class_without_values(kind: type) -> Any:
+    return type(kind)(kind.__name__, (kind,), {"_metric_init": lambda metric: None})
 
 
 class _ThrowawayValue:

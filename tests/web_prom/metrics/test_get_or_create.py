@@ -19,6 +19,7 @@ from prometheus_client import (
     Histogram,
     Info,
     Summary,
+    values,
 )
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -99,6 +100,96 @@ def test_get_or_create_default_options_equal_explicit_ones(registry: CollectorRe
     assert (
         get_or_create(Gauge, "g", "Help.", registry=registry, multiprocess_mode="all", subsystem="") is gauge
     )
+
+
+class OwnBuckets(Histogram):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"buckets": (1, 2, 5), **options})
+
+
+class UnusedBuckets(Histogram):
+    """prometheus_client does not read the attribute of a subclass."""
+
+    DEFAULT_BUCKETS: Any = (1, 2)
+
+
+class OwnMode(Gauge):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"multiprocess_mode": "livesum", **options})
+
+
+class OwnStates(Enum):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"states": ["up", "down"], **options})
+
+
+class OwnName(Summary):
+    def __init__(self, name: str, documentation: str, labelnames: Any = (), **options: Any) -> None:
+        super().__init__(f"own_{name}", f"{documentation}.", labelnames, unit="seconds", **options)
+
+
+class OwnLabels(Counter):
+    def __init__(self, name: str, documentation: str, labelnames: Any = (), **options: Any) -> None:
+        super().__init__(name, documentation, labelnames or ("tenant",), **options)
+
+
+class SetAtStart(Gauge):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if not options.get("_labelvalues") and not arguments[2]:
+            self.set(1)
+
+
+@pytest.mark.parametrize("labels", [(), ("site",)], ids=str)
+@pytest.mark.parametrize(
+    "kind", [OwnBuckets, UnusedBuckets, OwnMode, OwnStates, OwnName, OwnLabels, SetAtStart]
+)
+def test_get_or_create_accepts_a_subclass_with_defaults_of_its_own(
+    kind: type[MetricWrapperBase], labels: tuple[str, ...], registry: CollectorRegistry
+) -> None:
+    made = get_or_create(kind, "x", "Help.", labels, registry=registry)
+    assert type(made) is kind
+    assert get_or_create(kind, "x", "Help.", labels, registry=registry) is made
+    other = CollectorRegistry()
+    direct = kind("x", "Help.", labels, registry=other)
+    assert get_or_create(kind, "x", "Help.", labels, registry=other) is direct
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (OwnBuckets, {"buckets": Histogram.DEFAULT_BUCKETS}),
+        (UnusedBuckets, {"buckets": UnusedBuckets.DEFAULT_BUCKETS}),
+        (OwnMode, {"multiprocess_mode": "all"}),
+    ],
+    ids=str,
+)
+def test_get_or_create_conflict_with_the_defaults_of_a_subclass(
+    kind: type[MetricWrapperBase], options: dict[str, Any], registry: CollectorRegistry
+) -> None:
+    get_or_create(kind, "x", "Help.", registry=registry)
+    with pytest.raises(ConflictError):
+        get_or_create(kind, "x", "Help.", registry=registry, **options)
+
+
+def test_get_or_create_accepts_options_that_can_be_read_once(registry: CollectorRegistry) -> None:
+    made = get_or_create(Histogram, "x", "Help.", registry=registry, buckets=iter([1, 2]))
+    assert get_or_create(Histogram, "x", "Help.", registry=registry, buckets=iter([1, 2])) is made
+
+
+def test_get_or_create_makes_no_values_for_an_existing_metric(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With shared values, they would be in the files."""
+    made = get_or_create(Gauge, "x", "Help.", registry=registry)
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        pytest.fail("a value is made")
+
+    monkeypatch.setattr(values, "ValueClass", refuse)
+    assert get_or_create(Gauge, "x", "Help.", registry=registry) is made
+    with pytest.raises(ConflictError):
+        get_or_create(Counter, "x", "Help.", registry=registry)
 
 
 Make = Callable[[CollectorRegistry], Any]
