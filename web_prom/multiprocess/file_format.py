@@ -45,6 +45,9 @@ REMOVING: float = Struct("=d").unpack(Struct("=Q").pack(0x0000_5D1A_C3E7_942C))[
 # maximum.
 _EXTREME = float.fromhex("0x1.fffffe3a7c5d1p+1023")
 
+REMOVED_VALUES: frozenset[float] = frozenset({REMOVED, _EXTREME, -_EXTREME})
+"""All results of :func:`removed_value`."""
+
 TEMP_SUFFIX = ".new"
 """The end of the name of a file that is not complete yet."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from web_prom.multiprocess.file_format import entry_key
+from web_prom.multiprocess.file_format import REMOVED_VALUES, entry_key
 from web_prom.multiprocess.writing.current_storage import process_storage
 from web_prom.multiprocess.writing.definitions import check_label_names
 from web_prom.multiprocess.writing.pending_value import UNATTACHED, PendingValue, RemovedValue
@@ -62,6 +62,8 @@ class SharedValue:
             self.sum_key = _sum_key(metric_name, *others, help_text)
         self.file: ValueFile | PendingValue = UNATTACHED
         self.position = self.revision_position = 0
+        if multiprocess_mode.endswith(("min", "max")):
+            self.__class__ = _ExtremeValue
         # A label set is in scrapes as soon as it is created.
         self._through_storage(self._read)
 
@@ -89,13 +91,12 @@ class SharedValue:
             self._put(self.file, value, timestamp or 0.0)
 
     def get(self) -> float:
-        """Return the number."""
+        """Return the number. It is zero if another registry has removed the label set."""
         file = self.file
         if not file.guard[0]:
             return float(self._through_storage(self._read))
         with file.lock:
-            value: float = self.file.view[self.position]
-            return value
+            return self._read(self.file)
 
     def set_exemplar(self, exemplar: Any) -> None:
         """Do nothing, because the file format has no exemplars."""
@@ -112,7 +113,7 @@ class SharedValue:
         """Move the number to memory that no other object reads. The caller holds the storage's lock."""
         if isinstance(self.file, RemovedValue):
             return
-        value = self.file.view[self.position]
+        value = self._read(self.file)
         # A thread that waits for the lock in inc() has the file already. Its amount is added to the
         # timestamp of the removed entry, which is never read. (The timestamp of a histogram's sum only has
         # to change.)
@@ -134,7 +135,7 @@ class SharedValue:
         return result
 
     def _add(self, file: ValueFile | PendingValue, amount: float) -> None:
-        file.view[self.position] += amount
+        file.view[self.position] = self._read(file) + amount
         if self.revision_position:
             file.view[self.revision_position] += 1.0
 
@@ -148,7 +149,27 @@ class SharedValue:
             file.was_set = True
 
     def _read(self, file: ValueFile | PendingValue) -> float:
-        return file.view[self.position]
+        value: float = file.view[self.position]
+        return 0.0 if value in REMOVED_VALUES else value
+
+
+class _ExtremeValue(SharedValue):
+    """A number of a gauge of the mode ``min`` or ``max``.
+
+    Another registry may have removed the entry of this value. The entry then has a number near the greatest
+    or the smallest double, which an amount does not change. In all other files it is a number near zero.
+    """
+
+    __slots__ = ()
+
+    def inc(self, amount: float) -> None:
+        """Add an amount to the number."""
+        file = self.file
+        if not file.guard[0]:
+            self._through_storage(self._add, amount)
+            return
+        with file.lock:
+            self._add(self.file, amount)
 
 
 # The buckets of a label set are created one after the other.

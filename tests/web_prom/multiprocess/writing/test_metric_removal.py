@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.values import MutexValue
 
-from tests.web_prom.multiprocess.writing.label_sets import KINDS, Scrape, make, next_holder, use
+from tests.web_prom.multiprocess.writing.label_sets import KINDS, MODES, Scrape, make, next_holder, use
 from tests.web_prom.support import samples
 from web_prom.multiprocess.file_format import REMOVED, REMOVING, removed_value
 from web_prom.multiprocess.writing import current_storage, shared_value
@@ -112,6 +114,83 @@ def test_removed_child_keeps_its_value_as_in_one_process(shared: Path) -> None:
     child.observe(3)
     assert child._sum.get() == 5
     assert [bucket.get() for bucket in child._buckets] == [0, 2, 0]
+
+
+def _refuse_on_full_disk(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+REMOVALS: dict[str, Callable[[Any], object]] = {
+    "remove": lambda instrument: instrument.remove("a", "1"),
+    "remove_by_labels": lambda instrument: instrument.remove_by_labels({"x": "a"}),
+    "clear": lambda instrument: instrument.clear(),
+}
+
+
+@pytest.mark.parametrize("removal", [pytest.param(name, marks=has_remove_by_labels) for name in REMOVALS])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "mostrecent" not in kind])
+def test_child_of_another_registry_starts_at_zero_after_a_removal(
+    scrape: Scrape, kind: str, removal: str
+) -> None:
+    """Both registries write to the same entries of the slot."""
+    first, second = make(kind), make(kind)
+    write = getattr(second.labels("a", "1"), "observe", None) or second.labels("a", "1").inc
+    first.labels("a", "1")
+    write(7.0)
+    REMOVALS[removal](first)
+    assert scrape(kind) == {}
+    write(0.5)
+    assert scrape(kind) == {("a", "1"): 0.5}
+    write(2.0)
+    assert scrape(kind) == {("a", "1"): 2.5}
+    REMOVALS[removal](second)
+    assert scrape(kind) == {}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in MODES or kind.startswith("live")])
+def test_gauge_of_another_registry_is_zero_after_a_removal(scrape: Scrape, kind: str) -> None:
+    first, second = make(kind), make(kind)
+    first.labels("a", "1").set(7)
+    child = second.labels("a", "1")
+    first.clear()
+    assert child._value.get() == 0
+    if "mostrecent" not in kind:
+        child.dec(2)
+        assert child._value.get() == -2
+        assert scrape(kind) == {("a", "1"): -2}
+    first.clear()
+    child.set(4)
+    assert scrape(kind) == {("a", "1"): 4}
+
+
+@pytest.mark.parametrize("kind", ["min", "livemax"])
+def test_removed_child_is_zero_if_another_registry_has_removed_its_label_set(
+    scrape: Scrape, kind: str
+) -> None:
+    first, second = make(kind), make(kind)
+    first.labels("a", "1").set(7)
+    child = second.labels("a", "1")
+    first.clear()
+    second.clear()
+    assert child._value.get() == 0
+    child.inc(3)
+    assert child._value.get() == 3
+    assert scrape(kind) == {}
+
+
+@pytest.mark.parametrize("kind", ["counter", "sum", "max", "livemin"])
+def test_child_of_another_registry_starts_at_zero_while_values_are_pending(
+    scrape: Scrape, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every write goes through the storage then."""
+    first, second = make(kind), make(kind)
+    first.labels("a", "1").inc(7)
+    child = second.labels("a", "1")
+    monkeypatch.setattr("web_prom.multiprocess.writing.value_file.ValueFile._append", _refuse_on_full_disk)
+    Counter("waiting", "Help.", registry=CollectorRegistry())
+    first.clear()
+    child.inc(2)
+    assert scrape(kind) == {("a", "1"): 2}
 
 
 def test_unregistered_metrics_lose_no_value(scrape: Scrape) -> None:
@@ -266,12 +345,8 @@ def test_remove_includes_pending_values(shared: Path, monkeypatch: pytest.Monkey
     """On a full disk: it is not written when there is room again."""
     counter = make("counter")
     counter.labels("a", "1").inc()
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as context:
-        context.setattr("web_prom.multiprocess.writing.value_file.ValueFile._append", full)
+        context.setattr("web_prom.multiprocess.writing.value_file.ValueFile._append", _refuse_on_full_disk)
         for x in "bc":
             counter.labels(x, "1").inc()
         counter.remove("b", "1")
