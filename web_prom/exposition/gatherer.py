@@ -200,8 +200,7 @@ class Gatherer:
 
     def _add_runtime(self, text: TextBuilder, pids: Mapping[str, int]) -> None:
         """Add the metrics that the system has about the processes of the server, by the label ``worker``."""
-        has_server = server_pid() is not None
-        self._add_unique(text, self._backlog, self._backlog.families(pids.values(), has_server=has_server))
+        self._add_unique(text, self._backlog, self._backlog.families(pids.values(), server=server_pid()))
         if self._process_details:
             self._add_unique(text, process_detail_families, process_detail_families(pids))
 

@@ -93,7 +93,7 @@ def test_backlog_has_no_family_without_processes_that_can_be_seen(pids: list[int
 
 
 def test_backlog_counts_refused_connections_of_a_server_without_workers() -> None:
-    found = values(Backlog().families([], has_server=True))
+    found = values(Backlog().families([], server=os.getpid()))
     assert list(found) == [("http_server_listen_overflows_total", "")]
 
 
