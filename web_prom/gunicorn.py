@@ -50,7 +50,7 @@ switch_at_import()
 
 
 def nworkers_changed(server: GunicornServer, new_value: int, old_value: int | None) -> None:
-    """Use the directory that the environment names.
+    """Use the directory that the environment names; in a reload, check the exporter's settings.
 
     gunicorn calls this early in each start and reload, before it loads an application. ``--env`` and
     ``raw_env`` are known then, but not yet in ``os.environ``.
@@ -59,6 +59,8 @@ def nworkers_changed(server: GunicornServer, new_value: int, old_value: int | No
         SystemExit: At start, if the directory cannot be used.
     """
     _use_configured_directory(server)
+    if server.WORKERS:
+        _exporter().keep_allowed_settings(server)
 
 
 def on_starting(server: GunicornServer) -> None:
@@ -69,7 +71,7 @@ def on_starting(server: GunicornServer) -> None:
     """
     _use_configured_directory(server)
     try:
-        _exporter().check_settings()
+        _exporter().check_settings(os.environ)
     except ConfigError as error:
         raise SystemExit(f"Error: {error}") from None
 

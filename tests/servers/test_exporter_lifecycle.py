@@ -257,19 +257,40 @@ def test_reload_applies_changed_settings_without_a_refused_scrape(place: Scratch
         assert ask(server.wait_for_exporters(3))[0] == 200
 
 
-def test_reload_with_invalid_settings_keeps_the_exporter(place: Scratch) -> None:
-    """This application has no settings, so it cannot reject them."""
-    config = place.configuration(f"from web_prom.gunicorn import *\nraw_env = ['PROM_BIND={ANY_PORT}']\n")
-    with Exporting(
-        place, workers=1, bind=None, config=config, app="wsgiref.simple_server:demo_app"
-    ) as server:
+@pytest.mark.parametrize("invalid", ["PROM_BIND=nonsense", "PROM_BEARER_TOKEN_FILE=/no/such/file"])
+@pytest.mark.parametrize("arguments", [(), ("--preload",)], ids=["loaded late", "preloaded"])
+def test_reload_with_invalid_settings_keeps_the_exporter(
+    place: Scratch, invalid: str, arguments: tuple[str, ...]
+) -> None:
+    """A reload must not end a server that serves. This application refuses such settings."""
+    valid = f"PROM_BIND={ANY_PORT}"
+    config = place.configuration(f"from web_prom.gunicorn import *\nraw_env = [{valid!r}]\n")
+    with Exporting(place, *arguments, workers=1, bind=None, config=config) as server:
         before = server.exporters()
+        config.write_text(f"from web_prom.gunicorn import *\nraw_env = [{valid!r}, {invalid!r}]\n")
+        server.signal(signal.SIGHUP)
+        server.wait_for_boots(2)
+        wait_until(lambda: "Worker exiting" in server.log(), "a worker to end", shown=server.log)
+        assert server.log().count("The exporter is not changed: PROM_B") == 1
+        assert server.exporters() == before
+        assert ask(server.metrics_port)[0] == 200
+        assert is_counted(server)
+
+
+def test_reload_with_invalid_settings_keeps_those_of_the_workers(place: Scratch) -> None:
+    """The workers answer scrapes themselves, and require the former token."""
+    config = place.configuration(
+        "from web_prom.gunicorn import *\nraw_env = ['PROM_BEARER_TOKEN_FILE=token']\n"
+    )
+    (place.folder / "token").write_text("a-long-secret-token")
+    with Gunicorn(place, config=config, workers=1) as server:
+        assert server.get("/metrics")[0] == 401
         config.write_text("from web_prom.gunicorn import *\nraw_env = ['PROM_BIND=nonsense']\n")
         server.signal(signal.SIGHUP)
         server.wait_for_boots(2)
-        assert "The exporter is not changed: PROM_BIND in the environment is 'nonsense'" in server.log()
-        assert server.exporters() == before
-        assert ask(server.metrics_port)[0] == 200
+        wait_until(lambda: len(server.workers()) == 1, "the older worker to end")
+        assert server.get("/metrics")[0] == 401
+        assert server.get("/")[0] == 200
 
 
 def test_upgrade_keeps_the_port_without_a_failed_scrape(place: Scratch) -> None:

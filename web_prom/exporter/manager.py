@@ -8,14 +8,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from web_prom.config.addresses import Address
 from web_prom.config.exporter_settings import IMPORT_PATH_VARIABLE, OPTIONS, load_exporter_config
 from web_prom.config.raw_values import PREFIX
-from web_prom.config.settings import Config
 from web_prom.errors import ConfigError, ListenError
 from web_prom.gunicorn_types import GunicornServer
 from web_prom.http_server.listener import adopt, listen, receive_listener, socket_timeout
@@ -24,6 +23,8 @@ from web_prom.multiprocess.directory.environment import unset_directory
 _LISTENER_VARIABLE = "WEB_PROM_LISTENER"
 """Set for a server that replaces this one: the descriptor of the listening socket, and its address."""
 
+# A callable may be in a module of the application, which the master is not to import.
+_VARIABLES = {PREFIX + name.upper() for name in (*OPTIONS, "enabled") if name != "allow_scrape"}
 _RESPONSE_SECONDS = 2.0
 # More than the supervisor gives its exporter to end.
 _STOP_SECONDS = 9.0
@@ -57,14 +58,33 @@ class ExporterManager:
         # When to start the next supervisor, if this one exits.
         self._next_start = 0.0
         self._delay = _FIRST_DELAY_SECONDS
+        # The exporter's variables, when they were allowed last; None before a check.
+        self._allowed: dict[str, str] | None = None
 
-    def check_settings(self) -> None:
-        """Check the exporter's settings in the environment.
+    def check_settings(self, environ: Mapping[str, str]) -> None:
+        """Check the exporter's settings in the environment of the workers.
 
         Raises:
             ConfigError: A setting is not allowed.
         """
-        _load_settings()
+        variables = _variables(environ)
+        load_exporter_config(variables)
+        self._allowed = variables
+
+    def keep_allowed_settings(self, server: GunicornServer) -> None:
+        """In a reload, put the former settings into ``raw_env`` if one is not allowed; log the error.
+
+        Otherwise a measured application would refuse the settings, and gunicorn would end.
+        """
+        try:
+            self.check_settings({**os.environ, **server.cfg.env})
+        except ConfigError as error:
+            server.log.error("The exporter is not changed: %s", error)
+            if self._allowed is not None:
+                others = [entry for entry in server.cfg.raw_env if entry.partition("=")[0] not in _VARIABLES]
+                # Only what the environment lacks: gunicorn may log raw_env.
+                former = [f"{key}={text}" for key, text in self._allowed.items() - os.environ.items()]
+                server.cfg.set("raw_env", [*others, *former])
 
     def reconcile(self, server: GunicornServer, directory: Path) -> None:
         """Start, replace or stop the exporter, according to the settings in the environment.
@@ -200,10 +220,8 @@ manager = ExporterManager()
 """The manager of this process. It is global because gunicorn reads a configuration file again on HUP."""
 
 
-def _load_settings() -> Config:
-    # A callable may be in a module of the application, which the master is not to import.
-    names = {PREFIX + name.upper() for name in OPTIONS if name != "allow_scrape"} | {f"{PREFIX}ENABLED"}
-    return load_exporter_config({key: text for key, text in os.environ.items() if key in names})
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    return {key: text for key, text in environ.items() if key in _VARIABLES}
 
 
 def _wanted_spec(server: GunicornServer, directory: Path) -> ExporterSpec | None:
@@ -212,7 +230,7 @@ def _wanted_spec(server: GunicornServer, directory: Path) -> ExporterSpec | None
     Raises:
         ConfigError: A setting is not allowed.
     """
-    config = _load_settings()
+    config = load_exporter_config(_variables(os.environ))
     if config.bind is None or not config.enabled:
         return None
     settings = tuple(sorted((key, text) for key, text in os.environ.items() if key.startswith(PREFIX)))
