@@ -10,12 +10,12 @@ import sys
 import time
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from web_prom.config.addresses import Address
-from web_prom.config.exporter_settings import IMPORT_PATH_VARIABLE, OPTIONS, load_exporter_config
-from web_prom.config.raw_values import PREFIX
+from web_prom.config.exporter_settings import IMPORT_PATH_VARIABLE, load_exporter_config
 from web_prom.errors import ConfigError, ListenError
+from web_prom.exporter.specification import VARIABLES, ExporterSpec, exporter_variables, wanted_spec
 from web_prom.gunicorn_types import GunicornServer
 from web_prom.http_server.listener import adopt, listen, receive_listener, socket_timeout
 from web_prom.multiprocess.directory.environment import unset_directory
@@ -23,8 +23,6 @@ from web_prom.multiprocess.directory.environment import unset_directory
 _LISTENER_VARIABLE = "WEB_PROM_LISTENER"
 """Set for a server that replaces this one: the descriptor of the listening socket, and its address."""
 
-# A callable may be in a module of the application, which the master is not to import.
-_VARIABLES = {PREFIX + name.upper() for name in (*OPTIONS, "enabled") if name != "allow_scrape"}
 _RESPONSE_SECONDS = 2.0
 # More than the supervisor gives its exporter to end.
 _STOP_SECONDS = 9.0
@@ -32,16 +30,6 @@ _STOP_SECONDS = 9.0
 # until a reload.
 _FIRST_DELAY_SECONDS = 1.0
 _LAST_DELAY_SECONDS = 60.0
-
-
-class ExporterSpec(NamedTuple):
-    """What defines an exporter process. An exporter with another specification is another process."""
-
-    bind: Address
-    directory: Path
-    user: tuple[int, int]
-    log_file: str | None
-    settings: tuple[tuple[str, str], ...]
 
 
 class ExporterManager:
@@ -67,7 +55,7 @@ class ExporterManager:
         Raises:
             ConfigError: A setting is not allowed.
         """
-        variables = _variables(environ)
+        variables = exporter_variables(environ)
         load_exporter_config(variables)
         self._allowed = variables
 
@@ -81,7 +69,7 @@ class ExporterManager:
         except ConfigError as error:
             server.log.error("The exporter is not changed: %s", error)
             if self._allowed is not None:
-                others = [entry for entry in server.cfg.raw_env if entry.partition("=")[0] not in _VARIABLES]
+                others = [entry for entry in server.cfg.raw_env if entry.partition("=")[0] not in VARIABLES]
                 # Only what the environment lacks: gunicorn may log raw_env.
                 former = [f"{key}={text}" for key, text in self._allowed.items() - os.environ.items()]
                 server.cfg.set("raw_env", [*others, *former])
@@ -93,7 +81,7 @@ class ExporterManager:
         continues.
         """
         try:
-            wanted = _wanted_spec(server, directory)
+            wanted = wanted_spec(server, directory)
         except ConfigError as error:
             server.log.error("The exporter is not changed: %s", error)
             return
@@ -218,32 +206,6 @@ class ExporterManager:
 
 manager = ExporterManager()
 """The manager of this process. It is global because gunicorn reads a configuration file again on HUP."""
-
-
-def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    return {key: text for key, text in environ.items() if key in _VARIABLES}
-
-
-def _wanted_spec(server: GunicornServer, directory: Path) -> ExporterSpec | None:
-    """Return the exporter that the environment asks for, or None.
-
-    Raises:
-        ConfigError: A setting is not allowed.
-    """
-    config = load_exporter_config(_variables(os.environ))
-    if config.bind is None or not config.enabled:
-        return None
-    settings = tuple(sorted((key, text) for key, text in os.environ.items() if key.startswith(PREFIX)))
-    return ExporterSpec(config.bind, directory, (server.cfg.uid, server.cfg.gid), _log_file(server), settings)
-
-
-def _log_file(server: GunicornServer) -> str | None:
-    """Return the path of the server's error log, if it is a file."""
-    for handler in server.log.error_log.handlers:
-        path = getattr(handler, "baseFilename", None)
-        if path is not None:
-            return str(path)
-    return None
 
 
 def _inherited_listener(bind: Address) -> socket.socket | None:
