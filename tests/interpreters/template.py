@@ -88,13 +88,7 @@ class Program:
         os.environ.clear()
         os.environ.update(self.environ)
         time.tzset()  # TZ; Django sets it in the process of the tests
-        if self.command.unbuffered or self.environ.get("PYTHONUNBUFFERED"):
-            for name in ("stdout", "stderr"):
-                old = getattr(sys, name)
-                raw = io.FileIO(old.fileno(), "w", closefd=False)
-                new = io.TextIOWrapper(raw, old.encoding, old.errors, write_through=True)
-                setattr(sys, name, new)
-                setattr(sys, f"__{name}__", new)
+        self._make_streams()
         sys.dont_write_bytecode = not self.command.writes_bytecode or bool(
             self.environ.get("PYTHONDONTWRITEBYTECODE")
         )
@@ -125,6 +119,24 @@ class Program:
             names["__cached__"] = None
             source = Path(command.target).read_bytes()
             exec(compile(source, command.target, "exec", dont_inherit=True), names)
+
+    def _make_streams(self) -> None:
+        """Make the output streams as the interpreter does. The template's are for another kind of file."""
+        unbuffered = self.command.unbuffered or bool(self.environ.get("PYTHONUNBUFFERED"))
+        for name in ("stdout", "stderr"):
+            old = getattr(sys, name)
+            raw = io.FileIO(old.fileno(), "w", closefd=False)
+            raw.name = f"<{name}>"
+            new = io.TextIOWrapper(
+                raw if unbuffered else io.BufferedWriter(raw),
+                old.encoding,
+                old.errors,
+                line_buffering=not unbuffered and (name == "stderr" or raw.isatty()),
+                write_through=unbuffered,
+            )
+            new.mode = "w"  # type: ignore[misc]
+            setattr(sys, name, new)
+            setattr(sys, f"__{name}__", new)
 
     def _open(self, received: list[int]) -> None:
         import fcntl

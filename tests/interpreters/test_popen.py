@@ -33,6 +33,12 @@ print(json.dumps({
     "leader": os.getsid(0) == os.getpid(), "parent": os.getppid(), "descriptors": sorted(descriptors),
     "handlers": [str(signal.getsignal(number)) for number in range(1, 32)],
     "threads": threading.active_count(), "errors": sys.stdout.errors, "encoding": sys.stdout.encoding,
+    "streams": [
+        [repr(each), str(each.buffer)[:22], each.line_buffering, each.write_through, each.seekable()]
+        for each in (sys.stdout, sys.stderr)
+    ],
+    "standard": [sys.stdout is sys.__stdout__, sys.stderr is sys.__stderr__],
+    "reconfigured": sys.stdout.reconfigure(errors="backslashreplace"),
     "tty": sys.stdin.isatty(), "read": sys.stdin.read(), "temporary": tempfile.gettempdir(),
     "loaded": [name for name in sys.modules if name.startswith(("web_prom", "prometheus_client"))],
 }))
