@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
-from asgiref.sync import async_to_sync
 from django.test import AsyncClient, Client
 from prometheus_client import CollectorRegistry
 
@@ -70,7 +70,7 @@ def test_cookie_of_the_page_is_sent_over_https_only_if_the_client_uses_it(
 ) -> None:
     headers = {"Authorization": "Bearer s3cret", "X-Forwarded-Proto": scheme}
     if is_async:
-        response = async_to_sync(async_client.get)("/live/session", headers=headers)
+        response = asyncio.run(async_client.get("/live/session", headers=headers))
     else:
         response = client.get("/live/session", headers=headers)
     assert ("Secure" in response["Set-Cookie"]) is (scheme == "https")

@@ -192,7 +192,10 @@ class Gatherer:
         parts: dict[tuple[str, str], list[Metric]] = {}
         for family in families:
             with self._error_handler.catch_errors(source):
-                parts.setdefault((family.name, family.type), []).append(family)
+                name, kind = family.name, family.type
+                if not (isinstance(name, str) and isinstance(kind, str)):
+                    raise TypeError(f"name {name!r} and type {kind!r} of a family; both must be text")
+                parts.setdefault((name, kind), []).append(family)
         source_names: set[bytes] = set()
         for same in parts.values():
             with self._error_handler.catch_errors(source):

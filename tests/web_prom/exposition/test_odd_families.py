@@ -28,6 +28,7 @@ KINDS = {
     "none": [None],
     "text": ["odd"],
     "no_name": [odd(name=None)],
+    "no_type": [odd(type=None)],
     "unhashable_name": [odd(name=["odd"])],
     "unhashable_type": [odd(type=["gauge"])],
     "no_samples": [odd(samples=None)],
