@@ -37,7 +37,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def versions() -> dict[str, str]:
     """Return the versions by name. Packages that are not installed are left out."""
-    # The exporter imports this module too, and its start would take a sixth longer.
+    # Each exporter imports this module, and needs none of these.
     import platform
     from importlib.metadata import PackageNotFoundError, version
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from web_prom.config.headers import is_token
 from web_prom.errors import ConfigError
 from web_prom.hooks import ExtraLabel, is_sync_callable
 from web_prom.metrics.labels import EMPTY, clean_label_value
@@ -17,7 +17,6 @@ NOT_ALLOWED = "_other"
 DEFAULT_LIMIT = 50
 _MAX_LIMIT = 10_000
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "x-csrf-token"})
 _WITHOUT_PREFIX = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 
@@ -102,7 +101,7 @@ def header(name: str, *, allowed: Iterable[str] | None = None, limit: int | None
         ConfigError: An argument is not allowed. Headers with secrets are not: readers of the metrics would
             read them.
     """
-    if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_token(name):
         raise ConfigError(f"the name of a header is {name!r}; allowed: a name, for example 'X-API-Version'")
     if name.lower() in _SECRET_HEADERS:
         raise ConfigError(

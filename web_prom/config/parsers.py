@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from web_prom.config.client_labels import parse_header_label
+from web_prom.config.headers import is_token
 from web_prom.errors import ConfigError
 from web_prom.hooks import ExtraLabel, ScrapeCheck, is_sync_callable
 from web_prom.metrics.conventions import NAMINGS
@@ -27,8 +28,6 @@ RESERVED_LABELS = frozenset({"method", "route", "status", "exception", "le", "qu
 # https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels
 # Metric names may also contain colons, but these are for the recording rules of users.
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-# https://www.rfc-editor.org/rfc/rfc9110#name-tokens
-_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 # Of a route template. The converter of a parameter can have a regular expression as its argument.
 _PARAMETER = re.compile(r"<[^<>]*>|\{[^{}]*\}")
@@ -152,7 +151,7 @@ def parse_bounds(value: object) -> tuple[float, ...]:
 def parse_methods(value: object) -> tuple[str, ...]:
     """Accept names of HTTP methods."""
     methods = parse_items(value)
-    if all(isinstance(item, str) and _METHOD.fullmatch(item) for item in methods):
+    if all(isinstance(item, str) and is_token(item) for item in methods):
         return tuple(methods)
     raise ValueError("names of HTTP methods, for example PROPFIND, LOCK")
 

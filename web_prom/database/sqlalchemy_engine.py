@@ -71,7 +71,7 @@ class EngineRecorder:
 
     def pool(self) -> Pool | None:
         """Return what records an event of the pool that happens now, or None if no application is left."""
-        recorder = self.application or current_recorder()
+        recorder = self.recorder()
         return None if recorder is None else recorder.pool(self.namespace, self._key[0])
 
     def observe(self, sql: Any, seconds: float, error: BaseException | None = None) -> None:
